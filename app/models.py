@@ -1,0 +1,183 @@
+"""The records and enums that everything else speaks in. They import nothing of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import TypeAlias
+
+Position: TypeAlias = "int | str | list[int | str] | None"
+"""How far a feed has been read, in a form that JSON and BSON both hold. `None`: nothing read yet."""
+
+
+class State(StrEnum):
+    """Where a delivery stands. `docs/architecture.md` draws the moves between them."""
+
+    QUEUED = "queued"
+    RETRYING = "retrying"
+    DELIVERED = "delivered"
+    DEAD = "dead"
+    CANCELLED = "cancelled"
+    SKIPPED = "skipped"
+
+
+OPEN_STATES = (State.QUEUED, State.RETRYING)
+"""A delivery in one of these is still owed to the partner."""
+
+
+class Outcome(StrEnum):
+    """What came of one attempt."""
+
+    DELIVERED = "delivered"
+    RETRY = "retry"
+    DEAD = "dead"
+    UNKNOWN = "unknown"
+    """The request may have been sent; its answer was lost with the worker."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRow:
+    """One row as read from the source."""
+
+    key: str
+    """The row's key as text; parts of a composite key are joined by `:` (see `source.rows.key_text`)."""
+    position: Position
+    payload: str
+    """The row as a JSON object; empty when `error` is set."""
+    error: str | None = None
+    """Why the row has no payload: it becomes a dead letter with this reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Identity values `low..high` (inclusive) that were missing when the range was read."""
+
+    low: int | None
+    """`None`: everything up to `high`, for rows that commit below the first one ever read."""
+    high: int
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """How far a feed has been read, and what is still missing behind that point."""
+
+    feed: str
+    position: Position = None
+    gaps: tuple[Gap, ...] = ()
+    version: int = 0
+    """Counts the moves; the compare-and-set is on it."""
+    paused: bool = False
+    paused_reason: str | None = None
+    last_poll_at: datetime | None = None
+    last_row_at: datetime | None = None
+    last_error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What one read of the source gave, and where the cursor stands after it."""
+
+    rows: tuple[SourceRow, ...]
+    position: Position
+    gaps: tuple[Gap, ...]
+    full: bool
+    """More rows are likely waiting: read again at once."""
+    expired: tuple[Gap, ...] = ()
+    """Gaps given up on because `gap_timeout` passed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A worker's right to send a batch."""
+
+    token: str
+    until: datetime
+    worker: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewBatch:
+    """A batch that nobody holds: ids of deliveries of one feed."""
+
+    id: str
+    feed: str
+    delivery_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A claimed batch: the unit of work, at most `batch_size` deliveries of one feed."""
+
+    id: str
+    feed: str
+    delivery_ids: tuple[str, ...]
+    lease: Lease
+    tries: int
+    """How often the batch has been claimed, this time included."""
+    previous: Lease | None = None
+    """The lease that ran out before this claim: what it left unsettled has an unknown outcome."""
+
+    @property
+    def fence(self) -> str | None:
+        """The token that this claim's deliveries carry: `None` unless the batch was taken over."""
+        return self.lease.token if self.previous else None
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One source row on its way to the partner."""
+
+    id: str
+    feed: str
+    key: str
+    payload: str
+    """The row as a JSON object."""
+    created_at: datetime
+    attempts: int = 0
+    """Attempts made so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one HTTP request came to: a status, or an error in its place."""
+
+    at: datetime
+    """When the request was started."""
+    duration_ms: int
+    status: int | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: str = ""
+    """The start of the response's body: at most `RESPONSE_LIMIT` bytes."""
+    error: str | None = None
+    """For a request without a status: the kind of failure and its text, on one line."""
+
+
+RESPONSE_LIMIT = 2048
+"""Bytes of a response kept with an attempt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What happens next with a delivery, decided from one answer."""
+
+    outcome: Outcome
+    reason: str
+    """One line: `200`, `503 Service Unavailable`, `ConnectError: …`, `attempts spent: 500 …`."""
+    next_attempt_at: datetime | None = None
+    """Set exactly when the outcome is `RETRY`."""
+    hold_until: datetime | None = None
+    """The partner asked for quiet until then (Retry-After): it holds for the whole endpoint."""
+    pause_reason: str | None = None
+    """Set when the answer speaks of the endpoint, not of this row: the feed is paused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One attempt made and judged: what the ledger records."""
+
+    delivery: Delivery
+    answer: Answer
+    verdict: Verdict

@@ -1,0 +1,141 @@
+"""Settings and feeds: typed, and wrong ones reported all at once, by name, with what was found and what is allowed."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+import config
+from app.errors import ConfigError, UnknownFeed
+
+ROOT = Path(__file__).resolve().parents[2]
+
+GOOD = """
+[feeds.orders]
+table = "dbo.orders"
+key = "id"
+cursor = { strategy = "identity", column = "id" }
+partner = { url = "https://partner.example/v1/orders" }
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory, and an environment without our settings."""
+    monkeypatch.chdir(tmp_path)
+    for name in [*config.Settings.model_fields, "PARTNER_TOKEN"]:
+        monkeypatch.delenv(name.upper(), raising=False)
+    return tmp_path
+
+
+def _problems(feeds: str, place: Path) -> dict[str, str]:
+    (place / "feeds.toml").write_text(feeds, encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        config.load()
+    return {problem.field: str(problem) for problem in caught.value.problems}
+
+
+def test_a_feed_needs_four_fields_and_the_rest_has_defaults(place: Path) -> None:
+    (place / "feeds.toml").write_text(GOOD, encoding="utf-8")
+    feed = config.load().feed("orders")
+    assert (feed.table, feed.key) == ("dbo.orders", ("id",))
+    assert feed.poll_every == timedelta(seconds=5)
+    assert (feed.page_size, feed.batch_size, feed.max_backlog) == (1000, 100, 100_000)
+    assert (feed.retry.max_attempts, feed.retry.max_age) == (12, timedelta(days=3))
+
+
+def test_the_example_files_are_the_defaults(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARTNER_TOKEN", "t")
+    (place / ".env").write_text((ROOT / ".env.example").read_text(encoding="utf-8"), encoding="utf-8")
+    (place / "feeds.toml").write_text((ROOT / "feeds.example.toml").read_text(encoding="utf-8"), encoding="utf-8")
+    loaded = config.load()
+    assert loaded.settings == config.Settings(_env_file=None)
+    example = loaded.feed("orders")
+    (place / "feeds.toml").write_text(GOOD, encoding="utf-8")
+    plain = config.load().feed("orders")
+    same_partner = {"partner": plain.partner.model_copy(update={"auth": example.partner.auth})}
+    assert example == plain.model_copy(update=same_partner)
+
+
+def test_the_example_lists_every_setting() -> None:
+    listed = set(re.findall(r"^([A-Z_]+)=", (ROOT / ".env.example").read_text(encoding="utf-8"), re.MULTILINE))
+    assert listed == {name.upper() for name in config.Settings.model_fields}
+
+
+def test_the_environment_wins_over_the_file(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (place / "feeds.toml").write_text(GOOD, encoding="utf-8")
+    (place / ".env").write_text("LEASE=10s\nSWEEP_EVERY=2s\n", encoding="utf-8")
+    monkeypatch.setenv("LEASE", "20s")
+    settings = config.load().settings
+    assert (settings.lease, settings.sweep_every) == (timedelta(seconds=20), timedelta(seconds=2))
+
+
+def test_every_problem_is_told_at_once(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEASE", "soon")
+    monkeypatch.setenv("SWEEP_LIMIT", "0")
+    wrong = GOOD.replace('key = "id"', 'key = "id"\npage_size = 0\npoll_evry = "5s"') + GOOD.replace(
+        "[feeds.orders]", "[feeds.bills]"
+    ).replace('strategy = "identity"', 'strategy = "magic"').replace(
+        'partner = { url = "https://partner.example', 'partner = { url = "ftp://x'
+    )
+    problems = _problems(wrong, place)
+    assert set(problems) == {
+        "LEASE", "SWEEP_LIMIT", "feeds.orders.page_size", "feeds.orders.poll_evry", "feeds.bills.cursor.strategy",
+        "feeds.bills.partner.url",
+    }  # fmt: skip
+    assert problems["LEASE"] == (
+        'environment: LEASE: found \'soon\'; a duration such as "200ms", "5s", "10m", "2h" or "3d"'
+    )
+    assert (
+        "feeds.toml: feeds.orders.page_size: found 0; greater than or equal to 1" in problems["feeds.orders.page_size"]
+    )
+    assert "'magic'" in problems["feeds.bills.cursor.strategy"]
+    assert "'rowversion', 'identity' or 'timestamp'" in problems["feeds.bills.cursor.strategy"]
+
+
+def test_a_secret_comes_from_the_environment_and_is_never_shown(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    auth = 'url = "https://user:hunter2@partner.example/", auth = { type = "bearer", token = "${PARTNER_TOKEN}" }'
+    feeds = GOOD.replace('url = "https://partner.example/v1/orders"', auth)
+    assert "set PARTNER_TOKEN" in _problems(feeds, place)["feeds.orders"]
+    monkeypatch.setenv("PARTNER_TOKEN", "s3cret")
+    loaded = config.load()
+    assert loaded.feed("orders").partner.auth.model_dump()["token"].get_secret_value() == "s3cret"
+    assert "s3cret" not in repr(loaded)
+    assert "hunter2" not in repr(loaded)
+
+
+def test_a_wrong_secret_is_reported_without_its_value(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARTNER_TOKEN", "s3cret\nline")
+    partner = 'url = "https://partner.example/", auth = { type = "bearer", token = "${PARTNER_TOKEN}" }'
+    told = " ".join(_problems(GOOD.replace('url = "https://partner.example/v1/orders"', partner), place).values())
+    assert "feeds.orders.partner.auth" in told
+    assert "s3cret" not in told
+
+
+@pytest.mark.parametrize(
+    ("feeds", "field"),
+    [
+        ("", "feeds"),
+        ("[other]\nx = 1", "feeds"),
+        ("[feeds]", "feeds"),
+        ("[feeds", "TOML"),
+        ('[feeds]\norders = "x"', "feeds.orders"),
+    ],
+)
+def test_a_file_without_feeds_is_one_clear_problem(place: Path, feeds: str, field: str) -> None:
+    assert list(_problems(feeds, place)) == [field]
+
+
+@pytest.mark.usefixtures("place")
+def test_a_missing_file_is_one_clear_problem() -> None:
+    with pytest.raises(ConfigError, match=r"feeds\.toml: FEEDS_FILE: found no such file; write one"):
+        config.load()
+
+
+def test_an_unknown_feed_is_named_with_those_that_exist(place: Path) -> None:
+    (place / "feeds.toml").write_text(GOOD, encoding="utf-8")
+    with pytest.raises(UnknownFeed, match="'bills': not configured; known feeds: orders"):
+        config.load().feed("bills")
