@@ -1,0 +1,94 @@
+"""`attempts`: append-only, one document an attempt; written before the delivery it speaks of.
+
+    {_id: "<delivery>#<lease token>", feed, at, outcome, status, error, duration_ms, response, worker}
+
+A lease sends each of its deliveries once, so the id is the attempt's own: recording it twice is a no-op, and a worker
+that takes a batch over can tell which attempts of the lease before it are on record and which are unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from pymongo import errors as driver
+
+from app.ledger.client import DUPLICATE_KEY, Collection, Database, Document, query
+from app.models import Batch, Lease, Outcome, Result
+
+
+async def insert_ignoring_duplicates(collection: Collection, documents: Sequence[Document]) -> int:
+    """Insert the documents that are not there yet; return how many that were. Other write errors are raised."""
+    if not documents:
+        return 0
+    try:
+        await collection.insert_many(documents, ordered=False)
+    except driver.BulkWriteError as error:
+        others = [item for item in error.details["writeErrors"] if item["code"] != DUPLICATE_KEY]
+        if others or error.details.get("writeConcernErrors"):
+            raise
+        return int(error.details["nInserted"])
+    return len(documents)
+
+
+class Attempts:
+    """Every query on `attempts`."""
+
+    def __init__(self, database: Database) -> None:
+        self._collection: Collection = database["attempts"]
+
+    @query
+    async def record(self, batch: Batch, results: Sequence[Result]) -> None:
+        """Write down what came of these attempts, made under the batch's lease."""
+        await insert_ignoring_duplicates(self._collection, [_document(batch, result) for result in results])
+
+    @query
+    async def record_unknown(self, feed: str, delivery_ids: Iterable[str], lease: Lease) -> None:
+        """Write down that a lease ran out over these deliveries. One whose outcome is on record keeps it."""
+        unknown = [
+            {
+                "_id": f"{delivery_id}#{lease.token}",
+                "feed": feed,
+                "at": lease.until,
+                "outcome": Outcome.UNKNOWN.value,
+                "worker": lease.worker,
+            }
+            for delivery_id in delivery_ids
+        ]
+        await insert_ignoring_duplicates(self._collection, unknown)
+
+    @query
+    async def delivered_under(self, delivery_ids: Iterable[str], lease: Lease) -> dict[str, int]:
+        """Which of the deliveries succeeded under that lease: delivery id → HTTP status."""
+        ids = [f"{delivery_id}#{lease.token}" for delivery_id in delivery_ids]
+        found = self._collection.find({"_id": {"$in": ids}, "outcome": Outcome.DELIVERED.value}, {"status": 1})
+        return {d["_id"].rpartition("#")[0]: d["status"] for d in await found.to_list()}
+
+    @query
+    async def of_delivery(self, delivery_id: str, limit: int = 1000) -> list[Document]:
+        """All attempts of one delivery, oldest first. `#` sorts right before `$`, and keys hold neither."""
+        found = self._collection.find({"_id": {"$gte": f"{delivery_id}#", "$lt": f"{delivery_id}$"}})
+        return sorted(await found.limit(limit).to_list(), key=_moment)
+
+
+def _moment(document: Document) -> datetime:
+    at: datetime = document["at"]
+    return at
+
+
+def _document(batch: Batch, result: Result) -> Document:
+    document: Document = {
+        "_id": f"{result.delivery.id}#{batch.lease.token}",
+        "feed": batch.feed,
+        "at": result.answer.at,
+        "outcome": result.verdict.outcome.value,
+        "duration_ms": result.answer.duration_ms,
+        "worker": batch.lease.worker,
+    }
+    if result.answer.status is not None:
+        document["status"] = result.answer.status
+    if result.answer.error is not None:
+        document["error"] = result.answer.error
+    if result.answer.body:
+        document["response"] = result.answer.body
+    return document

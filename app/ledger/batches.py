@@ -1,0 +1,141 @@
+"""`batches`: what is owed now, one small document for up to `batch_size` deliveries.
+
+    {_id, feed, ids, visible_at, lease {token, until, worker}, tries}
+
+A batch is inserted before its deliveries name it, and deleted only by the holder of its lease when none of them is
+still queued in it. `visible_at` is when the sweep next looks at it: its message is taken for lost, or its lease has
+run out.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from pymongo import InsertOne, ReturnDocument
+
+from app.errors import LeaseLost
+from app.ledger.client import Collection, Database, Document, query
+from app.models import Batch, Lease, NewBatch
+
+
+def new_batch(feed: str, delivery_ids: Iterable[str]) -> NewBatch:
+    """A batch that is not yet in the ledger, under an id of its own."""
+    return NewBatch(id=f"{feed}-{secrets.token_hex(8)}", feed=feed, delivery_ids=tuple(delivery_ids))
+
+
+class Batches:
+    """Every query on `batches`."""
+
+    def __init__(self, database: Database) -> None:
+        self._collection: Collection = database["batches"]
+
+    @query
+    async def insert(self, batches: Sequence[NewBatch], visible_at: datetime) -> None:
+        """Add new batches; the sweep looks at them from `visible_at` on, should their messages be lost."""
+        if not batches:
+            return
+        await self._collection.bulk_write(
+            [
+                InsertOne(
+                    {"_id": b.id, "feed": b.feed, "ids": list(b.delivery_ids), "visible_at": visible_at, "tries": 0}
+                )
+                for b in batches
+            ],
+            ordered=False,
+        )
+
+    @query
+    async def claim(self, batch_id: str, worker: str, now: datetime, lease: timedelta) -> Batch | None:
+        """Take the batch for `lease`, unless another's lease runs or it is settled: then `None`."""
+        taken = Lease(token=secrets.token_hex(8), until=now + lease, worker=worker)
+        before = await self._collection.find_one_and_update(
+            {"_id": batch_id, "$or": [{"lease": None}, {"lease.until": {"$lte": now}}]},
+            {
+                "$set": {
+                    "lease": {"token": taken.token, "until": taken.until, "worker": taken.worker},
+                    "visible_at": taken.until,
+                },
+                "$inc": {"tries": 1},
+            },
+            return_document=ReturnDocument.BEFORE,
+        )
+        return _claimed(before, taken) if before else None
+
+    @query
+    async def renew(self, batch: Batch, until: datetime) -> None:
+        """Prolong the lease. Raises `LeaseLost` where it is no longer ours."""
+        await self._update_held(batch, {"$set": {"lease.until": until, "visible_at": until}})
+
+    @query
+    async def release(self, batch: Batch, visible_at: datetime) -> None:
+        """Give the batch back with what is still queued in it. Raises `LeaseLost` where it is no longer ours."""
+        await self._update_held(batch, {"$set": {"visible_at": visible_at}, "$unset": {"lease": ""}})
+
+    @query
+    async def settle(self, batch: Batch) -> None:
+        """Delete the batch: nothing in it is queued any more. A no-op where the lease is no longer ours."""
+        await self._collection.delete_one({"_id": batch.id, "lease.token": batch.lease.token})
+
+    @query
+    async def due(self, now: datetime, limit: int, paused: Sequence[str] = ()) -> list[NewBatch]:
+        """The batches whose time has come, oldest first: never claimed, given back, or with a lease run out."""
+        found = self._collection.find(
+            {"visible_at": {"$lte": now}, "feed": {"$nin": list(paused)}}, {"feed": 1, "ids": 1}
+        )
+        documents = await found.sort("visible_at", 1).limit(limit).to_list()
+        return [NewBatch(d["_id"], d["feed"], tuple(d["ids"])) for d in documents]
+
+    @query
+    async def postpone(self, batch_ids: Sequence[str], now: datetime, visible_at: datetime) -> None:
+        """Say when to look again at batches whose message was just sent. One claimed meanwhile keeps its own time."""
+        await self._collection.update_many(
+            {"_id": {"$in": list(batch_ids)}, "visible_at": {"$lte": now}}, {"$set": {"visible_at": visible_at}}
+        )
+
+    @query
+    async def existing(self, batch_ids: Iterable[str]) -> set[str]:
+        """Which of these batches are in the ledger."""
+        found = await self._collection.find({"_id": {"$in": list(batch_ids)}}, {"_id": 1}).to_list()
+        return {document["_id"] for document in found}
+
+    @query
+    async def owed(self, feed: str) -> int:
+        """How many deliveries the feed's batches hold: an upper bound of what is queued, read from few documents."""
+        pipeline: list[dict[str, Any]] = [
+            {"$match": {"feed": feed}},
+            {"$group": {"_id": None, "n": {"$sum": {"$size": "$ids"}}}},
+        ]
+        return await self._sum(pipeline)
+
+    @query
+    async def leased(self, now: datetime) -> int:
+        """How many deliveries the batches under a running lease hold: what workers are at now."""
+        pipeline: list[dict[str, Any]] = [
+            {"$match": {"lease.until": {"$gt": now}}},
+            {"$group": {"_id": None, "n": {"$sum": {"$size": "$ids"}}}},
+        ]
+        return await self._sum(pipeline)
+
+    async def _sum(self, pipeline: list[dict[str, Any]]) -> int:
+        found = await (await self._collection.aggregate(pipeline)).to_list()
+        return int(found[0]["n"]) if found else 0
+
+    async def _update_held(self, batch: Batch, update: Document) -> None:
+        result = await self._collection.update_one({"_id": batch.id, "lease.token": batch.lease.token}, update)
+        if not result.matched_count:
+            raise LeaseLost(f"batch {batch.id}: its lease ran out and another worker holds it")
+
+
+def _claimed(before: Document, taken: Lease) -> Batch:
+    held = before.get("lease")
+    return Batch(
+        id=before["_id"],
+        feed=before["feed"],
+        delivery_ids=tuple(before["ids"]),
+        lease=taken,
+        tries=before["tries"] + 1,
+        previous=Lease(held["token"], held["until"], held["worker"]) if held else None,
+    )

@@ -1,0 +1,91 @@
+"""`cursors`: one document a feed: how far it has been read, its open gaps, its last poll, and whether it is paused.
+
+{_id: feed, position, gaps [{low, high, since}], version, last_poll_at, last_row_at, last_error,
+ paused, paused_reason}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from app.errors import CursorMoved
+from app.ledger.client import Collection, Database, Document, query
+from app.models import Cursor, Gap, Page
+
+
+class Cursors:
+    """Every query on `cursors`."""
+
+    def __init__(self, database: Database) -> None:
+        self._collection: Collection = database["cursors"]
+
+    @query
+    async def get(self, feed: str) -> Cursor:
+        """The feed's cursor; one that has read nothing where there is none yet."""
+        document = await self._collection.find_one({"_id": feed})
+        return _cursor(document) if document else Cursor(feed)
+
+    @query
+    async def advance(self, cursor: Cursor, page: Page, now: datetime) -> Cursor:
+        """Move the cursor past a page that is in the ledger. Raises `CursorMoved` where another poll was first."""
+        moved: Document = {
+            "position": page.position,
+            "gaps": [{"low": gap.low, "high": gap.high, "since": gap.since} for gap in page.gaps],
+            "version": cursor.version + 1,
+            "last_poll_at": now,
+            "last_error": None,
+        }
+        if page.rows:
+            moved["last_row_at"] = now
+        await self._collection.update_one({"_id": cursor.feed}, {"$setOnInsert": {"version": 0}}, upsert=True)
+        result = await self._collection.find_one_and_update(
+            {"_id": cursor.feed, "version": cursor.version}, {"$set": moved}, return_document=True
+        )
+        if result is None:
+            raise CursorMoved(f"feed {cursor.feed}: another poll moved its cursor past version {cursor.version}")
+        return _cursor(result)
+
+    @query
+    async def note_poll(self, feed: str, now: datetime, error: str | None = None) -> None:
+        """Record that the feed was polled, and what went wrong with it, if anything."""
+        await self._collection.update_one(
+            {"_id": feed},
+            {"$set": {"last_poll_at": now, "last_error": error}, "$setOnInsert": {"version": 0}},
+            upsert=True,
+        )
+
+    @query
+    async def pause(self, feed: str, reason: str) -> None:
+        """Stop polling and sending the feed until it is resumed. The first reason stays."""
+        await self._collection.update_one({"_id": feed}, {"$setOnInsert": {"version": 0}}, upsert=True)
+        await self._collection.update_one(
+            {"_id": feed, "paused": {"$ne": True}}, {"$set": {"paused": True, "paused_reason": reason}}
+        )
+
+    @query
+    async def resume(self, feed: str) -> bool:
+        """Undo a pause. Returns whether the feed was paused."""
+        result = await self._collection.update_one(
+            {"_id": feed, "paused": True}, {"$set": {"paused": False}, "$unset": {"paused_reason": ""}}
+        )
+        return bool(result.modified_count)
+
+    @query
+    async def paused(self) -> Sequence[str]:
+        """The feeds that are paused now."""
+        return [document["_id"] for document in await self._collection.find({"paused": True}, {"_id": 1}).to_list()]
+
+
+def _cursor(document: Document) -> Cursor:
+    return Cursor(
+        feed=document["_id"],
+        position=document.get("position"),
+        gaps=tuple(Gap(gap["low"], gap["high"], gap["since"]) for gap in document.get("gaps", ())),
+        version=document["version"],
+        paused=document.get("paused", False),
+        paused_reason=document.get("paused_reason"),
+        last_poll_at=document.get("last_poll_at"),
+        last_row_at=document.get("last_row_at"),
+        last_error=document.get("last_error"),
+    )

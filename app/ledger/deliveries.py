@@ -1,0 +1,272 @@
+"""`deliveries`: one document a source row, and the moves of the state machine (see `docs/architecture.md`).
+
+    {_id: "<feed>:<key>", feed, key, position, state, batch, token, payload, created_at, attempts,
+     next_attempt_at, last {at, status, error}, finished_at, reason, replays}
+
+Each move is one conditional update, so a move made twice, or by a worker whose lease is gone, changes nothing.
+`token` is absent until a batch is taken over; then it is the new lease's, and the old holder's failures match no more.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from pymongo import UpdateOne
+
+from app.ledger.attempts import insert_ignoring_duplicates
+from app.ledger.client import Collection, Database, Document, query
+from app.ledger.indexes import QUEUED_OLDEST
+from app.models import Batch, Delivery, NewBatch, Outcome, Result, SourceRow, State
+
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+_FAR_FUTURE = datetime(9999, 1, 1, tzinfo=UTC)
+
+
+def delivery_id(feed: str, row: SourceRow) -> str:
+    """The id under which the row is logged: the same row always gives the same id."""
+    return f"{feed}:{row.key}"
+
+
+class Deliveries:
+    """Every query on `deliveries`."""
+
+    def __init__(self, database: Database) -> None:
+        self._collection: Collection = database["deliveries"]
+
+    # --- a row comes in
+
+    @query
+    async def log(self, filled: Iterable[tuple[NewBatch, Sequence[SourceRow]]], now: datetime) -> int:
+        """Log each batch's rows as `queued`; rows logged before stay as they are. Returns how many were new."""
+        documents = [
+            _logged(batch.feed, row, now) | {"state": State.QUEUED.value, "batch": batch.id}
+            for batch, rows in filled
+            for row in rows
+        ]
+        return await insert_ignoring_duplicates(self._collection, documents)
+
+    @query
+    async def log_unreadable(self, feed: str, rows: Iterable[SourceRow], now: datetime) -> int:
+        """Log rows that have no payload as dead letters, each with its reason. Returns how many were new."""
+        documents = [
+            _logged(feed, row, now) | {"state": State.DEAD.value, "reason": row.error, "finished_at": now}
+            for row in rows
+        ]
+        return await insert_ignoring_duplicates(self._collection, documents)
+
+    # --- a batch is sent
+
+    @query
+    async def load(self, batch: Batch) -> list[Delivery]:
+        """What in the batch is still queued, whole. Asks by id and by batch, so none is ever in two."""
+        found = self._collection.find(
+            {"_id": {"$in": list(batch.delivery_ids)}, "batch": batch.id, "state": State.QUEUED.value},
+            {"key": 1, "payload": 1, "created_at": 1, "attempts": 1},
+        )
+        return [
+            Delivery(d["_id"], batch.feed, d["key"], d["payload"], d["created_at"], d["attempts"])
+            for d in await found.to_list()
+        ]
+
+    @query
+    async def succeed(self, delivery_ids_by_status: Mapping[int, Sequence[str]], now: datetime) -> int:
+        """Record successes, whatever state the deliveries are in: that a partner has a row is a fact.
+
+        Returns how many became `delivered` by it; a second record of the same success counts none.
+        """
+        moved = 0
+        for status, ids in delivery_ids_by_status.items():
+            result = await self._collection.update_many(
+                {"_id": {"$in": list(ids)}, "state": {"$ne": State.DELIVERED.value}},
+                {
+                    "$set": {
+                        "state": State.DELIVERED.value,
+                        "finished_at": now,
+                        "last": {"at": now, "status": status},
+                    },
+                    "$inc": {"attempts": 1},
+                    "$unset": {"batch": "", "token": "", "next_attempt_at": "", "reason": ""},
+                },
+            )
+            moved += result.modified_count
+        return moved
+
+    @query
+    async def fail(self, batch: Batch, results: Sequence[Result], now: datetime) -> int:
+        """Record failures as `retrying` or `dead`, where the batch still holds the delivery under our lease.
+
+        Returns how many were recorded; the others were settled, or taken over, by someone else.
+        """
+        if not results:
+            return 0
+        updates = [UpdateOne(_held(batch, result.delivery.id), _failure(result, now)) for result in results]
+        written = await self._collection.bulk_write(updates, ordered=False)
+        return written.modified_count
+
+    # --- a batch is taken over
+
+    @query
+    async def still_queued(self, batch: Batch) -> list[str]:
+        """Ids of what in the batch is still queued."""
+        found = self._collection.find(
+            {"_id": {"$in": list(batch.delivery_ids)}, "batch": batch.id, "state": State.QUEUED.value}, {"_id": 1}
+        )
+        return [document["_id"] for document in await found.to_list()]
+
+    @query
+    async def fence(self, batch: Batch, now: datetime) -> None:
+        """Shut the former holder out, and count its attempt: from here on only our lease records a failure."""
+        last = {"at": now, "error": "outcome unknown: the worker's lease ran out"}
+        await self._collection.update_many(
+            {
+                "_id": {"$in": list(batch.delivery_ids)},
+                "batch": batch.id,
+                "state": State.QUEUED.value,
+                "token": {"$ne": batch.lease.token},
+            },
+            {"$set": {"token": batch.lease.token, "last": last}, "$inc": {"attempts": 1}},
+        )
+
+    # --- the sweep's questions
+
+    @query
+    async def due_retries(self, now: datetime, limit: int, paused: Sequence[str] = ()) -> list[tuple[str, str]]:
+        """Retries whose time has come, oldest first, as (feed, delivery id)."""
+        found = self._collection.find(
+            {"state": State.RETRYING.value, "next_attempt_at": {"$lte": now}, "feed": {"$nin": list(paused)}},
+            {"feed": 1},
+        )
+        documents = await found.sort("next_attempt_at", 1).limit(limit).to_list()
+        return [(document["feed"], document["_id"]) for document in documents]
+
+    @query
+    async def requeue_due(self, batch: NewBatch, now: datetime) -> int:
+        """Move due retries into the batch. One that another sweep took first stays where it is."""
+        result = await self._collection.update_many(
+            {
+                "_id": {"$in": list(batch.delivery_ids)},
+                "state": State.RETRYING.value,
+                "next_attempt_at": {"$lte": now},
+            },
+            {"$set": {"state": State.QUEUED.value, "batch": batch.id}, "$unset": {"next_attempt_at": ""}},
+        )
+        return result.modified_count
+
+    @query
+    async def queued_batches(self, logged_before: datetime) -> set[str]:
+        """The batches that deliveries logged before then, and still queued, name."""
+        pipeline: list[dict[str, Any]] = [
+            {"$match": {"state": State.QUEUED.value, "created_at": {"$lte": logged_before}}},
+            {"$group": {"_id": "$batch"}},
+        ]
+        return {document["_id"] for document in await (await self._collection.aggregate(pipeline)).to_list()}
+
+    @query
+    async def queued_in(self, batch_ids: Iterable[str], limit: int) -> list[tuple[str, str]]:
+        """Queued deliveries that name one of these batches, oldest first, as (feed, delivery id)."""
+        found = self._collection.find(
+            {"state": State.QUEUED.value, "created_at": {"$gte": _LONG_AGO}, "batch": {"$in": list(batch_ids)}},
+            {"feed": 1},
+        )
+        documents = await found.sort("created_at", 1).limit(limit).to_list()
+        return [(document["feed"], document["_id"]) for document in documents]
+
+    @query
+    async def adopt(self, batch: NewBatch, orphaned_from: Iterable[str]) -> int:
+        """Move deliveries whose batch is gone into this one. One that has a living batch again stays there."""
+        result = await self._collection.update_many(
+            {
+                "_id": {"$in": list(batch.delivery_ids)},
+                "state": State.QUEUED.value,
+                "batch": {"$in": list(orphaned_from)},
+            },
+            {"$set": {"batch": batch.id}, "$unset": {"token": ""}},
+        )
+        return result.modified_count
+
+    # --- backlog, status, listing
+
+    @query
+    async def retrying(self, feed: str, limit: int) -> int:
+        """How many of the feed's deliveries wait for a retry, counted up to `limit`."""
+        return await self._collection.count_documents(
+            {"state": State.RETRYING.value, "next_attempt_at": {"$lte": _FAR_FUTURE}, "feed": feed}, limit=limit
+        )
+
+    @query
+    async def counts(self) -> dict[str, dict[State, int]]:
+        """Feed → state → how many: exact, and read from every delivery, so for a person's question, not for a loop."""
+        pipeline: list[dict[str, Any]] = [{"$group": {"_id": {"feed": "$feed", "state": "$state"}, "n": {"$sum": 1}}}]
+        counts: dict[str, dict[State, int]] = defaultdict(dict)
+        for document in await (await self._collection.aggregate(pipeline)).to_list():
+            counts[document["_id"]["feed"]][State(document["_id"]["state"])] = document["n"]
+        return dict(counts)
+
+    @query
+    async def oldest_open(self, feed: str) -> datetime | None:
+        """When the feed's oldest open delivery was logged; `None` where nothing is open."""
+        queued = {"state": State.QUEUED.value, "created_at": {"$gte": _LONG_AGO}, "feed": feed}
+        waiting = {"state": State.RETRYING.value, "next_attempt_at": {"$lte": _FAR_FUTURE}, "feed": feed}
+        first = await self._collection.find(queued, {"created_at": 1}).sort("created_at", 1).limit(1).to_list()
+        second = await self._collection.find(waiting, {"created_at": 1}).sort("created_at", 1).limit(1).to_list()
+        moments: list[datetime] = [document["created_at"] for document in first + second]
+        return min(moments, default=None)
+
+    @query
+    async def listing(self, feed: str | None, state: State | None, limit: int) -> list[Document]:
+        """Deliveries without their payload, by id, for a person to look at."""
+        wanted: Document = {}
+        if feed:
+            wanted["feed"] = feed
+        if state:
+            wanted["state"] = state.value
+        return await self._collection.find(wanted, {"payload": 0}).sort("_id", 1).limit(limit).to_list()
+
+    @query
+    async def ids(self, feed: str) -> dict[str, State]:
+        """Every delivery of the feed and its state: for comparing with another list, whole."""
+        found = self._collection.find({"feed": feed}, {"state": 1})
+        return {document["_id"]: State(document["state"]) async for document in found}
+
+    @query
+    async def get(self, delivery_id: str) -> Document | None:
+        """One delivery, whole, as stored; `None` where there is none of that id."""
+        return await self._collection.find_one({"_id": delivery_id})
+
+    @query
+    async def explain(self, name: str) -> Document:
+        """The server's plan for the sweep's question that the index `name` is to serve."""
+        state, field = (State.QUEUED, "created_at") if name == QUEUED_OLDEST else (State.RETRYING, "next_attempt_at")
+        plan: Document = await self._collection.find({"state": state.value, field: {"$lte": _FAR_FUTURE}}).explain()
+        return plan
+
+
+def _logged(feed: str, row: SourceRow, now: datetime) -> Document:
+    return {
+        "_id": delivery_id(feed, row),
+        "feed": feed,
+        "key": row.key,
+        "position": row.position,
+        "payload": row.payload,
+        "created_at": now,
+        "attempts": 0,
+    }
+
+
+def _held(batch: Batch, delivery_id: str) -> Document:
+    return {"_id": delivery_id, "state": State.QUEUED.value, "batch": batch.id, "token": batch.fence}
+
+
+def _failure(result: Result, now: datetime) -> Document:
+    verdict, answer = result.verdict, result.answer
+    last: Document = {"at": answer.at, "error": verdict.reason}
+    if answer.status is not None:
+        last["status"] = answer.status
+    if verdict.outcome is Outcome.RETRY:
+        moved: Document = {"state": State.RETRYING.value, "next_attempt_at": verdict.next_attempt_at}
+    else:
+        moved = {"state": State.DEAD.value, "finished_at": now, "reason": verdict.reason}
+    return {"$set": moved | {"last": last}, "$inc": {"attempts": 1}, "$unset": {"batch": "", "token": ""}}
