@@ -1,0 +1,125 @@
+"""A feed's table and columns, checked against the database's own catalogue.
+
+Only names that the catalogue gave back reach a statement, and always quoted: nothing typed into a feed can inject.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnClause, Connection, TableClause, column, inspect, table
+from sqlalchemy.engine import Inspector
+from sqlalchemy.exc import NoSuchTableError
+from sqlalchemy.sql import quoted_name
+from sqlalchemy.types import TypeEngine
+
+from app.errors import SourceRefused
+from app.feed import Feed
+
+_PART = re.compile(r'\[((?:[^\]]|\]\])+)\]|"((?:[^"]|"")+)"|([^."\[\]]+)')
+_NAMES_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column as the catalogue describes it."""
+
+    name: str
+    type: TypeEngine[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceTable:
+    """A table or view as the catalogue describes it."""
+
+    feed: str
+    schema: str | None
+    name: str
+    columns: tuple[Column, ...]
+
+    def column(self, wanted: str, setting: str) -> Column:
+        """The column of that name: written the same, or else the only one that differs in case alone.
+
+        Raises `SourceRefused` that names the feed's setting and the columns there are.
+        """
+        exact = [known for known in self.columns if known.name == wanted]
+        alike = exact or [known for known in self.columns if known.name.casefold() == wanted.casefold()]
+        if len(alike) == 1:
+            return alike[0]
+        raise SourceRefused(
+            f"feed {self.feed}: {setting}: table {self.name!r} has no column {wanted!r}; "
+            f"its columns: {_listed(known.name for known in self.columns)}"
+        )
+
+    def clause(self, typed: Column, column_type: TypeEngine[Any] | None) -> TableClause:
+        """The table for a statement. Values come as the driver gives them; only `typed` is bound as `column_type`.
+
+        SQLAlchemy's own conversions are left out because one malformed value would fail the whole page.
+        """
+        return table(
+            quoted_name(self.name, quote=True),
+            *(_clause(known, column_type if known is typed else None) for known in self.columns),
+            schema=None if self.schema is None else quoted_name(self.schema, quote=True),
+        )
+
+
+def parse_table_name(text: str, feed: str) -> tuple[str | None, str]:
+    """Schema (`None`: the default one) and name out of `name`, `schema.name`, `[my schema].[name]` or `"s"."n"`.
+
+    Raises `SourceRefused` for any other form.
+    """
+    parts: list[str] = []
+    place = -1
+    while place < len(text):
+        match = _PART.match(text, place + 1)
+        if match is None or text[match.end() : match.end() + 1] not in ("", "."):
+            break
+        bracketed, quoted, bare = match.groups()
+        parts.append(bare or (bracketed or "").replace("]]", "]") or quoted.replace('""', '"'))
+        place = match.end()
+    if place < len(text) or len(parts) not in (1, 2):
+        raise SourceRefused(
+            f"feed {feed}: table: found {text!r}; write name or schema.name, a part with dots in it as [part]"
+        )
+    return (parts[0] if len(parts) == 2 else None), parts[-1]
+
+
+def find_table(connection: Connection, feed: Feed) -> SourceTable:
+    """Look the feed's table or view up. Raises `SourceRefused` that names it and what exists.
+
+    Sync, for `AsyncConnection.run_sync`.
+    """
+    schema, name = parse_table_name(feed.table, feed.name)
+    inspector = inspect(connection)
+    _require_schema(inspector, feed, schema)
+    try:
+        found = inspector.get_columns(name, schema=schema)
+    except NoSuchTableError:
+        known = [*inspector.get_table_names(schema=schema), *inspector.get_view_names(schema=schema)]
+        raise SourceRefused(
+            f"feed {feed.name}: table {feed.table!r} does not exist; tables and views: {_listed(sorted(known))}"
+        ) from None
+    # A quoted_name is a str that orjson takes for no dict key: the formatting makes it a plain one.
+    columns = tuple(Column(f"{entry['name']}", entry["type"]) for entry in found)
+    return SourceTable(feed.name, schema, name, columns)
+
+
+def _require_schema(inspector: Inspector, feed: Feed, schema: str | None) -> None:
+    if schema is None:
+        return
+    known = inspector.get_schema_names()
+    if schema.casefold() not in (name.casefold() for name in known):
+        raise SourceRefused(f"feed {feed.name}: table {feed.table!r}: no schema {schema!r}; schemas: {_listed(known)}")
+
+
+def _clause(known: Column, column_type: TypeEngine[Any] | None) -> ColumnClause[Any]:
+    return column(quoted_name(known.name, quote=True), column_type)
+
+
+def _listed(names: Iterable[str]) -> str:
+    shown: Sequence[str] = [repr(f"{name}") for name in names]
+    more = f" and {len(shown) - _NAMES_SHOWN} more" if len(shown) > _NAMES_SHOWN else ""
+    return (", ".join(shown[:_NAMES_SHOWN]) or "none") + more

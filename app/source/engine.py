@@ -1,0 +1,127 @@
+"""From a database URL to an open SQLAlchemy engine. Nothing is opened at import."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+from urllib.parse import unquote
+
+from sqlalchemy import event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from app.errors import ConfigError, Problem
+from app.source.dialect import Dialect
+from app.source.sqlite import SQLITE
+
+DIALECTS: Mapping[str, Dialect] = {
+    "mssql": Dialect(driver="aioodbc"),
+    "sqlite": SQLITE,
+    "postgresql": Dialect(driver="asyncpg", connect_args=lambda seconds: {"timeout": seconds}),
+}
+_ALIASES = {"postgres": "postgresql"}
+_SCHEME = re.compile(r"[a-z][a-z0-9_]*(\+[a-z0-9_]+)?")
+_ALLOWED = "one of " + ", ".join(
+    f"{backend}:// ({backend}+{dialect.driver}://)" for backend, dialect in DIALECTS.items()
+)
+
+POOL_SIZE = 5
+POOL_OVERFLOW = 5
+POOL_RECYCLE_SECONDS = 1800
+POOL_WAIT_SECONDS = 30.0
+
+
+def async_url(url: str) -> str:
+    """Give a plain database URL its async driver; all behind `://` stays as it is.
+
+    Takes `mssql://…`, `sqlite://…`, `postgresql://…`, `postgres://…`, or a URL that already names an async driver,
+    which is returned unchanged. Raises `ConfigError`, never showing what stands behind `://`, for a driver that is
+    sync or unknown and for text that is no URL.
+    """
+    scheme, separator, rest = url.partition("://")
+    if not separator or not _SCHEME.fullmatch(scheme):
+        raise _wrong("a value that is no database URL" if url else "nothing", _ALLOWED)
+    backend, _, driver = scheme.partition("+")
+    backend = _ALIASES.get(backend, backend)
+    if not driver and backend not in DIALECTS:
+        raise _wrong(f"{scheme}://…", _ALLOWED)
+    name = f"{backend}+{driver or DIALECTS[backend].driver}"
+    if driver and not _is_async(name):
+        raise _wrong(f"{scheme}://…, whose driver is unknown or not async", _ALLOWED)
+    _parse(f"{name}://{rest}")
+    return f"{name}://{rest}"
+
+
+def open_engine(url: str, connect_timeout: timedelta) -> AsyncEngine:
+    """An engine with a pool for that URL (plain, or with its async driver); it connects on first use.
+
+    `connect_timeout` bounds a new connection; on SQLite, the wait for a writer's lock. Connections are tested before
+    use and replaced after half an hour. Close it with `Source.close()`. Raises `ConfigError` for a URL that
+    `async_url` refuses and for a driver that cannot be loaded.
+    """
+    parsed = _parse(async_url(url))
+    dialect = dialect_of(parsed)
+    try:
+        engine = create_async_engine(
+            dialect.prepare_url(parsed),
+            connect_args=dict(dialect.connect_args(connect_timeout.total_seconds())),
+            hide_parameters=True,
+            **_pool_options(parsed),
+        )
+    except ImportError as error:
+        raise _wrong(f"{parsed.drivername}, which cannot be loaded: {error}", "install that driver") from error
+    if dialect.on_connect is not None:
+        prepare = dialect.on_connect
+        event.listen(engine.sync_engine, "connect", lambda connection, _record: prepare(connection))
+    return engine
+
+
+def dialect_of(url: URL) -> Dialect:
+    """What is known of the database product that a URL names."""
+    return DIALECTS.get(url.get_backend_name(), Dialect(driver=url.get_driver_name()))
+
+
+def source_name(url: URL) -> str:
+    """The source for a message: product, host and database, and no more of the URL than that."""
+    place = "" if url.host is None else url.host + (f":{url.port}" if url.port else "")
+    database = url.database or ""
+    if database.startswith("file://"):
+        database = unquote(database.removeprefix("file://"))
+    return f"{url.get_backend_name()} {'/'.join(part for part in (place, database) if part)}".strip()
+
+
+def _pool_options(url: URL) -> dict[str, Any]:
+    if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
+        return {}  # SQLAlchemy keeps a single connection to a database in memory
+    return {
+        "pool_size": POOL_SIZE,
+        "max_overflow": POOL_OVERFLOW,
+        "pool_recycle": POOL_RECYCLE_SECONDS,
+        "pool_timeout": POOL_WAIT_SECONDS,
+        "pool_pre_ping": True,
+    }
+
+
+def _is_async(name: str) -> bool:
+    try:
+        return make_url(f"{name}://").get_dialect().is_async
+    except NoSuchModuleError:
+        return False
+
+
+def _parse(url: str) -> URL:
+    try:
+        return make_url(url)
+    except (ArgumentError, ValueError):
+        # Not chained: the parser's text may quote a piece of the password.
+        raise _wrong(
+            "a URL that cannot be read (not shown: it may hold a password)",
+            "write @ : / in a user or password as %40 %3A %2F, and the port as a number",
+        ) from None
+
+
+def _wrong(found: str, allowed: str) -> ConfigError:
+    return ConfigError([Problem("environment", "SOURCE_URL", found, allowed)])

@@ -1,0 +1,78 @@
+"""The boundary: what SQLAlchemy and the drivers raise, translated by one table into retry or permanent."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TypeAlias
+
+from sqlalchemy import exc
+
+from app.errors import SourceRefused, SourceUnavailable
+from app.source.dialect import Dialect
+
+SourceError: TypeAlias = SourceUnavailable | SourceRefused
+
+VERDICTS: Mapping[type[BaseException], type[SourceError]] = {
+    # The driver's errors, by the classes of PEP 249. An unknown one is tried again: that loses nothing.
+    exc.DBAPIError: SourceUnavailable,
+    exc.InterfaceError: SourceUnavailable,
+    exc.OperationalError: SourceUnavailable,
+    exc.InternalError: SourceUnavailable,
+    exc.DatabaseError: SourceRefused,
+    exc.DataError: SourceRefused,
+    exc.IntegrityError: SourceRefused,
+    exc.ProgrammingError: SourceRefused,
+    exc.NotSupportedError: SourceRefused,
+    exc.EmulatedDBAPIException: SourceUnavailable,
+    # The pool's errors.
+    exc.DisconnectionError: SourceUnavailable,
+    exc.TimeoutError: SourceUnavailable,
+    # A statement that cannot be built or read, a table that is not there: the next try would be the same.
+    exc.ArgumentError: SourceRefused,
+    exc.CircularDependencyError: SourceRefused,
+    exc.CompileError: SourceRefused,
+    exc.IdentifierError: SourceRefused,
+    exc.InvalidRequestError: SourceRefused,
+    exc.StatementError: SourceRefused,
+    # What a driver lets through from the network.
+    OSError: SourceUnavailable,
+}
+"""The nearest class in an error's ancestry decides; `Dialect.refuses` goes before it where it knows the code."""
+
+_TRANSLATED = (exc.SQLAlchemyError, exc.EmulatedDBAPIException, OSError)
+_SECRET_PAIR = re.compile(r"\b(pwd|password)\s*=\s*(\{[^}]*\}|[^;\s]*)", re.IGNORECASE)
+
+
+def verdict(error: BaseException, dialect: Dialect) -> type[SourceError]:
+    """Whether an error of SQLAlchemy or a driver is worth a retry, as the class to raise in its place."""
+    if isinstance(error, exc.DBAPIError):
+        refused = dialect.refuses(error.orig) if error.orig else None
+        if error.connection_invalidated or refused is False:
+            return SourceUnavailable
+        if refused:
+            return SourceRefused
+    return next((VERDICTS[kind] for kind in type(error).__mro__ if kind in VERDICTS), SourceUnavailable)
+
+
+@contextmanager
+def translated(where: str, dialect: Dialect, password: str | None) -> Iterator[None]:
+    """Within it, an error of SQLAlchemy or a driver leaves as `SourceUnavailable` or `SourceRefused`.
+
+    `where` names source, feed and table; the message is one line and never holds `password`.
+    """
+    try:
+        yield
+    except _TRANSLATED as error:
+        raise verdict(error, dialect)(f"{where}: {_one_line(error, password)}") from error
+
+
+def _one_line(error: BaseException, password: str | None) -> str:
+    """The driver's own words, without SQLAlchemy's statement and parameters."""
+    original = error.orig if isinstance(error, exc.StatementError) and error.orig else error
+    text = str(original.args[0] if isinstance(original, exc.SQLAlchemyError) and original.args else original)
+    text = " ".join(text.split()) or type(original).__name__
+    if password:
+        text = text.replace(password, "***")
+    return _SECRET_PAIR.sub(r"\1=***", text)

@@ -1,0 +1,145 @@
+"""The `identity` strategy: an ascending integer column, and gaps for the ids that were missing when read.
+
+A lower id can commit after a higher one was read, so an id passed over is asked for again until it arrives or
+`gap_timeout` passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from itertools import pairwise
+from typing import Any, ClassVar
+
+from sqlalchemy import BigInteger, Row, Select, bindparam, func, select, union_all
+from sqlalchemy.types import Boolean, Date, DateTime, Float, LargeBinary, Numeric, String, Time, TypeEngine, Uuid
+
+from app.errors import SourceRefused
+from app.models import Position
+from app.source.cursors import CursorStrategy, Selection, Statement
+from app.source.gaps import GAP_RANGES, Gaps, missing
+
+LOWEST = -(2**63)
+HIGHEST = 2**63 - 1
+_GAP_SIZES = (1, 10, GAP_RANGES)
+"""Statements exist for these numbers of ranges, the rest filled with empty ones: few texts, so plans are reused."""
+_EMPTY_RANGE = (1, 0)
+_NO_INTEGERS = (Boolean, Date, DateTime, Float, LargeBinary, String, Time, Uuid)
+
+
+class Identity(CursorStrategy):
+    """`WHERE id > :position ORDER BY id`, and the gaps again."""
+
+    column_type: ClassVar[TypeEngine[Any] | None] = BigInteger()
+
+    def __init__(self, selection: Selection) -> None:
+        super().__init__(selection)
+        self._column = selection.cursor
+        self._start = selection.feed.cursor.start
+        self._require_integers()
+        self._pages = select(*selection.columns).order_by(self._column)
+        self._ids = select(self._column).where(self._column.is_not(None))
+        self._late = {size: self._late_statement(size) for size in _GAP_SIZES}
+
+    def start(self) -> Statement | None:
+        """With `now`: the last page of ids, so that transactions in flight at that moment leave gaps behind them."""
+        if self._start != "now":
+            return None
+        return Statement(self._ids.order_by(self._column.desc()).limit(self.selection.feed.page_size))
+
+    def started(self, rows: Sequence[Row[Any]], now: datetime) -> tuple[Position, Gaps]:
+        """`beginning`: before every row. A number: after that id. `now`: after the highest id there is."""
+        if self._start == "beginning":
+            return None, ()
+        if self._start != "now":
+            return self._start, ()
+        ids = self._checked([row[0] for row in reversed(rows)])
+        # An empty table: every row to come is new, and `None` would ask for the start again.
+        return (ids[-1], missing(ids[0], ids[1:], now)) if ids else (LOWEST, ())
+
+    def page(self, position: Position, limit: int) -> Statement:
+        return Statement(self._beyond(self._pages, position).limit(limit))
+
+    def waiting(self, position: Position, limit: int) -> Statement | None:
+        if position is None and self._start == "now":
+            return None
+        if position is None and self._start != "beginning":
+            position = self._start
+        return Statement(select(func.count()).select_from(self._beyond(self._ids, position).limit(limit).subquery()))
+
+    def positions(self, rows: Sequence[Row[Any]]) -> list[Position]:
+        """Raises `SourceRefused` for an id that is no 64-bit integer, or that two rows share."""
+        place = self.selection.cursor_place
+        return [*self._checked([row[place] for row in rows])]
+
+    def late(self, gaps: Gaps, limit: int) -> Statement:
+        """One index seek a range. At most `GAP_RANGES` gaps.
+
+        A UNION ALL, because SQLite answers the same ranges joined by OR with a scan of the whole table as soon as
+        the rows are to come in order (measured on 300,000 rows: 230 ms against 1 ms).
+        """
+        size = next(size for size in _GAP_SIZES if size >= len(gaps))
+        ranges = [(LOWEST if gap.low is None else gap.low, gap.high) for gap in gaps]
+        ranges += [_EMPTY_RANGE] * (size - len(ranges))
+        lows = {f"low_{place}": low for place, (low, _) in enumerate(ranges)}
+        highs = {f"high_{place}": high for place, (_, high) in enumerate(ranges)}
+        return Statement(self._late[size].limit(limit), lows | highs)
+
+    def missing(self, after: Position, positions: Sequence[Position], now: datetime) -> Gaps:
+        return missing(self._id(after), [value for value in positions if isinstance(value, int)], now)
+
+    def _late_statement(self, size: int) -> Select[Any]:
+        branches = [
+            select(*self.selection.columns).where(
+                self._column.between(
+                    bindparam(f"low_{place}", type_=BigInteger), bindparam(f"high_{place}", type_=BigInteger)
+                )
+            )
+            for place in range(size)
+        ]
+        ranges = (union_all(*branches) if size > 1 else branches[0]).subquery("late")
+        return select(ranges).order_by(list(ranges.c)[self.selection.cursor_place])
+
+    def _beyond(self, rows: Select[Any], position: Position) -> Select[Any]:
+        after = self._id(position)
+        return rows.where(self._column.is_not(None) if after is None else self._column > after)
+
+    def _id(self, position: Position) -> int | None:
+        if position is None or isinstance(position, int):
+            return position
+        raise SourceRefused(
+            f"feed {self.selection.feed.name}: the cursor stands at {position!r}, which is no identity value; "
+            "the strategy was changed: rewind the feed, or give it a new name"
+        )
+
+    def _require_integers(self) -> None:
+        wanted = self.selection.feed.cursor.column
+        found = self.selection.table.column(wanted, "cursor.column").type
+        fraction = isinstance(found, Numeric) and bool(found.scale)
+        if fraction or isinstance(found, _NO_INTEGERS):
+            raise SourceRefused(
+                f"feed {self.selection.feed.name}: cursor.column {wanted!r} is {found!r}; "
+                "identity needs an integer column"
+            )
+
+    def _checked(self, values: Sequence[Any]) -> list[int]:
+        """The ids as integers, ascending and distinct as they came."""
+        ids = [value if type(value) is int else self._integer(value) for value in values]
+        if ids and (ids[0] < LOWEST or ids[-1] > HIGHEST):
+            raise self._unfit(f"{ids[0]} to {ids[-1]}, which is more than 64 bits hold")
+        if len(set(ids)) < len(ids):
+            double = next(left for left, right in pairwise(ids) if left == right)
+            raise self._unfit(f"{double} more than once; a page could end between the two")
+        return ids
+
+    def _integer(self, value: Any) -> int:
+        if isinstance(value, Decimal) and value == value.to_integral_value():
+            return int(value)
+        raise self._unfit(f"a value of type {type(value).__name__}")
+
+    def _unfit(self, found: str) -> SourceRefused:
+        feed = self.selection.feed
+        return SourceRefused(
+            f"feed {feed.name}: cursor.column {feed.cursor.column!r} holds {found}; identity needs distinct integers"
+        )

@@ -1,0 +1,183 @@
+"""Reading a feed from its source, page by page, so that no row is missed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from app.errors import SourceRefused
+from app.feed import Feed
+from app.models import Cursor, Page, Position, SourceRow
+from app.source.catalogue import Column
+from app.source.cursors import Statement
+from app.source.engine import dialect_of, source_name
+from app.source.errors import translated
+from app.source.gaps import GAP_RANGES, Gaps, Round, coarsen
+from app.source.plan import FeedPlan, plan_feed
+
+GAP_STATEMENTS = 20
+"""Statements that one read spends on gaps at most; a read whose page is full spends one."""
+_ROWS_A_TURN = 500
+"""Rows turned into JSON before the event loop gets a turn: a few milliseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Portion:
+    """Rows read, in order, each with its position."""
+
+    rows: list[Row[Any]] = field(default_factory=list)
+    positions: list[Position] = field(default_factory=list)
+    more: bool = False
+    """The limit was hit: more rows are waiting behind these."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __add__(self, other: Portion) -> Portion:
+        return Portion(self.rows + other.rows, self.positions + other.positions, other.more)
+
+
+class Source:
+    """The source database, as the use cases see it. Safe to share between coroutines of one event loop.
+
+    Every method raises `SourceUnavailable` (worth a retry) or `SourceRefused` (someone must act).
+    """
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._dialect = dialect_of(engine.url)
+        self._plans: dict[str, FeedPlan] = {}
+        self._stopped_at: dict[str, int | None] = {}
+
+    async def read_page(self, feed: Feed, cursor: Cursor, now: datetime) -> Page:
+        """Ask for the open gaps again and read the next rows: at most `feed.page_size` rows, in ascending order.
+
+        `now` is taken before the call. Save the page's position and gaps as the cursor's also when it has no rows;
+        while `full` is set, read again at once. A row comes twice where gaps were merged, or the cursor not saved.
+
+        No row falls between the reads: gaps lie at or below the cursor's position, the page above it, and each of
+        the two drops an id only because it holds the row. A row that commits after its gap was asked for stays a gap;
+        one that commits after the page was read lies above it, or in a gap made from what the page did not hold. Only
+        a gap that was looked at in this very read can expire, so one that aged while nobody polled is asked for first.
+        """
+        async with self._reading(feed) as (connection, plan):
+            position, gaps = await _standing(connection, plan, cursor, now)
+            gap_round = Round(gaps, self._stopped_at.get(feed.name))
+            late = await _ask(connection, plan, gap_round, 1, feed.page_size // 2)
+            limit = feed.page_size - len(late)  # 1 or more: rows in merged gaps never keep new ones out
+            fresh = await _fetch(connection, plan, plan.strategy.page(position, limit + 1), limit)
+            if not fresh.more:
+                late += await _ask(connection, plan, gap_round, GAP_STATEMENTS - 1, limit - len(fresh))
+        self._stopped_at[feed.name] = gap_round.stopped_at
+        found = [value for value in late.positions if isinstance(value, int)]
+        kept, expired = gap_round.settle(found, now, feed.cursor.gap_timeout)
+        opened = plan.strategy.missing(position, fresh.positions, now)
+        return Page(
+            rows=await _source_rows(plan, late + fresh),
+            position=fresh.positions[-1] if fresh.positions else position,
+            gaps=coarsen(kept + opened, feed.cursor.max_gaps),
+            full=fresh.more or not gap_round.complete,
+            expired=expired,
+        )
+
+    async def waiting(self, feed: Feed, cursor: Cursor, limit: int) -> int:
+        """How many rows lie beyond the cursor, counted up to `limit` (1 or more) so that the cost is bounded."""
+        async with self._reading(feed) as (connection, plan):
+            statement = plan.strategy.waiting(cursor.position, limit)
+            if statement is None:
+                return 0
+            return int((await _run(connection, statement))[0][0])
+
+    async def check(self, feed: Feed) -> tuple[Column, ...]:
+        """Look the feed's table up anew and read a row of it. Returns all columns of the table."""
+        self._plans.pop(feed.name, None)
+        async with self._reading(feed) as (connection, plan):
+            await _run(connection, plan.strategy.page(None, 1))
+            return plan.table.columns
+
+    async def version(self) -> str:
+        """Product and version of the server, such as `sqlite 3.40.1`. Connects if nothing is connected yet."""
+        async with self._connected("version") as connection:
+            found = connection.dialect.server_version_info or ("of unknown version",)
+            return f"{connection.dialect.name} {'.'.join(map(str, found))}"
+
+    async def close(self) -> None:
+        """Close every connection. The source must not be used afterwards."""
+        await self._engine.dispose()
+
+    @asynccontextmanager
+    async def _connected(self, subject: str) -> AsyncIterator[AsyncConnection]:
+        url = self._engine.url
+        with translated(f"{source_name(url)}: {subject}", self._dialect, url.password):
+            async with self._engine.connect() as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def _reading(self, feed: Feed) -> AsyncIterator[tuple[AsyncConnection, FeedPlan]]:
+        """A connection and the feed's plan. A refusal drops the plan: the table may have changed."""
+        try:
+            async with self._connected(f"feed {feed.name}: table {feed.table}") as connection:
+                yield connection, await self._plan(connection, feed)
+        except SourceRefused:
+            self._plans.pop(feed.name, None)
+            raise
+
+    async def _plan(self, connection: AsyncConnection, feed: Feed) -> FeedPlan:
+        plan = self._plans.get(feed.name)
+        if plan is None or plan.feed != feed:
+            plan = await connection.run_sync(plan_feed, feed, self._dialect)
+            self._plans[feed.name] = plan
+        return plan
+
+
+async def _run(connection: AsyncConnection, statement: Statement) -> Sequence[Row[Any]]:
+    rows: Sequence[Row[Any]] = (await connection.execute(statement.select, statement.parameters)).all()
+    return rows
+
+
+async def _standing(
+    connection: AsyncConnection, plan: FeedPlan, cursor: Cursor, now: datetime
+) -> tuple[Position, Gaps]:
+    """Where the cursor stands; for one that has not begun, where it begins."""
+    if cursor.position is not None:
+        return cursor.position, cursor.gaps
+    statement = plan.strategy.start()
+    return plan.strategy.started(await _run(connection, statement) if statement else (), now)
+
+
+async def _fetch(connection: AsyncConnection, plan: FeedPlan, statement: Statement, limit: int) -> Portion:
+    """Run a statement that asks for one row more than `limit`: that row says whether there are more."""
+    rows = await _run(connection, statement)
+    positions = plan.strategy.positions(rows)
+    return Portion(list(rows[:limit]), positions[:limit], len(rows) > limit)
+
+
+async def _ask(connection: AsyncConnection, plan: FeedPlan, gap_round: Round, statements: int, limit: int) -> Portion:
+    """Ask for the round's next gaps, until they, the statements or the rows (`limit`) are used up."""
+    late = Portion()
+    for _ in range(statements):
+        gaps, room = gap_round.ask(GAP_RANGES), limit - len(late)
+        if not gaps or room <= 0:
+            break
+        portion = await _fetch(connection, plan, plan.strategy.late(gaps, room + 1), room)
+        last = portion.positions[-1] if portion.more else None
+        gap_round.looked(gaps, last if isinstance(last, int) else None)
+        late += portion
+    return late
+
+
+async def _source_rows(plan: FeedPlan, portion: Portion) -> tuple[SourceRow, ...]:
+    """The rows as they go on. The event loop gets a turn every few hundred rows: senders share it."""
+    done: list[SourceRow] = []
+    for start in range(0, len(portion), _ROWS_A_TURN):
+        turn = slice(start, start + _ROWS_A_TURN)
+        done += map(plan.shape.source_row, portion.rows[turn], portion.positions[turn])
+        await asyncio.sleep(0)
+    return tuple(done)

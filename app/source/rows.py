@@ -1,0 +1,145 @@
+"""From a row of the source to JSON text, without loss.
+
+| value | JSON |
+| --- | --- |
+| integer | number, with all its digits also beyond 64 bits |
+| decimal | string, `"12.50"`: a number would lose digits in most readers |
+| float | number; one that is not finite makes the row unreadable |
+| datetime, date, time | string, ISO 8601; with an offset only where the source gave one |
+| duration | string, ISO 8601: `"P1DT3723.5S"` |
+| bytes | string, base64 (RFC 4648, section 4) |
+| UUID | string |
+| text | string; lone surrogates make the row unreadable |
+| boolean, NULL | `true`, `false`, `null` |
+| array, object | array, object |
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from math import isfinite
+from typing import Any
+from urllib.parse import quote
+from uuid import UUID
+
+import orjson
+
+from app.errors import RowUnreadable
+from app.models import Position, SourceRow
+from app.source.dialect import Decoder
+
+_NESTED = frozenset({dict, list, tuple})
+_NULL_PART = "%-"
+"""Stands for NULL in a key's text; no percent-encoded text holds it."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowShape:
+    """How the rows of one feed are laid out, and what becomes of them."""
+
+    names: tuple[str, ...]
+    """The columns that are sent; they come first in a row."""
+    key_places: tuple[int, ...]
+    decoders: tuple[tuple[int, Decoder], ...]
+    """For the columns whose driver value is not yet what their type means."""
+    max_payload: int
+    """Bytes of JSON."""
+
+    def source_row(self, row: Sequence[Any], position: Position) -> SourceRow:
+        """The row as it goes on. One that cannot be sent carries the reason in `error`, and an empty payload."""
+        parts = [row[place] for place in self.key_places]
+        key = key_text(parts)
+        if None in parts:
+            # The position keeps two such rows apart in the ledger.
+            return SourceRow(f"{key}@{position}", position, "", "a key column is NULL: the row has no identity")
+        try:
+            payload = payload_json(self.names, self._values(row))
+        except RowUnreadable as error:
+            return SourceRow(key, position, "", str(error))
+        if len(payload) > self.max_payload:
+            reason = f"payload of {len(payload)} bytes is over max_payload {self.max_payload}"
+            return SourceRow(key, position, "", reason)
+        return SourceRow(key, position, payload.decode())
+
+    def _values(self, row: Sequence[Any]) -> list[Any]:
+        values = list(row[: len(self.names)])
+        for place, decode in self.decoders:
+            values[place] = decode(values[place])
+        return values
+
+
+def key_text(parts: Sequence[object]) -> str:
+    """One text for a key of one or several parts: each percent-encoded (RFC 3986) but for `A-Z a-z 0-9 _ . - ~`,
+    joined by `:`. Keys that differ, part by part, as text differ here too.
+    """
+    return ":".join(map(_part_text, parts))
+
+
+def payload_json(names: Sequence[str], values: Sequence[Any]) -> bytes:
+    """A row as a JSON object in UTF-8. Raises `RowUnreadable` that names the column whose value has no JSON form."""
+    kinds = set(map(type, values))
+    infinite = float in kinds and not all(isfinite(value) for value in values if type(value) is float)
+    if infinite or kinds & _NESTED:  # orjson would write a float that is not finite as null
+        return _column_by_column(names, values)
+    try:
+        return orjson.dumps(dict(zip(names, values, strict=True)), default=_plain)
+    except TypeError:  # an integer beyond 64 bits, a time with an offset, or what has no JSON form
+        return _column_by_column(names, values)
+
+
+def _part_text(part: object) -> str:
+    if type(part) is int:
+        return str(part)
+    if part is None:
+        return _NULL_PART
+    if isinstance(part, (bytes, bytearray, memoryview)):
+        return bytes(part).hex()
+    text = part if isinstance(part, str) else str(_plain(part) if isinstance(part, _PLAIN_TYPES) else part)
+    return quote(text, safe="", errors="surrogatepass")
+
+
+def _column_by_column(names: Sequence[str], values: Sequence[Any]) -> bytes:
+    """What orjson would write, by the standard library: slower, with integers of any size, and knowing the column."""
+    members: list[bytes] = []
+    for name, value in zip(names, values, strict=True):
+        try:
+            text = json.dumps(value, default=_plain, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+            members.append(json.dumps(name, ensure_ascii=False).encode() + b":" + text.encode())
+        except (TypeError, ValueError, RecursionError) as error:
+            raise RowUnreadable(f"column {name!r}: no JSON form: {error}") from error
+    return b"{" + b",".join(members) + b"}"
+
+
+_PLAIN_TYPES = (Decimal, datetime, date, time, timedelta, UUID)
+
+
+def _plain(value: object) -> str:
+    """The text for a value that JSON has no form for. Raises `TypeError` or `ValueError` where there is none."""
+    if isinstance(value, Decimal):
+        return _decimal_text(value)
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return b64encode(value).decode()
+    if isinstance(value, (datetime, date, time)):
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        return _duration_text(value)
+    if isinstance(value, UUID):
+        return str(value)
+    raise TypeError(f"a value of type {type(value).__name__}")
+
+
+def _decimal_text(value: Decimal) -> str:
+    if not value.is_finite():
+        raise ValueError(f"a decimal that is {value}")
+    return format(value, "f")
+
+
+def _duration_text(value: timedelta) -> str:
+    size = abs(value)
+    fraction = f".{size.microseconds:06}".rstrip("0") if size.microseconds else ""
+    return f"{'-' if value < timedelta(0) else ''}P{size.days}DT{size.seconds}{fraction}S"
