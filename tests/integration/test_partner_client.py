@@ -1,0 +1,510 @@
+"""One attempt at a partner, over sockets: each fault has its answer, within bounds, and no secret shows."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import aiohttp
+import httpx
+import pytest
+from aiohttp.http_exceptions import HttpProcessingError
+from pydantic import SecretStr
+
+from app.feed import Auth, BearerAuth, CursorSpec, Feed, NoAuth, Partner, Strategy
+from app.models import RESPONSE_LIMIT, Answer, Delivery
+from app.partner.client import ERROR_LIMIT, PartnerClient
+from app.partner.failures import FAILURES, Failure, describe, failure_of
+from app.partner.request import LARGE_BODY
+from app.simulator.faults import Faults
+from app.simulator.partner import serve
+
+Respond = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+
+
+def feed_to(url: str, auth: Auth | None = None, path: str = "/rows", **partner: Any) -> Feed:
+    fields = {"url": url + path, "timeout": "5s", "auth": auth or NoAuth(), **partner}
+    cursor = CursorSpec(strategy=Strategy.IDENTITY, column="id")
+    return Feed(name="orders", table="orders", key=("id",), cursor=cursor, partner=Partner.model_validate(fields))
+
+
+def delivery(key: str = "1", payload: str = '{"id":1,"name":"Zoë"}') -> Delivery:
+    return Delivery(id=f"orders:{key}", feed="orders", key=key, payload=payload, created_at=datetime.now(UTC))
+
+
+async def send_once(feed: Feed, sent: Delivery | None = None) -> Answer:
+    async with PartnerClient([feed]) as client:
+        return await client.send(feed, sent or delivery())
+
+
+@asynccontextmanager
+async def raw_partner(respond: Respond) -> AsyncIterator[str]:
+    """A server that hands each connection to `respond`, and closes it afterwards. Yields its URL."""
+    connections: set[asyncio.Task[None]] = set()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        connections.add(task)
+        try:
+            await respond(reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # the client closed first, or the test is over
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+        for task in connections:
+            task.cancel()
+        await asyncio.gather(*connections, return_exceptions=True)
+
+
+async def read_request(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
+    """One request's head (in lower case) and body."""
+    head = (await reader.readuntil(b"\r\n\r\n")).lower()
+    length = next((int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.startswith(b"content-length")), 0)
+    return head, await reader.readexactly(length)
+
+
+def recording(requests: list[tuple[bytes, bytes]], answer: bytes = OK) -> Respond:
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        requests.append(await read_request(reader))
+        writer.write(answer)
+        await writer.drain()
+
+    return respond
+
+
+async def silent(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+    """Read nothing, answer nothing."""
+    await asyncio.Event().wait()
+
+
+# What is sent
+
+
+async def test_a_row_reaches_the_partner_with_its_key_and_headers() -> None:
+    requests: list[tuple[bytes, bytes]] = []
+    async with raw_partner(recording(requests)) as url:
+        answer = await send_once(feed_to(url, headers={"X-Shop": "7"}))
+    assert (answer.status, answer.body, answer.error) == (200, "{}", None)
+    head, body = requests[0]
+    assert head.startswith(b"post /rows http/1.1\r\n")
+    assert body == '{"id":1,"name":"Zoë"}'.encode()
+    for line in (
+        b"idempotency-key: orders:1",
+        b"content-type: application/json",
+        b"user-agent: rowrelay/",
+        b"accept-encoding: identity",
+        b"x-shop: 7",
+    ):
+        assert b"\r\n" + line in head
+    assert b"cookie" not in head
+
+
+async def test_every_attempt_of_a_delivery_carries_the_same_key() -> None:
+    async with serve(Faults(statuses={500: 1}, limit=2)) as partner:
+        feed = feed_to(partner.url)
+        async with PartnerClient([feed]) as client:
+            statuses = [(await client.send(feed, delivery())).status for _ in range(4)]
+        assert statuses == [500, 500, 200, 200]
+        assert partner.accepted_keys == {"orders:1": 2}
+
+
+async def test_a_large_row_arrives_whole() -> None:
+    requests: list[tuple[bytes, bytes]] = []
+    payload = '{"a":"' + "x" * (3 * LARGE_BODY) + '"}'
+    async with raw_partner(recording(requests)) as url:
+        answer = await send_once(feed_to(url), delivery(payload=payload))
+    assert answer.status == 200
+    head, body = requests[0]
+    assert body == payload.encode()
+    assert b"transfer-encoding" not in head
+
+
+async def test_small_answers_leave_the_connection_open_for_the_next_row() -> None:
+    connections = 0
+
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        while not reader.at_eof():
+            await read_request(reader)
+            body = b"x" * RESPONSE_LIMIT
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+
+    async with raw_partner(respond) as url:
+        feed = feed_to(url)
+        async with PartnerClient([feed]) as client:
+            answers = [await client.send(feed, delivery(str(key))) for key in range(5)]
+    assert [len(answer.body) for answer in answers] == [RESPONSE_LIMIT] * 5
+    assert connections == 1
+
+
+async def test_no_cookie_of_the_partner_is_sent_back() -> None:
+    requests: list[tuple[bytes, bytes]] = []
+    cookie = b"HTTP/1.1 200 OK\r\nSet-Cookie: session=s3cret; Path=/\r\nConnection: close\r\n\r\n"
+    async with raw_partner(recording(requests, cookie)) as url:
+        feed = feed_to(url.replace("127.0.0.1", "localhost"))
+        async with PartnerClient([feed]) as client:
+            first = await client.send(feed, delivery())
+            await client.send(feed, delivery())
+    assert len(requests) == 2
+    assert b"cookie" not in requests[1][0]
+    assert "s3cret" not in repr(first)
+
+
+async def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    async with serve() as partner:
+        assert (await send_once(feed_to(partner.url))).status == 200
+
+
+async def test_a_put_is_sent_once_even_where_the_partner_closed_the_kept_connection() -> None:
+    requests = 0
+
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal requests
+        for answer in (OK, b""):
+            await read_request(reader)
+            requests += 1
+            writer.write(answer)
+
+    async with raw_partner(respond) as url:
+        feed = feed_to(url, method="PUT")
+        async with PartnerClient([feed]) as client:
+            first, second = await client.send(feed, delivery()), await client.send(feed, delivery())
+    assert first.status == 200
+    assert str(second.error).startswith(Failure.DISCONNECTED)
+    assert requests == 2
+
+
+# What comes back
+
+
+@pytest.mark.parametrize("status", [200, 202, 400, 401, 403, 404, 408, 410, 429, 500, 503])
+async def test_each_status_is_reported_as_it_is(status: int) -> None:
+    async with serve(Faults(statuses={status: 1}, retry_after="17")) as partner:
+        answer = await send_once(feed_to(partner.url))
+    assert (answer.status, answer.error) == (status, None)
+    assert answer.headers.get("retry-after") == ("17" if status == 429 else None)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_redirects_are_not_followed(status: int) -> None:
+    async with serve(Faults(statuses={status: 1}, limit=1)) as partner:
+        answer = await send_once(feed_to(partner.url))
+        assert answer.status == status
+        assert partner.counts()["requests"] == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "failure"),
+    [
+        ("cut", Failure.DISCONNECTED),
+        ("lost_answer", Failure.DISCONNECTED),
+        ("cut_answer", Failure.READ_ERROR),
+        ("garbage", Failure.PROTOCOL_ERROR),
+    ],
+)
+async def test_each_fault_is_told_apart(fault: str, failure: Failure) -> None:
+    async with serve(Faults.model_validate({fault: 1})) as partner:
+        answer = await send_once(feed_to(partner.url))
+    assert answer.status is None
+    assert str(answer.error).startswith(f"{failure}: ")
+
+
+async def test_a_refused_connection_is_a_connect_error() -> None:
+    async with serve() as partner:
+        url = partner.url
+    assert str((await send_once(feed_to(url))).error).startswith("ConnectError: ")
+
+
+async def test_an_unknown_host_is_a_name_error() -> None:
+    answer = await send_once(feed_to("http://partner.invalid"))
+    assert str(answer.error).startswith("NameError: ")
+
+
+async def test_a_partner_without_the_tls_it_promises_is_a_tls_error() -> None:
+    async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    async with raw_partner(plain) as url:
+        answer = await send_once(feed_to(url.replace("http:", "https:"), timeout="2s"))
+    assert str(answer.error).startswith("TLSError: ")
+
+
+async def test_a_connection_that_is_not_made_in_time_is_a_connect_timeout() -> None:
+    async with raw_partner(silent) as url:  # TCP connects, TLS does not
+        answer = await send_once(feed_to(url.replace("http:", "https:"), connect_timeout="200ms"))
+    assert answer.error == "ConnectTimeout: no connection within partner.connect_timeout"
+
+
+@pytest.mark.parametrize("fault", ["hang", "drip"])
+async def test_the_deadline_holds(fault: str) -> None:
+    async with serve(Faults.model_validate({fault: 1})) as partner:
+        answer = await send_once(feed_to(partner.url, timeout="300ms"))
+    assert answer.error == "Deadline: no complete answer within 0.3 s (partner.timeout)"
+    assert 290 <= answer.duration_ms < 1500
+
+
+async def test_the_deadline_holds_against_a_partner_that_does_not_read() -> None:
+    async with raw_partner(silent) as url:
+        answer = await send_once(feed_to(url, timeout="300ms"), delivery(payload="x" * 15_000_000))
+    assert str(answer.error).startswith("Deadline: ")
+    assert answer.duration_ms < 1500
+
+
+async def test_an_endless_answer_is_read_to_its_bound_and_counts_as_an_answer() -> None:
+    async with serve(Faults(flood=1)) as partner:
+        answer = await send_once(feed_to(partner.url))
+    assert (answer.status, len(answer.body)) == (200, RESPONSE_LIMIT)
+
+
+async def test_an_answer_before_the_row_was_read_is_an_answer() -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
+        await asyncio.Event().wait()
+
+    async with raw_partner(refuse) as url:
+        answer = await send_once(feed_to(url, timeout="2s"), delivery(payload="x" * 15_000_000))
+    assert answer.status == 413
+
+
+async def test_a_body_that_is_not_text_stays_within_the_bound() -> None:
+    async with raw_partner(recording([], b"HTTP/1.1 200 OK\r\nContent-Length: 4096\r\n\r\n" + b"\xff" * 4096)) as url:
+        answer = await send_once(feed_to(url))
+    assert 0 < len(answer.body.encode()) <= RESPONSE_LIMIT
+
+
+async def test_a_reason_phrase_that_is_not_utf8_does_no_harm() -> None:
+    latin = "HTTP/1.1 500 Erreur détectée\r\nContent-Length: 0\r\n\r\n".encode("latin-1")
+    async with raw_partner(recording([], latin)) as url:
+        assert (await send_once(feed_to(url))).status == 500
+
+
+@pytest.mark.parametrize("seed", range(40))
+async def test_no_garbage_raises(seed: int) -> None:
+    chance = random.Random(seed)
+    good = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Type: text/plain\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
+    broken = bytearray(good * chance.randint(1, 2))
+    for _ in range(chance.randint(1, 8)):
+        broken[chance.randrange(len(broken))] = chance.randrange(256)
+    async with raw_partner(recording([], bytes(broken))) as url:
+        answer = await send_once(feed_to(url, timeout="2s"))
+    assert (answer.status is None) is (answer.error is not None)
+    assert "\n" not in (answer.error or "")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000 + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"".join(b"X%d: 1\r\n" % number for number in range(1000)) + b"\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nnot a size\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n{}",
+        b"HTTP/9.9 200 OK\r\n\r\n",
+        b"HTTP/1.1 20",
+        b"<html>an error page</html>",
+        bytes(1000),
+    ],
+)
+async def test_an_answer_that_is_not_http_is_a_failure_on_one_line(answer: bytes) -> None:
+    async with raw_partner(recording([], answer)) as url:
+        error = (await send_once(feed_to(url, timeout="2s"))).error
+    assert error
+    assert error.partition(":")[0] in {Failure.PROTOCOL_ERROR, Failure.READ_ERROR, Failure.DISCONNECTED}
+    assert "\n" not in error
+    assert len(error) <= ERROR_LIMIT
+
+
+# Cancelling and closing
+
+
+async def test_cancelling_an_attempt_is_passed_on() -> None:
+    arrived = asyncio.Event()
+
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        arrived.set()
+        await silent(reader, writer)
+
+    async with raw_partner(respond) as url:
+        feed = feed_to(url)
+        async with PartnerClient([feed]) as client:
+            attempt = asyncio.create_task(client.send(feed, delivery()))
+            await arrived.wait()
+            attempt.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await attempt
+
+
+async def test_closing_answers_what_is_in_flight() -> None:
+    arrived = asyncio.Event()
+
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        arrived.set()
+        await silent(reader, writer)
+
+    async with raw_partner(respond) as url:
+        feed = feed_to(url)
+        client = PartnerClient([feed])
+        attempt = asyncio.create_task(client.send(feed, delivery()))
+        await arrived.wait()
+        await client.close()
+        assert (await attempt).error
+
+
+async def test_a_client_that_sent_nothing_closes() -> None:
+    await PartnerClient([]).close()
+
+
+async def test_a_feed_that_was_changed_is_sent_as_changed() -> None:
+    async with serve() as one, serve() as other:
+        async with PartnerClient([feed_to(one.url)]) as client:
+            await client.send(feed_to(one.url), delivery())
+            await client.send(feed_to(other.url), delivery())
+        assert [one.counts()["requests"], other.counts()["requests"]] == [1, 1]
+
+
+# Secrets
+
+
+SECRETS = ("hunter2", "t0ps3cret", "st4tic", "in-the-query")
+
+
+async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    head = await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"HTTP/1.1 400 Bad\r\nContent-Type: text/t0ps3cret\r\nContent-Length: %d\r\n\r\n" % len(head) + head)
+
+
+async def break_with(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"HTTP/1.1 200 OK\r\nBroken header t0ps3cret hunter2\r\n\r\n")
+
+
+async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"HTTP/1.1 200 OK\r\nX-Echo: t0ps3cret st4tic hunter2\r\nContent-")
+
+
+@pytest.mark.parametrize("respond", [echo, break_with, hang_up])
+@pytest.mark.parametrize(
+    "auth",
+    [
+        {"type": "none"},
+        {"type": "bearer", "token": "t0ps3cret"},
+        {"type": "api_key", "key": "t0ps3cret"},
+        {"type": "basic", "username": "us", "password": "t0ps3cret"},
+    ],
+)
+async def test_no_secret_is_in_an_answer(respond: Respond, auth: dict[str, str]) -> None:
+    async with raw_partner(respond) as url:
+        feed = feed_to(url.replace("http://", "http://me:hunter2@"), headers={"X-Api-Token": "st4tic"})
+        partner = feed.partner.model_copy(update={"auth": Partner.model_validate({"url": url, "auth": auth}).auth})
+        feed = feed.model_copy(update={"partner": partner})
+        async with PartnerClient([feed]) as client:
+            answer = await client.send(feed, delivery())
+            shown = repr(answer) + repr(client)
+    if auth["type"] == "none":
+        shown = shown.replace("t0ps3cret", "")  # not a secret of this feed
+    assert not [secret for secret in SECRETS if secret in shown]
+    assert "[secret]" in shown or respond is hang_up
+
+
+async def test_a_secret_at_the_bound_of_the_body_leaves_no_part_behind() -> None:
+    body = b"x" * (RESPONSE_LIMIT - 5) + b"t0ps3cret"
+    async with raw_partner(recording([], b"HTTP/1.1 400 Bad\r\nContent-Length: %d\r\n\r\n" % len(body) + body)) as url:
+        answer = await send_once(feed_to(url, BearerAuth(type="bearer", token=SecretStr("t0ps3cret"))))
+    assert answer.body == "x" * (RESPONSE_LIMIT - 5)
+
+
+@pytest.mark.parametrize("fault", ["garbage", "cut", "cut_answer", "hang"])
+async def test_no_failure_quotes_the_url(fault: str) -> None:
+    async with serve(Faults.model_validate({fault: 1})) as partner:
+        feed = feed_to(partner.url, path="/rows?token=in-the-query", timeout="300ms")
+        answer = await send_once(feed)
+    assert answer.error
+    assert "in-the-query" not in repr(answer)
+
+
+# The table of failures
+
+
+def tree(*roots: type[BaseException]) -> Iterator[type[BaseException]]:
+    for root in roots:
+        yield root
+        yield from tree(*root.__subclasses__())
+
+
+def bare(error: type[BaseException]) -> BaseException:
+    """An instance, whatever its constructor asks for."""
+    return BaseException.__new__(error) if not issubclass(error, OSError) else OSError.__new__(error)
+
+
+BARE = {aiohttp.ClientError, httpx.HTTPError, httpx.RequestError, httpx.TransportError}
+"""Bases that are not raised as themselves."""
+RAISED = sorted(
+    set(
+        tree(
+            aiohttp.ClientError,
+            HttpProcessingError,
+            httpx.HTTPError,
+            httpx.InvalidURL,
+            httpx.StreamError,
+            httpx.CookieConflict,
+            ssl.SSLError,
+        )
+    )
+    - BARE,
+    key=lambda error: f"{error.__module__}.{error.__name__}",
+)
+
+
+@pytest.mark.parametrize("error", RAISED, ids=lambda error: f"{error.__module__}.{error.__name__}")
+def test_no_error_of_the_http_libraries_is_unmapped(error: type[BaseException]) -> None:
+    assert failure_of(bare(error)) is not Failure.OTHER
+
+
+def test_the_exported_errors_are_all_in_the_trees_walked() -> None:
+    exported = [getattr(module, name) for module in (aiohttp, httpx) for name in module.__all__]
+    errors = {item for item in exported if isinstance(item, type) and issubclass(item, Exception)}
+    # WebSockets and multipart are not used.
+    unused = {
+        aiohttp.WSMessageTypeError,
+        aiohttp.WebSocketError,
+        aiohttp.BadContentDispositionHeader,
+        aiohttp.BadContentDispositionParam,
+        aiohttp.EofStream,
+    }
+    assert errors - set(RAISED) - BARE <= unused
+
+
+def test_bases_are_mapped_too() -> None:
+    assert {failure_of(bare(error)) for error in BARE} == {Failure.OTHER}
+
+
+def test_the_error_behind_httpx_s_is_the_one_told() -> None:
+    error = httpx.ConnectTimeout("")
+    error.__cause__ = aiohttp.ServerDisconnectedError()
+    assert describe(error) == "Disconnected: the partner closed the connection before its answer"
+
+
+def test_an_error_that_is_not_of_a_request_is_not_taken_for_one() -> None:
+    assert not issubclass(KeyError, tuple(FAILURES))
+    with pytest.raises(LookupError, match="KeyError"):
+        failure_of(KeyError())
