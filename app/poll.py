@@ -1,0 +1,139 @@
+"""Poll a feed: read its new rows page by page, and log each page to the ledger before the cursor moves past it.
+
+A poll may die between any two of its steps:
+
+1. before the batches are inserted: nothing happened; the next poll reads the page again;
+2. after the batches: they hold ids of no deliveries; whoever claims them loads nothing and deletes them;
+3. after some of the deliveries: those are in their batches and will be sent; the next poll reads the page again, and
+   what is logged already stays as it is;
+4. after the deliveries, before the cursor: the same;
+5. after the cursor, before the messages: the sweep finds the batches by `visible_at` and sends them.
+
+Two polls of one feed at once read the same page; both log it, once, and one of them loses the compare-and-set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+
+from app.clock import Clock, utc_now
+from app.errors import BrokerUnavailable, CursorMoved, LedgerUnavailable, RowrelayError
+from app.feed import Feed
+from app.ledger import Ledger
+from app.ledger.batches import new_batch
+from app.ledger.deliveries import delivery_id
+from app.models import Cursor, NewBatch, Page, SourceRow
+from app.queue import Queue
+from app.source.reader import Source
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Polled:
+    """What one poll did."""
+
+    read: int = 0
+    logged: int = 0
+    """Rows that were new in the ledger."""
+    stopped: str = "up to date"
+    """Why it ended: `up to date`, `budget`, `backlog`, `paused` or `another poll`."""
+
+
+class Polling:
+    """Polls feeds for one worker process."""
+
+    def __init__(
+        self, source: Source, ledger: Ledger, queue: Queue, *, message_wait: timedelta, now: Clock = utc_now
+    ) -> None:
+        """`message_wait`: after this long without a claim, the sweep takes a batch's message for lost."""
+        self._source = source
+        self._ledger = ledger
+        self._queue = queue
+        self._message_wait = message_wait
+        self._now = now
+
+    async def poll(self, feed: Feed) -> Polled:
+        """Log the feed's new rows, within its `poll_budget` and `max_backlog`, and queue them.
+
+        Raises the source's and the ledger's errors, after noting them on the cursor where the ledger can be reached.
+        """
+        polled = Polled()
+        try:
+            await self._read_pages(feed, polled)
+        except CursorMoved:
+            polled.stopped = "another poll"
+        except RowrelayError as error:
+            with suppress(LedgerUnavailable):
+                await self._ledger.cursors.note_poll(feed.name, self._now(), str(error))
+            raise
+        if polled.read:
+            log.info("polled", feed=feed.name, read=polled.read, logged=polled.logged, stopped=polled.stopped)
+        return polled
+
+    async def _read_pages(self, feed: Feed, polled: Polled) -> None:
+        cursor = await self._ledger.cursors.get(feed.name)
+        deadline = self._now() + feed.poll_budget
+        while True:
+            if cursor.paused:
+                polled.stopped = "paused"
+                return
+            if await backlog(feed, self._ledger) >= feed.max_backlog:
+                polled.stopped = "backlog"
+                await self._ledger.cursors.note_poll(feed.name, self._now())
+                return
+            page = await self._source.read_page(feed, cursor, self._now())
+            cursor = await self._take(feed, page, cursor, polled)
+            if not page.full:
+                return
+            if self._now() >= deadline:
+                polled.stopped = "budget"
+                return
+
+    async def _take(self, feed: Feed, page: Page, cursor: Cursor, polled: Polled) -> Cursor:
+        """Log the page, then move the cursor, then send the messages: in this order. Returns the moved cursor."""
+        for gap in page.expired:
+            log.warning("gap_expired", feed=feed.name, low=gap.low, high=gap.high, since=gap.since.isoformat())
+        if not page.rows and page.position == cursor.position and page.gaps == cursor.gaps:
+            await self._ledger.cursors.note_poll(feed.name, self._now())
+            return cursor
+        batches, logged = await self._log_rows(feed, page.rows)
+        cursor = await self._ledger.cursors.advance(cursor, page, self._now())
+        polled.read += len(page.rows)
+        polled.logged += logged
+        await self._ledger.stats.add_logged(feed.name, logged, self._now())
+        try:
+            await self._queue.publish(batches)
+        except BrokerUnavailable as error:
+            log.warning("publish_failed", feed=feed.name, batches=len(batches), error=str(error))
+        return cursor
+
+    async def _log_rows(self, feed: Feed, rows: Sequence[SourceRow]) -> tuple[list[NewBatch], int]:
+        """Put rows into the ledger, batches first. Returns the batches, and how many rows were new."""
+        now = self._now()
+        readable = [row for row in rows if row.error is None]
+        filled = [(_batch_for(feed, part), part) for part in _parts(readable, feed.batch_size)]
+        batches = [batch for batch, _ in filled]
+        await self._ledger.batches.insert(batches, now + self._message_wait)
+        logged = await self._ledger.deliveries.log(filled, now)
+        logged += await self._ledger.deliveries.log_unreadable(feed.name, [row for row in rows if row.error], now)
+        return batches, logged
+
+
+async def backlog(feed: Feed, ledger: Ledger) -> int:
+    """How many deliveries of the feed are open: never less than there are, so the bound holds."""
+    return await ledger.batches.owed(feed.name) + await ledger.deliveries.retrying(feed.name, feed.max_backlog)
+
+
+def _batch_for(feed: Feed, rows: Sequence[SourceRow]) -> NewBatch:
+    return new_batch(feed.name, (delivery_id(feed.name, row) for row in rows))
+
+
+def _parts(rows: Sequence[SourceRow], size: int) -> Iterator[Sequence[SourceRow]]:
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]

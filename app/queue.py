@@ -1,0 +1,18 @@
+"""What a use case needs of the queue. `tasks/queue.py` does it with Celery."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from app.models import NewBatch
+
+
+class Queue(Protocol):
+    """Carries batch ids to the workers. It may lose any of them: the ledger knows what is owed."""
+
+    async def publish(self, batches: Sequence[NewBatch]) -> None:
+        """Send one message a batch. Raises `BrokerUnavailable`; some may have been sent by then."""
+
+    async def depth(self) -> int:
+        """Messages waiting for a worker. Raises `BrokerUnavailable`."""

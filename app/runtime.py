@@ -1,0 +1,131 @@
+"""The process's event loop and its clients: one of each, whatever the pool's threads.
+
+Nothing opens at import. The loop starts, and the clients open, with the first task after the fork; all close at
+shutdown. Pool threads hand coroutines over with `run` and wait, so they share connections, and a slow call delays
+no other batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import threading
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import structlog
+
+from app.deliver import Delivering, Terms
+from app.ledger import Ledger
+from app.partner.client import PartnerClient
+from app.poll import Polling
+from app.queue import Queue
+from app.source.engine import open_engine
+from app.source.reader import Source
+from app.sweep import Sweeping
+from config import Config
+
+try:
+    import uvloop as loops
+except ImportError:  # uvloop has no Windows build
+    import asyncio as loops  # type: ignore[no-redef] # the one function used has one shape in both
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The use cases of one process, over clients that live on its loop."""
+
+    config: Config
+    ledger: Ledger
+    source: Source
+    partner: PartnerClient
+    polling: Polling
+    delivering: Delivering
+    sweeping: Sweeping
+
+    async def close(self) -> None:
+        """Close every client, the last opened first."""
+        await self.partner.close()
+        await self.source.close()
+        await self.ledger.close()
+
+
+async def open_services(config: Config, queue: Queue) -> Services:
+    """Open the clients, and make the ledger's indexes. Raises `LedgerUnavailable` where it cannot be reached."""
+    settings = config.settings
+    ledger = Ledger.at(settings.mongo_url.get_secret_value(), settings.connect_timeout)
+    try:
+        await ledger.prepare()
+    except BaseException:
+        await ledger.close()
+        raise
+    source = Source(open_engine(settings.source_url.get_secret_value(), settings.connect_timeout))
+    partner = PartnerClient(config.feeds.values())
+    worker = f"{socket.gethostname()}:{os.getpid()}"
+    terms = Terms(worker, settings.lease, settings.group_size, settings.group_wait)
+    return Services(
+        config=config,
+        ledger=ledger,
+        source=source,
+        partner=partner,
+        polling=Polling(source, ledger, queue, message_wait=settings.lease),
+        delivering=Delivering(ledger, partner, terms),
+        sweeping=Sweeping(ledger, queue, config.feeds, lease=settings.lease, limit=settings.sweep_limit),
+    )
+
+
+class Runtime:
+    """One event loop in one thread, and the services on it, opened on first use."""
+
+    def __init__(self, opening: Callable[[], Awaitable[Services]]) -> None:
+        self._opening = opening
+        self._starting = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._services: Services | None = None
+        self._opened: asyncio.Lock | None = None
+
+    def run(self, use_case: Callable[[Services], Awaitable[T]]) -> T:
+        """Run a use case on the loop, from any other thread; return what it returns, raise what it raises."""
+        loop = self._started_loop()
+        return asyncio.run_coroutine_threadsafe(self._with_services(use_case), loop).result()
+
+    def close(self) -> None:
+        """Close the services and stop the loop. A later `run` would open them anew."""
+        with self._starting:
+            loop, thread = self._loop, self._thread
+            if loop is None or thread is None:
+                return
+            asyncio.run_coroutine_threadsafe(self._close_services(), loop).result(timeout=30)
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
+            loop.close()
+            self._loop = self._thread = None
+
+    def _started_loop(self) -> asyncio.AbstractEventLoop:
+        with self._starting:
+            if self._loop is None:
+                self._loop = loops.new_event_loop()
+                self._opened = asyncio.Lock()
+                self._thread = threading.Thread(target=self._loop.run_forever, name="rowrelay-loop", daemon=True)
+                self._thread.start()
+            return self._loop
+
+    async def _with_services(self, use_case: Callable[[Services], Awaitable[T]]) -> T:
+        assert self._opened is not None  # noqa: S101 - made with the loop that runs us
+        async with self._opened:
+            if self._services is None:
+                self._services = await self._opening()
+                log.info("services_opened", pid=os.getpid())
+        return await use_case(self._services)
+
+    async def _close_services(self) -> None:
+        if self._services is not None:
+            await self._services.close()
+            self._services = None

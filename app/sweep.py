@@ -1,0 +1,119 @@
+"""The sweep: puts back on the queue what the ledger says is owed and nobody is working on.
+
+- due retries, gathered into new batches;
+- batches whose time has come: their message was lost, or the lease over them ran out;
+- and, asked less often, orphans: queued deliveries whose batch is gone.
+
+Each new batch is inserted before a delivery moves into it, and each move is conditional: a sweep that dies half-way, or
+runs twice at once, leaves batches with nothing in them, and whoever claims one deletes it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+
+from app.clock import Clock, utc_now
+from app.errors import BrokerUnavailable
+from app.feed import Feed
+from app.ledger import Ledger
+from app.ledger.batches import new_batch
+from app.models import NewBatch
+from app.queue import Queue
+
+log = structlog.get_logger()
+
+_DEFAULT_BATCH_SIZE = 100
+
+
+@dataclass(slots=True)
+class Swept:
+    """What one sweep put back, in deliveries and in messages."""
+
+    retries: int = 0
+    messages: int = 0
+
+
+class Sweeping:
+    """Sweeps for one worker process."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        queue: Queue,
+        feeds: Mapping[str, Feed],
+        *,
+        lease: timedelta,
+        limit: int,
+        now: Clock = utc_now,
+    ) -> None:
+        self._ledger = ledger
+        self._queue = queue
+        self._feeds = feeds
+        self._lease = lease
+        self._limit = limit
+        self._now = now
+
+    async def sweep(self) -> Swept:
+        """Put back at most `limit` retries and `limit` messages. Raises the ledger's errors."""
+        paused = await self._ledger.cursors.paused()
+        swept = Swept()
+        swept.retries = await self._requeue_retries(paused)
+        swept.messages = await self._republish(paused)
+        if swept.retries or swept.messages:
+            log.info("swept", retries=swept.retries, messages=swept.messages)
+        return swept
+
+    async def adopt_orphans(self) -> int:
+        """Give a batch to at most `limit` queued deliveries whose own is gone. Returns how many.
+
+        Reads what has been queued for longer than a lease, which `max_backlog` bounds, so it is asked rarely.
+        """
+        queued = await self._ledger.deliveries.queued_batches(self._now() - self._lease)
+        gone = queued - await self._ledger.batches.existing(queued)
+        if not gone:
+            return 0
+        orphans = await self._ledger.deliveries.queued_in(gone, self._limit)
+        adopted = await self._gather(orphans, lambda batch: self._ledger.deliveries.adopt(batch, gone))
+        log.warning("orphans_adopted", deliveries=adopted)
+        return adopted
+
+    async def _requeue_retries(self, paused: Sequence[str]) -> int:
+        now = self._now()
+        due = await self._ledger.deliveries.due_retries(now, self._limit, paused)
+        return await self._gather(due, lambda batch: self._ledger.deliveries.requeue_due(batch, now))
+
+    async def _gather(self, found: Iterable[tuple[str, str]], move: Callable[[NewBatch], Awaitable[int]]) -> int:
+        """Insert batches for (feed, delivery id) pairs, visible at once, then move the deliveries into them."""
+        batches = list(self._batches(found))
+        await self._ledger.batches.insert(batches, self._now())
+        return sum([await move(batch) for batch in batches])
+
+    def _batches(self, found: Iterable[tuple[str, str]]) -> Iterator[NewBatch]:
+        by_feed: dict[str, list[str]] = defaultdict(list)
+        for feed, delivery_id in found:
+            by_feed[feed].append(delivery_id)
+        for feed, ids in by_feed.items():
+            size = self._feeds[feed].batch_size if feed in self._feeds else _DEFAULT_BATCH_SIZE
+            for start in range(0, len(ids), size):
+                yield new_batch(feed, ids[start : start + size])
+
+    async def _republish(self, paused: Sequence[str]) -> int:
+        """Send messages for due batches, as many as keep the queue within `limit`, and look again after a lease."""
+        try:
+            room = self._limit - await self._queue.depth()
+            if room <= 0:
+                return 0
+            now = self._now()
+            due = await self._ledger.batches.due(now, room, paused)
+            if due:
+                await self._queue.publish(due)
+                await self._ledger.batches.postpone([batch.id for batch in due], now, now + self._lease)
+        except BrokerUnavailable as error:
+            log.warning("publish_failed", error=str(error))
+            return 0
+        return len(due)

@@ -1,0 +1,95 @@
+"""The Celery application: broker, queues, beat schedule. No logic.
+
+celery -A celery_app worker
+celery -A celery_app beat
+celery -A celery_app flower
+"""
+
+from __future__ import annotations
+
+import sys
+from datetime import timedelta
+from typing import Any
+
+from celery import Celery
+from celery.signals import setup_logging, worker_process_shutdown, worker_shutdown
+from kombu import Queue
+
+import config
+from app.errors import ConfigError
+from app.logs import configure_logging
+
+POLL, DELIVER, MAINTENANCE = "poll", "deliver", "maintenance"
+ORPHANS_EVERY = timedelta(minutes=5)
+
+
+def _periodic(task: str, every: timedelta, **kwargs: Any) -> dict[str, Any]:
+    """A beat entry whose message expires when the next one is due: a backlog of ticks helps nobody."""
+    seconds = every.total_seconds()
+    return {"task": task, "schedule": seconds, "kwargs": kwargs, "options": {"expires": seconds}}
+
+
+def beat_schedule(loaded: config.Config) -> dict[str, dict[str, Any]]:
+    """One poll entry a feed, and the periodic jobs."""
+    polls = {f"poll:{name}": _periodic("poll", feed.poll_every, feed=name) for name, feed in loaded.feeds.items()}
+    return polls | {
+        "sweep": _periodic("sweep", loaded.settings.sweep_every),
+        "adopt_orphans": _periodic("adopt_orphans", ORPHANS_EVERY),
+    }
+
+
+def make_app(loaded: config.Config) -> Celery:
+    """The application for a configuration. Connects to nothing."""
+    settings = loaded.settings
+    celery = Celery("rowrelay", include=[f"tasks.{name}" for name in ("health", "poll", "deliver", "sweep")])
+    timeout = settings.connect_timeout.total_seconds()
+    celery.conf.update(
+        broker_url=settings.redis_url.get_secret_value(),
+        result_backend=settings.redis_url.get_secret_value(),
+        broker_connection_retry_on_startup=True,
+        broker_transport_options={
+            "visibility_timeout": settings.visibility_timeout.total_seconds(),
+            "socket_timeout": 4 * timeout,
+            "socket_connect_timeout": timeout,
+            "socket_keepalive": True,
+            "health_check_interval": 10,
+        },
+        result_expires=3600,
+        task_ignore_result=True,
+        task_serializer="json",
+        result_serializer="json",
+        accept_content=["json"],
+        task_acks_late=True,
+        task_publish_retry_policy={"max_retries": 1, "interval_start": 0.1},
+        task_queues=[Queue(name) for name in (POLL, DELIVER, MAINTENANCE)],
+        task_default_queue=MAINTENANCE,
+        task_routes={"poll": {"queue": POLL}, "deliver": {"queue": DELIVER}},
+        worker_pool="threads",
+        worker_concurrency=settings.worker_concurrency,
+        worker_prefetch_multiplier=1,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        beat_schedule=beat_schedule(loaded),
+        timezone="UTC",
+    )
+    return celery
+
+
+try:
+    loaded = config.load()
+except ConfigError as error:
+    sys.exit(f"rowrelay: {error}")
+
+app = make_app(loaded)
+
+
+@setup_logging.connect
+def _configure_logging(**_: object) -> None:
+    configure_logging(loaded.settings.log_level, loaded.settings.log_format)
+
+
+@worker_shutdown.connect
+@worker_process_shutdown.connect
+def _close_runtime(**_: object) -> None:
+    from tasks.base import runtime  # noqa: PLC0415 - tasks import this module
+
+    runtime.close()

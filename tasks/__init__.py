@@ -1,0 +1,1 @@
+"""The Celery tasks: each unpacks ids, calls one use case, and returns."""

@@ -1,0 +1,13 @@
+"""Deliver one batch."""
+
+from __future__ import annotations
+
+from celery_app import app, loaded
+from tasks.base import RelayTask, runtime
+
+
+@app.task(name="deliver", base=RelayTask)
+def deliver(batch: str, feed: str, n: int) -> None:  # noqa: ARG001 - n is for whoever reads the message
+    """Send the batch's open deliveries, unless another worker has it."""
+    spec = loaded.feed(feed)
+    runtime.run(lambda services: services.delivering.deliver(spec, batch))

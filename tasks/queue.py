@@ -1,0 +1,64 @@
+"""The queue that use cases publish to, over Celery. Celery blocks, so each call runs in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from amqp.exceptions import ChannelError
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from app.errors import BrokerUnavailable
+from app.models import NewBatch
+from celery_app import DELIVER
+
+
+class CeleryQueue:
+    """Sends `deliver` messages."""
+
+    def __init__(self, celery: Celery) -> None:
+        self._celery = celery
+
+    async def publish(self, batches: Sequence[NewBatch]) -> None:
+        """Send one message a batch, over one connection. Raises `BrokerUnavailable`."""
+        await asyncio.to_thread(self._publish, batches)
+
+    async def depth(self) -> int:
+        """Messages that wait in the `deliver` queue. Raises `BrokerUnavailable`."""
+        return await asyncio.to_thread(self._depth)
+
+    def _publish(self, batches: Sequence[NewBatch]) -> None:
+        with self._translated(), self._celery.producer_or_acquire() as producer:
+            for batch in batches:
+                self._celery.send_task(
+                    "deliver",
+                    kwargs={"batch": batch.id, "feed": batch.feed, "n": len(batch.delivery_ids)},
+                    producer=producer,
+                    ignore_result=True,
+                )
+
+    def _depth(self) -> int:
+        with self._translated(), self._celery.connection_or_acquire() as connection:
+            try:
+                declared = connection.default_channel.queue_declare(DELIVER, passive=True)
+            except ChannelError:  # 404: Redis has no list where nothing waits
+                return 0
+        return int(declared.message_count)
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Whatever the broker's driver raises becomes `BrokerUnavailable`: the caller's answer is the same for all."""
+        transport = self._celery.connection_for_write()
+        raised: tuple[type[BaseException], ...] = (*transport.connection_errors, *transport.channel_errors)
+        try:
+            yield
+        except (OperationalError, OSError) as error:
+            raise _unavailable(error) from error
+        except raised as error:
+            raise _unavailable(error) from error
+
+
+def _unavailable(error: BaseException) -> BrokerUnavailable:
+    return BrokerUnavailable(f"broker: {' '.join(str(error).split())}")

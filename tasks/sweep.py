@@ -1,0 +1,18 @@
+"""Put back on the queue what the ledger says is owed."""
+
+from __future__ import annotations
+
+from celery_app import app
+from tasks.base import RelayTask, runtime
+
+
+@app.task(name="sweep", base=RelayTask)
+def sweep() -> None:
+    """Due retries, lost messages, leases run out."""
+    runtime.run(lambda services: services.sweeping.sweep())
+
+
+@app.task(name="adopt_orphans", base=RelayTask)
+def adopt_orphans() -> None:
+    """Queued deliveries whose batch is gone."""
+    runtime.run(lambda services: services.sweeping.adopt_orphans())

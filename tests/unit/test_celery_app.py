@@ -1,0 +1,57 @@
+"""The Celery application is what the configuration says, and carries no more than ids."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import config
+from tests.unit.test_config import GOOD
+
+
+@pytest.fixture
+def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> config.Config:
+    """A configuration with one feed, that `celery_app` finds when it is imported."""
+    feeds = tmp_path / "feeds.toml"
+    feeds.write_text(GOOD, encoding="utf-8")
+    monkeypatch.setenv("FEEDS_FILE", str(feeds))
+    return config.load()
+
+
+def test_beat_has_an_entry_a_feed_and_each_message_expires_when_the_next_is_due(loaded: config.Config) -> None:
+    from celery_app import beat_schedule
+
+    schedule = beat_schedule(loaded)
+    assert set(schedule) == {"poll:orders", "sweep", "adopt_orphans"}
+    assert schedule["poll:orders"]["kwargs"] == {"feed": "orders"}
+    for entry in schedule.values():
+        assert entry["options"]["expires"] == entry["schedule"]
+
+
+def test_messages_are_json_acknowledged_late_and_on_three_queues(loaded: config.Config) -> None:
+    from celery_app import make_app
+
+    conf = make_app(loaded).conf
+    assert (conf.task_serializer, conf.accept_content) == ("json", ["json"])
+    assert (conf.task_acks_late, conf.worker_prefetch_multiplier, conf.task_ignore_result) == (True, 1, True)
+    assert {queue.name for queue in conf.task_queues} == {"poll", "deliver", "maintenance"}
+    assert (conf.worker_pool, conf.broker_transport_options["visibility_timeout"]) == ("threads", 300)
+
+
+def test_every_task_goes_to_its_queue(loaded: config.Config) -> None:
+    from celery_app import make_app
+
+    router = make_app(loaded).amqp.router
+    queues = {
+        name: router.route({}, name)["queue"].name for name in ("poll", "deliver", "sweep", "adopt_orphans", "add")
+    }
+    assert queues == dict.fromkeys(("sweep", "adopt_orphans", "add"), "maintenance") | {
+        "poll": "poll", "deliver": "deliver",
+    }  # fmt: skip
+
+
+def test_add_adds(loaded: config.Config) -> None:  # noqa: ARG001 - celery_app reads it
+    from tasks.health import add
+
+    assert add.run(2, 3) == 5

@@ -1,0 +1,92 @@
+"""Imports run one way, so that each part can be read, tested and replaced without those above it."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+RECORDS = {"app", "app.errors", "app.models", "app.feed", "app.clock"}
+EDGES = {"app.source", "app.ledger", "app.partner"}
+USE_CASES = {"app.poll", "app.deliver", "app.sweep"}
+
+ALLOWED = {
+    "app": set[str](),
+    "app.errors": set[str](),
+    "app.models": set[str](),
+    "app.clock": set[str](),
+    "app.feed": set[str](),
+    "app.logs": set[str](),
+    "app.queue": {"app.models"},
+    "app.source": RECORDS | {"app.source"},
+    "app.ledger": RECORDS | {"app.ledger"},
+    "app.partner": RECORDS | {"app.partner"},
+    **dict.fromkeys(USE_CASES, RECORDS | EDGES | {"app.queue"}),
+    "config": RECORDS | {"app.partner"},
+    "app.runtime": RECORDS | EDGES | USE_CASES | {"app.queue", "config"},
+    "celery_app": RECORDS | {"app.logs", "config", "tasks"},
+    "tasks": RECORDS | {"app.runtime", "app.queue", "celery_app", "tasks"},
+    "app.simulator": RECORDS | {"app.simulator", "app.embedded"},
+    "app.embedded": RECORDS | {"app.embedded"},
+    "app.cli": None,
+    "app.__main__": {"app.cli"},
+}
+"""What each part may import of ours; `None`: anything."""
+
+DRIVERS = {"celery", "kombu", "redis", "pymongo", "bson", "sqlalchemy", "aioodbc", "pyodbc", "httpx", "aiohttp"}
+DRIVERS_OF = {
+    "app.ledger": {"pymongo", "bson"},
+    "app.source": {"sqlalchemy", "aioodbc", "pyodbc"},
+    "app.partner": {"httpx", "aiohttp"},
+}
+
+
+def _modules() -> list[Path]:
+    return [ROOT / "config.py", ROOT / "celery_app.py", *(ROOT / "app").rglob("*.py"), *(ROOT / "tasks").rglob("*.py")]
+
+
+def _name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _part(name: str) -> str:
+    """The part a module belongs to: the longest of `ALLOWED` that its name starts with."""
+    parts = name.split(".")
+    prefixes = [".".join(parts[:length]) for length in range(len(parts), 0, -1)]
+    return next(prefix for prefix in prefixes if prefix in ALLOWED)
+
+
+def _imported(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from (name if (ROOT / f"{name.replace('.', '/')}.py").exists() else node.module for name in names)
+
+
+@pytest.mark.parametrize("path", _modules(), ids=_name)
+def test_a_module_imports_only_what_lies_below_it(path: Path) -> None:
+    allowed = ALLOWED[_part(_name(path))]
+    ours = {name for name in _imported(path) if name.split(".")[0] in ("app", "tasks", "config", "celery_app")}
+    wrong = sorted(name for name in ours if allowed is not None and _part(name) not in allowed)
+    assert not wrong, f"{_name(path)} must not import {', '.join(wrong)}"
+
+
+@pytest.mark.parametrize("path", _modules(), ids=_name)
+def test_a_driver_is_imported_at_its_boundary_only(path: Path) -> None:
+    part = _part(_name(path))
+    if part in USE_CASES | set(DRIVERS_OF) | RECORDS | {"app.queue"}:
+        drivers = {name.split(".")[0] for name in _imported(path)} & DRIVERS
+        assert drivers <= DRIVERS_OF.get(part, set())
+
+
+def test_the_check_can_fail() -> None:
+    assert _part("app.ledger.batches") == "app.ledger"
+    assert "app.deliver" not in (ALLOWED["app.ledger"] or ())
+    assert "pymongo" in {name.split(".")[0] for name in _imported(ROOT / "app" / "ledger" / "client.py")}
