@@ -1,0 +1,236 @@
+"""`demo`: the main job on embedded servers, live, with faults, and its books at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import tempfile
+import time
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import orjson
+import typer
+from rich.live import Live
+from rich.table import Table
+
+from app.cli.output import FOUND_WRONG, console, fail, print_fields
+from app.clock import utc_now
+from app.embedded.process import NotStarted
+from app.embedded.source import connect
+from app.embedded.stack import Stack
+from app.ledger import Ledger
+from app.models import OPEN_STATES, State
+from config import Settings
+
+FEED = "orders"
+
+
+class FaultLevel(StrEnum):
+    """How badly the simulated partner behaves."""
+
+    NONE = "none"
+    MILD = "mild"
+    HOSTILE = "hostile"
+
+
+class Pattern(StrEnum):
+    """How the generator writes rows."""
+
+    STEADY = "steady"
+    BURST = "burst"
+    LATE_COMMIT = "late-commit"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where the demo stands."""
+
+    rows: int
+    logged: int
+    in_flight: int
+    delivered: int
+    retrying: int
+    dead: int
+    open: int
+    elapsed_s: float
+
+    @property
+    def settled(self) -> bool:
+        return self.logged >= self.rows and self.open == 0
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """The account at the end: what the source held, the ledger says and the partner saw."""
+
+    rows: int
+    logged: int
+    delivered: int
+    dead: int
+    open: int
+    partner_requests: int
+    partner_unique: int
+    partner_duplicates: int
+    elapsed_s: float
+    rows_per_s: float
+    differences: list[str]
+
+
+def demo(
+    *,
+    rows: Annotated[int, typer.Option(min=1, help="Rows written to the source table.")] = 2000,
+    rate: Annotated[float, typer.Option(min=0, help="Rows a second; 0 writes them at once.")] = 200,
+    pattern: Annotated[Pattern, typer.Option(help="How rows are written.")] = Pattern.LATE_COMMIT,
+    faults: Annotated[FaultLevel, typer.Option(help="How badly the partner behaves.")] = FaultLevel.MILD,
+    workers: Annotated[int, typer.Option(min=1, max=16, help="Worker processes.")] = 1,
+    patience: Annotated[float, typer.Option(min=1, help="Seconds to wait for everything to arrive.")] = 600,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the books to this file.")] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Stay up until Ctrl-C, and say how to look around.")] = False,
+) -> None:
+    """Run the main job on embedded servers, with faults. Exit code 1 where the books do not balance."""
+    with tempfile.TemporaryDirectory(prefix="rowrelay-demo-") as directory:
+        try:
+            with Stack(Path(directory), faults=faults.value, gap_timeout="15s") as stack:
+                _start(stack, workers)
+                generator = stack.start_generator(rows, rate=rate, pattern=pattern.value)
+                progress = asyncio.run(_watch(stack, rows, patience))
+                generator.wait(timeout=5)
+                books = asyncio.run(_balance(stack, progress))
+                _print_books(books)
+                if json_file:
+                    json_file.write_bytes(orjson.dumps(asdict(books), option=orjson.OPT_INDENT_2) + b"\n")
+                if keep:
+                    _stay(stack)
+        except (NotStarted, TimeoutError) as error:
+            fail(str(error))
+    if books.differences:
+        raise typer.Exit(FOUND_WRONG)
+
+
+def _start(stack: Stack, workers: int) -> None:
+    console.print(f"Embedded servers are up: Redis, MongoDB (wire protocol), SQLite, a partner at {stack.partner_url}")
+    for _ in range(workers):
+        stack.start_worker("--loglevel", "INFO")
+    stack.start_beat()
+
+
+async def _watch(stack: Stack, rows: int, patience: float) -> Progress:
+    """Show progress until every row is settled or `patience` seconds have passed."""
+    started = time.monotonic()
+    ledger = Ledger.at(stack.mongo.url, Settings().connect_timeout)
+    try:
+        with Live(console=console, refresh_per_second=4) as live:
+            while True:
+                asked = time.monotonic()
+                progress = await _progress(ledger, rows, started)
+                live.update(_picture(progress))
+                if progress.settled or progress.elapsed_s > patience:
+                    return progress
+                await asyncio.sleep(max(0.25, 4 * (time.monotonic() - asked)))
+    finally:
+        await ledger.close()
+
+
+async def _progress(ledger: Ledger, rows: int, started: float) -> Progress:
+    states = (await ledger.deliveries.counts()).get(FEED, {})
+    leased = await ledger.batches.leased(utc_now())
+    return Progress(
+        rows=rows,
+        logged=sum(states.values()),
+        in_flight=min(leased, states.get(State.QUEUED, 0)),
+        delivered=states.get(State.DELIVERED, 0),
+        retrying=states.get(State.RETRYING, 0),
+        dead=states.get(State.DEAD, 0),
+        open=sum(states.get(state, 0) for state in OPEN_STATES),
+        elapsed_s=time.monotonic() - started,
+    )
+
+
+def _picture(progress: Progress) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column()
+    table.add_column(justify="right", min_width=8)
+    for name, value in {
+        "rows read": f"{progress.logged} of {progress.rows}",
+        "in flight": progress.in_flight,
+        "delivered": progress.delivered,
+        "retrying": progress.retrying,
+        "dead": progress.dead,
+        "rows/s": f"{progress.delivered / progress.elapsed_s:.0f}",
+        "seconds": f"{progress.elapsed_s:.1f}",
+    }.items():
+        table.add_row(name, str(value))
+    return table
+
+
+async def _balance(stack: Stack, progress: Progress) -> Books:
+    """Compare the source, the ledger and the partner by key."""
+    ledger = Ledger.at(stack.mongo.url, Settings().connect_timeout)
+    try:
+        logged = await ledger.deliveries.ids(FEED)
+    finally:
+        await ledger.close()
+    with closing(connect(stack.database)) as source:
+        in_source = {f"{FEED}:{row[0]}" for row in source.execute("SELECT id FROM orders")}
+    with stack.partner() as partner:
+        counts = partner.get("/_simulator/counts").json()
+        seen = {orjson.loads(line)["key"] for line in partner.get("/_simulator/keys").iter_lines()}
+    delivered = {delivery_id for delivery_id, state in logged.items() if state is State.DELIVERED}
+    still_open = {delivery_id for delivery_id, state in logged.items() if state in OPEN_STATES}
+    return Books(
+        rows=len(in_source),
+        logged=len(logged),
+        delivered=len(delivered),
+        dead=sum(state is State.DEAD for state in logged.values()),
+        open=len(still_open),
+        partner_requests=counts["requests"],
+        partner_unique=len(seen),
+        partner_duplicates=counts["duplicates"],
+        elapsed_s=round(progress.elapsed_s, 2),
+        rows_per_s=round(len(delivered) / progress.elapsed_s, 1),
+        differences=[
+            *_difference("in the source but not in the ledger", in_source - logged.keys()),
+            *_difference("in the ledger but not in the source", logged.keys() - in_source),
+            *_difference("delivered, but never seen by the partner", delivered - seen),
+            *_difference("seen by the partner, but not delivered", seen - delivered),
+            *_difference("still open", still_open),
+        ],
+    )
+
+
+def _difference(what: str, ids: set[str]) -> list[str]:
+    """One line that names the first few ids; nothing for an empty set."""
+    if not ids:
+        return []
+    shown = ", ".join(sorted(ids)[:5]) + (", …" if len(ids) > 5 else "")
+    return [f"{len(ids)} {what}: {shown}"]
+
+
+def _print_books(books: Books) -> None:
+    account = {name: value for name, value in asdict(books).items() if name != "differences"}
+    print_fields(account)
+    for line in books.differences:
+        console.print(f"DIFFERENCE: {line}", style="red", markup=False)
+    if not books.differences:
+        console.print("The books balance: every row of the source is settled, and every delivered row was seen.")
+
+
+def _stay(stack: Stack) -> None:
+    """Keep everything running until Ctrl-C, and say how to look around."""
+    console.print("\nStill running. In another terminal, from the project's root:", markup=False)
+    for name, value in stack.variables.items():
+        console.print(f"  export {name}={shlex.quote(value)}", markup=False, highlight=False, soft_wrap=True)
+    for command in ("status", "deliveries list", "doctor", "ping"):
+        console.print(f"  .venv/bin/python -m app {command}", highlight=False)
+    console.print("  .venv/bin/celery -A celery_app flower --address=127.0.0.1", highlight=False)
+    console.print(f"  curl {stack.partner_url}/_simulator/counts", highlight=False)
+    console.print("Ctrl-C stops everything.")
+    try:
+        while True:
+            time.sleep(3600)
+    except KeyboardInterrupt:
+        console.print("stopping")

@@ -1,0 +1,97 @@
+"""`status`: where each feed stands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import config
+from app.cli.output import AsJson, ago, load_config, print_json, print_table, with_ledger
+from app.errors import RowrelayError
+from app.feed import Feed
+from app.ledger import Ledger
+from app.models import OPEN_STATES, Cursor, State
+from app.source.engine import open_engine
+from app.source.reader import Source
+
+LAG_LIMIT = 100_000
+"""Rows waiting in the source are counted up to this."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeedStatus:
+    """One feed's line."""
+
+    feed: str
+    states: dict[str, int]
+    logged: int
+    open: int
+    oldest_open: datetime | None
+    lag_rows: int | None
+    """Rows in the source past the cursor, up to `LAG_LIMIT`; `None` where the source cannot be asked."""
+    gaps: int
+    paused: bool
+    paused_reason: str | None
+    position: object
+    last_poll_at: datetime | None
+    last_error: str | None
+
+
+def status(as_json: AsJson = False) -> None:
+    """Per feed: states, backlog, oldest open, lag, gaps, last poll and error. Counts are exact."""
+    loaded = load_config()
+    lines = with_ledger(loaded, lambda ledger: read_status(loaded, ledger))
+    if as_json:
+        print_json({"feeds": lines})
+        return
+    columns = ["feed", *(state.value for state in State), "open", "oldest open", "lag", "gaps", "last poll", "note"]
+    print_table("Feeds", columns, [_row(line) for line in lines])
+
+
+async def read_status(loaded: config.Config, ledger: Ledger) -> list[FeedStatus]:
+    """The state of every configured feed, read from the ledger and the source. Raises the ledger's errors."""
+    counts = await ledger.deliveries.counts()
+    source = Source(open_engine(loaded.settings.source_url.get_secret_value(), loaded.settings.connect_timeout))
+    try:
+        return [await _feed_status(feed, ledger, source, counts.get(feed.name, {})) for feed in loaded.feeds.values()]
+    finally:
+        await source.close()
+
+
+async def _feed_status(feed: Feed, ledger: Ledger, source: Source, states: dict[State, int]) -> FeedStatus:
+    cursor = await ledger.cursors.get(feed.name)
+    lag, problem = await _lag(feed, cursor, source)
+    return FeedStatus(
+        feed=feed.name,
+        states={state.value: states.get(state, 0) for state in State},
+        logged=sum(states.values()),
+        open=sum(states.get(state, 0) for state in OPEN_STATES),
+        oldest_open=await ledger.deliveries.oldest_open(feed.name),
+        lag_rows=lag,
+        gaps=len(cursor.gaps),
+        paused=cursor.paused,
+        paused_reason=cursor.paused_reason,
+        position=cursor.position,
+        last_poll_at=cursor.last_poll_at,
+        last_error=cursor.last_error or problem,
+    )
+
+
+async def _lag(feed: Feed, cursor: Cursor, source: Source) -> tuple[int | None, str | None]:
+    try:
+        return await source.waiting(feed, cursor, LAG_LIMIT), None
+    except RowrelayError as error:
+        return None, str(error)
+
+
+def _row(line: FeedStatus) -> list[object]:
+    return [
+        line.feed,
+        *line.states.values(),
+        line.open,
+        ago(line.oldest_open) if line.oldest_open else None,
+        line.lag_rows,
+        line.gaps,
+        ago(line.last_poll_at),
+        f"paused: {line.paused_reason}" if line.paused else line.last_error,
+    ]

@@ -1,0 +1,114 @@
+"""The command line, as an operator meets it: one clear line for what is wrong, an exit code, no traceback."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import orjson
+import pytest
+
+from app.embedded.stack import ROOT, Stack
+from tests.support.wait import wait_until
+
+
+def command(environment: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `python -m app …` from the project's root."""
+    return subprocess.run(
+        [sys.executable, "-m", *arguments],
+        env={**environment, "COLUMNS": "200"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_doctor_finds_all_well(stack: Stack) -> None:
+    answer = command(stack.environment, "app", "doctor", "--json")
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    checks = orjson.loads(answer.stdout)["checks"]
+    assert [check["ok"] for check in checks] == [True] * 5
+    assert all(check["latency_ms"] > 0 for check in checks)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "check"),
+    [
+        ("REDIS_URL", "redis://127.0.0.1:1/0", "broker (REDIS_URL)"),
+        ("MONGO_URL", "mongodb://127.0.0.1:1/celery_logs", "ledger (MONGO_URL)"),
+        ("SOURCE_URL", "sqlite:////nowhere/source.db", "source (SOURCE_URL)"),
+    ],
+)
+def test_doctor_names_the_server_that_is_down(stack: Stack, setting: str, value: str, check: str) -> None:
+    answer = command({**stack.environment, setting: value, "CONNECT_TIMEOUT": "1s"}, "app", "doctor", "--json")
+    failed = {found["name"]: found["detail"] for found in orjson.loads(answer.stdout)["checks"] if not found["ok"]}
+    assert answer.returncode == 1
+    assert check in failed
+    assert "\n" not in failed[check]
+    assert "Traceback" not in answer.stdout + answer.stderr
+    assert len(failed) == (2 if setting == "SOURCE_URL" else 1)  # no source, no table
+
+
+def test_doctor_names_the_partner_that_does_not_listen(stack: Stack) -> None:
+    stack.partner_process.kill()
+    answer = command(stack.environment, "app", "doctor")
+    assert answer.returncode == 1
+    assert [line for line in answer.stdout.splitlines() if "FAILED" in line and "partner orders" in line]
+    assert "Traceback" not in answer.stdout + answer.stderr
+
+
+def test_ping_goes_through_broker_worker_and_result_backend(stack: Stack) -> None:
+    stack.start_worker()
+    answer = command(stack.environment, "app", "ping", "--json", "--timeout", "30")
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    legs = orjson.loads(answer.stdout)
+    assert legs["ok"]
+    assert legs["total_ms"] >= max(legs["to_broker_ms"], legs["through_worker_ms"])
+
+
+def test_ping_says_that_no_worker_answers(stack: Stack) -> None:
+    answer = command(stack.environment, "app", "ping", "--timeout", "0.5")
+    assert answer.returncode == 1
+    assert "no worker answered within 0.5 s" in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+def test_status_and_deliveries_tell_what_happened(stack: Stack) -> None:
+    stack.start_worker()
+    stack.start_beat()
+    stack.start_generator(20)
+
+    def delivered() -> bool:
+        (feed,) = orjson.loads(command(stack.environment, "app", "status", "--json").stdout)["feeds"]
+        return bool(feed["states"]["delivered"] == 20 and feed["open"] == 0 and feed["lag_rows"] == 0)
+
+    wait_until(delivered, timeout=60, message="status to say 20 delivered")
+    listed = orjson.loads(command(stack.environment, "app", "deliveries", "list", "--json", "--limit", "5").stdout)
+    assert len(listed["deliveries"]) == 5
+    assert "payload" not in listed["deliveries"][0]
+    shown = orjson.loads(command(stack.environment, "app", "deliveries", "show", "orders:7", "--json").stdout)
+    assert shown["delivery"]["state"] == "delivered"
+    assert [attempt["outcome"] for attempt in shown["attempts"]] == ["delivered"]
+    missing = command(stack.environment, "app", "deliveries", "show", "orders:999")
+    assert (missing.returncode, missing.stderr.count("\n")) == (1, 1)
+
+
+@pytest.mark.parametrize("program", [("app", "status"), ("celery", "-A", "celery_app", "worker")])
+def test_every_configuration_problem_is_told_at_once(tmp_path: Path, program: tuple[str, ...]) -> None:
+    feeds = tmp_path / "feeds.toml"
+    feeds.write_text(
+        '[feeds.orders]\ntable = "orders"\nkey = "id"\npage_size = 0\npoll_evry = "5s"\n'
+        'cursor = { strategy = "identitty", column = "id" }\n[feeds.orders.partner]\ntimeout = "soon"\n'
+    )
+    environment = {"PATH": "/usr/bin:/bin", "FEEDS_FILE": str(feeds), "LEASE": "never"}
+    answer = command(environment, *program)
+    told = answer.stderr
+    assert answer.returncode == (2 if program[0] == "app" else 1)
+    for field in ("LEASE", "page_size", "poll_evry", "cursor.strategy", "partner.url", "partner.timeout"):
+        assert field in told, told
+    assert "'identitty'" in told
+    assert "Traceback" not in told

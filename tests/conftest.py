@@ -1,0 +1,74 @@
+"""Servers for every test: embedded ones, or those that TEST_REDIS_URL and TEST_MONGO_URL name.
+
+What the tests find in a named Redis database is flushed, so name one that holds nothing else. In a named MongoDB each
+test has a database of its own, which is dropped; a URL with a login names its `authSource`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
+
+import pytest
+import redis
+from pymongo import MongoClient
+
+from app.embedded.server import NoServer, Server
+from app.embedded.servers import EmbeddedMongo, EmbeddedRedis
+
+
+@contextmanager
+def _running(server: Server) -> Iterator[str]:
+    """The URL of an embedded server. Without a program for it the test is skipped, but fails under CI."""
+    try:
+        server.start()
+    except NoServer as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(error))
+    with server:
+        yield server.url
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """One Redis for the whole run."""
+    if named := os.environ.get("TEST_REDIS_URL"):
+        yield named
+        return
+    with _running(EmbeddedRedis()) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def mongo_url() -> Iterator[str]:
+    """One MongoDB for the whole run."""
+    if named := os.environ.get("TEST_MONGO_URL"):
+        yield named
+        return
+    with _running(EmbeddedMongo()) as url:
+        yield url
+
+
+@pytest.fixture
+def clean_redis_url(redis_url: str) -> str:
+    """A Redis without keys."""
+    with redis.Redis.from_url(redis_url) as client:
+        if os.environ.get("TEST_REDIS_URL"):
+            client.flushdb()
+        else:
+            client.flushall()
+    return redis_url
+
+
+@pytest.fixture
+def mongo_database_url(mongo_url: str) -> Iterator[str]:
+    """A MongoDB URL with a database for this test alone, which is dropped afterwards."""
+    name = f"rowrelay_test_{uuid4().hex[:12]}"
+    yield urlunsplit(urlsplit(mongo_url)._replace(path=f"/{name}"))
+    with MongoClient[dict[str, Any]](mongo_url) as client:
+        client.drop_database(name)
