@@ -105,12 +105,14 @@ class Delivering:
     async def _send_all(self, feed: Feed, deliveries: Sequence[Delivery], work: Work) -> None:
         """Send all at once, under the feed's limit, while results are written as they come."""
         slots = self._slots.setdefault(feed.name, asyncio.Semaphore(feed.partner.concurrency))
-        async with asyncio.TaskGroup() as writing:
-            writing.create_task(self._write_in_groups(feed, work))
+        writing = asyncio.create_task(self._write_in_groups(feed, work))
+        try:
             async with asyncio.TaskGroup() as sending:
                 for delivery in deliveries:
                     sending.create_task(self._send(feed, delivery, work, slots))
+        finally:
             work.results.put_nowait(None)
+            await writing
 
     async def _send(self, feed: Feed, delivery: Delivery, work: Work, slots: asyncio.Semaphore) -> None:
         async with slots:
@@ -149,6 +151,7 @@ class Delivering:
                 return await self._record(work, group)
             except LedgerUnavailable as error:
                 if self._now() >= give_up:
+                    work.stopped = str(error)
                     raise
                 log.warning("record_waits", batch=work.batch.id, results=len(group), error=str(error))
             await asyncio.sleep(delay)

@@ -12,7 +12,8 @@
     ├── RowUnreadable        one row cannot be turned into JSON           (permanent, that row only)
     ├── CursorMoved          another poll moved the feed's cursor first   (nothing lost; read it again)
     ├── LeaseLost            another worker holds the batch now           (nothing lost; stop)
-    └── UnknownFeed          a feed name that `feeds.toml` does not have  (permanent)
+    ├── UnknownFeed          a feed name that `feeds.toml` does not have  (permanent)
+    └── NotStarted           a process of the demo or the tests did not come up (`app.embedded.process`)
 
 `retryable` carries the decision, so that no caller has to match on a class or a text.
 """
