@@ -91,11 +91,11 @@ class Delivering:
 
     async def _take_over(self, batch: Batch, previous: Lease) -> None:
         """Settle what the lease before ours left: successes on record count, everything else is `unknown`."""
-        left = await self._ledger.deliveries.still_queued(batch)
-        delivered = await self._ledger.attempts.delivered_under(left, previous)
+        left = await self._ledger.deliveries.unsettled(batch)
+        delivered = await self._ledger.attempts.delivered_under(left)
         await self._ledger.deliveries.succeed(_by_status(delivered.items()), self._now())
-        unknown = [delivery_id for delivery_id in left if delivery_id not in delivered]
-        await self._ledger.attempts.record_unknown(batch.feed, unknown, previous)
+        unknown = {delivery_id: token for delivery_id, token in left.items() if delivery_id not in delivered}
+        await self._ledger.attempts.record_unknown(batch, unknown, previous)
         await self._ledger.deliveries.fence(batch, self._now())
         await self._ledger.stats.add_outcomes(batch.feed, Outcome.UNKNOWN, len(unknown), self._now())
         log.warning("batch_taken_over", batch=batch.id, feed=batch.feed, left_by=previous.worker, unknown=len(unknown))
@@ -122,7 +122,7 @@ class Delivering:
         verdict = judge(
             answer,
             attempt=delivery.attempts + 1,
-            created_at=delivery.created_at,
+            created_at=delivery.owed_since,
             policy=feed.retry,
             now=self._now(),
             draw=random.random,
@@ -183,6 +183,8 @@ class Delivering:
         if work.recorded == loaded:
             await self._ledger.batches.settle(work.batch)
             return
+        if work.batch.fence:
+            await self._ledger.deliveries.unfence(work.batch)
         with suppress(LeaseLost):
             await self._ledger.batches.release(work.batch, self._now())
         log.warning(

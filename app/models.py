@@ -115,6 +115,8 @@ class Batch:
     feed: str
     delivery_ids: tuple[str, ...]
     lease: Lease
+    first: Lease
+    """The lease under which deliveries without a token may have been sent: this one, or the first that lapsed."""
     tries: int
     """How often the batch has been claimed, this time included."""
     previous: Lease | None = None

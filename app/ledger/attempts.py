@@ -8,7 +8,7 @@ that takes a batch over can tell which attempts of the lease before it are on re
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from pymongo import errors as driver
@@ -43,24 +43,27 @@ class Attempts:
         await insert_ignoring_duplicates(self._collection, [_document(batch, result) for result in results])
 
     @query
-    async def record_unknown(self, feed: str, delivery_ids: Iterable[str], lease: Lease) -> None:
-        """Write down that a lease ran out over these deliveries. One whose outcome is on record keeps it."""
+    async def record_unknown(self, batch: Batch, tokens: Mapping[str, str], lapsed: Lease) -> None:
+        """Write down that a lease ran out over these deliveries (id → token they may have been sent under).
+
+        An attempt whose outcome is on record keeps it.
+        """
         unknown = [
             {
-                "_id": f"{delivery_id}#{lease.token}",
-                "feed": feed,
-                "at": lease.until,
+                "_id": f"{delivery_id}#{token}",
+                "feed": batch.feed,
+                "at": lapsed.until,
                 "outcome": Outcome.UNKNOWN.value,
-                "worker": lease.worker,
+                "worker": lapsed.worker,
             }
-            for delivery_id in delivery_ids
+            for delivery_id, token in tokens.items()
         ]
         await insert_ignoring_duplicates(self._collection, unknown)
 
     @query
-    async def delivered_under(self, delivery_ids: Iterable[str], lease: Lease) -> dict[str, int]:
-        """Which of the deliveries succeeded under that lease: delivery id → HTTP status."""
-        ids = [f"{delivery_id}#{lease.token}" for delivery_id in delivery_ids]
+    async def delivered_under(self, tokens: Mapping[str, str]) -> dict[str, int]:
+        """Which of the deliveries (id → lease token) succeeded under that lease: delivery id → HTTP status."""
+        ids = [f"{delivery_id}#{token}" for delivery_id, token in tokens.items()]
         found = self._collection.find({"_id": {"$in": ids}, "outcome": Outcome.DELIVERED.value}, {"status": 1})
         return {d["_id"].rpartition("#")[0]: d["status"] for d in await found.to_list()}
 

@@ -1,10 +1,10 @@
 """`batches`: what is owed now, one small document for up to `batch_size` deliveries.
 
-    {_id, feed, ids, visible_at, lease {token, until, worker}, tries}
+    {_id, feed, ids, visible_at, lease {token, until, worker}, first {token, until, worker}, tries}
 
 A batch is inserted before its deliveries name it, and deleted only by the holder of its lease when none of them is
 still queued in it. `visible_at` is when the sweep next looks at it: its message is taken for lost, or its lease has
-run out.
+run out. `first` is the lease since which the batch was never given back: who sent a delivery that carries no token.
 """
 
 from __future__ import annotations
@@ -51,18 +51,13 @@ class Batches:
     async def claim(self, batch_id: str, worker: str, now: datetime, lease: timedelta) -> Batch | None:
         """Take the batch for `lease`, unless another's lease runs or it is settled: then `None`."""
         taken = Lease(token=secrets.token_hex(8), until=now + lease, worker=worker)
-        before = await self._collection.find_one_and_update(
-            {"_id": batch_id, "$or": [{"lease": None}, {"lease.until": {"$lte": now}}]},
-            {
-                "$set": {
-                    "lease": {"token": taken.token, "until": taken.until, "worker": taken.worker},
-                    "visible_at": taken.until,
-                },
-                "$inc": {"tries": 1},
-            },
-            return_document=ReturnDocument.BEFORE,
-        )
-        return _claimed(before, taken) if before else None
+        lease_document = {"token": taken.token, "until": taken.until, "worker": taken.worker}
+        held = {"lease": lease_document, "visible_at": taken.until}
+        fresh = await self._take({"_id": batch_id, "lease": None}, held | {"first": lease_document})
+        if fresh:
+            return _claimed(fresh, taken, first=taken)
+        lapsed = await self._take({"_id": batch_id, "lease.until": {"$lte": now}}, held)
+        return _claimed(lapsed, taken, first=_lease(lapsed["first"])) if lapsed else None
 
     @query
     async def renew(self, batch: Batch, until: datetime) -> None:
@@ -123,19 +118,28 @@ class Batches:
         found = await (await self._collection.aggregate(pipeline)).to_list()
         return int(found[0]["n"]) if found else 0
 
+    async def _take(self, wanted: Document, held: Document) -> Document | None:
+        """Set what a lease sets on the batch, if it is as `wanted`; return the batch as it was before."""
+        update = {"$set": held, "$inc": {"tries": 1}}
+        return await self._collection.find_one_and_update(wanted, update, return_document=ReturnDocument.BEFORE)
+
     async def _update_held(self, batch: Batch, update: Document) -> None:
         result = await self._collection.update_one({"_id": batch.id, "lease.token": batch.lease.token}, update)
         if not result.matched_count:
             raise LeaseLost(f"batch {batch.id}: its lease ran out and another worker holds it")
 
 
-def _claimed(before: Document, taken: Lease) -> Batch:
-    held = before.get("lease")
+def _claimed(before: Document, taken: Lease, first: Lease) -> Batch:
     return Batch(
         id=before["_id"],
         feed=before["feed"],
         delivery_ids=tuple(before["ids"]),
         lease=taken,
+        first=first,
         tries=before["tries"] + 1,
-        previous=Lease(held["token"], held["until"], held["worker"]) if held else None,
+        previous=_lease(before["lease"]) if before.get("lease") else None,
     )
+
+
+def _lease(document: Document) -> Lease:
+    return Lease(document["token"], document["until"], document["worker"])

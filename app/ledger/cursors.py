@@ -1,7 +1,7 @@
 """`cursors`: one document a feed: how far it has been read, its open gaps, its last poll, and whether it is paused.
 
 {_id: feed, position, gaps [{low, high, since}], version, last_poll_at, last_row_at, last_error,
- paused, paused_reason}
+ paused, paused_reason, failures, retry_at}
 """
 
 from __future__ import annotations
@@ -31,10 +31,12 @@ class Cursors:
         """Move the cursor past a page that is in the ledger. Raises `CursorMoved` where another poll was first."""
         moved: Document = {
             "position": page.position,
-            "gaps": [{"low": gap.low, "high": gap.high, "since": gap.since} for gap in page.gaps],
+            "gaps": _gap_documents(page.gaps),
             "version": cursor.version + 1,
             "last_poll_at": now,
             "last_error": None,
+            "failures": 0,
+            "retry_at": None,
         }
         if page.rows:
             moved["last_row_at"] = now
@@ -51,9 +53,45 @@ class Cursors:
         """Record that the feed was polled, and what went wrong with it, if anything."""
         await self._collection.update_one(
             {"_id": feed},
-            {"$set": {"last_poll_at": now, "last_error": error}, "$setOnInsert": {"version": 0}},
+            {
+                "$set": {"last_poll_at": now, "last_error": error, "failures": 0, "retry_at": None},
+                "$setOnInsert": {"version": 0},
+            },
             upsert=True,
         )
+
+    @query
+    async def note_failure(self, feed: str, now: datetime, error: str, retry_at: datetime) -> None:
+        """Record that the source was unavailable, and that the feed is not polled before `retry_at`."""
+        await self._collection.update_one(
+            {"_id": feed},
+            {
+                "$set": {"last_poll_at": now, "last_error": error, "retry_at": retry_at},
+                "$inc": {"failures": 1},
+                "$setOnInsert": {"version": 0},
+            },
+            upsert=True,
+        )
+
+    @query
+    async def rewind(self, cursor: Cursor, to: Cursor) -> None:
+        """Move the cursor to where `to` stands, and drop its open gaps. Raises `CursorMoved` where a poll was first."""
+        await self._collection.update_one({"_id": cursor.feed}, {"$setOnInsert": {"version": 0}}, upsert=True)
+        result = await self._collection.update_one(
+            {"_id": cursor.feed, "version": cursor.version},
+            {
+                "$set": {
+                    "position": to.position,
+                    "gaps": _gap_documents(to.gaps),
+                    "version": cursor.version + 1,
+                    "last_error": None,
+                    "failures": 0,
+                    "retry_at": None,
+                }
+            },
+        )
+        if not result.modified_count:
+            raise CursorMoved(f"feed {cursor.feed}: a poll moved its cursor past version {cursor.version} meanwhile")
 
     @query
     async def pause(self, feed: str, reason: str) -> None:
@@ -67,7 +105,8 @@ class Cursors:
     async def resume(self, feed: str) -> bool:
         """Undo a pause. Returns whether the feed was paused."""
         result = await self._collection.update_one(
-            {"_id": feed, "paused": True}, {"$set": {"paused": False}, "$unset": {"paused_reason": ""}}
+            {"_id": feed, "paused": True},
+            {"$set": {"paused": False, "failures": 0, "retry_at": None}, "$unset": {"paused_reason": ""}},
         )
         return bool(result.modified_count)
 
@@ -75,6 +114,10 @@ class Cursors:
     async def paused(self) -> Sequence[str]:
         """The feeds that are paused now."""
         return [document["_id"] for document in await self._collection.find({"paused": True}, {"_id": 1}).to_list()]
+
+
+def _gap_documents(gaps: Sequence[Gap]) -> list[Document]:
+    return [{"low": gap.low, "high": gap.high, "since": gap.since} for gap in gaps]
 
 
 def _cursor(document: Document) -> Cursor:
@@ -88,4 +131,6 @@ def _cursor(document: Document) -> Cursor:
         last_poll_at=document.get("last_poll_at"),
         last_row_at=document.get("last_row_at"),
         last_error=document.get("last_error"),
+        failures=document.get("failures", 0),
+        retry_at=document.get("retry_at"),
     )

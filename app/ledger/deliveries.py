@@ -1,6 +1,6 @@
 """`deliveries`: one document a source row, and the moves of the state machine (see `docs/architecture.md`).
 
-    {_id: "<feed>:<key>", feed, key, position, state, batch, token, payload, created_at, attempts,
+    {_id: "<feed>:<key>" (capture = "changes": "<feed>:<key>:<position>"), feed, key, position, state, batch, token, payload, created_at, attempts,
      next_attempt_at, last {at, status, error}, finished_at, reason, replays}
 
 Each move is one conditional update, so a move made twice, or by a worker whose lease is gone, changes nothing.
@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
 from pymongo import UpdateOne
 
@@ -26,8 +27,9 @@ _FAR_FUTURE = datetime(9999, 1, 1, tzinfo=UTC)
 
 
 def delivery_id(feed: str, row: SourceRow) -> str:
-    """The id under which the row is logged: the same row always gives the same id."""
-    return f"{feed}:{row.key}"
+    """The id under which the row is logged: the same row, or with `capture = "changes"` the same change of it, always
+    gives the same id."""
+    return f"{feed}:{row.key}" if row.change is None else f"{feed}:{row.key}:{quote(row.change)}"
 
 
 class Deliveries:
@@ -61,9 +63,14 @@ class Deliveries:
 
     @query
     async def load(self, batch: Batch) -> list[Delivery]:
-        """What in the batch is still queued, whole. Asks by id and by batch, so none is ever in two."""
+        """What in the batch is still queued and ours to send, whole. Asks by id and by batch: none is ever in two."""
         found = self._collection.find(
-            {"_id": {"$in": list(batch.delivery_ids)}, "batch": batch.id, "state": State.QUEUED.value},
+            {
+                "_id": {"$in": list(batch.delivery_ids)},
+                "batch": batch.id,
+                "state": State.QUEUED.value,
+                "token": batch.fence,
+            },
             {"key": 1, "payload": 1, "created_at": 1, "attempts": 1},
         )
         return [
@@ -109,12 +116,12 @@ class Deliveries:
     # --- a batch is taken over
 
     @query
-    async def still_queued(self, batch: Batch) -> list[str]:
-        """Ids of what in the batch is still queued."""
+    async def still_queued(self, batch: Batch) -> dict[str, str]:
+        """What in the batch is still queued: delivery id → token of the lease that may have sent it last."""
         found = self._collection.find(
-            {"_id": {"$in": list(batch.delivery_ids)}, "batch": batch.id, "state": State.QUEUED.value}, {"_id": 1}
+            {"_id": {"$in": list(batch.delivery_ids)}, "batch": batch.id, "state": State.QUEUED.value}, {"token": 1}
         )
-        return [document["_id"] for document in await found.to_list()]
+        return {document["_id"]: document.get("token") or batch.first.token for document in await found.to_list()}
 
     @query
     async def fence(self, batch: Batch, now: datetime) -> None:
@@ -128,6 +135,14 @@ class Deliveries:
                 "token": {"$ne": batch.lease.token},
             },
             {"$set": {"token": batch.lease.token, "last": last}, "$inc": {"attempts": 1}},
+        )
+
+    @query
+    async def unfence(self, batch: Batch) -> None:
+        """Take our token off what is still queued, before the batch is given back: the next claim starts afresh."""
+        await self._collection.update_many(
+            {"_id": {"$in": list(batch.delivery_ids)}, "state": State.QUEUED.value, "token": batch.lease.token},
+            {"$unset": {"token": ""}},
         )
 
     # --- the sweep's questions
@@ -224,6 +239,11 @@ class Deliveries:
         if state:
             wanted["state"] = state.value
         return await self._collection.find(wanted, {"payload": 0}).sort("_id", 1).limit(limit).to_list()
+
+    @query
+    async def known(self, ids: Sequence[str]) -> int:
+        """How many of these ids are in the ledger."""
+        return await self._collection.count_documents({"_id": {"$in": list(ids)}})
 
     @query
     async def ids(self, feed: str) -> dict[str, State]:

@@ -74,6 +74,6 @@ def _counts(results: Iterable[Result], now: datetime) -> Counter[str]:
         counts[f"statuses.{result.answer.status or 'none'}"] += 1
         counts[f"attempt_ms.{bucket_of(result.answer.duration_ms)}"] += 1
         if result.verdict.outcome is Outcome.DELIVERED:
-            waited_ms = (now - result.delivery.created_at).total_seconds() * 1000
+            waited_ms = (now - result.delivery.owed_since).total_seconds() * 1000
             counts[f"delivered_ms.{bucket_of(waited_ms)}"] += 1
     return counts

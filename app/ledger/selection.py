@@ -1,0 +1,226 @@
+"""What an operator selects among the deliveries, and the two moves that only an operator makes: replay and cancel.
+
+Fields of a delivery that these moves write, beside those of `app/ledger/deliveries.py`:
+
+    replayed_at   when it was last put back: its age counts from here
+    replay_count  how often it was put back
+    replays       [{at, by, was}], the last `REPLAYS_KEPT`; `was` is the state it was in
+    cancelled     {at, by}, the last time it was cancelled
+
+Both moves repeat the selection in their filter. A delivery that has changed since it was picked stays as it is, and a
+move made twice changes nothing. A cancelled delivery keeps the name of its batch for as long as a worker may be
+sending it: the worker that takes the batch over finds it by that.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from app.ledger.client import Collection, Database, Document, query
+from app.models import NewBatch, State
+
+REPLAYS_KEPT = 20
+
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+_HAS_PAYLOAD: Document = {"payload": {"$gt": ""}}
+_OPEN_SINCE_LOGGED = (State.QUEUED, State.RETRYING)
+_INDEXED_BY = {State.DEAD: "finished_at", State.QUEUED: "created_at", State.RETRYING: "next_attempt_at"}
+"""State → the field that its partial index holds. The other states are read in the order of `_id`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which deliveries an operator means. What is not given does not narrow it."""
+
+    states: tuple[State, ...]
+    ids: tuple[str, ...] = ()
+    feeds: tuple[str, ...] | None = None
+    since: datetime | None = None
+    """From this moment on: when it was settled, or logged for one that is still open."""
+    until: datetime | None = None
+    """Before this moment."""
+    reason: str | None = None
+    """Text contained in the reason or in the last error, in capitals or not."""
+    status: int | None = None
+    """The HTTP status of the last attempt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """Who made a move, and when."""
+
+    by: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """How many of the selected deliveries are alike."""
+
+    feed: str
+    state: State
+    has_payload: bool
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Picked:
+    """One delivery that is about to be moved."""
+
+    id: str
+    feed: str
+    batch: str | None
+    place: Any
+    """Where it stands in the order that its state is read in."""
+
+
+class Selections:
+    """Every query on `deliveries` by an operator's selection."""
+
+    def __init__(self, database: Database) -> None:
+        self._collection: Collection = database["deliveries"]
+
+    @query
+    async def counts(self, selection: Selection) -> list[Counted]:
+        """How many are selected, by feed, state and whether the payload is still there. Reads each of them."""
+        counted = []
+        for state in selection.states:
+            pipeline: list[dict[str, Any]] = [
+                {"$match": {"$and": _conditions(selection, state)}},
+                {"$group": {"_id": {"feed": "$feed", "has": {"$gt": ["$payload", ""]}}, "n": {"$sum": 1}}},
+            ]
+            found = await (await self._collection.aggregate(pipeline)).to_list()
+            counted += [Counted(d["_id"]["feed"], state, d["_id"]["has"], d["n"]) for d in found]
+        return counted
+
+    @query
+    async def sample(self, selection: Selection, limit: int) -> list[Document]:
+        """A few of the selected deliveries, without their payload."""
+        found: list[Document] = []
+        for state in selection.states:
+            chosen = self._collection.find({"$and": _conditions(selection, state)}, {"payload": 0})
+            found += await chosen.limit(limit).to_list()
+        return found[:limit]
+
+    @query
+    async def beside(self, selection: Selection) -> dict[str, int]:
+        """What became of the ids named that are in none of the selected states: reason → how many."""
+        if not selection.ids:
+            return {}
+        found = await self._collection.find({"_id": {"$in": list(selection.ids)}}, {"state": 1}).to_list()
+        others: dict[str, int] = {}
+        for document in found:
+            if document["state"] not in selection.states:
+                others[document["state"]] = others.get(document["state"], 0) + 1
+        unknown = len(set(selection.ids)) - len(found)
+        return others | ({"not in the ledger": unknown} if unknown else {})
+
+    @query
+    async def to_replay(
+        self, selection: Selection, state: State, begun: datetime, after: Picked | None, size: int
+    ) -> list[Picked]:
+        """The next at most `size` that can be replayed, behind `after`. None that were replayed since `begun`."""
+        return await self._pick(_replayable(selection, state, begun), state, after, size)
+
+    @query
+    async def replay(self, selection: Selection, state: State, begun: datetime, batch: NewBatch, stamp: Stamp) -> int:
+        """Put the batch's deliveries back to `queued`, with all attempts before them. Returns how many moved."""
+        named: Document = {"_id": {"$in": list(batch.delivery_ids)}}
+        entry = {"at": stamp.at, "by": stamp.by, "was": state.value}
+        result = await self._collection.update_many(
+            {"$and": [named, *_replayable(selection, state, begun)]},
+            {
+                "$set": {"state": State.QUEUED.value, "batch": batch.id, "attempts": 0, "replayed_at": stamp.at},
+                "$inc": {"replay_count": 1},
+                "$push": {"replays": {"$each": [entry], "$slice": -REPLAYS_KEPT}},
+                "$unset": {"token": "", "next_attempt_at": "", "finished_at": "", "reason": ""},
+            },
+        )
+        return result.modified_count
+
+    @query
+    async def to_cancel(
+        self, selection: Selection, state: State, begun: datetime, after: Picked | None, size: int
+    ) -> list[Picked]:
+        """The next at most `size` that can be cancelled, behind `after`. None that were logged since `begun`."""
+        return await self._pick(_cancellable(selection, state, begun), state, after, size)
+
+    @query
+    async def cancel(
+        self, selection: Selection, state: State, begun: datetime, delivery_ids: Iterable[str], stamp: Stamp
+    ) -> int:
+        """Move these to `cancelled`. Returns how many moved."""
+        result = await self._collection.update_many(
+            {"$and": [{"_id": {"$in": list(delivery_ids)}}, *_cancellable(selection, state, begun)]},
+            {
+                "$set": {
+                    "state": State.CANCELLED.value,
+                    "finished_at": stamp.at,
+                    "reason": f"cancelled by {stamp.by}",
+                    "cancelled": {"at": stamp.at, "by": stamp.by},
+                },
+                "$unset": {"next_attempt_at": ""},
+            },
+        )
+        return result.modified_count
+
+    async def _pick(self, conditions: list[Document], state: State, after: Picked | None, size: int) -> list[Picked]:
+        """Read on behind `after`. Where several share its place they are asked for again: those moved have left."""
+        field = _INDEXED_BY.get(state, "_id")
+        if field != "_id":
+            conditions = [*conditions, {field: {"$gte": after.place if after else _LONG_AGO}}]
+        elif after:
+            conditions = [*conditions, {"_id": {"$gt": after.id}}]
+        found = self._collection.find({"$and": conditions}, {"feed": 1, "batch": 1, field: 1})
+        documents = await found.sort(field, 1).limit(size).to_list()
+        return [Picked(d["_id"], d["feed"], d.get("batch"), d[field]) for d in documents]
+
+
+def narrowed(selection: Selection, feeds: Sequence[str]) -> Selection:
+    """The same selection among these feeds only."""
+    kept = [feed for feed in feeds if selection.feeds is None or feed in selection.feeds]
+    return replace(selection, feeds=tuple(kept))
+
+
+def _replayable(selection: Selection, state: State, begun: datetime) -> list[Document]:
+    """What died again since `begun` is not put back a second time by the same run."""
+    return [*_conditions(selection, state), _HAS_PAYLOAD, {"replayed_at": {"$not": {"$gte": begun}}}]
+
+
+def _cancellable(selection: Selection, state: State, begun: datetime) -> list[Document]:
+    """What is logged while the run is under way was not meant: without this a busy feed would keep it running."""
+    return [*_conditions(selection, state), {"created_at": {"$lte": begun}}]
+
+
+def _conditions(selection: Selection, state: State) -> list[Document]:
+    """The selection as conditions that must all hold. Each names the state and, where there is one, its index."""
+    field = _INDEXED_BY.get(state)
+    conditions: list[Document] = [{"state": state.value}]
+    if field:
+        conditions.append({field: {"$gte": _LONG_AGO}})
+    if selection.ids:
+        conditions.append({"_id": {"$in": list(selection.ids)}})
+    if selection.feeds is not None:
+        conditions.append(_of_feeds(selection.feeds, state))
+    moment = "created_at" if state in _OPEN_SINCE_LOGGED else "finished_at"
+    if selection.since:
+        conditions.append({moment: {"$gte": selection.since}})
+    if selection.until:
+        conditions.append({moment: {"$lt": selection.until}})
+    if selection.status is not None:
+        conditions.append({"last.status": selection.status})
+    if selection.reason:
+        contains = {"$regex": re.escape(selection.reason), "$options": "i"}
+        conditions.append({"$or": [{"reason": contains}, {"last.error": contains}]})
+    return conditions
+
+
+def _of_feeds(feeds: Sequence[str], state: State) -> Document:
+    """One feed that is read by `_id` is a range of it: ids begin with `<feed>:`, and `;` follows `:`."""
+    if len(feeds) == 1 and state not in _INDEXED_BY:
+        return {"feed": feeds[0], "_id": {"$gte": f"{feeds[0]}:", "$lt": f"{feeds[0]};"}}
+    return {"feed": {"$in": list(feeds)}}
