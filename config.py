@@ -8,23 +8,29 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from dotenv import dotenv_values
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.errors import ConfigError, Problem, UnknownFeed
 from app.feed import Duration, Feed
-from app.partner.request import problems as header_problems
+from app.partner.problems import problems as partner_problems
 
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-_SECRET_FIELDS = re.compile(r"token|key|password|secret|url", re.IGNORECASE)
+_SECRET_FIELDS = re.compile(r"auth|body|cookie|header|key|password|secret|sign|token|url", re.IGNORECASE)
+_SHORTEST_SECRET = 4
+"""Characters. A shorter value would be found, and masked, in many a text that has nothing to do with it."""
+_SET = "set {0} or {0}_FILE in the environment or .env"
+_FILE = "_FILE"
+"""`NAME_FILE` names a file that holds the value of `NAME`, as Docker and Kubernetes hand out secrets."""
 
 
 class Settings(BaseSettings):
@@ -36,8 +42,14 @@ class Settings(BaseSettings):
     """The broker and result backend."""
     mongo_url: SecretStr = SecretStr("mongodb://localhost:27017/celery_logs")
     """The ledger; the path names its database."""
-    source_url: SecretStr = SecretStr("")
-    """The source database, plain (`mssql://…`) or with its driver (`mssql+aioodbc://…`)."""
+    mssql_host: str = ""
+    """An SQL Server, in parts, instead of `source_url`: its host name or address."""
+    mssql_port: int = Field(default=1433, ge=1, le=65535)
+    mssql_database: str = ""
+    mssql_user: str = ""
+    mssql_password: SecretStr = SecretStr("")
+    source_url: SecretStr = Field(default=SecretStr(""), validate_default=True)
+    """The source database, plain (`mssql://…`) or with its driver (`mssql+aioodbc://…`); made of the parts if empty."""
     feeds_file: Path = Path("feeds.toml")
     worker_concurrency: int = Field(default=16, ge=1, le=1000)
     """Tasks a worker process runs at once, each a batch or a periodic job; requests are bounded a feed."""
@@ -52,11 +64,30 @@ class Settings(BaseSettings):
     """Results written to the ledger together."""
     group_wait: Duration = timedelta(milliseconds=200)
     """The longest a result waits for others to be written with."""
+    shutdown_grace: Duration = timedelta(seconds=8)
+    """How long requests in flight may take to end once a worker is told to stop. Below what kills it: Docker waits
+    10 seconds."""
     connect_timeout: Duration = timedelta(seconds=5)
     """How long the ledger, the broker or the source may take to answer a connection."""
+    statement_timeout: Duration = timedelta(seconds=30)
+    """How long SQL Server may run one statement."""
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
     log_format: str = Field(default="auto", pattern="^(auto|json|text)$")
     """`auto`: text on a terminal, JSON elsewhere."""
+
+    @field_validator("source_url")
+    @classmethod
+    def _of_parts(cls, url: SecretStr, found: ValidationInfo) -> SecretStr:
+        """The URL, made of `mssql_*` where that is how the source is given. Raises `ValueError` for both."""
+        parts = found.data
+        wrong_already = "mssql_port" not in parts
+        if wrong_already or not any(parts[name] for name in ("mssql_host", "mssql_database", "mssql_user")):
+            return url
+        if url.get_secret_value():
+            raise ValueError("set either SOURCE_URL or MSSQL_HOST and the others of its kind, not both")
+        if missing := [name.upper() for name in ("mssql_host", "mssql_database") if not parts[name]]:
+            raise ValueError(f"set {' and '.join(missing)} too, or SOURCE_URL in place of all MSSQL_ settings")
+        return SecretStr(_mssql_url(parts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +104,27 @@ class Config:
         return self.feeds[name]
 
 
+def _mssql_url(parts: Mapping[str, Any]) -> str:
+    """`mssql://user:password@host:port/database`, each part escaped; without a user, the process's Kerberos ticket."""
+    password = parts["mssql_password"].get_secret_value()
+    user = f"{quote(parts['mssql_user'], safe='')}:{quote(password, safe='')}@" if parts["mssql_user"] else ""
+    host = f"[{parts['mssql_host']}]" if ":" in parts["mssql_host"] else parts["mssql_host"]
+    return f"mssql://{user}{host}:{parts['mssql_port']}/{quote(parts['mssql_database'], safe='')}"
+
+
 def load() -> Config:
     """Read the environment, `.env` and the feeds file. Raises `ConfigError` with every problem found."""
-    problems: list[Problem] = []
+    environment = _environment()
+    secrets = [name.upper() for name, field in Settings.model_fields.items() if field.annotation is SecretStr]
+    from_files, problems = _read_secrets(secrets, environment)
+    given: dict[str, Any] = {name.lower(): value for name, value in from_files.items()}
     settings: Settings | None = None
     try:
-        settings = Settings()
+        settings = Settings(**given)
     except ValidationError as error:
         problems += [_setting_problem(detail) for detail in error.errors()]
-    path = settings.feeds_file if settings else Path(_environment().get("FEEDS_FILE", "feeds.toml"))
-    feeds, feed_problems = _read_feeds(path, _environment())
+    path = settings.feeds_file if settings else Path(environment.get("FEEDS_FILE", "feeds.toml"))
+    feeds, feed_problems = _read_feeds(path, environment)
     problems += feed_problems
     if problems or settings is None:
         raise ConfigError(problems)
@@ -93,6 +135,26 @@ def _environment() -> dict[str, str]:
     """`.env` below the real environment, as pydantic-settings layers them."""
     values = {name: value for name, value in dotenv_values(".env").items() if value is not None}
     return values | dict(os.environ)
+
+
+def _read_secrets(names: Iterable[str], environment: Mapping[str, str]) -> tuple[dict[str, str], list[Problem]]:
+    """The values of those names that come from a file, without the line end that editors add."""
+    values: dict[str, str] = {}
+    problems: list[Problem] = []
+    for name in names:
+        variable = name + _FILE
+        path = environment.get(variable)
+        if not path:
+            continue
+        if environment.get(name):
+            problems.append(Problem("environment", variable, f"{name} too", f"set either {name} or {variable}"))
+            continue
+        try:
+            values[name] = Path(path).read_text(encoding="utf-8").rstrip("\r\n")
+        except (OSError, UnicodeDecodeError) as error:
+            found = getattr(error, "strerror", None) or type(error).__name__
+            problems.append(Problem("environment", variable, f"{path!r}: {found}", "a readable UTF-8 file"))
+    return values, problems
 
 
 def _setting_problem(detail: ErrorDetails) -> Problem:
@@ -129,18 +191,24 @@ def _read_feed(
 ) -> tuple[Feed | None, list[Problem]]:
     if not isinstance(table, dict):
         return None, [Problem(where, f"feeds.{name}", repr(table), f"a table [feeds.{name}]")]
-    missing = sorted(set(_references(table)) - environment.keys())
-    if missing:
-        return None, [
-            Problem(where, f"feeds.{name}", f"${{{variable}}}", f"set {variable} in the environment or .env")
-            for variable in missing
-        ]
+    wanted = sorted(set(_references(table)))
+    from_files, problems = _read_secrets(wanted, environment)
+    environment = {**environment, **from_files}
+    problems += [
+        Problem(where, f"feeds.{name}", f"${{{variable}}}", _SET.format(variable))
+        for variable in wanted
+        if variable not in environment and variable + _FILE not in environment
+    ]
+    if problems:
+        return None, problems
     try:
-        feed = Feed.model_validate({**_substitute(table, environment), "name": name})
+        texts = [environment[variable] for variable in _secret_references(table)]
+        secrets = [text for text in texts if len(text) >= _SHORTEST_SECRET]
+        feed = Feed.model_validate({"secrets": secrets, **_substitute(table, environment), "name": name})
     except ValidationError as error:
         details = error.errors()
         return None, [Problem(where, _path(name, detail), _found(detail), _allowed(detail)) for detail in details]
-    return feed, [replace(problem, where=where) for problem in header_problems(feed)]
+    return feed, [replace(problem, where=where) for problem in partner_problems(feed)]
 
 
 def _references(value: object) -> Iterator[str]:
@@ -153,6 +221,13 @@ def _references(value: object) -> Iterator[str]:
     elif isinstance(value, list):
         for item in value:
             yield from _references(item)
+
+
+def _secret_references(table: Mapping[str, Any]) -> Iterator[str]:
+    """The names that stand in the feed's headers and body."""
+    partner = table.get("partner")
+    headers = partner.get("headers") if isinstance(partner, dict) else None
+    yield from _references([table.get("body"), headers])
 
 
 def _substitute(value: Any, environment: Mapping[str, str]) -> Any:
@@ -174,6 +249,8 @@ def _found(detail: ErrorDetails) -> str:
         return "nothing"
     if any(_SECRET_FIELDS.search(str(part)) for part in detail["loc"]):
         return "a value not shown here"
+    if isinstance(detail["input"], (dict, list, tuple)):
+        return "a table" if isinstance(detail["input"], dict) else "a list"  # there may be secrets in it
     return repr(detail["input"])
 
 

@@ -7,20 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import date, datetime, time, timedelta
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import (
-    AnyHttpUrl,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SecretStr,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, AnyHttpUrl, BeforeValidator, Field, SecretStr, field_validator, model_validator
+
+from app.endpoint import Auth, Frozen, NoAuth, Signing, Success, Tls, checked_status_url
 
 _UNIT_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
@@ -44,12 +37,6 @@ def parse_duration(value: object) -> object:
 Duration = Annotated[timedelta, BeforeValidator(parse_duration), Field(gt=timedelta(0), le=timedelta(days=3650))]
 
 
-class Frozen(BaseModel):
-    """Base of every part of a feed: immutable, and a misspelt field is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
 class Strategy(StrEnum):
     """How the cursor knows which rows are new."""
 
@@ -58,16 +45,87 @@ class Strategy(StrEnum):
     TIMESTAMP = "timestamp"
 
 
+_VERSION = re.compile(r"0[xX][0-9A-Fa-f]{1,16}")
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d([ T]\d\d:\d\d(:\d\d(\.\d{1,7})?)?( ?[+-]\d\d:\d\d|Z)?)?")
+
+
+def parse_position(strategy: Strategy, value: int | str) -> int | str:
+    """An operator's position in the form that the strategy keeps: an integer, `0x` and 16 digits, or a moment.
+
+    Raises `ValueError` that says which form the strategy needs.
+    """
+    text = str(value).strip()
+    if strategy is Strategy.IDENTITY:
+        if not re.fullmatch(r"-?\d{1,19}", text):
+            raise ValueError('strategy identity needs "beginning", "now" or an integer')
+        return int(text)
+    if strategy is Strategy.ROWVERSION:
+        if not _VERSION.fullmatch(text):
+            raise ValueError('strategy rowversion needs "beginning", "now" or a version such as "0x00000000000007D1"')
+        return f"0x{int(text, 16):016X}"
+    if not _MOMENT.fullmatch(text):
+        raise ValueError('strategy timestamp needs "beginning", "now" or a moment such as "2026-01-31 10:00:00"')
+    return text.replace("T", " ").replace("Z", "+00:00")
+
+
+def _moment_text(value: object) -> object:
+    """TOML's own dates and times, as the text that a position is."""
+    return value.isoformat(" ") if isinstance(value, datetime) else str(value) if isinstance(value, date) else value
+
+
 class CursorSpec(Frozen):
     """Where reading starts and how it goes on."""
 
     strategy: Strategy
     column: str = Field(min_length=1)
-    start: Literal["beginning", "now"] | int = "beginning"
+    start: Annotated[int | str, BeforeValidator(_moment_text)] = "beginning"
+    """`beginning`, `now`, or a position: `identity` reads after that id, `rowversion` after that version (`0x…`),
+    `timestamp` from that moment on."""
     gap_timeout: Duration = timedelta(minutes=10)
     """`identity`: how long a missing id is asked for again. Longer than the longest transaction that inserts."""
     max_gaps: int = Field(default=1000, ge=10, le=100_000)
     """`identity`: gap ranges kept; above it neighbours are merged, which costs reads but loses nothing."""
+    lag: Annotated[Duration, Field(le=timedelta(days=1))] = timedelta(seconds=10)
+    """`timestamp`: rows younger than this, by the server's clock, are left for later. Longer than the longest
+    transaction that writes to the table."""
+    clock: Literal["either", "utc", "local"] = "either"
+    """`timestamp`: whether the column holds the server's UTC or local time. `either` takes the earlier of the two:
+    never wrong, but where they differ rows may wait for as long as the difference."""
+
+    @model_validator(mode="after")
+    def _start_is_a_position(self) -> CursorSpec:
+        if self.start not in ("beginning", "now"):
+            parse_position(self.strategy, self.start)
+        return self
+
+
+Value: TypeAlias = bool | int | float | datetime | date | time | str
+
+
+class Condition(Frozen):
+    """One condition on a column. The column is looked up in the catalogue and the value is bound, never pasted."""
+
+    column: str = Field(min_length=1)
+    op: Literal["=", "!=", "<", "<=", ">", ">=", "in", "not in", "like", "is null", "is not null"]
+    value: Value | tuple[Value, ...] | None = None
+
+    @model_validator(mode="after")
+    def _value_suits_op(self) -> Condition:
+        several = isinstance(self.value, tuple)
+        if self.op.startswith("is ") and self.value is not None:
+            raise ValueError(f"op {self.op!r} takes no value")
+        if self.op in ("in", "not in") and (not several or not 1 <= len(self.values) <= 100):
+            raise ValueError(f"op {self.op!r} needs a list of 1 to 100 values")
+        if not self.op.startswith("is ") and self.op not in ("in", "not in") and (several or self.value is None):
+            raise ValueError(f"op {self.op!r} needs one value")
+        if self.op == "like" and not isinstance(self.value, str):
+            raise ValueError("op 'like' needs a text")
+        return self
+
+    @property
+    def values(self) -> tuple[Value, ...]:
+        """The value, or the values, or none."""
+        return () if self.value is None else self.value if isinstance(self.value, tuple) else (self.value,)
 
 
 class Rate(Frozen):
@@ -87,28 +145,19 @@ def parse_rate(value: object) -> object:
     return Rate(count=int(match[1]), per_seconds=_RATE_SECONDS[match[2]])
 
 
-class NoAuth(Frozen):
-    type: Literal["none"] = "none"
+class Breaker(Frozen):
+    """When an endpoint that keeps failing is left alone for a while, by all workers. Costs no delivery an attempt."""
 
-
-class BearerAuth(Frozen):
-    type: Literal["bearer"]
-    token: SecretStr = Field(min_length=1)
-
-
-class ApiKeyAuth(Frozen):
-    type: Literal["api_key"]
-    header: str = Field(default="X-API-Key", min_length=1)
-    key: SecretStr = Field(min_length=1)
-
-
-class BasicAuth(Frozen):
-    type: Literal["basic"]
-    username: str = Field(min_length=1)
-    password: SecretStr
-
-
-Auth = Annotated[NoAuth | BearerAuth | ApiKeyAuth | BasicAuth, Field(discriminator="type")]
+    enabled: bool = True
+    failure_ratio: float = Field(default=0.5, gt=0, le=1)
+    """Opens when this part of the window's requests had no answer, a 408 or a 5xx. Other answers prove it alive."""
+    window: Duration = timedelta(seconds=30)
+    min_requests: int = Field(default=20, ge=1)
+    """Fewer requests than this in the window prove nothing."""
+    open_for: Duration = timedelta(seconds=10)
+    """How long nothing is sent; then the probes go."""
+    probes: int = Field(default=3, ge=1, le=1000)
+    """Requests let through by all workers together; it closes when all succeed, and opens again when one fails."""
 
 
 class Partner(Frozen):
@@ -118,13 +167,21 @@ class Partner(Frozen):
     """May hold a user and password, so no repr shows it."""
     method: Literal["POST", "PUT", "PATCH"] = "POST"
     auth: Auth = NoAuth()
+    tls: Tls | None = None
+    signing: Signing | None = None
     headers: Mapping[str, str] = Field(default_factory=dict, repr=False)
+    """A value `$column` is taken from each row; `$$` stands for a `$`."""
     concurrency: int = Field(default=100, ge=1, le=10_000)
-    """Requests in flight, a worker process."""
+    """Requests in flight, over all workers: each takes its part, and at least 1."""
     rate_limit: Annotated[Rate, BeforeValidator(parse_rate)] | None = None
+    """Over all workers. No value: no limit."""
+    breaker: Breaker = Breaker()
     timeout: Duration = timedelta(seconds=10)
     """The deadline of one attempt, from before connecting to the last byte of the answer."""
     connect_timeout: Duration = timedelta(seconds=5)
+    success: Success | None = None
+    status_url: Annotated[str, AfterValidator(checked_status_url)] | None = Field(default=None, repr=False)
+    """Asked before a row is sent again whose last attempt may have reached the partner."""
 
 
 class Retry(Frozen):
@@ -156,6 +213,10 @@ class Feed(Frozen):
     cursor: CursorSpec
     columns: tuple[str, ...] | None = Field(default=None, min_length=1)
     """The columns sent; all of the table when not given."""
+    where: tuple[Condition, ...] = Field(default=(), max_length=20)
+    """Conditions that all have to hold for a row to be sent. The cursor passes over the other rows."""
+    capture: Literal["inserts", "changes"] = "inserts"
+    """`inserts`: each row is delivered once. `changes`: each update of a row is a delivery of its own."""
     poll_every: Duration = timedelta(seconds=5)
     poll_budget: Duration = timedelta(seconds=20)
     """How long one poll reads page after page before it makes room for others."""
@@ -165,6 +226,12 @@ class Feed(Frozen):
     """Above this many open deliveries the feed is not polled."""
     max_payload: int = Field(default=1_000_000, ge=1, le=15_000_000)
     """Bytes of JSON; a larger row becomes a dead letter with the reason (a MongoDB document holds 16 MB)."""
+    filter: tuple[Condition, ...] = Field(default=(), max_length=20)
+    """Conditions that all have to hold for a row to be sent. The other rows are logged as skipped, with the reason."""
+    body: str | Mapping[str, Any] | None = Field(default=None, repr=False, min_length=1)
+    """What is sent in place of the row: a template, or a function as `package.module:name` (see `docs/feeds.md`)."""
+    secrets: tuple[SecretStr, ...] = Field(default=(), repr=False)
+    """What `${NAME}` stands for in headers and body: given by `config`, and shown nowhere."""
     partner: Partner
     retry: Retry = Retry()
     retention: Retention = Retention()
@@ -175,7 +242,7 @@ class Feed(Frozen):
         return (value,) if isinstance(value, str) else value
 
     @model_validator(mode="after")
-    def _numbers_start_identities(self) -> Feed:
-        if self.cursor.strategy is not Strategy.IDENTITY and isinstance(self.cursor.start, int):
-            raise ValueError("cursor.start as a number goes with strategy identity")
+    def _changes_move_the_cursor_column(self) -> Feed:
+        if self.capture == "changes" and self.cursor.strategy is Strategy.IDENTITY:
+            raise ValueError('capture = "changes" needs strategy rowversion or timestamp: an update moves no identity')
         return self

@@ -8,8 +8,12 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TypeAlias
 
-Position: TypeAlias = "int | str | list[int | str] | None"
-"""How far a feed has been read, in a form that JSON and BSON both hold. `None`: nothing read yet."""
+Position: TypeAlias = "int | str | list[int | str | None] | None"
+"""How far a feed has been read, in a form that JSON and BSON both hold. `None`: nothing read yet.
+
+`identity`: the id. `rowversion` and `timestamp`: a list of the column's value as text and the parts of the key; or that
+text alone, where an operator gave it.
+"""
 
 
 class State(StrEnum):
@@ -34,7 +38,23 @@ class Outcome(StrEnum):
     RETRY = "retry"
     DEAD = "dead"
     UNKNOWN = "unknown"
-    """The request may have been sent; its answer was lost with the worker."""
+    """The request may have been processed; its answer was lost, on the way or with the worker."""
+
+
+class Ruling(StrEnum):
+    """What an answer says, before attempts and age are looked at."""
+
+    ACCEPTED = "accepted"
+    FAILED = "failed"
+    """Likely to pass: the same request may succeed later."""
+    LOST = "lost"
+    """No answer, and the request may have been processed."""
+    DENIED = "denied"
+    """Our credentials are refused."""
+    GONE = "gone"
+    """The endpoint is no more."""
+    REFUSED = "refused"
+    """This row will never be accepted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +68,8 @@ class SourceRow:
     """The row as a JSON object; empty when `error` is set."""
     error: str | None = None
     """Why the row has no payload: it becomes a dead letter with this reason."""
+    change: str | None = None
+    """With `capture = "changes"`: which change of the row this is. Part of the delivery's id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +96,19 @@ class Cursor:
     last_poll_at: datetime | None = None
     last_row_at: datetime | None = None
     last_error: str | None = None
+    failures: int = 0
+    """Polls in a row that found the source unavailable."""
+    retry_at: datetime | None = None
+    """The feed is not polled before then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """A cursor that stands beyond the newest row of its table."""
+
+    reason: str
+    certain: bool
+    """The source went back, so rows may be passed over: the feed is paused. Else rows may just have been deleted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +122,8 @@ class Page:
     """More rows are likely waiting: read again at once."""
     expired: tuple[Gap, ...] = ()
     """Gaps given up on because `gap_timeout` passed."""
+    ahead: Ahead | None = None
+    """Nothing new was found, and the cursor stands beyond the table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,16 +153,21 @@ class Batch:
     delivery_ids: tuple[str, ...]
     lease: Lease
     first: Lease
-    """The lease under which deliveries without a token may have been sent: this one, or the first that lapsed."""
+    """The lease under which what was not fenced since may have been sent: this one, or the first that lapsed."""
     tries: int
     """How often the batch has been claimed, this time included."""
     previous: Lease | None = None
     """The lease that ran out before this claim: what it left unsettled has an unknown outcome."""
+    inherited: str | None = None
+    """The fence that deliveries carried when the batch was last given back."""
 
     @property
     def fence(self) -> str | None:
-        """The token that this claim's deliveries carry: `None` unless the batch was taken over."""
-        return self.lease.token if self.previous else None
+        """What this claim's deliveries carry as `token`; `None` where the batch was never taken over.
+
+        A later claim's fence is the greater text, so a holder that comes late cannot fence out the one after it.
+        """
+        return f"{self.tries:010d}-{self.lease.token}" if self.previous else self.inherited
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +181,15 @@ class Delivery:
     """The row as a JSON object."""
     created_at: datetime
     attempts: int = 0
-    """Attempts made so far."""
+    """Attempts made so far; since the last replay, where there was one."""
+    replayed_at: datetime | None = None
+    in_doubt: bool = False
+    """An attempt before may have reached the partner, and nothing since has told."""
+
+    @property
+    def owed_since(self) -> datetime:
+        """When its age starts: when it was logged, or last replayed."""
+        return self.replayed_at or self.created_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +204,11 @@ class Answer:
     body: str = ""
     """The start of the response's body: at most `RESPONSE_LIMIT` bytes."""
     error: str | None = None
-    """For a request without a status: the kind of failure and its text, on one line."""
+    """Without a status, or with one that was not enough: the kind of failure and its text, on one line."""
+    ruling: Ruling | None = None
+    """What the client knows that the status does not say; `None` where the status says it all."""
+    note: str | None = None
+    """What else happened in the attempt: a status URL that answered in its place, a token that was renewed."""
 
 
 RESPONSE_LIMIT = 2048
@@ -169,7 +223,7 @@ class Verdict:
     reason: str
     """One line: `200`, `503 Service Unavailable`, `ConnectError: …`, `attempts spent: 500 …`."""
     next_attempt_at: datetime | None = None
-    """Set exactly when the outcome is `RETRY`."""
+    """Set exactly when the outcome is `RETRY` or `UNKNOWN`."""
     hold_until: datetime | None = None
     """The partner asked for quiet until then (Retry-After): it holds for the whole endpoint."""
     pause_reason: str | None = None

@@ -22,16 +22,27 @@ from datetime import timedelta
 import structlog
 
 from app.clock import Clock, utc_now
-from app.errors import BrokerUnavailable, CursorMoved, LedgerUnavailable, RowrelayError
+from app.errors import (
+    BrokerUnavailable,
+    CursorMoved,
+    LedgerUnavailable,
+    RowrelayError,
+    SourceRefused,
+    SourceUnavailable,
+)
 from app.feed import Feed
+from app.filter import sift
 from app.ledger import Ledger
 from app.ledger.batches import new_batch
 from app.ledger.deliveries import delivery_id
-from app.models import Cursor, NewBatch, Page, SourceRow
+from app.models import Ahead, Cursor, NewBatch, Page, SourceRow
 from app.queue import Queue
 from app.source.reader import Source
 
 log = structlog.get_logger()
+
+LONGEST_WAIT = timedelta(minutes=5)
+"""The longest that an unavailable source is left alone."""
 
 
 @dataclass(slots=True)
@@ -42,7 +53,7 @@ class Polled:
     logged: int = 0
     """Rows that were new in the ledger."""
     stopped: str = "up to date"
-    """Why it ended: `up to date`, `budget`, `backlog`, `paused` or `another poll`."""
+    """Why it ended: `up to date`, `budget`, `backlog`, `paused`, `backing off` or `another poll`."""
 
 
 class Polling:
@@ -61,13 +72,20 @@ class Polling:
     async def poll(self, feed: Feed) -> Polled:
         """Log the feed's new rows, within its `poll_budget` and `max_backlog`, and queue them.
 
-        Raises the source's and the ledger's errors, after noting them on the cursor where the ledger can be reached.
+        A source that refuses pauses the feed. One that is unavailable is left alone for a while that grows with each
+        failure, up to `LONGEST_WAIT`. Raises that `SourceUnavailable`, and the ledger's errors.
         """
         polled = Polled()
         try:
             await self._read_pages(feed, polled)
         except CursorMoved:
             polled.stopped = "another poll"
+        except SourceRefused as error:
+            await self._pause(feed, str(error), polled)
+        except SourceUnavailable as error:
+            with suppress(LedgerUnavailable):
+                await self._back_off(feed, str(error))
+            raise
         except RowrelayError as error:
             with suppress(LedgerUnavailable):
                 await self._ledger.cursors.note_poll(feed.name, self._now(), str(error))
@@ -83,12 +101,17 @@ class Polling:
             if cursor.paused:
                 polled.stopped = "paused"
                 return
+            if cursor.retry_at is not None and self._now() < cursor.retry_at:
+                polled.stopped = "backing off"
+                return
             if await backlog(feed, self._ledger) >= feed.max_backlog:
                 polled.stopped = "backlog"
                 await self._ledger.cursors.note_poll(feed.name, self._now())
                 return
             page = await self._source.read_page(feed, cursor, self._now())
             cursor = await self._take(feed, page, cursor, polled)
+            if page.ahead:
+                await self._say_ahead(feed, page.ahead, cursor, polled)
             if not page.full:
                 return
             if self._now() >= deadline:
@@ -113,16 +136,47 @@ class Polling:
             log.warning("publish_failed", feed=feed.name, batches=len(batches), error=str(error))
         return cursor
 
+    async def _pause(self, feed: Feed, reason: str, polled: Polled) -> None:
+        """What a poll would only meet again waits for an operator; other feeds go on."""
+        await self._ledger.cursors.pause(feed.name, reason)
+        polled.stopped = "paused"
+        log.error("feed_paused", feed=feed.name, reason=reason)
+
+    async def _back_off(self, feed: Feed, error: str) -> None:
+        failures = (await self._ledger.cursors.get(feed.name)).failures
+        now = self._now()
+        await self._ledger.cursors.note_failure(feed.name, now, error, now + wait_after(failures + 1, feed.poll_every))
+
+    async def _say_ahead(self, feed: Feed, ahead: Ahead, cursor: Cursor, polled: Polled) -> None:
+        """Pause where the source went back for certain; else note it, and warn the first time."""
+        reason = f"feed {feed.name}: {ahead.reason}"
+        if ahead.certain:
+            await self._pause(feed, reason, polled)
+            return
+        await self._ledger.cursors.note_poll(feed.name, self._now(), reason)
+        if cursor.last_error != reason:
+            log.warning("cursor_ahead", feed=feed.name, reason=reason)
+
     async def _log_rows(self, feed: Feed, rows: Sequence[SourceRow]) -> tuple[list[NewBatch], int]:
         """Put rows into the ledger, batches first. Returns the batches, and how many rows were new."""
         now = self._now()
-        readable = [row for row in rows if row.error is None]
-        filled = [(_batch_for(feed, part), part) for part in _parts(readable, feed.batch_size)]
+        sifted = sift(feed.filter, rows)
+        filled = [(_batch_for(feed, part), part) for part in _parts(sifted.sent, feed.batch_size)]
         batches = [batch for batch, _ in filled]
         await self._ledger.batches.insert(batches, now + self._message_wait)
         logged = await self._ledger.deliveries.log(filled, now)
-        logged += await self._ledger.deliveries.log_unreadable(feed.name, [row for row in rows if row.error], now)
+        logged += await self._ledger.deliveries.log_skipped(feed.name, sifted.skipped, now)
+        logged += await self._ledger.deliveries.log_unreadable(feed.name, sifted.unreadable, now)
         return batches, logged
+
+
+def wait_after(failures: int, poll_every: timedelta) -> timedelta:
+    """How long a source is left alone after that many failures (1 or more) in a row.
+
+    Half a poll interval short of 1, 2, 4, … intervals, so that a poll that comes a little early still counts.
+    """
+    doubled = poll_every * (2.0 ** min(failures - 1, 20) - 0.5)
+    return min(doubled, LONGEST_WAIT)
 
 
 async def backlog(feed: Feed, ledger: Ledger) -> int:

@@ -14,57 +14,139 @@ from redis.exceptions import RedisError
 
 import config
 from app.cli.output import FOUND_WRONG, AsJson, load_config, print_json, print_table, run
-from app.errors import RowrelayError
+from app.errors import ConfigError, RowrelayError
 from app.feed import Feed
 from app.ledger import Ledger
-from app.source.engine import open_engine
+from app.models import Cursor
+from app.partner.transport import tls_context
+from app.source.engine import check_reachable, open_engine
+from app.source.findings import Finding, Level
 from app.source.reader import Source
+
+WAITING_SHOWN = 10_000
+"""Rows waiting are counted up to this many, so that the question stays cheap."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What one check found."""
+    """What one check found. A warning does not make `doctor` fail."""
 
     name: str
     ok: bool
+    level: Level
     detail: str
-    latency_ms: float
+    latency_ms: float | None
+    """`None` where the answer came with another check's."""
 
 
 def doctor(as_json: AsJson = False) -> None:
-    """Connect to Redis, MongoDB, the source and every partner; check every feed's table. Exit code 1 if any fails."""
+    """Connect to Redis, MongoDB, the source and every partner; examine every feed's table. Exit code 1 if any fails."""
     checks = run(_check_all(load_config()))
+    well = all(check.ok for check in checks)
     if as_json:
-        print_json({"ok": all(check.ok for check in checks), "checks": checks})
+        print_json({"ok": well, "checks": checks})
     else:
-        rows = [["ok" if c.ok else "FAILED", c.name, f"{c.latency_ms:.0f} ms", c.detail] for c in checks]
+        rows = [[_shown(c.level), c.name, _took(c.latency_ms), c.detail] for c in checks]
         print_table("Doctor", ["", "check", "took", "found"], rows)
-    if not all(check.ok for check in checks):
+    if not well:
         raise typer.Exit(FOUND_WRONG)
 
 
+def _shown(level: Level) -> str:
+    return level.value.upper() if level is Level.FAILED else level.value
+
+
+def _took(latency_ms: float | None) -> str:
+    return "" if latency_ms is None else f"{latency_ms:.0f} ms"
+
+
 async def _check_all(loaded: config.Config) -> list[Check]:
-    source = Source(open_engine(loaded.settings.source_url.get_secret_value(), loaded.settings.connect_timeout))
-    timeout = loaded.settings.connect_timeout.total_seconds()
+    """All servers at once, so that several that do not answer cost no more time than one."""
+    settings, feeds = loaded.settings, loaded.feeds.values()
+    timeout = settings.connect_timeout.total_seconds()
+    (broker, ledger, source), partners = await asyncio.gather(
+        asyncio.gather(
+            _checked("broker (REDIS_URL)", lambda: _redis_version(settings)),
+            _checked("ledger (MONGO_URL)", lambda: _ledger_version(settings)),
+            _check_source(loaded),
+        ),
+        asyncio.gather(*(_checked(f"partner {feed.name}", _partner_check(feed, timeout)) for feed in feeds)),
+    )
+    return [broker, ledger, *source, *partners]
+
+
+async def _check_source(loaded: config.Config) -> list[Check]:
+    """The source, then each feed; feeds only where the source answers, so that one cause is told once."""
+    settings, name = loaded.settings, "source (SOURCE_URL)"
+    opened: list[Source] = []
+
+    async def connect() -> str:
+        url = settings.source_url.get_secret_value()
+        source = Source(open_engine(url, settings.connect_timeout, settings.statement_timeout))
+        opened.append(source)
+        await check_reachable(url, settings.connect_timeout)
+        return await source.version()
+
     try:
+        reached = await _checked(name, connect)
+        if not reached.ok:
+            return [reached]
         return [
-            await _checked("broker (REDIS_URL)", lambda: _redis_version(loaded.settings)),
-            await _checked("ledger (MONGO_URL)", lambda: _ledger_version(loaded.settings)),
-            await _checked("source (SOURCE_URL)", source.version),
-            *[await _checked(f"feed {feed.name}", _table_check(source, feed)) for feed in loaded.feeds.values()],
-            *[await _checked(f"partner {feed.name}", _partner_check(feed, timeout)) for feed in loaded.feeds.values()],
+            reached,
+            *[check for feed in loaded.feeds.values() for check in await _check_feed(loaded, opened[0], feed)],
         ]
     finally:
-        await source.close()
+        for source in opened:
+            await source.close()
+
+
+async def _check_feed(loaded: config.Config, source: Source, feed: Feed) -> list[Check]:
+    """That the feed's table can be read, what the catalogue says about it, and how many rows wait."""
+    findings: list[Finding] = []
+
+    async def read() -> str:
+        columns = await source.check(feed)
+        findings.extend(await source.examine(feed))
+        return f"{feed.table}: {len(columns)} columns; one row read, or none there"
+
+    name = f"feed {feed.name}"
+    first = await _checked(name, read)
+    if not first.ok:
+        return [first]
+    details = [
+        Check(f"{name}: {found.subject}", found.level is not Level.FAILED, found.level, found.detail, None)
+        for found in findings
+    ]
+    return [first, *details, await _checked(f"{name}: waiting", lambda: _waiting(loaded.settings, source, feed))]
+
+
+async def _waiting(settings: config.Settings, source: Source, feed: Feed) -> str:
+    """Rows beyond the cursor. Where the ledger does not answer, as if the feed had not begun."""
+    ledger = Ledger.at(settings.mongo_url.get_secret_value(), settings.connect_timeout)
+    cursor, since = Cursor(feed.name), "the feed's start, as the ledger does not answer"
+    try:
+        cursor, since = await ledger.cursors.get(feed.name), "the cursor"
+    except RowrelayError:
+        pass
+    finally:
+        await ledger.close()
+    count = await source.waiting(feed, cursor, WAITING_SHOWN)
+    return f"{count}{' or more' if count == WAITING_SHOWN else ''} rows beyond {since}"
 
 
 async def _checked(name: str, check: Callable[[], Awaitable[str]]) -> Check:
     started = time.monotonic()
     try:
-        detail, ok = await check(), True
+        detail, level = await check(), Level.OK
     except (RowrelayError, RedisError, OSError, TimeoutError) as error:
-        detail, ok = " ".join(str(error).split()) or type(error).__name__, False
-    return Check(name, ok, detail, (time.monotonic() - started) * 1000)
+        detail, level = _one_line(error), Level.FAILED
+    return Check(name, level is Level.OK, level, detail, (time.monotonic() - started) * 1000)
+
+
+def _one_line(error: Exception) -> str:
+    """The error on one line; of a `ConfigError` its problems alone."""
+    said = "; ".join(map(str, error.problems)) if isinstance(error, ConfigError) else str(error)
+    return " ".join(said.split()) or type(error).__name__
 
 
 async def _redis_version(settings: config.Settings) -> str:
@@ -92,23 +174,15 @@ async def _ledger_version(settings: config.Settings) -> str:
         await ledger.close()
 
 
-def _table_check(source: Source, feed: Feed) -> Callable[[], Awaitable[str]]:
-    async def check() -> str:
-        columns = await source.check(feed)
-        return f"{feed.table}: {len(columns)} columns"
-
-    return check
-
-
 def _partner_check(feed: Feed, timeout: float) -> Callable[[], Awaitable[str]]:
     """Connect to the partner's host and port, TLS included, and send nothing."""
 
     async def check() -> str:
         host, port = str(feed.partner.url.host), feed.partner.url.port or 443
-        secure = feed.partner.url.scheme == "https"
+        context = tls_context(feed.partner.tls) if feed.partner.url.scheme == "https" else None
         try:
             async with asyncio.timeout(timeout):
-                _, writer = await asyncio.open_connection(host.strip("[]"), port, ssl=secure or None)
+                _, writer = await asyncio.open_connection(host.strip("[]"), port, ssl=context)
         except TimeoutError:
             raise TimeoutError(f"{host}:{port}: no answer within {timeout:g} s") from None
         writer.close()

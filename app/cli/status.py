@@ -51,7 +51,9 @@ def status(as_json: AsJson = False) -> None:
 async def read_status(loaded: config.Config, ledger: Ledger) -> list[FeedStatus]:
     """The state of every configured feed, read from the ledger and the source. Raises the ledger's errors."""
     counts = await ledger.deliveries.counts()
-    source = Source(open_engine(loaded.settings.source_url.get_secret_value(), loaded.settings.connect_timeout))
+    settings = loaded.settings
+    url = settings.source_url.get_secret_value()
+    source = Source(open_engine(url, settings.connect_timeout, settings.statement_timeout))
     try:
         return [await _feed_status(feed, ledger, source, counts.get(feed.name, {})) for feed in loaded.feeds.values()]
     finally:

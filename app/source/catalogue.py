@@ -80,6 +80,11 @@ def parse_table_name(text: str, feed: str) -> tuple[str | None, str]:
         bracketed, quoted, bare = match.groups()
         parts.append(bare or (bracketed or "").replace("]]", "]") or quoted.replace('""', '"'))
         place = match.end()
+    if len(parts) > 2 and place >= len(text):
+        raise SourceRefused(
+            f"feed {feed}: table: found {text!r}, a table of another database; "
+            "write schema.name, and name the database in SOURCE_URL"
+        )
     if place < len(text) or len(parts) not in (1, 2):
         raise SourceRefused(
             f"feed {feed}: table: found {text!r}; write name or schema.name, a part with dots in it as [part]"
@@ -92,19 +97,26 @@ def find_table(connection: Connection, feed: Feed) -> SourceTable:
 
     Sync, for `AsyncConnection.run_sync`.
     """
-    schema, name = parse_table_name(feed.table, feed.name)
+    written, name = parse_table_name(feed.table, feed.name)
+    # Quoted, so that SQLAlchemy takes no dot in a schema's name for the end of a database's.
+    schema = None if written is None else quoted_name(written, quote=True)
     inspector = inspect(connection)
     _require_schema(inspector, feed, schema)
     try:
         found = inspector.get_columns(name, schema=schema)
     except NoSuchTableError:
-        known = [*inspector.get_table_names(schema=schema), *inspector.get_view_names(schema=schema)]
-        raise SourceRefused(
-            f"feed {feed.name}: table {feed.table!r} does not exist; tables and views: {_listed(sorted(known))}"
-        ) from None
+        raise _no_such_table(inspector, feed, schema) from None
     # A quoted_name is a str that orjson takes for no dict key: the formatting makes it a plain one.
     columns = tuple(Column(f"{entry['name']}", entry["type"]) for entry in found)
-    return SourceTable(feed.name, schema, name, columns)
+    return SourceTable(feed.name, written, name, columns)
+
+
+def _no_such_table(inspector: Inspector, feed: Feed, schema: str | None) -> SourceRefused:
+    known = [*inspector.get_table_names(schema=schema), *inspector.get_view_names(schema=schema)]
+    hidden = ", or is a synonym, or the login may not see it" if inspector.dialect.name == "mssql" else ""
+    return SourceRefused(
+        f"feed {feed.name}: table {feed.table!r} does not exist{hidden}; tables and views: {_listed(sorted(known))}"
+    )
 
 
 def _require_schema(inspector: Inspector, feed: Feed, schema: str | None) -> None:

@@ -11,13 +11,18 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar
 
-from sqlalchemy import ColumnElement, Row, Select
+from sqlalchemy import ColumnElement, FromClause, Row, Select, TableClause, case
+from sqlalchemy.sql import literal_column, quoted_name
 from sqlalchemy.types import TypeEngine
 
+from app.errors import SourceRefused
 from app.feed import Feed
-from app.models import Position
-from app.source.catalogue import SourceTable
+from app.models import Ahead, Position
+from app.source.catalogue import Column, SourceTable
+from app.source.cursor_sql import CursorSql
+from app.source.dialect import Dialect
 from app.source.gaps import Gaps
+from app.source.where import matches
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,20 +30,67 @@ class Statement:
     """A statement and the values for the parameters it names."""
 
     select: Select[Any]
-    parameters: Mapping[str, int] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What a strategy builds its statements from. `places`: where its own columns stand in a row."""
+    """What a strategy builds its statements from, and where things stand in a row."""
 
     feed: Feed
     table: SourceTable
-    columns: tuple[ColumnElement[Any], ...]
-    """All that a page selects: first what is sent, then what only key and cursor need."""
-    cursor: ColumnElement[Any]
-    cursor_place: int
-    key_places: tuple[int, ...]
+    rows: TableClause
+    """What is selected from."""
+    read: tuple[Column, ...]
+    """The columns that a page reads: first those that are sent, then those that only key and cursor need."""
+    cursor: Column
+    key: tuple[Column, ...]
+    where: tuple[Column, ...]
+    """The column of each of the feed's conditions."""
+    dialect: Dialect
+    sql: CursorSql | None
+    """What is known of the product's versions, moments and identities."""
+    identity_counter: Select[Any] | None = None
+
+    @property
+    def match_place(self) -> int | None:
+        """Where a row says, with 1 or 0, whether it meets the feed's conditions; `None` where there are none."""
+        return len(self.read) if self.where else None
+
+    @property
+    def extra_place(self) -> int:
+        """Where in a row the columns begin that a strategy adds."""
+        return len(self.read) + len(self.where[:1])
+
+    def columns(self, rows: FromClause) -> list[ColumnElement[Any]]:
+        """What a page selects from `rows`, which has the table's columns.
+
+        Rows that the conditions leave out are read too: were they not, the cursor could not move past them, and each
+        poll would search through them again; and with `identity` each would look like a gap.
+        """
+        columns = [self._read(rows, column) for column in self.read]
+        if self.where:
+            met = matches(self.feed.where, self.where, rows)
+            columns.append(
+                case((met, literal_column("1")), else_=literal_column("0")).label(self.fresh_name("rowrelay_matches"))
+            )
+        return columns
+
+    def _read(self, rows: FromClause, column: Column) -> ColumnElement[Any]:
+        plain: ColumnElement[Any] = rows.c[column.name]
+        found = self.dialect.selected(plain, column.type, self.feed.max_payload)
+        return plain if found is plain else found.label(quoted_name(column.name, quote=True))
+
+    def place(self, column: Column) -> int:
+        """Where a column that is read stands in a row."""
+        return self.read.index(column)
+
+    def fresh_name(self, name: str) -> str:
+        """The name, changed until no column of the table has it."""
+        taken = {column.name.casefold() for column in self.table.columns}
+        while name in taken:
+            name += "_"
+        return name
 
 
 class CursorStrategy(ABC):
@@ -51,25 +103,52 @@ class CursorStrategy(ABC):
         """Raises `SourceRefused` where the cursor column's type cannot serve this strategy."""
         self.selection = selection
 
+    @property
     @abstractmethod
-    def start(self) -> Statement | None:
-        """For a cursor that has no position: the statement that finds one; `None` where none is needed."""
+    def lowest(self) -> Position:
+        """A position before every row."""
 
     @abstractmethod
-    def started(self, rows: Sequence[Row[Any]], now: datetime) -> tuple[Position, Gaps]:
+    def start(self, where: int | str, horizon: Any = None) -> Statement | None:
+        """The statement that finds where reading begins (`beginning`, `now`, a position); `None` where none is needed.
+
+        `horizon` is what the statement of that name gave.
+        """
+
+    @abstractmethod
+    def started(self, where: int | str, rows: Sequence[Row[Any]], now: datetime) -> tuple[Position, Gaps]:
         """Where reading begins, from the rows of `start` (none where it gave `None`)."""
 
     @abstractmethod
-    def page(self, position: Position, limit: int) -> Statement:
-        """The next rows after `position`, in order, at most `limit`: keyset, never OFFSET."""
+    def page(self, position: Position, limit: int, horizon: Any = None) -> Statement:
+        """The next rows after `position`, in order, at most `limit`, and below the horizon: keyset, never OFFSET."""
 
     @abstractmethod
-    def waiting(self, position: Position, limit: int) -> Statement | None:
-        """Counts the rows after `position`, up to `limit`; `None` where there are none by definition."""
+    def waiting(self, position: Position, limit: int) -> Statement:
+        """Counts the rows after `position`, up to `limit`."""
 
     @abstractmethod
     def positions(self, rows: Sequence[Row[Any]]) -> list[Position]:
         """Each row's position. Raises `SourceRefused` where one could not be returned to."""
+
+    @abstractmethod
+    def newest(self, position: Position) -> list[Statement]:
+        """What tells whether `position` is ahead of the table: one seek a statement."""
+
+    @abstractmethod
+    def ahead(self, position: Position, newest: Sequence[Row[Any] | None]) -> Ahead | None:
+        """Whether `position` is ahead of the table, from the first row of each statement of `newest`."""
+
+    def horizon(self) -> Statement | None:
+        """Asked before each page, in a statement of its own: one value, below which all is committed.
+
+        `None` where a page needs no such bound.
+        """
+        return None
+
+    def change(self, position: Position) -> str:
+        """Which change of its row this position is: the cursor column's part of it."""
+        return str(position[0] if isinstance(position, list) else position)
 
     def late(self, gaps: Gaps, limit: int) -> Statement:
         """The rows that lie in the gaps, in order, at most `limit`. Called only where `missing` gives gaps."""
@@ -79,3 +158,23 @@ class CursorStrategy(ABC):
         """What the rows just read leave out, and may still commit. Nothing, unless a strategy says otherwise."""
         del after, positions, now
         return ()
+
+    def refused(self, what: str) -> SourceRefused:
+        """The error that names this feed's cursor column."""
+        feed = self.selection.feed
+        return SourceRefused(f"feed {feed.name}: cursor.column {feed.cursor.column!r} {what}")
+
+    def moved_strategy(self, position: Position) -> SourceRefused:
+        """The error for a position that another strategy, or another key, has left."""
+        feed = self.selection.feed
+        return SourceRefused(
+            f"feed {feed.name}: the cursor stands at {position!r}, which is no {feed.cursor.strategy.value} position; "
+            f"the strategy was changed, or the key: python -m app feeds rewind {feed.name}, or give it a new name"
+        )
+
+
+def advice(feed: Feed) -> str:
+    """What an operator does about a cursor that is ahead of its table."""
+    return (
+        f"look with: python -m app feeds rewind {feed.name} --to beginning --dry-run; then rewind, and resume the feed"
+    )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import socket
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -13,14 +15,15 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from app.errors import ConfigError, Problem
-from app.source.dialect import Dialect
+from app.errors import ConfigError, Problem, SourceUnavailable
+from app.source.dialect import Dialect, Timeouts
+from app.source.mssql import MSSQL
 from app.source.sqlite import SQLITE
 
 DIALECTS: Mapping[str, Dialect] = {
-    "mssql": Dialect(driver="aioodbc"),
+    "mssql": MSSQL,
     "sqlite": SQLITE,
-    "postgresql": Dialect(driver="asyncpg", connect_args=lambda seconds: {"timeout": seconds}),
+    "postgresql": Dialect(driver="asyncpg", connect_args=lambda timeouts: {"timeout": timeouts.connect}),
 }
 _ALIASES = {"postgres": "postgresql"}
 _SCHEME = re.compile(r"[a-z][a-z0-9_]*(\+[a-z0-9_]+)?")
@@ -32,6 +35,7 @@ POOL_SIZE = 5
 POOL_OVERFLOW = 5
 POOL_RECYCLE_SECONDS = 1800
 POOL_WAIT_SECONDS = 30.0
+STATEMENT_TIMEOUT = timedelta(seconds=30)
 
 
 def async_url(url: str) -> str:
@@ -55,28 +59,55 @@ def async_url(url: str) -> str:
     return f"{name}://{rest}"
 
 
-def open_engine(url: str, connect_timeout: timedelta) -> AsyncEngine:
+def open_engine(url: str, connect_timeout: timedelta, statement_timeout: timedelta = STATEMENT_TIMEOUT) -> AsyncEngine:
     """An engine with a pool for that URL (plain, or with its async driver); it connects on first use.
 
-    `connect_timeout` bounds a new connection; on SQLite, the wait for a writer's lock. Connections are tested before
-    use and replaced after half an hour. Close it with `Source.close()`. Raises `ConfigError` for a URL that
-    `async_url` refuses and for a driver that cannot be loaded.
+    `connect_timeout` bounds a new connection; on SQLite, the wait for a writer's lock. `statement_timeout` bounds a
+    statement, on SQL Server. Connections are tested before use and replaced after half an hour. Close it with
+    `Source.close()`. Raises `ConfigError` for a URL that `async_url` refuses and for a driver that cannot be loaded.
     """
     parsed = _parse(async_url(url))
     dialect = dialect_of(parsed)
+    timeouts = Timeouts(connect_timeout.total_seconds(), statement_timeout.total_seconds())
     try:
         engine = create_async_engine(
             dialect.prepare_url(parsed),
-            connect_args=dict(dialect.connect_args(connect_timeout.total_seconds())),
+            connect_args=dict(dialect.connect_args(timeouts)),
             hide_parameters=True,
             **_pool_options(parsed),
+            **dialect.engine_options,
         )
     except ImportError as error:
         raise _wrong(f"{parsed.drivername}, which cannot be loaded: {error}", "install that driver") from error
+    if dialect.type_names:
+        found: Any = engine.dialect  # only dialects that can read a catalogue have this attribute
+        found.ischema_names = {**found.ischema_names, **dialect.type_names}
     if dialect.on_connect is not None:
         prepare = dialect.on_connect
         event.listen(engine.sync_engine, "connect", lambda connection, _record: prepare(connection))
     return engine
+
+
+async def check_reachable(url: str, within: timedelta) -> None:
+    """Open and close a TCP connection to the URL's host, where it names host and port.
+
+    Drivers give one and the same answer for a wrong name, a closed port and a silent host: this tells them apart.
+    Raises `SourceUnavailable` that says which.
+    """
+    parsed = _parse(async_url(url))
+    if not parsed.host or not parsed.port:
+        return
+    place, seconds = f"{source_name(parsed)}: {parsed.host}:{parsed.port}", within.total_seconds()
+    try:
+        async with asyncio.timeout(seconds):
+            _, writer = await asyncio.open_connection(parsed.host, parsed.port)
+    except TimeoutError:
+        raise SourceUnavailable(f"{place}: no answer within {seconds:g} s: check host, network and firewall") from None
+    except socket.gaierror as error:
+        raise SourceUnavailable(f"{place}: the host's name is not known: {error.strerror}") from error
+    except OSError as error:
+        raise SourceUnavailable(f"{place}: no server listens there: {error.strerror or error}") from error
+    writer.close()
 
 
 def dialect_of(url: URL) -> Dialect:

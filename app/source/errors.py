@@ -49,10 +49,10 @@ def verdict(error: BaseException, dialect: Dialect) -> type[SourceError]:
     """Whether an error of SQLAlchemy or a driver is worth a retry, as the class to raise in its place."""
     if isinstance(error, exc.DBAPIError):
         refused = dialect.refuses(error.orig) if error.orig else None
-        if error.connection_invalidated or refused is False:
-            return SourceUnavailable
         if refused:
             return SourceRefused
+        if error.connection_invalidated or refused is False:
+            return SourceUnavailable
     return next((VERDICTS[kind] for kind in type(error).__mro__ if kind in VERDICTS), SourceUnavailable)
 
 
@@ -65,13 +65,23 @@ def translated(where: str, dialect: Dialect, password: str | None) -> Iterator[N
     try:
         yield
     except _TRANSLATED as error:
-        raise verdict(error, dialect)(f"{where}: {_one_line(error, password)}") from error
+        raise verdict(error, dialect)(f"{where}: {_advised(error, dialect, password)}") from error
+
+
+def _advised(error: BaseException, dialect: Dialect, password: str | None) -> str:
+    """What to do, where that is known, before the driver's own words."""
+    advice = dialect.advice(error.orig) if isinstance(error, exc.DBAPIError) and error.orig else None
+    said = _one_line(error, password)
+    return said if advice is None else f"{advice} ({said})"
 
 
 def _one_line(error: BaseException, password: str | None) -> str:
     """The driver's own words, without SQLAlchemy's statement and parameters."""
     original = error.orig if isinstance(error, exc.StatementError) and error.orig else error
-    text = str(original.args[0] if isinstance(original, exc.SQLAlchemyError) and original.args else original)
+    args = original.args
+    said = args[0] if isinstance(original, exc.SQLAlchemyError) and args else original
+    # pyodbc's errors are (SQLSTATE, text), and the text begins with the SQLSTATE.
+    text = args[1] if len(args) > 1 and type(original).__module__ == "pyodbc" else str(said)
     text = " ".join(text.split()) or type(original).__name__
     if password:
         text = text.replace(password, "***")

@@ -16,8 +16,8 @@ from sqlalchemy import BigInteger, Row, Select, bindparam, func, select, union_a
 from sqlalchemy.types import Boolean, Date, DateTime, Float, LargeBinary, Numeric, String, Time, TypeEngine, Uuid
 
 from app.errors import SourceRefused
-from app.models import Position
-from app.source.cursors import CursorStrategy, Selection, Statement
+from app.models import Ahead, Position
+from app.source.cursors import CursorStrategy, Selection, Statement, advice
 from app.source.gaps import GAP_RANGES, Gaps, missing
 
 LOWEST = -(2**63)
@@ -35,42 +35,43 @@ class Identity(CursorStrategy):
 
     def __init__(self, selection: Selection) -> None:
         super().__init__(selection)
-        self._column = selection.cursor
-        self._start = selection.feed.cursor.start
+        self._column = selection.rows.c[selection.cursor.name]
         self._require_integers()
-        self._pages = select(*selection.columns).order_by(self._column)
+        self._pages = select(*selection.columns(selection.rows)).order_by(self._column)
         self._ids = select(self._column).where(self._column.is_not(None))
         self._late = {size: self._late_statement(size) for size in _GAP_SIZES}
 
-    def start(self) -> Statement | None:
+    @property
+    def lowest(self) -> Position:
+        return LOWEST
+
+    def start(self, where: int | str, horizon: Any = None) -> Statement | None:
         """With `now`: the last page of ids, so that transactions in flight at that moment leave gaps behind them."""
-        if self._start != "now":
+        del horizon
+        if where != "now":
             return None
         return Statement(self._ids.order_by(self._column.desc()).limit(self.selection.feed.page_size))
 
-    def started(self, rows: Sequence[Row[Any]], now: datetime) -> tuple[Position, Gaps]:
+    def started(self, where: int | str, rows: Sequence[Row[Any]], now: datetime) -> tuple[Position, Gaps]:
         """`beginning`: before every row. A number: after that id. `now`: after the highest id there is."""
-        if self._start == "beginning":
+        if where == "beginning":
             return None, ()
-        if self._start != "now":
-            return self._start, ()
+        if where != "now":
+            return int(where), ()
         ids = self._checked([row[0] for row in reversed(rows)])
         # An empty table: every row to come is new, and `None` would ask for the start again.
         return (ids[-1], missing(ids[0], ids[1:], now)) if ids else (LOWEST, ())
 
-    def page(self, position: Position, limit: int) -> Statement:
+    def page(self, position: Position, limit: int, horizon: Any = None) -> Statement:
+        del horizon
         return Statement(self._beyond(self._pages, position).limit(limit))
 
-    def waiting(self, position: Position, limit: int) -> Statement | None:
-        if position is None and self._start == "now":
-            return None
-        if position is None and self._start != "beginning":
-            position = self._start
+    def waiting(self, position: Position, limit: int) -> Statement:
         return Statement(select(func.count()).select_from(self._beyond(self._ids, position).limit(limit).subquery()))
 
     def positions(self, rows: Sequence[Row[Any]]) -> list[Position]:
         """Raises `SourceRefused` for an id that is no 64-bit integer, or that two rows share."""
-        place = self.selection.cursor_place
+        place = self.selection.place(self.selection.cursor)
         return [*self._checked([row[place] for row in rows])]
 
     def late(self, gaps: Gaps, limit: int) -> Statement:
@@ -86,12 +87,38 @@ class Identity(CursorStrategy):
         highs = {f"high_{place}": high for place, (_, high) in enumerate(ranges)}
         return Statement(self._late[size].limit(limit), lows | highs)
 
+    def newest(self, position: Position) -> list[Statement]:
+        """The identity's own counter where there is one, and the highest id in the table."""
+        del position
+        highest = select(func.max(self._column))
+        counter = self.selection.identity_counter
+        return [Statement(rows) for rows in ([highest] if counter is None else [highest, counter])]
+
+    def ahead(self, position: Position, newest: Sequence[Row[Any] | None]) -> Ahead | None:
+        """Certain where the identity's counter itself stands below the position; else rows may just be deleted."""
+        standing, feed = self._id(position), self.selection.feed
+        highest, counted = (None if row is None or row[0] is None else int(row[0]) for row in [*newest, None][:2])
+        if standing is None or standing == LOWEST or (highest is not None and standing <= highest):
+            return None
+        if counted is None:
+            reason = f"the cursor stands at {standing}, ahead of the table's highest id {highest}: rows were deleted"
+            return Ahead(f"{reason}, or the table truncated or restored; {advice(feed)}", certain=False)
+        if standing <= counted:
+            return None
+        reason = (
+            f"the cursor stands at {standing}, but the identity of {feed.table} has only reached {counted}: "
+            f"the table was truncated, reseeded or restored to an older state; {advice(feed)}"
+        )
+        return Ahead(reason, certain=True)
+
     def missing(self, after: Position, positions: Sequence[Position], now: datetime) -> Gaps:
         return missing(self._id(after), [value for value in positions if isinstance(value, int)], now)
 
     def _late_statement(self, size: int) -> Select[Any]:
+        rows = self.selection.rows
+        needed = dict.fromkeys(known.name for known in self.selection.read + self.selection.where)
         branches = [
-            select(*self.selection.columns).where(
+            select(*(rows.c[name] for name in needed)).where(
                 self._column.between(
                     bindparam(f"low_{place}", type_=BigInteger), bindparam(f"high_{place}", type_=BigInteger)
                 )
@@ -99,7 +126,7 @@ class Identity(CursorStrategy):
             for place in range(size)
         ]
         ranges = (union_all(*branches) if size > 1 else branches[0]).subquery("late")
-        return select(ranges).order_by(list(ranges.c)[self.selection.cursor_place])
+        return select(*self.selection.columns(ranges)).order_by(ranges.c[self.selection.cursor.name])
 
     def _beyond(self, rows: Select[Any], position: Position) -> Select[Any]:
         after = self._id(position)
@@ -108,10 +135,7 @@ class Identity(CursorStrategy):
     def _id(self, position: Position) -> int | None:
         if position is None or isinstance(position, int):
             return position
-        raise SourceRefused(
-            f"feed {self.selection.feed.name}: the cursor stands at {position!r}, which is no identity value; "
-            "the strategy was changed: rewind the feed, or give it a new name"
-        )
+        raise self.moved_strategy(position)
 
     def _require_integers(self) -> None:
         wanted = self.selection.feed.cursor.column

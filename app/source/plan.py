@@ -7,15 +7,22 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from app.errors import SourceRefused
 from app.feed import Feed, Strategy
 from app.source.catalogue import Column, SourceTable, find_table
+from app.source.cursor_sql import CURSOR_SQL
 from app.source.cursors import CursorStrategy, Selection
 from app.source.dialect import Dialect
 from app.source.identity import Identity
 from app.source.rows import RowShape
+from app.source.rowversion import Rowversion
+from app.source.timestamp import Timestamp
+from app.source.where import where_columns
 
-STRATEGIES: Mapping[Strategy, type[CursorStrategy]] = {Strategy.IDENTITY: Identity}
+STRATEGIES: Mapping[Strategy, type[CursorStrategy]] = {
+    Strategy.ROWVERSION: Rowversion,
+    Strategy.IDENTITY: Identity,
+    Strategy.TIMESTAMP: Timestamp,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,35 +40,45 @@ def plan_feed(connection: Connection, feed: Feed, dialect: Dialect) -> FeedPlan:
 
     Sync, for `AsyncConnection.run_sync`.
     """
-    kind = STRATEGIES.get(feed.cursor.strategy)
-    if kind is None:
-        known = ", ".join(STRATEGIES)
-        raise SourceRefused(
-            f"feed {feed.name}: cursor.strategy: found {feed.cursor.strategy}; this version has {known}"
-        )
-    table = find_table(connection, feed)
+    return plan_table(find_table(connection, feed), feed, dialect, connection.dialect.name, connection)
+
+
+def plan_table(
+    table: SourceTable, feed: Feed, dialect: Dialect, product: str, connection: Connection | None = None
+) -> FeedPlan:
+    """The plan for a table that is known already. `product` is SQLAlchemy's name for the database product.
+
+    Raises `SourceRefused` where the feed names a column that the table does not have, or one of an unfit type.
+    """
+    selection = _select(table, feed, dialect, product, connection)
     sent = _sent_columns(feed, table)
-    cursor = table.column(feed.cursor.column, "cursor.column")
-    key = [table.column(name, "key") for name in feed.key]
-    selected = list(dict.fromkeys([*sent, *key, cursor]))
-    clause = table.clause(cursor, kind.column_type)
-    selection = Selection(
-        feed=feed,
-        table=table,
-        columns=tuple(clause.c[column.name] for column in selected),
-        cursor=clause.c[cursor.name],
-        cursor_place=selected.index(cursor),
-        key_places=tuple(selected.index(column) for column in key),
-    )
     shape = RowShape(
         names=tuple(column.name for column in sent),
-        key_places=selection.key_places,
+        key_places=tuple(selection.place(column) for column in selection.key),
         decoders=tuple(
             (place, decode) for place, column in enumerate(sent) if (decode := dialect.decoder(column.type)) is not None
         ),
         max_payload=feed.max_payload,
     )
-    return FeedPlan(feed, table, kind(selection), shape)
+    return FeedPlan(feed, table, STRATEGIES[feed.cursor.strategy](selection), shape)
+
+
+def _select(table: SourceTable, feed: Feed, dialect: Dialect, product: str, connection: Connection | None) -> Selection:
+    sql = CURSOR_SQL.get(product)
+    cursor = table.column(feed.cursor.column, "cursor.column")
+    key = tuple(table.column(name, "key") for name in feed.key)
+    return Selection(
+        feed=feed,
+        table=table,
+        rows=table.clause(cursor, STRATEGIES[feed.cursor.strategy].column_type),
+        read=tuple(dict.fromkeys([*_sent_columns(feed, table), *key, cursor])),
+        cursor=cursor,
+        key=key,
+        where=tuple(where_columns(feed, table)),
+        dialect=dialect,
+        sql=sql,
+        identity_counter=sql.identity_counter(connection, table, cursor) if sql else None,
+    )
 
 
 def _sent_columns(feed: Feed, table: SourceTable) -> list[Column]:

@@ -5,25 +5,32 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from app.clock import utc_now
 from app.errors import SourceRefused
 from app.feed import Feed
-from app.models import Cursor, Page, Position, SourceRow
+from app.models import Ahead, Cursor, Page, Position, SourceRow
 from app.source.catalogue import Column
 from app.source.cursors import Statement
 from app.source.engine import dialect_of, source_name
 from app.source.errors import translated
+from app.source.examine import examine_feed
+from app.source.explain import Explained, explain
+from app.source.findings import Finding
 from app.source.gaps import GAP_RANGES, Gaps, Round, coarsen
+from app.source.lookup import find_row
 from app.source.plan import FeedPlan, plan_feed
 
 GAP_STATEMENTS = 20
 """Statements that one read spends on gaps at most; a read whose page is full spends one."""
+LOOK_EVERY = timedelta(minutes=1)
+"""How often a poll that finds nothing looks whether its cursor is ahead of the table."""
 _ROWS_A_TURN = 500
 """Rows turned into JSON before the event loop gets a turn: a few milliseconds."""
 
@@ -55,6 +62,7 @@ class Source:
         self._dialect = dialect_of(engine.url)
         self._plans: dict[str, FeedPlan] = {}
         self._stopped_at: dict[str, int | None] = {}
+        self._looked: dict[str, tuple[datetime, Position, Ahead | None]] = {}
 
     async def read_page(self, feed: Feed, cursor: Cursor, now: datetime) -> Page:
         """Ask for the open gaps again and read the next rows: at most `feed.page_size` rows, in ascending order.
@@ -68,49 +76,99 @@ class Source:
         a gap that was looked at in this very read can expire, so one that aged while nobody polled is asked for first.
         """
         async with self._reading(feed) as (connection, plan):
-            position, gaps = await _standing(connection, plan, cursor, now)
+            horizon = await _one(connection, plan.strategy.horizon())
+            position, gaps = await _standing(connection, plan, cursor, horizon, now)
             gap_round = Round(gaps, self._stopped_at.get(feed.name))
             late = await _ask(connection, plan, gap_round, 1, feed.page_size // 2)
             limit = feed.page_size - len(late)  # 1 or more: rows in merged gaps never keep new ones out
-            fresh = await _fetch(connection, plan, plan.strategy.page(position, limit + 1), limit)
+            fresh = await _fetch(connection, plan, plan.strategy.page(position, limit + 1, horizon), limit)
             if not fresh.more:
                 late += await _ask(connection, plan, gap_round, GAP_STATEMENTS - 1, limit - len(fresh))
+            ahead = None if fresh.rows else await self._ahead(connection, plan, position, now)
         self._stopped_at[feed.name] = gap_round.stopped_at
         found = [value for value in late.positions if isinstance(value, int)]
         kept, expired = gap_round.settle(found, now, feed.cursor.gap_timeout)
         opened = plan.strategy.missing(position, fresh.positions, now)
         return Page(
-            rows=await _source_rows(plan, late + fresh),
+            rows=await _source_rows(plan, _matching(plan, late + fresh)),
             position=fresh.positions[-1] if fresh.positions else position,
             gaps=coarsen(kept + opened, feed.cursor.max_gaps),
             full=fresh.more or not gap_round.complete,
             expired=expired,
+            ahead=ahead,
         )
+
+    async def begin(self, feed: Feed, where: int | str, now: datetime) -> Cursor:
+        """A cursor that stands at `beginning`, `now` or a position, as `CursorSpec.start` means them."""
+        async with self._reading(feed) as (connection, plan):
+            horizon = await _one(connection, plan.strategy.horizon())
+            position, gaps = await _started(connection, plan, where, horizon, now)
+            return Cursor(feed.name, plan.strategy.lowest if position is None else position, gaps)
 
     async def waiting(self, feed: Feed, cursor: Cursor, limit: int) -> int:
         """How many rows lie beyond the cursor, counted up to `limit` (1 or more) so that the cost is bounded."""
         async with self._reading(feed) as (connection, plan):
-            statement = plan.strategy.waiting(cursor.position, limit)
-            if statement is None:
+            position, start = cursor.position, feed.cursor.start
+            if position is None and start == "now":
                 return 0
-            return int((await _run(connection, statement))[0][0])
+            if position is None:
+                position, _ = plan.strategy.started(start, (), utc_now())
+            return int(await _one(connection, plan.strategy.waiting(position, limit)))
 
     async def check(self, feed: Feed) -> tuple[Column, ...]:
         """Look the feed's table up anew and read a row of it. Returns all columns of the table."""
         self._plans.pop(feed.name, None)
         async with self._reading(feed) as (connection, plan):
-            await _run(connection, plan.strategy.page(None, 1))
+            horizon = await _one(connection, plan.strategy.horizon())
+            await _run(connection, plan.strategy.page(None, 1, horizon))
             return plan.table.columns
 
+    async def explain(self, feed: Feed) -> list[Explained]:
+        """The statements that reading the feed sends, written for this database."""
+        async with self._reading(feed) as (connection, plan):
+            return explain(plan, connection.dialect)
+
+    async def examine(self, feed: Feed) -> tuple[Finding, ...]:
+        """What the catalogue says about the feed's table, key, indexes and settings; looked up anew."""
+        self._plans.pop(feed.name, None)
+        async with self._reading(feed) as (connection, plan):
+            return await connection.run_sync(examine_feed, plan, self._dialect)
+
+    async def find(self, feed: Feed, key: str) -> SourceRow | None:
+        """The row of that key, written as in its delivery's id; `None` where there is none."""
+        async with self._reading(feed) as (connection, plan):
+            rows = await _run(connection, find_row(plan, key))
+            return plan.shape.source_row(rows[0], None) if rows else None
+
     async def version(self) -> str:
-        """Product and version of the server, such as `sqlite 3.40.1`. Connects if nothing is connected yet."""
+        """Product and version of the server, such as `sqlite 3.40.1`, and its driver where that may differ.
+
+        Connects if nothing is connected yet.
+        """
         async with self._connected("version") as connection:
-            found = connection.dialect.server_version_info or ("of unknown version",)
-            return f"{connection.dialect.name} {'.'.join(map(str, found))}"
+            return await connection.run_sync(self._dialect.describe)
+
+    @property
+    def product(self) -> str:
+        """SQLAlchemy's name for the database product."""
+        return self._engine.dialect.name
 
     async def close(self) -> None:
         """Close every connection. The source must not be used afterwards."""
         await self._engine.dispose()
+
+    async def _ahead(
+        self, connection: AsyncConnection, plan: FeedPlan, position: Position, now: datetime
+    ) -> Ahead | None:
+        """Whether the cursor is ahead of the table: looked at once a minute, and else as it was found then."""
+        looked_at, standing, found = self._looked.get(plan.feed.name, (None, None, None))
+        if position is None or (looked_at is not None and standing == position and now - looked_at < LOOK_EVERY):
+            return found if standing == position else None
+        statements = plan.strategy.newest(position)
+        newest = [next(iter(await _run(connection, statement)), None) for statement in statements]
+        found = plan.strategy.ahead(position, newest)
+        self._looked[plan.feed.name] = (now, position, found)
+        return found
 
     @asynccontextmanager
     async def _connected(self, subject: str) -> AsyncIterator[AsyncConnection]:
@@ -142,14 +200,25 @@ async def _run(connection: AsyncConnection, statement: Statement) -> Sequence[Ro
     return rows
 
 
+async def _one(connection: AsyncConnection, statement: Statement | None) -> Any:
+    """The single value that a statement gives; `None` without a statement."""
+    return None if statement is None else (await _run(connection, statement))[0][0]
+
+
 async def _standing(
-    connection: AsyncConnection, plan: FeedPlan, cursor: Cursor, now: datetime
+    connection: AsyncConnection, plan: FeedPlan, cursor: Cursor, horizon: Any, now: datetime
 ) -> tuple[Position, Gaps]:
     """Where the cursor stands; for one that has not begun, where it begins."""
     if cursor.position is not None:
         return cursor.position, cursor.gaps
-    statement = plan.strategy.start()
-    return plan.strategy.started(await _run(connection, statement) if statement else (), now)
+    return await _started(connection, plan, plan.feed.cursor.start, horizon, now)
+
+
+async def _started(
+    connection: AsyncConnection, plan: FeedPlan, where: int | str, horizon: Any, now: datetime
+) -> tuple[Position, Gaps]:
+    statement = plan.strategy.start(where, horizon)
+    return plan.strategy.started(where, await _run(connection, statement) if statement else (), now)
 
 
 async def _fetch(connection: AsyncConnection, plan: FeedPlan, statement: Statement, limit: int) -> Portion:
@@ -173,6 +242,15 @@ async def _ask(connection: AsyncConnection, plan: FeedPlan, gap_round: Round, st
     return late
 
 
+def _matching(plan: FeedPlan, portion: Portion) -> Portion:
+    """Without the rows that the feed's conditions leave out."""
+    place = plan.strategy.selection.match_place
+    if place is None:
+        return portion
+    kept = [index for index, row in enumerate(portion.rows) if row[place]]
+    return Portion([portion.rows[index] for index in kept], [portion.positions[index] for index in kept])
+
+
 async def _source_rows(plan: FeedPlan, portion: Portion) -> tuple[SourceRow, ...]:
     """The rows as they go on. The event loop gets a turn every few hundred rows: senders share it."""
     done: list[SourceRow] = []
@@ -180,4 +258,6 @@ async def _source_rows(plan: FeedPlan, portion: Portion) -> tuple[SourceRow, ...
         turn = slice(start, start + _ROWS_A_TURN)
         done += map(plan.shape.source_row, portion.rows[turn], portion.positions[turn])
         await asyncio.sleep(0)
+    if plan.feed.capture == "changes":
+        done = [replace(row, change=plan.strategy.change(row.position)) for row in done]
     return tuple(done)

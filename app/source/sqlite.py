@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy.engine import URL
 from sqlalchemy.types import Boolean, DateTime, Numeric, TypeEngine
 
-from app.source.dialect import Decoder, Dialect
+from app.source.dialect import Decoder, Dialect, Timeouts
 
 _SPACED_DATETIME = re.compile(r"(\d{4}-\d\d-\d\d) (\d\d:.*)")
 _REFUSED_CODES = frozenset({
@@ -33,9 +33,9 @@ _REFUSED_CODES = frozenset({
 """Primary result codes that the same call would meet again (https://www.sqlite.org/rescode.html)."""
 
 
-def _connect_args(connect_timeout_seconds: float) -> Mapping[str, object]:
+def _connect_args(timeouts: Timeouts) -> Mapping[str, object]:
     """`timeout` is SQLite's busy timeout: how long a read waits for a writer's lock."""
-    return {"timeout": connect_timeout_seconds}
+    return {"timeout": timeouts.connect}
 
 
 def _prepare_url(url: URL) -> URL:

@@ -73,6 +73,35 @@ def test_the_environment_wins_over_the_file(place: Path, monkeypatch: pytest.Mon
     assert (settings.lease, settings.sweep_every) == (timedelta(seconds=20), timedelta(seconds=2))
 
 
+def test_an_sql_server_may_be_given_in_parts(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (place / "feeds.toml").write_text(GOOD, encoding="utf-8")
+    parts = {"HOST": "db.example", "PORT": "14330", "DATABASE": "my shop", "USER": "reader", "PASSWORD": "p@ss:w/rd"}
+    for name, value in parts.items():
+        monkeypatch.setenv(f"MSSQL_{name}", value)
+    settings = config.load().settings
+    expected = "mssql://reader:p%40ss%3Aw%2Frd@db.example:14330/my%20shop"
+    assert settings.source_url.get_secret_value() == expected
+    assert "p@ss" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"SOURCE_URL": "mssql://x:hunter2@db/shop", "MSSQL_HOST": "db"}, "either SOURCE_URL or MSSQL_HOST"),
+        ({"MSSQL_HOST": "db"}, "set MSSQL_DATABASE too"),
+        ({"MSSQL_USER": "reader"}, "set MSSQL_HOST and MSSQL_DATABASE too"),
+    ],
+)
+def test_an_sql_server_half_given_or_given_twice_is_a_problem(
+    place: Path, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], expected: str
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    problem = _problems(GOOD, place)["SOURCE_URL"]
+    assert expected in problem
+    assert "hunter2" not in problem
+
+
 def test_every_problem_is_told_at_once(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LEASE", "soon")
     monkeypatch.setenv("SWEEP_LIMIT", "0")

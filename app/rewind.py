@@ -1,0 +1,63 @@
+"""Rewind a feed: put its cursor somewhere else, so that rows are read again, or passed over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from app.clock import Clock, utc_now
+from app.feed import Feed
+from app.ledger import Ledger
+from app.ledger.deliveries import delivery_id
+from app.models import Cursor, Page
+from app.source.reader import Source
+
+
+@dataclass(slots=True)
+class Reread:
+    """What lies beyond a position, counted page by page."""
+
+    rows: int = 0
+    known: int = 0
+    """Rows that the ledger has already: reading them again changes nothing."""
+    complete: bool = True
+    """All rows were counted; else there are more."""
+
+
+class Rewinding:
+    """Looks at what a rewind would do, and does it."""
+
+    def __init__(self, source: Source, ledger: Ledger, now: Clock = utc_now) -> None:
+        self._source = source
+        self._ledger = ledger
+        self._now = now
+
+    async def target(self, feed: Feed, to: int | str) -> Cursor:
+        """The cursor at `beginning`, at `now` or at a position of the feed's strategy (see `feed.parse_position`)."""
+        return await self._source.begin(feed, to, self._now())
+
+    async def reread(self, feed: Feed, target: Cursor, limit: int) -> Reread:
+        """Read from there on, at most `limit` rows and a page, and count. Moves and logs nothing."""
+        counted = Reread()
+        cursor = target
+        while True:
+            page = await self._source.read_page(feed, cursor, self._now())
+            await self._count(feed, page, counted)
+            if not page.full:
+                return counted
+            if counted.rows >= limit:
+                counted.complete = False
+                return counted
+            cursor = replace(cursor, position=page.position, gaps=page.gaps)
+
+    async def rewind(self, feed: Feed, target: Cursor) -> Cursor:
+        """Move the cursor there, and drop its gaps. Returns where it stood.
+
+        Raises `CursorMoved` where a poll moves it at the same moment: nothing is done then.
+        """
+        cursor = await self._ledger.cursors.get(feed.name)
+        await self._ledger.cursors.rewind(cursor, target)
+        return cursor
+
+    async def _count(self, feed: Feed, page: Page, counted: Reread) -> None:
+        counted.rows += len(page.rows)
+        counted.known += await self._ledger.deliveries.known([delivery_id(feed.name, row) for row in page.rows])

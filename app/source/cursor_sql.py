@@ -1,0 +1,214 @@
+"""What the cursor strategies must know of a database product, as one record a product.
+
+SQLite has no rowversion and no MIN_ACTIVE_ROWVERSION(): there, any integer or blob column that grows with each write
+serves, and needs no upper bound, because SQLite lets one transaction write at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    bindparam,
+    case,
+    cast,
+    column,
+    func,
+    inspect,
+    select,
+    table,
+)
+from sqlalchemy.dialects import mssql
+from sqlalchemy.sql import literal_column
+from sqlalchemy.types import (
+    BINARY,
+    CHAR,
+    NCHAR,
+    NVARCHAR,
+    VARBINARY,
+    VARCHAR,
+    Date,
+    DateTime,
+    Integer,
+    LargeBinary,
+    NullType,
+    Numeric,
+    String,
+    Time,
+    TypeEngine,
+    Uuid,
+)
+
+from app.feed import CursorSpec
+from app.source.catalogue import Column, SourceTable
+
+Expression: TypeAlias = ColumnElement[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class CursorSql:
+    """How one product is asked about versions, moments and identities."""
+
+    rowversion_types: tuple[type[TypeEngine[Any]], ...]
+    """The column types that strategy `rowversion` takes."""
+    min_active: Expression | None
+    """The lowest version that an open transaction may still commit; `None`: no transaction can be open."""
+    moment_types: tuple[type[TypeEngine[Any]], ...]
+    """The column types that strategy `timestamp` takes."""
+    lowest_moment: Callable[[TypeEngine[Any]], str]
+    """The lowest moment that a column of the type can hold."""
+    settled: Callable[[Expression, TypeEngine[Any], CursorSpec], ColumnElement[bool]]
+    """That a moment in the column is older than `lag`, so that no transaction will commit a lower one any more."""
+    text: Callable[[Expression, TypeEngine[Any]], Expression | None]
+    """The column as text that keeps every digit; `None` where the driver's value does."""
+    typed: Callable[[Expression, TypeEngine[Any]], Expression]
+    """A bound value as the column's own type, so that both compare at its precision, by its rules, over its index."""
+    identity_counter: Callable[[Connection | None, SourceTable, Column], Select[Any] | None]
+    """The statement for the highest identity value ever given out; `None` where there is no such record."""
+
+
+# --- SQL Server
+
+_STYLE: Expression = literal_column("121")
+"""`yyyy-mm-dd hh:mi:ss.nnnnnnn`, whatever the session's language (Microsoft Learn: CAST and CONVERT)."""
+_MOMENT_TYPES: Mapping[type[TypeEngine[Any]], tuple[str, int]] = {
+    mssql.DATETIMEOFFSET: ("DATETIMEOFFSET(7)", 1000),
+    mssql.DATETIME2: ("DATETIME2(7)", 1000),
+    mssql.SMALLDATETIME: ("SMALLDATETIME", 60_000),
+    DateTime: ("DATETIME", 4),
+    Date: ("DATE", 0),
+    Time: ("TIME(7)", 0),
+}
+"""How each is written, and the most that it rounds a moment by, in ms. The catalogue gives datetime2 no precision, so
+the coarsest, a second, is assumed for it."""
+
+
+def _mssql_moment(column_type: TypeEngine[Any]) -> tuple[str, int] | None:
+    return next((found for kind, found in _MOMENT_TYPES.items() if isinstance(column_type, kind)), None)
+
+
+def _mssql_now(clock: str, column_type: TypeEngine[Any]) -> Expression:
+    if isinstance(column_type, mssql.DATETIMEOFFSET):
+        return func.SYSDATETIMEOFFSET()
+    utc, local = func.SYSUTCDATETIME(), func.SYSDATETIME()
+    if clock == "either":
+        return case((utc < local, utc), else_=local)
+    return utc if clock == "utc" else local
+
+
+def _mssql_settled(moment: Expression, column_type: TypeEngine[Any], spec: CursorSpec) -> ColumnElement[bool]:
+    """Strictly below now - lag - rounding: a row still to come may be rounded down to that, but not below it."""
+    name, rounding_ms = _mssql_moment(column_type) or ("DATETIME2(7)", 0)
+    back_ms = round(spec.lag.total_seconds() * 1000) + rounding_ms
+    bound = func.DATEADD(
+        literal_column("MILLISECOND"), bindparam("lag_ms", -back_ms), _mssql_now(spec.clock, column_type)
+    )
+    return moment < func.CONVERT(literal_column(name), bound)
+
+
+def _mssql_lowest(column_type: TypeEngine[Any]) -> str:
+    if isinstance(column_type, mssql.SMALLDATETIME):
+        return "1900-01-01 00:00:00"
+    wide = isinstance(column_type, (mssql.DATETIME2, mssql.DATETIMEOFFSET, Date))
+    return "0001-01-01 00:00:00" if wide else "1753-01-01 00:00:00"
+
+
+def _mssql_text(value: Expression, column_type: TypeEngine[Any]) -> Expression | None:
+    if _mssql_moment(column_type) is None:
+        return None
+    return func.CONVERT(literal_column("VARCHAR(33)"), value, _STYLE)
+
+
+def _mssql_typed(value: Expression, column_type: TypeEngine[Any]) -> Expression:
+    moment = _mssql_moment(column_type)
+    if moment is not None:
+        return func.CONVERT(literal_column(moment[0]), value, _STYLE)
+    target = _mssql_cast_type(column_type)
+    return value if target is None else cast(value, target)
+
+
+def _mssql_cast_type(column_type: TypeEngine[Any]) -> TypeEngine[Any] | None:
+    """The type without its collation, which a cast cannot name: the column's collation wins a comparison anyway."""
+    if isinstance(column_type, mssql.TIMESTAMP):
+        return BINARY(8)
+    if isinstance(column_type, Uuid):
+        return mssql.UNIQUEIDENTIFIER()
+    if isinstance(column_type, (NVARCHAR, NCHAR, VARCHAR, CHAR, VARBINARY, BINARY)):
+        return type(column_type)(length=column_type.length)
+    if isinstance(column_type, Numeric) and not isinstance(column_type, Integer):
+        return Numeric(column_type.precision, column_type.scale)
+    return None
+
+
+def _mssql_identity_counter(_: Connection | None, source: SourceTable, wanted: Column) -> Select[Any]:
+    """`last_value` is NULL in a table just made or truncated: then the value before the seed. IDENT_CURRENT() gives
+    the seed itself there, as if that had been used."""
+    names = ("object_id", "name", "last_value", "seed_value", "increment_value")
+    columns = table("identity_columns", *map(column, names), schema="sys").c
+    exact = Numeric(38, 0)
+    fresh = cast(columns.seed_value, exact) - cast(columns.increment_value, exact)
+    name = ".".join(f"[{part.replace(']', ']]')}]" for part in (source.schema, source.name) if part)
+    return select(func.coalesce(cast(columns.last_value, exact), fresh)).where(
+        and_(columns.object_id == func.OBJECT_ID(name), columns.name == wanted.name)
+    )
+
+
+# --- SQLite
+
+_SQLITE_ROUNDING_SECONDS = 1
+"""CURRENT_TIMESTAMP has whole seconds."""
+
+
+def _sqlite_settled(moment: Expression, _: TypeEngine[Any], spec: CursorSpec) -> ColumnElement[bool]:
+    back = f"-{spec.lag.total_seconds() + _SQLITE_ROUNDING_SECONDS:.3f} seconds"
+    form = "%Y-%m-%d %H:%M:%f"
+    utc, local = func.strftime(form, "now", back), func.strftime(form, "now", "localtime", back)
+    bound = {"utc": utc, "local": local, "either": func.min(utc, local)}[spec.clock]
+    return func.replace(moment, "T", " ") < bound
+
+
+def _sqlite_text(_: Expression, __: TypeEngine[Any]) -> Expression | None:
+    return None
+
+
+def _sqlite_typed(value: Expression, _: TypeEngine[Any]) -> Expression:
+    return value
+
+
+def _sqlite_identity_counter(connection: Connection | None, source: SourceTable, _: Column) -> Select[Any] | None:
+    """Only where some table of the database is declared AUTOINCREMENT does SQLite keep a record."""
+    if connection is None or not inspect(connection).has_table("sqlite_sequence"):
+        return None
+    kept = table("sqlite_sequence", column("name"), column("seq")).c
+    return select(kept.seq).where(kept.name == source.name)
+
+
+CURSOR_SQL: Mapping[str, CursorSql] = {
+    "mssql": CursorSql(
+        rowversion_types=(mssql.TIMESTAMP,),
+        min_active=func.MIN_ACTIVE_ROWVERSION().label("horizon"),
+        moment_types=(DateTime, Date),
+        lowest_moment=_mssql_lowest,
+        settled=_mssql_settled,
+        text=_mssql_text,
+        typed=_mssql_typed,
+        identity_counter=_mssql_identity_counter,
+    ),
+    "sqlite": CursorSql(
+        rowversion_types=(Integer, LargeBinary),
+        min_active=None,
+        moment_types=(DateTime, Date, String, NullType),
+        lowest_moment=lambda _: "0001-01-01 00:00:00",
+        settled=_sqlite_settled,
+        text=_sqlite_text,
+        typed=_sqlite_typed,
+        identity_counter=_sqlite_identity_counter,
+    ),
+}
+"""By SQLAlchemy's name for the product. One that is missing has the `identity` strategy only."""

@@ -1,0 +1,115 @@
+"""The statements that reading a feed sends, written out so that a database administrator can review and run them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy.dialects import mssql, registry
+from sqlalchemy.engine import Dialect as SqlDialect
+from sqlalchemy.types import BigInteger, DateTime, NullType, TypeEngine
+
+from app.feed import Feed, Strategy
+from app.models import Gap, Position
+from app.source.catalogue import Column, SourceTable, parse_table_name
+from app.source.cursor_sql import CURSOR_SQL
+from app.source.cursors import Statement
+from app.source.engine import DIALECTS
+from app.source.plan import FeedPlan, plan_table
+
+_NAMED = re.compile(r"(?<!:):([A-Za-z_]\w*)")
+_CURSOR_TYPES: Mapping[tuple[Strategy, str], Callable[[], TypeEngine[Any]]] = {
+    (Strategy.ROWVERSION, "mssql"): mssql.ROWVERSION,
+    (Strategy.TIMESTAMP, "mssql"): mssql.DATETIME2,
+    (Strategy.TIMESTAMP, "sqlite"): DateTime,
+}
+_LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
+_DIALECTS: Mapping[str, Callable[..., Any]] = {
+    product: registry.load(product) for product in ("mssql", "sqlite", "postgresql")
+}
+PRODUCTS = tuple(CURSOR_SQL)
+"""The products that `explain_unseen` writes for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """One statement that a poll sends."""
+
+    name: str
+    when: str
+    sql: str
+    """With named parameters: `@name` for SQL Server, `:name` elsewhere."""
+    parameters: Mapping[str, object]
+    """Examples of the values that are bound."""
+
+
+def explain(plan: FeedPlan, dialect: SqlDialect) -> list[Explained]:
+    """Each statement of the plan, compiled for the dialect with example positions."""
+    written: SqlDialect = _DIALECTS[dialect.name](paramstyle="named")
+    return [_explained(name, when, statement, written) for name, when, statement in _statements(plan)]
+
+
+def explain_unseen(feed: Feed, product: str) -> list[Explained]:
+    """As `explain`, without a connection: the table is taken to have the columns that the feed names, and no others.
+
+    Raises `SourceRefused` for a table name that cannot be read.
+    """
+    plan = plan_table(_assumed_table(feed, product), feed, DIALECTS[product], product)
+    return explain(plan, _DIALECTS[product]())
+
+
+def _statements(plan: FeedPlan) -> Iterator[tuple[str, str, Statement]]:
+    strategy, feed = plan.strategy, plan.feed
+    position = _example(plan)
+    if (asked := strategy.horizon()) is not None:
+        yield "horizon", "before each page: all below is committed", asked
+    horizon = None if asked is None else b"\xff" * 8
+    if (start := strategy.start("now", horizon)) is not None:
+        yield "start", 'once, with start = "now"', start
+    yield "first page", "while nothing has been read", strategy.page(None, feed.page_size + 1, horizon)
+    yield "page", "each poll; again while a page is full", strategy.page(position, feed.page_size + 1, horizon)
+    if feed.cursor.strategy is Strategy.IDENTITY:
+        late = strategy.late((Gap(None, 0, _LONG_AGO), Gap(2001, 2004, _LONG_AGO)), feed.page_size // 2 + 1)
+        yield "gaps", "each poll, while ids are missing: up to 50 ranges a statement", late
+    for number, newest in enumerate(strategy.newest(position), start=1):
+        yield f"newest {number}", "a poll that finds nothing, at most once a minute", newest
+    yield "waiting", "commands that show how many rows are waiting", strategy.waiting(position, 100_000)
+
+
+def _example(plan: FeedPlan) -> Position:
+    selection = plan.strategy.selection
+    if plan.feed.cursor.strategy is Strategy.IDENTITY:
+        return 2000
+    moment = plan.feed.cursor.strategy is Strategy.TIMESTAMP
+    key = [column for column in dict.fromkeys(selection.key) if column is not selection.cursor]
+    first = "2026-01-31 10:00:00.1234567" if moment else "0x00000000000007D1"
+    return [first, *(_example_key(column) for column in key)]
+
+
+def _example_key(column: Column) -> int | str:
+    return 2000 if isinstance(column.type, (BigInteger, NullType)) or "INT" in str(column.type) else "0x2A"
+
+
+def _explained(name: str, when: str, statement: Statement, dialect: SqlDialect) -> Explained:
+    compiled = statement.select.compile(dialect=dialect)
+    state = compiled.construct_expanded_state(statement.parameters)
+    sql = state.statement
+    if dialect.name == "mssql":
+        sql = _NAMED.sub(r"@\1", sql)
+    return Explained(name, when, sql, state.parameters)
+
+
+def _assumed_table(feed: Feed, product: str) -> SourceTable:
+    schema, name = parse_table_name(feed.table, feed.name)
+    names = [*(feed.columns or ()), *feed.key, feed.cursor.column, *(condition.column for condition in feed.where)]
+    columns = (Column(wanted, _assumed_type(feed, wanted, product)) for wanted in dict.fromkeys(names))
+    return SourceTable(feed.name, schema, name, tuple(columns))
+
+
+def _assumed_type(feed: Feed, name: str, product: str) -> TypeEngine[Any]:
+    if name != feed.cursor.column:
+        return NullType()
+    return _CURSOR_TYPES.get((feed.cursor.strategy, product), BigInteger)()

@@ -1,0 +1,69 @@
+"""The `rowversion` strategy: SQL Server gives each row a new, higher version at each insert and update.
+
+A version is given out when a row is written, and seen when its transaction commits: a lower one can commit after a
+higher one. MIN_ACTIVE_ROWVERSION() is the lowest that an open transaction still holds, so all below it is settled
+(Microsoft Learn: MIN_ACTIVE_ROWVERSION). It is asked for before the page, in a statement of its own: within one
+statement, under row-versioned isolation, it could be evaluated after the moment whose rows the statement sees, and a
+transaction that commits between the two would be passed over (docs/decisions/0011).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from sqlalchemy import ColumnElement, Row, func, select
+
+from app.models import Ahead, Position
+from app.source.cursors import Selection, Statement, advice
+from app.source.keyset import Keyset, Part, VersionPart
+
+_LOWEST = f"0x{0:016X}"
+
+
+class Rowversion(Keyset):
+    """`WHERE rv > :position AND rv < :horizon ORDER BY rv, key`."""
+
+    cursor_part: ClassVar[type[Part]] = VersionPart
+
+    def __init__(self, selection: Selection) -> None:
+        super().__init__(selection)
+        found = selection.cursor.type
+        if not isinstance(found, self.sql.rowversion_types):
+            raise self.refused(f"is {found!r}; rowversion needs a rowversion column (SQLite: an integer or a blob)")
+
+    @property
+    def lowest(self) -> Position:
+        return _LOWEST
+
+    def horizon(self) -> Statement | None:
+        return None if self.sql.min_active is None else Statement(select(self.sql.min_active))
+
+    def below(self, horizon: Any) -> ColumnElement[bool] | None:
+        if horizon is None:
+            return None
+        part = self.parts[0]
+        bound = VersionPart(part.known, part.column, part.sql, "horizon")
+        return self.column < bound.bound(bound.position_value(horizon))
+
+    def newest(self, position: Position) -> list[Statement]:
+        del position
+        return [self.horizon() or Statement(select(func.max(self.column)))]
+
+    def ahead(self, position: Position, newest: Sequence[Row[Any] | None]) -> Ahead | None:
+        """MIN_ACTIVE_ROWVERSION() never falls but by a restore, and a position was below it when it was read."""
+        value = newest[0][0] if newest[0] else None
+        found = _LOWEST if value is None else str(self.parts[0].position_value(value))
+        standing, feed = self.change(position), self.selection.feed
+        if self.sql.min_active is None:
+            if standing <= found:
+                return None
+            reason = f"the cursor stands at {standing}, ahead of the table's highest version {found}"
+            return Ahead(f"{reason}: rows were deleted, or an older state restored", certain=False)
+        if standing < found:
+            return None
+        reason = (
+            f"the cursor stands at {standing}, but the database has only reached version {found}: "
+            f"it was restored to an older state, or replaced; {advice(feed)}"
+        )
+        return Ahead(reason, certain=True)

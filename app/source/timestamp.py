@@ -1,0 +1,56 @@
+"""The `timestamp` strategy: a column that says when a row was written, for tables that have nothing better.
+
+A moment is set when a row is written, and seen when its transaction commits. Rows younger than `lag`, by the server's
+clock, are left for later; a transaction that stays open for longer than that is passed over. Moments travel as the
+server's own text, and are turned back by the server into the column's type, so that no digit is lost on the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, case, literal_column, select
+
+from app.models import Ahead, Position
+from app.source.cursors import Selection, Statement
+from app.source.keyset import Keyset
+
+
+class Timestamp(Keyset):
+    """`WHERE (moment, key) > (:position, :key) AND moment < now - lag ORDER BY moment, key`."""
+
+    def __init__(self, selection: Selection) -> None:
+        super().__init__(selection)
+        self._type = selection.cursor.type
+        if not isinstance(self._type, self.sql.moment_types):
+            raise self.refused(f"is {self._type!r}; timestamp needs a column of dates and times")
+
+    @property
+    def lowest(self) -> Position:
+        return self.sql.lowest_moment(self._type)
+
+    def below(self, horizon: Any) -> ColumnElement[bool] | None:
+        del horizon
+        return self.sql.settled(self.column, self._type, self.selection.feed.cursor)
+
+    def beyond_value(self, value: str) -> ColumnElement[bool]:
+        """From a moment on, that moment included: several rows may share it."""
+        return self.column >= self.parts[0].bound(value)
+
+    def newest(self, position: Position) -> list[Statement]:
+        moment = self.parts[0].bound(self.change(position))
+        shown = self.sql.text(self.column, self._type)
+        older = case((self.column < moment, literal_column("1")), else_=literal_column("0"))
+        return [Statement(select(self.column if shown is None else shown, older).order_by(self.column.desc()).limit(1))]
+
+    def ahead(self, position: Position, newest: Sequence[Row[Any] | None]) -> Ahead | None:
+        """Never certain: new rows carry later moments, so nothing is passed over but what is written with old ones."""
+        moment, older = (None, True) if newest[0] is None else tuple(newest[0])
+        if moment is not None and not older:
+            return None
+        found = "the table is empty" if moment is None else f"the table's newest row is of {moment}"
+        return Ahead(
+            f"the cursor stands at {self.change(position)}, but {found}: rows were deleted, or an older state restored",
+            certain=False,
+        )

@@ -1,0 +1,103 @@
+"""`feeds explain` and `feeds rewind`, as an operator runs them."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from pymongo import MongoClient
+from typer.testing import CliRunner, Result
+
+from app.cli.main import main
+
+FEEDS = """
+[feeds.orders]
+table = "orders"
+key = "id"
+cursor = { strategy = "identity", column = "id" }
+partner = { url = "https://partner.example/" }
+
+[feeds.changes]
+table = "dbo.orders"
+key = ["tenant", "id"]
+cursor = { strategy = "rowversion", column = "rv" }
+where = [{ column = "status", op = "=", value = "paid" }]
+partner = { url = "https://partner.example/" }
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mongo_database_url: str) -> Path:
+    """A working directory with feeds, and a source of seven rows."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "feeds.toml").write_text(FEEDS, encoding="utf-8")
+    with closing(sqlite3.connect(tmp_path / "shop.db")) as connection:
+        connection.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY, note TEXT)")
+        connection.executemany("INSERT INTO orders VALUES (?, 'n')", ((number,) for number in range(1, 8)))
+        connection.commit()
+    monkeypatch.setenv("SOURCE_URL", f"sqlite:///{tmp_path}/shop.db")
+    monkeypatch.setenv("MONGO_URL", mongo_database_url)
+    return tmp_path
+
+
+def _run(*words: str) -> Result:
+    return CliRunner().invoke(main, ["feeds", *words])
+
+
+def _cursor(url: str) -> dict[str, object]:
+    with MongoClient[dict[str, object]](url) as client:
+        return client.get_default_database()["cursors"].find_one({"_id": "orders"}) or {}
+
+
+@pytest.mark.usefixtures("place")
+def test_explain_prints_the_statements_for_the_source_that_is_there() -> None:
+    result = _run("explain", "orders")
+    assert result.exit_code == 0, result.output
+    assert "-- page: each poll; again while a page is full\nSELECT" in result.output
+    assert '"note"' in result.output
+    assert "not seen" not in result.output
+
+
+@pytest.mark.usefixtures("place")
+def test_explain_writes_t_sql_without_a_server() -> None:
+    result = _run("explain", "changes", "--dialect", "mssql")
+    assert result.exit_code == 0, result.output
+    assert "-- not asked: the columns are those that the feed names; mssql" in result.output
+    assert "SELECT MIN_ACTIVE_ROWVERSION() AS horizon;" in result.output
+    assert "[dbo].[orders].[rv] < CAST(@horizon AS BINARY(8))" in result.output
+    assert _run("explain", "changes", "--dialect", "oracle").exit_code == 2
+
+
+@pytest.mark.usefixtures("place")
+def test_explain_says_why_it_could_not_ask_the_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOURCE_URL", "sqlite:////nowhere/shop.db")
+    result = _run("explain", "orders", "--json")
+    found = json.loads(result.stdout)
+    assert "unable to open database file" in found["note"]
+    assert [statement["name"] for statement in found["statements"]][-1] == "waiting"
+
+
+@pytest.mark.usefixtures("place")
+def test_rewind_counts_first_and_moves_only_when_told(mongo_database_url: str) -> None:
+    result = _run("rewind", "orders", "--to", "4", "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert "would move to 4; nothing was moved" in result.output
+    assert "rows to read from there: 3; of these 0 are in the ledger" in result.output
+    assert "position" not in _cursor(mongo_database_url)
+    assert "orders: moved from None to 4" in _run("rewind", "orders", "--to", "4").output
+    assert _cursor(mongo_database_url)["position"] == 4
+    assert _run("rewind", "orders", "--to", "beginning").exit_code == 0
+    assert _cursor(mongo_database_url)["position"] == -(2**63)
+    assert _run("rewind", "orders", "--to", "now").exit_code == 0
+    assert _cursor(mongo_database_url)["position"] == 7
+
+
+@pytest.mark.usefixtures("place")
+def test_rewind_to_what_is_no_position_says_what_one_is() -> None:
+    result = _run("rewind", "orders", "--to", "0x07")
+    assert result.exit_code == 2
+    assert "--to: found '0x07'; strategy identity needs" in result.stderr
+    assert _run("rewind", "nope", "--to", "now").exit_code == 1
