@@ -1,20 +1,22 @@
 """Who we say we are: the headers and secrets of each way to authenticate.
 
-All of these are constant for a feed, so they are worked out once (see `request.prepare`).
+All of these are constant for a feed, so they are worked out once (see `request.prepare`); an OAuth2 access token is
+not, and comes from `tokens`.
 """
 
 from __future__ import annotations
 
 from base64 import b64encode
 from typing import assert_never
+from urllib.parse import quote_plus
 
-from app.feed import ApiKeyAuth, Auth, BasicAuth, BearerAuth, NoAuth
+from app.endpoint import ApiKeyAuth, Auth, BasicAuth, BearerAuth, NoAuth, OAuth2Auth
 
 
 def auth_headers(auth: Auth) -> dict[str, str]:
-    """The headers that carry `auth`: none or one."""
+    """The headers that carry `auth` and never change: none or one."""
     match auth:
-        case NoAuth():
+        case NoAuth() | OAuth2Auth():
             return {}
         case BearerAuth(token=token):
             return {"Authorization": f"Bearer {token.get_secret_value()}"}
@@ -38,6 +40,10 @@ def auth_secrets(auth: Auth) -> tuple[str, ...]:
         case BasicAuth(username=username, password=password):
             secret = password.get_secret_value()
             return (secret, basic(username, secret).removeprefix("Basic "))
+        case OAuth2Auth(client_id=client_id, client_secret=client_secret):
+            secret = client_secret.get_secret_value()
+            quoted = quote_plus(secret)
+            return (secret, quoted, basic(quote_plus(client_id), quoted).removeprefix("Basic "))
         case _:
             assert_never(auth)
 

@@ -1,33 +1,31 @@
-"""One HTTP request to a partner: bounded in time and size, and never an exception for what the other side does.
+"""The partners' HTTP client: one attempt at a time, and never an exception for what the other side does.
 
 httpx's requests go straight to httpx-aiohttp's transport. The `httpx.AsyncClient` that usually stands between would
 add what must not happen here: cookies kept, redirects followed, proxies and `~/.netrc` taken from the environment, and
 a log line with the URL for each request.
-
-From the environment only `SSL_CERT_FILE` and `SSL_CERT_DIR` are read (by httpx), for a private certificate authority.
-`HTTP_PROXY` and its like are not: they are often set for other software, and would lead rows through a third party.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Iterable
-from contextlib import aclosing
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Self, cast
+from functools import partial
+from typing import Self
 
-import aiohttp
 import httpx
 from httpx_aiohttp import AiohttpTransport
 
+from app.endpoint import OAuth2Auth, Tls
 from app.feed import Feed
-from app.models import RESPONSE_LIMIT, Answer, Delivery
-from app.partner.failures import TRANSLATED, Failure, describe
+from app.models import RESPONSE_LIMIT, Answer, Delivery, Ruling
+from app.partner.exchange import Reply, Undone, exchange
 from app.partner.request import Prepared, prepare
-
-KEEPALIVE_SECONDS = 15.0
-"""How long an idle connection is kept. Short: one that the partner closed meanwhile costs an attempt."""
+from app.partner.success import SUCCESS_LIMIT, shortfall
+from app.partner.tokens import Tokens
+from app.partner.transport import open_transport
 
 ERROR_LIMIT = 300
 """Characters kept of a failure."""
@@ -35,41 +33,70 @@ ERROR_LIMIT = 300
 KEPT_HEADERS = ("content-type", "retry-after")
 """What an answer keeps of its headers. Others may hold secrets (`Set-Cookie`), and nothing reads them."""
 
+BuildRequest = Callable[[str | None], httpx.Request]
+"""Makes a request that carries an access token, or none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """How one feed's rows go to its partner."""
+
+    prepared: Prepared
+    transport: AiohttpTransport
+    tokens: Tokens | None
+    """With OAuth2: where its access token comes from."""
+    plain: bool
+    """An attempt is one request and no more, and its status says it all: the way that must be fast."""
+
+    @property
+    def redact(self) -> Callable[..., str]:
+        """See `Prepared.redact`; the access tokens are replaced too."""
+        return partial(self.prepared.redact, also=self.tokens.known) if self.tokens else self.prepared.redact
+
 
 class PartnerClient:
     """Sends deliveries to their partners. One a process, used on one event loop; `close` it there.
 
     Takes the feeds it will serve: connections are bounded by the sum of their concurrency.
-    Opens nothing until the first `send`. Raises `ConfigError` for a feed with a header that cannot be sent.
+    Opens nothing until the first `send`. Raises `ConfigError` for a feed whose requests cannot be sent.
     """
 
     def __init__(self, feeds: Iterable[Feed]) -> None:
-        self._prepared = {feed.name: prepare(feed) for feed in feeds}
-        self._connections = sum(known.feed.partner.concurrency for known in self._prepared.values())
-        self._tls = httpx.create_ssl_context()
-        self._transport = AiohttpTransport(verify=self._tls, client=self._open_session)
+        self._feeds = tuple(feeds)
+        self._transports: dict[Tls | None, AiohttpTransport] = {}
+        self._tokens: dict[tuple[OAuth2Auth, Tls | None], Tokens] = {}
+        self._routes = {feed.name: self._open_route(feed) for feed in self._feeds}
 
     async def send(self, feed: Feed, delivery: Delivery) -> Answer:
-        """Make one attempt, within `feed.partner.timeout` from now to the last byte of the answer.
+        """Make one attempt. The request to the partner has `feed.partner.timeout` until the last byte of the answer.
 
         Returns the answer: a status, or the kind of failure. A success whose body breaks off is a failure, since the
         partner may not have finished. Cancelling is passed on; nothing the network or the partner does raises.
+
+        Before the request there may be one for an access token, and where the delivery is in doubt and the feed has a
+        `status_url`, one to that: then nothing is sent unless it says 404. With OAuth2 an answer of 401 leads to one
+        more request, with a new token. Each of these has the same time.
         """
-        prepared = self._prepared_for(feed)
+        route = self._routes.get(feed.name)
+        if route is None or route.prepared.feed is not feed:
+            route = self._routes[feed.name] = self._open_route(feed)
         at, started = datetime.now(UTC), time.perf_counter()
-        deadline = asyncio.timeout(prepared.deadline_seconds)
         try:
-            async with deadline:
-                response, body = await self._exchange(prepared.request(delivery))
-        except TRANSLATED as error:
-            text = _missed(prepared) if deadline.expired() else prepared.redact(describe(error))
-            return Answer(at=at, duration_ms=_since_ms(started), error=text[:ERROR_LIMIT])
-        headers = {name: prepared.redact(response.headers[name]) for name in KEPT_HEADERS if name in response.headers}
-        return Answer(at, _since_ms(started), response.status_code, headers, _text(prepared, body))
+            if route.plain:
+                prepared = route.prepared
+                reply = await exchange(route.transport, prepared.request(delivery), prepared.deadline_seconds)
+            else:
+                reply = await _attempt(route, delivery)
+        except Undone as failure:
+            text = route.redact(str(failure))[:ERROR_LIMIT]
+            return Answer(at, _since_ms(started), error=text, ruling=failure.ruling)
+        return _answer(route, reply, at, _since_ms(started))
 
     async def close(self) -> None:
         """Close every connection. A request still in flight fails with an answer."""
-        await self._transport.aclose()
+        for tokens in self._tokens.values():
+            await tokens.close()
+        await asyncio.gather(*(transport.aclose() for transport in self._transports.values()))
 
     async def __aenter__(self) -> Self:
         return self
@@ -77,61 +104,94 @@ class PartnerClient:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    def _prepared_for(self, feed: Feed) -> Prepared:
-        known = self._prepared.get(feed.name)
-        if known is None or known.feed is not feed:
-            known = self._prepared[feed.name] = prepare(feed)
-        return known
+    def _open_route(self, feed: Feed) -> Route:
+        prepared, tls, auth = prepare(feed), feed.partner.tls, feed.partner.auth
+        if tls not in self._transports:
+            sharing = [known.partner.concurrency for known in (*self._feeds, feed) if known.partner.tls == tls]
+            self._transports[tls] = open_transport(tls, sum(sharing))
+        transport = self._transports[tls]
+        tokens = self._shared_tokens(auth, tls, prepared) if isinstance(auth, OAuth2Auth) else None
+        plain = tokens is None and prepared.status_url is None and prepared.success is None
+        return Route(prepared, transport, tokens, plain)
 
-    async def _exchange(self, request: httpx.Request) -> tuple[httpx.Response, bytes]:
-        response = await self._transport.handle_async_request(request)
-        try:
-            return response, await _read(response)
-        finally:
-            await response.aclose()
-
-    def _open_session(self) -> aiohttp.ClientSession:
-        """aiohttp's session; the transport asks for it at the first request, when a loop runs."""
-        session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._connections, ssl=self._tls, keepalive_timeout=KEEPALIVE_SECONDS),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            response_class=_Response,
-            trust_env=False,
+    def _shared_tokens(self, auth: OAuth2Auth, tls: Tls | None, prepared: Prepared) -> Tokens:
+        """The tokens of these credentials: one for all feeds that have the same."""
+        transport, seconds = self._transports[tls], prepared.deadline_seconds
+        return self._tokens.setdefault(
+            (auth, tls), Tokens(auth, lambda request: exchange(transport, request, seconds, SUCCESS_LIMIT))
         )
-        # aiohttp would send a PUT again by itself when a kept connection turns out closed; every attempt is on record.
-        session._retry_connection = False  # noqa: SLF001  there is no public switch
-        return session
 
 
-class _Response(aiohttp.ClientResponse):
-    """A response without its reason phrase: httpx-aiohttp cannot encode one that is not UTF-8, and nothing needs it."""
-
-    async def start(self, connection: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
-        await super().start(connection)
-        self.reason = None
-        return self
-
-
-async def _read(response: httpx.Response) -> bytes:
-    """At most `RESPONSE_LIMIT` bytes of the body. A shorter one is read to its end, so the connection can be reused."""
-    body = bytearray()
-    stream = cast("AsyncGenerator[bytes]", aiter(cast("httpx.AsyncByteStream", response.stream)))
-    async with aclosing(stream) as chunks:
-        async for chunk in chunks:
-            body += chunk
-            if len(body) > RESPONSE_LIMIT:
-                break
-    return bytes(body[:RESPONSE_LIMIT])
+async def _attempt(route: Route, delivery: Delivery) -> Reply:
+    """Send the row, unless it turns out that the partner has it. Raises `Undone`."""
+    prepared = route.prepared
+    if delivery.in_doubt and prepared.status_url:
+        known = await _ask(route, delivery)
+        if known is not None:
+            return known
+    if route.tokens is None:
+        return await _exchange(route, prepared.request(delivery))
+    return await _authorized(route, lambda token: prepared.request(delivery, token))
 
 
-def _text(prepared: Prepared, body: bytes) -> str:
+async def _ask(route: Route, delivery: Delivery) -> Reply | None:
+    """The partner's word that it has the row, or `None` where it says that it has not. Raises `Undone` for all else."""
+    try:
+        reply = await _authorized(route, lambda token: route.prepared.status_request(delivery, token))
+    except Undone as failure:
+        ruling = Ruling.DENIED if failure.ruling is Ruling.DENIED else Ruling.LOST
+        raise Undone(f"status_url: {failure}", ruling) from failure
+    if reply.status == 404:
+        return None
+    if reply.status == 200:
+        reply.note, reply.settled = "status_url: the partner has the row; nothing was sent", True
+        return reply
+    raise Undone(f"status_url: answered {reply.status}, neither 200 nor 404; nothing was sent", Ruling.LOST)
+
+
+async def _authorized(route: Route, build: BuildRequest) -> Reply:
+    """Send a request with an access token, where the feed has one; after a 401 once more with a new one."""
+    tokens = route.tokens
+    if tokens is None:
+        return await _exchange(route, build(None))
+    token = await tokens.get()
+    reply = await _exchange(route, build(token))
+    if reply.status != 401:
+        return reply
+    tokens.drop(token)
+    reply = await _exchange(route, build(await tokens.get()))
+    reply.note = "401: sent once more with a new access token"
+    return reply
+
+
+async def _exchange(route: Route, request: httpx.Request) -> Reply:
+    limit = SUCCESS_LIMIT if route.prepared.success else RESPONSE_LIMIT
+    return await exchange(route.transport, request, route.prepared.deadline_seconds, limit)
+
+
+def _answer(route: Route, reply: Reply, at: datetime, duration_ms: int) -> Answer:
+    """What is kept of a reply: bounded, secrets replaced, and checked where the feed says what a success is."""
+    redact, found = route.redact, reply.headers
+    headers = {name: redact(found[name]) for name in KEPT_HEADERS if name in found}
+    text = _text(redact, reply.body)
+    if route.plain:
+        return Answer(at, duration_ms, reply.status, headers, text)
+    success = route.prepared.success
+    if success is None or reply.settled or not 200 <= reply.status <= 299:
+        return Answer(at, duration_ms, reply.status, headers, text, note=reply.note)
+    lack = shortfall(success, reply.status, reply.body)
+    if lack is None:
+        return Answer(at, duration_ms, reply.status, headers, text, note=reply.note)
+    ruling = Ruling.REFUSED if success.otherwise == "dead" else Ruling.FAILED
+    error = redact(lack)[:ERROR_LIMIT]
+    return Answer(at, duration_ms, reply.status, headers, text, error, ruling, reply.note)
+
+
+def _text(redact: Callable[..., str], body: bytes) -> str:
     """The body as text, secrets replaced, at most `RESPONSE_LIMIT` bytes in UTF-8."""
-    text = prepared.redact(body.decode("utf-8", "replace"), cut=len(body) == RESPONSE_LIMIT)
+    kept = body[:RESPONSE_LIMIT]
+    text = redact(kept.decode("utf-8", "replace"), cut=len(kept) == RESPONSE_LIMIT)
     return text.encode()[:RESPONSE_LIMIT].decode("utf-8", "ignore")
-
-
-def _missed(prepared: Prepared) -> str:
-    return f"{Failure.DEADLINE}: no complete answer within {prepared.deadline_seconds:g} s (partner.timeout)"
 
 
 def _since_ms(started: float) -> int:

@@ -81,11 +81,24 @@ FAILURES: Mapping[type[Exception], Failure] = {
     httpx.UnsupportedProtocol: Failure.INVALID_URL,
     httpx.InvalidURL: Failure.INVALID_URL,
     httpx.HTTPError: Failure.OTHER,
-    ssl.SSLError: Failure.TLS_ERROR,
+    ssl.SSLError: Failure.NETWORK_ERROR,
     TimeoutError: Failure.READ_TIMEOUT,
     OSError: Failure.NETWORK_ERROR,
 }
 """An error is looked up by its class, then by its base classes in order."""
+
+NEVER_SENT = frozenset(
+    {
+        Failure.NAME_ERROR,
+        Failure.CONNECT_ERROR,
+        Failure.CONNECT_TIMEOUT,
+        Failure.TLS_ERROR,
+        Failure.PROXY_ERROR,
+        Failure.INVALID_URL,
+    }
+)
+"""After these nothing can have been processed: there was no connection to send the request on. After all others it may
+have been, whatever is likely: a request is on its way from its first byte."""
 
 TRANSLATED = tuple(FAILURES)
 """What a request may raise for anything the network or the partner does."""

@@ -3,10 +3,12 @@
 | answer | outcome |
 | --- | --- |
 | 2xx | delivered |
-| 408, 425, 429, 5xx, no answer (connect, read, deadline, not HTTP) | retry, until attempts or age are spent |
-| 401, 403 | retry, and the feed is paused: the fault is in our credentials, not in the row |
+| 408, 425, 429, 5xx, no connection, no token | retry, until attempts or age are spent |
+| no answer to a request that may have been processed | the same; the attempt is on record as unknown |
+| 2xx that fails the feed's `success` check | retry, or dead where the feed says so |
+| 401, 403, `invalid_client` | retry, and the feed is paused: the fault is in our credentials, not in the row |
 | 410 | dead, and the feed is paused: the endpoint is gone for every row |
-| 3xx (never followed), other 4xx, anything else | dead |
+| 3xx (never followed), other 4xx, anything else, a row that cannot be turned into a request | dead |
 
 A `Retry-After` on 429 or 503 holds the whole endpoint, also when this delivery is given up.
 
@@ -20,11 +22,10 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from enum import Enum, auto
 from http import HTTPStatus
 
 from app.feed import Retry
-from app.models import Answer, Outcome, Verdict
+from app.models import Answer, Outcome, Ruling, Verdict
 
 HOLD_LIMIT = timedelta(days=1)
 """The longest a Retry-After is believed. More is likely a mistake (an epoch time sent as seconds), and a partner that
@@ -37,20 +38,6 @@ _MAX_DOUBLINGS = 64
 _SECONDS = re.compile(r"[0-9]+")
 
 
-class Ruling(Enum):
-    """What an answer says, before attempts and age are looked at."""
-
-    ACCEPTED = auto()
-    FAILED = auto()
-    """Likely to pass: the same request may succeed later."""
-    DENIED = auto()
-    """Our credentials are refused."""
-    GONE = auto()
-    """The endpoint is no more."""
-    REFUSED = auto()
-    """This row will never be accepted."""
-
-
 def judge(
     answer: Answer, *, attempt: int, created_at: datetime, policy: Retry, now: datetime, draw: Callable[[], float]
 ) -> Verdict:
@@ -60,7 +47,7 @@ def judge(
     time, and `draw`, which returns a random number in [0, 1) for the jitter. All times carry a time zone.
     Returns the verdict; its reason is one line. Never raises.
     """
-    ruling, reason = classify(answer.status), describe(answer)
+    ruling, reason = answer.ruling or classify(answer.status), describe(answer)
     if ruling is Ruling.ACCEPTED:
         return Verdict(Outcome.DELIVERED, reason)
     if ruling is Ruling.REFUSED:
@@ -75,8 +62,9 @@ def judge(
     spent = _spent(policy, attempt, now - created_at)
     if spent:
         return Verdict(Outcome.DEAD, f"{spent}: {reason}", hold_until=hold)
+    outcome = Outcome.UNKNOWN if ruling is Ruling.LOST else Outcome.RETRY
     retry_at = now + backoff(policy, attempt, draw)
-    return Verdict(Outcome.RETRY, reason, next_attempt_at=max(retry_at, hold or retry_at), hold_until=hold)
+    return Verdict(outcome, reason, next_attempt_at=max(retry_at, hold or retry_at), hold_until=hold)
 
 
 def classify(status: int | None) -> Ruling:
@@ -96,7 +84,7 @@ def describe(answer: Answer) -> str:
     if status is None:
         return answer.error or "no answer"
     if 200 <= status <= 299:
-        return str(status)
+        return f"{status}: {answer.error}" if answer.error else str(status)
     named = f"{status} {_phrase(status)}".rstrip()
     return f"{named}: redirects are not followed" if 300 <= status <= 399 else named
 

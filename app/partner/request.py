@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
 from app import VERSION
-from app.errors import ConfigError, Problem
-from app.feed import Feed, NoAuth
+from app.endpoint import NoAuth, OAuth2Auth, Success
+from app.errors import ConfigError
+from app.feed import Feed
 from app.models import Delivery
 from app.partner.auth import auth_headers, auth_secrets, basic
+from app.partner.body import Reference, Render, Row, cell, parse_text, renderer, row_of, to_json, unsendable
+from app.partner.problems import SECRET_NAME, header_value, problems
+from app.partner.signing import Sign, signer
 
 LARGE_BODY = 2**20
 """Bytes; a larger body is sent in pieces, so that writing it never blocks the event loop (aiohttp's own bound)."""
 
 _PIECE = 2**16
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_VALUE = re.compile(r"[\x20-\x7e]*")
-_SECRET_NAME = re.compile(r"auth|cookie|key|password|secret|signature|token", re.IGNORECASE)
-_RESERVED = frozenset(
-    {"accept-encoding", "connection", "content-length", "expect", "idempotency-key", "transfer-encoding", "upgrade"}
-)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -36,32 +34,70 @@ class Prepared:
     url: httpx.URL
     """Without the credentials that `partner.url` may hold."""
     headers: Mapping[str, str]
+    """Names in lower case."""
     deadline_seconds: float
     extensions: Mapping[str, Any] = field(default_factory=dict)
     """httpx's: the timeouts of the phases."""
     secrets: tuple[str, ...] = ()
+    render: Render | None = None
+    """Makes what is sent in place of the row; `None`: the row goes as it is."""
+    row_headers: Mapping[str, str] = field(default_factory=dict)
+    """Header name → the column its value comes from."""
+    sign: Sign | None = None
+    status_url: str | None = None
+    success: Success | None = None
 
-    def redact(self, text: str, *, cut: bool = False) -> str:
-        """`text` with each of the feed's secrets replaced: partners do echo requests in their answers.
+    def redact(self, text: str, *, cut: bool = False, also: tuple[str, ...] = ()) -> str:
+        """`text` with each of the feed's secrets, and of `also`, replaced: partners do echo requests in their answers.
 
         Where `text` was cut off, the start of a secret at its end goes too.
         """
-        for secret in self.secrets:
+        secrets = (*also, *self.secrets) if also else self.secrets
+        for secret in secrets:
             text = text.replace(secret, "[secret]")
-        return _without_started(text, self.secrets) if cut else text
+        return _without_started(text, secrets) if cut else text
 
-    def request(self, delivery: Delivery) -> httpx.Request:
-        """The request for one delivery; the same one, its key included, for each attempt."""
+    def request(self, delivery: Delivery, token: str | None = None) -> httpx.Request:
+        """The request for one delivery, with an access token where there is one: the same, its key included, for each
+        attempt, but for the time and signature of a feed that signs.
+
+        Raises `Undone` for a row that no request can be made of.
+        """
         headers = {**self.headers, "Idempotency-Key": delivery.id}
-        body = delivery.payload.encode()
+        if token is not None:
+            headers["authorization"] = f"Bearer {token}"
+        if self.row_headers:
+            headers |= self._headers_of(delivery.payload)
+        body = delivery.payload.encode() if self.render is None else self.body(delivery.payload)
+        if self.sign is not None:
+            headers.update(self.sign(delivery.id, body.decode()))
         if len(body) <= LARGE_BODY:
             return httpx.Request(self.method, self.url, headers=headers, content=body, extensions=self.extensions)
         headers["Content-Length"] = str(len(body))
         return httpx.Request(self.method, self.url, headers=headers, content=_pieces(body), extensions=self.extensions)
 
+    def status_request(self, delivery: Delivery, token: str | None = None) -> httpx.Request:
+        """The question whether the partner has the delivery. Only for a feed with a `status_url`."""
+        headers = {name: value for name, value in self.headers.items() if name != "content-type"}
+        if token is not None:
+            headers["authorization"] = f"Bearer {token}"
+        # The key's text is percent-encoded already, part by part.
+        url = str(self.status_url).replace("{key}", delivery.key).replace("{id}", quote(delivery.id, safe=":"))
+        return httpx.Request("GET", url, headers=headers, extensions=self.extensions)
+
+    def body(self, payload: str) -> bytes:
+        """What is sent for a row. Raises `Undone` for a row that nothing can be made of."""
+        return payload.encode() if self.render is None else to_json(self.render(row_of(payload)))
+
+    def _headers_of(self, payload: str) -> dict[str, str]:
+        """The headers whose values come from the row, but for those that are NULL."""
+        row = row_of(payload)
+        texts = {name: _header_text(row, name, column) for name, column in self.row_headers.items()}
+        return {name: text for name, text in texts.items() if text is not None}
+
 
 def prepare(feed: Feed) -> Prepared:
-    """Work out what every request of `feed` shares. Raises `ConfigError` where a header cannot be sent."""
+    """Work out what every request of `feed` shares. Raises `ConfigError` where one could not be sent."""
     found = list(problems(feed))
     if found:
         raise ConfigError(found)
@@ -76,24 +112,16 @@ def prepare(feed: Feed) -> Prepared:
         # `pool` bounds all of getting a connection (waiting for one, name, TCP, TLS); `connect` bounds TCP and TLS.
         extensions={"timeout": {"connect": connect_seconds, "pool": connect_seconds}},
         secrets=_secrets(feed, url),
+        render=None if feed.body is None else renderer(feed.body),
+        row_headers={
+            name.lower(): text.column
+            for name, value in partner.headers.items()
+            if isinstance(text := parse_text(value), Reference)
+        },
+        sign=signer(partner.signing) if partner.signing else None,
+        status_url=partner.status_url,
+        success=partner.success,
     )
-
-
-def problems(feed: Feed) -> Iterator[Problem]:
-    """Every header of `feed` that HTTP cannot carry, or that is not the feed's to set. Shows no value."""
-    where = f"feeds.{feed.name}.partner"
-    for name, value in feed.partner.headers.items():
-        if not _TOKEN.fullmatch(name) or name.lower() in _RESERVED:
-            yield Problem("feeds", f"{where}.headers", repr(name), "a header name that Rowrelay does not set itself")
-        if not _VALUE.fullmatch(value):
-            yield Problem("feeds", f"{where}.headers.{name}", "other characters", "printable ASCII on one line")
-    for name, value in auth_headers(feed.partner.auth).items():
-        if not _TOKEN.fullmatch(name) or name.lower() in _RESERVED:
-            yield Problem(
-                "feeds", f"{where}.auth.header", repr(name), "a header name that Rowrelay does not set itself"
-            )
-        if not _VALUE.fullmatch(value):
-            yield Problem("feeds", f"{where}.auth", "a secret with other characters", "printable ASCII on one line")
 
 
 def _headers(feed: Feed, url: httpx.URL) -> dict[str, str]:
@@ -101,20 +129,60 @@ def _headers(feed: Feed, url: httpx.URL) -> dict[str, str]:
     headers = httpx.Headers({"Content-Type": "application/json", "User-Agent": f"rowrelay/{VERSION}"})
     # A compressed answer could grow past any bound when unpacked.
     headers["Accept-Encoding"] = "identity"
-    headers.update(feed.partner.headers)
+    for name, value in feed.partner.headers.items():
+        text = parse_text(value)
+        if isinstance(text, str):
+            headers[name] = text
     if url.userinfo and isinstance(feed.partner.auth, NoAuth):
         headers["Authorization"] = basic(url.username, url.password)
     headers.update(auth_headers(feed.partner.auth))
+    if isinstance(feed.partner.auth, OAuth2Auth):
+        headers.pop("Authorization", None)
     return dict(headers)
 
 
 def _secrets(feed: Feed, url: httpx.URL) -> tuple[str, ...]:
     """The longest first, so that a secret within another leaves nothing of it behind."""
-    secrets = {*auth_secrets(feed.partner.auth), url.password}
-    secrets |= {value for name, value in feed.partner.headers.items() if _SECRET_NAME.search(name)}
+    partner = feed.partner
+    secrets = {*auth_secrets(partner.auth), url.password}
+    secrets |= {value for name, value in partner.headers.items() if SECRET_NAME.search(name)}
+    secrets |= {value for name, value in _queries(feed, url) if SECRET_NAME.search(name)}
+    secrets |= set(_named_secrets(feed.body))
+    secrets |= {secret.get_secret_value() for secret in feed.secrets}
+    if partner.signing:
+        texts = [secret.get_secret_value() for secret in partner.signing.secrets]
+        secrets |= {*texts, *(text.removeprefix("whsec_") for text in texts)}
     if url.userinfo:
         secrets.add(basic(url.username, url.password).removeprefix("Basic "))
-    return tuple(sorted(secrets - {""}, key=len, reverse=True))
+    references = {value for value in secrets if isinstance(parse_text(value), Reference)}
+    return tuple(sorted(secrets - references - {""}, key=len, reverse=True))
+
+
+def _queries(feed: Feed, url: httpx.URL) -> list[tuple[str, str]]:
+    """The queries of the feed's URLs, as (name, value)."""
+    status = httpx.URL(feed.partner.status_url or "")
+    return [*url.params.multi_items(), *status.params.multi_items()]
+
+
+def _named_secrets(part: Any) -> list[str]:
+    """The texts in a body's template whose name says that they are secret."""
+    if isinstance(part, list):
+        return [secret for item in part for secret in _named_secrets(item)]
+    if not isinstance(part, Mapping):
+        return []
+    named = [value for name, value in part.items() if isinstance(value, str) and SECRET_NAME.search(name)]
+    return named + [secret for value in part.values() for secret in _named_secrets(value)]
+
+
+def _header_text(row: Row, name: str, column: str) -> str | None:
+    """A header's value from the row; `None` where the column is NULL. Raises `Undone` for one HTTP cannot carry."""
+    value = cell(row, column, f"headers.{name}")
+    if value is None:
+        return None
+    text = value if isinstance(value, str) else to_json(value).decode()
+    if not header_value(text):
+        raise unsendable(f"headers.{name}: column {column!r} holds more than printable ASCII on one line")
+    return text
 
 
 def _without_started(text: str, secrets: tuple[str, ...]) -> str:

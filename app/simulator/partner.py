@@ -2,25 +2,29 @@
 
     python -m app.simulator.partner --port 0 --faults mild --seed 7
 
-Any path is the partner's endpoint, any method a delivery. Paths under `/_simulator/` are for whoever runs it:
+Any path is the partner's endpoint, any method a delivery, but for `POST /oauth/token`, which gives out access tokens,
+and `GET /status/<Idempotency-Key>`, which says 200 or 404. Paths under `/_simulator/` are for whoever runs it:
 
     GET  /_simulator/counts   what arrived, as one JSON object
+    GET  /_simulator/arrivals when the last requests arrived: seconds since 1970, oldest first
     GET  /_simulator/keys     every accepted Idempotency-Key with how often it was accepted, one JSON object a line
     PUT  /_simulator/faults   replace the faults: the JSON form of `Faults`; what it leaves out is 0
     POST /_simulator/reset    forget every count, key and the faults dealt out; the random sequence goes on
 
-Memory: one dictionary entry an accepted key.
+Memory: one dictionary entry an accepted key, and the last `ARRIVALS_KEPT` arrivals.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import random
 import signal
 import sys
+import time
 from bisect import bisect_right
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from itertools import accumulate
@@ -32,8 +36,12 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from app.simulator.faults import PRESETS, Fault, Faults
+from app.simulator.issuer import Issuer
 
 CONTROL = "/_simulator/"
+ARRIVALS_KEPT = 20_000
+STATUS = "/status/"
+TOKEN = "/oauth/token"  # noqa: S105  a path
 
 _OK = b'{"accepted":true}'
 _LAST_WORDS = {
@@ -56,6 +64,10 @@ class Simulator:
         """Where it listens; without a path."""
         self.accepted_keys: dict[str, int] = {}
         """Each accepted Idempotency-Key and how often it was accepted."""
+        self.issuer = Issuer()
+        """Who gives out access tokens; deliveries need none until its `required` is set."""
+        self.asked: list[str] = []
+        """The keys that were asked for under `/status/`."""
         self._random = random.Random(seed)
         self._clear()
         self.use(faults)
@@ -64,6 +76,7 @@ class Simulator:
         """Take other faults from the next request on; their `limit` counts from here."""
         self.faults = faults
         self._faulty = 0
+        self._overloaded_until = 0.0
         shares = list(faults.shares())
         self._choices = [fault for fault, _ in shares]
         self._bounds = list(accumulate(share for _, share in shares))
@@ -90,9 +103,16 @@ class Simulator:
         """Answer one request, or fail to, as the faults say."""
         if request.path.startswith(CONTROL):
             return await self._control(request)
+        if request.path == TOKEN:
+            return await self.issuer.answer(request)
+        if request.path.startswith(STATUS):
+            return self._tell(request.path.removeprefix(STATUS))
         if not request.content.is_eof():
             await _drain(request)
         self._requests += 1
+        self._arrivals.append(time.time())
+        if not self.issuer.accepts(request):
+            return self._status(request, 401)
         chosen = self._choose()
         if isinstance(chosen, Fault):
             return await self._fail(request, chosen)
@@ -100,12 +120,20 @@ class Simulator:
 
     def _clear(self) -> None:
         self.accepted_keys.clear()
+        self._arrivals: deque[float] = deque(maxlen=ARRIVALS_KEPT)
         self._requests = self._accepted = self._keyless = 0
         self._by_status: Counter[int] = Counter()
         self._by_fault: Counter[Fault] = Counter()
 
+    def _tell(self, key: str) -> web.Response:
+        """Whether a row was accepted under the key."""
+        self.asked.append(key)
+        return web.Response(status=200 if key in self.accepted_keys else 404)
+
     def _choose(self) -> int | Fault:
         """A fault by its share, or 200."""
+        if time.monotonic() < self._overloaded_until:
+            return Fault.OVERLOAD
         if not self._choices or self._faulty == self.faults.limit:
             return 200
         place = bisect_right(self._bounds, self._random.random())
@@ -113,6 +141,15 @@ class Simulator:
             return 200
         self._faulty += 1
         return self._choices[place]
+
+    def _overload(self) -> web.Response:
+        """A 429 with what remains of the episode; the first begins it."""
+        now = time.monotonic()
+        if now >= self._overloaded_until:
+            self._overloaded_until = now + self._random.uniform(*self.faults.overload_seconds)
+        self._by_status[429] += 1
+        remaining = math.ceil(self._overloaded_until - now)
+        return web.Response(status=429, headers={"Retry-After": str(remaining)}, text="simulated overload")
 
     def _accept(self, request: web.BaseRequest) -> None:
         """Count the row as taken; `keyless` are accepted requests that no key names."""
@@ -138,6 +175,8 @@ class Simulator:
         self._by_fault[fault] += 1
         if fault in (Fault.LOST_ANSWER, Fault.FLOOD):
             self._accept(request)
+        if fault is Fault.OVERLOAD:
+            return self._overload()
         if fault in _LAST_WORDS:
             return await _close(request, _LAST_WORDS[fault])
         if fault in _ENDLESS:
@@ -151,6 +190,8 @@ class Simulator:
         match request.method, request.path.removeprefix(CONTROL):
             case "GET", "counts":
                 return _json(self.counts())
+            case "GET", "arrivals":
+                return _json(list(self._arrivals))
             case "GET", "keys":
                 return await self._stream_keys(request)
             case "PUT", "faults":

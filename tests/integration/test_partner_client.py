@@ -5,10 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime
-from typing import Any
+from collections.abc import Iterator
 
 import aiohttp
 import httpx
@@ -16,79 +13,25 @@ import pytest
 from aiohttp.http_exceptions import HttpProcessingError
 from pydantic import SecretStr
 
-from app.feed import Auth, BearerAuth, CursorSpec, Feed, NoAuth, Partner, Strategy
-from app.models import RESPONSE_LIMIT, Answer, Delivery
+from app.endpoint import BearerAuth
+from app.feed import Partner
+from app.models import RESPONSE_LIMIT
 from app.partner.client import ERROR_LIMIT, PartnerClient
 from app.partner.failures import FAILURES, Failure, describe, failure_of
 from app.partner.request import LARGE_BODY
 from app.simulator.faults import Faults
 from app.simulator.partner import serve
-
-Respond = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
-
-
-def feed_to(url: str, auth: Auth | None = None, path: str = "/rows", **partner: Any) -> Feed:
-    fields = {"url": url + path, "timeout": "5s", "auth": auth or NoAuth(), **partner}
-    cursor = CursorSpec(strategy=Strategy.IDENTITY, column="id")
-    return Feed(name="orders", table="orders", key=("id",), cursor=cursor, partner=Partner.model_validate(fields))
-
-
-def delivery(key: str = "1", payload: str = '{"id":1,"name":"Zoë"}') -> Delivery:
-    return Delivery(id=f"orders:{key}", feed="orders", key=key, payload=payload, created_at=datetime.now(UTC))
-
-
-async def send_once(feed: Feed, sent: Delivery | None = None) -> Answer:
-    async with PartnerClient([feed]) as client:
-        return await client.send(feed, sent or delivery())
-
-
-@asynccontextmanager
-async def raw_partner(respond: Respond) -> AsyncIterator[str]:
-    """A server that hands each connection to `respond`, and closes it afterwards. Yields its URL."""
-    connections: set[asyncio.Task[None]] = set()
-
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        connections.add(task)
-        try:
-            await respond(reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass  # the client closed first, or the test is over
-        finally:
-            writer.close()
-
-    server = await asyncio.start_server(connected, "127.0.0.1", 0)
-    try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    finally:
-        server.close()
-        for task in connections:
-            task.cancel()
-        await asyncio.gather(*connections, return_exceptions=True)
-
-
-async def read_request(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
-    """One request's head (in lower case) and body."""
-    head = (await reader.readuntil(b"\r\n\r\n")).lower()
-    length = next((int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.startswith(b"content-length")), 0)
-    return head, await reader.readexactly(length)
-
-
-def recording(requests: list[tuple[bytes, bytes]], answer: bytes = OK) -> Respond:
-    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        requests.append(await read_request(reader))
-        writer.write(answer)
-        await writer.drain()
-
-    return respond
-
-
-async def silent(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
-    """Read nothing, answer nothing."""
-    await asyncio.Event().wait()
-
+from tests.support.partners import (
+    OK,
+    Respond,
+    delivery,
+    feed_to,
+    raw_partner,
+    read_request,
+    recording,
+    send_once,
+    silent,
+)
 
 # What is sent
 

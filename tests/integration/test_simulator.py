@@ -118,6 +118,27 @@ async def test_a_429_says_when_to_come_back(session: aiohttp.ClientSession) -> N
         assert (response.status, response.headers["Retry-After"]) == (429, "30")
 
 
+async def test_an_overload_is_an_episode_in_which_every_request_is_told_to_come_back(
+    session: aiohttp.ClientSession,
+) -> None:
+    async with serve(Faults(overload=1, overload_seconds=(1.5, 1.5), limit=1)) as partner:
+        for _ in range(3):
+            async with session.post(partner.url, json={}) as response:
+                assert (response.status, response.headers["Retry-After"]) == (429, "2")
+        assert partner.counts()["by_fault"] == {"overload": 3}
+        await asyncio.sleep(1.6)
+        assert await post(session, partner, "a") == 200
+
+
+async def test_arrivals_are_told_in_order(session: aiohttp.ClientSession) -> None:
+    async with serve() as partner:
+        for key in ("a", "b"):
+            await post(session, partner, key)
+        arrivals = await control(session, "GET", f"{partner.url}/_simulator/arrivals")
+    assert len(arrivals) == 2
+    assert arrivals == sorted(arrivals)
+
+
 async def test_faults_come_at_their_rates_and_the_same_for_the_same_seed(session: aiohttp.ClientSession) -> None:
     faults = Faults(statuses={500: 0.2, 503: 0.1}, lost_answer=0.1)
     runs = []

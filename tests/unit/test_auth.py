@@ -10,8 +10,9 @@ import pytest
 from pydantic import SecretStr
 
 from app import VERSION
+from app.endpoint import ApiKeyAuth, Auth, BasicAuth, BearerAuth, NoAuth
 from app.errors import ConfigError
-from app.feed import ApiKeyAuth, Auth, BasicAuth, BearerAuth, CursorSpec, Feed, NoAuth, Partner, Strategy
+from app.feed import CursorSpec, Feed, Partner, Strategy
 from app.partner.auth import auth_headers, auth_secrets
 from app.partner.request import Prepared, prepare
 

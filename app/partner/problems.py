@@ -1,0 +1,116 @@
+"""What is wrong with how a feed meets its partner, beyond what types can say. No problem shows a secret."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+
+from app.endpoint import OAuth2Auth
+from app.errors import Problem
+from app.feed import Feed
+from app.partner.auth import auth_headers
+from app.partner.body import Reference, parse_text, references, renderer
+from app.partner.signing import SIGNATURE_HEADERS, usable
+from app.partner.transport import tls_context
+
+SECRET_NAME = re.compile(r"auth|cookie|key|password|secret|signature|token", re.IGNORECASE)
+"""A header, query or member of such a name holds a secret."""
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE = re.compile(r"[\x20-\x7e]*")
+_RESERVED = frozenset(
+    {
+        "accept-encoding",
+        "connection",
+        "content-length",
+        "expect",
+        "idempotency-key",
+        "transfer-encoding",
+        "upgrade",
+        *SIGNATURE_HEADERS,
+    }
+)
+_OWN = "a header name that Rowrelay does not set itself"
+_PRINTABLE = "printable ASCII on one line"
+
+
+def header_value(text: str) -> bool:
+    """Whether HTTP can carry the text as a header's value."""
+    return _VALUE.fullmatch(text) is not None
+
+
+def problems(feed: Feed) -> Iterator[Problem]:
+    """Everything that would keep the feed's requests from being made. Reads the files that `partner.tls` names, and
+    imports the function that `body` names.
+    """
+    yield from _header_problems(feed)
+    yield from _file_problems(feed)
+    yield from _signing_problems(feed)
+    yield from _body_problems(feed)
+    if feed.columns is not None:
+        yield from column_problems(feed, feed.columns)
+
+
+def column_problems(feed: Feed, columns: Sequence[str]) -> Iterator[Problem]:
+    """Every column that the feed's body, headers or filter name, and `columns` does not have."""
+    known = {column.casefold() for column in columns}
+    for where, column in _named_columns(feed):
+        if column.casefold() not in known:
+            yield Problem("feeds", f"feeds.{feed.name}.{where}", repr(column), f"one of {', '.join(columns)}")
+
+
+def _named_columns(feed: Feed) -> Iterator[tuple[str, str]]:
+    with suppress(ValueError):  # told by `_body_problems`
+        yield from (("body", column) for column in references(feed.body))
+    yield from (("filter", condition.column) for condition in feed.filter)
+    for name, value in feed.partner.headers.items():
+        if isinstance(found := parse_text(value), Reference):
+            yield f"partner.headers.{name}", found.column
+
+
+def _header_problems(feed: Feed) -> Iterator[Problem]:
+    where = f"feeds.{feed.name}.partner"
+    for name, value in feed.partner.headers.items():
+        if not _usable_name(name):
+            yield Problem("feeds", f"{where}.headers", repr(name), _OWN)
+        if not header_value(value):
+            yield Problem("feeds", f"{where}.headers.{name}", "other characters", _PRINTABLE)
+    for name, value in auth_headers(feed.partner.auth).items():
+        if not _usable_name(name):
+            yield Problem("feeds", f"{where}.auth.header", repr(name), _OWN)
+        if not header_value(value):
+            yield Problem("feeds", f"{where}.auth", "a secret with other characters", _PRINTABLE)
+    auth = feed.partner.auth
+    if isinstance(auth, OAuth2Auth) and auth.token_url.username:
+        yield Problem("feeds", f"{where}.auth.token_url", "a user", "client_id and client_secret say who we are")
+
+
+def _usable_name(name: str) -> bool:
+    return _TOKEN.fullmatch(name) is not None and name.lower() not in _RESERVED
+
+
+def _file_problems(feed: Feed) -> Iterator[Problem]:
+    if feed.partner.tls is None:
+        return
+    try:
+        tls_context(feed.partner.tls)
+    except OSError as error:
+        found = error.strerror or type(error).__name__
+        yield Problem("feeds", f"feeds.{feed.name}.partner.tls", found, "readable PEM files, and the key's password")
+
+
+def _signing_problems(feed: Feed) -> Iterator[Problem]:
+    if feed.partner.signing and not all(map(usable, feed.partner.signing.secrets)):
+        where = f"feeds.{feed.name}.partner.signing.secrets"
+        yield Problem("feeds", where, "a secret of another form", "base64 of 24 to 64 bytes, whsec_ before it or not")
+
+
+def _body_problems(feed: Feed) -> Iterator[Problem]:
+    if feed.body is None:
+        return
+    try:
+        renderer(feed.body)
+    except ValueError as error:
+        allowed = "a template, or a function as package.module:name (docs/feeds.md)"
+        yield Problem("feeds", f"feeds.{feed.name}.body", str(error), allowed)

@@ -1,0 +1,67 @@
+"""The connections to a partner: one pool for each way of doing TLS, opened on the first request.
+
+From the environment only `SSL_CERT_FILE` and `SSL_CERT_DIR` are read (by httpx), for a private certificate authority.
+`HTTP_PROXY` and its like are not: they are often set for other software, and would lead rows through a third party.
+"""
+
+from __future__ import annotations
+
+import ssl
+
+import aiohttp
+import httpx
+from httpx_aiohttp import AiohttpTransport
+
+from app.endpoint import Tls
+
+KEEPALIVE_SECONDS = 15.0
+"""How long an idle connection is kept. Short: one that the partner closed meanwhile costs an attempt."""
+
+
+def open_transport(tls: Tls | None, connections: int) -> AiohttpTransport:
+    """A transport over at most `connections` connections (1 or more) at once. It opens none before its first request.
+
+    Raises `OSError` (`ssl.SSLError` among them) where a file that `tls` names cannot be used.
+    """
+    context = tls_context(tls)
+    # The transport asks for its session at the first request, when a loop runs.
+    return AiohttpTransport(verify=context, client=lambda: _session(context, connections))
+
+
+def tls_context(tls: Tls | None) -> ssl.SSLContext:
+    """Certificates and host names are always verified; `tls` says whom to trust, and who we are.
+
+    Raises `OSError` (`ssl.SSLError` among them) where a file cannot be used.
+    """
+    if tls is None:
+        return httpx.create_ssl_context()
+    context = ssl.create_default_context(cafile=tls.ca_file) if tls.ca_file else httpx.create_ssl_context()
+    if tls.cert_file:
+        context.load_cert_chain(tls.cert_file, tls.key_file, _password(tls))
+    return context
+
+
+def _password(tls: Tls) -> str:
+    """Empty where there is none: with `None`, OpenSSL would ask for one on the terminal."""
+    return tls.key_password.get_secret_value() if tls.key_password else ""
+
+
+def _session(context: ssl.SSLContext, connections: int) -> aiohttp.ClientSession:
+    session = aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=connections, ssl=context, keepalive_timeout=KEEPALIVE_SECONDS),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        response_class=_Response,
+        trust_env=False,
+    )
+    # aiohttp would send a PUT again by itself when a kept connection turns out closed; every attempt is on record.
+    session._retry_connection = False  # noqa: SLF001  there is no public switch
+    return session
+
+
+class _Response(aiohttp.ClientResponse):
+    """A response without its reason phrase: httpx-aiohttp cannot encode one that is not UTF-8, and nothing needs it."""
+
+    async def start(self, connection: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
+        await super().start(connection)
+        self.reason = None
+        return self

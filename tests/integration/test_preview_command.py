@@ -1,0 +1,123 @@
+"""`feeds preview`, as an operator runs it: the exact request, no secret, and nothing sent."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from app.cli.main import main
+from app.ledger import Ledger
+from app.models import SourceRow
+from tests.support.ledger import NOW, batch_of
+
+FEEDS = """
+[feeds.orders]
+table = "orders"
+key = ["shop", "id"]
+cursor = { strategy = "identity", column = "id" }
+filter = [{ column = "id", op = "<", value = 100 }]
+
+[feeds.orders.body]
+reference = "$id"
+api_token = "${PLANTED}-in-the-body"
+customer.note = "$note"
+
+[feeds.orders.partner]
+url = "http://us:${PLANTED}@127.0.0.1:1/rows?token=${PLANTED}-in-the-query&v=1"
+method = "PUT"
+auth = { type = "api_key", key = "${PLANTED}-in-the-header" }
+headers = { "X-Shop" = "$shop", "X-Session" = "${PLANTED}-static-token" }
+signing = { secrets = ["whsec_c2lnbmVkLXdpdGgtcGxhbnRlZC1zZWNyZXQ="] }
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mongo_database_url: str) -> Path:
+    """A working directory with a feed, and a source of two rows."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "feeds.toml").write_text(FEEDS, encoding="utf-8")
+    (tmp_path / "planted").write_text("pl4nted\n", encoding="utf-8")
+    with closing(sqlite3.connect(tmp_path / "shop.db")) as connection:
+        connection.execute("CREATE TABLE orders (shop TEXT, id INTEGER, note TEXT, PRIMARY KEY (shop, id))")
+        connection.executemany("INSERT INTO orders VALUES (?, ?, 'from the source')", [("A B", 7), ("A B", 700)])
+        connection.commit()
+    monkeypatch.setenv("SOURCE_URL", f"sqlite:///{tmp_path}/shop.db")
+    monkeypatch.setenv("MONGO_URL", mongo_database_url)
+    monkeypatch.setenv("PLANTED_FILE", str(tmp_path / "planted"))
+    return tmp_path
+
+
+def preview(key: str, *options: str) -> Result:
+    return CliRunner().invoke(main, ["feeds", "preview", "orders", "--key", key, *options])
+
+
+@pytest.mark.usefixtures("place")
+def test_the_request_for_a_row_of_the_source_is_shown_with_its_secrets_masked() -> None:
+    result = preview("A%20B:7", "--json")
+    assert result.exit_code == 0, result.output
+    shown = json.loads(result.stdout)
+    assert shown["row_from"] == "source"
+    assert (shown["method"], shown["url"]) == ("PUT", "http://127.0.0.1:1/rows?token=[secret]&v=1")
+    assert json.loads(shown["body"]) == {
+        "reference": 7,
+        "api_token": "[secret]",
+        "customer": {"note": "from the source"},
+    }
+    headers = shown["headers"]
+    assert headers["idempotency-key"] == headers["webhook-id"] == "orders:A%20B:7"
+    assert (headers["x-shop"], headers["x-api-key"], headers["webhook-signature"]) == ("A B", "[secret]", "[secret]")
+    assert headers["content-length"].isdecimal()
+    assert headers["x-session"] == "[secret]-static-token"
+    assert "pl4nted" not in result.output
+
+
+def test_a_row_of_the_ledger_is_shown_as_it_was_logged(place: Path, mongo_database_url: str) -> None:
+    del place
+    row = SourceRow("A%20B:7", 7, '{"shop":"A B","id":7,"note":"from the ledger"}')
+
+    async def log_row() -> None:
+        ledger = Ledger.at(mongo_database_url, timedelta(seconds=5))
+        await ledger.deliveries.log([(batch_of(), [row])], NOW)
+        await ledger.close()
+
+    asyncio.run(log_row())
+    output = preview("A%20B:7").output
+    assert output.startswith(
+        "# row from the ledger; nothing was sent\nPUT http://127.0.0.1:1/rows?token=[secret]&v=1\n"
+    )
+    assert '"note":"from the ledger"' in output
+
+
+@pytest.mark.usefixtures("place")
+def test_a_row_that_would_not_be_sent_is_told_with_the_reason() -> None:
+    assert "# would not be sent: filter: not id < 100" in preview("A%20B:700").output
+
+
+@pytest.mark.parametrize(
+    ("key", "told"),
+    [
+        ("A%20B:8", "feed orders: no row with key 'A%20B:8', neither in the ledger nor in the source"),
+        ("7", "feed orders: key '7' has 1 parts; its key is shop, id"),
+        ("A:x", "feed orders: key 'x' is no value of column 'id'"),
+    ],
+)
+@pytest.mark.usefixtures("place")
+def test_a_row_that_is_not_there_is_one_clear_line(key: str, told: str) -> None:
+    result = preview(key)
+    assert result.exit_code == 1
+    assert result.stderr == f"rowrelay: {told}\n"
+
+
+def test_an_access_token_is_not_fetched_for_a_look(place: Path) -> None:
+    auth = 'auth = { type = "oauth2", token_url = "http://127.0.0.1:1/t", client_id = "us", client_secret = "x" }'
+    feeds = FEEDS.replace('auth = { type = "api_key", key = "${PLANTED}-in-the-header" }', auth)
+    (place / "feeds.toml").write_text(feeds, encoding="utf-8")
+    headers = json.loads(preview("A%20B:7", "--json").stdout)["headers"]
+    assert headers["authorization"] == "Bearer [access token, fetched when sending]"
