@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 from celery import Celery
-from celery.signals import setup_logging, worker_process_shutdown, worker_shutdown
+from celery.signals import setup_logging, worker_process_shutdown, worker_shutdown, worker_shutting_down
 from kombu import Queue
 
 import config
@@ -85,6 +85,13 @@ app = make_app(loaded)
 @setup_logging.connect
 def _configure_logging(**_: object) -> None:
     configure_logging(loaded.settings.log_level, loaded.settings.log_format)
+
+
+@worker_shutting_down.connect
+def _drain(**_: object) -> None:
+    from tasks.base import runtime  # noqa: PLC0415 - tasks import this module
+
+    runtime.drain(loaded.settings.shutdown_grace)
 
 
 @worker_shutdown.connect

@@ -8,12 +8,17 @@ A worker may die, or lose its ledger, between any two of these steps:
 3. after the attempt is on record, before the delivery is moved: the take-over finds the success among the attempts,
    and records it without sending again;
 4. after the deliveries are moved, before the batch is deleted: the take-over finds nothing queued, and deletes it.
+
+What the endpoint's clock (`app/partner/clock.py`) holds back for longer than a moment is not waited for: a batch that
+nobody has claimed is parked, one that is under way is released with what was not sent. Neither costs an attempt, and
+the sweep brings both back when their time has come.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -23,12 +28,14 @@ from datetime import datetime, timedelta
 import structlog
 
 from app.clock import Clock, utc_now
-from app.errors import LeaseLost, LedgerUnavailable
+from app.errors import BrokerUnavailable, LeaseLost, LedgerUnavailable, RowrelayError
 from app.feed import Feed
 from app.ledger import Ledger
-from app.models import Batch, Delivery, Lease, Outcome, Result
+from app.models import Answer, Batch, Delivery, Lease, NewBatch, Outcome, Result, Ruling
 from app.partner.client import PartnerClient
+from app.partner.clock import Clocks, EndpointClock
 from app.partner.policy import judge
+from app.queue import Queue
 
 log = structlog.get_logger()
 
@@ -55,27 +62,70 @@ class Work:
     """When the lease runs out, as last renewed."""
     stopped: str | None = None
     """Why nothing more of the batch is sent by us."""
+    back_at: datetime | None = None
+    """When the endpoint's clock lets the rest go on."""
+    tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    """Delivery id → its sending."""
+    in_flight: set[str] = field(default_factory=set)
+    """Ids of deliveries whose request is with the partner now."""
+    cut_off: bool = False
+    """Requests in flight are not waited for any more."""
     results: asyncio.Queue[Result | None] = field(default_factory=asyncio.Queue)
     outcomes: dict[Outcome, int] = field(default_factory=lambda: defaultdict(int))
     recorded: int = 0
 
+    def stop(self, reason: str) -> None:
+        """Send nothing more; requests in flight go on."""
+        self.stopped = reason
+        for delivery_id in self.tasks.keys() - self.in_flight:
+            self.tasks[delivery_id].cancel()
+
+    def cut(self) -> None:
+        """Wait no longer for requests in flight: their outcome is unknown."""
+        self.cut_off = True
+        for delivery_id in self.in_flight:
+            self.tasks[delivery_id].cancel()
+
 
 class Delivering:
-    """Sends batches for one worker process: its collaborators, and the feeds' limits on requests in flight."""
+    """Sends batches for one worker process: its collaborators, and the batches under way."""
 
-    def __init__(self, ledger: Ledger, partner: PartnerClient, terms: Terms, now: Clock = utc_now) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        partner: PartnerClient,
+        terms: Terms,
+        now: Clock = utc_now,
+        *,
+        clocks: Clocks | None = None,
+        queue: Queue | None = None,
+    ) -> None:
+        """Without `clocks` the process is alone with its endpoints; without `queue` the sweep brings back what is left
+        at shutdown.
+        """
         self._ledger = ledger
         self._partner = partner
         self._terms = terms
         self._now = now
-        self._slots: dict[str, asyncio.Semaphore] = {}
+        self._clocks = clocks or Clocks(now=now)
+        self._queue = queue
+        self._draining = False
+        self._under_way: dict[str, Work] = {}
 
     async def deliver(self, feed: Feed, batch_id: str) -> dict[Outcome, int] | None:
         """Send the batch's open deliveries. Returns how many had each outcome; `None` where it was not ours to send.
 
         Raises `LedgerUnavailable`: the batch then waits for its lease to run out.
         """
+        if self._draining:
+            await self._hand_back(batch_id)
+            return None
         if feed.name in await self._ledger.cursors.paused():
+            return None
+        clock = await self._clocks.of(feed)
+        if until := clock.parked_until():
+            await self._ledger.batches.park(batch_id, until, self._now())
+            log.debug("batch_parked", batch=batch_id, feed=feed.name, until=until)
             return None
         batch = await self._ledger.batches.claim(batch_id, self._terms.worker, self._now(), self._terms.lease)
         if batch is None:
@@ -85,13 +135,42 @@ class Delivering:
         deliveries = await self._ledger.deliveries.load(batch)
         work = Work(batch, batch.lease.until)
         async with self._renewing(work):
-            await self._send_all(feed, deliveries, work)
+            await self._send_all(feed, clock, deliveries, work)
         await self._finish(work, len(deliveries))
         return dict(work.outcomes)
 
+    def drain(self, grace: timedelta) -> None:
+        """Claim nothing more and send nothing more. Requests in flight have `grace` to end; what was not sent goes back
+        to the queue as soon as they have. Call it on the event loop.
+        """
+        self._draining = True
+        for work in self._under_way.values():
+            work.stop("shutdown")
+        asyncio.get_running_loop().call_later(grace.total_seconds(), self._cut)
+
+    def _cut(self) -> None:
+        for work in self._under_way.values():
+            work.cut()
+
+    async def _hand_back(self, batch_id: str) -> None:
+        """Give another worker a batch whose message came when we were leaving."""
+        now = self._now()
+        batch = await self._ledger.batches.park(batch_id, now, now)
+        if batch:
+            await self._publish(batch)
+
+    async def _publish(self, batch: NewBatch) -> None:
+        """Send the batch's message again; where that fails the sweep does."""
+        if self._queue is None:
+            return
+        try:
+            await self._queue.publish([batch])
+        except BrokerUnavailable as error:
+            log.warning("publish_failed", error=str(error))
+
     async def _take_over(self, batch: Batch, previous: Lease) -> None:
         """Settle what the lease before ours left: successes on record count, everything else is `unknown`."""
-        left = await self._ledger.deliveries.unsettled(batch)
+        left = await self._ledger.deliveries.still_queued(batch)
         delivered = await self._ledger.attempts.delivered_under(left)
         await self._ledger.deliveries.succeed(_by_status(delivered.items()), self._now())
         unknown = {delivery_id: token for delivery_id, token in left.items() if delivery_id not in delivered}
@@ -102,23 +181,29 @@ class Delivering:
 
     # --- sending
 
-    async def _send_all(self, feed: Feed, deliveries: Sequence[Delivery], work: Work) -> None:
-        """Send all at once, under the feed's limit, while results are written as they come."""
-        slots = self._slots.setdefault(feed.name, asyncio.Semaphore(feed.partner.concurrency))
-        writing = asyncio.create_task(self._write_in_groups(feed, work))
+    async def _send_all(self, feed: Feed, clock: EndpointClock, deliveries: Sequence[Delivery], work: Work) -> None:
+        """Send all at once, as the endpoint's clock allows, while results are written as they come."""
+        if self._draining:
+            work.stopped = "shutdown"
+            return
+        self._under_way[work.batch.id] = work
+        writing = asyncio.create_task(self._write_in_groups(feed, clock, work))
         try:
             async with asyncio.TaskGroup() as sending:
                 for delivery in deliveries:
-                    sending.create_task(self._send(feed, delivery, work, slots))
+                    work.tasks[delivery.id] = sending.create_task(self._send(feed, clock, delivery, work))
         finally:
+            del self._under_way[work.batch.id]
             work.results.put_nowait(None)
             await writing
 
-    async def _send(self, feed: Feed, delivery: Delivery, work: Work, slots: asyncio.Semaphore) -> None:
-        async with slots:
+    async def _send(self, feed: Feed, clock: EndpointClock, delivery: Delivery, work: Work) -> None:
+        async with clock.slots:
+            if clock.guarded and not work.stopped:
+                await self._wait_for_turn(clock, work)
             if work.stopped or self._now() >= work.until:
                 return
-            answer = await self._partner.send(feed, delivery)
+            answer = await self._request(feed, delivery, work)
         verdict = judge(
             answer,
             attempt=delivery.attempts + 1,
@@ -127,30 +212,56 @@ class Delivering:
             now=self._now(),
             draw=random.random,
         )
+        if verdict.hold_until:
+            clock.hold(verdict.hold_until)
         if verdict.pause_reason:
             work.stopped = verdict.pause_reason
         work.results.put_nowait(Result(delivery, answer, verdict))
 
+    async def _wait_for_turn(self, clock: EndpointClock, work: Work) -> None:
+        """Wait until the endpoint may be called; where that is too far away, stop the batch until then."""
+        until = await clock.admit()
+        if until and not work.stopped:
+            work.stopped = "endpoint's clock"
+            work.back_at = until
+
+    async def _request(self, feed: Feed, delivery: Delivery, work: Work) -> Answer:
+        at, started = self._now(), time.monotonic()
+        work.in_flight.add(delivery.id)
+        try:
+            return await self._partner.send(feed, delivery)
+        except asyncio.CancelledError:
+            if not work.cut_off:
+                raise
+            text = "Shutdown: no answer by the time the worker had to end (SHUTDOWN_GRACE)"
+            return Answer(at, round((time.monotonic() - started) * 1000), error=text, ruling=Ruling.LOST)
+        finally:
+            work.in_flight.discard(delivery.id)
+
     # --- recording
 
-    async def _write_in_groups(self, feed: Feed, work: Work) -> None:
+    async def _write_in_groups(self, feed: Feed, clock: EndpointClock, work: Work) -> None:
         """Write results in groups of up to `group_size`, none kept longer than `group_wait`."""
         ended = False
         while not ended:
             group, ended = await _next_group(work.results, self._terms)
             if group:
-                await self._record_patiently(work, group)
-                await self._pause_if_asked(feed, group)
+                await clock.report([result.answer for result in group])
+                await self._record_patiently(feed, work, group)
 
-    async def _record_patiently(self, work: Work, group: Sequence[Result]) -> None:
-        """Record a group, again and again while the ledger is away: a success not recorded is a duplicate later."""
+    async def _record_patiently(self, feed: Feed, work: Work, group: Sequence[Result]) -> None:
+        """Record a group, again and again while the ledger is away: a success not recorded is a duplicate later.
+
+        Where it cannot be recorded nothing more of the batch is sent.
+        """
         give_up = self._now() + RECORD_PATIENCE
         delay = 0.1
         while True:
             try:
+                await self._pause_if_asked(feed, group)
                 return await self._record(work, group)
-            except LedgerUnavailable as error:
-                if self._now() >= give_up:
+            except RowrelayError as error:
+                if not error.retryable or self._now() >= give_up:
                     work.stopped = str(error)
                     raise
                 log.warning("record_waits", batch=work.batch.id, results=len(group), error=str(error))
@@ -183,10 +294,10 @@ class Delivering:
         if work.recorded == loaded:
             await self._ledger.batches.settle(work.batch)
             return
-        if work.batch.fence:
-            await self._ledger.deliveries.unfence(work.batch)
         with suppress(LeaseLost):
-            await self._ledger.batches.release(work.batch, self._now())
+            await self._ledger.batches.release(work.batch, work.back_at or self._now())
+        if self._draining:
+            await self._publish(NewBatch(work.batch.id, work.batch.feed, work.batch.delivery_ids))
         log.warning(
             "batch_released", batch=work.batch.id, unsent=loaded - work.recorded, reason=work.stopped or "lease"
         )

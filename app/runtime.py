@@ -13,6 +13,7 @@ import socket
 import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TypeVar
 
 import structlog
@@ -20,6 +21,8 @@ import structlog
 from app.deliver import Delivering, Terms
 from app.ledger import Ledger
 from app.partner.client import PartnerClient
+from app.partner.clock import Clocks
+from app.partner.clock_store import ClockStore
 from app.poll import Polling
 from app.queue import Queue
 from app.source.engine import open_engine
@@ -45,12 +48,14 @@ class Services:
     ledger: Ledger
     source: Source
     partner: PartnerClient
+    clocks: Clocks
     polling: Polling
     delivering: Delivering
     sweeping: Sweeping
 
     async def close(self) -> None:
         """Close every client, the last opened first."""
+        await self.clocks.close()
         await self.partner.close()
         await self.source.close()
         await self.ledger.close()
@@ -65,17 +70,21 @@ async def open_services(config: Config, queue: Queue) -> Services:
     except BaseException:
         await ledger.close()
         raise
-    source = Source(open_engine(settings.source_url.get_secret_value(), settings.connect_timeout))
+    url = settings.source_url.get_secret_value()
+    source = Source(open_engine(url, settings.connect_timeout, settings.statement_timeout))
     partner = PartnerClient(config.feeds.values())
     worker = f"{socket.gethostname()}:{os.getpid()}"
+    clocks = Clocks(ClockStore(settings.redis_url.get_secret_value(), worker))
+    clocks.start()
     terms = Terms(worker, settings.lease, settings.group_size, settings.group_wait)
     return Services(
         config=config,
         ledger=ledger,
         source=source,
         partner=partner,
+        clocks=clocks,
         polling=Polling(source, ledger, queue, message_wait=settings.lease),
-        delivering=Delivering(ledger, partner, terms),
+        delivering=Delivering(ledger, partner, terms, clocks=clocks, queue=queue),
         sweeping=Sweeping(ledger, queue, config.feeds, lease=settings.lease, limit=settings.sweep_limit),
     )
 
@@ -95,6 +104,12 @@ class Runtime:
         """Run a use case on the loop, from any other thread; return what it returns, raise what it raises."""
         loop = self._started_loop()
         return asyncio.run_coroutine_threadsafe(self._with_services(use_case), loop).result()
+
+    def drain(self, grace: timedelta) -> None:
+        """Send nothing more, and give requests in flight `grace` to end. Returns at once; safe in a signal handler."""
+        loop, services = self._loop, self._services
+        if loop and services:
+            loop.call_soon_threadsafe(services.delivering.drain, grace)
 
     def close(self) -> None:
         """Close the services and stop the loop. A later `run` would open them anew."""

@@ -13,6 +13,7 @@ from app.ledger.client import Document, database_of, open_client, query
 from app.ledger.cursors import Cursors
 from app.ledger.deliveries import Deliveries
 from app.ledger.indexes import ensure_indexes
+from app.ledger.selection import Selections
 from app.ledger.stats import Stats
 
 
@@ -26,6 +27,7 @@ class Ledger:
         self.batches = Batches(self._database)
         self.cursors = Cursors(self._database)
         self.deliveries = Deliveries(self._database)
+        self.selections = Selections(self._database)
         self.stats = Stats(self._database)
 
     @classmethod

@@ -1,6 +1,6 @@
 """`attempts`: append-only, one document an attempt; written before the delivery it speaks of.
 
-    {_id: "<delivery>#<lease token>", feed, at, outcome, status, error, duration_ms, response, worker}
+    {_id: "<delivery>#<lease token>", feed, at, outcome, status, error, duration_ms, response, note, worker}
 
 A lease sends each of its deliveries once, so the id is the attempt's own: recording it twice is a no-op, and a worker
 that takes a batch over can tell which attempts of the lease before it are on record and which are unknown.
@@ -92,6 +92,8 @@ def _document(batch: Batch, result: Result) -> Document:
         document["status"] = result.answer.status
     if result.answer.error is not None:
         document["error"] = result.answer.error
+    if result.answer.note is not None:
+        document["note"] = result.answer.note
     if result.answer.body:
         document["response"] = result.answer.body
     return document

@@ -1,10 +1,11 @@
 """`batches`: what is owed now, one small document for up to `batch_size` deliveries.
 
-    {_id, feed, ids, visible_at, lease {token, until, worker}, first {token, until, worker}, tries}
+    {_id, feed, ids, visible_at, lease {token, until, worker}, first {token, until, worker}, fence, tries}
 
 A batch is inserted before its deliveries name it, and deleted only by the holder of its lease when none of them is
 still queued in it. `visible_at` is when the sweep next looks at it: its message is taken for lost, or its lease has
-run out. `first` is the lease since which the batch was never given back: who sent a delivery that carries no token.
+run out. `first` is the lease since which the batch was never given back: who sent a delivery that was not fenced since.
+`fence` is what the deliveries carried when it was given back.
 """
 
 from __future__ import annotations
@@ -60,6 +61,16 @@ class Batches:
         return _claimed(lapsed, taken, first=_lease(lapsed["first"])) if lapsed else None
 
     @query
+    async def park(self, batch_id: str, until: datetime, now: datetime) -> NewBatch | None:
+        """Let a batch that nobody holds wait until then; the sweep sends its message. `None`: held, or settled."""
+        parked = await self._collection.find_one_and_update(
+            {"_id": batch_id, "$or": [{"lease": None}, {"lease.until": {"$lte": now}}]},
+            {"$set": {"visible_at": until}},
+            projection={"feed": 1, "ids": 1},
+        )
+        return NewBatch(parked["_id"], parked["feed"], tuple(parked["ids"])) if parked else None
+
+    @query
     async def renew(self, batch: Batch, until: datetime) -> None:
         """Prolong the lease. Raises `LeaseLost` where it is no longer ours."""
         await self._update_held(batch, {"$set": {"lease.until": until, "visible_at": until}})
@@ -67,7 +78,9 @@ class Batches:
     @query
     async def release(self, batch: Batch, visible_at: datetime) -> None:
         """Give the batch back with what is still queued in it. Raises `LeaseLost` where it is no longer ours."""
-        await self._update_held(batch, {"$set": {"visible_at": visible_at}, "$unset": {"lease": ""}})
+        await self._update_held(
+            batch, {"$set": {"visible_at": visible_at, "fence": batch.fence}, "$unset": {"lease": ""}}
+        )
 
     @query
     async def settle(self, batch: Batch) -> None:
@@ -95,6 +108,12 @@ class Batches:
         """Which of these batches are in the ledger."""
         found = await self._collection.find({"_id": {"$in": list(batch_ids)}}, {"_id": 1}).to_list()
         return {document["_id"] for document in found}
+
+    @query
+    async def held(self, batch_ids: Iterable[str]) -> set[str]:
+        """Which of these batches a worker holds, or held when it died: what was in them may be on its way."""
+        held = {"_id": {"$in": list(batch_ids)}, "lease": {"$ne": None}}
+        return {document["_id"] for document in await self._collection.find(held, {"_id": 1}).to_list()}
 
     @query
     async def owed(self, feed: str) -> int:
@@ -138,6 +157,7 @@ def _claimed(before: Document, taken: Lease, first: Lease) -> Batch:
         first=first,
         tries=before["tries"] + 1,
         previous=_lease(before["lease"]) if before.get("lease") else None,
+        inherited=before.get("fence"),
     )
 
 

@@ -26,7 +26,9 @@ DUPLICATE_KEY = 11000
 _TRANSIENT_CODES = frozenset({
     6,  # HostUnreachable
     7,  # HostNotFound
+    43,  # CursorNotFound
     50,  # MaxTimeMSExpired
+    64,  # WriteConcernTimeout
     89,  # NetworkTimeout
     91,  # ShutdownInProgress
     112,  # WriteConflict
@@ -43,23 +45,30 @@ _TRANSIENT_CODES = frozenset({
 })  # fmt: skip
 """Server codes after which the same command may succeed: the driver's own retryable codes, time limits, a full disk."""
 
-_TRANSIENT = (driver.ConnectionFailure, driver.ExecutionTimeout, driver.WTimeoutError, driver.WaitQueueTimeoutError)
+_TRANSIENT = (driver.ConnectionFailure, driver.CursorNotFound, driver.ExecutionTimeout, driver.WTimeoutError)
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def translate(error: driver.PyMongoError | BSONError) -> RowrelayError:
+_FROM_DRIVER = (driver.PyMongoError, BSONError, OverflowError, UnicodeEncodeError)
+"""What a query can raise; the last two where a value has no BSON form (an integer beyond 64 bits, a lone surrogate)."""
+
+
+def translate(error: Exception) -> RowrelayError:
     """Our error for a driver's: `LedgerUnavailable` where the same call may succeed later, else `LedgerRefused`."""
     text = " ".join(str(error).split())[:300]
+    return LedgerUnavailable(f"ledger: {text}") if _is_transient(error) else LedgerRefused(f"ledger: {text}")
+
+
+def _is_transient(error: Exception) -> bool:
     if isinstance(error, driver.BulkWriteError):
-        codes = {item["code"] for item in error.details.get("writeErrors", ())}
-        transient = bool(codes) and codes <= _TRANSIENT_CODES
-    elif isinstance(error, driver.OperationFailure):
-        transient = error.code in _TRANSIENT_CODES or isinstance(error, _TRANSIENT)
-    else:
-        transient = isinstance(error, _TRANSIENT)
-    return LedgerUnavailable(f"ledger: {text}") if transient else LedgerRefused(f"ledger: {text}")
+        problems = [*error.details.get("writeErrors", ()), *error.details.get("writeConcernErrors", ())]
+        codes = {problem["code"] for problem in problems} - {DUPLICATE_KEY}
+        return bool(codes) and codes <= _TRANSIENT_CODES
+    if isinstance(error, driver.OperationFailure) and error.code in _TRANSIENT_CODES:
+        return True
+    return isinstance(error, _TRANSIENT)
 
 
 def query(function: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
@@ -69,7 +78,7 @@ def query(function: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any
     async def run(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return await function(*args, **kwargs)
-        except (driver.PyMongoError, BSONError) as error:
+        except _FROM_DRIVER as error:
             raise translate(error) from error
 
     return run

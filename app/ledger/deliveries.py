@@ -1,10 +1,13 @@
 """`deliveries`: one document a source row, and the moves of the state machine (see `docs/architecture.md`).
 
-    {_id: "<feed>:<key>" (capture = "changes": "<feed>:<key>:<position>"), feed, key, position, state, batch, token, payload, created_at, attempts,
-     next_attempt_at, last {at, status, error}, finished_at, reason, replays}
+    {_id: "<feed>:<key>" (capture = "changes": "<feed>:<key>:<position>"), feed, key, position, state, batch, token,
+     payload, created_at, attempts, next_attempt_at, last {at, status, error, in_doubt}, finished_at, reason}
+
+and what replay and cancel add to it: see `app/ledger/selection.py`.
 
 Each move is one conditional update, so a move made twice, or by a worker whose lease is gone, changes nothing.
-`token` is absent until a batch is taken over; then it is the new lease's, and the old holder's failures match no more.
+`token` is absent until a batch is taken over; then it is the new holder's fence (see `Batch.fence`), and the old
+holder's failures match no more.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from pymongo import UpdateOne
 from app.ledger.attempts import insert_ignoring_duplicates
 from app.ledger.client import Collection, Database, Document, query
 from app.ledger.indexes import QUEUED_OLDEST
-from app.models import Batch, Delivery, NewBatch, Outcome, Result, SourceRow, State
+from app.models import Batch, Delivery, NewBatch, Result, Ruling, SourceRow, State
 
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 _FAR_FUTURE = datetime(9999, 1, 1, tzinfo=UTC)
@@ -59,6 +62,15 @@ class Deliveries:
         ]
         return await insert_ignoring_duplicates(self._collection, documents)
 
+    @query
+    async def log_skipped(self, feed: str, rows: Iterable[tuple[SourceRow, str]], now: datetime) -> int:
+        """Log rows that the feed's filter leaves out as `skipped`, each with its reason. Returns how many were new."""
+        documents = [
+            _logged(feed, row, now) | {"state": State.SKIPPED.value, "reason": reason, "finished_at": now}
+            for row, reason in rows
+        ]
+        return await insert_ignoring_duplicates(self._collection, documents)
+
     # --- a batch is sent
 
     @query
@@ -71,10 +83,19 @@ class Deliveries:
                 "state": State.QUEUED.value,
                 "token": batch.fence,
             },
-            {"key": 1, "payload": 1, "created_at": 1, "attempts": 1},
+            {"key": 1, "payload": 1, "created_at": 1, "attempts": 1, "replayed_at": 1, "last.in_doubt": 1},
         )
         return [
-            Delivery(d["_id"], batch.feed, d["key"], d["payload"], d["created_at"], d["attempts"])
+            Delivery(
+                d["_id"],
+                batch.feed,
+                d["key"],
+                d["payload"],
+                d["created_at"],
+                d["attempts"],
+                d.get("replayed_at"),
+                in_doubt="in_doubt" in d.get("last", ()),
+            )
             for d in await found.to_list()
         ]
 
@@ -117,32 +138,29 @@ class Deliveries:
 
     @query
     async def still_queued(self, batch: Batch) -> dict[str, str]:
-        """What in the batch is still queued: delivery id → token of the lease that may have sent it last."""
+        """What in the batch is still queued, or was cancelled in it: delivery id → lease that may have sent it last."""
+        still_queued = {"$in": [State.QUEUED.value, State.CANCELLED.value]}
         found = self._collection.find(
-            {"_id": {"$in": list(batch.delivery_ids)}, "batch": batch.id, "state": State.QUEUED.value}, {"token": 1}
+            {"_id": {"$in": list(batch.delivery_ids)}, "batch": batch.id, "state": still_queued}, {"token": 1}
         )
-        return {document["_id"]: document.get("token") or batch.first.token for document in await found.to_list()}
+        return {document["_id"]: _sender(document.get("token"), batch) for document in await found.to_list()}
 
     @query
     async def fence(self, batch: Batch, now: datetime) -> None:
-        """Shut the former holder out, and count its attempt: from here on only our lease records a failure."""
-        last = {"at": now, "error": "outcome unknown: the worker's lease ran out"}
-        await self._collection.update_many(
-            {
-                "_id": {"$in": list(batch.delivery_ids)},
-                "batch": batch.id,
-                "state": State.QUEUED.value,
-                "token": {"$ne": batch.lease.token},
-            },
-            {"$set": {"token": batch.lease.token, "last": last}, "$inc": {"attempts": 1}},
-        )
+        """Shut the former holders out, and count their attempt: from here on only our lease records a failure.
 
-    @query
-    async def unfence(self, batch: Batch) -> None:
-        """Take our token off what is still queued, before the batch is given back: the next claim starts afresh."""
+        Changes nothing where a holder after us was faster.
+        What was cancelled in the batch leaves it: nobody sends that any more.
+        """
+        last = {"at": now, "error": "outcome unknown: the worker's lease ran out", "in_doubt": True}
+        named: Document = {"_id": {"$in": list(batch.delivery_ids)}, "batch": batch.id}
         await self._collection.update_many(
-            {"_id": {"$in": list(batch.delivery_ids)}, "state": State.QUEUED.value, "token": batch.lease.token},
-            {"$unset": {"token": ""}},
+            named | {"state": State.QUEUED.value, "token": {"$not": {"$gte": batch.fence}}},
+            {"$set": {"token": batch.fence, "last": last}, "$inc": {"attempts": 1}},
+        )
+        await self._collection.update_many(
+            named | {"state": State.CANCELLED.value},
+            {"$set": {"last": last}, "$inc": {"attempts": 1}, "$unset": {"batch": "", "token": ""}},
         )
 
     # --- the sweep's questions
@@ -276,6 +294,11 @@ def _logged(feed: str, row: SourceRow, now: datetime) -> Document:
     }
 
 
+def _sender(token: str | None, batch: Batch) -> str:
+    """The token of the lease under which a delivery of the batch may have been sent last."""
+    return batch.first.token if token in (None, batch.inherited) else token.rpartition("-")[2]
+
+
 def _held(batch: Batch, delivery_id: str) -> Document:
     return {"_id": delivery_id, "state": State.QUEUED.value, "batch": batch.id, "token": batch.fence}
 
@@ -285,7 +308,9 @@ def _failure(result: Result, now: datetime) -> Document:
     last: Document = {"at": answer.at, "error": verdict.reason}
     if answer.status is not None:
         last["status"] = answer.status
-    if verdict.outcome is Outcome.RETRY:
+    if answer.ruling is Ruling.LOST or (result.delivery.in_doubt and answer.status is None):
+        last["in_doubt"] = True
+    if verdict.next_attempt_at is not None:
         moved: Document = {"state": State.RETRYING.value, "next_attempt_at": verdict.next_attempt_at}
     else:
         moved = {"state": State.DEAD.value, "finished_at": now, "reason": verdict.reason}

@@ -150,12 +150,10 @@ class Selections:
         return await self._pick(_cancellable(selection, state, begun), state, after, size)
 
     @query
-    async def cancel(
-        self, selection: Selection, state: State, begun: datetime, delivery_ids: Iterable[str], stamp: Stamp
-    ) -> int:
-        """Move these to `cancelled`. Returns how many moved."""
+    async def cancel(self, selection: Selection, state: State, delivery_ids: Iterable[str], stamp: Stamp) -> int:
+        """Move these to `cancelled`, of what was logged up to the stamp. Returns how many moved."""
         result = await self._collection.update_many(
-            {"$and": [{"_id": {"$in": list(delivery_ids)}}, *_cancellable(selection, state, begun)]},
+            {"$and": [{"_id": {"$in": list(delivery_ids)}}, *_cancellable(selection, state, stamp.at)]},
             {
                 "$set": {
                     "state": State.CANCELLED.value,
@@ -167,6 +165,18 @@ class Selections:
             },
         )
         return result.modified_count
+
+    @query
+    async def let_go(self, delivery_ids: Iterable[str], batch_ids: Iterable[str]) -> None:
+        """Take cancelled deliveries out of batches that no worker held after they were cancelled."""
+        await self._collection.update_many(
+            {
+                "_id": {"$in": list(delivery_ids)},
+                "state": State.CANCELLED.value,
+                "batch": {"$in": list(batch_ids)},
+            },
+            {"$unset": {"batch": "", "token": ""}},
+        )
 
     async def _pick(self, conditions: list[Document], state: State, after: Picked | None, size: int) -> list[Picked]:
         """Read on behind `after`. Where several share its place they are asked for again: those moved have left."""

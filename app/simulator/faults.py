@@ -29,6 +29,8 @@ class Fault(StrEnum):
     """Bytes that are not HTTP."""
     DRIP = "drip"
     """Not accepted: a 200 whose body comes a byte at a time and never ends."""
+    OVERLOAD = "overload"
+    """Not accepted: begins an episode of `overload_seconds` in which every request is answered 429."""
     FLOOD = "flood"
     """Accepted: a 200 whose body never ends, as fast as the client reads."""
 
@@ -48,6 +50,9 @@ class Faults(BaseModel):
     garbage: Share = 0
     drip: Share = 0
     flood: Share = 0
+    overload: Share = 0
+    overload_seconds: tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]] = (0.3, 1.0)
+    """How long an episode lasts. Its Retry-After is what remains of it, rounded up to whole seconds."""
     slow_seconds: tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]] = (0.2, 1.0)
     retry_after: str | None = "1"
     """Sent with each 429: seconds or an HTTP-date; `None` sends none."""
@@ -69,9 +74,10 @@ class Faults(BaseModel):
 
 PRESETS: Mapping[str, Faults] = {
     "none": Faults(),
-    "mild": Faults(statuses={500: 0.05, 429: 0.02}, slow=0.01, lost_answer=0.005),
+    "mild": Faults(statuses={500: 0.05}, slow=0.01, lost_answer=0.005, overload=0.001),
     "hostile": Faults(
-        statuses={500: 0.08, 503: 0.07, 429: 0.05},
+        statuses={500: 0.08, 503: 0.07},
+        overload=0.001,
         slow=0.03,
         slow_seconds=(0.2, 3.0),
         hang=0.01,
@@ -81,4 +87,5 @@ PRESETS: Mapping[str, Faults] = {
         lost_answer=0.01,
     ),
 }
-"""No preset refuses a row for good, so each ends with every row delivered."""
+"""No preset refuses a row for good, so each ends with every row delivered. 429s come in episodes: a 429 holds the whole
+endpoint, so even one in a hundred requests would hold it nearly always."""

@@ -1,0 +1,66 @@
+"""A semaphore whose size can change while it is used: the requests that this process may have in flight."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+
+class Slots:
+    """At most `limit` holders at once. Made smaller, it lets no one in until enough have left."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._taken = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    @property
+    def limit(self) -> int:
+        """How many may hold one now."""
+        return self._limit
+
+    @property
+    def taken(self) -> int:
+        """How many do."""
+        return self._taken
+
+    def resize(self, limit: int) -> None:
+        """Change the limit; those waiting come in where it grew."""
+        self._limit = limit
+        self._let_in()
+
+    async def __aenter__(self) -> None:
+        if self._taken < self._limit and not self._waiting:
+            self._taken += 1
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            self._give_up(turn)
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        self._taken -= 1
+        self._let_in()
+
+    def _let_in(self) -> None:
+        while self._waiting and self._taken < self._limit:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                self._taken += 1
+                turn.set_result(None)
+
+    def _give_up(self, turn: asyncio.Future[None]) -> None:
+        """Pass a turn on that came together with the cancelling."""
+        if turn.cancelled():
+            return
+        self._taken -= 1
+        self._let_in()
+
+
+def fair_share(cap: int, processes: int, rank: int) -> int:
+    """What the process of this rank (from 0) may use of `cap`: the shares add up to it, but each is at least 1."""
+    share, rest = divmod(cap, max(processes, 1))
+    return max(1, share + (rank < rest))
