@@ -9,6 +9,7 @@ from app.cli.demo import demo
 from app.cli.doctor import doctor
 from app.cli.feeds import feeds
 from app.cli.ping import ping
+from app.cli.replay import cancel, replay
 from app.cli.status import status
 
 main = typer.Typer(
@@ -18,9 +19,11 @@ main = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+main.command()(cancel)
 main.command()(demo)
 main.command()(doctor)
 main.command()(ping)
+main.command()(replay)
 main.command()(status)
 main.add_typer(deliveries, name="deliveries", help="Look at single deliveries.")
-main.add_typer(feeds, name="feeds", help="List, pause and resume feeds.")
+main.add_typer(feeds, name="feeds", help="List, pause, resume, explain and rewind feeds.")

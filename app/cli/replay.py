@@ -1,0 +1,276 @@
+"""`replay` and `cancel`: put deliveries back on their way, or take them off it."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+import sys
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, TypeAlias
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+import config
+from app.cli.output import (
+    FOUND_WRONG,
+    WRONG_USAGE,
+    AsJson,
+    ago,
+    fail,
+    load_config,
+    print_fields,
+    print_json,
+    print_table,
+    with_ledger,
+)
+from app.clock import utc_now
+from app.errors import UnknownFeed
+from app.feed import Rate, parse_duration, parse_rate
+from app.ledger import Ledger
+from app.ledger.client import Document
+from app.ledger.selection import Counted, Selection
+from app.models import OPEN_STATES, State
+from app.queue import Queue
+from app.replay import Account, Cancelling, Replaying, Tell
+
+CONFIRM_ABOVE = 100
+SAMPLE = 10
+DEFAULT_RATE = Rate(count=50, per_seconds=1)
+
+REPLAYABLE = (State.DEAD, State.CANCELLED, State.DELIVERED)
+
+Looking: TypeAlias = Callable[[Selection], Awaitable[tuple[Account, list[Counted]]]]
+Looked: TypeAlias = tuple[Account, list[Counted], list[Document]]
+
+
+def _moment(text: str) -> datetime:
+    """A moment: ISO 8601, in UTC where it names no zone, or a duration ago such as `2h`."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return utc_now() - _duration(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _duration(text: str) -> timedelta:
+    try:
+        parsed = parse_duration(text)
+    except ValueError as error:
+        problem = f'{text!r}: neither a moment such as "2026-01-31T10:00Z" nor {error}'
+        raise typer.BadParameter(problem) from error
+    assert isinstance(parsed, timedelta)  # noqa: S101 - what it makes of text
+    return parsed
+
+
+def _rate(text: str) -> Rate:
+    try:
+        rate = parse_rate(text)
+    except ValueError as error:
+        raise typer.BadParameter(f'{text!r}: not a rate such as "200/second" or "10000/hour", above 0') from error
+    assert isinstance(rate, Rate)  # noqa: S101 - what it makes of text
+    return rate
+
+
+Ids = Annotated[list[str] | None, typer.Argument(metavar="ID", help="Deliveries by id: <feed>:<key>.")]
+Feeds = Annotated[list[str] | None, typer.Option("--feed", help="Only this feed's. May be given again.")]
+States = Annotated[list[State] | None, typer.Option("--state", help="Only in this state. May be given again.")]
+Since = Annotated[datetime | None, typer.Option(parser=_moment, help="From then on: ISO 8601, or ago (2h, 3d).")]
+Until = Annotated[datetime | None, typer.Option(parser=_moment, help="Before then: ISO 8601, or ago.")]
+Reason = Annotated[str | None, typer.Option(help="Text contained in the reason or the last error.")]
+Status = Annotated[int | None, typer.Option(min=100, max=599, help="HTTP status of the last attempt.")]
+PerTime = Annotated[Rate, typer.Option(parser=_rate, show_default="50/second", help="200/second, 1000/minute, …")]
+Everything = Annotated[bool, typer.Option("--all", help="Needed where nothing but a state is selected.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Count, and show a few; move nothing.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+
+def replay(
+    *,
+    ids: Ids = None,
+    feeds: Feeds = None,
+    states: States = None,
+    since: Since = None,
+    until: Until = None,
+    reason: Reason = None,
+    status: Status = None,
+    rate: PerTime = DEFAULT_RATE,
+    everything: Everything = False,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Put dead deliveries back to queued; cancelled or delivered ones too, where --state says so.
+
+    Times are when they died, were cancelled or were delivered. Attempts and age start anew; the key stays.
+
+    Stopped half-way, the same command goes on with what is left.
+    """
+    chosen = _states(states, (State.DEAD,), REPLAYABLE)
+    selection = _selection(
+        chosen, ids=ids, feeds=feeds, since=since, until=until, reason=reason, status=status, everything=everything
+    )
+    loaded = load_config()
+    for feed in feeds or ():
+        _check_feed(loaded, feed)
+
+    def replaying(ledger: Ledger) -> Replaying:
+        return Replaying(ledger, _queue(), loaded.feeds, message_wait=loaded.settings.lease)
+
+    account, counted, sample = with_ledger(loaded, lambda ledger: _look(replaying(ledger).look, ledger, selection))
+    if not dry_run:
+        _confirm("Replay", account, yes)
+        with _progress("replaying", account, as_json) as tell:
+            account = with_ledger(loaded, lambda ledger: replaying(ledger).replay(selection, rate, _who(), tell))
+    _report("replayed", account, counted, sample if dry_run else None, as_json)
+
+
+def cancel(
+    *,
+    ids: Ids = None,
+    feeds: Feeds = None,
+    states: States = None,
+    since: Since = None,
+    until: Until = None,
+    reason: Reason = None,
+    status: Status = None,
+    everything: Everything = False,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Take queued and retrying deliveries off their way. What is being sent right now may still arrive.
+
+    Times are when they were logged. Rows logged while the command runs are left alone.
+    """
+    chosen = _states(states, OPEN_STATES, OPEN_STATES)
+    selection = _selection(
+        chosen, ids=ids, feeds=feeds, since=since, until=until, reason=reason, status=status, everything=everything
+    )
+    loaded = load_config()
+    account, counted, sample = with_ledger(loaded, lambda ledger: _look(Cancelling(ledger).look, ledger, selection))
+    if not dry_run:
+        _confirm("Cancel", account, yes)
+        with _progress("cancelling", account, as_json) as tell:
+            account = with_ledger(loaded, lambda ledger: Cancelling(ledger).cancel(selection, _who(), tell))
+    _report("cancelled", account, counted, sample if dry_run else None, as_json)
+
+
+def _states(given: Sequence[State] | None, default: Sequence[State], allowed: Sequence[State]) -> tuple[State, ...]:
+    for state in given or ():
+        if state not in allowed:
+            fail(f"--state {state.value}: takes {', '.join(allowed)}", WRONG_USAGE)
+    return tuple(dict.fromkeys(given or default))
+
+
+def _selection(
+    states: tuple[State, ...],
+    *,
+    ids: Sequence[str] | None,
+    feeds: Sequence[str] | None,
+    since: datetime | None,
+    until: datetime | None,
+    reason: str | None,
+    status: int | None,
+    everything: bool,
+) -> Selection:
+    """The selection; exit code 2 where nothing narrows it and `--all` is not said."""
+    if not (ids or feeds or since or until or reason or status or everything):
+        fail("nothing is selected: name ids, --feed, --since, --until, --reason or --status, or say --all", WRONG_USAGE)
+    return Selection(
+        states=states,
+        ids=tuple(dict.fromkeys(ids or ())),
+        feeds=tuple(feeds) if feeds else None,
+        since=since,
+        until=until,
+        reason=reason,
+        status=status,
+    )
+
+
+def _check_feed(loaded: config.Config, feed: str) -> None:
+    try:
+        loaded.feed(feed)
+    except UnknownFeed as error:
+        fail(str(error), WRONG_USAGE)
+
+
+def _queue() -> Queue:
+    from celery_app import app  # noqa: PLC0415 - needs the configuration
+    from tasks.queue import CeleryQueue  # noqa: PLC0415 - the same
+
+    return CeleryQueue(app)
+
+
+def _who() -> str:
+    """`user@host`; the number of a user who has no name, as in some containers."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
+
+
+async def _look(look: Looking, ledger: Ledger, selection: Selection) -> Looked:
+    account, counted = await look(selection)
+    return account, counted, await ledger.selections.sample(selection, SAMPLE)
+
+
+def _confirm(verb: str, account: Account, yes: bool) -> None:
+    """Ask a person before many are moved; a program is not asked."""
+    if account.movable <= CONFIRM_ABOVE or yes or not sys.stdin.isatty():
+        return
+    if not typer.confirm(f"{verb} {account.movable} deliveries?", err=True):
+        raise typer.Exit(FOUND_WRONG)
+
+
+@contextmanager
+def _progress(doing: str, account: Account, as_json: bool) -> Iterator[Tell]:
+    """A progress bar on a terminal; elsewhere one line on stderr, the first time that something is waited for."""
+    errors = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    told: set[str] = set()
+    with Progress(*columns, console=errors, disable=as_json or not errors.is_terminal, transient=True) as progress:
+        task = progress.add_task(doing, total=account.movable)
+
+        def tell(moved: int, waits: str) -> None:
+            progress.update(task, completed=moved, description=f"{doing}: {waits}" if waits else doing)
+            if waits and not told and progress.disable:
+                told.add(waits)
+                sys.stderr.write(f"rowrelay: waiting: {waits}\n")
+
+        yield tell
+
+
+def _report(
+    done: str, account: Account, counted: Sequence[Counted], sample: Sequence[Document] | None, as_json: bool
+) -> None:
+    """The result. With a sample it is that of a dry run: nothing has moved."""
+    if as_json:
+        dry = {"dry_run": True, "movable": account.movable, "sample": sample} if sample is not None else {}
+        print_json({"selected": account.selected, "moved": account.moved, "skipped": dict(account.skipped), **dry})
+        return
+    if sample is not None:
+        print_table("Selected", ["feed", "state", "count"], _by_feed(counted))
+        rows = [[d["_id"], d["state"], d["attempts"], ago(d["created_at"]), _last(d)] for d in sample]
+        print_table("A few of them", ["id", "state", "attempts", "logged", "last"], rows)
+    skipped = {f"skipped: {why}": count for why, count in account.skipped.items()}
+    result = {done: account.moved} if sample is None else {f"would be {done}": account.movable}
+    print_fields({"selected": account.selected, **skipped, **result})
+
+
+def _by_feed(counted: Sequence[Counted]) -> list[list[object]]:
+    """One row a feed and state; what has no payload apart."""
+    return [
+        [one.feed, one.state.value if one.has_payload else f"{one.state.value}, no payload", one.count]
+        for one in sorted(counted, key=lambda one: (one.feed, one.state, one.has_payload))
+    ]
+
+
+def _last(delivery: Document) -> object:
+    last = delivery.get("last") or {}
+    return delivery.get("reason") or last.get("error") or last.get("status")

@@ -1,0 +1,265 @@
+"""Replay and cancel: the two moves that only an operator makes.
+
+Replay puts dead, cancelled or delivered deliveries back to `queued`, a chunk at a time: its batches are inserted, its
+deliveries move into them by conditional updates, and the messages are sent. It may die between any two of these steps:
+
+1. after the batches: they hold ids of deliveries that do not name them; whoever claims one loads nothing, and deletes
+   the batch;
+2. after some of the moves: those deliveries are in their batches, and will be sent;
+3. after the moves, before the messages: the sweep finds the batches by `visible_at` and sends them.
+
+Then the same command goes on where it stopped: what was moved is no longer in the state that it selects.
+
+Live rows keep their priority by two bounds: the rate, and that no more of a replay than `ROOM_SECONDS` of it is
+unsettled at any moment, so that a partner slower than the rate slows the replay and not the live rows. A replay also
+waits while a feed has half of its `max_backlog` open: it never stops a feed from being polled.
+
+Cancel moves `queued` and `retrying` ones to `cancelled`. What a worker has loaded by then it sends all the same: a
+success makes it `delivered`, since the partner has the row; a failure is on record, and it stays cancelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TypeAlias
+
+import structlog
+
+from app.clock import Clock, utc_now
+from app.errors import BrokerUnavailable
+from app.feed import Feed, Rate
+from app.ledger import Ledger
+from app.ledger.batches import new_batch
+from app.ledger.selection import Counted, Picked, Selection, Stamp, narrowed
+from app.models import NewBatch, State
+from app.queue import Queue
+
+log = structlog.get_logger()
+
+CHUNK_SECONDS = 0.25
+CHUNK_LIMIT = 1000
+"""A chunk is what the rate allows in `CHUNK_SECONDS`, at most so many deliveries."""
+ROOM_SECONDS = 2.0
+WAIT_SECONDS = 0.25
+"""How long to wait before asking again whether there is room."""
+BEING_SENT, CHANGED = "still being sent", "changed meanwhile"
+BACKLOG_EVERY = 1000
+"""The feeds' backlogs are asked for once in so many deliveries moved."""
+
+Tell: TypeAlias = Callable[[int, str], None]
+"""Told of progress: how many have moved so far, and what is being waited for, if anything."""
+
+
+@dataclass(slots=True)
+class Account:
+    """What was selected, and what became of it."""
+
+    selected: int = 0
+    """Ids that were named count as selected, whatever is found under them."""
+    moved: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    """Why it stayed as it was → how many."""
+
+    @property
+    def movable(self) -> int:
+        """How many of the selected can be moved."""
+        return self.selected - sum(self.skipped.values())
+
+
+@dataclass(slots=True)
+class Run:
+    """One replay under way."""
+
+    selection: Selection
+    begun: datetime
+    by: str
+    rate: float
+    """Deliveries a second."""
+    account: Account
+    tell: Tell
+    unsettled: dict[str, int] = field(default_factory=dict)
+    """Batches of this run that are not known to be settled: id → how many deliveries."""
+
+    @property
+    def chunk(self) -> int:
+        """How many deliveries are moved at once."""
+        return min(CHUNK_LIMIT, math.ceil(self.rate * CHUNK_SECONDS))
+
+
+class Replaying:
+    """Replays for one operator."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        queue: Queue,
+        feeds: Mapping[str, Feed],
+        *,
+        message_wait: timedelta,
+        now: Clock = utc_now,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        """`message_wait`: after this long without a claim, the sweep takes a batch's message for lost."""
+        self._ledger = ledger
+        self._queue = queue
+        self._feeds = feeds
+        self._message_wait = message_wait
+        self._now = now
+        self._sleep = sleep
+
+    async def look(self, selection: Selection) -> tuple[Account, list[Counted]]:
+        """Count what a replay of the selection would move and skip, and move nothing. Raises the ledger's errors."""
+        paused = await self._ledger.cursors.paused()
+        counted = await self._ledger.selections.counts(selection)
+        account = await _account(self._ledger, selection, counted)
+        for group in counted:
+            reason = self._obstacle(group, paused)
+            if reason:
+                account.skipped[reason] += group.count
+        return account, counted
+
+    async def replay(self, selection: Selection, rate: Rate, by: str, tell: Tell = lambda *_: None) -> Account:
+        """Put the selected deliveries back to `queued`, at most `rate`, recorded as done by `by`.
+
+        Returns once all have moved, not once they are sent. Raises the ledger's errors; running it again goes on.
+        """
+        account, _ = await self.look(selection)
+        paused = await self._ledger.cursors.paused()
+        open_feeds = [feed for feed in self._feeds if feed not in paused]
+        per_second = rate.count / rate.per_seconds
+        run = Run(narrowed(selection, open_feeds), self._now(), by, per_second, account, tell)
+        movable = account.movable
+        for state in selection.states:
+            await self._replay_state(run, state)
+        changed = movable - account.moved - account.skipped[BEING_SENT]
+        account.skipped += Counter({CHANGED: changed})
+        return account
+
+    def _obstacle(self, group: Counted, paused: Sequence[str]) -> str | None:
+        """Why deliveries of this kind cannot be replayed; `None` where they can."""
+        if not group.has_payload:
+            return "no payload"
+        if group.feed not in self._feeds:
+            return "feed not configured"
+        return "feed paused" if group.feed in paused else None
+
+    async def _replay_state(self, run: Run, state: State) -> None:
+        after: Picked | None = None
+        due = time.monotonic()
+        while True:
+            picked = await self._ledger.selections.to_replay(run.selection, state, run.begun, after, run.chunk)
+            if not picked:
+                return
+            after = picked[-1]
+            await self._wait_for_room(run, {one.feed for one in picked})
+            started = time.monotonic()
+            moved = await self._replay_chunk(run, state, await self._without_those_being_sent(run, picked))
+            run.account.moved += moved
+            run.tell(run.account.moved, "")
+            due = max(due, started) + moved / run.rate
+            await self._sleep(max(0.0, due - time.monotonic()))
+
+    async def _replay_chunk(self, run: Run, state: State, picked: Sequence[Picked]) -> int:
+        """Batches, moves, messages: see the module's note on dying in between. Returns how many moved."""
+        batches = list(self._batches(picked))
+        now = self._now()
+        await self._ledger.batches.insert(batches, now + self._message_wait)
+        run.unsettled |= {batch.id: len(batch.delivery_ids) for batch in batches}
+        stamp = Stamp(run.by, now)
+        moved = 0
+        for batch in batches:
+            moved += await self._ledger.selections.replay(run.selection, state, run.begun, batch, stamp)
+        try:
+            await self._queue.publish(batches)
+        except BrokerUnavailable as error:
+            log.warning("publish_failed", batches=len(batches), error=str(error))
+        return moved
+
+    def _batches(self, picked: Sequence[Picked]) -> Iterator[NewBatch]:
+        by_feed: dict[str, list[str]] = defaultdict(list)
+        for one in picked:
+            by_feed[one.feed].append(one.id)
+        for feed, ids in by_feed.items():
+            size = self._feeds[feed].batch_size
+            for start in range(0, len(ids), size):
+                yield new_batch(feed, ids[start : start + size])
+
+    async def _without_those_being_sent(self, run: Run, picked: Sequence[Picked]) -> list[Picked]:
+        """Leave out what was cancelled in a batch that a worker still holds: its attempt is not on record yet."""
+        held = await self._ledger.batches.held({one.batch for one in picked if one.batch})
+        free = [one for one in picked if one.batch not in held]
+        run.account.skipped[BEING_SENT] += len(picked) - len(free)
+        return free
+
+    async def _wait_for_room(self, run: Run, feeds: set[str]) -> None:
+        """Wait while too much of this run is unsettled, or a feed has half of its `max_backlog` open."""
+        ask_backlog = run.account.moved % BACKLOG_EVERY < run.chunk
+        while reason := await self._no_room(run, feeds if ask_backlog else set()):
+            run.tell(run.account.moved, reason)
+            await self._sleep(WAIT_SECONDS)
+
+    async def _no_room(self, run: Run, feeds: set[str]) -> str | None:
+        existing = await self._ledger.batches.existing(run.unsettled)
+        run.unsettled = {batch: count for batch, count in run.unsettled.items() if batch in existing}
+        unsettled = sum(run.unsettled.values())
+        if unsettled > max(run.chunk, run.rate * ROOM_SECONDS):
+            return f"{unsettled} of this replay are still to be sent; is a worker running?"
+        for name in sorted(feeds):
+            limit = self._feeds[name].max_backlog // 2
+            retrying = await self._ledger.deliveries.retrying(name, limit)
+            if retrying + await self._ledger.batches.owed(name) >= limit:
+                return f"feed {name} has {limit} deliveries open"
+        return None
+
+
+class Cancelling:
+    """Cancels for one operator."""
+
+    def __init__(self, ledger: Ledger, now: Clock = utc_now) -> None:
+        self._ledger = ledger
+        self._now = now
+
+    async def look(self, selection: Selection) -> tuple[Account, list[Counted]]:
+        """Count what a cancel of the selection would move and skip, and move nothing. Raises the ledger's errors."""
+        counted = await self._ledger.selections.counts(selection)
+        return await _account(self._ledger, selection, counted), counted
+
+    async def cancel(self, selection: Selection, by: str, tell: Tell = lambda *_: None) -> Account:
+        """Move the selected deliveries to `cancelled`, recorded as done by `by`.
+
+        Deliveries move between `queued` and `retrying` meanwhile, so both are gone through until a round finds none.
+        Raises the ledger's errors; running it again goes on.
+        """
+        account, _ = await self.look(selection)
+        movable, stamp, before = account.movable, Stamp(by, self._now()), -1
+        while account.moved > before:
+            before = account.moved
+            for state in selection.states:
+                await self._cancel_state(selection, state, stamp, account, tell)
+        account.skipped += Counter({CHANGED: movable - account.moved})
+        return account
+
+    async def _cancel_state(
+        self, selection: Selection, state: State, stamp: Stamp, account: Account, tell: Tell
+    ) -> None:
+        after: Picked | None = None
+        while picked := await self._ledger.selections.to_cancel(selection, state, stamp.at, after, CHUNK_LIMIT):
+            after = picked[-1]
+            ids = [one.id for one in picked]
+            account.moved += await self._ledger.selections.cancel(selection, state, ids, stamp)
+            batches = {one.batch for one in picked if one.batch}
+            await self._ledger.selections.let_go(ids, batches - await self._ledger.batches.held(batches))
+            tell(account.moved, "")
+
+
+async def _account(ledger: Ledger, selection: Selection, counted: Sequence[Counted]) -> Account:
+    """The account before anything has moved; ids that are in none of the selected states are skipped."""
+    beside = await ledger.selections.beside(selection)
+    selected = sum(group.count for group in counted) + sum(beside.values())
+    return Account(selected, skipped=Counter(beside))
