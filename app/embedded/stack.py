@@ -34,6 +34,7 @@ batch_size = 100
 [feeds.orders.partner]
 url = "{partner}/v1/orders"
 timeout = "2s"
+{partner_options}
 
 [feeds.orders.retry]
 max_attempts = 50
@@ -55,9 +56,13 @@ class Stack:
         faults: str = "none",
         seed: int = 1,
         gap_timeout: str = "10m",
+        partner_options: str = "",
         settings: Mapping[str, str] | None = None,
     ) -> None:
-        """`directory`: holds data, logs and feeds. `settings`: environment variables over the demo's pace."""
+        """`directory`: holds data, logs and feeds. `partner_options`: lines for `[feeds.orders.partner]`.
+
+        `settings`: environment variables over the demo's pace.
+        """
         self.directory = directory
         self.database = directory / "source.db"
         self.redis = EmbeddedRedis(directory / "redis")
@@ -65,9 +70,12 @@ class Stack:
         self.workers: list[Process] = []
         self.beat: Process | None = None
         self.partner_url = ""
+        self.log_to: Path | None = None
+        """Where processes started from now on log to, in place of a file each."""
         self._faults = faults
         self._seed = seed
         self._gap_timeout = gap_timeout
+        self._partner_options = partner_options
         self._settings = {**_PACE, **(settings or {})}
         self._running = ExitStack()
 
@@ -126,7 +134,9 @@ class Stack:
         self._running.enter_context(self.mongo)
         create_source(self.database)
         self.partner_process = self._start_partner(free_port())
-        feeds = _FEEDS.format(partner=self.partner_url, gap_timeout=self._gap_timeout)
+        feeds = _FEEDS.format(
+            partner=self.partner_url, gap_timeout=self._gap_timeout, partner_options=self._partner_options
+        )
         (self.directory / "feeds.toml").write_text(feeds, encoding="utf-8")
 
     def restart_partner(self) -> None:
@@ -152,5 +162,5 @@ class Stack:
 
     def _python(self, name: str, module: str, *arguments: str) -> Process:
         argv = [sys.executable, "-m", module, *arguments]
-        process = Process(name, argv, env=self.environment, cwd=ROOT, log=self.directory / f"{name}.log")
+        process = Process(name, argv, env=self.environment, cwd=ROOT, log=self.log_to or self.directory / f"{name}.log")
         return self._running.enter_context(process)

@@ -31,8 +31,10 @@ def test_doctor_finds_all_well(stack: Stack) -> None:
     answer = command(stack.environment, "app", "doctor", "--json")
     assert answer.returncode == 0, answer.stdout + answer.stderr
     checks = orjson.loads(answer.stdout)["checks"]
-    assert [check["ok"] for check in checks] == [True] * 5
-    assert all(check["latency_ms"] > 0 for check in checks)
+    assert {check["level"] for check in checks} == {"ok"}
+    names = {check["name"] for check in checks}
+    assert {"feed orders", "feed orders: key", "feed orders: cursor index", "feed orders: waiting"} <= names
+    assert all(check["latency_ms"] > 0 for check in checks if check["latency_ms"] is not None)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +52,7 @@ def test_doctor_names_the_server_that_is_down(stack: Stack, setting: str, value:
     assert check in failed
     assert "\n" not in failed[check]
     assert "Traceback" not in answer.stdout + answer.stderr
-    assert len(failed) == (2 if setting == "SOURCE_URL" else 1)  # no source, no table
+    assert len(failed) == 1
 
 
 def test_doctor_names_the_partner_that_does_not_listen(stack: Stack) -> None:

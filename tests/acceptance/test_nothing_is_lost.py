@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
+from pathlib import Path
 
 import orjson
 import psutil
 import pymongo
+import pytest
 import redis
 
 from app.embedded.process import Process
@@ -62,8 +65,15 @@ def test_every_row_arrives_though_workers_are_killed_and_redis_is_flushed(stack:
     assert _accepted_keys(stack) == {f"orders:{number}" for number in range(1, rows + 1)}
 
 
-def test_rows_wait_while_no_partner_listens_and_all_arrive_once_it_is_back(stack: Stack) -> None:
-    rows = 1500
+@pytest.fixture
+def unbroken(tmp_path: Path) -> Iterator[Stack]:
+    """A stack whose feed has no circuit breaker: it goes on trying."""
+    with Stack(tmp_path, gap_timeout="10s", partner_options="breaker = { enabled = false }") as running:
+        yield running
+
+
+def test_rows_wait_while_no_partner_listens_and_all_arrive_once_it_is_back(unbroken: Stack) -> None:
+    stack, rows = unbroken, 1500
     address = stack.partner_url
     stack.partner_process.kill()
     stack.start_beat()

@@ -10,22 +10,24 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-RECORDS = {"app", "app.errors", "app.models", "app.feed", "app.clock"}
+RECORDS = {"app", "app.errors", "app.models", "app.endpoint", "app.feed", "app.clock"}
 EDGES = {"app.source", "app.ledger", "app.partner"}
-USE_CASES = {"app.poll", "app.deliver", "app.sweep"}
+USE_CASES = {"app.poll", "app.deliver", "app.replay", "app.sweep", "app.rewind"}
 
 ALLOWED = {
     "app": set[str](),
     "app.errors": set[str](),
     "app.models": set[str](),
     "app.clock": set[str](),
-    "app.feed": set[str](),
+    "app.endpoint": set[str](),
+    "app.feed": {"app.endpoint"},
+    "app.filter": {"app.feed", "app.models"},
     "app.logs": set[str](),
     "app.queue": {"app.models"},
     "app.source": RECORDS | {"app.source"},
     "app.ledger": RECORDS | {"app.ledger"},
     "app.partner": RECORDS | {"app.partner"},
-    **dict.fromkeys(USE_CASES, RECORDS | EDGES | {"app.queue"}),
+    **dict.fromkeys(USE_CASES, RECORDS | EDGES | {"app.filter", "app.queue"}),
     "config": RECORDS | {"app.partner"},
     "app.runtime": RECORDS | EDGES | USE_CASES | {"app.queue", "config"},
     "celery_app": RECORDS | {"app.logs", "config", "tasks"},
@@ -41,7 +43,7 @@ DRIVERS = {"celery", "kombu", "redis", "pymongo", "bson", "sqlalchemy", "aioodbc
 DRIVERS_OF = {
     "app.ledger": {"pymongo", "bson"},
     "app.source": {"sqlalchemy", "aioodbc", "pyodbc"},
-    "app.partner": {"httpx", "aiohttp"},
+    "app.partner": {"httpx", "aiohttp", "redis"},
 }
 
 

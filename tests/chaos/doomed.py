@@ -1,0 +1,85 @@
+"""A Celery worker that kills itself at a chosen moment, or whose clock is wrong: the real program, with one seam cut.
+
+    python -m tests.chaos.doomed MOMENT COUNT -- worker --hostname …
+
+MOMENT is one of `MOMENTS`: at its COUNT-th occurrence the process sends itself SIGKILL. Or `clock`: COUNT seconds are
+added to its clock, after 3 s of the right time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from itertools import count
+from typing import Any
+
+import app.clock
+from app.ledger.attempts import Attempts
+from app.ledger.batches import Batches
+from app.ledger.cursors import Cursors
+from app.ledger.deliveries import Deliveries
+from app.partner.client import PartnerClient
+
+MOMENTS: dict[str, tuple[type[Any], str]] = {
+    "before-claim": (Batches, "claim"),
+    "while-sending": (PartnerClient, "send"),
+    "answered-not-written": (Attempts, "record"),
+    "attempt-written-delivery-not": (Deliveries, "succeed"),
+    "delivered-batch-not-settled": (Batches, "settle"),
+    "poll-before-batches": (Batches, "insert"),
+    "poll-batches-no-deliveries": (Deliveries, "log"),
+    "poll-logged-cursor-not": (Cursors, "advance"),
+}
+"""Moment → what is about to be called then."""
+
+RIGHT_SECONDS = 3.0
+ON_THE_WIRE_SECONDS = 0.05
+
+
+def main() -> None:
+    """Cut the seam, then run Celery's own command line."""
+    moment, number, _, *arguments = sys.argv[1:]
+    if moment == "clock":
+        _skew(float(number))
+    else:
+        _doom(*MOMENTS[moment], int(number))
+    from celery.__main__ import main as celery
+
+    sys.argv = ["celery", "-A", "celery_app", *arguments]
+    celery()
+
+
+def _doom(owner: type[Any], name: str, number: int) -> None:
+    """Make the `number`-th call of a method the last thing this process does."""
+    calls = count(1)
+    real: Callable[..., Awaitable[Any]] = getattr(owner, name)
+
+    async def doomed(*args: Any, **kwargs: Any) -> Any:
+        if next(calls) == number:
+            if owner is PartnerClient:
+                sending = asyncio.ensure_future(real(*args, **kwargs))
+                await asyncio.wait([sending], timeout=ON_THE_WIRE_SECONDS)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return await real(*args, **kwargs)
+
+    setattr(owner, name, doomed)
+
+
+def _skew(seconds: float) -> None:
+    """Let the clock jump once the process has run for a while. Done before a use case binds the clock."""
+    real, started = app.clock.utc_now, time.monotonic()
+
+    def jumped() -> datetime:
+        wrong = time.monotonic() - started > RIGHT_SECONDS
+        return real() + timedelta(seconds=seconds) if wrong else real()
+
+    app.clock.utc_now = jumped
+
+
+if __name__ == "__main__":
+    main()

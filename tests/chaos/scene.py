@@ -1,0 +1,169 @@
+"""One run: a stack with rows flowing through it, what a fault can reach, and the books at the end."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pymongo
+from pymongo.errors import PyMongoError
+
+from app.embedded.process import Process
+from app.embedded.source import connect
+from app.embedded.stack import ROOT, Stack
+from app.models import OPEN_STATES
+from tests.support.wait import wait_until
+
+OPEN = {"$in": [state.value for state in OPEN_STATES]}
+
+
+@dataclass(slots=True)
+class Scene:
+    """A stack under way. Faults use its methods; `ended` says when the last one was over."""
+
+    stack: Stack
+    rows: int
+    client: pymongo.MongoClient[dict[str, Any]]
+    kills: int = 0
+    ended: datetime | None = None
+    doomed: list[Process] = field(default_factory=list)
+
+    @property
+    def deliveries(self) -> pymongo.collection.Collection[dict[str, Any]]:
+        return self.client.get_default_database()["deliveries"]
+
+    @property
+    def attempts(self) -> pymongo.collection.Collection[dict[str, Any]]:
+        return self.client.get_default_database()["attempts"]
+
+    def delivered(self) -> int:
+        """Deliveries the ledger says are delivered; -1 while it does not answer."""
+        try:
+            return self.deliveries.count_documents({"state": "delivered"})
+        except PyMongoError:
+            return -1
+
+    def wait_for_share(self, share: float) -> None:
+        """Until so much of the rows is delivered."""
+        wait_until(lambda: self.delivered() >= share * self.rows, timeout=90, message=f"{share:.0%} delivered")
+
+    def start_doomed_worker(self, moment: str, number: int) -> Process:
+        """A worker that kills itself at the `number`-th occurrence of the moment (see `tests.chaos.doomed`)."""
+        name = f"doomed{len(self.doomed) + 1}"
+        argv = [
+            sys.executable,
+            "-m",
+            "tests.chaos.doomed",
+            moment,
+            str(number),
+            "--",
+            "worker",
+            "--hostname",
+            f"{name}@%h",
+        ]
+        log = self.stack.directory / f"{name}.log"
+        process = Process(name, argv, env=self.stack.environment, cwd=ROOT, log=log).start()
+        self.doomed.append(process)
+        return process
+
+    def wait_for_death(self, process: Process) -> None:
+        """Until the process has ended by SIGKILL."""
+        wait_until(lambda: not process.alive, timeout=60, message=f"the death of {process.name}")
+        assert process.returncode == 137, process.failure()
+        self.kills += 1
+
+    def kill(self, process: Process) -> None:
+        """SIGKILL."""
+        process.kill()
+        self.kills += 1
+
+    def fault_is_over(self) -> None:
+        """From here on the time of recovery counts."""
+        self.ended = datetime.now(UTC)
+
+    def faults(self, **rates: object) -> None:
+        """Tell the partner how to behave; with nothing said it behaves."""
+        with self.stack.partner() as partner:
+            partner.put("/_simulator/faults", content=orjson.dumps(rates)).raise_for_status()
+
+    def settled(self, before: datetime | None = None) -> bool:
+        """Whether all rows (or all logged before a moment) are settled."""
+        wanted: dict[str, Any] = {"state": OPEN} | ({"created_at": {"$lt": before}} if before else {})
+        try:
+            return self.deliveries.count_documents(wanted, limit=1) == 0 and (
+                before is not None or self.deliveries.count_documents({}) == self.rows
+            )
+        except PyMongoError:
+            return False
+
+    def stop_doomed(self) -> None:
+        """Stop what is left of the doomed workers."""
+        for process in self.doomed:
+            process.stop(timeout=3)
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """What a run came to."""
+
+    rows: int
+    kills: int
+    requests: int
+    duplicates: int
+    recovery_s: float
+    wrong: tuple[str, ...]
+    """Promises broken; nothing where all held."""
+
+
+def recover(scene: Scene, patience: float = 120) -> float:
+    """Wait until all is settled. Returns the seconds from the fault's end until what was logged by then was settled."""
+    ended = scene.ended or datetime.now(UTC)
+    wait_until(lambda: scene.settled(before=ended), timeout=patience, message="recovery")
+    recovered = (datetime.now(UTC) - ended).total_seconds()
+    wait_until(scene.settled, timeout=patience, message="every row to be settled")
+    _wait_for_batches(scene)
+    return recovered
+
+
+def _wait_for_batches(scene: Scene) -> None:
+    batches = scene.client.get_default_database()["batches"]
+    wait_until(lambda: batches.count_documents({}) == 0, timeout=60, message="no batch to be left")
+
+
+def balance(scene: Scene, recovery_s: float) -> Books:
+    """Check the promises by key, over source, ledger and partner."""
+    with closing(connect(scene.stack.database)) as source:
+        in_source = {f"orders:{row[0]}" for row in source.execute("SELECT id FROM orders")}
+    states = {document["_id"]: document["state"] for document in scene.deliveries.find({}, {"state": 1})}
+    attempts: Counter[str] = Counter(str(a["_id"]).rpartition("#")[0] for a in scene.attempts.find({}, {"_id": 1}))
+    with scene.stack.partner() as partner:
+        counts = partner.get("/_simulator/counts").json()
+        lines = partner.get("/_simulator/keys").iter_lines()
+        accepted = {line["key"]: int(line["count"]) for line in map(orjson.loads, lines)}
+    delivered = {delivery_id for delivery_id, state in states.items() if state == "delivered"}
+    wrong = {
+        "rows lost": in_source - states.keys(),
+        "rows nobody wrote": states.keys() - in_source,
+        "not delivered": states.keys() - delivered,
+        "delivered, but never accepted": delivered - accepted.keys(),
+        "accepted, but not delivered": accepted.keys() - delivered,
+        "accepted more often than attempts are on record": {k for k, n in accepted.items() if n > attempts[k]},
+    }
+    told = [f"{len(ids)} {what}: {', '.join(sorted(ids)[:5])}" for what, ids in wrong.items() if ids]
+    if counts["requests"] > attempts.total():
+        told.append(f"{counts['requests']} requests at the partner, {attempts.total()} attempts on record")
+    return Books(len(in_source), scene.kills, counts["requests"], counts["duplicates"], recovery_s, tuple(told))
+
+
+def directory_of(root: Path, name: str) -> Path:
+    """A new directory for one run."""
+    directory = root / f"{name}-{time.monotonic_ns()}"
+    directory.mkdir()
+    return directory

@@ -1,0 +1,434 @@
+"""The promises, held at random: polls, deliveries and sweeps over a real ledger, each of which may die, freeze or lose
+the other side between any two of its steps, while the queue loses messages and the partner has its moods.
+
+`ROWRELAY_EXAMPLES=2000` makes it a long run, with new examples each time; a failure is then reduced to a short one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from app.deliver import Delivering, Terms
+from app.errors import RowrelayError
+from app.feed import Rate
+from app.ledger import Ledger
+from app.ledger.client import Document
+from app.ledger.selection import Selection
+from app.models import OPEN_STATES, Batch, Cursor, State
+from app.poll import Polling
+from app.queue import Queue
+from app.replay import Cancelling, Replaying
+from app.sweep import Sweeping
+from tests.support.doubles import MemoryQueue, MemorySource, Mood, ScriptedPartner, VirtualClock
+from tests.support.feeds import make_feed
+from tests.support.steps import (
+    Crashed,
+    Fate,
+    Kind,
+    Steps,
+    stepped_ledger,
+    stepped_partner,
+    stepped_queue,
+    stepped_source,
+)
+
+COLLECTIONS = ("attempts", "batches", "cursors", "deliveries", "stats")
+EXAMPLES = int(os.environ.get("ROWRELAY_EXAMPLES", "30"))
+LONG = EXAMPLES > 100
+LEASE = timedelta(minutes=1)
+ROUNDS = 80
+FEED = make_feed(page_size=4, batch_size=3, max_backlog=9, concurrency=1)
+"""One request at a time: a batch can stop half-way."""
+
+REPLAYABLE = (State.DEAD, State.CANCELLED, State.DELIVERED)
+
+fates = st.one_of(
+    st.just(Fate()),
+    *(
+        st.builds(Fate, st.just(kind), st.integers(1, 14), st.booleans())
+        for kind in (Kind.CRASH, Kind.FREEZE, Kind.OUTAGE)
+    ),
+)
+waits = st.sampled_from([timedelta(0), timedelta(seconds=1), LEASE, LEASE, timedelta(minutes=7)])
+
+
+@dataclass(slots=True)
+class Process:
+    """One run of a use case, as the operating system would see it."""
+
+    steps: Steps
+    batch: Batch | None = None
+    unsettled: set[str] = field(default_factory=set)
+    """Deliveries loaded, and no attempt under this lease on record yet."""
+
+    def saw(self, step: str, args: tuple[Any, ...], result: Any) -> None:
+        """Keep what the run has learnt, as it learns it."""
+        if step == "claim":
+            self.batch = result
+        elif step == "load":
+            self.unsettled = {delivery.id for delivery in result}
+        elif step == "record":
+            self.unsettled -= {result.delivery.id for result in args[1]}
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The whole ledger at one moment, by id."""
+
+    deliveries: dict[str, Document]
+    batches: dict[str, Document]
+    attempts: dict[str, Document]
+    cursor: Cursor
+
+    def attempts_of(self, delivery_id: str) -> list[Document]:
+        return [found for key, found in self.attempts.items() if key.rpartition("#")[0] == delivery_id]
+
+
+class Relay(RuleBasedStateMachine):
+    """Rules are what can happen; invariants are what is promised all the same."""
+
+    def __init__(self, runner: asyncio.Runner, ledger: Ledger) -> None:
+        super().__init__()
+        self.runner, self.ledger = runner, ledger
+        self.clock = VirtualClock()
+        self.source, self.queue, self.partner = MemorySource(), MemoryQueue(), ScriptedPartner(self.clock)
+        self.frozen: list[tuple[Process, asyncio.Future[Any]]] = []
+        self.sent: set[str] = set()
+        """`<delivery>#<lease token>` of each request that reached the partner."""
+        self.seen_delivered: set[str] = set()
+        self.paused = False
+        self.broken = False
+
+    @initialize(rows=st.sampled_from([9, 5, 2, 0]))
+    def begin(self, rows: int) -> None:
+        self.runner.run(_emptied(self.ledger))
+        if rows:
+            self.source.add(rows)
+            self.poll(Fate())
+
+    # --- the source
+
+    @rule(count=st.integers(1, 5), unreadable=st.sampled_from([False, False, True]))
+    def add_rows(self, count: int, unreadable: bool) -> None:
+        ids = self.source.add(count)
+        if unreadable:
+            self.source.unreadable.add(ids[0])
+
+    @rule(count=st.integers(1, 3))
+    def begin_rows(self, count: int) -> None:
+        self.source.begin(count)
+
+    @precondition(lambda self: self.source.open)
+    @rule(pick=st.integers(0, 9), commits=st.booleans())
+    def end_a_late_transaction(self, pick: int, commits: bool) -> None:
+        row_id = self.source.open[pick % len(self.source.open)]
+        if commits:
+            self.source.commit([row_id])
+        else:
+            self.source.open.remove(row_id)
+
+    # --- the use cases
+
+    @rule(fate=fates)
+    def poll(self, fate: Fate) -> None:
+        self._start(fate, self._poll)
+
+    @rule(fates=st.lists(fates, min_size=1, max_size=3), after=waits)
+    def workers_take_what_is_due(self, fates: list[Fate], after: timedelta) -> None:
+        self.sweep(Fate(), after)
+        self.deliver(fates)
+
+    @rule(fates=st.lists(fates, min_size=1, max_size=3))
+    def deliver(self, fates: list[Fate]) -> None:
+        for fate, (_, batch_id) in zip(fates, self.queue.messages[:], strict=False):
+            del self.queue.messages[0]
+            self._start(fate, partial(self._deliver, batch_id))
+
+    @precondition(lambda self: self.queue.messages)
+    @rule(fate=fates, pick=st.integers(0, 9), duplicated=st.booleans())
+    def deliver_out_of_order(self, fate: Fate, pick: int, duplicated: bool) -> None:
+        place = pick % len(self.queue.messages)
+        _, batch_id = self.queue.messages[place] if duplicated else self.queue.messages.pop(place)
+        self._start(fate, partial(self._deliver, batch_id))
+
+    @rule(fate=fates, after=waits)
+    def sweep(self, fate: Fate, after: timedelta) -> None:
+        self.clock.advance(after)
+        self._start(fate, lambda process: self._sweeping(process).sweep())
+
+    @rule(fate=fates, after=waits)
+    def adopt_orphans(self, fate: Fate, after: timedelta) -> None:
+        self.clock.advance(after)
+        self._start(fate, lambda process: self._sweeping(process).adopt_orphans())
+
+    @precondition(lambda self: self.frozen)
+    @rule(pick=st.integers(0, 9), dead=st.booleans())
+    def thaw(self, pick: int, dead: bool) -> None:
+        self._thaw(pick % len(self.frozen), dead=dead)
+
+    # --- what surrounds them
+
+    @rule(takes=st.sampled_from([None, None, None, 0, 1]))
+    def broker_is_restarted_empty(self, takes: int | None) -> None:
+        self.queue.messages.clear()
+        self.queue.takes = takes
+
+    @rule(moods=st.lists(st.sampled_from(Mood), min_size=1, max_size=3))
+    def partner_changes(self, moods: list[Mood]) -> None:
+        self.partner.moods = moods
+
+    @precondition(lambda self: self.paused)
+    @rule()
+    def operator_resumes(self) -> None:
+        self.runner.run(self.ledger.cursors.resume(FEED.name))
+
+    @rule(fate=fates, state=st.sampled_from(REPLAYABLE))
+    def operator_replays(self, fate: Fate, state: State) -> None:
+        self._start(fate, partial(self._replay, Selection((state,), feeds=(FEED.name,))))
+
+    @rule(fate=fates, rows=st.sets(st.integers(1, 12), min_size=1, max_size=4))
+    def operator_cancels(self, fate: Fate, rows: set[int]) -> None:
+        selection = Selection(OPEN_STATES, ids=tuple(f"{FEED.name}:{row}" for row in sorted(rows)))
+        self._start(fate, lambda process: Cancelling(self._ledger(process), self.clock).cancel(selection, "operator"))
+
+    # --- what is promised
+
+    @invariant()
+    def promises_hold(self) -> None:
+        now = self.runner.run(self._snapshot())
+        self.paused = now.cursor.paused
+        try:
+            self._rows_behind_the_cursor_are_logged(now)
+            self._delivered_is_a_fact(now)
+            self._requests_are_of_logged_rows(now)
+            self._attempts_are_counted_once(now)
+            self._one_batch_one_worker(now)
+        except AssertionError:
+            self.broken = True
+            raise
+
+    def _rows_behind_the_cursor_are_logged(self, now: Snapshot) -> None:
+        position = now.cursor.position if isinstance(now.cursor.position, int) else 0
+        awaited = {i for gap in now.cursor.gaps for i in range(gap.low or 0, gap.high + 1)}
+        read = {i for i in range(1, position + 1) if i in self.source.committed and i not in awaited}
+        assert {f"{FEED.name}:{i}" for i in read} <= now.deliveries.keys()
+
+    def _delivered_is_a_fact(self, now: Snapshot) -> None:
+        delivered = {i for i, found in now.deliveries.items() if found["state"] == State.DELIVERED}
+        assert delivered <= self.partner.accepted
+        assert self.seen_delivered <= delivered, "nothing overwrites a success"
+        self.seen_delivered = delivered
+        succeeded = {key.rpartition("#")[0] for key, found in now.attempts.items() if found["outcome"] == "delivered"}
+        assert succeeded <= self.partner.accepted
+
+    def _requests_are_of_logged_rows(self, now: Snapshot) -> None:
+        for delivery_id, payloads in self.partner.payloads.items():
+            assert set(payloads) == {now.deliveries[delivery_id]["payload"]}, "one key, one content"
+
+    def _attempts_are_counted_once(self, now: Snapshot) -> None:
+        """A success recorded after a take-over was counted as unknown before, and counts again: by one, once."""
+        for delivery_id, found in now.deliveries.items():
+            on_record = now.attempts_of(delivery_id)
+            late = found["state"] == State.DELIVERED and any(a["outcome"] == "unknown" for a in on_record)
+            assert found["attempts"] <= len(on_record) + late, delivery_id
+
+    def _one_batch_one_worker(self, now: Snapshot) -> None:
+        held: set[str] = set()
+        for process, _ in self.frozen:
+            if self._holds_a_lease(process, now):
+                assert not held & process.unsettled, "two workers hold one delivery"
+                held |= process.unsettled
+
+    def _holds_a_lease(self, process: Process, now: Snapshot) -> bool:
+        if process.batch is None:
+            return False
+        lease: Document = now.batches.get(process.batch.id, {}).get("lease") or {}
+        return bool(lease) and lease["token"] == process.batch.lease.token and lease["until"] > self.clock()
+
+    # --- at the end, everything has arrived
+
+    def teardown(self) -> None:
+        try:
+            if not self.broken:
+                self._heal()
+                self._run_until_quiet()
+                self._everything_has_arrived(self.runner.run(self._snapshot()))
+        finally:
+            while self.frozen:
+                self._thaw(0, dead=True)
+
+    def _heal(self) -> None:
+        self.partner.moods = [Mood.ACCEPTS]
+        self.queue.takes = None
+        self.source.commit(self.source.open)
+        while self.frozen:
+            self._thaw(0, dead=len(self.frozen) % 2 == 0)
+        self.operator_resumes()
+
+    def _run_until_quiet(self) -> None:
+        for _ in range(ROUNDS):
+            self.clock.advance(LEASE * 2)
+            for use_case in (
+                self._poll,
+                lambda p: self._sweeping(p).adopt_orphans(),
+                lambda p: self._sweeping(p).sweep(),
+            ):
+                self._start(Fate(), use_case)
+            while self.queue.messages:
+                self.deliver([Fate()])
+            self.promises_hold()
+            if not self.runner.run(self._anything_owed()):
+                return
+
+    async def _anything_owed(self) -> bool:
+        now = await self._snapshot()
+        is_open = any(found["state"] in OPEN_STATES for found in now.deliveries.values())
+        return is_open or bool(now.batches) or len(now.deliveries) < len(self.source.committed)
+
+    def _everything_has_arrived(self, now: Snapshot) -> None:
+        assert now.deliveries.keys() == {f"{FEED.name}:{i}" for i in self.source.committed}
+        states = {i: found["state"] for i, found in now.deliveries.items()}
+        assert set(states.values()) <= {State.DELIVERED, State.DEAD, State.CANCELLED}, "a state without an exit"
+        assert all(now.deliveries[i]["reason"] for i, state in states.items() if state == State.DEAD)
+        assert not now.batches
+        assert self.sent <= now.attempts.keys(), "a request that is not on record"
+
+    # --- running one process
+
+    def _start(self, fate: Fate, use_case: Callable[[Process], Awaitable[object]]) -> None:
+        process = Process(Steps(fate))
+        process.steps.seen = lambda *step: self._saw(process, *step)
+        self.runner.run(self._run(process, use_case))
+
+    def _saw(self, process: Process, step: str, args: tuple[Any, ...], result: Any) -> None:
+        process.saw(step, args, result)
+        if step == "replay" and args[1] is State.DELIVERED:
+            self.seen_delivered -= set(args[3].delivery_ids)
+        if step == "send" and process.batch:
+            self.sent.add(f"{args[1].id}#{process.batch.lease.token}")
+
+    async def _run(self, process: Process, use_case: Callable[[Process], Awaitable[object]]) -> None:
+        await self._until_it_stops(process, asyncio.ensure_future(use_case(process)))
+
+    def _thaw(self, place: int, *, dead: bool) -> None:
+        process, task = self.frozen.pop(place)
+        process.steps.thaw(dead=dead)
+        self.runner.run(self._until_it_stops(process, task))
+
+    async def _until_it_stops(self, process: Process, task: asyncio.Future[Any]) -> None:
+        """Run a process until it has ended, died or frozen. What else it raises is a fault in the code under test."""
+        frozen = asyncio.create_task(process.steps.frozen.wait())
+        done, _ = await asyncio.wait({task, frozen}, return_when=asyncio.FIRST_COMPLETED, timeout=10)
+        frozen.cancel()
+        assert done, f"neither ended nor frozen: {task}"
+        if not task.done():
+            process.steps.frozen.clear()
+            self.frozen.append((process, task))
+        elif error := task.exception():
+            unexpected = [e for e in _leaves(error) if not _is_expected(e)]
+            if unexpected:
+                self.broken = True
+                raise unexpected[0]
+
+    async def _poll(self, process: Process) -> object:
+        source, ledger, queue = stepped_source(self.source, process.steps), self._ledger(process), self._queue(process)
+        return await Polling(source, ledger, queue, message_wait=timedelta(seconds=30), now=self.clock).poll(FEED)
+
+    async def _deliver(self, batch_id: str, process: Process) -> object:
+        """Groups end by their size alone, so that a run does not depend on how fast the machine is."""
+        terms = Terms(worker="w", lease=LEASE, group_size=2, group_wait=timedelta(hours=1))
+        partner = stepped_partner(self.partner, process.steps)
+        return await Delivering(self._ledger(process), partner, terms, now=self.clock).deliver(FEED, batch_id)
+
+    async def _replay(self, selection: Selection, process: Process) -> object:
+        feeds = {FEED.name: FEED.model_copy(update={"max_backlog": 1000})}
+        ledger, queue = self._ledger(process), self._queue(process)
+        replaying = Replaying(ledger, queue, feeds, message_wait=LEASE, now=self.clock, sleep=_in_no_time)
+        return await replaying.replay(selection, Rate(count=40, per_seconds=1), "operator")
+
+    def _sweeping(self, process: Process) -> Sweeping:
+        feeds = {FEED.name: FEED}
+        return Sweeping(self._ledger(process), self._queue(process), feeds, lease=LEASE, limit=6, now=self.clock)
+
+    def _ledger(self, process: Process) -> Ledger:
+        return stepped_ledger(self.ledger, process.steps)
+
+    def _queue(self, process: Process) -> Queue:
+        return stepped_queue(self.queue, process.steps)
+
+    async def _snapshot(self) -> Snapshot:
+        database = self.ledger._database
+
+        async def by_id(name: str) -> dict[str, Document]:
+            return {document["_id"]: document for document in await database[name].find().to_list()}
+
+        cursor = await self.ledger.cursors.get(FEED.name)
+        return Snapshot(await by_id("deliveries"), await by_id("batches"), await by_id("attempts"), cursor)
+
+
+async def _in_no_time(_seconds: float) -> None:
+    await asyncio.sleep(0)
+
+
+async def _emptied(ledger: Ledger) -> None:
+    for name in COLLECTIONS:
+        await ledger._database[name].delete_many({})
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
+
+
+def _is_expected(error: BaseException) -> bool:
+    return isinstance(error, Crashed) or (isinstance(error, RowrelayError) and error.retryable)
+
+
+@pytest.fixture
+def runner() -> Iterator[asyncio.Runner]:
+    with asyncio.Runner() as opened:
+        yield opened
+
+
+@pytest.fixture
+def ledger(runner: asyncio.Runner, mongo_database_url: str) -> Iterator[Ledger]:
+    opened = Ledger.at(mongo_database_url, timedelta(seconds=5))
+    runner.run(opened.prepare())
+    yield opened
+    runner.run(opened.close())
+
+
+@pytest.mark.timeout(0 if LONG else 600)
+def test_no_interruption_breaks_a_promise(runner: asyncio.Runner, ledger: Ledger) -> None:
+    run_state_machine_as_test(
+        lambda: Relay(runner, ledger),  # type: ignore[arg-type]  # any factory will do; hypothesis names the class only
+        settings=settings(
+            max_examples=EXAMPLES,
+            stateful_step_count=50,
+            deadline=None,
+            derandomize=not LONG,
+            phases=[Phase.generate, Phase.shrink] if LONG else [Phase.generate],
+            suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+        ),
+    )

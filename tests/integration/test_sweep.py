@@ -1,0 +1,178 @@
+"""The sweep: what is owed and nobody works on comes back to the queue, in time and within bounds."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from app.ledger import Ledger
+from tests.support.doubles import Mood
+from tests.support.feeds import make_feed
+from tests.support.relay import LEASE, MESSAGE_WAIT, Relay
+from tests.support.steps import Crashed, Fate, Kind, Steps, stepped_ledger
+
+SECOND = timedelta(seconds=1)
+LONGEST_BACKOFF = timedelta(minutes=1)
+
+
+@pytest.fixture
+def relay(ledger: Ledger) -> Relay:
+    return Relay(ledger)
+
+
+async def test_a_lost_message_is_sent_again_and_again_after_a_lease(relay: Relay) -> None:
+    (batch_id,) = await relay.poll_rows(2)
+    relay.queue.messages.clear()
+    assert await relay.sweep_later(MESSAGE_WAIT - SECOND) == 0
+    assert await relay.sweep_later(SECOND) == 1
+    assert relay.queue.messages == [("orders", batch_id)]
+    relay.queue.messages.clear()
+    assert await relay.sweep_later(LEASE - SECOND) == 0, "it may be on its way"
+    assert await relay.sweep_later(SECOND) == 1
+    await relay.deliver_all()
+    assert set((await relay.states()).values()) == {"delivered"}
+    assert await relay.sweep_later(timedelta(days=1)) == 0
+
+
+async def test_after_a_flush_everything_still_arrives(relay: Relay) -> None:
+    await relay.poll_rows(20)
+    relay.queue.messages.clear()
+    await relay.sweep_later(MESSAGE_WAIT)
+    await relay.deliver_all()
+    assert list((await relay.states()).values()) == ["delivered"] * 20
+    assert relay.partner.requests == 20
+
+
+async def test_a_batch_comes_back_when_its_lease_has_run_out(relay: Relay) -> None:
+    (batch_id,) = await relay.poll_rows(1)
+    relay.queue.messages.clear()
+    assert await relay.ledger.batches.claim(batch_id, "dead", relay.clock(), LEASE)
+    assert await relay.sweep_later(LEASE - SECOND) == 0
+    assert await relay.sweep_later(SECOND) == 1
+    await relay.deliver_all()
+    assert await relay.states() == {"orders:1": "delivered"}
+
+
+async def test_a_long_queue_gets_no_more_messages_than_fill_it(ledger: Ledger) -> None:
+    relay = Relay(ledger, sweep_limit=3)
+    await relay.poll_rows(10)
+    relay.queue.messages.clear()
+    assert await relay.sweep_later(MESSAGE_WAIT) == 3
+    assert await relay.sweep_later(SECOND) == 0
+    relay.queue.messages.pop()
+    assert await relay.sweep_later(SECOND) == 1
+    while await relay.sweep_later(LEASE) or relay.queue.messages:
+        assert len(relay.queue.messages) <= 3
+        await relay.deliver_all()
+    assert set((await relay.states()).values()) == {"delivered"}
+
+
+async def test_a_retry_waits_for_its_time(relay: Relay) -> None:
+    relay.partner.moods = [Mood.FAILS]
+    await relay.poll_rows(5)
+    await relay.deliver_all()
+    assert set((await relay.states()).values()) == {"retrying"}
+    found = await relay.ledger._database["deliveries"].find().to_list()
+    last = max(document["next_attempt_at"] for document in found)
+    relay.clock.time = min(document["next_attempt_at"] for document in found) - SECOND
+    assert (await relay.sweeping().sweep()).retries == 0
+    relay.clock.time = last
+    swept = await relay.sweeping().sweep()
+    assert (swept.retries, swept.messages) == (5, 3), "gathered into batches of 2"
+    assert (await relay.sweeping().sweep()).retries == 0
+
+
+async def test_a_delivery_is_dead_when_its_attempts_are_spent(relay: Relay) -> None:
+    relay.partner.moods = [Mood.FAILS]
+    await relay.poll_rows(1)
+    for attempt in range(1, 5):
+        await relay.deliver_all()
+        assert relay.partner.requests == attempt
+        await relay.sweep_later(LONGEST_BACKOFF)
+    assert not relay.queue.messages
+    found = await relay.ledger.deliveries.get("orders:1")
+    assert found is not None
+    assert (found["state"], found["attempts"]) == ("dead", 4)
+    assert found["reason"].startswith("attempts spent: 500")
+    assert await relay.sweep_later(timedelta(days=1)) == 0
+    assert len(await relay.ledger.attempts.of_delivery("orders:1")) == 4
+
+
+async def test_a_paused_feed_is_not_swept(relay: Relay) -> None:
+    relay.partner.moods = [Mood.FAILS, Mood.ACCEPTS]
+    first, _ = await relay.poll_rows(3)
+    await relay.delivering().deliver(relay.feed, first)
+    relay.queue.messages.clear()
+    await relay.ledger.cursors.pause("orders", "by hand")
+    relay.clock.advance(timedelta(hours=1))
+    swept = await relay.sweeping().sweep()
+    assert (swept.retries, swept.messages) == (0, 0)
+    await relay.ledger.cursors.resume("orders")
+    swept = await relay.sweeping().sweep()
+    assert (swept.retries, swept.messages) == (1, 2)
+
+
+async def test_without_a_broker_nothing_is_put_off(relay: Relay) -> None:
+    await relay.poll_rows(6)
+    relay.queue.messages.clear()
+    relay.queue.takes = 0
+    assert await relay.sweep_later(MESSAGE_WAIT) == 0
+    relay.queue.takes = 1
+    assert await relay.sweep_later(SECOND) == 0, "it went away between two messages"
+    relay.queue.takes = None
+    assert await relay.sweep_later(SECOND) == 4
+
+
+async def test_orphans_are_adopted_and_arrive(relay: Relay) -> None:
+    await relay.poll_rows(6)
+    gone = relay.queue.messages[0][1]
+    await relay.ledger._database["batches"].delete_one({"_id": gone})
+    relay.queue.messages.clear()
+    assert await relay.sweeping().adopt_orphans() == 0, "just logged: a poll may be at it"
+    relay.clock.advance(LEASE)
+    assert await relay.sweeping().adopt_orphans() == 2
+    assert await relay.sweeping().adopt_orphans() == 0
+    await relay.sweep_later(timedelta(0))
+    await relay.deliver_all()
+    assert list((await relay.states()).values()) == ["delivered"] * 6
+    assert relay.partner.requests == 6
+
+
+async def test_sweeps_at_once_send_each_row_once(relay: Relay) -> None:
+    relay.partner.moods = [Mood.FAILS]
+    await relay.poll_rows(8)
+    await relay.deliver_all()
+    relay.clock.advance(LONGEST_BACKOFF)
+    swept = await asyncio.gather(*(relay.sweeping().sweep() for _ in range(3)))
+    assert sum(each.retries for each in swept) == 8
+    relay.partner.moods = [Mood.ACCEPTS]
+    await relay.deliver_all()
+    assert relay.partner.requests == 16
+    assert await relay.batches() == set()
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("step", range(1, 12))
+async def test_wherever_a_sweep_dies_the_next_one_completes_it(ledger: Ledger, step: int, after: bool) -> None:
+    relay = Relay(ledger, make_feed(batch_size=3))
+    relay.partner.moods = [Mood.FAILS]
+    first, *_ = await relay.poll_rows(9)
+    await relay.delivering().deliver(relay.feed, first)
+    relay.queue.messages.clear()
+    await ledger._database["batches"].delete_one({})
+    relay.partner.moods = [Mood.ACCEPTS]
+    relay.clock.advance(LEASE * 2)
+    dying = relay.sweeping(stepped_ledger(ledger, Steps(Fate(Kind.CRASH, step, after))))
+    try:
+        await dying.sweep()
+        await dying.adopt_orphans()
+    except Crashed:
+        pass
+    await relay.sweeping().adopt_orphans()
+    await relay.sweep_later(LEASE)
+    await relay.deliver_all()
+    assert list((await relay.states()).values()) == ["delivered"] * 9
+    assert relay.partner.requests == 3 + 9
+    assert await relay.batches() == set()

@@ -1,0 +1,147 @@
+"""Stand-ins for what surrounds the ledger, each told what to do: a clock, a source, a queue, a partner."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+
+from app.errors import BrokerUnavailable
+from app.feed import Feed
+from app.models import Answer, Cursor, Delivery, NewBatch, Page, SourceRow
+from app.source.gaps import missing, subtract
+
+
+class VirtualClock:
+    """A time of day that moves only when told to."""
+
+    def __init__(self) -> None:
+        self.time = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.time
+
+    def advance(self, by: timedelta) -> None:
+        self.time += by
+
+
+class MemorySource:
+    """A table with an identity column: ids are handed out in order, and commit in any order, or never."""
+
+    def __init__(self) -> None:
+        self._next = 1
+        self.open: list[int] = []
+        """Ids handed out, and not committed yet."""
+        self.committed: set[int] = set()
+        self.unreadable: set[int] = set()
+
+    def begin(self, count: int) -> list[int]:
+        """Hand out ids to transactions that have not committed yet."""
+        ids = list(range(self._next, self._next + count))
+        self._next += count
+        self.open += ids
+        return ids
+
+    def commit(self, ids: Iterable[int]) -> None:
+        for row_id in list(ids):
+            self.open.remove(row_id)
+            self.committed.add(row_id)
+
+    def add(self, count: int) -> list[int]:
+        """Insert rows and commit them."""
+        ids = self.begin(count)
+        self.commit(ids)
+        return ids
+
+    async def read_page(self, feed: Feed, cursor: Cursor, now: datetime) -> Page:
+        """Rows found in the cursor's gaps, then the next ones, at most `feed.page_size` in all."""
+        position = cursor.position if isinstance(cursor.position, int) else None
+        ids = sorted(self.committed)
+        late = [i for i in ids if any((gap.low or 0) <= i <= gap.high for gap in cursor.gaps)][: feed.page_size]
+        beyond = [i for i in ids if i > (position or 0)]
+        fresh = beyond[: feed.page_size - len(late)]
+        return Page(
+            rows=tuple(self._row(row_id) for row_id in [*late, *fresh]),
+            position=fresh[-1] if fresh else position,
+            gaps=subtract(cursor.gaps, late) + missing(position, fresh, now),
+            full=len(beyond) > len(fresh),
+        )
+
+    def _row(self, row_id: int) -> SourceRow:
+        if row_id in self.unreadable:
+            return SourceRow(str(row_id), row_id, "", error="column note: no JSON form")
+        return SourceRow(str(row_id), row_id, json.dumps({"id": row_id}))
+
+
+class MemoryQueue:
+    """A queue that keeps nothing safe: it can be flushed, and it can be away."""
+
+    def __init__(self) -> None:
+        self.messages: list[tuple[str, str]] = []
+        """(feed, batch id), oldest first."""
+        self.takes: int | None = None
+        """How many messages it takes before it is away; `None`: it stays."""
+
+    async def publish(self, batches: Sequence[NewBatch]) -> None:
+        for batch in batches:
+            self._be_there()
+            self.messages.append((batch.feed, batch.id))
+
+    async def depth(self) -> int:
+        if self.takes == 0:
+            raise BrokerUnavailable("no broker")
+        return len(self.messages)
+
+    def _be_there(self) -> None:
+        if self.takes == 0:
+            raise BrokerUnavailable("no broker")
+        if self.takes:
+            self.takes -= 1
+
+
+class Mood(StrEnum):
+    """How the partner meets a request."""
+
+    ACCEPTS = "accepts"
+    FAILS = "fails"
+    THROTTLES = "throttles"
+    REFUSES = "refuses"
+    DENIES = "denies"
+    LOSES_ANSWER = "loses answer"
+    """Accepts the row; the connection breaks before the answer is out."""
+
+
+_STATUS = {Mood.ACCEPTS: 200, Mood.FAILS: 500, Mood.THROTTLES: 429, Mood.REFUSES: 400, Mood.DENIES: 401}
+
+
+@dataclass
+class ScriptedPartner:
+    """A partner that answers by its moods, one after the other, over and over."""
+
+    now: VirtualClock
+    moods: list[Mood] = field(default_factory=lambda: [Mood.ACCEPTS])
+    accepted: set[str] = field(default_factory=set)
+    """Ids of deliveries that the partner has."""
+    payloads: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    """Delivery id → the payload of each request, in order."""
+    held: dict[str, asyncio.Event] = field(default_factory=dict)
+    """Delivery id → the answer waits for this."""
+    requests: int = 0
+
+    async def send(self, feed: Feed, delivery: Delivery) -> Answer:
+        del feed
+        mood = self.moods[self.requests % len(self.moods)]
+        self.requests += 1
+        self.payloads[delivery.id].append(delivery.payload)
+        at = self.now()
+        if delivery.id in self.held:
+            await self.held[delivery.id].wait()
+        if mood in (Mood.ACCEPTS, Mood.LOSES_ANSWER):
+            self.accepted.add(delivery.id)
+        if mood is Mood.LOSES_ANSWER:
+            return Answer(at, 1, error="ReadError: connection closed")
+        return Answer(at, 1, _STATUS[mood], {"retry-after": "7"} if mood is Mood.THROTTLES else {})
