@@ -47,6 +47,8 @@ def make_app(loaded: config.Config) -> Celery:
         broker_url=settings.redis_url.get_secret_value(),
         result_backend=settings.redis_url.get_secret_value(),
         broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        worker_consumer="tasks.consumer:LastingConsumer",
         broker_transport_options={
             "visibility_timeout": settings.visibility_timeout.total_seconds(),
             "socket_timeout": 4 * timeout,

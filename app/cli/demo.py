@@ -129,8 +129,10 @@ async def _watch(stack: Stack, rows: int, patience: float) -> Progress:
                 progress = await _progress(ledger, rows, started)
                 live.update(_picture(progress))
                 if progress.settled or progress.elapsed_s > patience:
-                    return progress
+                    break
                 await asyncio.sleep(max(0.25, 4 * (time.monotonic() - asked)))
+        console.print()  # where the output is no terminal, the live view ends without a line's end
+        return progress
     finally:
         await ledger.close()
 
