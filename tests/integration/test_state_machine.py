@@ -54,6 +54,7 @@ COLLECTIONS = ("attempts", "batches", "cursors", "deliveries", "stats")
 EXAMPLES = int(os.environ.get("ROWRELAY_EXAMPLES", "30"))
 LONG = EXAMPLES > 100
 LEASE = timedelta(minutes=1)
+STEPS = 50
 ROUNDS = 80
 FEED = make_feed(page_size=4, batch_size=3, max_backlog=9, concurrency=1)
 """One request at a time: a batch can stop half-way."""
@@ -63,7 +64,7 @@ REPLAYABLE = (State.DEAD, State.CANCELLED, State.DELIVERED)
 fates = st.one_of(
     st.just(Fate()),
     *(
-        st.builds(Fate, st.just(kind), st.integers(1, 14), st.booleans())
+        st.builds(Fate, st.just(kind), st.integers(1, 12), st.booleans())
         for kind in (Kind.CRASH, Kind.FREEZE, Kind.OUTAGE)
     ),
 )
@@ -126,15 +127,14 @@ class Relay(RuleBasedStateMachine):
 
     # --- the source
 
-    @rule(count=st.integers(1, 5), unreadable=st.sampled_from([False, False, True]))
-    def add_rows(self, count: int, unreadable: bool) -> None:
+    @rule(count=st.integers(1, 5), late=st.integers(0, 2), unreadable=st.sampled_from([False, False, True]), fate=fates)
+    def rows_arrive_and_are_polled(self, count: int, late: int, unreadable: bool, fate: Fate) -> None:
+        """The ids in front of the rows that are there belong to transactions that have not ended yet."""
+        self.source.begin(late)
         ids = self.source.add(count)
         if unreadable:
             self.source.unreadable.add(ids[0])
-
-    @rule(count=st.integers(1, 3))
-    def begin_rows(self, count: int) -> None:
-        self.source.begin(count)
+        self.poll(fate)
 
     @precondition(lambda self: self.source.open)
     @rule(pick=st.integers(0, 9), commits=st.booleans())
@@ -423,9 +423,10 @@ def ledger(runner: asyncio.Runner, mongo_database_url: str) -> Iterator[Ledger]:
 def test_no_interruption_breaks_a_promise(runner: asyncio.Runner, ledger: Ledger) -> None:
     run_state_machine_as_test(
         lambda: Relay(runner, ledger),  # type: ignore[arg-type]  # any factory will do; hypothesis names the class only
+        _min_steps=STEPS - 10,
         settings=settings(
             max_examples=EXAMPLES,
-            stateful_step_count=50,
+            stateful_step_count=STEPS,
             deadline=None,
             derandomize=not LONG,
             phases=[Phase.generate, Phase.shrink] if LONG else [Phase.generate],

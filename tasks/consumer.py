@@ -1,0 +1,35 @@
+"""Celery's consumer, which outlives a Redis that is lost again while the connection that was lost is being closed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+from celery.worker.consumer import Consumer
+from kombu.transport.redis import Channel
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+log = structlog.get_logger()
+
+_connection_parameters: Any = vars(Channel)["_connparams"]  # kombu has no public place for it
+
+
+def _parameters_while_connected(channel: Any, asynchronous: bool = False) -> Any:
+    """kombu 5.7 meets a closed channel with an AttributeError, which ends the worker; a lost connection does not."""
+    if channel.connection.client is None:
+        raise RedisConnectionError("the channel of this message is closed")
+    return _connection_parameters(channel, asynchronous)
+
+
+setattr(Channel, "_connparams", _parameters_while_connected)  # noqa: B010 - the stubs do not know it
+
+
+class LastingConsumer(Consumer):
+    """See docs/decisions/0013-a-worker-that-lost-redis.md."""
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        """Clean up behind the lost connection, as far as that is possible. Never raises."""
+        try:
+            super().on_connection_error_after_connected(exc)
+        except Exception as error:  # noqa: BLE001 - whatever it is: connect again
+            log.warning("broker_cleanup_failed", error=str(error), kind=type(error).__name__)
