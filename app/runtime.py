@@ -12,6 +12,7 @@ import os
 import socket
 import threading
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
@@ -52,41 +53,44 @@ class Services:
     polling: Polling
     delivering: Delivering
     sweeping: Sweeping
+    opened: AsyncExitStack
 
     async def close(self) -> None:
         """Close every client, the last opened first."""
-        await self.clocks.close()
-        await self.partner.close()
-        await self.source.close()
-        await self.ledger.close()
+        await self.opened.aclose()
 
 
 async def open_services(config: Config, queue: Queue) -> Services:
-    """Open the clients, and make the ledger's indexes. Raises `LedgerUnavailable` where it cannot be reached."""
+    """Open the clients, and make the ledger's indexes. What was open when one fails is closed again.
+
+    Raises `LedgerUnavailable` where the ledger cannot be reached, `ConfigError` for a source that cannot be opened.
+    """
     settings = config.settings
-    ledger = Ledger.at(settings.mongo_url.get_secret_value(), settings.connect_timeout)
-    try:
+    async with AsyncExitStack() as opened:
+        ledger = Ledger.at(settings.mongo_url.get_secret_value(), settings.connect_timeout)
+        opened.push_async_callback(ledger.close)
         await ledger.prepare()
-    except BaseException:
-        await ledger.close()
-        raise
-    url = settings.source_url.get_secret_value()
-    source = Source(open_engine(url, settings.connect_timeout, settings.statement_timeout))
-    partner = PartnerClient(config.feeds.values())
-    worker = f"{socket.gethostname()}:{os.getpid()}"
-    clocks = Clocks(ClockStore(settings.redis_url.get_secret_value(), worker))
-    clocks.start()
-    terms = Terms(worker, settings.lease, settings.group_size, settings.group_wait)
-    return Services(
-        config=config,
-        ledger=ledger,
-        source=source,
-        partner=partner,
-        clocks=clocks,
-        polling=Polling(source, ledger, queue, message_wait=settings.lease),
-        delivering=Delivering(ledger, partner, terms, clocks=clocks, queue=queue),
-        sweeping=Sweeping(ledger, queue, config.feeds, lease=settings.lease, limit=settings.sweep_limit),
-    )
+        url = settings.source_url.get_secret_value()
+        source = Source(open_engine(url, settings.connect_timeout, settings.statement_timeout))
+        opened.push_async_callback(source.close)
+        partner = PartnerClient(config.feeds.values())
+        opened.push_async_callback(partner.close)
+        worker = f"{socket.gethostname()}:{os.getpid()}"
+        clocks = Clocks(ClockStore(settings.redis_url.get_secret_value(), worker))
+        opened.push_async_callback(clocks.close)
+        clocks.start()
+        terms = Terms(worker, settings.lease, settings.group_size, settings.group_wait)
+        return Services(
+            config=config,
+            ledger=ledger,
+            source=source,
+            partner=partner,
+            clocks=clocks,
+            polling=Polling(source, ledger, queue, message_wait=settings.lease),
+            delivering=Delivering(ledger, partner, terms, clocks=clocks, queue=queue),
+            sweeping=Sweeping(ledger, queue, config.feeds, lease=settings.lease, limit=settings.sweep_limit),
+            opened=opened.pop_all(),
+        )
 
 
 class Runtime:
