@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, timedelta
 from typing import Any, ParamSpec, TypeAlias, TypeVar
@@ -47,6 +48,9 @@ _TRANSIENT_CODES = frozenset({
 
 _TRANSIENT = (driver.ConnectionFailure, driver.CursorNotFound, driver.ExecutionTimeout, driver.WTimeoutError)
 
+_DRIVER_INTERNALS = re.compile(r" \(configured timeouts: [^)]*\)|, Timeout: [0-9.]+s, Topology Description: .*")
+"""What the driver adds to "cannot connect", and an operator cannot use."""
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -57,7 +61,7 @@ _FROM_DRIVER = (driver.PyMongoError, BSONError, OverflowError, UnicodeEncodeErro
 
 def translate(error: Exception) -> RowrelayError:
     """Our error for a driver's: `LedgerUnavailable` where the same call may succeed later, else `LedgerRefused`."""
-    text = " ".join(str(error).split())[:300]
+    text = _DRIVER_INTERNALS.sub("", " ".join(str(error).split()))[:300]
     return LedgerUnavailable(f"ledger: {text}") if _is_transient(error) else LedgerRefused(f"ledger: {text}")
 
 

@@ -126,3 +126,12 @@ async def test_a_server_that_is_down_is_said_to_be_unavailable_at_once(nobody_th
         assert isinstance(await error_of(query), LedgerUnavailable)
     assert isinstance(await error_of(log_batch(nobody_there, 1)), LedgerUnavailable)
     assert time.monotonic() - began < 4 * 2
+
+
+async def test_the_message_names_the_server_and_leaves_the_drivers_internals_out(nobody_there: Ledger) -> None:
+    with pytest.raises(LedgerUnavailable) as raised:
+        await nobody_there.version()
+    told = str(raised.value)
+    assert told.startswith("ledger: 127.0.0.1:")
+    assert "Topology" not in told
+    assert "timeouts" not in told
