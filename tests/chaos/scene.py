@@ -91,7 +91,9 @@ class Scene:
     def faults(self, **rates: object) -> None:
         """Tell the partner how to behave; with nothing said it behaves."""
         with self.stack.partner() as partner:
-            partner.put("/_simulator/faults", content=orjson.dumps(rates)).raise_for_status()
+            partner.put(
+                "/_simulator/faults", content=orjson.dumps(rates, option=orjson.OPT_NON_STR_KEYS)
+            ).raise_for_status()
 
     def settled(self, before: datetime | None = None) -> bool:
         """Whether all rows (or all logged before a moment) are settled."""

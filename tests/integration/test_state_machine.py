@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -32,7 +32,7 @@ from app.feed import Rate
 from app.ledger import Ledger
 from app.ledger.client import Document
 from app.ledger.selection import Selection
-from app.models import OPEN_STATES, Batch, Cursor, State
+from app.models import OPEN_STATES, Cursor, State
 from app.poll import Polling
 from app.queue import Queue
 from app.replay import Cancelling, Replaying
@@ -49,6 +49,7 @@ from tests.support.steps import (
     stepped_queue,
     stepped_source,
 )
+from tests.support.witness import Process, Step, Witness
 
 COLLECTIONS = ("attempts", "batches", "cursors", "deliveries", "stats")
 EXAMPLES = int(os.environ.get("ROWRELAY_EXAMPLES", "30"))
@@ -69,25 +70,6 @@ fates = st.one_of(
     ),
 )
 waits = st.sampled_from([timedelta(0), timedelta(seconds=1), LEASE, LEASE, timedelta(minutes=7)])
-
-
-@dataclass(slots=True)
-class Process:
-    """One run of a use case, as the operating system would see it."""
-
-    steps: Steps
-    batch: Batch | None = None
-    unsettled: set[str] = field(default_factory=set)
-    """Deliveries loaded, and no attempt under this lease on record yet."""
-
-    def saw(self, step: str, args: tuple[Any, ...], result: Any) -> None:
-        """Keep what the run has learnt, as it learns it."""
-        if step == "claim":
-            self.batch = result
-        elif step == "load":
-            self.unsettled = {delivery.id for delivery in result}
-        elif step == "record":
-            self.unsettled -= {result.delivery.id for result in args[1]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +94,9 @@ class Relay(RuleBasedStateMachine):
         self.clock = VirtualClock()
         self.source, self.queue, self.partner = MemorySource(), MemoryQueue(), ScriptedPartner(self.clock)
         self.frozen: list[tuple[Process, asyncio.Future[Any]]] = []
-        self.sent: set[str] = set()
-        """`<delivery>#<lease token>` of each request that reached the partner."""
-        self.seen_delivered: set[str] = set()
+        self.witness = Witness(self.clock)
         self.paused = False
+        self.orphans_are_possible = False
         self.broken = False
 
     @initialize(rows=st.sampled_from([9, 5, 2, 0]))
@@ -220,7 +201,7 @@ class Relay(RuleBasedStateMachine):
             self._delivered_is_a_fact(now)
             self._requests_are_of_logged_rows(now)
             self._attempts_are_counted_once(now)
-            self._one_batch_one_worker(now)
+            self._deliveries_are_with_their_holders(now)
         except AssertionError:
             self.broken = True
             raise
@@ -234,8 +215,7 @@ class Relay(RuleBasedStateMachine):
     def _delivered_is_a_fact(self, now: Snapshot) -> None:
         delivered = {i for i, found in now.deliveries.items() if found["state"] == State.DELIVERED}
         assert delivered <= self.partner.accepted
-        assert self.seen_delivered <= delivered, "nothing overwrites a success"
-        self.seen_delivered = delivered
+        assert self.witness.delivered <= delivered, "nothing overwrites a success"
         succeeded = {key.rpartition("#")[0] for key, found in now.attempts.items() if found["outcome"] == "delivered"}
         assert succeeded <= self.partner.accepted
 
@@ -250,18 +230,14 @@ class Relay(RuleBasedStateMachine):
             late = found["state"] == State.DELIVERED and any(a["outcome"] == "unknown" for a in on_record)
             assert found["attempts"] <= len(on_record) + late, delivery_id
 
-    def _one_batch_one_worker(self, now: Snapshot) -> None:
-        held: set[str] = set()
-        for process, _ in self.frozen:
-            if self._holds_a_lease(process, now):
-                assert not held & process.unsettled, "two workers hold one delivery"
-                held |= process.unsettled
-
-    def _holds_a_lease(self, process: Process, now: Snapshot) -> bool:
-        if process.batch is None:
-            return False
-        lease: Document = now.batches.get(process.batch.id, {}).get("lease") or {}
-        return bool(lease) and lease["token"] == process.batch.lease.token and lease["until"] > self.clock()
+    def _deliveries_are_with_their_holders(self, now: Snapshot) -> None:
+        """Each queued one is in a batch, and under its last fence. Only what stood still behind the batch's end can
+        leave an orphan: a poll, sweep or replay that had made the batch and not yet filled it.
+        """
+        for delivery_id, found in now.deliveries.items():
+            if found["state"] == State.QUEUED:
+                assert self.witness.is_fenced_by_the_last(found["batch"], found.get("token")), delivery_id
+                assert found["batch"] in now.batches or self.orphans_are_possible, delivery_id
 
     # --- at the end, everything has arrived
 
@@ -309,7 +285,7 @@ class Relay(RuleBasedStateMachine):
         assert set(states.values()) <= {State.DELIVERED, State.DEAD, State.CANCELLED}, "a state without an exit"
         assert all(now.deliveries[i]["reason"] for i, state in states.items() if state == State.DEAD)
         assert not now.batches
-        assert self.sent <= now.attempts.keys(), "a request that is not on record"
+        assert self.witness.sent <= now.attempts.keys(), "a request that is not on record"
 
     # --- running one process
 
@@ -319,11 +295,8 @@ class Relay(RuleBasedStateMachine):
         self.runner.run(self._run(process, use_case))
 
     def _saw(self, process: Process, step: str, args: tuple[Any, ...], result: Any) -> None:
-        process.saw(step, args, result)
-        if step == "replay" and args[1] is State.DELIVERED:
-            self.seen_delivered -= set(args[3].delivery_ids)
-        if step == "send" and process.batch:
-            self.sent.add(f"{args[1].id}#{process.batch.lease.token}")
+        others = [other for other, _ in self.frozen if other is not process]
+        self.witness.saw(Step(step, process, others, args, result))
 
     async def _run(self, process: Process, use_case: Callable[[Process], Awaitable[object]]) -> None:
         await self._until_it_stops(process, asyncio.ensure_future(use_case(process)))
@@ -342,6 +315,7 @@ class Relay(RuleBasedStateMachine):
         if not task.done():
             process.steps.frozen.clear()
             self.frozen.append((process, task))
+            self.orphans_are_possible |= process.batch is None
         elif error := task.exception():
             unexpected = [e for e in _leaves(error) if not _is_expected(e)]
             if unexpected:
