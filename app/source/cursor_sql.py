@@ -109,6 +109,8 @@ def _mssql_settled(moment: Expression, column_type: TypeEngine[Any], spec: Curso
     bound = func.DATEADD(
         literal_column("MILLISECOND"), bindparam("lag_ms", -back_ms), _mssql_now(spec.clock, column_type)
     )
+    if name in ("DATETIME", "SMALLDATETIME"):  # no digit is lost by it, and Babelfish converts no finer moment to these
+        bound = func.CONVERT(literal_column("DATETIME2(3)"), bound)
     return moment < func.CONVERT(literal_column(name), bound)
 
 

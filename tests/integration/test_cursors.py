@@ -272,7 +272,7 @@ async def test_two_transactions_that_commit_out_of_order_are_both_read(tables: S
     else:
         await tables.make("identities", id="IDENTITY", note="NVARCHAR")
         reader.feed = source_feed(tables.named("identities"), "identity", "id", cursor_start=0)
-        async with tables.engine.begin() as slow:
+        async with tables.transaction() as slow:
             await tables.insert_within(slow, "identities", [{"note": "slow"}])
             await tables.insert("identities", [{"note": "fast"}])
             assert await reader.keys() == ["2"]
@@ -284,7 +284,7 @@ async def test_a_version_that_commits_late_is_not_passed_over(tables: SourceTabl
     if not tables.mssql:
         pytest.skip("SQLite lets one transaction write at a time")
     reader = _reader(source, tables, "rowversion")
-    async with tables.engine.begin() as slow:
+    async with tables.transaction() as slow:
         await tables.insert_within(slow, "orders", _rows(1))
         await tables.insert("orders", _rows(2))
         assert await reader.poll() == []
@@ -329,7 +329,7 @@ async def test_an_identity_that_went_back_is_certain_and_deleted_rows_are_not(
     assert ahead is not None
     assert ahead.certain
     assert "the cursor stands at 5, but the identity of" in ahead.reason
-    assert "has only reached 0" in ahead.reason
+    assert f"has only reached {1 if tables.mssql else 0}" in ahead.reason  # a truncated table's seed reads 1 there
     assert "feeds rewind orders" in ahead.reason
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from contextlib import closing
@@ -25,6 +26,7 @@ from app.feed import Feed
 from app.models import Cursor, Gap, Page, SourceRow
 from app.source.engine import open_engine
 from app.source.reader import Source
+from tests.support.wait import until
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 TIMEOUT = timedelta(minutes=10)
@@ -482,9 +484,12 @@ async def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "shop.db"
     path.write_text("hello " * 1000)
     source = Database(path).source()
+    before = set(threading.enumerate())
     with pytest.raises(SourceRefused, match="file is not a database"):
         await source.check(a_feed())
     await source.close()
+    # SQLAlchemy lets go of a connection that could not be set up without waiting for aiosqlite's thread.
+    await until(lambda: set(threading.enumerate()) <= before, message="the end of the connection's thread")
 
 
 async def test_the_source_is_never_written_to(database: Database) -> None:

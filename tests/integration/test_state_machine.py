@@ -69,6 +69,7 @@ fates = st.one_of(
         for kind in (Kind.CRASH, Kind.FREEZE, Kind.OUTAGE)
     ),
 )
+moods = st.lists(st.sampled_from(Mood), min_size=1, max_size=3)
 waits = st.sampled_from([timedelta(0), timedelta(seconds=1), LEASE, LEASE, timedelta(minutes=7)])
 
 
@@ -160,6 +161,18 @@ class Relay(RuleBasedStateMachine):
         self.clock.advance(after)
         self._start(fate, lambda process: self._sweeping(process).adopt_orphans())
 
+    @rule(step=st.integers(2, 9), after=st.booleans(), fates=st.lists(fates, min_size=1, max_size=2), moods=moods)
+    def a_slow_worker_is_overtaken(self, step: int, after: bool, fates: list[Fate], moods: list[Mood]) -> None:
+        """It stands still for longer than its lease; others take over, meet a partner of another mood; it goes on."""
+        self.sweep(Fate(), LEASE)
+        others = len(self.frozen)
+        self.deliver([Fate(Kind.FREEZE, step, after)])
+        self.partner.moods = moods
+        self.sweep(Fate(), LEASE)
+        self.deliver(fates)
+        if len(self.frozen) > others:
+            self._thaw(others, dead=False)
+
     @precondition(lambda self: self.frozen)
     @rule(pick=st.integers(0, 9), dead=st.booleans())
     def thaw(self, pick: int, dead: bool) -> None:
@@ -172,7 +185,7 @@ class Relay(RuleBasedStateMachine):
         self.queue.messages.clear()
         self.queue.takes = takes
 
-    @rule(moods=st.lists(st.sampled_from(Mood), min_size=1, max_size=3))
+    @rule(moods=moods)
     def partner_changes(self, moods: list[Mood]) -> None:
         self.partner.moods = moods
 

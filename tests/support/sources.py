@@ -89,6 +89,14 @@ class SourceTables:
             for statement in statements:
                 await connection.execute(text(statement), values)
 
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+        """A connection in a transaction that stays open until the body ends; then it is committed. T-SQL only."""
+        async with self.engine.connect() as connection:
+            await connection.execute(text("BEGIN TRANSACTION"))
+            yield connection
+            await connection.execute(text("COMMIT TRANSACTION"))
+
     async def insert(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Insert rows and commit, all at once."""
         async with self.engine.begin() as connection:

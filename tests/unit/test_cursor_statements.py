@@ -117,16 +117,21 @@ def test_a_null_in_a_key_stands_below_every_value() -> None:
 
 
 @pytest.mark.parametrize(
-    ("column", "name", "now", "lag_ms"),
+    ("column", "name", "settled", "lag_ms"),
     [
-        ("at", "DATETIME2(7)", "SYSUTCDATETIME()", -11_000),
-        ("old_at", "DATETIME", "SYSUTCDATETIME()", -10_004),
-        ("small_at", "SMALLDATETIME", "SYSUTCDATETIME()", -70_000),
-        ("zoned_at", "DATETIMEOFFSET(7)", "SYSDATETIMEOFFSET()", -11_000),
+        ("at", "DATETIME2(7)", "DATEADD(MILLISECOND, :lag_ms, SYSUTCDATETIME())", -11_000),
+        ("old_at", "DATETIME", "CONVERT(DATETIME2(3), DATEADD(MILLISECOND, :lag_ms, SYSUTCDATETIME()))", -10_004),
+        (
+            "small_at",
+            "SMALLDATETIME",
+            "CONVERT(DATETIME2(3), DATEADD(MILLISECOND, :lag_ms, SYSUTCDATETIME()))",
+            -70_000,
+        ),
+        ("zoned_at", "DATETIMEOFFSET(7)", "DATEADD(MILLISECOND, :lag_ms, SYSDATETIMEOFFSET())", -11_000),
     ],
 )
 def test_timestamp_compares_in_the_columns_own_type_and_leaves_young_rows(
-    column: str, name: str, now: str, lag_ms: int
+    column: str, name: str, settled: str, lag_ms: int
 ) -> None:
     plan = _plan("timestamp", column, cursor={"clock": "utc"})
     bound = f"CONVERT({name}, :position, 121)"
@@ -135,7 +140,7 @@ def test_timestamp_compares_in_the_columns_own_type_and_leaves_young_rows(
     assert f"CONVERT(VARCHAR(33), [{column}], 121) AS rowrelay_0 FROM" in sql
     assert sql.partition(" WHERE ")[2] == (
         f"[{column}] >= {bound} AND ([{column}] > {bound} OR [{column}] = {bound} AND [id] > :key_1) "
-        f"AND [{column}] < CONVERT({name}, DATEADD(MILLISECOND, :lag_ms, {now})) ORDER BY [{column}], [id]"
+        f"AND [{column}] < CONVERT({name}, {settled}) ORDER BY [{column}], [id]"
     )
     assert _values(statement) == {"position": "2026-01-31 10:00:00.1234567", "key_1": 7, "lag_ms": lag_ms}
 
