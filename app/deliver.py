@@ -123,6 +123,7 @@ class Delivering:
         if feed.name in await self._ledger.cursors.paused():
             return None
         clock = await self._clocks.of(feed)
+        await self._count_openings(clock)
         if until := clock.parked_until():
             await self._ledger.batches.park(batch_id, until, self._now())
             log.debug("batch_parked", batch=batch_id, feed=feed.name, until=until)
@@ -248,6 +249,7 @@ class Delivering:
             if group:
                 await clock.report([result.answer for result in group])
                 await self._record_patiently(feed, work, group)
+                await self._count_openings(clock)
 
     async def _record_patiently(self, feed: Feed, work: Work, group: Sequence[Result]) -> None:
         """Record a group, again and again while the ledger is away: a success not recorded is a duplicate later.
@@ -282,6 +284,12 @@ class Delivering:
         work.recorded += len(group)
         for result in group:
             work.outcomes[result.verdict.outcome] += 1
+
+    async def _count_openings(self, clock: EndpointClock) -> None:
+        """Count that we opened the endpoint's breaker. Where the ledger is away, the count falls short."""
+        with suppress(RowrelayError):
+            for at, open_for in clock.openings():
+                await self._ledger.stats.add_opening(clock.feed.name, at, open_for)
 
     async def _pause_if_asked(self, feed: Feed, group: Sequence[Result]) -> None:
         reason = next((result.verdict.pause_reason for result in group if result.verdict.pause_reason), None)

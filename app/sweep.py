@@ -4,6 +4,8 @@
 - batches whose time has come: their message was lost, or the lease over them ran out;
 - and, asked less often, orphans: queued deliveries whose batch is gone.
 
+Once a minute it also notes how each feed stands, for the reports: what is open then cannot be told later.
+
 Each new batch is inserted before a delivery moves into it, and each move is conditional: a sweep that dies half-way, or
 runs twice at once, leaves batches with nothing in them, and whoever claims one deletes it.
 """
@@ -13,7 +15,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -22,12 +24,15 @@ from app.errors import BrokerUnavailable
 from app.feed import Feed
 from app.ledger import Ledger
 from app.ledger.batches import new_batch
+from app.ledger.stats import Gauge
 from app.models import NewBatch
 from app.queue import Queue
 
 log = structlog.get_logger()
 
 _DEFAULT_BATCH_SIZE = 100
+_REST = 20
+"""Looking at what is open takes at most one part in so many of the time. Where it is slow, minutes have no sample."""
 
 
 @dataclass(slots=True)
@@ -57,6 +62,10 @@ class Sweeping:
         self._lease = lease
         self._limit = limit
         self._now = now
+        self._sampled: datetime | None = None
+        """The minute that this process noted last."""
+        self._rested: datetime | None = None
+        """From when on it may look again."""
 
     async def sweep(self) -> Swept:
         """Put back at most `limit` retries and `limit` messages. Raises the ledger's errors."""
@@ -66,6 +75,7 @@ class Sweeping:
         swept.messages = await self._republish(paused)
         if swept.retries or swept.messages:
             log.info("swept", retries=swept.retries, messages=swept.messages)
+        await self._sample(paused)
         return swept
 
     async def adopt_orphans(self) -> int:
@@ -81,6 +91,21 @@ class Sweeping:
         adopted = await self._gather(orphans, lambda batch: self._ledger.deliveries.adopt(batch, gone))
         log.warning("orphans_adopted", deliveries=adopted)
         return adopted
+
+    async def _sample(self, paused: Sequence[str]) -> None:
+        """Note once a minute how many deliveries each feed has open, since when, and whether it is paused."""
+        now = self._now()
+        minute = now.replace(second=0, microsecond=0)
+        if minute == self._sampled or (self._rested and now < self._rested):
+            return
+        found = await self._ledger.deliveries.open_by_feed()
+        feeds = self._feeds.keys() | found.keys()
+        gauges: dict[str, Gauge] = {}
+        for feed in sorted(feeds):
+            count, oldest = found.get(feed, (0, None))
+            gauges[feed] = Gauge(count, oldest, feed in paused)
+        await self._ledger.stats.sample(gauges, now)
+        self._sampled, self._rested = minute, now + _REST * (self._now() - now)
 
     async def _requeue_retries(self, paused: Sequence[str]) -> int:
         now = self._now()

@@ -1,23 +1,38 @@
 """`stats`: one document a feed and minute, incremented once per group of results.
 
-    {_id: "<feed>|<minute>", feed, minute, logged, outcomes {<outcome>: n}, statuses {<status>: n},
-     attempt_ms {<bucket>: n}, delivered_ms {<bucket>: n}}
+    {_id: "<feed>|<minute>", feed, minute, read, logged, skipped, unreadable, outcomes {<outcome>: n},
+     statuses {<status>: n}, answers {<outcome>_<status>: n}, first {made, delivered}, retries,
+     failed {<slug>: {text, n, id, dead, dead_id}}, attempt_ms {<bucket>: n}, attempt_ms_sum,
+     delivered_ms {<bucket>: n}, delivered_ms_sum, breaker {opened, ms}, gauge {at, open, oldest_open_at, paused}}
 
 Reports, metrics and charts read these, so they cost minutes, not deliveries. A worker killed between a result and its
 count leaves the count short: exact figures come from the deliveries.
+
+`failed` holds reasons as `app.ledger.reasons` makes them alike, each with the id of a delivery that met it, and of one
+that died of it. At most `REASONS_A_MINUTE` are told apart and the rest is `other`; workers that meet their first
+failures of a minute at the same moment may each add as many.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
-from datetime import datetime
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from pymongo import ReturnDocument, UpdateOne
 
 from app.ledger.client import Collection, Database, Document, query
+from app.ledger.reasons import normal, slug
 from app.models import Outcome, Result
 
+REASONS_A_MINUTE = 20
+OTHER = "other"
+
 _BUCKETS_A_DECADE = 20
+_MINUTE = timedelta(minutes=1)
+_LONGEST_OPENING = timedelta(days=1)
 
 
 def bucket_of(duration_ms: float) -> int:
@@ -30,22 +45,65 @@ def bucket_bound(bucket: int) -> float:
     return float(10 ** (bucket / _BUCKETS_A_DECADE))
 
 
+@dataclass(frozen=True, slots=True)
+class Gauge:
+    """How a feed stood when it was looked at."""
+
+    open: int
+    """Deliveries queued or retrying: exact."""
+    oldest_open_at: datetime | None
+    """When the oldest of them was logged."""
+    paused: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What a page held that was read from the source."""
+
+    read: int = 0
+    """All rows, also those that the ledger had."""
+    skipped: int = 0
+    """New rows that the feed's filter leaves out."""
+    unreadable: Sequence[tuple[str, str]] = ()
+    """(delivery id, reason) of new rows that were logged dead. Of a page that is read again in part, the first so many:
+    which of them were new is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """One failure to count under its reason."""
+
+    delivery_id: str
+    reason: str
+    dead: bool
+    attempted: bool = True
+    """False for a row that died when it was logged: no attempt was made."""
+
+
 class Stats:
     """Every query on `stats`."""
 
     def __init__(self, database: Database) -> None:
         self._collection: Collection = database["stats"]
+        self._reasons: dict[str, tuple[datetime, set[str]]] = {}
+        """Feed → the minute counted last, and the reasons its document is known to have."""
 
     @query
-    async def add_logged(self, feed: str, rows: int, now: datetime) -> None:
-        """Count rows that were new in the ledger."""
-        if rows:
-            await self._add(feed, now, Counter({"logged": rows}))
+    async def add_logged(self, feed: str, rows: int, now: datetime, page: Taken | None = None) -> None:
+        """Count rows that were new in the ledger, and what else the page held."""
+        page = page or Taken()
+        counts = {"read": page.read, "logged": rows, "skipped": page.skipped, "unreadable": len(page.unreadable)}
+        counts = {name: count for name, count in counts.items() if count}
+        if counts:
+            failed = [
+                Failed(delivery_id, reason, dead=True, attempted=False) for delivery_id, reason in page.unreadable
+            ]
+            await self._add(feed, now, Counter(counts), failed)
 
     @query
-    async def add_results(self, feed: str, results: Iterable[Result], now: datetime) -> None:
-        """Count a group of attempts by outcome, status and latency."""
-        await self._add(feed, now, _counts(results, now))
+    async def add_results(self, feed: str, results: Sequence[Result], now: datetime) -> None:
+        """Count a group of attempts by outcome, status, latency, whether it was the first, and reason."""
+        await self._add(feed, now, _counts(results, now), list(_failures(results)))
 
     @query
     async def add_outcomes(self, feed: str, outcome: Outcome, count: int, now: datetime) -> None:
@@ -54,26 +112,133 @@ class Stats:
             await self._add(feed, now, Counter({f"outcomes.{outcome.value}": count}))
 
     @query
+    async def add_opening(self, feed: str, at: datetime, open_for: timedelta) -> None:
+        """Count that the endpoint's breaker opened, and in each minute how long nothing is sent for it."""
+        updates = []
+        for minute, spent in _minutes_of(at, min(open_for, _LONGEST_OPENING)):
+            counts = {"breaker.ms": round(spent.total_seconds() * 1000), "breaker.opened": int(minute <= at)}
+            updates.append(_upsert(feed, minute, {"$inc": counts}))
+        await self._collection.bulk_write(updates, ordered=False)
+
+    @query
+    async def sample(self, gauges: Mapping[str, Gauge], now: datetime) -> None:
+        """Note how each feed stands now. A later sample of the same minute takes its place."""
+        updates = []
+        for feed, gauge in gauges.items():
+            seen = {"at": now, "open": gauge.open, "oldest_open_at": gauge.oldest_open_at, "paused": gauge.paused}
+            updates.append(_upsert(feed, _minute(now), {"$set": {"gauge": seen}}))
+        if updates:
+            await self._collection.bulk_write(updates, ordered=False)
+
+    @query
     async def since(self, start: datetime) -> list[Document]:
         """The buckets of every feed from `start` on, oldest first."""
         return await self._collection.find({"minute": {"$gte": start}}).sort("minute", 1).to_list()
 
-    async def _add(self, feed: str, now: datetime, counts: Counter[str]) -> None:
-        minute = now.replace(second=0, microsecond=0)
-        await self._collection.update_one(
-            {"_id": f"{feed}|{minute:%Y-%m-%dT%H:%MZ}"},
-            {"$inc": dict(counts), "$setOnInsert": {"feed": feed, "minute": minute}},
-            upsert=True,
+    @query
+    async def between(self, feed: str, start: datetime, end: datetime) -> list[Document]:
+        """The feed's buckets from `start` until before `end`, oldest first: a range of `_id`, by its index."""
+        span = {"$gte": _id(feed, start), "$lt": _id(feed, end)}
+        return await self._collection.find({"_id": span}).sort("_id", 1).to_list()
+
+    @query
+    async def feeds(self) -> list[str]:
+        """The feeds that have buckets, each once: one step in the index of `_id` for each."""
+        found: list[str] = []
+        after = ""
+        while True:
+            documents = (
+                await self._collection.find({"_id": {"$gt": after}}, {"feed": 1}).sort("_id", 1).limit(1).to_list()
+            )
+            if not documents:
+                return found
+            found.append(documents[0]["feed"])
+            after = f"{found[-1]}|~"
+
+    async def _add(self, feed: str, now: datetime, counts: Counter[str], failed: Sequence[Failed] = ()) -> None:
+        minute = _minute(now)
+        if not failed:
+            wanted, update = _update(feed, minute, {"$inc": dict(counts)})
+            await self._collection.update_one(wanted, update, upsert=True)
+            return
+        named = self._count_reasons(feed, minute, failed, counts)
+        wanted, update = _update(feed, minute, {"$inc": dict(counts), "$set": named})
+        document = await self._collection.find_one_and_update(
+            wanted, update, upsert=True, projection={"failed": 1}, return_document=ReturnDocument.AFTER
         )
+        self._reasons[feed] = (minute, set((document or {}).get("failed", ())))
+
+    def _count_reasons(
+        self, feed: str, minute: datetime, failed: Iterable[Failed], counts: Counter[str]
+    ) -> dict[str, str]:
+        """Add failures to `counts` under their reasons; return the fields that say what each reason is."""
+        last_minute, known = self._reasons.get(feed, (minute, set()))
+        known = set(known) if last_minute == minute else set()
+        named: dict[str, str] = {}
+        for failure in failed:
+            text = normal(failure.reason)
+            name = slug(text)
+            if name not in known and len(known - {OTHER}) >= REASONS_A_MINUTE:
+                name, text = OTHER, "other reasons"
+            known.add(name)
+            field = f"failed.{name}"
+            named[f"{field}.text"] = text
+            if failure.attempted:
+                counts[f"{field}.n"] += 1
+                named[f"{field}.id"] = failure.delivery_id
+            if failure.dead:
+                counts[f"{field}.dead"] += 1
+                named[f"{field}.dead_id"] = failure.delivery_id
+        return named
+
+
+def _minute(moment: datetime) -> datetime:
+    return moment.replace(second=0, microsecond=0)
+
+
+def _id(feed: str, moment: datetime) -> str:
+    return f"{feed}|{moment:%Y-%m-%dT%H:%MZ}"
+
+
+def _update(feed: str, minute: datetime, change: Document) -> tuple[Document, Document]:
+    """The filter and the update of a minute's document, to be upserted."""
+    return {"_id": _id(feed, minute)}, change | {"$setOnInsert": {"feed": feed, "minute": minute}}
+
+
+def _upsert(feed: str, minute: datetime, change: Document) -> UpdateOne:
+    return UpdateOne(*_update(feed, minute, change), upsert=True)
+
+
+def _minutes_of(start: datetime, length: timedelta) -> Iterator[tuple[datetime, timedelta]]:
+    """Each minute that a span of time touches, and how much of the span lies in it."""
+    end, minute = start + length, _minute(start)
+    while minute < end:
+        yield minute, min(end, minute + _MINUTE) - max(start, minute)
+        minute += _MINUTE
 
 
 def _counts(results: Iterable[Result], now: datetime) -> Counter[str]:
     counts: Counter[str] = Counter()
     for result in results:
+        delivered = result.verdict.outcome is Outcome.DELIVERED
         counts[f"outcomes.{result.verdict.outcome.value}"] += 1
         counts[f"statuses.{result.answer.status or 'none'}"] += 1
+        if result.answer.status:
+            counts[f"answers.{result.verdict.outcome.value}_{result.answer.status}"] += 1
         counts[f"attempt_ms.{bucket_of(result.answer.duration_ms)}"] += 1
-        if result.verdict.outcome is Outcome.DELIVERED:
+        counts["attempt_ms_sum"] += result.answer.duration_ms
+        counts["retries" if result.delivery.attempts else "first.made"] += 1
+        if delivered:
+            if not result.delivery.attempts:
+                counts["first.delivered"] += 1
             waited_ms = (now - result.delivery.owed_since).total_seconds() * 1000
             counts[f"delivered_ms.{bucket_of(waited_ms)}"] += 1
+            counts["delivered_ms_sum"] += round(waited_ms)
     return counts
+
+
+def _failures(results: Iterable[Result]) -> Iterator[Failed]:
+    for result in results:
+        verdict = result.verdict
+        if verdict.outcome is not Outcome.DELIVERED:
+            yield Failed(result.delivery.id, verdict.reason, dead=verdict.outcome is Outcome.DEAD)

@@ -88,6 +88,7 @@ class EndpointClock:
         self._no_probe_until = 0.0
         self._window = breaker.Window(self._settings.window)
         self._untold = (0, 0)
+        self._openings: list[tuple[datetime, timedelta]] = []
         self._pace = LocalPace()
         rate = feed.partner.rate_limit
         self._permits = Permits(Pace.of(rate), self._reserve, PATIENCE_SECONDS) if rate else None
@@ -141,6 +142,11 @@ class EndpointClock:
         self._untold = (sent + len(answers), failed + failures)
         if failures:
             await self._sync_and_judge()
+
+    def openings(self) -> Sequence[tuple[datetime, timedelta]]:
+        """When this process opened the breaker for all, and for how long: each opening is handed over once."""
+        openings, self._openings = self._openings, []
+        return openings
 
     # --- all processes together
 
@@ -297,6 +303,7 @@ class EndpointClock:
             await self.sync()
         else:
             self._tripped_alone = opened is None
+            self._openings.append((self._now(), self._settings.open_for))
             self._follow(opened or self._generation + 1, open_for)
 
     async def _probe(self) -> bool:

@@ -1,0 +1,167 @@
+"""`report`: what happened in an hour or a day, compiled now."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+import config
+from app.cli.output import (
+    FOUND_WRONG,
+    WRONG_USAGE,
+    AsJson,
+    console,
+    fail,
+    load_config,
+    print_table,
+    with_ledger,
+)
+from app.errors import UnknownFeed
+from app.ledger import Ledger
+from app.period import Period, parse_period
+from app.report import Compiled
+from app.reporting.files import Format, rendered, write_whole
+from app.reporting.page import title
+from app.reporting.record import ALL, FeedLine, Reason, Report
+from app.reporting.table import figures, sentence
+from app.reporting.words import duration, look_at, number, percent
+from app.runtime import open_reporting
+
+
+class Shown(StrEnum):
+    """How the report is printed."""
+
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+    HTML = "html"
+
+
+FeedName = Annotated[str | None, typer.Option("--feed", help="Only this feed; else all together.")]
+PeriodName = Annotated[
+    str,
+    typer.Option("--period", help="today, yesterday, last-hour, 2026-11-21 or 2026-11-21T14, on the TIMEZONE clock."),
+]
+Form = Annotated[Shown, typer.Option("--format", help="How it is printed.")]
+Output = Annotated[Path | None, typer.Option("--output", help="Write to this file instead.", dir_okay=False)]
+Keep = Annotated[
+    bool, typer.Option("--keep", help="Keep it in the ledger and REPORTS_DIR too; for a period that is over.")
+]
+Send = Annotated[bool, typer.Option("--send", help="Send it too, by every way that is configured; kept first.")]
+
+
+def report(
+    *,
+    feed: FeedName = None,
+    period: PeriodName = "today",
+    form: Form = Shown.TABLE,
+    output: Output = None,
+    keep: Keep = False,
+    send: Send = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compile the report of an hour or a day now, also of one that is still running, and print it.
+
+    Nothing is changed by it, unless --keep or --send says so.
+    """
+    loaded = load_config()
+    wanted = _period(period, loaded)
+    compiled, failed = with_ledger(
+        loaded, lambda ledger: _compiled(loaded, ledger, wanted, feed or ALL, keep=keep or send, send=send)
+    )
+    _show(compiled, Shown.JSON if as_json else form, output)
+    if failed:
+        fail("; ".join(failed), FOUND_WRONG)
+
+
+def _period(text: str, loaded: config.Config) -> Period:
+    try:
+        return parse_period(text, loaded.settings.zone)
+    except ValueError as error:
+        fail(f"--period: found {text!r}; {error}", WRONG_USAGE)
+
+
+async def _compiled(
+    loaded: config.Config, ledger: Ledger, period: Period, feed: str, *, keep: bool, send: bool
+) -> tuple[Compiled, list[str]]:
+    """The report, kept and sent where that is asked for; and what could not be sent."""
+    reporting = open_reporting(loaded, ledger)
+    if send and not reporting.ways:
+        fail(
+            "--send: no way is configured; set SMTP_HOST and the others of its kind, or REPORT_WEBHOOK_URL", WRONG_USAGE
+        )
+    try:
+        found = [Compiled(report) for report in await reporting.look(period)]
+        chosen = _chosen(found, feed, loaded)
+        if keep and not chosen.report.running:
+            chosen = _chosen(await reporting.save(period), feed, loaded)
+        elif keep and not send:
+            fail(f"--keep: {period.name} is still running; it is kept when it is over", WRONG_USAGE)
+    except ValueError as error:
+        fail(f"--period: {error}", WRONG_USAGE)
+    came = await reporting.send(chosen) if send else {}
+    return chosen, [f"{way}: {error}" for way, error in came.items() if error]
+
+
+def _chosen(found: list[Compiled], feed: str, loaded: config.Config) -> Compiled:
+    by_feed = {compiled.report.feed: compiled for compiled in found}
+    if feed not in by_feed:
+        fail(str(UnknownFeed(feed, tuple(loaded.feeds))), WRONG_USAGE)
+    return by_feed[feed]
+
+
+def _show(compiled: Compiled, form: Shown, output: Path | None) -> None:
+    if form is Shown.TABLE and output is None:
+        print_report(compiled.report)
+        return
+    if form is Shown.TABLE:
+        fail("--output: needs --format json, csv or html", WRONG_USAGE)
+    content = rendered(compiled.report, Format(form.value), compiled.revised)
+    if output is None:
+        sys.stdout.buffer.write(content)
+        return
+    try:
+        write_whole(output, content)
+    except OSError as error:
+        fail(f"--output: {output}: {error.strerror or error}")
+
+
+def print_report(report: Report) -> None:
+    """Print the report as tables."""
+    running = " (still running)" if report.running else ""
+    print_table(f"{title(report)}, {report.period}, {report.timezone}{running}", ["", ""], figures(report))
+    if report.feeds:
+        columns = ["feed", "read", "delivered", "first attempt", "retries", "dead", "until delivered, p95", "open"]
+        print_table("Feeds", columns, [_feed_row(line) for line in report.feeds])
+    _print_reasons("Dead by reason", report.dead_reasons)
+    _print_reasons("Top errors", report.errors)
+    for proof in report.certificates:
+        console.print(sentence(proof), style=None if proof.complete else "red", markup=False, highlight=False)
+
+
+def _feed_row(line: FeedLine) -> list[object]:
+    return [
+        line.feed,
+        number(line.counts.read),
+        number(line.counts.delivered),
+        percent(line.counts.first_success),
+        number(line.counts.retries),
+        number(line.counts.dead),
+        duration(line.delivered_ms.p95_ms),
+        number(line.backlog.open if line.backlog else None),
+    ]
+
+
+def _print_reasons(name: str, reasons: tuple[Reason, ...]) -> None:
+    if reasons:
+        rows = [[escape(reason.text), number(reason.count), _look_at(reason)] for reason in reasons]
+        print_table(name, ["reason", "count", "look at one"], rows)
+
+
+def _look_at(reason: Reason) -> str | None:
+    return escape(look_at(reason.example)) if reason.example else None

@@ -1,0 +1,253 @@
+"""Reports: compiled from the statistics, kept in the ledger, written as files, sent by e-mail and webhook.
+
+A compilation may die between any two of its steps, or run twice at once:
+
+1. before the report is in the ledger: nothing happened;
+2. after that, before its files: compiling again finds the same report, and writes them;
+3. after the files, before it is sent: that it is owed is on record with the report, in the same write; the next
+   compilation of whatever period sends it.
+
+An equal report changes nothing in the ledger. One that differs takes its place, is marked as revised with what changed,
+and is sent again. What cannot be sent is tried again by later compilations, `MAX_TRIES` times, and kept either way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import structlog
+
+from app.clock import Clock, utc_now
+from app.errors import Unavailable
+from app.ledger import Ledger
+from app.ledger.reports import ReportKey, Revised, Sending
+from app.models import Certificate
+from app.period import Kind, Period
+from app.reporting.changes import changes
+from app.reporting.compile import compile_reports
+from app.reporting.files import Format, path_of, prune, write
+from app.reporting.record import ALL, Document, Report, canonical, document_of, report_of
+from app.reporting.sending import NotSent, Outgoing, Sender
+
+log = structlog.get_logger()
+
+CERTIFICATE_WITHIN = timedelta(days=1)
+"""A day's certificate is the last one made before so long after its end: reconciliation runs when the day is over."""
+MAX_TRIES = 10
+"""Tries at sending a report on one way, before it is given up."""
+FIRST_WAIT, LONGEST_WAIT = timedelta(minutes=5), timedelta(hours=6)
+CLAIMED_FOR = timedelta(minutes=5)
+"""How long a process may take to send a report, before another tries."""
+SENT_AT_ONCE = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A report, and how it came to be what it is."""
+
+    report: Report
+    revised: Document | None = None
+    """`{count, at, changes}`, where it was compiled again with another result."""
+
+
+class Reporting:
+    """Compiles reports for one process."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        feeds: Collection[str],
+        *,
+        zone: ZoneInfo,
+        folder: Path,
+        senders: Sequence[Sender] = (),
+        sent: Collection[Kind] = (Kind.DAY,),
+        now: Clock = utc_now,
+    ) -> None:
+        """`folder`: where the files go. `sent`: the kinds of periods whose report of all feeds is sent by itself."""
+        self._ledger = ledger
+        self._feeds = feeds
+        self._zone = zone
+        self._folder = folder
+        self._senders = {sender.name: sender for sender in senders}
+        self._sent = sent
+        self._now = now
+
+    @property
+    def ways(self) -> tuple[str, ...]:
+        """The ways that reports are sent by."""
+        return tuple(self._senders)
+
+    async def compile(self, period: Period) -> list[Report]:
+        """Compile, keep, write and send the reports of a period that is over: of all feeds, then of each.
+
+        Raises `ValueError` for a period that is not over, the ledger's errors, and `Unavailable` where the files could
+        not be written; the reports are in the ledger by then.
+        """
+        try:
+            saved = await self.save(period)
+        finally:
+            await self.send_due()
+        return [compiled.report for compiled in saved]
+
+    async def save(self, period: Period) -> list[Compiled]:
+        """As `compile`, without sending anything now."""
+        if period.end > self._now():
+            raise ValueError(f"{period.name}: still running; its report is kept when it is over")
+        reports, counted = await self._compiled(period)
+        kept = [await self._keep(report, counted=report.feed in counted) for report in reports]
+        await self._write(kept)
+        return kept
+
+    async def look(self, period: Period) -> list[Report]:
+        """Compile the reports of a period, also of one that is running, and change nothing.
+
+        Where the statistics of the period are gone, what the ledger has kept of it. Raises `ValueError` for a period
+        that has not begun.
+        """
+        reports, counted = await self._compiled(period)
+        if counted or period.end > self._now():
+            return reports
+        stored = [await self._ledger.reports.get(report.feed, report.period) for report in reports]
+        return [report_of(kept["report"]) if kept else report for kept, report in zip(stored, reports, strict=True)]
+
+    async def snapshot(self, period: Period) -> tuple[list[Report], Path]:
+        """As `look`, and write the files. Returns the reports and the page of all feeds."""
+        reports = await self.look(period)
+        await self._write([Compiled(report) for report in reports])
+        return reports, path_of(self._folder, ALL, period.name, Format.HTML)
+
+    async def send(self, compiled: Compiled) -> dict[str, str | None]:
+        """Send a report now, on every way, whether or not it was sent. Returns way → why it failed, or `None`."""
+        outgoing = Outgoing(compiled.report, compiled.revised)
+        if compiled.report.running:
+            return {way: await self._tried(way, outgoing) for way in self._senders}
+        await self._ledger.reports.owe(compiled.report.id, list(self._senders), self._now())
+        stored = await self._ledger.reports.get(compiled.report.feed, compiled.report.period)
+        return await self._send(stored) if stored and self._senders else {}
+
+    async def send_due(self) -> int:
+        """Send the reports that are owed, `SENT_AT_ONCE` at most. Returns how many were tried."""
+        due = await self._ledger.reports.owed(self._now(), SENT_AT_ONCE)
+        for stored in due:
+            await self._send(stored)
+        return len(due)
+
+    async def prune(self, feed: str, before: datetime) -> int:
+        """Remove the files of a feed's reports (`ALL`: of all feeds) on days that were over by then.
+
+        Returns how many. Raises `Unavailable` where they cannot be removed.
+        """
+        try:
+            return await asyncio.to_thread(prune, self._folder, feed, before.astimezone(self._zone).date())
+        except OSError as error:
+            raise Unavailable(f"REPORTS_DIR {self._folder}: {error.strerror or error}") from error
+
+    # --- compiling
+
+    async def _compiled(self, period: Period) -> tuple[list[Report], set[str]]:
+        """The reports, and the feeds that have anything counted in the period; `ALL` among them where any has."""
+        now = self._now()
+        if period.start >= now:
+            raise ValueError(f"{period.name}: has not begun")
+        known = await self._ledger.stats.feeds()
+        found = {
+            feed: await self._ledger.stats.between(feed, period.start, period.end)
+            for feed in sorted({*self._feeds, *known})
+        }
+        buckets = {feed: documents for feed, documents in found.items() if documents or feed in self._feeds}
+        certificates = {feed: await self._certificate(feed, period) for feed in buckets}
+        through = min(period.end, now.replace(microsecond=0))
+        reports = await asyncio.to_thread(compile_reports, period, self._zone, buckets, certificates, through)
+        counted = {feed for feed, documents in buckets.items() if documents}
+        return reports, counted | ({ALL} if counted else set())
+
+    async def _certificate(self, feed: str, period: Period) -> Certificate | None:
+        """The feed's certificate for a day; for an hour, one that was made in it."""
+        if period.kind is Kind.DAY:
+            return await self._ledger.certificates.at_or_before(feed, period.end + CERTIFICATE_WITHIN)
+        found = await self._ledger.certificates.at_or_before(feed, period.end)
+        return found if found and found.at >= period.start else None
+
+    # --- keeping
+
+    async def _keep(self, report: Report, *, counted: bool) -> Compiled:
+        """Store the report, unless an equal one is there, or one whose statistics are gone."""
+        document = document_of(report)
+        key = ReportKey(report.feed, report.kind.value, report.period, report.start, report.end)
+        owed = list(self._senders) if report.feed == ALL and report.kind in self._sent else []
+        while True:
+            stored = await self._ledger.reports.get(report.feed, report.period)
+            if stored is None:
+                if await self._ledger.reports.insert(key, document, owed, self._now()):
+                    return Compiled(report)
+                continue
+            revised = stored.get("revised")
+            if canonical(stored["report"]) == canonical(document):
+                return Compiled(report, revised)
+            if not counted:
+                log.warning("report_kept_as_it_was", report=report.id, reason="no statistics of the period are left")
+                return Compiled(report_of(stored["report"]), revised)
+            found = changes(stored["report"], document)
+            count = (revised["count"] if revised else 0) + 1
+            if await self._ledger.reports.revise(stored, document, Revised(count, self._now(), found), owed):
+                log.info("report_revised", report=report.id, count=count, fields=[change["field"] for change in found])
+
+    async def _write(self, reports: Sequence[Compiled]) -> None:
+        try:
+            for compiled in reports:
+                await asyncio.to_thread(write, self._folder, compiled.report, compiled.revised)
+        except OSError as error:
+            raise Unavailable(f"REPORTS_DIR {self._folder}: {error.strerror or error}") from error
+
+    # --- sending
+
+    async def _send(self, stored: Document) -> dict[str, str | None]:
+        """Send what is owed of a report, unless another process is at it. Returns way → why it failed, or `None`."""
+        until = self._now() + CLAIMED_FOR
+        if not await self._ledger.reports.claim(stored, until):
+            return {}
+        outgoing = Outgoing(report_of(stored["report"]), stored.get("revised"))
+        came: dict[str, str | None] = {}
+        next_tries: list[datetime] = []
+        for way, sending in stored["sending"].items():
+            if sending["state"] == Sending.OWED.value:
+                came[way] = await self._tried(way, outgoing)
+                next_tries += await self._note(stored["_id"], way, sending["tries"] + 1, came[way])
+        await self._ledger.reports.next_try(stored["_id"], until, min(next_tries, default=None))
+        return came
+
+    async def _tried(self, way: str, outgoing: Outgoing) -> str | None:
+        """Try one way. Returns why it failed, or `None`."""
+        sender = self._senders.get(way)
+        failed: str | None = None
+        try:
+            if sender:
+                await sender.send(outgoing)
+            else:
+                failed = f"{way}: not configured any more"
+        except NotSent as error:
+            failed = str(error)
+        if failed:
+            log.warning("report_not_sent", report=outgoing.report.id, way=way, error=failed)
+        else:
+            log.info("report_sent", report=outgoing.report.id, way=way)
+        return failed
+
+    async def _note(self, report_id: str, way: str, tries: int, error: str | None) -> list[datetime]:
+        """Put on record what came of a try. Returns when the next one is due, or nothing."""
+        now = self._now()
+        if error is None:
+            await self._ledger.reports.note_sent(report_id, way, now)
+            return []
+        give_up = tries >= MAX_TRIES
+        await self._ledger.reports.note_failed(report_id, way, error, now, give_up=give_up)
+        if give_up:
+            log.error("report_given_up", report=report_id, way=way, tries=tries)
+            return []
+        return [now + min(FIRST_WAIT * 2 ** (tries - 1), LONGEST_WAIT)]

@@ -1,0 +1,116 @@
+"""A report by e-mail: plain text with the headline figures, the page attached.
+
+aiosmtplib speaks SMTP; `email` of the standard library makes the message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from dataclasses import dataclass
+from email.message import EmailMessage
+from email.policy import SMTP
+from email.utils import parseaddr
+from hashlib import blake2s
+from pathlib import Path
+from typing import Literal
+from zoneinfo import ZoneInfo
+
+import aiosmtplib
+import structlog
+from pydantic import SecretStr
+
+from app.reporting.files import Format, path_of, rendered
+from app.reporting.page import title, when
+from app.reporting.sending import NotSent, Outgoing
+from app.reporting.table import summary
+
+log = structlog.get_logger()
+
+TIMEOUT_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class MailServer:
+    """Where mail is handed in, and by whom."""
+
+    host: str
+    port: int
+    security: Literal["starttls", "tls", "none"]
+    user: str = ""
+    password: SecretStr | None = None
+    """`None` or empty: no login."""
+    ca_file: Path | None = None
+    """The authorities trusted, in place of the system's."""
+
+
+class Mail:
+    """Sends reports to a list of addresses."""
+
+    name = "mail"
+
+    def __init__(self, server: MailServer, sender: str, recipients: tuple[str, ...]) -> None:
+        self._server = server
+        self._sender = sender
+        self._recipients = recipients
+
+    async def send(self, outgoing: Outgoing) -> None:
+        """Hand the message in, within `TIMEOUT_SECONDS`. Raises `NotSent` where no recipient was taken.
+
+        Those refused beside others are said in the log: sending again would reach the others twice.
+        """
+        server = self._server
+        message = await asyncio.to_thread(compose, outgoing, self._sender, self._recipients)
+        try:
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                refused, _ = await aiosmtplib.send(
+                    message,
+                    hostname=server.host,
+                    port=server.port,
+                    username=server.user or None,
+                    password=self._password() or None,
+                    use_tls=server.security == "tls",
+                    start_tls=server.security == "starttls",
+                    tls_context=await asyncio.to_thread(self._tls_context),
+                    timeout=TIMEOUT_SECONDS,
+                )
+        except (aiosmtplib.SMTPException, OSError, ValueError) as error:
+            raise NotSent(self._said(error)) from error
+        if refused:
+            log.warning("mail_refused", report=outgoing.report.id, recipients=sorted(refused))
+
+    def _tls_context(self) -> ssl.SSLContext | None:
+        if self._server.security == "none":
+            return None
+        return ssl.create_default_context(cafile=str(self._server.ca_file) if self._server.ca_file else None)
+
+    def _said(self, error: Exception) -> str:
+        """The error in a line, without the password, should the server have quoted it."""
+        text = f"SMTP: {type(error).__name__}: {error}"
+        return text.replace(self._password(), "***") if self._password() else text
+
+    def _password(self) -> str:
+        return self._server.password.get_secret_value() if self._server.password else ""
+
+
+def compose(outgoing: Outgoing, sender: str, recipients: tuple[str, ...]) -> EmailMessage:
+    """The message. Its id is the same each time the same result is sent."""
+    report = outgoing.report
+    message = EmailMessage(policy=SMTP)
+    revised = f" (revised {outgoing.revised['count']})" if outgoing.revised else ""
+    message["Subject"] = f"{_verdict(outgoing)}{title(report)}: {when(report, ZoneInfo(report.timezone))}{revised}"
+    message["From"] = sender
+    message["To"] = ", ".join(recipients)
+    domain = parseaddr(sender)[1].rpartition("@")[2] or "rowrelay"
+    message["Message-ID"] = f"<{blake2s(outgoing.id.encode(), digest_size=16).hexdigest()}@{domain}>"
+    message["Auto-Submitted"] = "auto-generated"
+    message.set_content(summary(report))
+    name = path_of(Path(), report.feed, report.period, Format.HTML).name
+    content = rendered(report, Format.HTML, outgoing.revised)
+    message.add_attachment(content, maintype="text", subtype="html", filename=name)
+    return message
+
+
+def _verdict(outgoing: Outgoing) -> str:
+    """What a reader must know before opening it."""
+    return "NOT COMPLETE: " if any(not proof.complete for proof in outgoing.report.certificates) else ""
