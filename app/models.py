@@ -83,6 +83,16 @@ class Gap:
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of the source that a cursor reads, in the cursor's own order."""
+
+    after: Position = None
+    """Exclusive; `None`: from the first row on."""
+    upto: Position = None
+    """Inclusive; `None`: it is still being read."""
+
+
+@dataclass(frozen=True, slots=True)
 class Cursor:
     """How far a feed has been read, and what is still missing behind that point."""
 
@@ -100,6 +110,9 @@ class Cursor:
     """Polls in a row that found the source unavailable."""
     retry_at: datetime | None = None
     """The feed is not polled before then."""
+    spans: tuple[Span, ...] = ()
+    """What it was given to read, oldest first: the last one is open, up to `position`. What lies in none of them, an
+    operator passed over. Empty: nothing was read yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +137,8 @@ class Page:
     """Gaps given up on because `gap_timeout` passed."""
     ahead: Ahead | None = None
     """Nothing new was found, and the cursor stands beyond the table."""
+    began: Position = None
+    """On a feed's first page: after which position reading began; `None`: at the first row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,3 +252,99 @@ class Result:
     delivery: Delivery
     answer: Answer
     verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """What became of each source row of a feed: `source_rows` = the sum of `states`, or the difference by key.
+
+    A row counts once, in the state that its delivery was in when it was looked at.
+    """
+
+    feed: str
+    at: datetime
+    """When the comparison ended."""
+    position: Position
+    """The source was compared up to here: where the cursor stood when the comparison began."""
+    source_rows: int
+    """Rows found in the source: not those left out as `purged` or `awaited`."""
+    states: Mapping[State, int]
+    """Source rows by the state of their delivery; a healed one by the state it was logged in."""
+    missing: int = 0
+    """Source rows that had no delivery."""
+    missing_ids: tuple[str, ...] = ()
+    """Their deliveries' ids, the first `MISSING_NAMED`."""
+    healed: int = 0
+    """Of the missing: logged, and queued where they are to be sent, by this run."""
+    deleted: int = 0
+    """Deliveries whose row is no longer in the source."""
+    deleted_states: Mapping[State, int] = field(default_factory=dict)
+    """The deleted, by state."""
+    purged: int = 0
+    """Source rows left out, because retention may have purged their deliveries."""
+    awaited: int = 0
+    """Source rows left out, because they lie in an open gap: the cursor itself still asks for them."""
+    superseded: int = 0
+    """With `capture = "changes"`: deliveries of an older change of a row that is still in the source."""
+    since: Position = None
+    """Compared from after this position on; `None`: from where the feed began, or retention has purged to."""
+    begun_at: datetime | None = None
+    """When the comparison began; a row's state was looked at between this and `at`."""
+
+    @property
+    def open(self) -> int:
+        """Source rows that are still owed to the partner."""
+        return sum(self.states.get(state, 0) for state in OPEN_STATES)
+
+    @property
+    def unaccounted(self) -> int:
+        """Source rows that no state accounts for."""
+        return self.source_rows - sum(self.states.values())
+
+    @property
+    def complete(self) -> bool:
+        """Every source row has a delivery, and the sum balances."""
+        return self.missing == self.healed and self.unaccounted == 0
+
+    @property
+    def account(self) -> str:
+        """The sum in words: `10,000 source rows = 9,990 delivered + 7 dead + … + 0 open, up to position 10000`."""
+        settled = (State.DELIVERED, State.DEAD, State.SKIPPED, State.CANCELLED)
+        parts = [f"{self.states.get(state, 0):,} {state}" for state in settled]
+        parts.append(f"{self.open:,} open")
+        if self.unaccounted:
+            parts.append(f"{self.unaccounted:,} missing")
+        since = "" if self.since is None else f"after position {_shown(self.since)} "
+        rows = f"{self.source_rows:,} source row{'' if self.source_rows == 1 else 's'}"
+        return f"{rows} = {' + '.join(parts)}, {since}up to position {_shown(self.position)}"
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What else to know, in plain sentences; nothing where there is nothing to say."""
+        said: list[str] = []
+        if self.missing:
+            shown = ", ".join(self.missing_ids[:10]) + (", …" if self.missing > 10 else "")
+            healed = "all were" if self.healed == self.missing else f"{self.healed:,} were"
+            said.append(f"{self.missing:,} had no delivery, and {healed} logged by this run: {shown}")
+        if self.awaited:
+            said.append(f"{self.awaited:,} source rows committed late and are left out: the cursor still asks for them")
+        if self.purged:
+            said.append(f"{self.purged:,} source rows are left out: retention may have purged their deliveries")
+        if self.deleted:
+            states = ", ".join(f"{count:,} {state}" for state, count in sorted(self.deleted_states.items()))
+            said.append(f"{self.deleted:,} deliveries are of rows deleted from the source since: {states}")
+        if self.superseded:
+            said.append(f"{self.superseded:,} deliveries are of earlier changes of rows that are still in the source")
+        if self.since is not None:
+            said.append("deleted rows were not looked for: only a part of the feed was compared")
+        return tuple(said)
+
+
+def _shown(position: Position) -> str:
+    """A position for a person: of several parts, the cursor column's; `none` where nothing was read."""
+    leading = position[0] if isinstance(position, list) else position
+    return "none" if leading is None else f"{leading}"
+
+
+MISSING_NAMED = 100
+"""Ids that a certificate names of what was missing."""

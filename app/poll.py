@@ -2,19 +2,15 @@
 
 A poll may die between any two of its steps:
 
-1. before the batches are inserted: nothing happened; the next poll reads the page again;
-2. after the batches: they hold ids of no deliveries; whoever claims them loads nothing and deletes them;
-3. after some of the deliveries: those are in their batches and will be sent; the next poll reads the page again, and
-   what is logged already stays as it is;
-4. after the deliveries, before the cursor: the same;
-5. after the cursor, before the messages: the sweep finds the batches by `visible_at` and sends them.
+1. within the logging (see `app.intake`): the next poll reads the page again, and what is logged stays as it is;
+2. after the logging, before the cursor: the same;
+3. after the cursor, before the messages: the sweep finds the batches by `visible_at` and sends them.
 
 Two polls of one feed at once read the same page; both log it, once, and one of them loses the compare-and-set.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -22,20 +18,11 @@ from datetime import timedelta
 import structlog
 
 from app.clock import Clock, utc_now
-from app.errors import (
-    BrokerUnavailable,
-    CursorMoved,
-    LedgerUnavailable,
-    RowrelayError,
-    SourceRefused,
-    SourceUnavailable,
-)
+from app.errors import CursorMoved, LedgerUnavailable, RowrelayError, SourceRefused, SourceUnavailable
 from app.feed import Feed
-from app.filter import sift
+from app.intake import Intake, backlog
 from app.ledger import Ledger
-from app.ledger.batches import new_batch
-from app.ledger.deliveries import delivery_id
-from app.models import Ahead, Cursor, NewBatch, Page, SourceRow
+from app.models import Ahead, Cursor, Page
 from app.queue import Queue
 from app.source.reader import Source
 
@@ -65,8 +52,7 @@ class Polling:
         """`message_wait`: after this long without a claim, the sweep takes a batch's message for lost."""
         self._source = source
         self._ledger = ledger
-        self._queue = queue
-        self._message_wait = message_wait
+        self._intake = Intake(ledger, queue, message_wait=message_wait, now=now)
         self._now = now
 
     async def poll(self, feed: Feed) -> Polled:
@@ -125,15 +111,11 @@ class Polling:
         if not page.rows and page.position == cursor.position and page.gaps == cursor.gaps:
             await self._ledger.cursors.note_poll(feed.name, self._now())
             return cursor
-        batches, logged = await self._log_rows(feed, page.rows)
+        logged = await self._intake.log(feed, page.rows)
         cursor = await self._ledger.cursors.advance(cursor, page, self._now())
         polled.read += len(page.rows)
-        polled.logged += logged
-        await self._ledger.stats.add_logged(feed.name, logged, self._now())
-        try:
-            await self._queue.publish(batches)
-        except BrokerUnavailable as error:
-            log.warning("publish_failed", feed=feed.name, batches=len(batches), error=str(error))
+        polled.logged += logged.new
+        await self._intake.send(feed, logged)
         return cursor
 
     async def _pause(self, feed: Feed, reason: str, polled: Polled) -> None:
@@ -157,18 +139,6 @@ class Polling:
         if cursor.last_error != reason:
             log.warning("cursor_ahead", feed=feed.name, reason=reason)
 
-    async def _log_rows(self, feed: Feed, rows: Sequence[SourceRow]) -> tuple[list[NewBatch], int]:
-        """Put rows into the ledger, batches first. Returns the batches, and how many rows were new."""
-        now = self._now()
-        sifted = sift(feed.filter, rows)
-        filled = [(_batch_for(feed, part), part) for part in _parts(sifted.sent, feed.batch_size)]
-        batches = [batch for batch, _ in filled]
-        await self._ledger.batches.insert(batches, now + self._message_wait)
-        logged = await self._ledger.deliveries.log(filled, now)
-        logged += await self._ledger.deliveries.log_skipped(feed.name, sifted.skipped, now)
-        logged += await self._ledger.deliveries.log_unreadable(feed.name, sifted.unreadable, now)
-        return batches, logged
-
 
 def wait_after(failures: int, poll_every: timedelta) -> timedelta:
     """How long a source is left alone after that many failures (1 or more) in a row.
@@ -177,17 +147,3 @@ def wait_after(failures: int, poll_every: timedelta) -> timedelta:
     """
     doubled = poll_every * (2.0 ** min(failures - 1, 20) - 0.5)
     return min(doubled, LONGEST_WAIT)
-
-
-async def backlog(feed: Feed, ledger: Ledger) -> int:
-    """How many deliveries of the feed are open: never less than there are, so the bound holds."""
-    return await ledger.batches.owed(feed.name) + await ledger.deliveries.retrying(feed.name, feed.max_backlog)
-
-
-def _batch_for(feed: Feed, rows: Sequence[SourceRow]) -> NewBatch:
-    return new_batch(feed.name, (delivery_id(feed.name, row) for row in rows))
-
-
-def _parts(rows: Sequence[SourceRow], size: int) -> Iterator[Sequence[SourceRow]]:
-    for start in range(0, len(rows), size):
-        yield rows[start : start + size]

@@ -80,7 +80,7 @@ def explain_feed(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """The statements that polling a feed sends, for a database administrator to review."""
+    """The statements that polling and reconciling a feed send, for a database administrator to review."""
     if product is not None and product not in PRODUCTS:
         fail(f"--dialect: found {product!r}; {' or '.join(PRODUCTS)}", WRONG_USAGE)
     loaded = _with_feed(name)

@@ -1,6 +1,6 @@
 """`cursors`: one document a feed: how far it has been read, its open gaps, its last poll, and whether it is paused.
 
-{_id: feed, position, gaps [{low, high, since}], version, last_poll_at, last_row_at, last_error,
+{_id: feed, position, gaps [{low, high, since}], spans [{after, upto}], version, last_poll_at, last_row_at, last_error,
  paused, paused_reason, failures, retry_at}
 """
 
@@ -11,7 +11,10 @@ from datetime import datetime
 
 from app.errors import CursorMoved
 from app.ledger.client import Collection, Database, Document, query
-from app.models import Cursor, Gap, Page
+from app.models import Cursor, Gap, Page, Span
+
+SPANS_KEPT = 20
+"""Stretches that are remembered of a feed that was rewound many times: the latest."""
 
 
 class Cursors:
@@ -40,6 +43,8 @@ class Cursors:
         }
         if page.rows:
             moved["last_row_at"] = now
+        if cursor.position is None and not cursor.spans:
+            moved["spans"] = _span_documents([Span(page.began)])
         await self._collection.update_one({"_id": cursor.feed}, {"$setOnInsert": {"version": 0}}, upsert=True)
         result = await self._collection.find_one_and_update(
             {"_id": cursor.feed, "version": cursor.version}, {"$set": moved}, return_document=True
@@ -83,6 +88,7 @@ class Cursors:
                 "$set": {
                     "position": to.position,
                     "gaps": _gap_documents(to.gaps),
+                    "spans": _span_documents(_spans_after(cursor, to)),
                     "version": cursor.version + 1,
                     "last_error": None,
                     "failures": 0,
@@ -120,6 +126,21 @@ def _gap_documents(gaps: Sequence[Gap]) -> list[Document]:
     return [{"low": gap.low, "high": gap.high, "since": gap.since} for gap in gaps]
 
 
+def _spans_after(cursor: Cursor, to: Cursor) -> Sequence[Span]:
+    """What a rewind leaves to read: all that the cursor has read stays read, and a new stretch begins.
+
+    From the beginning, one stretch holds all the others.
+    """
+    if not cursor.spans or cursor.position is None or any(span.after is None for span in to.spans):
+        return to.spans
+    closed = [*cursor.spans[:-1], Span(cursor.spans[-1].after, cursor.position)]
+    return [*closed, *to.spans][-SPANS_KEPT:]
+
+
+def _span_documents(spans: Sequence[Span]) -> list[Document]:
+    return [{"after": span.after, "upto": span.upto} for span in spans]
+
+
 def _cursor(document: Document) -> Cursor:
     return Cursor(
         feed=document["_id"],
@@ -133,4 +154,5 @@ def _cursor(document: Document) -> Cursor:
         last_error=document.get("last_error"),
         failures=document.get("failures", 0),
         retry_at=document.get("retry_at"),
+        spans=tuple(Span(span["after"], span["upto"]) for span in document.get("spans", ())),
     )

@@ -3,7 +3,8 @@
     {_id: "<feed>:<key>" (capture = "changes": "<feed>:<key>:<position>"), feed, key, position, state, batch, token,
      payload, created_at, attempts, next_attempt_at, last {at, status, error, in_doubt}, finished_at, reason}
 
-and what replay and cancel add to it: see `app/ledger/selection.py`.
+`seen_at`: when a row that was logged before was last read at another position, because it was updated.
+And what replay and cancel add to it: see `app/ledger/selection.py`.
 
 Each move is one conditional update, so a move made twice, or by a worker whose lease is gone, changes nothing.
 `token` is absent until a batch is taken over; then it is the new holder's fence (see `Batch.fence`), and the old
@@ -70,6 +71,18 @@ class Deliveries:
             for row, reason in rows
         ]
         return await insert_ignoring_duplicates(self._collection, documents)
+
+    @query
+    async def note_seen(self, feed: str, rows: Iterable[SourceRow], now: datetime) -> None:
+        """Note where rows stand now that were logged at another position: what is compared by position needs it."""
+        updates = [
+            UpdateOne(
+                {"_id": delivery_id(feed, row), "position": {"$ne": row.position}},
+                {"$set": {"position": row.position, "seen_at": now}},
+            )
+            for row in rows
+        ]
+        await self._collection.bulk_write(updates, ordered=False)
 
     # --- a batch is sent
 
@@ -247,6 +260,23 @@ class Deliveries:
         second = await self._collection.find(waiting, {"created_at": 1}).sort("created_at", 1).limit(1).to_list()
         moments: list[datetime] = [document["created_at"] for document in first + second]
         return min(moments, default=None)
+
+    @query
+    async def open_by_feed(self) -> dict[str, tuple[int, datetime]]:
+        """Feed → how many of its deliveries are open, and when the oldest was logged; feeds with none are left out.
+
+        Exact; reads what is open, by the partial indexes, and `max_backlog` bounds that.
+        """
+        queued = {"state": State.QUEUED.value, "created_at": {"$gte": _LONG_AGO}}
+        waiting = {"state": State.RETRYING.value, "next_attempt_at": {"$lte": _FAR_FUTURE}}
+        group = {"_id": "$feed", "n": {"$sum": 1}, "oldest": {"$min": "$created_at"}}
+        found: dict[str, tuple[int, datetime]] = {}
+        for wanted in (queued, waiting):
+            pipeline: list[dict[str, Any]] = [{"$match": wanted}, {"$group": group}]
+            for document in await (await self._collection.aggregate(pipeline)).to_list():
+                count, oldest = found.get(document["_id"], (0, document["oldest"]))
+                found[document["_id"]] = (count + document["n"], min(oldest, document["oldest"]))
+        return found
 
     @query
     async def listing(self, feed: str | None, state: State | None, limit: int) -> list[Document]:

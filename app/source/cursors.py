@@ -105,6 +105,11 @@ class CursorStrategy(ABC):
 
     @property
     @abstractmethod
+    def every_row(self) -> Select[Any]:
+        """What a page selects, of every row there is and in no order; for a caller that narrows it."""
+
+    @property
+    @abstractmethod
     def lowest(self) -> Position:
         """A position before every row."""
 
@@ -122,6 +127,17 @@ class CursorStrategy(ABC):
     @abstractmethod
     def page(self, position: Position, limit: int, horizon: Any = None) -> Statement:
         """The next rows after `position`, in order, at most `limit`, and below the horizon: keyset, never OFFSET."""
+
+    @abstractmethod
+    def beyond(self, position: Position, name: str = "position") -> ColumnElement[bool]:
+        """That a row lies after the position; after `None` lies every row that the cursor column orders.
+
+        `name` begins the names of the parameters. Raises `SourceRefused` for what another strategy, or key, has left.
+        """
+
+    @abstractmethod
+    def upto(self, position: Position, name: str = "upto") -> ColumnElement[bool]:
+        """That a row lies at the position or before it: each row is either this or `beyond`. Not for `None`."""
 
     @abstractmethod
     def waiting(self, position: Position, limit: int) -> Statement:

@@ -1,4 +1,7 @@
-"""The statements that reading a feed sends, written out so that a database administrator can review and run them."""
+"""The statements that polling and reconciling a feed send.
+
+Written out so that a database administrator can review and run them.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,14 @@ from sqlalchemy.engine import Dialect as SqlDialect
 from sqlalchemy.types import BigInteger, DateTime, NullType, TypeEngine
 
 from app.feed import Feed, Strategy
-from app.models import Gap, Position
+from app.models import Gap, Position, Span
 from app.source.catalogue import Column, SourceTable, parse_table_name
 from app.source.cursor_sql import CURSOR_SQL
 from app.source.cursors import Statement
 from app.source.engine import DIALECTS
+from app.source.lookup import find_rows
 from app.source.plan import FeedPlan, plan_table
+from app.source.walk import Stretch, counted, narrowed, stride, window
 
 _NAMED = re.compile(r"(?<!:):([A-Za-z_]\w*)")
 _CURSOR_TYPES: Mapping[tuple[Strategy, str], Callable[[], TypeEngine[Any]]] = {
@@ -36,7 +41,7 @@ PRODUCTS = tuple(CURSOR_SQL)
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """One statement that a poll sends."""
+    """One statement that a poll or a reconciliation sends."""
 
     name: str
     when: str
@@ -48,8 +53,11 @@ class Explained:
 
 def explain(plan: FeedPlan, dialect: SqlDialect) -> list[Explained]:
     """Each statement of the plan, compiled for the dialect with example positions."""
-    written: SqlDialect = _DIALECTS[dialect.name](paramstyle="named")
-    return [_explained(name, when, statement, written) for name, when, statement in _statements(plan)]
+    written: Any = _DIALECTS[dialect.name](paramstyle="named")
+    written._supports_offset_fetch = True  # noqa: SLF001 - else known of a connection only: SQL Server 2012 has it
+    narrow = narrowed(plan, DIALECTS[dialect.name], dialect.name)
+    statements = [*_statements(plan), *_walk_statements(plan, narrow)]
+    return [_explained(name, when, statement, written) for name, when, statement in statements]
 
 
 def explain_unseen(feed: Feed, product: str) -> list[Explained]:
@@ -77,6 +85,24 @@ def _statements(plan: FeedPlan) -> Iterator[tuple[str, str, Statement]]:
     for number, newest in enumerate(strategy.newest(position), start=1):
         yield f"newest {number}", "a poll that finds nothing, at most once a minute", newest
     yield "waiting", "commands that show how many rows are waiting", strategy.waiting(position, 100_000)
+
+
+def _walk_statements(plan: FeedPlan, narrow: FeedPlan) -> Iterator[tuple[str, str, Statement]]:
+    position = _example(plan)
+    leading = position[0] if isinstance(position, list) else position
+    below = Stretch(Span(None, position), floor=leading)
+    key = ":".join(f"{_example_key(column)}" for column in plan.strategy.selection.key)
+    keys = [key.replace("0x2A", "2A")]
+    walking = "a reconciliation, 2000 rows after 2000 rows up to the cursor, with rests"
+    yield "walk", walking, window(narrow, Stretch(Span(None, position)), position, 2000)
+    yield (
+        "left out",
+        "a reconciliation: counts what retention may have purged",
+        counted(narrow, below, position, 50_000),
+    )
+    yield "left out, on", "the same: where the next 50,000 rows begin", stride(narrow, below, position, 50_000)
+    yield "missing", "a reconciliation that misses rows: up to 500 keys a statement", find_rows(plan, keys)
+    yield "deleted", "a reconciliation that has deliveries left over: up to 500 keys", find_rows(narrow, keys)
 
 
 def _example(plan: FeedPlan) -> Position:

@@ -12,7 +12,7 @@ from decimal import Decimal
 from itertools import pairwise
 from typing import Any, ClassVar
 
-from sqlalchemy import BigInteger, Row, Select, bindparam, func, select, union_all
+from sqlalchemy import BigInteger, ColumnElement, Row, Select, bindparam, func, select, union_all
 from sqlalchemy.types import Boolean, Date, DateTime, Float, LargeBinary, Numeric, String, Time, TypeEngine, Uuid
 
 from app.errors import SourceRefused
@@ -37,9 +37,14 @@ class Identity(CursorStrategy):
         super().__init__(selection)
         self._column = selection.rows.c[selection.cursor.name]
         self._require_integers()
-        self._pages = select(*selection.columns(selection.rows)).order_by(self._column)
+        self._rows = select(*selection.columns(selection.rows))
+        self._pages = self._rows.order_by(self._column)
         self._ids = select(self._column).where(self._column.is_not(None))
         self._late = {size: self._late_statement(size) for size in _GAP_SIZES}
+
+    @property
+    def every_row(self) -> Select[Any]:
+        return self._rows
 
     @property
     def lowest(self) -> Position:
@@ -64,10 +69,20 @@ class Identity(CursorStrategy):
 
     def page(self, position: Position, limit: int, horizon: Any = None) -> Statement:
         del horizon
-        return Statement(self._beyond(self._pages, position).limit(limit))
+        return Statement(self._pages.where(self.beyond(position)).limit(limit))
+
+    def beyond(self, position: Position, name: str = "position") -> ColumnElement[bool]:
+        del name  # SQLAlchemy names the parameter after the column, and numbers it
+        after = self._id(position)
+        return self._column.is_not(None) if after is None else self._column > after
+
+    def upto(self, position: Position, name: str = "upto") -> ColumnElement[bool]:
+        del name
+        return self._column <= self._id(position)
 
     def waiting(self, position: Position, limit: int) -> Statement:
-        return Statement(select(func.count()).select_from(self._beyond(self._ids, position).limit(limit).subquery()))
+        rows = self._ids.where(self.beyond(position)).limit(limit).subquery()
+        return Statement(select(func.count()).select_from(rows))
 
     def positions(self, rows: Sequence[Row[Any]]) -> list[Position]:
         """Raises `SourceRefused` for an id that is no 64-bit integer, or that two rows share."""
@@ -127,10 +142,6 @@ class Identity(CursorStrategy):
         ]
         ranges = (union_all(*branches) if size > 1 else branches[0]).subquery("late")
         return select(*self.selection.columns(ranges)).order_by(ranges.c[self.selection.cursor.name])
-
-    def _beyond(self, rows: Select[Any], position: Position) -> Select[Any]:
-        after = self._id(position)
-        return rows.where(self._column.is_not(None) if after is None else self._column > after)
 
     def _id(self, position: Position) -> int | None:
         if position is None or isinstance(position, int):

@@ -8,13 +8,13 @@ agree with each other whatever these are.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, ClassVar, TypeAlias
 from uuid import UUID
 
-from sqlalchemy import BindParameter, ColumnElement, Row, Select, and_, bindparam, func, or_, select
+from sqlalchemy import BindParameter, ColumnElement, Row, Select, and_, bindparam, false, func, not_, or_, select
 from sqlalchemy.types import BigInteger, LargeBinary, TypeEngine, Unicode
 from sqlalchemy.types import _Binary as Binary  # the base of LargeBinary, BINARY and SQL Server's rowversion
 
@@ -40,6 +40,10 @@ class Part:
     def above(self, value: PartValue) -> ColumnElement[bool]:
         """NULL stands below everything, as it does in the order of SQL Server and SQLite."""
         return self.column.is_not(None) if value is None else self.column > self.bound(value)
+
+    def below(self, value: PartValue) -> ColumnElement[bool]:
+        """The opposite of `above` and `equal` together."""
+        return false() if value is None else or_(self.column < self.bound(value), self.column.is_(None))
 
     def equal(self, value: PartValue) -> ColumnElement[bool]:
         return self.column.is_(None) if value is None else self.column == self.bound(value)
@@ -106,6 +110,10 @@ class Keyset(CursorStrategy):
         self._rows = select(*selection.columns(selection.rows), *added)
         self._order = [part.column for part in self.parts]
 
+    @property
+    def every_row(self) -> Select[Any]:
+        return self._rows
+
     def start(self, where: int | str, horizon: Any = None) -> Statement | None:
         """With `now`: the last row that a page could read now."""
         if where != "now":
@@ -138,19 +146,23 @@ class Keyset(CursorStrategy):
         except TypeError as error:
             raise self.refused(f"and key cannot make a position: {error}") from error
 
-    def beyond(self, position: Position) -> ColumnElement[bool]:
-        """That a row lies after the position. Raises `SourceRefused` for one that another strategy or key left."""
+    def beyond(self, position: Position, name: str = "position") -> ColumnElement[bool]:
         if position is None:
             return self.column.is_not(None)
+        parts = self._named(name)
         if isinstance(position, str):
-            return self.beyond_value(position)
-        if not isinstance(position, list) or len(position) != len(self.parts) or not isinstance(position[0], str):
-            raise self.moved_strategy(position)
-        return self._beyond_row(position)
+            return self.beyond_value(parts[0], position)
+        return self._beyond_row(parts, self._row_position(position))
 
-    def beyond_value(self, value: str) -> ColumnElement[bool]:
-        """That a row lies after a value of the cursor column alone, as an operator writes it."""
-        return self.parts[0].above(value)
+    def upto(self, position: Position, name: str = "upto") -> ColumnElement[bool]:
+        parts = self._named(name)
+        if isinstance(position, str):
+            return not_(self.beyond_value(parts[0], position))
+        return self._upto_row(parts, self._row_position(position))
+
+    def beyond_value(self, part: Part, value: str) -> ColumnElement[bool]:
+        """That a row lies after a value of the cursor column (`part`) alone, as an operator writes it."""
+        return part.above(value)
 
     def below(self, horizon: Any) -> ColumnElement[bool] | None:
         """That a row may be read already; `None` where every row may."""
@@ -160,14 +172,37 @@ class Keyset(CursorStrategy):
         bound = self.below(horizon)
         return Statement(rows if bound is None else rows.where(bound))
 
-    def _beyond_row(self, position: Sequence[PartValue]) -> ColumnElement[bool]:
+    def _named(self, name: str) -> tuple[Part, ...]:
+        """The parts with parameters of that name, so that several positions stand in one statement."""
+        if name == self.parts[0].parameter:
+            return self.parts
+        return tuple(
+            replace(part, parameter=f"{name}_{place}" if place else name) for place, part in enumerate(self.parts)
+        )
+
+    def _row_position(self, position: Position) -> Sequence[PartValue]:
+        """The position as one of a row. Raises `SourceRefused` for one that another strategy or key left."""
+        if not isinstance(position, list) or len(position) != len(self.parts) or not isinstance(position[0], str):
+            raise self.moved_strategy(position)
+        return position
+
+    def _beyond_row(self, parts: Sequence[Part], position: Sequence[PartValue]) -> ColumnElement[bool]:
         """`(c, k) > (:c, :k)` written out, with `c >= :c` in front: it is what the seek on an index starts from."""
         alternatives: list[ColumnElement[bool]] = []
         tied: list[ColumnElement[bool]] = []
-        for part, value in zip(self.parts, position, strict=True):
+        for part, value in zip(parts, position, strict=True):
             alternatives.append(and_(*tied, part.above(value)))
             tied.append(part.equal(value))
-        return and_(self.column >= self.parts[0].bound(position[0]), or_(*alternatives))
+        return and_(self.column >= parts[0].bound(position[0]), or_(*alternatives))
+
+    def _upto_row(self, parts: Sequence[Part], position: Sequence[PartValue]) -> ColumnElement[bool]:
+        """`(c, k) <= (:c, :k)` written out, with `c <= :c` in front: it is where the seek ends."""
+        alternatives: list[ColumnElement[bool]] = []
+        tied: list[ColumnElement[bool]] = []
+        for place, (part, value) in enumerate(zip(parts, position, strict=True)):
+            alternatives.append(and_(*tied, part.below(value) if place else self.column < part.bound(value)))
+            tied.append(part.equal(value))
+        return and_(self.column <= parts[0].bound(position[0]), or_(*alternatives, and_(*tied)))
 
     def _position_places(self, texts: Sequence[Expression | None]) -> tuple[int, ...]:
         """Where in a row each part's value stands: its text, where one is selected, else the column."""

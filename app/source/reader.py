@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from app.clock import utc_now
 from app.errors import SourceRefused
 from app.feed import Feed
-from app.models import Ahead, Cursor, Page, Position, SourceRow
+from app.models import Ahead, Cursor, Page, Position, SourceRow, Span
 from app.source.catalogue import Column
 from app.source.cursors import Statement
 from app.source.engine import dialect_of, source_name
@@ -24,8 +24,9 @@ from app.source.examine import examine_feed
 from app.source.explain import Explained, explain
 from app.source.findings import Finding
 from app.source.gaps import GAP_RANGES, Gaps, Round, coarsen
-from app.source.lookup import find_row
+from app.source.lookup import can_be_found, find_row, find_rows, keys_a_statement
 from app.source.plan import FeedPlan, plan_feed
+from app.source.walk import Stretch, Window, counted, narrowed, stride, window, window_of
 
 GAP_STATEMENTS = 20
 """Statements that one read spends on gaps at most; a read whose page is full spends one."""
@@ -61,6 +62,8 @@ class Source:
         self._engine = engine
         self._dialect = dialect_of(engine.url)
         self._plans: dict[str, FeedPlan] = {}
+        self._narrowed: dict[str, tuple[FeedPlan, FeedPlan]] = {}
+        """Feed → its plan, and the same with keys and cursor columns only."""
         self._stopped_at: dict[str, int | None] = {}
         self._looked: dict[str, tuple[datetime, Position, Ahead | None]] = {}
 
@@ -96,6 +99,7 @@ class Source:
             full=fresh.more or not gap_round.complete,
             expired=expired,
             ahead=ahead,
+            began=position if cursor.position is None else None,
         )
 
     async def begin(self, feed: Feed, where: int | str, now: datetime) -> Cursor:
@@ -103,7 +107,8 @@ class Source:
         async with self._reading(feed) as (connection, plan):
             horizon = await _one(connection, plan.strategy.horizon())
             position, gaps = await _started(connection, plan, where, horizon, now)
-            return Cursor(feed.name, plan.strategy.lowest if position is None else position, gaps)
+            standing = plan.strategy.lowest if position is None else position
+            return Cursor(feed.name, standing, gaps, spans=(Span(position),))
 
     async def waiting(self, feed: Feed, cursor: Cursor, limit: int) -> int:
         """How many rows lie beyond the cursor, counted up to `limit` (1 or more) so that the cost is bounded."""
@@ -139,6 +144,55 @@ class Source:
         async with self._reading(feed) as (connection, plan):
             rows = await _run(connection, find_row(plan, key))
             return plan.shape.source_row(rows[0], None) if rows else None
+
+    async def find_all(self, feed: Feed, keys: Sequence[str]) -> tuple[SourceRow, ...]:
+        """The rows of these keys that the feed's conditions select, whole, as a page would give them.
+
+        Each key as `walk` gave it.
+        """
+        found: list[SourceRow] = []
+        async with self._reading(feed) as (connection, plan):
+            for part in _parts(plan, keys):
+                rows = _ordered(plan, await _run(connection, find_rows(plan, part)))
+                portion = _matching(plan, Portion(rows, plan.strategy.positions(rows)))
+                found += [row for row in await _source_rows(plan, portion) if row.key in part]
+        return tuple(found)
+
+    async def walk(self, feed: Feed, stretch: Stretch, after: Position, limit: int) -> Window:
+        """The keys and positions of the stretch's next rows behind `after`. At most `limit` (1 or more) are read.
+
+        Nothing is locked for longer than the statement takes, and nothing is remembered between two calls.
+        """
+        async with self._walking(feed) as (connection, plan):
+            rows = await _run(connection, window(plan, stretch, after, limit))
+            found = window_of(plan, stretch, after, rows, limit)
+            return replace(found, rows=tuple(_changes(plan, list(found.rows))))
+
+    async def count(self, feed: Feed, stretch: Stretch, after: Position, size: int) -> tuple[int, Position]:
+        """How many of the next `size` rows of the stretch a walk would give, and the position that `size` reaches.
+
+        The position is `None` where no more rows are waiting. The server counts: no row comes here.
+        """
+        async with self._walking(feed) as (connection, plan):
+            rows = int(await _one(connection, counted(plan, stretch, after, size)))
+            last = plan.strategy.positions(await _run(connection, stride(plan, stretch, after, size)))
+            return rows, last[0] if last else None
+
+    async def present(self, feed: Feed, keys: Sequence[str]) -> Mapping[str, SourceRow | None]:
+        """Which of these keys the source has: key → its row without a payload, `None` where there is none.
+
+        Of a key that cannot be looked up nothing is said: one with a NULL in it, or of another form.
+        """
+        async with self._walking(feed) as (connection, plan):
+            known = [key for key in keys if can_be_found(plan, key)]
+            found: dict[str, SourceRow | None] = dict.fromkeys(known)
+            for part in _parts(plan, known):
+                rows = await _run(connection, find_rows(plan, part))
+                there = [plan.shape.key_row(row, None) for row in rows]
+                ordered = _ordered(plan, rows)
+                there += map(plan.shape.key_row, ordered, plan.strategy.positions(ordered))
+                found |= {row.key: row for row in _changes(plan, there) if row.key in found}
+        return found
 
     async def version(self) -> str:
         """Product and version of the server, such as `sqlite 3.40.1`, and its driver where that may differ.
@@ -186,6 +240,15 @@ class Source:
         except SourceRefused:
             self._plans.pop(feed.name, None)
             raise
+
+    @asynccontextmanager
+    async def _walking(self, feed: Feed) -> AsyncIterator[tuple[AsyncConnection, FeedPlan]]:
+        """As `_reading`, with the plan that reads keys and cursor columns only."""
+        async with self._reading(feed) as (connection, plan):
+            known = self._narrowed.get(feed.name)
+            if known is None or known[0] is not plan:
+                self._narrowed[feed.name] = known = plan, narrowed(plan, self._dialect, self.product)
+            yield connection, known[1]
 
     async def _plan(self, connection: AsyncConnection, feed: Feed) -> FeedPlan:
         plan = self._plans.get(feed.name)
@@ -258,6 +321,24 @@ async def _source_rows(plan: FeedPlan, portion: Portion) -> tuple[SourceRow, ...
         turn = slice(start, start + _ROWS_A_TURN)
         done += map(plan.shape.source_row, portion.rows[turn], portion.positions[turn])
         await asyncio.sleep(0)
-    if plan.feed.capture == "changes":
-        done = [replace(row, change=plan.strategy.change(row.position)) for row in done]
-    return tuple(done)
+    return tuple(_changes(plan, done))
+
+
+def _changes(plan: FeedPlan, rows: list[SourceRow]) -> list[SourceRow]:
+    """The rows, each with the change that it is where the feed captures changes."""
+    if plan.feed.capture != "changes":
+        return rows
+    return [replace(row, change=plan.strategy.change(row.position)) for row in rows]
+
+
+def _ordered(plan: FeedPlan, rows: Sequence[Row[Any]]) -> list[Row[Any]]:
+    """Without the rows that the cursor column does not order: it is NULL in them."""
+    place = plan.strategy.selection.place(plan.strategy.selection.cursor)
+    return [row for row in rows if row[place] is not None]
+
+
+def _parts(plan: FeedPlan, keys: Sequence[str]) -> Iterator[Sequence[str]]:
+    """The keys in parts that one statement takes."""
+    size = keys_a_statement(plan)
+    for start in range(0, len(keys), size):
+        yield keys[start : start + size]

@@ -52,19 +52,26 @@ class RowShape:
 
     def source_row(self, row: Sequence[Any], position: Position) -> SourceRow:
         """The row as it goes on. One that cannot be sent carries the reason in `error`, and an empty payload."""
+        found = self.key_row(row, position)
+        if found.error:
+            return found
+        try:
+            payload = payload_json(self.names, self._values(row))
+        except RowUnreadable as error:
+            return SourceRow(found.key, position, "", str(error))
+        if len(payload) > self.max_payload:
+            reason = f"payload of {len(payload)} bytes is over max_payload {self.max_payload}"
+            return SourceRow(found.key, position, "", reason)
+        return SourceRow(found.key, position, payload.decode())
+
+    def key_row(self, row: Sequence[Any], position: Position) -> SourceRow:
+        """The row's key and position alone. One that has no identity carries the reason in `error`."""
         parts = [row[place] for place in self.key_places]
         key = key_text(parts)
         if None in parts:
             # The position keeps two such rows apart in the ledger.
             return SourceRow(f"{key}@{position}", position, "", "a key column is NULL: the row has no identity")
-        try:
-            payload = payload_json(self.names, self._values(row))
-        except RowUnreadable as error:
-            return SourceRow(key, position, "", str(error))
-        if len(payload) > self.max_payload:
-            reason = f"payload of {len(payload)} bytes is over max_payload {self.max_payload}"
-            return SourceRow(key, position, "", reason)
-        return SourceRow(key, position, payload.decode())
+        return SourceRow(key, position, "")
 
     def _values(self, row: Sequence[Any]) -> list[Any]:
         values = list(row[: len(self.names)])

@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Row, case, literal_column, select
 
 from app.models import Ahead, Position
 from app.source.cursors import Selection, Statement
-from app.source.keyset import Keyset
+from app.source.keyset import Keyset, Part
 
 
 class Timestamp(Keyset):
@@ -34,9 +34,9 @@ class Timestamp(Keyset):
         del horizon
         return self.sql.settled(self.column, self._type, self.selection.feed.cursor)
 
-    def beyond_value(self, value: str) -> ColumnElement[bool]:
+    def beyond_value(self, part: Part, value: str) -> ColumnElement[bool]:
         """From a moment on, that moment included: several rows may share it."""
-        return self.column >= self.parts[0].bound(value)
+        return part.column >= part.bound(value)
 
     def newest(self, position: Position) -> list[Statement]:
         moment = self.parts[0].bound(self.change(position))

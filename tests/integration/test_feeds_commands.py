@@ -77,7 +77,7 @@ def test_explain_says_why_it_could_not_ask_the_source(monkeypatch: pytest.Monkey
     result = _run("explain", "orders", "--json")
     found = json.loads(result.stdout)
     assert "unable to open database file" in found["note"]
-    assert [statement["name"] for statement in found["statements"]][-1] == "waiting"
+    assert [statement["name"] for statement in found["statements"]][-1] == "deleted"
 
 
 @pytest.mark.usefixtures("place")

@@ -1,0 +1,164 @@
+"""`reconcile` and `certificate`: compare the source with the ledger, log what is missing, and certify the rest."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+import config
+from app.cli.output import FOUND_WRONG, WRONG_USAGE, AsJson, console, fail, load_config, print_json, run, with_ledger
+from app.errors import UnknownFeed
+from app.feed import Feed, parse_duration, parse_position
+from app.ledger import Ledger
+from app.logs import configure_logging
+from app.models import Certificate
+from app.queue import Queue
+from app.reconcile import Progress as Tell
+from app.reconcile import Reconciling, Since
+from app.source.engine import open_engine
+from app.source.reader import Source
+
+Feeds = Annotated[list[str] | None, typer.Argument(metavar="FEED", help="Feeds by name; all where none is named.")]
+From = Annotated[
+    str, typer.Option("--since", help="beginning, so long ago (7d, 12h), or a position: an id, 0x… or a moment.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Compare, and change nothing.")]
+
+
+def reconcile(feeds: Feeds = None, since: From = "beginning", dry_run: DryRun = False, as_json: AsJson = False) -> None:
+    """Find source rows that have no delivery, and log them, so that they are delivered.
+
+    Ends with a certificate of completeness for each feed. Exit code 1 where something is missing and was not logged.
+
+    Polls and deliveries go on meanwhile. Stopped half-way, what was logged is logged; run it again.
+    """
+    loaded = load_config()
+    chosen = _chosen(loaded, feeds)
+    wanted = [(feed, _since(feed, since)) for feed in chosen]
+    configure_logging("ERROR", loaded.settings.log_format)
+    certificates = run(_reconciled(loaded, wanted, dry_run=dry_run, as_json=as_json))
+    if as_json:
+        print_json({"dry_run": dry_run, "certificates": [_as_fields(one) for one in certificates]})
+    if not all(one.complete for one in certificates):
+        raise typer.Exit(FOUND_WRONG)
+
+
+def certificate(feeds: Feeds = None, as_json: AsJson = False) -> None:
+    """The last certificate of completeness of each feed, over all of it.
+
+    Exit code 1 where one is not complete, or there is none.
+    """
+    loaded = load_config()
+    chosen = _chosen(loaded, feeds)
+
+    async def ask(ledger: Ledger) -> list[Certificate | None]:
+        return [await ledger.certificates.latest(feed.name) for feed in chosen]
+
+    found = with_ledger(loaded, ask)
+    if as_json:
+        print_json({"certificates": [_as_fields(one) for one in found if one]})
+    for feed, one in zip(chosen, found, strict=True):
+        if one is None:
+            sys.stderr.write(f"rowrelay: feed {feed.name}: never reconciled: python -m app reconcile {feed.name}\n")
+        elif not as_json:
+            _print(one, f"{one.at:%Y-%m-%d %H:%M:%S} UTC")
+    if not all(one and one.complete for one in found):
+        raise typer.Exit(FOUND_WRONG)
+
+
+def _chosen(loaded: config.Config, names: Sequence[str] | None) -> list[Feed]:
+    try:
+        return [loaded.feed(name) for name in dict.fromkeys(names or loaded.feeds)]
+    except UnknownFeed as error:
+        fail(str(error), WRONG_USAGE)
+
+
+def _since(feed: Feed, text: str) -> Since:
+    """Where to compare from; exit code 2 for what is neither a duration nor a position of the feed's strategy."""
+    if text == "beginning":
+        return None
+    try:
+        ago = parse_duration(text)
+    except ValueError:
+        pass
+    else:
+        assert isinstance(ago, timedelta)  # noqa: S101 - what it makes of text
+        return ago
+    try:
+        return parse_position(feed.cursor.strategy, text)
+    except ValueError as error:
+        problem = str(error).replace('"beginning", "now" or ', '"beginning", a duration such as "7d", or ')
+        fail(f"--since: found {text!r}; feed {feed.name}: {problem}", WRONG_USAGE)
+
+
+async def _reconciled(
+    loaded: config.Config, wanted: Sequence[tuple[Feed, Since]], *, dry_run: bool, as_json: bool
+) -> list[Certificate]:
+    """Reconcile one feed after the other, and print each certificate as it is there."""
+    settings = loaded.settings
+    ledger = Ledger.at(settings.mongo_url.get_secret_value(), settings.connect_timeout)
+    url = settings.source_url.get_secret_value()
+    source = Source(open_engine(url, settings.connect_timeout, settings.statement_timeout))
+    reconciling = Reconciling(source, ledger, _queue(), message_wait=settings.lease, heal_at_most=sys.maxsize)
+    certificates: list[Certificate] = []
+    try:
+        for feed, since in wanted:
+            with _progress(feed, as_json=as_json) as tell:
+                made = await reconciling.reconcile(feed, since=since, dry_run=dry_run, resume=False, progress=tell)
+            certificates.append(made)
+            if not as_json:
+                _print(made, "nothing was changed" if dry_run else "")
+    finally:
+        await source.close()
+        await ledger.close()
+    return certificates
+
+
+def _queue() -> Queue:
+    from celery_app import app  # noqa: PLC0415 - needs the configuration
+    from tasks.queue import CeleryQueue  # noqa: PLC0415 - the same
+
+    return CeleryQueue(app)
+
+
+@contextmanager
+def _progress(feed: Feed, *, as_json: bool) -> Iterator[Tell]:
+    """A bar on a terminal; where it is not known how many rows there are, it only moves."""
+    errors = Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    hidden = as_json or not errors.is_terminal
+    with Progress(*columns, TimeRemainingColumn(), console=errors, disable=hidden, transient=True) as bar:
+        task = bar.add_task(feed.name, total=None)
+
+        def tell(doing: str, done: int, of: int | None) -> None:
+            bar.update(task, description=f"{feed.name}: {doing}", completed=done, total=max(of, done) if of else None)
+
+        yield tell
+
+
+def _print(made: Certificate, note: str) -> None:
+    verdict = "complete" if made.complete else "NOT COMPLETE"
+    lines = [f"{made.feed}: {verdict}{f' ({note})' if note else ''}", f"  {made.account}"]
+    for line in [*lines, *(f"  {remark}" for remark in _remarks(made))]:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _remarks(made: Certificate) -> Iterator[str]:
+    yield from made.remarks
+    if not made.complete:
+        yield f"to log what is missing: python -m app reconcile {made.feed}"
+
+
+def _as_fields(made: Certificate) -> dict[str, Any]:
+    fields = asdict(made) | {"open": made.open, "complete": made.complete, "account": made.account}
+    fields["states"] = {state.value: count for state, count in made.states.items()}
+    fields["deleted_states"] = {state.value: count for state, count in made.deleted_states.items()}
+    return fields

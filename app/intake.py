@@ -1,0 +1,96 @@
+"""Rows come in: into the ledger, batches first, then to the workers. A poll and a reconciliation do it the same way.
+
+It may die between any two of its steps:
+
+1. before the batches are inserted: nothing happened;
+2. after the batches: they hold ids of no deliveries; whoever claims them loads nothing and deletes them;
+3. after some of the deliveries: those are in their batches and will be sent; logging the rows again leaves them as they
+   are, and logs the others;
+4. after the deliveries, before the messages: the sweep finds the batches by `visible_at` and sends them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+
+from app.clock import Clock
+from app.errors import BrokerUnavailable
+from app.feed import Feed, Strategy
+from app.filter import sift
+from app.ledger import Ledger
+from app.ledger.batches import new_batch
+from app.ledger.deliveries import delivery_id
+from app.ledger.stats import Taken
+from app.models import NewBatch, SourceRow
+from app.queue import Queue
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """What became of rows that were logged."""
+
+    batches: tuple[NewBatch, ...]
+    """In the ledger; their messages are still to be sent."""
+    new: int
+    """Rows that the ledger did not have."""
+    taken: Taken
+
+
+class Intake:
+    """Takes rows in for one worker process."""
+
+    def __init__(self, ledger: Ledger, queue: Queue, *, message_wait: timedelta, now: Clock) -> None:
+        """`message_wait`: after this long without a claim, the sweep takes a batch's message for lost."""
+        self._ledger = ledger
+        self._queue = queue
+        self._message_wait = message_wait
+        self._now = now
+
+    async def log(self, feed: Feed, rows: Sequence[SourceRow]) -> Logged:
+        """Put rows into the ledger; what is there already stays as it is. Call `send` with what this gives."""
+        now = self._now()
+        sifted = sift(feed.filter, rows)
+        filled = [(_batch_for(feed, part), part) for part in _parts(sifted.sent, feed.batch_size)]
+        batches = tuple(batch for batch, _ in filled)
+        await self._ledger.batches.insert(batches, now + self._message_wait)
+        sent = await self._ledger.deliveries.log(filled, now)
+        skipped = await self._ledger.deliveries.log_skipped(feed.name, sifted.skipped, now)
+        unreadable = await self._ledger.deliveries.log_unreadable(feed.name, sifted.unreadable, now)
+        new = sent + skipped + unreadable
+        if new < len(rows) and _rows_move(feed):
+            await self._ledger.deliveries.note_seen(feed.name, rows, now)
+        dead = [(delivery_id(feed.name, row), row.error or "") for row in sifted.unreadable[:unreadable]]
+        return Logged(batches, new, Taken(len(rows), skipped, dead))
+
+    async def send(self, feed: Feed, logged: Logged) -> None:
+        """Count the rows, and send the batches' messages. Those that the broker does not take, the sweep sends."""
+        await self._ledger.stats.add_logged(feed.name, logged.new, self._now(), logged.taken)
+        try:
+            await self._queue.publish(logged.batches)
+        except BrokerUnavailable as error:
+            log.warning("publish_failed", feed=feed.name, batches=len(logged.batches), error=str(error))
+
+
+async def backlog(feed: Feed, ledger: Ledger) -> int:
+    """How many deliveries of the feed are open: never less than there are, so the bound holds."""
+    return await ledger.batches.owed(feed.name) + await ledger.deliveries.retrying(feed.name, feed.max_backlog)
+
+
+def _rows_move(feed: Feed) -> bool:
+    """An updated row gets a new place in the cursor's order, and stays the same delivery."""
+    return feed.capture == "inserts" and feed.cursor.strategy is not Strategy.IDENTITY
+
+
+def _batch_for(feed: Feed, rows: Sequence[SourceRow]) -> NewBatch:
+    return new_batch(feed.name, (delivery_id(feed.name, row) for row in rows))
+
+
+def _parts(rows: Sequence[SourceRow], size: int) -> Iterator[Sequence[SourceRow]]:
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]

@@ -1,0 +1,87 @@
+"""`certificates`: one document a reconciliation, by feed and the moment it ended.
+
+    {_id: "<feed>|<at>", feed, at, begun_at, position, since, source_rows, states {<state>: n}, missing, missing_ids,
+     healed, deleted, deleted_states {<state>: n}, superseded, purged, awaited}
+
+They are never changed; a day adds one a feed. Those of a part of a feed (`since`) are kept too, as a record of what was
+found; what is asked for is the certificate of all of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from app.ledger.client import Collection, Database, Document, query
+from app.models import Certificate, State
+
+
+class Certificates:
+    """Every query on `certificates`."""
+
+    def __init__(self, database: Database) -> None:
+        self._collection: Collection = database["certificates"]
+
+    @query
+    async def save(self, certificate: Certificate) -> None:
+        """Keep a certificate. Saving it again changes nothing."""
+        document = _document(certificate)
+        await self._collection.replace_one({"_id": document["_id"]}, document, upsert=True)
+
+    @query
+    async def latest(self, feed: str) -> Certificate | None:
+        """The feed's last certificate, of all of it; `None` where it was never reconciled."""
+        return await self._last({"$gte": f"{feed}|", "$lt": f"{feed}}}"})
+
+    @query
+    async def at_or_before(self, feed: str, moment: datetime) -> Certificate | None:
+        """The feed's last certificate, of all of it, of that moment or before."""
+        return await self._last({"$gte": f"{feed}|", "$lte": _id(feed, moment)})
+
+    async def _last(self, ids: Document) -> Certificate | None:
+        """The one of the highest id in the range; `|` sorts right before `}`."""
+        found = self._collection.find({"_id": ids, "since": None}).sort("_id", -1).limit(1)
+        return next(map(_certificate, await found.to_list()), None)
+
+
+def _id(feed: str, moment: datetime) -> str:
+    """In the order of time: to the millisecond, as the ledger keeps moments."""
+    return f"{feed}|{moment.astimezone(UTC).isoformat(timespec='milliseconds')}"
+
+
+def _document(certificate: Certificate) -> Document:
+    return {
+        "_id": _id(certificate.feed, certificate.at),
+        "feed": certificate.feed,
+        "at": certificate.at,
+        "begun_at": certificate.begun_at,
+        "position": certificate.position,
+        "since": certificate.since,
+        "source_rows": certificate.source_rows,
+        "states": _by_name(certificate.states),
+        "missing": certificate.missing,
+        "missing_ids": list(certificate.missing_ids),
+        "healed": certificate.healed,
+        "deleted": certificate.deleted,
+        "deleted_states": _by_name(certificate.deleted_states),
+        "superseded": certificate.superseded,
+        "purged": certificate.purged,
+        "awaited": certificate.awaited,
+    }
+
+
+def _certificate(document: Document) -> Certificate:
+    known = {name: value for name, value in document.items() if name != "_id"}
+    return Certificate(**known | {
+        "states": _by_state(document["states"]),
+        "deleted_states": _by_state(document["deleted_states"]),
+        "missing_ids": tuple(document["missing_ids"]),
+    })  # fmt: skip
+
+
+def _by_name(states: Mapping[State, int]) -> dict[str, int]:
+    return {state.value: count for state, count in states.items()}
+
+
+def _by_state(states: Mapping[str, int]) -> dict[State, int]:
+    return {State(name): count for name, count in states.items()}

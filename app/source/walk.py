@@ -1,0 +1,102 @@
+"""Walking over what a feed's cursor has read: keys and cursor columns only, in the cursor's own order.
+
+A window is the page of a poll, over the same index, with fewer columns and an end: it goes up to where the cursor
+stood, never into rows that a poll has yet to read. Conditions (`where`) are the server's to look at, as in a poll.
+
+A feed that an operator has rewound was given several stretches to read. They are walked one after the other, and a row
+that lies in one walked before is marked by the server and left out, so that each counts once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, and_, case, func, literal_column, or_, select
+from sqlalchemy.sql import quoted_name
+
+from app.models import Position, SourceRow, Span
+from app.source.cursors import Statement
+from app.source.dialect import Dialect
+from app.source.plan import FeedPlan, plan_table
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Where a walk goes: through a span, to its end."""
+
+    span: Span
+    """Both ends; `after` may be `None`."""
+    walked: tuple[Span, ...] = ()
+    """Spans walked before this one: their rows are left out."""
+    floor: Position = None
+    """A second end: what lies up to there. `None`: the span's end is the only one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A part of a stretch that was read at once."""
+
+    rows: tuple[SourceRow, ...]
+    """Key, position and change of each row that the feed's conditions select; without a payload."""
+    reached: Position
+    """The last row's position, of all that were read; where none was, as it was before."""
+    more: bool
+    """Rows may be waiting behind these."""
+
+
+def narrowed(plan: FeedPlan, dialect: Dialect, product: str) -> FeedPlan:
+    """The plan with the feed's key as the only columns that are read, beside its cursor column."""
+    return plan_table(plan.table, plan.feed.model_copy(update={"columns": plan.feed.key}), dialect, product)
+
+
+def window(plan: FeedPlan, stretch: Stretch, after: Position, limit: int) -> Statement:
+    """The next rows of the stretch behind `after`, at most `limit`; each ends with 1 where it was walked before."""
+    strategy = plan.strategy
+    rows = strategy.page(after, limit).select.where(strategy.upto(stretch.span.upto))
+    if stretch.floor is not None:
+        rows = rows.where(strategy.upto(stretch.floor, "floor"))
+    return Statement(rows.add_columns(_mark(plan, stretch)) if stretch.walked else rows)
+
+
+def window_of(plan: FeedPlan, stretch: Stretch, after: Position, rows: Sequence[Row[Any]], limit: int) -> Window:
+    """What the rows of a `window` say."""
+    positions = plan.strategy.positions(rows)
+    matched = plan.strategy.selection.match_place
+    kept = [
+        plan.shape.key_row(row, position)
+        for row, position in zip(rows, positions, strict=True)
+        if (matched is None or row[matched]) and not (stretch.walked and row[-1])
+    ]
+    return Window(tuple(kept), positions[-1] if positions else after, len(rows) == limit)
+
+
+def stride(plan: FeedPlan, stretch: Stretch, after: Position, size: int) -> Statement:
+    """The last of the stretch's next `size` rows; none where there are fewer. The server passes over the others."""
+    return Statement(window(plan, stretch, after, size).select.offset(size - 1).limit(1))
+
+
+def counted(plan: FeedPlan, stretch: Stretch, after: Position, size: int) -> Statement:
+    """Counts, of the next `size` rows of the stretch, those that a walk would give."""
+    rows = window(plan, stretch, after, size).select.subquery("walked")
+    wanted: list[ColumnElement[bool]] = []
+    matched = plan.strategy.selection.match_place
+    columns = list(rows.c)
+    if matched is not None:
+        wanted.append(columns[matched] == literal_column("1"))
+    if stretch.walked:
+        wanted.append(columns[-1] == literal_column("0"))
+    return Statement(select(func.count()).select_from(rows).where(*wanted))
+
+
+def _mark(plan: FeedPlan, stretch: Stretch) -> ColumnElement[Any]:
+    before = [_within(plan, span, f"walked_{place}") for place, span in enumerate(stretch.walked)]
+    name = plan.strategy.selection.fresh_name("rowrelay_walked")
+    marked = case((or_(*before), literal_column("1")), else_=literal_column("0"))
+    return marked.label(quoted_name(name, quote=True))
+
+
+def _within(plan: FeedPlan, span: Span, name: str) -> ColumnElement[bool]:
+    strategy = plan.strategy
+    return and_(strategy.beyond(span.after, f"{name}_after"), strategy.upto(span.upto, f"{name}_upto"))
