@@ -5,13 +5,15 @@
     ├── Unavailable          the other side cannot be reached now        (retry)
     │   ├── SourceUnavailable
     │   ├── LedgerUnavailable
-    │   └── BrokerUnavailable
+    │   ├── BrokerUnavailable
+    │   └── ArchiveUnavailable   the archive cannot be written or read: no space, no right, not mounted
     ├── Refused              the other side answered, and says no        (permanent)
     │   ├── SourceRefused    wrong login, missing table or column, no right to read
-    │   └── LedgerRefused    wrong login, no right to write, a rejected command
+    │   ├── LedgerRefused    wrong login, no right to write, a rejected command
+    │   └── ArchiveDamaged   an archive file is not what was written
     ├── RowUnreadable        one row cannot be turned into JSON           (permanent, that row only)
     ├── CursorMoved          another poll moved the feed's cursor first   (nothing lost; read it again)
-    ├── LeaseLost            another worker holds the batch now           (nothing lost; stop)
+    ├── LeaseLost            another worker holds the batch, or the purge (nothing lost; stop)
     ├── UnknownFeed          a feed name that `feeds.toml` does not have  (permanent)
     └── NotStarted           a process of the demo or the tests did not come up (`app.embedded.process`)
 
@@ -76,6 +78,10 @@ class BrokerUnavailable(Unavailable):
     """Redis cannot be reached. What should have been queued is in the ledger; the sweep queues it."""
 
 
+class ArchiveUnavailable(Unavailable):
+    """The archive's directory cannot be written or read. Nothing is deleted whose file is not there and verified."""
+
+
 class Refused(RowrelayError):
     """The other side answered and said no; the same call will fail again until someone acts."""
 
@@ -86,6 +92,10 @@ class SourceRefused(Refused):
 
 class LedgerRefused(Refused):
     """MongoDB rejected the login or the command."""
+
+
+class ArchiveDamaged(Refused):
+    """An archive file is not what was written: cut off, changed, or not an archive file."""
 
 
 class RowUnreadable(RowrelayError):
@@ -99,7 +109,7 @@ class CursorMoved(RowrelayError):
 
 
 class LeaseLost(RowrelayError):
-    """The batch's lease ran out and another worker took it over."""
+    """The lease of a batch, a tick or a purge ran out and another worker took it over."""
 
 
 class UnknownFeed(RowrelayError):

@@ -1,4 +1,4 @@
-"""Replay and cancel: the two moves that only an operator makes.
+"""Replay, cancel and acknowledge: what only an operator does.
 
 Replay puts dead, cancelled or delivered deliveries back to `queued`, a chunk at a time: its batches are inserted, its
 deliveries move into them by conditional updates, and the messages are sent. It may die between any two of these steps:
@@ -16,6 +16,10 @@ waits while a feed has half of its `max_backlog` open: it never stops a feed fro
 
 Cancel moves `queued` and `retrying` ones to `cancelled`. What a worker has loaded by then it sends all the same: a
 success makes it `delivered`, since the partner has the row; a failure is on record, and it stays cancelled.
+
+Acknowledge takes a dead letter for settled: it will not be delivered, and somebody has seen that. It stays dead, is
+left alone by replay, and retention, which keeps every other dead letter, drops it in time. Undoing it makes it an
+ordinary dead letter again.
 """
 
 from __future__ import annotations
@@ -49,6 +53,7 @@ ROOM_SECONDS = 2.0
 WAIT_SECONDS = 0.25
 """How long to wait before asking again whether there is room."""
 BEING_SENT, CHANGED = "still being sent", "changed meanwhile"
+ACKNOWLEDGED, NOT_ACKNOWLEDGED = "acknowledged", "not acknowledged"
 BACKLOG_EVERY = 1000
 """The feeds' backlogs are asked for once in so many deliveries moved."""
 
@@ -143,6 +148,8 @@ class Replaying:
 
     def _obstacle(self, group: Counted, paused: Sequence[str]) -> str | None:
         """Why deliveries of this kind cannot be replayed; `None` where they can."""
+        if group.acknowledged:
+            return ACKNOWLEDGED
         if not group.has_payload:
             return "no payload"
         if group.feed not in self._feeds:
@@ -256,6 +263,39 @@ class Cancelling:
             batches = {one.batch for one in picked if one.batch}
             await self._ledger.selections.let_go(ids, batches - await self._ledger.batches.held(batches))
             tell(account.moved, "")
+
+
+class Acknowledging:
+    """Acknowledges dead letters for one operator, or with `undo` takes that back."""
+
+    def __init__(self, ledger: Ledger, *, undo: bool = False, now: Clock = utc_now) -> None:
+        self._ledger = ledger
+        self._undo = undo
+        self._now = now
+
+    async def look(self, selection: Selection) -> tuple[Account, list[Counted]]:
+        """Count what would change and what not, and change nothing. Raises the ledger's errors."""
+        counted = await self._ledger.selections.counts(selection)
+        account = await _account(self._ledger, selection, counted)
+        for group in counted:
+            if group.acknowledged is not self._undo:
+                account.skipped[NOT_ACKNOWLEDGED if self._undo else ACKNOWLEDGED] += group.count
+        return account, counted
+
+    async def acknowledge(self, selection: Selection, by: str, tell: Tell = lambda *_: None) -> Account:
+        """Take the selected dead letters for settled, or no longer, recorded as done by `by`.
+
+        Raises the ledger's errors; running it again goes on.
+        """
+        account, _ = await self.look(selection)
+        movable, stamp, after = account.movable, Stamp(by, self._now()), None
+        selections, undo = self._ledger.selections, self._undo
+        while picked := await selections.to_acknowledge(selection, stamp.at, after, CHUNK_LIMIT, undo=undo):
+            after = picked[-1]
+            account.moved += await selections.acknowledge(selection, [one.id for one in picked], stamp, undo=undo)
+            tell(account.moved, "")
+        account.skipped += Counter({CHANGED: movable - account.moved})
+        return account
 
 
 async def _account(ledger: Ledger, selection: Selection, counted: Sequence[Counted]) -> Account:

@@ -1,4 +1,4 @@
-"""`replay` and `cancel`: put deliveries back on their way, or take them off it."""
+"""`replay`, `cancel` and `acknowledge`: put deliveries back on their way, take them off it, or let dead ones rest."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from app.ledger.client import Document
 from app.ledger.selection import Counted, Selection
 from app.models import OPEN_STATES, State
 from app.queue import Queue
-from app.replay import Account, Cancelling, Replaying, Tell
+from app.replay import Account, Acknowledging, Cancelling, Replaying, Tell
 
 CONFIRM_ABOVE = 100
 SAMPLE = 10
@@ -160,6 +160,48 @@ def cancel(
     _report("cancelled", account, counted, sample if dry_run else None, as_json)
 
 
+def acknowledge(
+    *,
+    ids: Ids = None,
+    feeds: Feeds = None,
+    since: Since = None,
+    until: Until = None,
+    reason: Reason = None,
+    status: Status = None,
+    everything: Everything = False,
+    undo: Annotated[bool, typer.Option("--undo", help="Take it back: ordinary dead letters again.")] = False,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Take dead letters for settled: they will not be delivered, and replay leaves them alone.
+
+    Purge keeps every dead letter but these: their payload and record go when the feed's retention says, counted from
+    now. Times are when they died. Letters that die while the command runs are left alone.
+    """
+    selection = _selection(
+        (State.DEAD,),
+        ids=ids,
+        feeds=feeds,
+        since=since,
+        until=until,
+        reason=reason,
+        status=status,
+        everything=everything,
+    )
+    loaded = load_config()
+
+    def acknowledging(ledger: Ledger) -> Acknowledging:
+        return Acknowledging(ledger, undo=undo)
+
+    account, counted, sample = with_ledger(loaded, lambda ledger: _look(acknowledging(ledger).look, ledger, selection))
+    if not dry_run:
+        _confirm("Take back the acknowledgement of" if undo else "Acknowledge", account, yes)
+        with _progress("acknowledging", account, as_json) as tell:
+            account = with_ledger(loaded, lambda ledger: acknowledging(ledger).acknowledge(selection, _who(), tell))
+    _report("taken back" if undo else "acknowledged", account, counted, sample if dry_run else None, as_json)
+
+
 def _states(given: Sequence[State] | None, default: Sequence[State], allowed: Sequence[State]) -> tuple[State, ...]:
     for state in given or ():
         if state not in allowed:
@@ -264,11 +306,14 @@ def _report(
 
 
 def _by_feed(counted: Sequence[Counted]) -> list[list[object]]:
-    """One row a feed and state; what has no payload apart."""
-    return [
-        [one.feed, one.state.value if one.has_payload else f"{one.state.value}, no payload", one.count]
-        for one in sorted(counted, key=lambda one: (one.feed, one.state, one.has_payload))
-    ]
+    """One row a feed and state; what has no payload, or is acknowledged, apart."""
+    ordered = sorted(counted, key=lambda one: (one.feed, one.state, one.acknowledged, one.has_payload))
+    return [[one.feed, _kind(one), one.count] for one in ordered]
+
+
+def _kind(one: Counted) -> str:
+    payload = "" if one.has_payload else ", no payload"
+    return f"{one.state.value}{', acknowledged' if one.acknowledged else ''}{payload}"
 
 
 def _last(delivery: Document) -> object:

@@ -1,4 +1,4 @@
-"""What an operator selects among the deliveries, and the two moves that only an operator makes: replay and cancel.
+"""What an operator selects among the deliveries, and what only an operator does: replay, cancel and acknowledge.
 
 Fields of a delivery that these moves write, beside those of `app/ledger/deliveries.py`:
 
@@ -6,8 +6,10 @@ Fields of a delivery that these moves write, beside those of `app/ledger/deliver
     replay_count  how often it was put back
     replays       [{at, by, was}], the last `REPLAYS_KEPT`; `was` is the state it was in
     cancelled     {at, by}, the last time it was cancelled
+    acknowledged  {at, by}, while a dead letter is taken for settled: its retention counts from here
+    withdrawn     {at, by}, the last time that was undone
 
-Both moves repeat the selection in their filter. A delivery that has changed since it was picked stays as it is, and a
+All moves repeat the selection in their filter. A delivery that has changed since it was picked stays as it is, and a
 move made twice changes nothing. A cancelled delivery keeps the name of its batch for as long as a worker may be
 sending it: the worker that takes the batch over finds it by that.
 """
@@ -26,6 +28,7 @@ from app.models import NewBatch, State
 REPLAYS_KEPT = 20
 
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+_OF_A_SETTLED_ONE = ("token", "next_attempt_at", "finished_at", "reason", "restored_at", "acknowledged")
 _HAS_PAYLOAD: Document = {"payload": {"$gt": ""}}
 _OPEN_SINCE_LOGGED = (State.QUEUED, State.RETRYING)
 _INDEXED_BY = {State.DEAD: "finished_at", State.QUEUED: "created_at", State.RETRYING: "next_attempt_at"}
@@ -65,6 +68,8 @@ class Counted:
     state: State
     has_payload: bool
     count: int
+    acknowledged: bool = False
+    """Dead, and taken for settled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +96,10 @@ class Selections:
         for state in selection.states:
             pipeline: list[dict[str, Any]] = [
                 {"$match": {"$and": _conditions(selection, state)}},
-                {"$group": {"_id": {"feed": "$feed", "has": {"$gt": ["$payload", ""]}}, "n": {"$sum": 1}}},
+                {"$group": {"_id": _ALIKE, "n": {"$sum": 1}}},
             ]
             found = await (await self._collection.aggregate(pipeline)).to_list()
-            counted += [Counted(d["_id"]["feed"], state, d["_id"]["has"], d["n"]) for d in found]
+            counted += [_counted(document, state) for document in found]
         return counted
 
     @query
@@ -137,7 +142,7 @@ class Selections:
                 "$set": {"state": State.QUEUED.value, "batch": batch.id, "attempts": 0, "replayed_at": stamp.at},
                 "$inc": {"replay_count": 1},
                 "$push": {"replays": {"$each": [entry], "$slice": -REPLAYS_KEPT}},
-                "$unset": {"token": "", "next_attempt_at": "", "finished_at": "", "reason": ""},
+                "$unset": dict.fromkeys(_OF_A_SETTLED_ONE, ""),
             },
         )
         return result.modified_count
@@ -178,6 +183,24 @@ class Selections:
             {"$unset": {"batch": "", "token": ""}},
         )
 
+    @query
+    async def to_acknowledge(
+        self, selection: Selection, begun: datetime, after: Picked | None, size: int, *, undo: bool
+    ) -> list[Picked]:
+        """The next at most `size` dead letters that can be acknowledged, or have been, behind `after`."""
+        return await self._pick(_acknowledgeable(selection, begun, undo=undo), State.DEAD, after, size)
+
+    @query
+    async def acknowledge(self, selection: Selection, delivery_ids: Iterable[str], stamp: Stamp, *, undo: bool) -> int:
+        """Take these dead letters for settled, or no longer. Returns how many that changed."""
+        named: Document = {"_id": {"$in": list(delivery_ids)}}
+        made = {"at": stamp.at, "by": stamp.by}
+        result = await self._collection.update_many(
+            {"$and": [named, *_acknowledgeable(selection, stamp.at, undo=undo)]},
+            {"$set": {"withdrawn": made}, "$unset": {"acknowledged": ""}} if undo else {"$set": {"acknowledged": made}},
+        )
+        return result.modified_count
+
     async def _pick(self, conditions: list[Document], state: State, after: Picked | None, size: int) -> list[Picked]:
         """Read on behind `after`. Where several share its place they are asked for again: those moved have left."""
         field = _INDEXED_BY.get(state, "_id")
@@ -196,9 +219,29 @@ def narrowed(selection: Selection, feeds: Sequence[str]) -> Selection:
     return replace(selection, feeds=tuple(kept))
 
 
+_ALIKE: Document = {
+    "feed": "$feed",
+    "has_payload": {"$gt": ["$payload", ""]},
+    "acknowledged": {"$gt": ["$acknowledged.at", _LONG_AGO]},
+}
+
+
+def _counted(document: Document, state: State) -> Counted:
+    alike = document["_id"]
+    acknowledged = state is State.DEAD and alike["acknowledged"]
+    return Counted(alike["feed"], state, alike["has_payload"], document["n"], acknowledged)
+
+
 def _replayable(selection: Selection, state: State, begun: datetime) -> list[Document]:
-    """What died again since `begun` is not put back a second time by the same run."""
-    return [*_conditions(selection, state), _HAS_PAYLOAD, {"replayed_at": {"$not": {"$gte": begun}}}]
+    """What died again since `begun` is not put back a second time by the same run; what is acknowledged, not at all."""
+    open_ones = [{"acknowledged": None}] if state is State.DEAD else []
+    return [*_conditions(selection, state), *open_ones, _HAS_PAYLOAD, {"replayed_at": {"$not": {"$gte": begun}}}]
+
+
+def _acknowledgeable(selection: Selection, begun: datetime, *, undo: bool) -> list[Document]:
+    """What dies while the run is under way was not meant."""
+    marked: Document = {"acknowledged.at": {"$lte": begun}} if undo else {"acknowledged": None}
+    return [*_conditions(selection, State.DEAD), {"finished_at": {"$lte": begun}}, marked]
 
 
 def _cancellable(selection: Selection, state: State, begun: datetime) -> list[Document]:

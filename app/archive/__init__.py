@@ -1,0 +1,1 @@
+"""The archive: what purge writes before it deletes, one file a feed and day."""

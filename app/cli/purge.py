@@ -1,0 +1,144 @@
+"""`purge`: let what a feed's retention says is over leave the ledger, now."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+import config
+from app.cli.output import (
+    FOUND_WRONG,
+    WRONG_USAGE,
+    AsJson,
+    fail,
+    load_config,
+    print_json,
+    print_table,
+    with_ledger,
+)
+from app.errors import UnknownFeed
+from app.feed import Feed
+from app.hold import Tell
+from app.ledger import Ledger
+from app.logs import configure_logging
+from app.purge import Purged, Purging, Terms
+
+PATIENCE_LEASES = 1.5
+"""How long a purge that is under way, or was killed, is waited for, in leases."""
+
+
+def purge(
+    names: Annotated[list[str] | None, typer.Argument(metavar="FEED", help="All feeds, and reports, if none.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count what would be purged; change nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Drop payloads and delete records that are kept for long enough, as each feed's retention says.
+
+    With ARCHIVE_DIR set records go to verified archive files first. Workers do the same every hour by themselves.
+
+    Stopped half-way, the same command goes on.
+    """
+    loaded = load_config()
+    configure_logging("ERROR", loaded.settings.log_format)
+    feeds = _feeds(loaded, names)
+    reports = 0 if names or dry_run else None
+    purged: list[Purged] = []
+    with progress_bar(as_json) as bar:
+        for feed in feeds:
+            total = _total(loaded, feed) if bar.shown and not dry_run else None
+            purged.append(_run(loaded, feed, dry_run=dry_run, tell=bar.of(feed.name, total)))
+        if reports is None:
+            reports = with_ledger(loaded, lambda ledger: purging_of(loaded, ledger).purge_reports())
+    _report(purged, reports, dry_run=dry_run, as_json=as_json)
+    if stopped := [one for one in purged if one.stopped]:
+        fail("; ".join(f"feed {one.feed}: {one.stopped} is under way" for one in stopped), FOUND_WRONG)
+
+
+class Bar:
+    """A progress bar that a feed's run at a time is shown on; nothing where it is off."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task = progress.add_task("", total=None)
+        self._told: set[str] = set()
+
+    @property
+    def shown(self) -> bool:
+        """Whether anybody sees it."""
+        return not self._progress.disable
+
+    def of(self, name: str, total: int | None) -> Tell:
+        """What tells of a run of this feed, from 0 on."""
+        self._progress.reset(self._task, total=total, description=name)
+
+        def tell(done: int, doing: str) -> None:
+            self._progress.update(self._task, completed=done, description=f"{name}: {doing}" if doing else name)
+            if not self.shown and doing.startswith("feed ") and doing not in self._told:
+                self._told.add(doing)
+                sys.stderr.write(f"rowrelay: waiting: {doing}\n")
+
+        return tell
+
+
+@contextmanager
+def progress_bar(as_json: bool) -> Iterator[Bar]:
+    """A bar on a terminal; elsewhere one line on stderr, the first time that something is waited for."""
+    errors = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=errors, disable=as_json or not errors.is_terminal, transient=True) as progress:
+        yield Bar(progress)
+
+
+def purging_of(loaded: config.Config, ledger: Ledger) -> Purging:
+    """Purging as the settings have it."""
+    settings = loaded.settings
+    terms = Terms(holder(), settings.lease, settings.purge_share, settings.archive_dir)
+    return Purging(ledger, loaded.feeds, terms)
+
+
+def holder() -> str:
+    """This process, for others to read."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def _run(loaded: config.Config, feed: Feed, *, dry_run: bool, tell: Tell = lambda *_: None) -> Purged:
+    patience = loaded.settings.lease * PATIENCE_LEASES
+
+    async def run(ledger: Ledger) -> Purged:
+        await ledger.prepare()
+        return await purging_of(loaded, ledger).purge(feed, dry_run=dry_run, progress=tell, patience=patience)
+
+    return with_ledger(loaded, run)
+
+
+def _total(loaded: config.Config, feed: Feed) -> int:
+    """How many payloads and records there are to purge."""
+    there = _run(loaded, feed, dry_run=True)
+    return there.payloads + there.records
+
+
+def _feeds(loaded: config.Config, names: Sequence[str] | None) -> list[Feed]:
+    try:
+        return [loaded.feed(name) for name in names or loaded.feeds]
+    except UnknownFeed as error:
+        fail(str(error), WRONG_USAGE)
+
+
+def _report(purged: Sequence[Purged], reports: int, *, dry_run: bool, as_json: bool) -> None:
+    if as_json:
+        print_json({"dry_run": dry_run, "feeds": [asdict(one) for one in purged], "reports": reports})
+        return
+    columns = ["feed", "payloads dropped", "records purged", "attempts", "minutes of stats", "files"]
+    rows = [[p.feed, p.payloads, p.records, p.attempts, p.stats, "\n".join(p.files)] for p in purged]
+    print_table("Would be purged" if dry_run else "Purged", columns, rows)
+    if reports:
+        print(f"reports and certificates deleted: {reports}")

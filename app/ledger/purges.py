@@ -1,0 +1,107 @@
+"""`purges`: one document a feed: who purges it now, how far purge has come, and what it is about to delete.
+
+    {_id: feed, lease {token, until, holder}, stripped_before, purged_before, chunk [delivery id]}
+
+`stripped_before` and `purged_before` only spare reading again what was done. `chunk` is the note that finds the
+attempts of deliveries that were deleted by a purge that died before it deleted those too.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from app.errors import LeaseLost
+from app.ledger.client import Collection, Database, Document, query
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to purge a feed, under a token."""
+
+    feed: str
+    token: str
+    stripped_before: datetime | None
+    """Payloads of what settled before this moment are gone; `None`: nothing was ever stripped."""
+    purged_before: datetime | None
+    """What settled before this moment is gone; `None`: nothing was ever purged."""
+    chunk: tuple[str, ...]
+    """Deliveries whose deletion a purge before this one began."""
+
+
+class Purges:
+    """Every query on `purges`."""
+
+    def __init__(self, database: Database) -> None:
+        self._collection: Collection = database["purges"]
+
+    @query
+    async def claim(self, feed: str, holder: str, now: datetime, lease: timedelta) -> Claim | None:
+        """Take the feed's purge for `lease`; `None` where another's lease runs."""
+        token = secrets.token_hex(8)
+        await self._collection.update_one({"_id": feed}, {"$setOnInsert": {"lease": None}}, upsert=True)
+        document = await self._collection.find_one_and_update(
+            {"_id": feed, "$or": [{"lease": None}, {"lease.until": {"$lte": now}}]},
+            {"$set": {"lease": {"token": token, "until": now + lease, "holder": holder}}},
+            return_document=True,
+        )
+        return _claim(document, token) if document else None
+
+    @query
+    async def marks(self, feed: str) -> tuple[datetime | None, datetime | None]:
+        """Before which moments payloads, and records, are gone already; `None` where nothing was ever purged."""
+        document = await self._collection.find_one({"_id": feed}, {"chunk": 0}) or {}
+        return document.get("stripped_before"), document.get("purged_before")
+
+    @query
+    async def holder(self, feed: str) -> str | None:
+        """Who holds the feed's purge, or held it last without giving it back."""
+        document = await self._collection.find_one({"_id": feed}, {"lease": 1})
+        lease = (document or {}).get("lease") or {}
+        return lease.get("holder")
+
+    @query
+    async def renew(self, claim: Claim, until: datetime) -> None:
+        """Prolong the lease. Raises `LeaseLost` where it is no longer ours."""
+        await self._update_held(claim, {"$set": {"lease.until": until}})
+
+    @query
+    async def release(self, claim: Claim) -> None:
+        """Give the feed's purge back; a no-op where it is no longer ours."""
+        await self._collection.update_one(_held(claim), {"$set": {"lease": None}})
+
+    @query
+    async def note_stripped(self, claim: Claim, before: datetime) -> None:
+        """Record how far payloads are gone. Raises `LeaseLost` where the lease is no longer ours."""
+        await self._update_held(claim, {"$set": {"stripped_before": before}})
+
+    @query
+    async def note_purged(self, claim: Claim, before: datetime) -> None:
+        """Record how far records are gone. Raises `LeaseLost` where the lease is no longer ours."""
+        await self._update_held(claim, {"$set": {"purged_before": before}})
+
+    @query
+    async def note_chunk(self, claim: Claim, delivery_ids: Iterable[str]) -> None:
+        """Record what is about to be deleted. Raises `LeaseLost` where the lease is no longer ours."""
+        await self._update_held(claim, {"$set": {"chunk": list(delivery_ids)}})
+
+    async def _update_held(self, claim: Claim, update: Document) -> None:
+        result = await self._collection.update_one(_held(claim), update)
+        if not result.matched_count:
+            raise LeaseLost(f"feed {claim.feed}: another purge took over")
+
+
+def _held(claim: Claim) -> Document:
+    return {"_id": claim.feed, "lease.token": claim.token}
+
+
+def _claim(document: Document, token: str) -> Claim:
+    return Claim(
+        feed=document["_id"],
+        token=token,
+        stripped_before=document.get("stripped_before"),
+        purged_before=document.get("purged_before"),
+        chunk=tuple(document.get("chunk", ())),
+    )

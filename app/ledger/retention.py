@@ -1,0 +1,328 @@
+"""What retention asks of the ledger: what is settled and since when, and that it be stripped or deleted.
+
+A delivery's time runs from one moment, which depends on how it was settled:
+
+    delivered, cancelled, skipped   `finished_at`          index `settled`
+    dead and acknowledged           `acknowledged.at`      index `acknowledged`
+    put back from an archive        `restored_at`          index `restored`
+
+What is open, or dead and not acknowledged, is in none of these, so no query here can reach it. Each deletion repeats
+state and moment in its filter, exactly as they were read: a delivery that has changed since stays as it is.
+
+A question here is one state, one feed and a span of time, and nothing else: then a server needs to look at no record
+outside of the span. What was restored is therefore sifted out here and not by the server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from pymongo import DeleteMany, DeleteOne
+from pymongo.asynchronous.cursor import AsyncCursor
+
+from app.ledger.attempts import insert_ignoring_duplicates
+from app.ledger.client import Collection, Database, Document, query
+from app.ledger.indexes import ACKNOWLEDGED, LONG_AGO, RESTORED, SETTLED
+from app.ledger.records import CHUNK_BYTES, Record, weight
+from app.models import Position, State
+
+_AT_ONCE = 8
+"""Deliveries whose attempts are asked for at the same time."""
+_DROPPED_AT_ONCE = 1000
+_BARE = {"state": 1, "created_at": 1, "position": 1, "finished_at": 1, "acknowledged": 1, "restored_at": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class Category:
+    """What retention treats alike."""
+
+    name: str
+    state: State | None
+    """`None`: any that is settled."""
+    moment: str
+    """The field that its time runs from."""
+    index: str
+
+
+RESTORED_ONES = Category("restored", None, "restored_at", RESTORED)
+ACKNOWLEDGED_ONES = Category("acknowledged", State.DEAD, "acknowledged.at", ACKNOWLEDGED)
+CATEGORIES = (
+    *(
+        Category(state.value, state, "finished_at", SETTLED)
+        for state in (State.DELIVERED, State.CANCELLED, State.SKIPPED)
+    ),
+    ACKNOWLEDGED_ONES,
+    RESTORED_ONES,
+)
+"""Every settled delivery is in exactly one of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """From one moment, inclusive, to another, exclusive."""
+
+    start: datetime
+    end: datetime
+
+    @property
+    def condition(self) -> Document:
+        """For a query. From `LONG_AGO` on where it starts there: the partial indexes hold what is after that."""
+        return {"$gt" if self.start <= LONG_AGO else "$gte": max(self.start, LONG_AGO), "$lt": self.end}
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """One settled delivery, as far as retention looks at it."""
+
+    id: str
+    category: Category
+    state: State
+    moment: datetime
+    """What its time runs from."""
+    created_at: datetime
+    position: Position
+    acknowledged_at: datetime | None = None
+
+    @property
+    def exactly(self) -> Document:
+        """Matches this delivery as it was read, and nothing that has become of it since."""
+        same: Document = {"_id": self.id, "state": self.state.value, self.category.moment: self.moment}
+        if self.category is not RESTORED_ONES:
+            same["restored_at"] = None
+        if self.acknowledged_at:
+            same["acknowledged.at"] = self.acknowledged_at
+        return same
+
+
+def settled(document: Document) -> Settled | None:
+    """The delivery of a document, in its category; `None` where it is open, or dead and not acknowledged."""
+    state = State(document["state"])
+    acknowledged_at = (document.get("acknowledged") or {}).get("at") if state is State.DEAD else None
+    if state in (State.QUEUED, State.RETRYING) or (state is State.DEAD and not acknowledged_at):
+        return None
+    category = _category(state, document)
+    return Settled(
+        id=document["_id"],
+        category=category,
+        state=state,
+        moment=_at(document, category.moment),
+        created_at=document["created_at"],
+        position=document.get("position"),
+        acknowledged_at=acknowledged_at,
+    )
+
+
+def _category(state: State, document: Document) -> Category:
+    if document.get("restored_at"):
+        return RESTORED_ONES
+    return next(category for category in CATEGORIES if category.state is state)
+
+
+class Reading:
+    """What of a category settled in a span of time, in that order, a chunk at a time. Close it."""
+
+    def __init__(self, cursor: AsyncCursor[Document], category: Category) -> None:
+        self._cursor = cursor
+        self._category = category
+
+    @query
+    async def next(self, size: int) -> list[Document]:
+        """At most `size` more, fewer where they are heavy; none: that was all."""
+        chunk: list[Document] = []
+        held = 0
+        while len(chunk) < size and held < CHUNK_BYTES:
+            document = await anext(self._cursor, None)
+            if document is None:
+                return chunk
+            found = settled(document)
+            if found and found.category is self._category:
+                chunk.append(document)
+                held += weight(document, document.get("attempts", 0))
+        return chunk
+
+    @query
+    async def close(self) -> None:
+        """Let the server forget the cursor."""
+        await self._cursor.close()
+
+
+class Retention:
+    """Every query of retention."""
+
+    def __init__(self, database: Database) -> None:
+        self._deliveries: Collection = database["deliveries"]
+        self._attempts: Collection = database["attempts"]
+        self._batches: Collection = database["batches"]
+        self._stats: Collection = database["stats"]
+        self._reports: Collection = database["reports"]
+        self._certificates: Collection = database["certificates"]
+
+    # --- what there is
+
+    @query
+    async def first(self, feed: str, before: datetime) -> datetime | None:
+        """The earliest moment before then at which anything of the feed settled, whatever its category.
+
+        What was restored counts by when it was finished, too.
+        """
+        moments = [await self._first(feed, category, before) for category in CATEGORIES]
+        return min((moment for moment in moments if moment), default=None)
+
+    @query
+    async def count(self, feed: str, category: Category, span: Span) -> int:
+        """How many of the category settled in the span, counted from the index: what was restored counts twice."""
+        return await self._deliveries.count_documents(_of(feed, category, span))
+
+    @query
+    async def count_payloads(self, feed: str, category: Category, span: Span) -> int:
+        """How many of them still have a payload. Reads each."""
+        return await self._deliveries.count_documents({**_of(feed, category, span), "payload": {"$gt": ""}})
+
+    @query
+    async def any_restored(self, feed: str) -> bool:
+        """Whether anything of the feed was put back from an archive."""
+        restored = _of(feed, RESTORED_ONES, Span(LONG_AGO, _FAR_FUTURE))
+        return bool(await self._deliveries.find(restored, {"_id": 1}).limit(1).to_list())
+
+    @query
+    async def read(self, feed: str, category: Category, span: Span, *, whole: bool = False) -> Reading:
+        """Read what of the category settled in the span; without payloads unless `whole`."""
+        found = self._deliveries.find(_of(feed, category, span), None if whole else _BARE)
+        return Reading(found.sort(category.moment, 1).batch_size(500), category)
+
+    async def records(self, deliveries: Sequence[Document]) -> list[Record]:
+        """These deliveries with their attempts."""
+        asking = asyncio.Semaphore(_AT_ONCE)
+
+        async def record(delivery: Document) -> Record:
+            async with asking:
+                return Record(delivery, await self._attempts_of(delivery["_id"]))
+
+        return list(await asyncio.gather(*map(record, deliveries)))
+
+    @query
+    async def existing(self, delivery_ids: Iterable[str]) -> set[str]:
+        """Which of these are in the ledger."""
+        found = await self._deliveries.find({"_id": {"$in": list(delivery_ids)}}, {"_id": 1}).to_list()
+        return {document["_id"] for document in found}
+
+    @query
+    async def owed_batches(self) -> int:
+        """How many batches are owed now, about: the server's own count, which costs nothing."""
+        return await self._batches.estimated_document_count()
+
+    # --- what becomes of it
+
+    @query
+    async def strip(self, feed: str, category: Category, delivery_ids: Sequence[str], span: Span) -> int:
+        """Drop the payload of these, where they are still what they were. Returns how many had one."""
+        named = {"_id": {"$in": list(delivery_ids)}, **_of(feed, category, span), "payload": {"$exists": True}}
+        result = await self._deliveries.update_many(named, {"$unset": {"payload": ""}})
+        return result.modified_count
+
+    @query
+    async def drop(self, chunk: Sequence[Settled]) -> int:
+        """Delete these, each only if it is as it was read. Returns how many were deleted."""
+        if not chunk:
+            return 0
+        result = await self._deliveries.bulk_write([DeleteOne(one.exactly) for one in chunk], ordered=False)
+        return result.deleted_count
+
+    @query
+    async def drop_attempts(self, attempt_ids: Sequence[str]) -> int:
+        """Delete these attempts. Returns how many there were."""
+        dropped = 0
+        for start in range(0, len(attempt_ids), _DROPPED_AT_ONCE):
+            some = list(attempt_ids[start : start + _DROPPED_AT_ONCE])
+            dropped += (await self._attempts.delete_many({"_id": {"$in": some}})).deleted_count
+        return dropped
+
+    @query
+    async def drop_attempts_of(self, delivery_ids: Sequence[str], before: datetime) -> int:
+        """Delete every attempt of these that was made before then. Returns how many there were.
+
+        The bound spares the attempts of a row that was read again, and logged anew, since its record was purged.
+        """
+        if not delivery_ids:
+            return 0
+        ranges = [DeleteMany({"_id": _attempts_range(one), "at": {"$lt": before}}) for one in delivery_ids]
+        return (await self._attempts.bulk_write(ranges, ordered=False)).deleted_count
+
+    @query
+    async def drop_reports(self, feed: str, before: datetime) -> int:
+        """Delete at most 1,000 of the feed's reports on periods that ended before then. Returns how many."""
+        ids = {"$gte": f"{feed}|", "$lt": f"{feed}}}"}
+        return await _drop_some(self._reports, {"_id": ids, "end": {"$lt": before}})
+
+    @query
+    async def drop_certificates(self, feed: str, before: datetime) -> int:
+        """Delete at most 1,000 of the feed's certificates from before then, but never its last. Returns how many."""
+        ids = {"$gte": f"{feed}|", "$lt": f"{feed}}}"}
+        last = await self._certificates.find({"_id": ids}, {"_id": 1}).sort("_id", -1).limit(1).to_list()
+        if not last:
+            return 0
+        return await _drop_some(self._certificates, {"_id": {**ids, "$lt": last[0]["_id"]}, "at": {"$lt": before}})
+
+    @query
+    async def drop_stats(self, feed: str, before: datetime) -> int:
+        """Delete at most 1,000 of the feed's minutes before then, by a range of `_id`. Returns how many."""
+        minutes = {"_id": {"$gte": f"{feed}|", "$lt": f"{feed}|{before:%Y-%m-%dT%H:%MZ}"}}
+        return await _drop_some(self._stats, minutes)
+
+    @query
+    async def put_back(self, records: Sequence[Record], now: datetime, source: str) -> int:
+        """Insert records that are not there, their attempts first; their time runs from now on, anew.
+
+        Returns how many deliveries were inserted.
+        """
+        attempts = [dict(attempt) for record in records for attempt in record.attempts]
+        await insert_ignoring_duplicates(self._attempts, attempts)
+        restored = {"restored_at": now, "restored_from": source}
+        return await insert_ignoring_duplicates(self._deliveries, [record.delivery | restored for record in records])
+
+    # --- steps of the above
+
+    @query
+    async def _first(self, feed: str, category: Category, before: datetime) -> datetime | None:
+        wanted = _of(feed, category, Span(LONG_AGO, before))
+        found = await self._deliveries.find(wanted, _BARE).sort(category.moment, 1).limit(1).to_list()
+        return _at(found[0], category.moment) if found else None
+
+    @query
+    async def _attempts_of(self, delivery_id: str) -> list[Document]:
+        return await self._attempts.find({"_id": _attempts_range(delivery_id)}).sort("_id", 1).to_list()
+
+
+_FAR_FUTURE = LONG_AGO + timedelta(days=365 * 8000)
+
+
+def _of(feed: str, category: Category, span: Span) -> Document:
+    """One state, one feed, one span of time: served by the category's index on its own."""
+    state: dict[str, Any] = {"state": category.state.value} if category.state else {}
+    return {**state, "feed": feed, category.moment: span.condition}
+
+
+def _at(document: Document, field: str) -> datetime:
+    """The moment in a field, or in a field of one."""
+    value: Any = document
+    for name in field.split("."):
+        value = value[name]
+    assert isinstance(value, datetime)  # noqa: S101 - the queries ask for moments alone
+    return value
+
+
+def _attempts_range(delivery_id: str) -> Document:
+    """`#` sorts right before `$`, and keys hold neither."""
+    return {"$gte": f"{delivery_id}#", "$lt": f"{delivery_id}$"}
+
+
+async def _drop_some(collection: Collection, wanted: Document) -> int:
+    found = await collection.find(wanted, {"_id": 1}).limit(_DROPPED_AT_ONCE).to_list()
+    if not found:
+        return 0
+    named = {"_id": {"$in": [document["_id"] for document in found]}}
+    return (await collection.delete_many(named)).deleted_count

@@ -1,0 +1,144 @@
+"""An archive file holds what was given to it, to the last type, and says where it ceases to."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.archive import file
+from app.archive.restore import checked
+from app.errors import ArchiveDamaged
+from app.ledger.archives import Contents, Part
+from app.ledger.records import Record, from_line, glance, to_line
+
+AT = datetime(2026, 1, 31, 10, 0, 0, 123000, tzinfo=UTC)
+PART = Part("orders", date(2026, 1, 31))
+
+
+def record(key: int, attempts: int = 1) -> Record:
+    delivery = {
+        "_id": f"orders:{key}", "feed": "orders", "key": str(key), "position": ["0x07D1", "Zoë", None],
+        "state": "delivered", "created_at": AT, "attempts": attempts, "payload": '{"n":1}\u2028', "last": {"at": AT},
+    }  # fmt: skip
+    return Record(delivery, [{"_id": f"orders:{key}#{number}", "at": AT} for number in range(attempts)])
+
+
+def written(path: Path, *records: Record) -> Contents:
+    writer = file.Writer(path)
+    writer.open()
+    writer.add(records)
+    contents = writer.finish()
+    file.publish(writer.path, path)
+    file.write_manifest(path, PART, contents)
+    return contents
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / PART.name
+
+
+_VALUES: st.SearchStrategy[Any] = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False)
+    | st.text(st.characters(exclude_categories=["Cs"]))
+    | st.datetimes(timezones=st.just(UTC)).map(lambda at: at.replace(microsecond=at.microsecond // 1000 * 1000)),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["a", "b", "at"]), inner),
+    max_leaves=8,
+)
+
+
+@given(_VALUES)
+def test_a_line_gives_back_what_it_was_made_of(value: Any) -> None:
+    before = Record({"_id": "orders:1", "feed": "orders", "state": "dead", "value": value}, [{"_id": "orders:1#a"}])
+    line = to_line(before)
+    assert line.count(b"\n") == 1
+    assert from_line(line) == before
+    assert glance(line) == ("orders:1", 1)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"nothing\n",
+        b"[]\n",
+        b'{"delivery":{},"attempts":[]}\n',
+        b'{"delivery":{"_id":"o:1","feed":"o","state":"dead"}}\n',
+        b'{"delivery":{"_id":"o:1","feed":"o","state":"dead"},"attempts":[{"_id":"o:10#a"}]}\n',
+        b'{"delivery":{"_id":1,"feed":"o","state":"dead"},"attempts":[]}\n',
+    ],
+)
+def test_a_line_that_is_no_record_is_refused(line: bytes) -> None:
+    with pytest.raises(ValueError, match="."):
+        glance(line)
+    with pytest.raises(ValueError, match="."):
+        from_line(line)
+
+
+def test_what_is_written_is_read_back_and_the_manifest_says_how_much(path: Path) -> None:
+    records = [record(1), record(2, attempts=0), record(3, attempts=5)]
+    contents = written(path, *records)
+    assert list(file.read(path)) == records
+    assert checked(path) == (contents, "orders")
+    assert (contents.count, contents.attempts) == (3, 6)
+    assert (contents.first_id, contents.last_id) == ("orders:1", "orders:3")
+    assert sorted(one.name for one in path.parent.iterdir()) == [path.name, f"{path.name}.json"]
+
+
+@pytest.mark.skipif(not (shutil.which("zstd") and shutil.which("sha256sum")), reason="needs zstd and sha256sum")
+def test_ordinary_tools_read_it_and_give_the_same_hash(path: Path) -> None:
+    contents = written(path, record(1), record(2))
+    lines = subprocess.run(["zstd", "-dc", path], check=True, capture_output=True).stdout
+    assert lines == to_line(record(1)) + to_line(record(2))
+    told = subprocess.run(["sha256sum", path], check=True, capture_output=True, text=True).stdout
+    assert told.split()[0] == contents.sha256
+
+
+@pytest.mark.parametrize("at", range(0, 200, 7))
+def test_a_byte_that_changed_or_is_missing_is_found(path: Path, at: int) -> None:
+    written(path, *(record(key) for key in range(20)))
+    whole = path.read_bytes()
+    place = at % len(whole)
+    for harmed in (whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :], whole[:place], whole + b"more"):
+        path.write_bytes(harmed)
+        with pytest.raises(ArchiveDamaged):
+            checked(path)
+
+
+def test_a_file_that_is_there_is_never_replaced(path: Path) -> None:
+    written(path, record(1))
+    before = path.read_bytes()
+    other = file.Writer(path)
+    other.open()
+    other.add([record(2)])
+    other.finish()
+    with pytest.raises(FileExistsError):
+        file.publish(other.path, path)
+    other.abandon()
+    assert path.read_bytes() == before
+
+
+def test_where_there_are_no_hard_links_it_is_renamed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_links(*_: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr("os.link", no_links)
+    written(path, record(1))
+    with pytest.raises(FileExistsError):
+        written(path, record(2))
+    assert [one.id for one in file.read(path)] == ["orders:1"]
+
+
+def test_a_later_part_has_a_number_in_its_name() -> None:
+    assert PART.name == "orders/orders-2026-01-31.ndjson.zst"
+    assert Part("orders", date(2026, 1, 31), 2).name == "orders/orders-2026-01-31-2.ndjson.zst"
