@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, timedelta
 from typing import Any, ParamSpec, TypeAlias, TypeVar
@@ -75,8 +76,31 @@ def _is_transient(error: Exception) -> bool:
     return isinstance(error, _TRANSIENT)
 
 
+class Answers:
+    """What the ledger's answers prove of this process: that its tasks move, however long one of them runs."""
+
+    at: float | None = None
+    """When a query was last answered, by a clock that never goes back; `None`: none was."""
+
+
+answers = Answers()
+
+
 def query(function: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
-    """Mark a function as one of the ledger's queries: driver errors leave it as ours."""
+    """Mark a function as one of the ledger's queries: driver errors leave it as ours, and an answer is noted."""
+    asking = query_by_timer(function)
+
+    @functools.wraps(function)
+    async def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        answer = await asking(*args, **kwargs)
+        answers.at = time.monotonic()
+        return answer
+
+    return run
+
+
+def query_by_timer(function: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """As `query`, for what is asked again and again whether work moves or hangs: its answer proves nothing."""
 
     @functools.wraps(function)
     async def run(*args: P.args, **kwargs: P.kwargs) -> T:

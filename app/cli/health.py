@@ -1,0 +1,96 @@
+"""`health`: whether worker, beat and feeds make progress, for a person, Docker's HEALTHCHECK and Kubernetes' probes."""
+
+from __future__ import annotations
+
+import socket
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+import config
+from app.cli.output import FOUND_WRONG, AsJson, console, load_config, print_json, with_ledger
+from app.clock import utc_now
+from app.errors import LedgerUnavailable
+from app.health import Bounds, Health, feeds, processes
+from app.ledger import Ledger
+from app.ledger.progress import Role
+
+
+class Part(StrEnum):
+    """What is asked about."""
+
+    WORKER = "worker"
+    BEAT = "beat"
+    FEEDS = "feeds"
+
+
+def health(
+    role: Annotated[
+        Part | None, typer.Option(help="Only this machine's worker or beat, or only the feeds; else all there are.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Only the one of this name, such as celery@host.")] = None,
+    ready: Annotated[bool, typer.Option("--ready", help="Also fail for what waits for a server.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say whether worker, beat and feeds make progress. Exit code 1 where one does not, within PROGRESS_BOUND."""
+    loaded = load_config()
+    found, untold = with_ledger(loaded, lambda ledger: _ask(loaded, ledger, role))
+    found = [health for health in found if name in (None, health.name)]
+    found += _absent(found, role, name) if untold is None else []
+    well = all(health.ready if ready else health.live for health in found)
+    if untold is not None:
+        # Without the ledger nobody can tell, and nobody can work: ending a process would mend nothing.
+        well = role in (Part.WORKER, Part.BEAT) and not ready
+    if as_json:
+        checks = [{"role": h.role, "name": h.name, "live": h.live, "ready": h.ready, "found": _said(h)} for h in found]
+        print_json({"ok": well, "checks": checks, "untold": untold})
+    else:
+        _print(found, untold)
+    if not well:
+        raise typer.Exit(FOUND_WRONG)
+
+
+async def _ask(loaded: config.Config, ledger: Ledger, role: Part | None) -> tuple[list[Health], str | None]:
+    """What the ledger tells; or nothing, and why it tells nothing."""
+    bounds, configured, now = bounds_of(loaded), list(loaded.feeds.values()), utc_now()
+    try:
+        if role is Part.FEEDS:
+            return await feeds(ledger, configured, bounds, now), None
+        if role is not None:
+            return await processes(ledger, bounds, now, Role(role.value), socket.gethostname()), None
+        return [*await processes(ledger, bounds, now), *await feeds(ledger, configured, bounds, now)], None
+    except LedgerUnavailable as error:
+        return [], str(error)
+
+
+def bounds_of(loaded: config.Config) -> Bounds:
+    """The bounds that follow from the configuration."""
+    settings = loaded.settings
+    return Bounds.of(
+        list(loaded.feeds.values()), settings.progress_bound, settings.sweep_every, settings.statement_timeout
+    )
+
+
+def _absent(found: list[Health], role: Part | None, name: str | None) -> list[Health]:
+    """A problem for each role of which nothing was heard."""
+    if name is not None:
+        wanted = [] if found else [(role.value if role else "process", name)]
+    else:
+        here = f"on {socket.gethostname()}" if role else "anywhere"
+        roles = [Part.WORKER, Part.BEAT] if role is None else [role] if role is not Part.FEEDS else []
+        wanted = [(part.value, here) for part in roles if part.value not in {health.role for health in found}]
+    return [Health(part, where, ("was not heard of within the last hour",)) for part, where in wanted]
+
+
+def _said(health: Health) -> str:
+    return "; ".join([*health.problems, *health.waits_for])
+
+
+def _print(found: list[Health], untold: str | None) -> None:
+    if untold is not None:
+        console.print(f"not told: {untold}", markup=False, highlight=False, soft_wrap=True)
+    for health in found:
+        verdict = "ok" if health.ready else "waits" if health.live else "NO PROGRESS"
+        said = f": {_said(health)}" if _said(health) else ""
+        console.print(f"{verdict}: {health.role} {health.name}{said}", markup=False, highlight=False, soft_wrap=True)

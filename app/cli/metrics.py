@@ -1,0 +1,32 @@
+"""`metrics`: serves Prometheus metrics of the whole installation."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from app.cli.output import fail, load_config, run
+from app.logs import configure_logging
+from app.metrics.server import print_once, serve
+
+QUEUES = ("poll", "deliver", "maintenance")
+"""As in `celery_app.py`, which is not imported: this process needs no Celery."""
+
+
+def metrics(
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The port to listen on.")] = 9108,
+    once: Annotated[bool, typer.Option("--once", help="Print the metrics once, and end.")] = False,
+) -> None:
+    """Serve Prometheus metrics at /metrics, read from the ledger, Redis and the source. One process an installation."""
+    loaded = load_config()
+    configure_logging(loaded.settings.log_level, loaded.settings.log_format)
+    if once:
+        run(print_once(loaded, QUEUES, sys.stdout.write))
+        return
+    try:
+        run(serve(loaded, QUEUES, host, port))
+    except OSError as error:
+        fail(f"metrics: {host}:{port}: {error.strerror or error}")

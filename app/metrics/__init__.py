@@ -1,0 +1,1 @@
+"""Prometheus metrics of one installation: read from the ledger, Redis and the source when Prometheus asks."""

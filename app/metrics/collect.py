@@ -1,0 +1,218 @@
+"""What is read for the metrics, from where, how often, and at which cost.
+
+Every reading is repeated at most every few seconds, however often Prometheus asks, and takes at most a share of the
+time: one that took 2 s under a share of 1 % is not made again for 200 s. `rowrelay_reading_age_seconds` says how old
+each is.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any, TypeVar
+
+import config
+from app import VERSION
+from app.broker import Broker
+from app.clock import Clock, utc_now
+from app.errors import LedgerUnavailable, Refused, SourceRefused, Unavailable
+from app.feed import Feed
+from app.health import Bounds, Health, judge_mark
+from app.intake import backlog
+from app.ledger import Ledger
+from app.ledger.progress import KEPT, Mark
+from app.ledger.tally import INDEXED
+from app.ledger.ticks import TickState
+from app.ledger.totals import Sums
+from app.metrics import families
+from app.metrics.families import Sheet
+from app.metrics.reading import Reading, refresh_all
+from app.metrics.sheets import (
+    FeedView,
+    JobView,
+    add_counters,
+    add_deliveries,
+    add_endpoint,
+    add_feed,
+    add_job,
+    add_process,
+    add_values,
+)
+from app.models import State
+from app.partner.clock_view import EndpointView, view_endpoints
+from app.periodic import JOBS
+from app.source.reader import Source
+
+T = TypeVar("T")
+
+FRESH_SECONDS = 5.0
+"""What is cheap is read again after this."""
+LAG_LIMIT = 100_000
+"""Rows waiting in the source are counted up to this."""
+COUNT_LIMIT = 20_000_000
+"""With more deliveries than this in the ledger, those that are done are not counted any more."""
+_DONE = [state for state in State if state not in INDEXED]
+PATIENCE_SECONDS = 8.0
+"""How long a scrape waits for what is due. Prometheus gives up after 10 s."""
+
+
+@dataclass(frozen=True, slots=True)
+class RedisView:
+    """What waits in Redis, and the endpoints' clocks."""
+
+    depths: Mapping[str, int]
+    endpoints: Mapping[str, EndpointView]
+
+
+class Exporter:
+    """Reads one installation, and writes its sheet."""
+
+    def __init__(
+        self,
+        loaded: config.Config,
+        ledger: Ledger,
+        broker: Broker,
+        source: Source,
+        *,
+        queues: Sequence[str],
+        now: Clock = utc_now,
+    ) -> None:
+        """Connects to nothing yet."""
+        self._feeds: Mapping[str, Feed] = loaded.feeds
+        self._settings = loaded.settings
+        self._ledger = ledger
+        self._broker = broker
+        self._source = source
+        self._queues = queues
+        self._now = now
+        self.up = _cheap("ledger", self._ledger.version)
+        self.open = _cheap("open", self._ledger.tally.indexed)
+        self.done = Reading("done", self._read_done, every=FRESH_SECONDS, share=0.01)
+        self.feeds = _cheap("feeds", self._read_feeds)
+        self.overdue = _cheap("overdue", lambda: self._ledger.tally.overdue_batches(self._now()))
+        self.totals = _cheap("totals", self._read_totals)
+        self.jobs = _cheap("jobs", self._read_jobs)
+        self.processes = _cheap("processes", self._read_processes)
+        self.redis = _cheap("redis", self._read_redis)
+        self.lag = Reading("source", self._read_lag, every=3 * FRESH_SECONDS, share=0.05)
+        of_ledger = (self.up, self.open, self.done, self.feeds, self.overdue, self.totals, self.jobs, self.processes)
+        self.readings: tuple[Reading[Any], ...] = (*of_ledger, self.redis, self.lag)
+
+    async def collect(self, patience: float = PATIENCE_SECONDS) -> Sheet:
+        """Read what is due, for `patience` seconds at most, and write everything down."""
+        await refresh_all(self.readings, patience)
+        sheet, now = Sheet(), self._now()
+        add_build(sheet)
+        self._add_deliveries(sheet)
+        for name, view in (self.feeds.value or {}).items():
+            add_feed(sheet, self._feeds[name], view, now)
+        for name, sums in (self.totals.value or {}).items():
+            add_counters(sheet, name, sums)
+        for name, job in (self.jobs.value or {}).items():
+            add_job(sheet, name, job)
+        for mark, health in self.processes.value or ():
+            add_process(sheet, mark, health)
+        self._add_redis(sheet)
+        sheet.set(families.OVERDUE, self.overdue.value)
+        add_values(sheet, families.LAG, self.lag.value or {})
+        self._add_readings(sheet)
+        return sheet
+
+    async def close(self) -> None:
+        """Stop reading. The clients are the caller's."""
+        for reading in self.readings:
+            await reading.close()
+
+    # --- writing down
+
+    def _add_deliveries(self, sheet: Sheet) -> None:
+        """Each reading's states, of every feed that is configured or has deliveries."""
+        opened, done = self.open.value, self.done.value
+        for feed in sorted({*self._feeds, *(opened or ()), *(done or ())}):
+            if opened is not None:
+                add_deliveries(sheet, feed, opened.get(feed, {}), list(INDEXED))
+            if done is not None:
+                add_deliveries(sheet, feed, done.get(feed, {}), _DONE)
+
+    def _add_redis(self, sheet: Sheet) -> None:
+        if self.redis.value is not None:
+            add_values(sheet, families.QUEUE_DEPTH, self.redis.value.depths)
+            for feed, view in self.redis.value.endpoints.items():
+                add_endpoint(sheet, feed, view)
+
+    def _add_readings(self, sheet: Sheet) -> None:
+        """What answered, how long it took, and how old it is. A source nobody asked is neither up nor down."""
+        for server, reading in (("ledger", self.up), ("redis", self.redis), ("source", self.lag)):
+            if reading.value is not None or isinstance(reading.failed, Unavailable | Refused):
+                down = reading.failed is not None
+                if server != "source" or not isinstance(reading.failed, LedgerUnavailable):
+                    sheet.set(families.UP, not down, server)
+        for reading in self.readings:
+            sheet.set(families.READING_AGE, reading.age, reading.name)
+            sheet.set(families.READING_SECONDS, reading.took, reading.name)
+            sheet.set(families.READING_FAILED, reading.failed is not None, reading.name)
+
+    # --- reading
+
+    async def _read_done(self) -> Mapping[str, Mapping[State, int]] | None:
+        """Feed → state → how many, as `status` counts them: by a look at every delivery. `None`: there are too many."""
+        too_many = await self._ledger.tally.deliveries() > COUNT_LIMIT
+        return None if too_many else await self._ledger.deliveries.counts()
+
+    async def _read_feeds(self) -> Mapping[str, FeedView]:
+        return {name: await self._read_feed(feed) for name, feed in self._feeds.items()}
+
+    async def _read_feed(self, feed: Feed) -> FeedView:
+        return FeedView(
+            cursor=await self._ledger.cursors.get(feed.name),
+            backlog=await backlog(feed, self._ledger),
+            oldest_open=await self._ledger.deliveries.oldest_open(feed.name),
+            certificate=await self._ledger.certificates.latest(feed.name),
+        )
+
+    async def _read_totals(self) -> Mapping[str, Sums]:
+        known = {*self._feeds, *await self._ledger.stats.feeds()}
+        return {feed: await self._ledger.totals.of(feed, self._now()) for feed in sorted(known)}
+
+    async def _read_jobs(self) -> Mapping[str, JobView]:
+        ticks = self._ledger.ticks
+        jobs: dict[str, JobView] = {}
+        for job in JOBS:
+            done, failed = [await ticks.last(job.name, [state]) for state in (TickState.DONE, TickState.FAILED)]
+            jobs[job.name] = JobView(done, failed)
+        return jobs
+
+    async def _read_processes(self) -> Sequence[tuple[Mark, Health]]:
+        now, settings = self._now(), self._settings
+        bounds = Bounds.of(
+            list(self._feeds.values()), settings.progress_bound, settings.sweep_every, settings.statement_timeout
+        )
+        return [(mark, judge_mark(mark, bounds, now)) for mark in await self._ledger.progress.since(now - KEPT)]
+
+    async def _read_redis(self) -> RedisView:
+        return RedisView(
+            depths=await self._broker.depths(self._queues),
+            endpoints=await self._broker.ask(lambda redis: view_endpoints(redis, list(self._feeds))),
+        )
+
+    async def _read_lag(self) -> Mapping[str, int | None]:
+        """Feed → rows beyond its cursor; `None` where the source refuses that one. Raises `SourceUnavailable`."""
+        lags: dict[str, int | None] = {}
+        for name, feed in self._feeds.items():
+            cursor = await self._ledger.cursors.get(name)
+            lags[name] = None
+            with suppress(SourceRefused):
+                lags[name] = await self._source.waiting(feed, cursor, LAG_LIMIT)
+        return lags
+
+
+def add_build(sheet: Sheet) -> None:
+    """What runs."""
+    sheet.set(families.BUILD, 1, VERSION, platform.python_version(), metadata.version("celery"))
+
+
+def _cheap(name: str, read: Callable[[], Awaitable[T]]) -> Reading[T]:
+    return Reading(name, read, every=FRESH_SECONDS, share=0.1)
