@@ -78,3 +78,10 @@ def test_a_file_that_cannot_be_read_is_told_by_name(place: Path, monkeypatch: py
 @pytest.mark.usefixtures("place")
 def test_a_secret_that_is_nowhere_is_told_with_both_ways_to_give_it() -> None:
     assert "set PARTNER_TOKEN or PARTNER_TOKEN_FILE in the environment or .env" in _problems()["feeds.orders"]
+
+
+def test_an_empty_file_is_not_taken_for_a_secret(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARTNER_TOKEN", "t")
+    (place / "secret").write_text("\n", encoding="utf-8")
+    monkeypatch.setenv("REDIS_URL_FILE", str(place / "secret"))
+    assert "secret': empty" in _problems()["REDIS_URL_FILE"]
