@@ -12,15 +12,28 @@ from datetime import timedelta
 from typing import Any
 
 from celery import Celery
-from celery.signals import setup_logging, worker_process_shutdown, worker_shutdown, worker_shutting_down
+from celery.signals import (
+    import_modules,
+    setup_logging,
+    worker_init,
+    worker_process_shutdown,
+    worker_shutdown,
+    worker_shutting_down,
+)
 from kombu import Queue
+from kombu.utils.objects import cached_property
 
 import config
 from app.errors import ConfigError
-from app.logs import configure_logging
+from app.logs import configure_logging, is_text, log_what_nobody_caught
 
 POLL, DELIVER, MAINTENANCE = "poll", "deliver", "maintenance"
+TASKS = ("health", "poll", "deliver", "sweep", "report", "reconcile", "purge", "progress")
+"""The files of `tasks/` that hold tasks."""
 ORPHANS_EVERY = timedelta(minutes=5)
+JOBS_EVERY = timedelta(minutes=1)
+"""How often beat knocks for a periodic job. Which periods are due is for the ledger to say (`app/periodic.py`)."""
+JOBS = ("report_hour", "report_day", "reconcile", "purge")
 
 
 def _periodic(task: str, every: timedelta, **kwargs: Any) -> dict[str, Any]:
@@ -30,18 +43,29 @@ def _periodic(task: str, every: timedelta, **kwargs: Any) -> dict[str, Any]:
 
 
 def beat_schedule(loaded: config.Config) -> dict[str, dict[str, Any]]:
-    """One poll entry a feed, and the periodic jobs."""
+    """One poll entry a feed, the sweep, and a knock for each periodic job."""
     polls = {f"poll:{name}": _periodic("poll", feed.poll_every, feed=name) for name, feed in loaded.feeds.items()}
-    return polls | {
+    jobs = {task: _periodic(task, JOBS_EVERY) for task in JOBS}
+    sweeps = {
         "sweep": _periodic("sweep", loaded.settings.sweep_every),
         "adopt_orphans": _periodic("adopt_orphans", ORPHANS_EVERY),
     }
+    return polls | sweeps | jobs
+
+
+class RelayCelery(Celery):
+    """Celery, with a beat that prints its banner to people alone."""
+
+    @cached_property
+    def Beat(self) -> Any:  # noqa: N802 - Celery's name
+        """The beat of `celery beat`."""
+        return self.subclass_with_self("tasks.console:Beat")  # type: ignore[arg-type] # the stubs know no names
 
 
 def make_app(loaded: config.Config) -> Celery:
     """The application for a configuration. Connects to nothing."""
     settings = loaded.settings
-    celery = Celery("rowrelay", include=[f"tasks.{name}" for name in ("health", "poll", "deliver", "sweep")])
+    celery = RelayCelery("rowrelay", include=[f"tasks.{name}" for name in TASKS])
     timeout = settings.connect_timeout.total_seconds()
     celery.conf.update(
         broker_url=settings.redis_url.get_secret_value(),
@@ -84,9 +108,22 @@ except ConfigError as error:
 app = make_app(loaded)
 
 
+@import_modules.connect  # Flower does not ask for logging to be set up
 @setup_logging.connect
 def _configure_logging(**_: object) -> None:
     configure_logging(loaded.settings.log_level, loaded.settings.log_format)
+    log_what_nobody_caught()
+
+
+@worker_init.connect
+def _begin_worker(**_: object) -> None:
+    from app import tracing  # noqa: PLC0415 - a worker has these parts; beat and Flower need none of them
+    from tasks import console  # noqa: PLC0415
+
+    if not is_text(loaded.settings.log_format):
+        console.say_events()
+    if tracing.wanted():
+        tracing.start()
 
 
 @worker_shutting_down.connect
@@ -99,6 +136,8 @@ def _drain(**_: object) -> None:
 @worker_shutdown.connect
 @worker_process_shutdown.connect
 def _close_runtime(**_: object) -> None:
+    from app import tracing  # noqa: PLC0415 - as above
     from tasks.base import runtime  # noqa: PLC0415 - tasks import this module
 
     runtime.close()
+    tracing.stop()

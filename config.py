@@ -12,8 +12,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
+from zoneinfo import ZoneInfo
 
 from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
@@ -23,6 +24,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from app.errors import ConfigError, Problem, UnknownFeed
 from app.feed import Duration, Feed
 from app.partner.problems import problems as partner_problems
+from app.partner.signing import usable
 
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _SECRET_FIELDS = re.compile(r"auth|body|cookie|header|key|password|secret|sign|token|url", re.IGNORECASE)
@@ -71,9 +73,81 @@ class Settings(BaseSettings):
     """How long the ledger, the broker or the source may take to answer a connection."""
     statement_timeout: Duration = timedelta(seconds=30)
     """How long SQL Server may run one statement."""
+    progress_bound: Duration = timedelta(seconds=45)
+    """How long a worker, beat or a feed may make no progress before `health` says so."""
+    timezone: str = "UTC"
+    """The zone whose hours and days reports and periodic jobs go by: a name such as `Europe/Berlin`."""
+    reports_dir: Path = Path("reports")
+    """Where reports are written as files: `<feed>/<period>.json`, `.csv` and `.html`."""
+    report_send: str = Field(default="day", pattern="^(day|hour|day,hour|hour,day)$")
+    """The periods whose report of all feeds is sent by itself, on every way that is configured below."""
+    report_mail_from: str = ""
+    report_mail_to: str = ""
+    """Addresses, separated by commas. Empty: no mail."""
+    smtp_host: str = Field(default="", validate_default=True)
+    smtp_port: int = Field(default=587, ge=1, le=65535)
+    smtp_security: Literal["starttls", "tls", "none"] = "starttls"
+    smtp_user: str = ""
+    smtp_password: SecretStr = SecretStr("")
+    smtp_ca_file: str = ""
+    """The authorities trusted, in place of the system's."""
+    report_webhook_url: SecretStr = SecretStr("")
+    """Where reports are posted as JSON. Empty: nowhere."""
+    report_webhook_secret: SecretStr = SecretStr("")
+    """Signs them by Standard Webhooks: base64 of 24 to 64 bytes, with or without `whsec_`."""
+    archive_dir: Path | None = None
+    """Where purge writes what it deletes: one directory for all workers. None: it is deleted without an archive."""
+    purge_share: float = Field(default=0.2, gt=0, le=1)
+    """The part of the time that a purge may keep the ledger at work; a quarter of that while deliveries are behind."""
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
     log_format: str = Field(default="auto", pattern="^(auto|json|text)$")
     """`auto`: text on a terminal, JSON elsewhere."""
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """`timezone`, with its rules."""
+        return ZoneInfo(self.timezone)
+
+    @field_validator("timezone")
+    @classmethod
+    def _is_a_zone(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (KeyError, ValueError, OSError):
+            raise ValueError('a name of the IANA time zone database, such as "UTC" or "Europe/Berlin"') from None
+        return name
+
+    @field_validator("smtp_host")
+    @classmethod
+    def _mail_is_whole(cls, host: str, found: ValidationInfo) -> str:
+        """A mail needs a server, a sender and recipients. Raises `ValueError` for some without the others."""
+        given = {
+            "SMTP_HOST": host,
+            **{name.upper(): found.data.get(name) for name in ("report_mail_from", "report_mail_to")},
+        }
+        missing = [name for name, value in given.items() if not value]
+        if missing and len(missing) < len(given):
+            raise ValueError(f"set {' and '.join(missing)} too: mail needs {', '.join(given)}")
+        return host
+
+    @field_validator("report_webhook_url")
+    @classmethod
+    def _is_a_url(cls, url: SecretStr) -> SecretStr:
+        if url.get_secret_value() and not re.match(r"https?://[^/]", url.get_secret_value()):
+            raise ValueError("an http or https URL")
+        return url
+
+    @field_validator("report_webhook_secret")
+    @classmethod
+    def _is_a_secret(cls, secret: SecretStr) -> SecretStr:
+        if secret.get_secret_value() and not usable(secret):
+            raise ValueError("base64 of 24 to 64 bytes, with or without whsec_")
+        return secret
+
+    @field_validator("archive_dir", mode="before")
+    @classmethod
+    def _empty_is_none(cls, path: object) -> object:
+        return path or None
 
     @field_validator("source_url")
     @classmethod
@@ -154,6 +228,9 @@ def _read_secrets(names: Iterable[str], environment: Mapping[str, str]) -> tuple
         except (OSError, UnicodeDecodeError) as error:
             found = getattr(error, "strerror", None) or type(error).__name__
             problems.append(Problem("environment", variable, f"{path!r}: {found}", "a readable UTF-8 file"))
+            continue
+        if not values[name]:
+            problems.append(Problem("environment", variable, f"{path!r}: empty", "a file that holds the value"))
     return values, problems
 
 

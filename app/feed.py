@@ -196,10 +196,18 @@ class Retry(Frozen):
 
 
 class Retention(Frozen):
-    """How long the ledger keeps what is settled."""
+    """How long the ledger keeps what is settled: delivered, cancelled, skipped, or dead and acknowledged."""
 
-    payload_days: int = Field(default=7, ge=0)
-    days: int = Field(default=90, ge=1)
+    payload_days: int = Field(default=7, ge=0, le=36_500)
+    """The row's content is dropped this long after it was settled; the record stays. From `days` on: with it."""
+    days: int = Field(default=90, ge=1, le=36_500)
+    """The record and its attempts are deleted, by whole days (UTC), this long after it was settled."""
+    stats_days: int = Field(default=90, ge=2, le=36_500)
+    """The counts by the minute. Reports are compiled from them, and stay as long as `report_days` says."""
+    report_days: int = Field(default=730, ge=1, le=36_500)
+    """Reports and certificates; the last certificate stays."""
+    archive: bool = True
+    """Where `ARCHIVE_DIR` is set: records are written there before they are deleted."""
 
 
 class Feed(Frozen):

@@ -15,21 +15,32 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import TypeVar
 
 import structlog
 
 from app.deliver import Delivering, Terms
+from app.jobs import works
 from app.ledger import Ledger
 from app.partner.client import PartnerClient
 from app.partner.clock import Clocks
 from app.partner.clock_store import ClockStore
+from app.period import Kind
+from app.periodic import Periodic
 from app.poll import Polling
+from app.purge import Purging
+from app.purge import Terms as PurgeTerms
 from app.queue import Queue
+from app.reconcile import Reconciling
+from app.report import Reporting
+from app.reporting.mail import Mail, MailServer
+from app.reporting.sending import Sender
+from app.reporting.webhook import Webhook
 from app.source.engine import open_engine
 from app.source.reader import Source
 from app.sweep import Sweeping
-from config import Config
+from config import Config, Settings
 
 try:
     import uvloop as loops
@@ -51,8 +62,12 @@ class Services:
     partner: PartnerClient
     clocks: Clocks
     polling: Polling
+    reconciling: Reconciling
     delivering: Delivering
     sweeping: Sweeping
+    reporting: Reporting
+    purging: Purging
+    periodic: Periodic
     opened: AsyncExitStack
 
     async def close(self) -> None:
@@ -80,6 +95,11 @@ async def open_services(config: Config, queue: Queue) -> Services:
         opened.push_async_callback(clocks.close)
         clocks.start()
         terms = Terms(worker, settings.lease, settings.group_size, settings.group_wait)
+        reconciling = Reconciling(source, ledger, queue, message_wait=settings.lease)
+        reporting = open_reporting(config, ledger)
+        purge_terms = PurgeTerms(worker, settings.lease, settings.purge_share, settings.archive_dir)
+        purging = Purging(ledger, config.feeds, purge_terms)
+        work = works(config.feeds.values(), reporting, reconciling, purging)
         return Services(
             config=config,
             ledger=ledger,
@@ -87,10 +107,46 @@ async def open_services(config: Config, queue: Queue) -> Services:
             partner=partner,
             clocks=clocks,
             polling=Polling(source, ledger, queue, message_wait=settings.lease),
+            reconciling=reconciling,
             delivering=Delivering(ledger, partner, terms, clocks=clocks, queue=queue),
             sweeping=Sweeping(ledger, queue, config.feeds, lease=settings.lease, limit=settings.sweep_limit),
+            reporting=reporting,
+            purging=purging,
+            periodic=Periodic(ledger, work, zone=settings.zone, worker=worker, lease=settings.lease),
             opened=opened.pop_all(),
         )
+
+
+def open_reporting(config: Config, ledger: Ledger) -> Reporting:
+    """Reports as the settings have them. Opens nothing until one is sent."""
+    settings = config.settings
+    kinds = [Kind(name) for name in settings.report_send.split(",")]
+    senders = [*_mail(settings), *_webhook(settings)]
+    return Reporting(
+        ledger, config.feeds.keys(), zone=settings.zone, folder=settings.reports_dir, senders=senders, sent=kinds
+    )
+
+
+def _mail(settings: Settings) -> list[Sender]:
+    if not settings.smtp_host:
+        return []
+    server = MailServer(
+        settings.smtp_host,
+        settings.smtp_port,
+        settings.smtp_security,
+        settings.smtp_user,
+        settings.smtp_password,
+        Path(settings.smtp_ca_file) if settings.smtp_ca_file else None,
+    )
+    recipients = tuple(address.strip() for address in settings.report_mail_to.split(",") if address.strip())
+    return [Mail(server, settings.report_mail_from, recipients)]
+
+
+def _webhook(settings: Settings) -> list[Sender]:
+    if not settings.report_webhook_url.get_secret_value():
+        return []
+    secret = settings.report_webhook_secret
+    return [Webhook(settings.report_webhook_url, secret if secret.get_secret_value() else None)]
 
 
 class Runtime:
@@ -110,10 +166,20 @@ class Runtime:
         return asyncio.run_coroutine_threadsafe(self._with_services(use_case), loop).result()
 
     def drain(self, grace: timedelta) -> None:
-        """Send nothing more, and give requests in flight `grace` to end. Returns at once; safe in a signal handler."""
+        """Send nothing more, and give requests and jobs under way `grace` to end. Returns at once; safe in a signal
+        handler."""
         loop, services = self._loop, self._services
         if loop and services:
             loop.call_soon_threadsafe(services.delivering.drain, grace)
+            loop.call_soon_threadsafe(services.periodic.drain, grace)
+
+    def ping(self, answered: Callable[[], None]) -> bool:
+        """Have the loop call `answered` as soon as it gets to it. `False`: no task has started it yet."""
+        loop = self._loop
+        if loop is None or loop.is_closed():
+            return False
+        loop.call_soon_threadsafe(answered)
+        return True
 
     def close(self) -> None:
         """Close the services and stop the loop. A later `run` would open them anew."""

@@ -8,13 +8,20 @@ import structlog
 from celery import Task
 
 from app.errors import RowrelayError
+from app.logs import describe
+from app.progress import Progress
 from app.runtime import Runtime, open_services
 from celery_app import app, loaded
 from tasks.queue import CeleryQueue
 
 log = structlog.get_logger()
 
+progress = Progress()
 runtime = Runtime(lambda: open_services(loaded, CeleryQueue(app)))
+
+
+class TaskCrashed(Exception):
+    """A task failed in a way that nobody foresaw. The log has the traceback; this has no text of a driver's."""
 
 
 class RelayTask(Task[Any, Any]):
@@ -24,9 +31,13 @@ class RelayTask(Task[Any, Any]):
     throws = (RowrelayError,)  # expected: one line in the log, no traceback
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        with structlog.contextvars.bound_contextvars(task=self.name, task_id=self.request.id):
+        about = {name: kwargs[name] for name in ("feed", "batch") if name in kwargs}
+        with structlog.contextvars.bound_contextvars(task=self.name, task_id=self.request.id, **about):
             try:
                 return super().__call__(*args, **kwargs)
             except RowrelayError as error:
                 log.warning("task_failed", error=str(error), kind=type(error).__name__, retryable=error.retryable)
-                raise
+                raise error from None
+            except Exception as error:  # Celery would tell Flower its text
+                log.exception("task_crashed", kind=type(error).__name__)
+                raise TaskCrashed(describe(error)) from None

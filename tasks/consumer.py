@@ -9,6 +9,8 @@ from celery.worker.consumer import Consumer
 from kombu.transport.redis import Channel
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from tasks.progress import CONSUMER_TURN, begin_worker, consumer_turned
+
 log = structlog.get_logger()
 
 _connection_parameters: Any = vars(Channel)["_connparams"]  # kombu has no public place for it
@@ -25,7 +27,17 @@ setattr(Channel, "_connparams", _parameters_while_connected)  # noqa: B010 - the
 
 
 class LastingConsumer(Consumer):
-    """See docs/decisions/0013-a-worker-that-lost-redis.md."""
+    """See docs/decisions/0013-a-worker-that-lost-redis.md. Says when it asks for work: `tasks/progress.py`."""
+
+    def start(self) -> None:
+        """Connect and consume, until the worker stops."""
+        begin_worker(self)
+        super().start()
+
+    def register_with_event_loop(self, hub: Any) -> None:
+        """Called for each connection; the timer ends with it."""
+        super().register_with_event_loop(hub)
+        hub.call_repeatedly(CONSUMER_TURN.total_seconds(), consumer_turned, self)
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """Clean up behind the lost connection, as far as that is possible. Never raises."""

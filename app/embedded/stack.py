@@ -98,6 +98,7 @@ class Stack:
             "MONGO_URL": self.mongo.url,
             "SOURCE_URL": f"sqlite:///{self.database}",
             "FEEDS_FILE": str(self.directory / "feeds.toml"),
+            "REPORTS_DIR": str(self.directory / "reports"),
             **self._settings,
         }
 

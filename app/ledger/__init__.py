@@ -7,14 +7,26 @@ from typing import Self
 
 from pymongo import AsyncMongoClient
 
+from app.ledger.archives import Archives
 from app.ledger.attempts import Attempts
+from app.ledger.audit import Audit
 from app.ledger.batches import Batches
+from app.ledger.certificates import Certificates
 from app.ledger.client import Document, database_of, open_client, query
 from app.ledger.cursors import Cursors
 from app.ledger.deliveries import Deliveries
+from app.ledger.floors import Floors
 from app.ledger.indexes import ensure_indexes
+from app.ledger.progress import Marks
+from app.ledger.purges import Purges
+from app.ledger.reports import Reports
+from app.ledger.retention import Retention
 from app.ledger.selection import Selections
 from app.ledger.stats import Stats
+from app.ledger.tally import Tally
+from app.ledger.ticks import Ticks
+from app.ledger.totals import Totals
+from app.ledger.walks import Walks
 
 
 class Ledger:
@@ -23,12 +35,24 @@ class Ledger:
     def __init__(self, client: AsyncMongoClient[Document]) -> None:
         self._client = client
         self._database = database_of(client)
+        self.archives = Archives(self._database)
         self.attempts = Attempts(self._database)
+        self.audit = Audit(self._database)
         self.batches = Batches(self._database)
+        self.certificates = Certificates(self._database)
         self.cursors = Cursors(self._database)
         self.deliveries = Deliveries(self._database)
+        self.floors = Floors(self._database)
+        self.progress = Marks(self._database)
+        self.purges = Purges(self._database)
+        self.reports = Reports(self._database)
+        self.retention = Retention(self._database)
         self.selections = Selections(self._database)
         self.stats = Stats(self._database)
+        self.tally = Tally(self._database)
+        self.ticks = Ticks(self._database)
+        self.walks = Walks(self._database)
+        self.totals = Totals(self._database)
 
     @classmethod
     def at(cls, url: str, connect_timeout: timedelta) -> Self:

@@ -18,7 +18,7 @@ from typing import Any
 from pymongo import InsertOne, ReturnDocument
 
 from app.errors import LeaseLost
-from app.ledger.client import Collection, Database, Document, query
+from app.ledger.client import Collection, Database, Document, query, query_by_timer
 from app.models import Batch, Lease, NewBatch
 
 
@@ -70,7 +70,7 @@ class Batches:
         )
         return NewBatch(parked["_id"], parked["feed"], tuple(parked["ids"])) if parked else None
 
-    @query
+    @query_by_timer
     async def renew(self, batch: Batch, until: datetime) -> None:
         """Prolong the lease. Raises `LeaseLost` where it is no longer ours."""
         await self._update_held(batch, {"$set": {"lease.until": until, "visible_at": until}})

@@ -3,9 +3,12 @@
 Each is partial on the state it asks about, so that it holds what is open (or dead), not what is done:
 the sweep costs the same with a thousand or a billion delivered rows behind it.
 Every query that is to use one names the index's leading field and the partial filter's state.
+Those of retention hold what is settled, in the order in which its time runs out (see `app/ledger/retention.py`).
 """
 
 from __future__ import annotations
+
+from datetime import UTC, datetime
 
 from pymongo import IndexModel
 
@@ -15,11 +18,27 @@ from app.models import State
 RETRYING_DUE = "retrying_due"
 QUEUED_OLDEST = "queued_oldest"
 DEAD_LATEST = "dead_latest"
+SETTLED = "settled"
+ACKNOWLEDGED = "acknowledged"
+RESTORED = "restored"
+ARCHIVES_OPEN = "archives_open"
 BATCHES_DUE = "batches_due"
+TICKS_LATEST = "ticks_latest"
+TICKS_OPEN = "ticks_open"
+REPORTS_OWED = "reports_owed"
+
+LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+"""Before any moment in the ledger: a query says "after that" to be served by an index of what has a moment."""
 
 
 def _partial(field: str, state: State, name: str) -> IndexModel:
     return IndexModel([(field, 1)], name=name, partialFilterExpression={"state": state.value})
+
+
+def _dated(leading: tuple[str, ...], moment: str, name: str) -> IndexModel:
+    """Of what has that moment: what is still open costs this index nothing."""
+    keys = [(field, 1) for field in (*leading, moment)]
+    return IndexModel(keys, name=name, partialFilterExpression={moment: {"$gt": LONG_AGO}})
 
 
 INDEXES = {
@@ -27,8 +46,17 @@ INDEXES = {
         _partial("next_attempt_at", State.RETRYING, RETRYING_DUE),
         _partial("created_at", State.QUEUED, QUEUED_OLDEST),
         _partial("finished_at", State.DEAD, DEAD_LATEST),
+        _dated(("state", "feed"), "finished_at", SETTLED),
+        _dated(("state", "feed"), "acknowledged.at", ACKNOWLEDGED),
+        _dated(("feed",), "restored_at", RESTORED),
     ),
+    "archives": (IndexModel([("feed", 1)], name=ARCHIVES_OPEN, partialFilterExpression={"open": True}),),
     "batches": (IndexModel([("visible_at", 1)], name=BATCHES_DUE),),
+    "reports": (IndexModel([("retry_at", 1)], name=REPORTS_OWED, sparse=True),),
+    "ticks": (
+        IndexModel([("job", 1), ("end", 1)], name=TICKS_LATEST),
+        IndexModel([("job", 1), ("due_at", 1)], name=TICKS_OPEN, partialFilterExpression={"state": "open"}),
+    ),
 }
 
 

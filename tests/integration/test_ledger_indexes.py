@@ -12,7 +12,7 @@ from pymongo.monitoring import CommandListener, CommandStartedEvent
 
 from app.ledger import Ledger
 from app.ledger.client import Document
-from app.ledger.indexes import BATCHES_DUE, INDEXES, QUEUED_OLDEST, RETRYING_DUE
+from app.ledger.indexes import BATCHES_DUE, INDEXES, QUEUED_OLDEST, RETRYING_DUE, TICKS_LATEST, TICKS_OPEN
 from tests.support.ledger import FEED, LATER, NOW, claim, failed, loaded, log_batch, succeed
 
 _ASKING = ("find", "aggregate")
@@ -65,6 +65,8 @@ QUESTIONS: dict[str, tuple[Callable[[Ledger], Awaitable[Any]], str]] = {
     "due retries, some feeds paused": (lambda ledger: ledger.deliveries.due_retries(LATER, 10, ["x"]), RETRYING_DUE),
     "batches of what is queued": (lambda ledger: ledger.deliveries.queued_batches(NOW), QUEUED_OLDEST),
     "orphans": (lambda ledger: ledger.deliveries.queued_in({"gone"}, 10), QUEUED_OLDEST),
+    "open ticks": (lambda ledger: ledger.ticks.open("purge"), TICKS_OPEN),
+    "the latest tick": (lambda ledger: ledger.ticks.latest("purge"), TICKS_LATEST),
     "backlog": (lambda ledger: ledger.deliveries.retrying(FEED, 10), RETRYING_DUE),
 }
 

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, TypeAlias, cast
 
@@ -107,15 +108,18 @@ class Stepped:
     def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
         method = getattr(self._target, name)
 
-        async def step(*args: Any) -> Any:
-            return await self._steps.take(name, method, args, self._outage)
+        async def step(*args: Any, **named: Any) -> Any:
+            return await self._steps.take(name, partial(method, **named), args, self._outage)
 
         return step
 
 
 def stepped_ledger(ledger: Ledger, steps: Steps) -> Ledger:
     """The ledger, each query a step."""
-    names = ("attempts", "batches", "cursors", "deliveries", "selections", "stats")
+    names = (
+        *("archives", "attempts", "audit", "batches", "certificates", "cursors", "deliveries", "floors", "purges"),
+        *("retention", "selections", "stats", "ticks", "walks"),
+    )
     parts = {name: Stepped(getattr(ledger, name), steps, LedgerUnavailable) for name in names}
     return cast("Ledger", SimpleNamespace(**parts))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import config
+from app.cli.metrics import QUEUES
 from tests.unit.test_config import GOOD
 
 
@@ -23,7 +24,8 @@ def test_beat_has_an_entry_a_feed_and_each_message_expires_when_the_next_is_due(
     from celery_app import beat_schedule
 
     schedule = beat_schedule(loaded)
-    assert set(schedule) == {"poll:orders", "sweep", "adopt_orphans"}
+    jobs = {"report_hour", "report_day", "reconcile", "purge"}
+    assert set(schedule) == {"poll:orders", "sweep", "adopt_orphans", *jobs}
     assert schedule["poll:orders"]["kwargs"] == {"feed": "orders"}
     for entry in schedule.values():
         assert entry["options"]["expires"] == entry["schedule"]
@@ -35,7 +37,7 @@ def test_messages_are_json_acknowledged_late_and_on_three_queues(loaded: config.
     conf = make_app(loaded).conf
     assert (conf.task_serializer, conf.accept_content) == ("json", ["json"])
     assert (conf.task_acks_late, conf.worker_prefetch_multiplier, conf.task_ignore_result) == (True, 1, True)
-    assert {queue.name for queue in conf.task_queues} == {"poll", "deliver", "maintenance"}
+    assert {queue.name for queue in conf.task_queues} == {"poll", "deliver", "maintenance"} == set(QUEUES)
     assert (conf.worker_pool, conf.broker_transport_options["visibility_timeout"]) == ("threads", 300)
 
 

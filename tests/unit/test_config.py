@@ -102,6 +102,16 @@ def test_an_sql_server_half_given_or_given_twice_is_a_problem(
     assert "hunter2" not in problem
 
 
+def test_a_time_zone_is_one_that_exists(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (place / "feeds.toml").write_text(GOOD, encoding="utf-8")
+    assert config.load().settings.zone.key == "UTC"
+    monkeypatch.setenv("TIMEZONE", "Europe/Berlin")
+    assert config.load().settings.zone.key == "Europe/Berlin"
+    for wrong in ("Europe/Nowhere", "Europe", "../etc/passwd", "CET+1 ", ""):
+        monkeypatch.setenv("TIMEZONE", wrong)
+        assert 'such as "UTC" or "Europe/Berlin"' in _problems(GOOD, place)["TIMEZONE"]
+
+
 def test_every_problem_is_told_at_once(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LEASE", "soon")
     monkeypatch.setenv("SWEEP_LIMIT", "0")

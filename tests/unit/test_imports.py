@@ -10,28 +10,45 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-RECORDS = {"app", "app.errors", "app.models", "app.endpoint", "app.feed", "app.clock"}
+RECORDS = {"app", "app.errors", "app.models", "app.endpoint", "app.feed", "app.clock", "app.period"}
 EDGES = {"app.source", "app.ledger", "app.partner"}
-USE_CASES = {"app.poll", "app.deliver", "app.replay", "app.sweep", "app.rewind"}
+READERS = {"app.broker", "app.health", "app.progress"}
+USE_CASES = {"app.poll", "app.deliver", "app.reconcile", "app.replay", "app.report", "app.sweep", "app.rewind"}
 
 ALLOWED = {
     "app": set[str](),
     "app.errors": set[str](),
     "app.models": set[str](),
     "app.clock": set[str](),
+    "app.period": {"app.clock"},
     "app.endpoint": set[str](),
     "app.feed": {"app.endpoint"},
+    "app.archive": RECORDS | {"app.archive", "app.hold", "app.ledger"},
+    "app.broker": RECORDS,
     "app.filter": {"app.feed", "app.models"},
+    "app.intake": RECORDS | EDGES | {"app.filter", "app.queue"},
+    "app.health": RECORDS | {"app.ledger"},
+    "app.hold": RECORDS | {"app.ledger"},
     "app.logs": set[str](),
+    "app.metrics": RECORDS | EDGES | READERS | {"app.intake", "app.metrics", "app.periodic", "config"},
+    "app.pace": set[str](),
+    "app.progress": RECORDS | {"app.broker", "app.ledger"},
     "app.queue": {"app.models"},
     "app.source": RECORDS | {"app.source"},
     "app.ledger": RECORDS | {"app.ledger"},
     "app.partner": RECORDS | {"app.partner"},
-    **dict.fromkeys(USE_CASES, RECORDS | EDGES | {"app.filter", "app.queue"}),
+    **dict.fromkeys(USE_CASES, RECORDS | EDGES | {"app.filter", "app.intake", "app.queue"}),
+    "app.purge": RECORDS | {"app.archive", "app.hold", "app.ledger", "app.pace"},
+    "app.report": RECORDS | {"app.ledger", "app.reporting"},
+    "app.reporting": RECORDS | {"app.ledger", "app.partner", "app.reporting"},
     "config": RECORDS | {"app.partner"},
-    "app.runtime": RECORDS | EDGES | USE_CASES | {"app.queue", "config"},
-    "celery_app": RECORDS | {"app.logs", "config", "tasks"},
-    "tasks": RECORDS | {"app.runtime", "app.queue", "celery_app", "tasks"},
+    "app.periodic": RECORDS | EDGES,
+    "app.jobs": RECORDS | USE_CASES | {"app.periodic", "app.purge"},
+    "app.runtime": RECORDS | EDGES | USE_CASES | {"app.jobs", "app.periodic", "app.purge", "app.queue", "app.reporting", "config"},
+    "app.tracing": EDGES | {"app.deliver", "app.intake", "app.poll"},
+    "celery_app": RECORDS | {"app.logs", "app.tracing", "config", "tasks"},
+    "tasks": RECORDS | READERS | {"app.ledger", "app.logs", "app.periodic", "app.runtime", "app.queue", "celery_app", "tasks"},
+    "app.watch": set[str](),
     "app.simulator": RECORDS | {"app.simulator", "app.embedded"},
     "app.embedded": RECORDS | {"app.embedded"},
     "app.cli": None,
@@ -39,11 +56,14 @@ ALLOWED = {
 }
 """What each part may import of ours; `None`: anything."""
 
-DRIVERS = {"celery", "kombu", "redis", "pymongo", "bson", "sqlalchemy", "aioodbc", "pyodbc", "httpx", "aiohttp"}
+DRIVERS = {
+    "aiohttp", "aioodbc", "aiosmtplib", "bson", "celery", "httpx", "kombu", "pymongo", "pyodbc", "redis", "sqlalchemy",
+}  # fmt: skip
 DRIVERS_OF = {
     "app.ledger": {"pymongo", "bson"},
     "app.source": {"sqlalchemy", "aioodbc", "pyodbc"},
     "app.partner": {"httpx", "aiohttp", "redis"},
+    "app.reporting": {"aiosmtplib", "httpx"},
 }
 
 

@@ -1,0 +1,118 @@
+"""`jobs`: where each periodic job stands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import typer
+
+from app.cli.output import FOUND_WRONG, AsJson, ago, load_config, print_json, print_table, with_ledger
+from app.clock import utc_now
+from app.ledger import Ledger
+from app.ledger.ticks import StepDone, Tick, TickState
+from app.periodic import JOBS, Job, waits_for
+
+LATE = timedelta(minutes=15)
+"""A period that is due for longer, and nobody works at, is said to be late: beat or the workers are away."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobLine:
+    """One job's line."""
+
+    job: str
+    every: str
+    misfire: str
+    last_done: str | None
+    """The latest period that is done; `None` where none is."""
+    done_at: datetime | None
+    duration_ms: int | None
+    """What its steps took."""
+    steps: Sequence[StepDone]
+    """Of that period."""
+    next_period: str | None
+    next_due: datetime | None
+    now: str
+    """`waits`, `runs at <worker>`, `due`, `late`, `waits for <job>` or `not seen yet`."""
+    last_error: str | None
+    error_period: str | None
+    ok: bool
+    """Not late, and the latest period that was tried is not given up."""
+
+
+def jobs(as_json: AsJson = False) -> None:
+    """Per periodic job: the last period done, when, how long, what is due next, and the last error.
+
+    Exit code 1 where a job is late, or the latest period it tried is given up.
+    """
+    loaded = load_config()
+    lines = with_ledger(loaded, lambda ledger: read_jobs(ledger, utc_now()))
+    if as_json:
+        print_json({"timezone": loaded.settings.timezone, "jobs": [asdict(line) for line in lines]})
+    else:
+        columns = ["job", "misfire", "last done", "when", "took", "next", "due", "now", "last error"]
+        print_table(
+            f"Periodic jobs ({loaded.settings.timezone})", columns, [_row(line, loaded.settings.zone) for line in lines]
+        )
+    if not all(line.ok for line in lines):
+        raise typer.Exit(FOUND_WRONG)
+
+
+async def read_jobs(ledger: Ledger, now: datetime) -> list[JobLine]:
+    """Where each job stands, read from its ticks. Raises the ledger's errors."""
+    return [await _line(ledger, job, now) for job in JOBS]
+
+
+async def _line(ledger: Ledger, job: Job, now: datetime) -> JobLine:
+    waiting = await ledger.ticks.open(job.name)
+    done = await ledger.ticks.last(job.name, [TickState.DONE])
+    tried = await ledger.ticks.last(job.name, [TickState.DONE, TickState.FAILED])
+    failed = next((tick for tick in waiting if tick.error), None) or await ledger.ticks.last(
+        job.name, [TickState.FAILED]
+    )
+    following = next((tick for tick in waiting if tick.held(now)), waiting[0] if waiting else None)
+    stands = await _stands(ledger, job, following, now)
+    return JobLine(
+        job=job.name,
+        every=job.kind.value,
+        misfire=job.misfire.value,
+        last_done=done.period.name if done else None,
+        done_at=done.finished_at if done else None,
+        duration_ms=done.duration_ms if done else None,
+        steps=done.steps if done else (),
+        next_period=following.period.name if following else None,
+        next_due=following.due_at if following else None,
+        now=stands,
+        last_error=failed.error if failed else None,
+        error_period=failed.period.name if failed else None,
+        ok=stands != "late" and (tried is None or tried.state is TickState.DONE),
+    )
+
+
+async def _stands(ledger: Ledger, job: Job, tick: Tick | None, now: datetime) -> str:
+    if tick is None:
+        return "not seen yet"
+    if tick.lease is not None and tick.held(now):
+        return f"runs at {tick.lease.worker}"
+    if tick.due_at > now:
+        return "waits"
+    if first := await waits_for(ledger.ticks, job, tick, now):
+        return f"waits for {first.job}"
+    return "late" if now - tick.due_at > LATE else "due"
+
+
+def _row(line: JobLine, zone: ZoneInfo) -> list[object]:
+    return [
+        line.job,
+        line.misfire,
+        line.last_done,
+        f"{ago(line.done_at)} ago" if line.done_at else "never",
+        f"{line.duration_ms / 1000:.1f} s" if line.duration_ms is not None else None,
+        line.next_period,
+        f"{line.next_due.astimezone(zone):%Y-%m-%d %H:%M}" if line.next_due else None,
+        line.now,
+        f"{line.error_period}: {line.last_error}" if line.last_error else None,
+    ]

@@ -1,0 +1,67 @@
+"""What each periodic job does for a period: a step for each feed, or one for all. `app/periodic.py` says when."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Any
+
+from app.feed import Feed
+from app.period import Period
+from app.periodic import PURGE, RECONCILE, REPORT_DAY, REPORT_HOUR, Result, Step, Works
+from app.purge import Purging
+from app.reconcile import Reconciling
+from app.report import Reporting
+
+REPORTS = "all reports"
+"""The name of a step that is no feed's: those have no blank."""
+PATIENCE = timedelta(minutes=2)
+"""How long a purge waits for one that an operator started, or that a killed worker has left, to end."""
+
+
+def works(feeds: Iterable[Feed], reporting: Reporting, reconciling: Reconciling, purging: Purging) -> Works:
+    """Job → its steps."""
+    feeds = tuple(feeds)
+    compiling = _compiling(reporting)
+    return {
+        REPORT_HOUR.name: [compiling],
+        REPORT_DAY.name: [compiling],
+        RECONCILE.name: [_reconciling(reconciling, feed) for feed in feeds],
+        PURGE.name: [*(_purging(purging, feed) for feed in feeds), _purging_reports(purging)],
+    }
+
+
+def _compiling(reporting: Reporting) -> Step:
+    async def work(period: Period) -> Result:
+        return {"reports": len(await reporting.compile(period))}
+
+    return Step(REPORTS, work)
+
+
+def _reconciling(reconciling: Reconciling, feed: Feed) -> Step:
+    async def work(_: Period) -> Result:
+        certificate = await reconciling.reconcile(feed)
+        return {"complete": certificate.complete, **_plain(certificate)}
+
+    return Step(feed.name, work)
+
+
+def _purging(purging: Purging, feed: Feed) -> Step:
+    async def work(_: Period) -> Result:
+        purged = await purging.purge(feed, patience=PATIENCE)
+        return {"stopped": purged.stopped, **_plain(purged)}
+
+    return Step(feed.name, work)
+
+
+def _purging_reports(purging: Purging) -> Step:
+    async def work(_: Period) -> Result:
+        return {"deleted": await purging.purge_reports()}
+
+    return Step(REPORTS, work)
+
+
+def _plain(record: Any) -> dict[str, object]:
+    """A record's counts, without what it lists."""
+    return {name: value for name, value in asdict(record).items() if isinstance(value, bool | int)}

@@ -1,0 +1,13 @@
+"""Delete what has been kept for long enough."""
+
+from __future__ import annotations
+
+from app.periodic import PURGE
+from celery_app import app
+from tasks.base import RelayTask, runtime
+
+
+@app.task(name="purge", base=RelayTask)
+def purge() -> None:
+    """Each feed's records, then the reports, every hour."""
+    runtime.run(lambda services: services.periodic.run(PURGE.name))

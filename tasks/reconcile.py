@@ -1,0 +1,13 @@
+"""Compare the sources with the ledger."""
+
+from __future__ import annotations
+
+from app.periodic import RECONCILE
+from celery_app import app
+from tasks.base import RelayTask, runtime
+
+
+@app.task(name="reconcile", base=RelayTask)
+def reconcile() -> None:
+    """Each feed, once the day is over."""
+    runtime.run(lambda services: services.periodic.run(RECONCILE.name))

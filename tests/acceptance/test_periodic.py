@@ -1,0 +1,72 @@
+"""Real workers, knocked at several times over: each period is worked once, and `jobs` tells of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import timedelta
+
+import redis
+from celery import Celery
+
+from app.clock import utc_now
+from app.embedded.stack import Stack
+from app.ledger import Ledger
+from app.ledger.ticks import Tick, TickState
+from app.period import period_of, previous
+from app.periodic import JOBS
+from tests.acceptance.test_commands import command
+from tests.support.periodic import UTC_ZONE, all_ticks
+from tests.support.wait import wait_until
+
+
+async def _leave_due(url: str) -> None:
+    """Ticks as a system that was stopped an hour ago would have left them."""
+    ledger = Ledger.at(url, timedelta(seconds=5))
+    for job in JOBS:
+        period = previous(period_of(utc_now() - timedelta(minutes=5), job.kind, UTC_ZONE), UTC_ZONE)
+        await ledger.ticks.plan(job.name, [(period, period.end)])
+    await ledger.close()
+
+
+async def _ended(url: str) -> list[Tick]:
+    """The ticks that are not open."""
+    ledger = Ledger.at(url, timedelta(seconds=5))
+    found = [tick for job in JOBS for tick in await all_ticks(ledger, job.name) if tick.state is not TickState.OPEN]
+    await ledger.close()
+    return found
+
+
+def _knock(stack: Stack, times: int) -> None:
+    """Send each job's message that often, once those before have been taken."""
+    with redis.Redis.from_url(stack.redis.url) as client:
+        if client.llen("maintenance"):
+            return
+    with Celery(broker=stack.redis.url) as celery:
+        for job in JOBS:
+            for _ in range(times):
+                celery.send_task(job.name.replace("-", "_"), queue="maintenance", ignore_result=True)
+
+
+def test_each_job_is_done_once_however_many_messages_and_workers_there_are(stack: Stack) -> None:
+    asyncio.run(_leave_due(stack.mongo.url))
+    for _ in range(2):
+        stack.start_worker()
+
+    def knocked() -> list[Tick]:
+        _knock(stack, times=3)
+        found = asyncio.run(_ended(stack.mongo.url))
+        return found if len(found) >= len(JOBS) else []
+
+    ticks = wait_until(knocked, timeout=60, message="each job to be done")
+    _knock(stack, times=3)
+    assert {tick.job: (tick.state, tick.tries, tick.error) for tick in ticks} == {
+        job.name: (TickState.DONE, 1, None) for job in JOBS
+    }
+    told = command(stack.environment, "app", "jobs", "--json")
+    assert told.returncode == 0, told.stdout + told.stderr
+    jobs = {line["job"]: line for line in json.loads(told.stdout)["jobs"]}
+    assert {name: line["last_done"] for name, line in jobs.items()} == {tick.job: tick.period.name for tick in ticks}
+    assert {line["last_error"] for line in jobs.values()} == {None}
+    assert (stack.directory / "reports" / "orders" / f"{jobs['report-day']['last_done']}.json").exists()
+    assert jobs["reconcile"]["steps"][0]["result"]["missing"] == 0
