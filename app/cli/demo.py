@@ -1,16 +1,20 @@
-"""`demo`: the main job on embedded servers, live, with faults, and its books at the end."""
+"""`demo`: the main job on embedded servers, live, with faults; at the end its books, a certificate and a report."""
 
 from __future__ import annotations
 
 import asyncio
 import shlex
+import subprocess
+import sys
 import tempfile
 import time
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
+from zoneinfo import ZoneInfo
 
 import orjson
 import typer
@@ -18,15 +22,20 @@ from rich.live import Live
 from rich.table import Table
 
 from app.cli.output import FOUND_WRONG, console, fail, print_fields
+from app.cli.report import print_report
 from app.clock import utc_now
 from app.embedded.process import NotStarted
 from app.embedded.source import connect
-from app.embedded.stack import Stack
+from app.embedded.stack import ROOT, Stack
 from app.ledger import Ledger
 from app.models import OPEN_STATES, State
+from app.period import Kind, Period
+from app.report import Reporting
 from config import Settings
 
 FEED = "orders"
+REPORTS = Path("reports") / "demo"
+"""Where the report's page is left, from the directory that the demo was started in."""
 
 
 class FaultLevel(StrEnum):
@@ -91,7 +100,11 @@ def demo(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the books to this file.")] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Stay up until Ctrl-C, and say how to look around.")] = False,
 ) -> None:
-    """Run the main job on embedded servers, with faults. Exit code 1 where the books do not balance."""
+    """Run the main job on embedded servers, with faults. Exit code 1 where the books do not balance.
+
+    Ends with the certificate of completeness and the report of its minutes, and leaves the report's page.
+    """
+    started_at = utc_now()
     with tempfile.TemporaryDirectory(prefix="rowrelay-demo-") as directory:
         try:
             with Stack(Path(directory), faults=faults.value, gap_timeout="15s") as stack:
@@ -101,13 +114,15 @@ def demo(
                 generator.wait(timeout=5)
                 books = asyncio.run(_balance(stack, progress))
                 _print_books(books)
+                certified = _certify(stack)
+                asyncio.run(_report(stack, started_at))
                 if json_file:
                     json_file.write_bytes(orjson.dumps(asdict(books), option=orjson.OPT_INDENT_2) + b"\n")
                 if keep:
                     _stay(stack)
         except (NotStarted, TimeoutError) as error:
             fail(str(error))
-    if books.differences:
+    if books.differences or not certified:
         raise typer.Exit(FOUND_WRONG)
 
 
@@ -219,6 +234,29 @@ def _print_books(books: Books) -> None:
         console.print(f"DIFFERENCE: {line}", style="red", markup=False)
     if not books.differences:
         console.print("The books balance: every row of the source is settled, and every delivered row was seen.")
+
+
+def _certify(stack: Stack) -> bool:
+    """Reconcile, as an operator does. Returns whether the certificate is complete."""
+    console.print("\npython -m app reconcile", highlight=False)
+    asked = subprocess.run([sys.executable, "-m", "app", "reconcile"], env=stack.environment, cwd=ROOT, check=False)
+    return asked.returncode == 0
+
+
+async def _report(stack: Stack, started_at: datetime) -> None:
+    """Print the report of the demo's minutes, and leave its page."""
+    minute = timedelta(minutes=1)
+    begin = started_at.replace(second=0, microsecond=0)
+    end = utc_now().replace(second=0, microsecond=0) + minute
+    ledger = Ledger.at(stack.mongo.url, Settings().connect_timeout)
+    try:
+        reporting = Reporting(ledger, [FEED], zone=ZoneInfo("UTC"), folder=REPORTS)
+        reports, page = await reporting.snapshot(Period(Kind.HOUR, begin, end, "demo"))
+    finally:
+        await ledger.close()
+    console.print()
+    print_report(reports[0])
+    console.print(f"The report as a page: {page.resolve()}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _stay(stack: Stack) -> None:
