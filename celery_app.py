@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 from celery import Celery
-from celery.signals import setup_logging, worker_process_shutdown, worker_shutdown, worker_shutting_down
+from celery.signals import celeryd_init, setup_logging, worker_process_shutdown, worker_shutdown, worker_shutting_down
 from kombu import Queue
 
 import config
@@ -82,6 +82,12 @@ except ConfigError as error:
     sys.exit(f"rowrelay: {error}")
 
 app = make_app(loaded)
+
+
+@celeryd_init.connect
+def _banner_for_people(instance: Any, **_: object) -> None:
+    """Celery's banner goes to a terminal only: in a log it is no event, and on a full disk it ends the worker."""
+    instance.quiet = instance.quiet or not sys.stdout.isatty()
 
 
 @setup_logging.connect
