@@ -170,9 +170,9 @@ class Delivering:
 
     async def _take_over(self, batch: Batch, previous: Lease) -> None:
         """Settle what the lease before ours left: successes on record count, everything else is `unknown`."""
-        left = await self._ledger.deliveries.still_queued(batch)
+        left = await self._ledger.deliveries.unsettled(batch)
         delivered = await self._ledger.attempts.delivered_under(left)
-        await self._ledger.deliveries.succeed(_by_status(delivered.items()), self._now())
+        await self._ledger.deliveries.succeed_before(batch, _by_status(delivered.items()), self._now())
         unknown = {delivery_id: token for delivery_id, token in left.items() if delivery_id not in delivered}
         await self._ledger.attempts.record_unknown(batch, unknown, previous)
         await self._ledger.deliveries.fence(batch, self._now())
@@ -276,7 +276,7 @@ class Delivering:
         failed = [result for result in group if result.verdict.outcome is not Outcome.DELIVERED]
         if delivered:
             statuses = ((result.delivery.id, result.answer.status or 0) for result in delivered)
-            await self._ledger.deliveries.succeed(_by_status(statuses), now)
+            await self._ledger.deliveries.succeed(work.batch, _by_status(statuses), now)
         await self._ledger.deliveries.fail(work.batch, failed, now)
         await self._ledger.stats.add_results(work.batch.feed, group, now)
         work.recorded += len(group)
