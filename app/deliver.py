@@ -306,18 +306,20 @@ class Delivering:
 
     @asynccontextmanager
     async def _renewing(self, work: Work) -> AsyncIterator[None]:
-        """Renew the lease for as long as the body runs."""
-        renewal = asyncio.create_task(self._renew(work))
+        """Renew the lease for as long as the body runs.
+
+        A renewal under way is waited for, not cancelled: PyMongo can swallow a cancelling, and would go on for ever.
+        """
+        ended = asyncio.Event()
+        renewal = asyncio.create_task(self._renew(work, ended))
         try:
             yield
         finally:
-            renewal.cancel()
-            with suppress(asyncio.CancelledError):
-                await renewal
+            ended.set()
+            await renewal
 
-    async def _renew(self, work: Work) -> None:
-        while True:
-            await asyncio.sleep(self._terms.lease.total_seconds() / 3)
+    async def _renew(self, work: Work, ended: asyncio.Event) -> None:
+        while not await _set_within(ended, self._terms.lease / 3):
             until = self._now() + self._terms.lease
             try:
                 await self._ledger.batches.renew(work.batch, until)
@@ -327,6 +329,15 @@ class Delivering:
                 return
             except LedgerUnavailable as error:
                 log.warning("renew_failed", batch=work.batch.id, error=str(error))
+
+
+async def _set_within(event: asyncio.Event, patience: timedelta) -> bool:
+    """Whether the event was set before `patience` was over."""
+    try:
+        async with asyncio.timeout(patience.total_seconds()):
+            return await event.wait()
+    except TimeoutError:
+        return False
 
 
 async def _next_group(results: asyncio.Queue[Result | None], terms: Terms) -> tuple[list[Result], bool]:
