@@ -39,6 +39,9 @@ from app.queue import Queue
 
 log = structlog.get_logger()
 
+PAUSES_KNOWN_SECONDS = 1.0
+"""How long a worker goes by its knowledge that a feed is not paused, before it asks the ledger again."""
+
 RECORD_PATIENCE = timedelta(minutes=5)
 """How long a worker keeps results that the ledger does not take, before it leaves them to the next lease."""
 
@@ -111,6 +114,9 @@ class Delivering:
         self._queue = queue
         self._draining = False
         self._under_way: dict[str, Work] = {}
+        self._paused: Sequence[str] = ()
+        self._pauses_asked_at = 0.0
+        self._pause_written_at = 0.0
 
     async def deliver(self, feed: Feed, batch_id: str) -> dict[Outcome, int] | None:
         """Send the batch's open deliveries. Returns how many had each outcome; `None` where it was not ours to send.
@@ -120,7 +126,7 @@ class Delivering:
         if self._draining:
             await self._hand_back(batch_id)
             return None
-        if feed.name in await self._ledger.cursors.paused():
+        if await self._is_paused(feed):
             return None
         clock = await self._clocks.of(feed)
         if until := clock.parked_until():
@@ -138,6 +144,17 @@ class Delivering:
             await self._send_all(feed, clock, deliveries, work)
         await self._finish(work, len(deliveries))
         return dict(work.outcomes)
+
+    async def _is_paused(self, feed: Feed) -> bool:
+        """Whether the feed is paused. That it is not may be known from up to `PAUSES_KNOWN_SECONDS` ago: one question
+        for all batches of a second. That it is, is always asked, so a feed that was resumed goes on at once.
+        """
+        now = time.monotonic()
+        known_since = max(now - PAUSES_KNOWN_SECONDS, self._pause_written_at)
+        if feed.name in self._paused or self._pauses_asked_at <= known_since:
+            self._paused = await self._ledger.cursors.paused()
+            self._pauses_asked_at = now
+        return feed.name in self._paused
 
     def drain(self, grace: timedelta) -> None:
         """Claim nothing more and send nothing more. Requests in flight have `grace` to end; what was not sent goes back
@@ -287,6 +304,7 @@ class Delivering:
         reason = next((result.verdict.pause_reason for result in group if result.verdict.pause_reason), None)
         if reason:
             await self._ledger.cursors.pause(feed.name, reason)
+            self._pause_written_at = time.monotonic()
             log.error("feed_paused", feed=feed.name, reason=reason)
 
     async def _finish(self, work: Work, loaded: int) -> None:

@@ -295,6 +295,25 @@ async def test_a_paused_feed_is_not_sent_and_its_batch_stays_free(relay: Relay) 
     assert await relay.delivering().deliver(relay.feed, batch_id) == {Outcome.DELIVERED: 2}
 
 
+async def test_a_worker_that_found_the_feed_paused_goes_on_as_soon_as_it_is_resumed(relay: Relay) -> None:
+    (batch_id,) = await relay.poll_rows(2)
+    worker = relay.delivering()
+    await relay.ledger.cursors.pause("orders", "by hand")
+    assert await worker.deliver(relay.feed, batch_id) is None
+    await relay.ledger.cursors.resume("orders")
+    assert await worker.deliver(relay.feed, batch_id) == {Outcome.DELIVERED: 2}
+
+
+async def test_a_worker_that_pauses_the_feed_sends_no_other_batch(narrow: Relay) -> None:
+    (first,) = await narrow.poll_rows(1)
+    (second,) = await narrow.poll_rows(1)
+    narrow.partner.moods = [Mood.DENIES]
+    worker = narrow.delivering()
+    await worker.deliver(narrow.feed, first)
+    assert await worker.deliver(narrow.feed, second) is None
+    assert narrow.partner.requests == 1
+
+
 async def test_refused_credentials_pause_the_feed_and_cost_one_row_one_attempt(narrow: Relay) -> None:
     narrow.partner.moods = [Mood.DENIES]
     (batch_id,) = await narrow.poll_rows(3)
