@@ -13,6 +13,7 @@ from typing import Any
 
 from celery import Celery
 from celery.signals import (
+    celeryd_init,
     import_modules,
     setup_logging,
     worker_init,
@@ -106,6 +107,12 @@ except ConfigError as error:
     sys.exit(f"rowrelay: {error}")
 
 app = make_app(loaded)
+
+
+@celeryd_init.connect
+def _banner_for_people(instance: Any, **_: object) -> None:
+    """Celery's banner goes to a terminal only: in a log it is no event, and on a full disk it ends the worker."""
+    instance.quiet = instance.quiet or not sys.stdout.isatty()
 
 
 @import_modules.connect  # Flower does not ask for logging to be set up

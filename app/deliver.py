@@ -39,6 +39,9 @@ from app.queue import Queue
 
 log = structlog.get_logger()
 
+PAUSES_KNOWN_SECONDS = 1.0
+"""How long a worker goes by its knowledge that a feed is not paused, before it asks the ledger again."""
+
 RECORD_PATIENCE = timedelta(minutes=5)
 """How long a worker keeps results that the ledger does not take, before it leaves them to the next lease."""
 
@@ -111,6 +114,9 @@ class Delivering:
         self._queue = queue
         self._draining = False
         self._under_way: dict[str, Work] = {}
+        self._paused: Sequence[str] = ()
+        self._pauses_asked_at = 0.0
+        self._pause_written_at = 0.0
 
     async def deliver(self, feed: Feed, batch_id: str) -> dict[Outcome, int] | None:
         """Send the batch's open deliveries. Returns how many had each outcome; `None` where it was not ours to send.
@@ -120,7 +126,7 @@ class Delivering:
         if self._draining:
             await self._hand_back(batch_id)
             return None
-        if feed.name in await self._ledger.cursors.paused():
+        if await self._is_paused(feed):
             return None
         clock = await self._clocks.of(feed)
         await self._count_openings(clock)
@@ -139,6 +145,17 @@ class Delivering:
             await self._send_all(feed, clock, deliveries, work)
         await self._finish(work, len(deliveries))
         return dict(work.outcomes)
+
+    async def _is_paused(self, feed: Feed) -> bool:
+        """Whether the feed is paused. That it is not may be known from up to `PAUSES_KNOWN_SECONDS` ago: one question
+        for all batches of a second. That it is, is always asked, so a feed that was resumed goes on at once.
+        """
+        now = time.monotonic()
+        known_since = max(now - PAUSES_KNOWN_SECONDS, self._pause_written_at)
+        if feed.name in self._paused or self._pauses_asked_at <= known_since:
+            self._paused = await self._ledger.cursors.paused()
+            self._pauses_asked_at = now
+        return feed.name in self._paused
 
     def drain(self, grace: timedelta) -> None:
         """Claim nothing more and send nothing more. Requests in flight have `grace` to end; what was not sent goes back
@@ -171,9 +188,9 @@ class Delivering:
 
     async def _take_over(self, batch: Batch, previous: Lease) -> None:
         """Settle what the lease before ours left: successes on record count, everything else is `unknown`."""
-        left = await self._ledger.deliveries.still_queued(batch)
+        left = await self._ledger.deliveries.unsettled(batch)
         delivered = await self._ledger.attempts.delivered_under(left)
-        await self._ledger.deliveries.succeed(_by_status(delivered.items()), self._now())
+        await self._ledger.deliveries.succeed_before(batch, _by_status(delivered.items()), self._now())
         unknown = {delivery_id: token for delivery_id, token in left.items() if delivery_id not in delivered}
         await self._ledger.attempts.record_unknown(batch, unknown, previous)
         await self._ledger.deliveries.fence(batch, self._now())
@@ -278,7 +295,7 @@ class Delivering:
         failed = [result for result in group if result.verdict.outcome is not Outcome.DELIVERED]
         if delivered:
             statuses = ((result.delivery.id, result.answer.status or 0) for result in delivered)
-            await self._ledger.deliveries.succeed(_by_status(statuses), now)
+            await self._ledger.deliveries.succeed(work.batch, _by_status(statuses), now)
         await self._ledger.deliveries.fail(work.batch, failed, now)
         await self._ledger.stats.add_results(work.batch.feed, group, now)
         work.recorded += len(group)
@@ -295,6 +312,7 @@ class Delivering:
         reason = next((result.verdict.pause_reason for result in group if result.verdict.pause_reason), None)
         if reason:
             await self._ledger.cursors.pause(feed.name, reason)
+            self._pause_written_at = time.monotonic()
             log.error("feed_paused", feed=feed.name, reason=reason)
 
     async def _finish(self, work: Work, loaded: int) -> None:
@@ -314,18 +332,20 @@ class Delivering:
 
     @asynccontextmanager
     async def _renewing(self, work: Work) -> AsyncIterator[None]:
-        """Renew the lease for as long as the body runs."""
-        renewal = asyncio.create_task(self._renew(work))
+        """Renew the lease for as long as the body runs.
+
+        A renewal under way is waited for, not cancelled: PyMongo can swallow a cancelling, and would go on for ever.
+        """
+        ended = asyncio.Event()
+        renewal = asyncio.create_task(self._renew(work, ended))
         try:
             yield
         finally:
-            renewal.cancel()
-            with suppress(asyncio.CancelledError):
-                await renewal
+            ended.set()
+            await renewal
 
-    async def _renew(self, work: Work) -> None:
-        while True:
-            await asyncio.sleep(self._terms.lease.total_seconds() / 3)
+    async def _renew(self, work: Work, ended: asyncio.Event) -> None:
+        while not await _set_within(ended, self._terms.lease / 3):
             until = self._now() + self._terms.lease
             try:
                 await self._ledger.batches.renew(work.batch, until)
@@ -335,6 +355,15 @@ class Delivering:
                 return
             except LedgerUnavailable as error:
                 log.warning("renew_failed", batch=work.batch.id, error=str(error))
+
+
+async def _set_within(event: asyncio.Event, patience: timedelta) -> bool:
+    """Whether the event was set before `patience` was over."""
+    try:
+        async with asyncio.timeout(patience.total_seconds()):
+            return await event.wait()
+    except TimeoutError:
+        return False
 
 
 async def _next_group(results: asyncio.Queue[Result | None], terms: Terms) -> tuple[list[Result], bool]:

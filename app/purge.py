@@ -17,8 +17,9 @@ A run may die, or freeze, between any two of its steps:
    one, it finds the records' ids in `purges`, where they were noted before;
 6. after the records of a day, before `purged_before` is noted: the next run finds nothing left of that day.
 
-What an operator replays while a run has already read it is no longer as it was read, and stays. Its archive file then
-holds a version of it that was not purged.
+What an operator replays, or a poll sees at another position, while a run has already read it is no longer as it was
+read, and stays for now. Its archive file then holds a version of it that was not purged, beside a later file with the
+one that was.
 
 Deliveries come first: at most `PURGE_SHARE` of the time goes to chunks, and a quarter of that while more than
 `BUSY_BATCHES` batches are owed. It never stops altogether: a partner that is down for days must not fill the disk.

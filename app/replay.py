@@ -198,7 +198,7 @@ class Replaying:
                 yield new_batch(feed, ids[start : start + size])
 
     async def _without_those_being_sent(self, run: Run, picked: Sequence[Picked]) -> list[Picked]:
-        """Leave out what was cancelled in a batch that a worker still holds: its attempt is not on record yet."""
+        """Leave out what is in a batch that a worker still holds: an attempt of it may not be on record yet."""
         held = await self._ledger.batches.held({one.batch for one in picked if one.batch})
         free = [one for one in picked if one.batch not in held]
         run.account.skipped[BEING_SENT] += len(picked) - len(free)

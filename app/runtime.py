@@ -8,6 +8,7 @@ no other batch.
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import socket
 import threading
@@ -50,6 +51,10 @@ except ImportError:  # uvloop has no Windows build
 log = structlog.get_logger()
 
 T = TypeVar("T")
+
+COLLECT_AFTER = 10_000
+"""Objects made and not freed before Python looks for cycles among them; its own default is 700, and a few batches under
+way hold more than that at any moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +197,7 @@ class Runtime:
             thread.join()
             loop.close()
             self._loop = self._thread = None
+            gc.unfreeze()
 
     def _started_loop(self) -> asyncio.AbstractEventLoop:
         with self._starting:
@@ -207,6 +213,7 @@ class Runtime:
         async with self._opened:
             if self._services is None:
                 self._services = await self._opening()
+                spare_from_collection()
                 log.info("services_opened", pid=os.getpid())
         return await use_case(self._services)
 
@@ -214,3 +221,13 @@ class Runtime:
         if self._services is not None:
             await self._services.close()
             self._services = None
+
+
+def spare_from_collection() -> None:
+    """Keep Python's cycle collector from walking, with every few hundred rows, through all that a process has loaded.
+
+    Modules, feeds and clients stay until the end. What is made from here on is collected as before, less often.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(COLLECT_AFTER)

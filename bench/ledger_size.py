@@ -144,7 +144,7 @@ async def _probe(place: Place) -> AsyncIterator[Probe]:
         assert held is not None
         yield await _timed(f"load its {BATCH} rows", ledger.deliveries.load(held))
         delivered = {200: list(batch.delivery_ids)}
-        yield await _timed(f"record {BATCH} successes", ledger.deliveries.succeed(delivered, utc_now()))
+        yield await _timed(f"record {BATCH} successes", ledger.deliveries.succeed(held, delivered, utc_now()))
         yield await _timed("settle the batch", ledger.batches.settle(held))
 
     try:

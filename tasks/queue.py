@@ -35,6 +35,7 @@ class CeleryQueue:
                 self._celery.send_task(
                     "deliver",
                     kwargs={"batch": batch.id, "feed": batch.feed, "n": len(batch.delivery_ids)},
+                    kwargsrepr=f"feed={batch.feed} n={len(batch.delivery_ids)} batch={batch.id}",  # what Flower shows
                     producer=producer,
                     ignore_result=True,
                 )

@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeVar
 import orjson
 import typer
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 import config
@@ -24,6 +25,9 @@ T = TypeVar("T")
 FOUND_WRONG, WRONG_USAGE = 1, 2
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+_WIDEST = 10_000
+"""Columns of text; no table is wider."""
 
 console = Console()
 
@@ -71,13 +75,19 @@ def print_json(value: object) -> None:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a table; an empty cell for `None`."""
+    """Print a table, an empty cell for `None`; where it is wider than the terminal, a record at a time."""
     table = Table(title=title, title_justify="left")
     for column in columns:
         table.add_column(column)
     for row in rows:
         table.add_row(*("" if cell is None else str(cell) for cell in row))
-    console.print(table)
+    unbounded = console.options.update(max_width=_WIDEST)
+    if Measurement.get(console, unbounded, table).maximum <= console.width:
+        console.print(table)
+        return
+    for row in rows:
+        print_fields(dict(zip(columns, row, strict=True)))
+        console.print()
 
 
 def print_fields(fields: Mapping[str, object]) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated
 
-import httpx
 import typer
 
 import config
@@ -18,7 +17,7 @@ from app.feed import Feed
 from app.filter import sift
 from app.ledger import Ledger
 from app.models import Delivery, SourceRow
-from app.partner.exchange import Undone
+from app.partner.exchange import Request, Undone
 from app.partner.problems import SECRET_NAME
 from app.partner.request import Prepared, prepare
 from app.source.engine import open_engine
@@ -96,8 +95,9 @@ def _token(feed: Feed) -> str | None:
     return TOKEN_FETCHED_LATER if isinstance(feed.partner.auth, OAuth2Auth) else None
 
 
-def _headers(request: httpx.Request) -> Mapping[str, str]:
-    return {name: value for name, value in request.headers.items() if name != "transfer-encoding"}
+def _headers(request: Request) -> Mapping[str, str]:
+    host, length = str(request.url.host_port_subcomponent), str(len(request.body))
+    return {"host": host, **request.headers, "content-length": length}
 
 
 def _masked(prepared: Prepared, name: str, value: str) -> str:

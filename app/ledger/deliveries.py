@@ -113,26 +113,35 @@ class Deliveries:
         ]
 
     @query
-    async def succeed(self, delivery_ids_by_status: Mapping[int, Sequence[str]], now: datetime) -> int:
+    async def succeed(self, batch: Batch, delivery_ids_by_status: Mapping[int, Sequence[str]], now: datetime) -> int:
         """Record successes, whatever state the deliveries are in: that a partner has a row is a fact.
 
-        Returns how many became `delivered` by it; a second record of the same success counts none.
+        One that another lease holds by now keeps the name of its batch, so that what that lease may have sent stays
+        known. Returns how many became `delivered`; a second record of the same success counts none.
         """
+        ours: Document = {"batch": batch.id, "token": batch.fence}
+        return await self._succeed(ours, delivery_ids_by_status, now)
+
+    @query
+    async def succeed_before(
+        self, batch: Batch, delivery_ids_by_status: Mapping[int, Sequence[str]], now: datetime
+    ) -> int:
+        """Record successes of the leases before ours, found on record as the batch is taken over; else as `succeed`."""
+        before_us: Document = {"batch": batch.id, "token": {"$not": {"$gte": batch.fence}}}
+        return await self._succeed(before_us, delivery_ids_by_status, now)
+
+    async def _succeed(self, held: Document, delivery_ids_by_status: Mapping[int, Sequence[str]], now: datetime) -> int:
+        """First those that are held as described, which leave their batch; then what is left."""
         moved = 0
         for status, ids in delivery_ids_by_status.items():
-            result = await self._collection.update_many(
-                {"_id": {"$in": list(ids)}, "state": {"$ne": State.DELIVERED.value}},
-                {
-                    "$set": {
-                        "state": State.DELIVERED.value,
-                        "finished_at": now,
-                        "last": {"at": now, "status": status},
-                    },
-                    "$inc": {"attempts": 1},
-                    "$unset": {"batch": "", "token": "", "next_attempt_at": "", "reason": ""},
-                },
-            )
-            moved += result.modified_count
+            wanted: Document = {"_id": {"$in": list(ids)}, "state": {"$ne": State.DELIVERED.value}}
+            update = _success(status, now)
+            left = update | {"$unset": update["$unset"] | {"batch": "", "token": ""}}
+            leaving = (await self._collection.update_many(wanted | held, left)).modified_count
+            others = 0
+            if leaving < len(ids):
+                others = (await self._collection.update_many(wanted, update)).modified_count
+            moved += leaving + others
         return moved
 
     @query
@@ -150,12 +159,12 @@ class Deliveries:
     # --- a batch is taken over
 
     @query
-    async def still_queued(self, batch: Batch) -> dict[str, str]:
-        """What in the batch is still queued, or was cancelled in it: delivery id → lease that may have sent it last."""
-        still_queued = {"$in": [State.QUEUED.value, State.CANCELLED.value]}
-        found = self._collection.find(
-            {"_id": {"$in": list(batch.delivery_ids)}, "batch": batch.id, "state": still_queued}, {"token": 1}
-        )
+    async def unsettled(self, batch: Batch) -> dict[str, str]:
+        """What still names the batch: delivery id → lease that may have sent it last.
+
+        Queued ones; and ones that were cancelled, or whose success came late, while another lease held them.
+        """
+        found = self._collection.find({"_id": {"$in": list(batch.delivery_ids)}, "batch": batch.id}, {"token": 1})
         return {document["_id"]: _sender(document.get("token"), batch) for document in await found.to_list()}
 
     @query
@@ -331,6 +340,14 @@ def _sender(token: str | None, batch: Batch) -> str:
 
 def _held(batch: Batch, delivery_id: str) -> Document:
     return {"_id": delivery_id, "state": State.QUEUED.value, "batch": batch.id, "token": batch.fence}
+
+
+def _success(status: int, now: datetime) -> Document:
+    return {
+        "$set": {"state": State.DELIVERED.value, "finished_at": now, "last": {"at": now, "status": status}},
+        "$inc": {"attempts": 1},
+        "$unset": {"next_attempt_at": "", "reason": ""},
+    }
 
 
 def _failure(result: Result, now: datetime) -> Document:

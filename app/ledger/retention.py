@@ -89,8 +89,12 @@ class Settled:
 
     @property
     def exactly(self) -> Document:
-        """Matches this delivery as it was read, and nothing that has become of it since."""
+        """Matches this delivery as it was read, and nothing that has become of it since.
+
+        Its position too: a row that a poll has seen elsewhere since must not be above the floor when its record goes.
+        """
         same: Document = {"_id": self.id, "state": self.state.value, self.category.moment: self.moment}
+        same["position"] = self.position
         if self.category is not RESTORED_ONES:
             same["restored_at"] = None
         if self.acknowledged_at:

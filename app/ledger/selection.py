@@ -95,7 +95,7 @@ class Selections:
         counted = []
         for state in selection.states:
             pipeline: list[dict[str, Any]] = [
-                {"$match": {"$and": _conditions(selection, state)}},
+                {"$match": _all_of(_conditions(selection, state))},
                 {"$group": {"_id": _ALIKE, "n": {"$sum": 1}}},
             ]
             found = await (await self._collection.aggregate(pipeline)).to_list()
@@ -107,7 +107,7 @@ class Selections:
         """A few of the selected deliveries, without their payload."""
         found: list[Document] = []
         for state in selection.states:
-            chosen = self._collection.find({"$and": _conditions(selection, state)}, {"payload": 0})
+            chosen = self._collection.find(_all_of(_conditions(selection, state)), {"payload": 0})
             found += await chosen.limit(limit).to_list()
         return found[:limit]
 
@@ -137,7 +137,7 @@ class Selections:
         named: Document = {"_id": {"$in": list(batch.delivery_ids)}}
         entry = {"at": stamp.at, "by": stamp.by, "was": state.value}
         result = await self._collection.update_many(
-            {"$and": [named, *_replayable(selection, state, begun)]},
+            _all_of([named, *_replayable(selection, state, begun)]),
             {
                 "$set": {"state": State.QUEUED.value, "batch": batch.id, "attempts": 0, "replayed_at": stamp.at},
                 "$inc": {"replay_count": 1},
@@ -158,7 +158,7 @@ class Selections:
     async def cancel(self, selection: Selection, state: State, delivery_ids: Iterable[str], stamp: Stamp) -> int:
         """Move these to `cancelled`, of what was logged up to the stamp. Returns how many moved."""
         result = await self._collection.update_many(
-            {"$and": [{"_id": {"$in": list(delivery_ids)}}, *_cancellable(selection, state, stamp.at)]},
+            _all_of([{"_id": {"$in": list(delivery_ids)}}, *_cancellable(selection, state, stamp.at)]),
             {
                 "$set": {
                     "state": State.CANCELLED.value,
@@ -196,7 +196,7 @@ class Selections:
         named: Document = {"_id": {"$in": list(delivery_ids)}}
         made = {"at": stamp.at, "by": stamp.by}
         result = await self._collection.update_many(
-            {"$and": [named, *_acknowledgeable(selection, stamp.at, undo=undo)]},
+            _all_of([named, *_acknowledgeable(selection, stamp.at, undo=undo)]),
             {"$set": {"withdrawn": made}, "$unset": {"acknowledged": ""}} if undo else {"$set": {"acknowledged": made}},
         )
         return result.modified_count
@@ -205,10 +205,10 @@ class Selections:
         """Read on behind `after`. Where several share its place they are asked for again: those moved have left."""
         field = _INDEXED_BY.get(state, "_id")
         if field != "_id":
-            conditions = [*conditions, {field: {"$gte": after.place if after else _LONG_AGO}}]
+            conditions = [{field: {"$gte": after.place if after else _LONG_AGO}}, *conditions]
         elif after:
             conditions = [*conditions, {"_id": {"$gt": after.id}}]
-        found = self._collection.find({"$and": conditions}, {"feed": 1, "batch": 1, field: 1})
+        found = self._collection.find(_all_of(conditions), {"feed": 1, "batch": 1, field: 1})
         documents = await found.sort(field, 1).limit(size).to_list()
         return [Picked(d["_id"], d["feed"], d.get("batch"), d[field]) for d in documents]
 
@@ -270,6 +270,20 @@ def _conditions(selection: Selection, state: State) -> list[Document]:
         contains = {"$regex": re.escape(selection.reason), "$options": "i"}
         conditions.append({"$or": [{"reason": contains}, {"last.error": contains}]})
     return conditions
+
+
+def _all_of(conditions: Iterable[Document]) -> Document:
+    """One filter of conditions that must all hold: side by side, where a server looks for an index; what names a field
+    again goes under `$and`.
+    """
+    wanted: Document = {}
+    again: list[Document] = []
+    for condition in conditions:
+        if condition.keys() & wanted.keys():
+            again.append(condition)
+        else:
+            wanted |= condition
+    return wanted | ({"$and": again} if again else {})
 
 
 def _of_feeds(feeds: Sequence[str], state: State) -> Document:

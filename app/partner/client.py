@@ -1,8 +1,7 @@
 """The partners' HTTP client: one attempt at a time, and never an exception for what the other side does.
 
-httpx's requests go straight to httpx-aiohttp's transport. The `httpx.AsyncClient` that usually stands between would
-add what must not happen here: cookies kept, redirects followed, proxies and `~/.netrc` taken from the environment, and
-a log line with the URL for each request.
+What an HTTP client usually adds must not happen here: cookies kept, redirects followed, proxies and `~/.netrc` taken
+from the environment, a request sent again by itself (see `transport` and `exchange`).
 """
 
 from __future__ import annotations
@@ -15,17 +14,14 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Self
 
-import httpx
-from httpx_aiohttp import AiohttpTransport
-
 from app.endpoint import OAuth2Auth, Tls
 from app.feed import Feed
 from app.models import RESPONSE_LIMIT, Answer, Delivery, Ruling
-from app.partner.exchange import Reply, Undone, exchange
+from app.partner.exchange import Reply, Request, Undone, exchange
 from app.partner.request import Prepared, prepare
 from app.partner.success import SUCCESS_LIMIT, shortfall
 from app.partner.tokens import Tokens
-from app.partner.transport import open_transport
+from app.partner.transport import Transport
 
 ERROR_LIMIT = 300
 """Characters kept of a failure."""
@@ -33,7 +29,7 @@ ERROR_LIMIT = 300
 KEPT_HEADERS = ("content-type", "retry-after")
 """What an answer keeps of its headers. Others may hold secrets (`Set-Cookie`), and nothing reads them."""
 
-BuildRequest = Callable[[str | None], httpx.Request]
+BuildRequest = Callable[[str | None], Request]
 """Makes a request that carries an access token, or none."""
 
 
@@ -42,7 +38,7 @@ class Route:
     """How one feed's rows go to its partner."""
 
     prepared: Prepared
-    transport: AiohttpTransport
+    transport: Transport
     tokens: Tokens | None
     """With OAuth2: where its access token comes from."""
     plain: bool
@@ -63,7 +59,7 @@ class PartnerClient:
 
     def __init__(self, feeds: Iterable[Feed]) -> None:
         self._feeds = tuple(feeds)
-        self._transports: dict[Tls | None, AiohttpTransport] = {}
+        self._transports: dict[Tls | None, Transport] = {}
         self._tokens: dict[tuple[OAuth2Auth, Tls | None], Tokens] = {}
         self._routes = {feed.name: self._open_route(feed) for feed in self._feeds}
 
@@ -96,7 +92,7 @@ class PartnerClient:
         """Close every connection. A request still in flight fails with an answer."""
         for tokens in self._tokens.values():
             await tokens.close()
-        await asyncio.gather(*(transport.aclose() for transport in self._transports.values()))
+        await asyncio.gather(*(transport.close() for transport in self._transports.values()))
 
     async def __aenter__(self) -> Self:
         return self
@@ -108,7 +104,7 @@ class PartnerClient:
         prepared, tls, auth = prepare(feed), feed.partner.tls, feed.partner.auth
         if tls not in self._transports:
             sharing = [known.partner.concurrency for known in (*self._feeds, feed) if known.partner.tls == tls]
-            self._transports[tls] = open_transport(tls, sum(sharing))
+            self._transports[tls] = Transport(tls, sum(sharing))
         transport = self._transports[tls]
         tokens = self._shared_tokens(auth, tls, prepared) if isinstance(auth, OAuth2Auth) else None
         plain = tokens is None and prepared.status_url is None and prepared.success is None
@@ -164,7 +160,7 @@ async def _authorized(route: Route, build: BuildRequest) -> Reply:
     return reply
 
 
-async def _exchange(route: Route, request: httpx.Request) -> Reply:
+async def _exchange(route: Route, request: Request) -> Reply:
     limit = SUCCESS_LIMIT if route.prepared.success else RESPONSE_LIMIT
     return await exchange(route.transport, request, route.prepared.deadline_seconds, limit)
 

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from typing import cast
 
-import httpx
+import aiohttp
+from yarl import URL
 
 from app.models import RESPONSE_LIMIT, Ruling
 from app.partner.failures import NEVER_SENT, TRANSLATED, Failure, describe, failure_of
+from app.partner.transport import Transport
+
+LARGE_BODY = 2**20
+"""Bytes; a larger body is sent in pieces, so that writing it never blocks the event loop (aiohttp's own bound)."""
+
+_PIECE = 2**16
+_DEADLINE_ALONE = aiohttp.ClientTimeout()
 
 
 class Undone(Exception):
@@ -25,12 +31,26 @@ class Undone(Exception):
         self.ruling = ruling
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class Request:
+    """What is asked of the other side. It may hold secrets, so it has no repr of its fields."""
+
+    method: str
+    url: URL
+    headers: Mapping[str, str]
+    """Names in lower case. aiohttp adds `host`, `accept` and `content-length`."""
+    body: bytes = b""
+    phases: aiohttp.ClientTimeout = _DEADLINE_ALONE
+    """Bounds of the parts of an exchange, within the deadline of the whole."""
+
+
 @dataclass(slots=True)
 class Reply:
     """What came back."""
 
     status: int
-    headers: httpx.Headers
+    headers: Mapping[str, str]
+    """Of several with one name, the first is found."""
     body: bytes
     """At most as many bytes as were asked for."""
     note: str | None = None
@@ -39,9 +59,7 @@ class Reply:
     """The partner has the row, whatever the feed's `success` asks of an answer."""
 
 
-async def exchange(
-    transport: httpx.AsyncBaseTransport, request: httpx.Request, seconds: float, limit: int = RESPONSE_LIMIT
-) -> Reply:
+async def exchange(transport: Transport, request: Request, seconds: float, limit: int = RESPONSE_LIMIT) -> Reply:
     """Send a request, and read at most `limit` bytes of the answer's body, all within `seconds`.
 
     Raises `Undone` for anything the network or the other side does: `LOST` where the request may have been processed,
@@ -49,12 +67,8 @@ async def exchange(
     """
     deadline = asyncio.timeout(seconds)
     try:
-        async with deadline:
-            response = await transport.handle_async_request(request)
-            try:
-                return Reply(response.status_code, response.headers, await _read(response, limit))
-            finally:
-                await response.aclose()
+        async with deadline, _sent(transport, request) as response:
+            return Reply(response.status, response.headers, await _read(response.content, limit))
     except TRANSLATED as error:
         if deadline.expired():
             text = f"{Failure.DEADLINE}: no complete answer within {seconds:g} s (partner.timeout)"
@@ -63,13 +77,24 @@ async def exchange(
         raise Undone(describe(error), ruling) from error
 
 
-async def _read(response: httpx.Response, limit: int) -> bytes:
+def _sent(transport: Transport, request: Request) -> aiohttp.client._RequestContextManager:
+    headers, body = request.headers, request.body
+    data: bytes | AsyncIterator[bytes] | None = body or None
+    if len(body) > LARGE_BODY:
+        headers, data = {**headers, "content-length": str(len(body))}, _pieces(body)
+    return transport.session().request(
+        request.method, request.url, headers=headers, data=data, allow_redirects=False, timeout=request.phases
+    )
+
+
+async def _pieces(body: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(body), _PIECE):
+        yield body[start : start + _PIECE]
+
+
+async def _read(content: aiohttp.StreamReader, limit: int) -> bytes:
     """At most `limit` bytes of the body. A shorter one is read to its end, so the connection can be reused."""
-    body = bytearray()
-    stream = cast("AsyncGenerator[bytes]", aiter(cast("httpx.AsyncByteStream", response.stream)))
-    async with aclosing(stream) as chunks:
-        async for chunk in chunks:
-            body += chunk
-            if len(body) > limit:
-                break
-    return bytes(body[:limit])
+    body = await content.readany()
+    while len(body) <= limit and (chunk := await content.readany()):
+        body += chunk
+    return body[:limit]

@@ -1,8 +1,4 @@
-"""Every way a request can fail without an answer, translated by one table.
-
-httpx-aiohttp translates aiohttp's errors to httpx's, but coarsely (a server that hangs up becomes `ConnectTimeout`) and
-not all of them. The aiohttp error behind an httpx one is therefore looked up first.
-"""
+"""Every way a request can fail without an answer, translated by one table."""
 
 from __future__ import annotations
 
@@ -12,7 +8,6 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 import aiohttp
-import httpx
 from aiohttp.http_exceptions import HttpProcessingError
 
 _ANY_URL = re.compile(r"\b[a-zA-Z][a-zA-Z0-9+.-]*://[^\s'\"]+")
@@ -63,24 +58,6 @@ FAILURES: Mapping[type[Exception], Failure] = {
     aiohttp.NonHttpUrlClientError: Failure.INVALID_URL,
     aiohttp.ClientError: Failure.OTHER,
     HttpProcessingError: Failure.PROTOCOL_ERROR,
-    httpx.ConnectTimeout: Failure.CONNECT_TIMEOUT,
-    httpx.PoolTimeout: Failure.CONNECT_TIMEOUT,
-    httpx.WriteTimeout: Failure.WRITE_TIMEOUT,
-    httpx.TimeoutException: Failure.READ_TIMEOUT,
-    httpx.ConnectError: Failure.CONNECT_ERROR,
-    httpx.ReadError: Failure.READ_ERROR,
-    httpx.WriteError: Failure.WRITE_ERROR,
-    httpx.NetworkError: Failure.NETWORK_ERROR,
-    httpx.ProxyError: Failure.PROXY_ERROR,
-    httpx.ProtocolError: Failure.PROTOCOL_ERROR,
-    httpx.DecodingError: Failure.PROTOCOL_ERROR,
-    httpx.TooManyRedirects: Failure.PROTOCOL_ERROR,
-    httpx.HTTPStatusError: Failure.PROTOCOL_ERROR,
-    httpx.StreamError: Failure.PROTOCOL_ERROR,
-    httpx.CookieConflict: Failure.PROTOCOL_ERROR,
-    httpx.UnsupportedProtocol: Failure.INVALID_URL,
-    httpx.InvalidURL: Failure.INVALID_URL,
-    httpx.HTTPError: Failure.OTHER,
     ssl.SSLError: Failure.NETWORK_ERROR,
     TimeoutError: Failure.READ_TIMEOUT,
     OSError: Failure.NETWORK_ERROR,
@@ -113,7 +90,7 @@ _WORDS: Mapping[Failure, str] = {
 
 def failure_of(error: BaseException) -> Failure:
     """The kind of an error that a request raised. Raises `LookupError` for one that the table does not have."""
-    for base in type(_origin(error)).__mro__:
+    for base in type(error).__mro__:
         if found := FAILURES.get(base):
             return found
     raise LookupError(f"{type(error).__name__}: not an error of a request; add it to app.partner.failures.FAILURES")
@@ -121,15 +98,10 @@ def failure_of(error: BaseException) -> Failure:
 
 def describe(error: BaseException) -> str:
     """`<kind>: <text>` for an error that a request raised: one line, without a URL."""
-    failure, origin = failure_of(error), _origin(error)
-    text = origin.message if isinstance(origin, aiohttp.ClientResponseError) else str(origin)
+    failure = failure_of(error)
+    text = error.message if isinstance(error, aiohttp.ClientResponseError) else str(error)
     masked = _ANY_URL.sub("<url>", _WORDS.get(failure, text))
     return f"{failure}: {_one_line(masked)}".rstrip(": ")
-
-
-def _origin(error: BaseException) -> BaseException:
-    cause = error.__cause__
-    return cause if isinstance(cause, aiohttp.ClientError) and isinstance(error, httpx.HTTPError) else error
 
 
 def _one_line(text: str) -> str:

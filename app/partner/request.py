@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
-import httpx
+import aiohttp
+from multidict import CIMultiDict
+from yarl import URL
 
 from app import VERSION
 from app.endpoint import NoAuth, OAuth2Auth, Success
@@ -16,13 +18,9 @@ from app.feed import Feed
 from app.models import Delivery
 from app.partner.auth import auth_headers, auth_secrets, basic
 from app.partner.body import Reference, Render, Row, cell, parse_text, renderer, row_of, to_json, unsendable
+from app.partner.exchange import Request
 from app.partner.problems import SECRET_NAME, header_value, problems
 from app.partner.signing import Sign, signer
-
-LARGE_BODY = 2**20
-"""Bytes; a larger body is sent in pieces, so that writing it never blocks the event loop (aiohttp's own bound)."""
-
-_PIECE = 2**16
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -31,13 +29,13 @@ class Prepared:
 
     feed: Feed
     method: str
-    url: httpx.URL
+    url: URL
     """Without the credentials that `partner.url` may hold."""
     headers: Mapping[str, str]
     """Names in lower case."""
     deadline_seconds: float
-    extensions: Mapping[str, Any] = field(default_factory=dict)
-    """httpx's: the timeouts of the phases."""
+    phases: aiohttp.ClientTimeout
+    """The bounds of getting a connection."""
     secrets: tuple[str, ...] = ()
     render: Render | None = None
     """Makes what is sent in place of the row; `None`: the row goes as it is."""
@@ -57,13 +55,13 @@ class Prepared:
             text = text.replace(secret, "[secret]")
         return _without_started(text, secrets) if cut else text
 
-    def request(self, delivery: Delivery, token: str | None = None) -> httpx.Request:
+    def request(self, delivery: Delivery, token: str | None = None) -> Request:
         """The request for one delivery, with an access token where there is one: the same, its key included, for each
         attempt, but for the time and signature of a feed that signs.
 
         Raises `Undone` for a row that no request can be made of.
         """
-        headers = {**self.headers, "Idempotency-Key": delivery.id}
+        headers = {**self.headers, "idempotency-key": delivery.id}
         if token is not None:
             headers["authorization"] = f"Bearer {token}"
         if self.row_headers:
@@ -71,19 +69,16 @@ class Prepared:
         body = delivery.payload.encode() if self.render is None else self.body(delivery.payload)
         if self.sign is not None:
             headers.update(self.sign(delivery.id, body.decode()))
-        if len(body) <= LARGE_BODY:
-            return httpx.Request(self.method, self.url, headers=headers, content=body, extensions=self.extensions)
-        headers["Content-Length"] = str(len(body))
-        return httpx.Request(self.method, self.url, headers=headers, content=_pieces(body), extensions=self.extensions)
+        return Request(self.method, self.url, headers, body, self.phases)
 
-    def status_request(self, delivery: Delivery, token: str | None = None) -> httpx.Request:
+    def status_request(self, delivery: Delivery, token: str | None = None) -> Request:
         """The question whether the partner has the delivery. Only for a feed with a `status_url`."""
         headers = {name: value for name, value in self.headers.items() if name != "content-type"}
         if token is not None:
             headers["authorization"] = f"Bearer {token}"
         # The key's text is percent-encoded already, part by part.
         url = str(self.status_url).replace("{key}", delivery.key).replace("{id}", quote(delivery.id, safe=":"))
-        return httpx.Request("GET", url, headers=headers, extensions=self.extensions)
+        return Request("GET", URL(url), headers, phases=self.phases)
 
     def body(self, payload: str) -> bytes:
         """What is sent for a row. Raises `Undone` for a row that nothing can be made of."""
@@ -101,16 +96,16 @@ def prepare(feed: Feed) -> Prepared:
     found = list(problems(feed))
     if found:
         raise ConfigError(found)
-    partner, url = feed.partner, httpx.URL(str(feed.partner.url))
+    partner, url = feed.partner, URL(str(feed.partner.url))
     connect_seconds = partner.connect_timeout.total_seconds()
     return Prepared(
         feed=feed,
         method=partner.method,
-        url=url.copy_with(userinfo=b""),
+        url=url.with_user(None),
         headers=_headers(feed, url),
         deadline_seconds=partner.timeout.total_seconds(),
-        # `pool` bounds all of getting a connection (waiting for one, name, TCP, TLS); `connect` bounds TCP and TLS.
-        extensions={"timeout": {"connect": connect_seconds, "pool": connect_seconds}},
+        # `connect` bounds all of getting a connection (waiting for one, name, TCP, TLS); `sock_connect` TCP and TLS.
+        phases=aiohttp.ClientTimeout(connect=connect_seconds, sock_connect=connect_seconds),
         secrets=_secrets(feed, url),
         render=None if feed.body is None else renderer(feed.body),
         row_headers={
@@ -124,27 +119,27 @@ def prepare(feed: Feed) -> Prepared:
     )
 
 
-def _headers(feed: Feed, url: httpx.URL) -> dict[str, str]:
+def _headers(feed: Feed, url: URL) -> dict[str, str]:
     """Later ones win, whatever their case: our defaults, the feed's, then the authentication."""
-    headers = httpx.Headers({"Content-Type": "application/json", "User-Agent": f"rowrelay/{VERSION}"})
+    headers = CIMultiDict({"Content-Type": "application/json", "User-Agent": f"rowrelay/{VERSION}"})
     # A compressed answer could grow past any bound when unpacked.
     headers["Accept-Encoding"] = "identity"
     for name, value in feed.partner.headers.items():
         text = parse_text(value)
         if isinstance(text, str):
             headers[name] = text
-    if url.userinfo and isinstance(feed.partner.auth, NoAuth):
-        headers["Authorization"] = basic(url.username, url.password)
+    if (user := _user(url)) and isinstance(feed.partner.auth, NoAuth):
+        headers["Authorization"] = basic(*user)
     headers.update(auth_headers(feed.partner.auth))
     if isinstance(feed.partner.auth, OAuth2Auth):
         headers.pop("Authorization", None)
-    return dict(headers)
+    return {name.lower(): value for name, value in headers.items()}
 
 
-def _secrets(feed: Feed, url: httpx.URL) -> tuple[str, ...]:
+def _secrets(feed: Feed, url: URL) -> tuple[str, ...]:
     """The longest first, so that a secret within another leaves nothing of it behind."""
     partner = feed.partner
-    secrets = {*auth_secrets(partner.auth), url.password}
+    secrets = {*auth_secrets(partner.auth), url.password or ""}
     secrets |= {value for name, value in partner.headers.items() if SECRET_NAME.search(name)}
     secrets |= {value for name, value in _queries(feed, url) if SECRET_NAME.search(name)}
     secrets |= set(_named_secrets(feed.body))
@@ -152,16 +147,21 @@ def _secrets(feed: Feed, url: httpx.URL) -> tuple[str, ...]:
     if partner.signing:
         texts = [secret.get_secret_value() for secret in partner.signing.secrets]
         secrets |= {*texts, *(text.removeprefix("whsec_") for text in texts)}
-    if url.userinfo:
-        secrets.add(basic(url.username, url.password).removeprefix("Basic "))
+    if user := _user(url):
+        secrets.add(basic(*user).removeprefix("Basic "))
     references = {value for value in secrets if isinstance(parse_text(value), Reference)}
     return tuple(sorted(secrets - references - {""}, key=len, reverse=True))
 
 
-def _queries(feed: Feed, url: httpx.URL) -> list[tuple[str, str]]:
+def _user(url: URL) -> tuple[str, str] | None:
+    """The user and password that a URL holds."""
+    return (url.user or "", url.password or "") if url.user or url.password else None
+
+
+def _queries(feed: Feed, url: URL) -> list[tuple[str, str]]:
     """The queries of the feed's URLs, as (name, value)."""
-    status = httpx.URL(feed.partner.status_url or "")
-    return [*url.params.multi_items(), *status.params.multi_items()]
+    status = URL(feed.partner.status_url or "")
+    return [*url.query.items(), *status.query.items()]
 
 
 def _named_secrets(part: Any) -> list[str]:
@@ -191,8 +191,3 @@ def _without_started(text: str, secrets: tuple[str, ...]) -> str:
             if text.endswith(secret[:length]):
                 return text[:-length]
     return text
-
-
-async def _pieces(body: bytes) -> AsyncIterator[bytes]:
-    for start in range(0, len(body), _PIECE):
-        yield body[start : start + _PIECE]

@@ -12,15 +12,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from urllib.parse import quote_plus
 
-import httpx
 import orjson
 from oauthlib.oauth2 import BackendApplicationClient, OAuth2Error
 from oauthlib.oauth2.rfc6749.errors import InvalidClientError
+from yarl import URL
 
 from app.endpoint import OAuth2Auth
 from app.models import Ruling
 from app.partner.auth import basic
-from app.partner.exchange import Reply, Undone
+from app.partner.exchange import Reply, Request, Undone
 
 EARLY_SECONDS = 60.0
 """How long before it expires a token is renewed; for a token of less than 10 minutes, a tenth of its life."""
@@ -33,7 +33,7 @@ PATIENCE_SECONDS = 1.0
 
 _NOTHING_TO_SEND_WITH = "TokenError: no access token to send the row with"
 
-Exchange = Callable[[httpx.Request], Awaitable[Reply]]
+Exchange = Callable[[Request], Awaitable[Reply]]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -119,18 +119,18 @@ class Tokens:
         return self._token
 
 
-def token_request(auth: OAuth2Auth) -> httpx.Request:
+def token_request(auth: OAuth2Auth) -> Request:
     """The request for a token (RFC 6749, sections 2.3.1 and 4.4.2)."""
     secret = auth.client_secret.get_secret_value()
-    headers = {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded"}
+    headers = {"accept": "application/json", "content-type": "application/x-www-form-urlencoded"}
     extra = {"audience": auth.audience} if auth.audience else {}
     if auth.client_auth == "basic":
-        headers["Authorization"] = basic(quote_plus(auth.client_id), quote_plus(secret))
+        headers["authorization"] = basic(quote_plus(auth.client_id), quote_plus(secret))
     else:
         extra |= {"client_secret": secret}
     client = BackendApplicationClient(auth.client_id)
     body = client.prepare_request_body(scope=auth.scope, include_client_id=auth.client_auth == "body", **extra)
-    return httpx.Request("POST", str(auth.token_url), headers=headers, content=body.encode())
+    return Request("POST", URL(str(auth.token_url)), headers, body.encode())
 
 
 def _token(reply: Reply, asked: float) -> Token:

@@ -10,7 +10,6 @@ import ssl
 
 import aiohttp
 import httpx
-from httpx_aiohttp import AiohttpTransport
 
 from app.endpoint import Tls
 
@@ -18,14 +17,27 @@ KEEPALIVE_SECONDS = 15.0
 """How long an idle connection is kept. Short: one that the partner closed meanwhile costs an attempt."""
 
 
-def open_transport(tls: Tls | None, connections: int) -> AiohttpTransport:
-    """A transport over at most `connections` connections (1 or more) at once. It opens none before its first request.
+class Transport:
+    """At most `connections` connections (1 or more) at once, used on one event loop. It opens none before it is used.
 
-    Raises `OSError` (`ssl.SSLError` among them) where a file that `tls` names cannot be used.
+    Making it raises `OSError` (`ssl.SSLError` among them) where a file that `tls` names cannot be used.
     """
-    context = tls_context(tls)
-    # The transport asks for its session at the first request, when a loop runs.
-    return AiohttpTransport(verify=context, client=lambda: _session(context, connections))
+
+    def __init__(self, tls: Tls | None, connections: int) -> None:
+        self._context = tls_context(tls)
+        self._connections = connections
+        self._session: aiohttp.ClientSession | None = None
+
+    def session(self) -> aiohttp.ClientSession:
+        """aiohttp's session. The first call makes it: it needs the loop that runs."""
+        if self._session is None:
+            self._session = _open_session(self._context, self._connections)
+        return self._session
+
+    async def close(self) -> None:
+        """Close every connection; requests in flight fail."""
+        if self._session is not None:
+            await self._session.close()
 
 
 def tls_context(tls: Tls | None) -> ssl.SSLContext:
@@ -46,22 +58,13 @@ def _password(tls: Tls) -> str:
     return tls.key_password.get_secret_value() if tls.key_password else ""
 
 
-def _session(context: ssl.SSLContext, connections: int) -> aiohttp.ClientSession:
+def _open_session(context: ssl.SSLContext, connections: int) -> aiohttp.ClientSession:
     session = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=connections, ssl=context, keepalive_timeout=KEEPALIVE_SECONDS),
         cookie_jar=aiohttp.DummyCookieJar(),
-        response_class=_Response,
+        auto_decompress=False,
         trust_env=False,
     )
     # aiohttp would send a PUT again by itself when a kept connection turns out closed; every attempt is on record.
     session._retry_connection = False  # noqa: SLF001  there is no public switch
     return session
-
-
-class _Response(aiohttp.ClientResponse):
-    """A response without its reason phrase: httpx-aiohttp cannot encode one that is not UTF-8, and nothing needs it."""
-
-    async def start(self, connection: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
-        await super().start(connection)
-        self.reason = None
-        return self

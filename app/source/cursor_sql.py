@@ -71,6 +71,8 @@ class CursorSql:
     """A bound value as the column's own type, so that both compare at its precision, by its rules, over its index."""
     identity_counter: Callable[[Connection | None, SourceTable, Column], Select[Any] | None]
     """The statement for the highest identity value ever given out; `None` where there is no such record."""
+    utc_now: Expression
+    """The server's clock, as text in ISO 8601 without an offset."""
 
 
 # --- SQL Server
@@ -201,6 +203,7 @@ CURSOR_SQL: Mapping[str, CursorSql] = {
         text=_mssql_text,
         typed=_mssql_typed,
         identity_counter=_mssql_identity_counter,
+        utc_now=func.CONVERT(literal_column("VARCHAR(33)"), func.SYSUTCDATETIME(), literal_column("126")),
     ),
     "sqlite": CursorSql(
         rowversion_types=(Integer, LargeBinary),
@@ -211,6 +214,7 @@ CURSOR_SQL: Mapping[str, CursorSql] = {
         text=_sqlite_text,
         typed=_sqlite_typed,
         identity_counter=_sqlite_identity_counter,
+        utc_now=func.strftime("%Y-%m-%dT%H:%M:%f", "now"),
     ),
 }
 """By SQLAlchemy's name for the product. One that is missing has the `identity` strategy only."""

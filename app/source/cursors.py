@@ -162,6 +162,10 @@ class CursorStrategy(ABC):
         """
         return None
 
+    def clock(self) -> Statement | None:
+        """Asked where gaps are opened or may expire: the server's time, in UTC. `None` where there are no gaps."""
+        return None
+
     def change(self, position: Position) -> str:
         """Which change of its row this position is: the cursor column's part of it."""
         return str(position[0] if isinstance(position, list) else position)

@@ -82,6 +82,8 @@ def _statements(plan: FeedPlan) -> Iterator[tuple[str, str, Statement]]:
     if feed.cursor.strategy is Strategy.IDENTITY:
         late = strategy.late((Gap(None, 0, _LONG_AGO), Gap(2001, 2004, _LONG_AGO)), feed.page_size // 2 + 1)
         yield "gaps", "each poll, while ids are missing: up to 50 ranges a statement", late
+    if (clock := strategy.clock()) is not None:
+        yield "clock", "each poll, while ids are missing: their age is measured by the server's clock", clock
     for number, newest in enumerate(strategy.newest(position), start=1):
         yield f"newest {number}", "a poll that finds nothing, at most once a minute", newest
     yield "waiting", "commands that show how many rows are waiting", strategy.waiting(position, 100_000)

@@ -102,6 +102,10 @@ class Identity(CursorStrategy):
         highs = {f"high_{place}": high for place, (_, high) in enumerate(ranges)}
         return Statement(self._late[size].limit(limit), lows | highs)
 
+    def clock(self) -> Statement | None:
+        sql = self.selection.sql
+        return Statement(select(sql.utc_now.label("utc_now"))) if sql else None
+
     def newest(self, position: Position) -> list[Statement]:
         """The identity's own counter where there is one, and the highest id in the table."""
         del position

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Row
@@ -32,6 +32,8 @@ GAP_STATEMENTS = 20
 """Statements that one read spends on gaps at most; a read whose page is full spends one."""
 LOOK_EVERY = timedelta(minutes=1)
 """How often a poll that finds nothing looks whether its cursor is ahead of the table."""
+TOLERATED_SKEW = timedelta(seconds=1)
+"""What our clock and the source's may differ by before gaps are aged by the source's: asking takes time, too."""
 _ROWS_A_TURN = 500
 """Rows turned into JSON before the event loop gets a turn: a few milliseconds."""
 
@@ -77,6 +79,7 @@ class Source:
         the two drops an id only because it holds the row. A row that commits after its gap was asked for stays a gap;
         one that commits after the page was read lies above it, or in a gap made from what the page did not hold. Only
         a gap that was looked at in this very read can expire, so one that aged while nobody polled is asked for first.
+        Gaps age by the source's clock, so that a worker whose clock is wrong gives up none too early.
         """
         async with self._reading(feed) as (connection, plan):
             horizon = await _one(connection, plan.strategy.horizon())
@@ -88,6 +91,8 @@ class Source:
             if not fresh.more:
                 late += await _ask(connection, plan, gap_round, GAP_STATEMENTS - 1, limit - len(fresh))
             ahead = None if fresh.rows else await self._ahead(connection, plan, position, now)
+            if gaps or plan.strategy.missing(position, fresh.positions, now):
+                now = await _source_time(connection, plan, now)
         self._stopped_at[feed.name] = gap_round.stopped_at
         found = [value for value in late.positions if isinstance(value, int)]
         kept, expired = gap_round.settle(found, now, feed.cursor.gap_timeout)
@@ -281,7 +286,17 @@ async def _started(
     connection: AsyncConnection, plan: FeedPlan, where: int | str, horizon: Any, now: datetime
 ) -> tuple[Position, Gaps]:
     statement = plan.strategy.start(where, horizon)
+    now = await _source_time(connection, plan, now)
     return plan.strategy.started(where, await _run(connection, statement) if statement else (), now)
+
+
+async def _source_time(connection: AsyncConnection, plan: FeedPlan, now: datetime) -> datetime:
+    """`now`, corrected by what this machine's clock differs from the source's."""
+    text = await _one(connection, plan.strategy.clock())
+    if text is None:
+        return now
+    skew = datetime.fromisoformat(text).replace(tzinfo=UTC) - utc_now()
+    return now + skew if abs(skew) > TOLERATED_SKEW else now
 
 
 async def _fetch(connection: AsyncConnection, plan: FeedPlan, statement: Statement, limit: int) -> Portion:

@@ -20,8 +20,9 @@ _HEAD = """\
 
 Written by `scripts/chaos --all`: {count} runs with real worker, beat, Redis and MongoDB-compatible processes. In each,
 {rows} rows flow at 100 a second while one thing goes wrong. After each run source, ledger and partner are compared by
-key: no row lost, every row delivered, nothing accepted by the partner more often than attempts are on record for it, no
-more requests at the partner than attempts on record, and no batch left.
+key: no row lost, every row delivered, nothing accepted by the partner more often than attempts are on record for it,
+nothing accepted again unless an attempt before is on record as unknown (this bounds the duplicates), no more requests
+at the partner than attempts on record, and no batch left.
 
 *Kills* are processes killed. *Duplicates* are requests that the partner accepted under a key it had accepted before:
 what at-least-once costs. *Recovery* is the time from the fault's end until everything logged by then was settled;

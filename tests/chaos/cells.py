@@ -250,7 +250,7 @@ CELLS = (
     _partner("closes before the answer", cut=0.5),
     _partner("closes in mid-answer", cut_answer=0.5),
     _partner("accepts, and the answer is lost", quick=True, lost_answer=0.5),
-    Cell("disk full", "for the worker's log", logs_full),
+    Cell("disk full", "for the worker's log", logs_full, quick=True),
     Cell("clock jumps", "an hour ahead", partial(clock_jumps, seconds=3600)),
     Cell("clock jumps", "an hour back", partial(clock_jumps, seconds=-3600)),
 )

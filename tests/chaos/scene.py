@@ -144,7 +144,9 @@ def balance(scene: Scene, recovery_s: float) -> Books:
     with closing(connect(scene.stack.database)) as source:
         in_source = {f"orders:{row[0]}" for row in source.execute("SELECT id FROM orders")}
     states = {document["_id"]: document["state"] for document in scene.deliveries.find({}, {"state": 1})}
-    attempts: Counter[str] = Counter(str(a["_id"]).rpartition("#")[0] for a in scene.attempts.find({}, {"_id": 1}))
+    made = [(_delivery_of(a), a["outcome"]) for a in scene.attempts.find({}, {"outcome": 1})]
+    attempts = Counter(delivery_id for delivery_id, _ in made)
+    unknown = Counter(delivery_id for delivery_id, outcome in made if outcome == "unknown")
     with scene.stack.partner() as partner:
         counts = partner.get("/_simulator/counts").json()
         lines = partner.get("/_simulator/keys").iter_lines()
@@ -157,11 +159,16 @@ def balance(scene: Scene, recovery_s: float) -> Books:
         "delivered, but never accepted": delivered - accepted.keys(),
         "accepted, but not delivered": accepted.keys() - delivered,
         "accepted more often than attempts are on record": {k for k, n in accepted.items() if n > attempts[k]},
+        "accepted again, and no attempt before was unknown": {k for k, n in accepted.items() if n - 1 > unknown[k]},
     }
     told = [f"{len(ids)} {what}: {', '.join(sorted(ids)[:5])}" for what, ids in wrong.items() if ids]
     if counts["requests"] > attempts.total():
         told.append(f"{counts['requests']} requests at the partner, {attempts.total()} attempts on record")
     return Books(len(in_source), scene.kills, counts["requests"], counts["duplicates"], recovery_s, tuple(told))
+
+
+def _delivery_of(attempt: dict[str, Any]) -> str:
+    return str(attempt["_id"]).rpartition("#")[0]
 
 
 def directory_of(root: Path, name: str) -> Path:

@@ -127,6 +127,28 @@ async def test_the_lease_is_renewed_while_a_long_batch_runs(relay: Relay) -> Non
     assert await running == {Outcome.DELIVERED: 1}
 
 
+async def test_a_renewal_under_way_does_not_keep_a_batch_that_is_done(relay: Relay) -> None:
+    """PyMongo may swallow a cancelling: whoever cancels a renewal, and waits for it, can wait for ever."""
+    (batch_id,) = await relay.poll_rows(1)
+    relay.lease = timedelta(seconds=0.3)
+    answer = relay.partner.held["orders:1"] = asyncio.Event()
+    cut_short = False
+
+    async def as_pymongo(*args: Any) -> None:
+        nonlocal cut_short
+        answer.set()
+        try:
+            await asyncio.sleep(0.05)
+        except asyncio.CancelledError:
+            cut_short = True
+        await relay.ledger.batches.renew(*args)
+
+    ledger = replaced(relay.ledger, "batches", renew=as_pymongo)
+    async with asyncio.timeout(10):
+        assert await relay.delivering(ledger=ledger).deliver(relay.feed, batch_id) == {Outcome.DELIVERED: 1}
+    assert not cut_short
+
+
 async def test_what_was_not_sent_when_the_lease_ran_out_is_not_sent(narrow: Relay) -> None:
     (batch_id,) = await narrow.poll_rows(3)
     answer = narrow.partner.held["orders:1"] = asyncio.Event()
@@ -271,6 +293,25 @@ async def test_a_paused_feed_is_not_sent_and_its_batch_stays_free(relay: Relay) 
     assert relay.partner.requests == 0
     await relay.ledger.cursors.resume("orders")
     assert await relay.delivering().deliver(relay.feed, batch_id) == {Outcome.DELIVERED: 2}
+
+
+async def test_a_worker_that_found_the_feed_paused_goes_on_as_soon_as_it_is_resumed(relay: Relay) -> None:
+    (batch_id,) = await relay.poll_rows(2)
+    worker = relay.delivering()
+    await relay.ledger.cursors.pause("orders", "by hand")
+    assert await worker.deliver(relay.feed, batch_id) is None
+    await relay.ledger.cursors.resume("orders")
+    assert await worker.deliver(relay.feed, batch_id) == {Outcome.DELIVERED: 2}
+
+
+async def test_a_worker_that_pauses_the_feed_sends_no_other_batch(narrow: Relay) -> None:
+    (first,) = await narrow.poll_rows(1)
+    (second,) = await narrow.poll_rows(1)
+    narrow.partner.moods = [Mood.DENIES]
+    worker = narrow.delivering()
+    await worker.deliver(narrow.feed, first)
+    assert await worker.deliver(narrow.feed, second) is None
+    assert narrow.partner.requests == 1
 
 
 async def test_refused_credentials_pause_the_feed_and_cost_one_row_one_attempt(narrow: Relay) -> None:

@@ -9,7 +9,19 @@ from typing import Any
 from app.ledger import Ledger
 from app.ledger.stats import bucket_bound, bucket_of
 from app.models import Answer, Outcome, Result, Verdict
-from tests.support.ledger import FEED, LATER, LEASE, NOW, accepted, claim, failed, loaded, log_batch
+from tests.support.ledger import (
+    FEED,
+    LATER,
+    LEASE,
+    NOW,
+    accepted,
+    claim,
+    failed,
+    loaded,
+    log_batch,
+    succeed,
+    take_over,
+)
 
 
 async def outcomes(ledger: Ledger, row_id: int) -> list[str]:
@@ -41,7 +53,7 @@ async def test_an_unknown_attempt_does_not_overwrite_a_known_one(ledger: Ledger)
     former = await claim(ledger, logged)
     await ledger.attempts.record(former, [accepted((await loaded(ledger, former))["1"], 204)])
     holder = await claim(ledger, logged, "w2", LATER)
-    left = await ledger.deliveries.still_queued(holder)
+    left = await ledger.deliveries.unsettled(holder)
     assert await ledger.attempts.delivered_under(left) == {"orders:1": 204}
     await ledger.attempts.record_unknown(holder, left, former.lease)
     await ledger.attempts.record_unknown(holder, left, former.lease)
@@ -57,8 +69,31 @@ async def test_a_worker_that_died_taking_over_hides_no_attempt(ledger: Ledger) -
     await ledger.attempts.record(first, [accepted((await loaded(ledger, first))["1"])])
     await claim(ledger, logged, "w2", LATER)
     third = await claim(ledger, logged, "w3", LATER + 2 * LEASE)
-    left = await ledger.deliveries.still_queued(third)
+    left = await ledger.deliveries.unsettled(third)
     assert await ledger.attempts.delivered_under(left) == {"orders:1": 200}
+
+
+async def test_a_late_success_hides_no_attempt_of_the_holder_after_it(ledger: Ledger) -> None:
+    """The second holder may have sent the row, and died, while the first one's success came in."""
+    logged = await log_batch(ledger, 1)
+    first = await claim(ledger, logged)
+    second = await take_over(ledger, logged)
+    (row,) = await ledger.deliveries.load(second)
+    await ledger.attempts.record(first, [accepted(row)])
+    assert await succeed(ledger, 1, holder=first) == 1
+    third = await claim(ledger, logged, "w3", LATER + 2 * LEASE)
+    assert await ledger.deliveries.unsettled(third) == {"orders:1": second.lease.token}
+
+
+async def test_a_success_that_is_settled_leaves_nothing_in_doubt(ledger: Ledger) -> None:
+    """Given back at shutdown, claimed anew, and taken over: what was delivered before was not sent again."""
+    logged = await log_batch(ledger, 1, 2)
+    first = await claim(ledger, logged)
+    await succeed(ledger, 1, holder=first)
+    await ledger.batches.release(first, NOW)
+    await claim(ledger, logged, "w2")
+    third = await claim(ledger, logged, "w3", LATER)
+    assert (await ledger.deliveries.unsettled(third)).keys() == {"orders:2"}
 
 
 async def test_each_lease_has_attempts_of_its_own_in_order(ledger: Ledger) -> None:

@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-import httpx
 import pytest
 from pydantic import AnyHttpUrl, SecretStr
 
@@ -16,7 +15,7 @@ from app.endpoint import OAuth2Auth
 from app.feed import Feed, Retry
 from app.models import Answer, Outcome, Ruling, Verdict
 from app.partner.client import PartnerClient
-from app.partner.exchange import Reply, Undone
+from app.partner.exchange import Reply, Request, Undone
 from app.partner.policy import judge
 from app.partner.tokens import PATIENCE_SECONDS, Tokens
 from app.simulator.partner import Simulator, serve
@@ -179,13 +178,13 @@ class Endpoint:
         self.open = asyncio.Event()
         self.open.set()
 
-    async def exchange(self, request: httpx.Request) -> Reply:
+    async def exchange(self, request: Request) -> Reply:
         assert request.method == "POST"
         self.asked += 1
         number = self.asked
         await self.open.wait()
         body = self.body % number if b"%d" in self.body else self.body
-        return Reply(200, httpx.Headers(), body)
+        return Reply(200, {}, body)
 
     def tokens(self) -> Tokens:
         return Tokens(AUTH, self.exchange, lambda: self.time)

@@ -8,7 +8,6 @@ import ssl
 from collections.abc import Iterator
 
 import aiohttp
-import httpx
 import pytest
 from aiohttp.http_exceptions import HttpProcessingError
 from pydantic import SecretStr
@@ -17,8 +16,8 @@ from app.endpoint import BearerAuth
 from app.feed import Partner
 from app.models import RESPONSE_LIMIT
 from app.partner.client import ERROR_LIMIT, PartnerClient
-from app.partner.failures import FAILURES, Failure, describe, failure_of
-from app.partner.request import LARGE_BODY
+from app.partner.exchange import LARGE_BODY
+from app.partner.failures import FAILURES, Failure, failure_of
 from app.simulator.faults import Faults
 from app.simulator.partner import serve
 from tests.support.partners import (
@@ -399,17 +398,13 @@ def bare(error: type[BaseException]) -> BaseException:
     return BaseException.__new__(error) if not issubclass(error, OSError) else OSError.__new__(error)
 
 
-BARE = {aiohttp.ClientError, httpx.HTTPError, httpx.RequestError, httpx.TransportError}
+BARE = {aiohttp.ClientError}
 """Bases that are not raised as themselves."""
 RAISED = sorted(
     set(
         tree(
             aiohttp.ClientError,
             HttpProcessingError,
-            httpx.HTTPError,
-            httpx.InvalidURL,
-            httpx.StreamError,
-            httpx.CookieConflict,
             ssl.SSLError,
         )
     )
@@ -424,7 +419,7 @@ def test_no_error_of_the_http_libraries_is_unmapped(error: type[BaseException]) 
 
 
 def test_the_exported_errors_are_all_in_the_trees_walked() -> None:
-    exported = [getattr(module, name) for module in (aiohttp, httpx) for name in module.__all__]
+    exported = [getattr(aiohttp, name) for name in aiohttp.__all__]
     errors = {item for item in exported if isinstance(item, type) and issubclass(item, Exception)}
     # WebSockets and multipart are not used.
     unused = {
@@ -439,12 +434,6 @@ def test_the_exported_errors_are_all_in_the_trees_walked() -> None:
 
 def test_bases_are_mapped_too() -> None:
     assert {failure_of(bare(error)) for error in BARE} == {Failure.OTHER}
-
-
-def test_the_error_behind_httpx_s_is_the_one_told() -> None:
-    error = httpx.ConnectTimeout("")
-    error.__cause__ = aiohttp.ServerDisconnectedError()
-    assert describe(error) == "Disconnected: the partner closed the connection before its answer"
 
 
 def test_an_error_that_is_not_of_a_request_is_not_taken_for_one() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -147,6 +148,30 @@ async def test_what_is_replayed_while_a_purge_has_it_in_hand_stays_with_its_atte
     monkeypatch.setattr(steps, "take", replayed_before_the_drop)
     assert (await dropping.purge(kept_feed(payload_days=30))).records == 1
     assert await shelf.ids() == await shelf.attempts_left() == {"orders:1"}
+
+
+@pytest.mark.parametrize("archived", [False, True])
+async def test_a_row_that_is_seen_elsewhere_meanwhile_is_below_the_floor_when_its_record_goes(
+    shelf: Shelf, archived: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Else reconciliation would take it for missing, and deliver it again."""
+    shelf.archive_dir = tmp_path if archived else None
+    await shelf.add("a", shelf.ago(days=40), position=["0x00000000000007D1", "a"])
+    steps = Steps(Fate())
+    take = steps.take
+
+    async def updated_before_the_drop(name: str, *rest: Any) -> Any:
+        if name == "drop":
+            await shelf.change("a", position=["0x00000000000007FF", "a"])
+        return await take(name, *rest)
+
+    monkeypatch.setattr(steps, "take", updated_before_the_drop)
+    await shelf.purging(steps).purge(FEED)
+    await shelf.purging().purge(FEED)
+    assert await shelf.ids() == set()
+    floor = await shelf.ledger.floors.get("orders")
+    assert floor is not None
+    assert floor.covers(["0x00000000000007FF", "a"])
 
 
 async def test_the_floor_is_raised_before_anything_is_deleted_and_never_sinks(shelf: Shelf) -> None:

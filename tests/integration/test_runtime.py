@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -50,6 +51,13 @@ def test_pool_threads_share_one_loop_and_one_set_of_clients(runtime: Runtime) ->
         seen = {pool.submit(runtime.run, _where).result()[:2] for _ in range(20)}
     assert len(seen) == 1
     assert seen.pop()[0] != threading.get_ident()
+
+
+def test_what_a_process_has_loaded_is_spared_from_collection_until_it_closes(runtime: Runtime) -> None:
+    runtime.run(_where)
+    assert gc.get_freeze_count() > 0
+    runtime.close()
+    assert gc.get_freeze_count() == 0
 
 
 def test_a_slow_use_case_holds_up_no_other(runtime: Runtime) -> None:

@@ -21,9 +21,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.clock import utc_now
 from app.errors import SourceRefused, SourceUnavailable
 from app.feed import Feed
 from app.models import Cursor, Gap, Page, SourceRow
+from app.source import reader
 from app.source.engine import open_engine
 from app.source.reader import Source
 from tests.support.wait import until
@@ -163,6 +165,21 @@ async def test_ids_rolled_back_expire_after_the_timeout(database: Database, sour
     page = await poller.read(START + TIMEOUT)
     assert page.gaps == ()
     assert page.expired == (lowest, rolled_back)
+
+
+@pytest.mark.parametrize("hours", [(0, 1), (-1, 0), (-1, 1), (1, 1), (-1, -1)], ids=str)
+async def test_no_gap_is_given_up_early_by_a_worker_whose_clock_is_wrong(
+    database: Database, source: Source, monkeypatch: pytest.MonkeyPatch, hours: tuple[int, int]
+) -> None:
+    """One worker opens the gap, another asks for it: each may have a clock of its own, an hour ahead or back."""
+    poller = Poller(source, a_feed())
+    database.insert(1, 4)
+    for wrong in (timedelta(hours=hour) for hour in hours):
+        monkeypatch.setattr(reader, "utc_now", lambda wrong=wrong: utc_now() + wrong)
+        await poller.poll(utc_now() + wrong)
+    assert [(gap.low, gap.high) for gap in poller.cursor.gaps] == [(None, 0), (2, 3)]
+    database.insert(2)
+    assert ids(await poller.poll(utc_now() + timedelta(hours=hours[1]))) == [2]
 
 
 async def test_a_gap_that_aged_while_nobody_polled_is_asked_for_before_it_expires(
@@ -484,12 +501,16 @@ async def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "shop.db"
     path.write_text("hello " * 1000)
     source = Database(path).source()
-    before = set(threading.enumerate())
+    before = _driver_threads()
     with pytest.raises(SourceRefused, match="file is not a database"):
         await source.check(a_feed())
     await source.close()
     # SQLAlchemy lets go of a connection that could not be set up without waiting for aiosqlite's thread.
-    await until(lambda: set(threading.enumerate()) <= before, message="the end of the connection's thread")
+    await until(lambda: _driver_threads() <= before, message="the end of the connection's thread")
+
+
+def _driver_threads() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if "connection_worker" in thread.name}
 
 
 async def test_the_source_is_never_written_to(database: Database) -> None:

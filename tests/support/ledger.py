@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from app.ledger import Ledger
 from app.ledger.batches import new_batch
 from app.ledger.client import Document
-from app.models import Answer, Batch, Delivery, NewBatch, Outcome, Result, SourceRow, Verdict
+from app.models import Answer, Batch, Delivery, Lease, NewBatch, Outcome, Result, SourceRow, Verdict
 
 FEED = "orders"
 NOW = datetime(2026, 1, 1, 12, 0, 30, tzinfo=UTC)
@@ -60,8 +60,17 @@ def failed(delivery: Delivery, retry_at: datetime | None = LATER) -> Result:
     return Result(delivery, Answer(NOW, 30, 500), Verdict(outcome, "500 Internal Server Error", retry_at))
 
 
-async def succeed(ledger: Ledger, *ids: int, status: int = 200, now: datetime = NOW) -> int:
-    return await ledger.deliveries.succeed({status: [f"{FEED}:{i}" for i in ids]}, now)
+async def succeed(
+    ledger: Ledger, *ids: int, status: int = 200, now: datetime = NOW, holder: Batch | None = None
+) -> int:
+    """Record successes as `holder`; by default as whoever first claimed the batch that they are in."""
+    holder = holder or _first_holder((await delivery(ledger, ids[0])).get("batch", "none"))
+    return await ledger.deliveries.succeed(holder, {status: [f"{FEED}:{i}" for i in ids]}, now)
+
+
+def _first_holder(batch_id: str) -> Batch:
+    lease = Lease("first", NOW + LEASE, "w1")
+    return Batch(batch_id, FEED, (), lease, first=lease, tries=1)
 
 
 async def delivery(ledger: Ledger, row_id: int) -> Document:

@@ -85,7 +85,9 @@ class Witness:
         step.process.unsettled -= {result.delivery.id for result in step.args[1]}
 
     def _succeed(self, step: Step) -> None:
-        self.delivered |= {delivery_id for ids in step.args[0].values() for delivery_id in ids}
+        self.delivered |= {delivery_id for ids in step.args[1].values() for delivery_id in ids}
+
+    _succeed_before = _succeed
 
     def _fail(self, step: Step) -> None:
         batch: Batch = step.args[0]

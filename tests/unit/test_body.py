@@ -19,7 +19,7 @@ ROW = '{"id":7,"Name":"Zoë","amount":"12.50","note":null,"big":1234567890123456
 
 def sent(body: Any, row: str = ROW) -> Any:
     """The body that a feed with this `body` sends for a row."""
-    return json.loads(prepare(feed_to(URL, body=body)).request(delivery(payload=row)).content)
+    return json.loads(prepare(feed_to(URL, body=body)).request(delivery(payload=row)).body)
 
 
 def headers_for(headers: dict[str, str], row: str = ROW) -> dict[str, str]:
@@ -43,7 +43,7 @@ NOT_A_FUNCTION = "text"
 
 
 def test_without_a_body_the_row_goes_byte_for_byte() -> None:
-    assert prepare(feed_to(URL)).request(delivery(payload=ROW)).content == ROW.encode()
+    assert prepare(feed_to(URL)).request(delivery(payload=ROW)).body == ROW.encode()
 
 
 def test_a_template_renames_nests_adds_constants_and_drops() -> None:

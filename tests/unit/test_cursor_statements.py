@@ -219,7 +219,7 @@ def test_a_position_of_another_strategy_or_key_is_refused(strategy: str) -> None
 @pytest.mark.parametrize(
     ("strategy", "names"),
     [
-        ("identity", ["start", "first page", "page", "gaps", "newest 1", "newest 2", "waiting"]),
+        ("identity", ["start", "first page", "page", "gaps", "clock", "newest 1", "newest 2", "waiting"]),
         ("rowversion", ["horizon", "start", "first page", "page", "newest 1", "waiting"]),
         ("timestamp", ["start", "first page", "page", "newest 1", "waiting"]),
     ],

@@ -44,10 +44,15 @@ ALLOWED = {
     "config": RECORDS | {"app.partner"},
     "app.periodic": RECORDS | EDGES,
     "app.jobs": RECORDS | USE_CASES | {"app.periodic", "app.purge"},
-    "app.runtime": RECORDS | EDGES | USE_CASES | {"app.jobs", "app.periodic", "app.purge", "app.queue", "app.reporting", "config"},
+    "app.runtime": RECORDS
+    | EDGES
+    | USE_CASES
+    | {"app.jobs", "app.periodic", "app.purge", "app.queue", "app.reporting", "config"},
     "app.tracing": EDGES | {"app.deliver", "app.intake", "app.poll"},
     "celery_app": RECORDS | {"app.logs", "app.tracing", "config", "tasks"},
-    "tasks": RECORDS | READERS | {"app.ledger", "app.logs", "app.periodic", "app.runtime", "app.queue", "celery_app", "tasks"},
+    "tasks": RECORDS
+    | READERS
+    | {"app.ledger", "app.logs", "app.periodic", "app.runtime", "app.queue", "celery_app", "tasks"},
     "app.watch": set[str](),
     "app.simulator": RECORDS | {"app.simulator", "app.embedded"},
     "app.embedded": RECORDS | {"app.embedded"},
