@@ -301,6 +301,7 @@ class Delivering:
         work.recorded += len(group)
         for result in group:
             work.outcomes[result.verdict.outcome] += 1
+            _say_attempt(result)
 
     async def _count_openings(self, clock: EndpointClock) -> None:
         """Count that we opened the endpoint's breaker. Where the ledger is away, the count falls short."""
@@ -364,6 +365,17 @@ async def _set_within(event: asyncio.Event, patience: timedelta) -> bool:
             return await event.wait()
     except TimeoutError:
         return False
+
+
+def _say_attempt(result: Result) -> None:
+    log.debug(
+        "attempted",
+        delivery=result.delivery.id,
+        attempt=result.delivery.attempts + 1,
+        outcome=result.verdict.outcome.value,
+        status=result.answer.status,
+        duration_ms=result.answer.duration_ms,
+    )
 
 
 async def _next_group(results: asyncio.Queue[Result | None], terms: Terms) -> tuple[list[Result], bool]:

@@ -6,7 +6,8 @@ A poll may die between any two of its steps:
 2. after the logging, before the cursor: the same;
 3. after the cursor, before the messages: the sweep finds the batches by `visible_at` and sends them.
 
-Two polls of one feed at once read the same page; both log it, once, and one of them loses the compare-and-set.
+Two polls of one feed at once read the same page; both log it, once, and one of them loses the compare-and-set. What
+that one logged lies in its batches, so it sends their messages too. Within one process the second poll does not begin.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ class Polling:
         self._ledger = ledger
         self._intake = Intake(ledger, queue, message_wait=message_wait, now=now)
         self._now = now
+        self._under_way: set[str] = set()
 
     async def poll(self, feed: Feed) -> Polled:
         """Log the feed's new rows, within its `poll_budget` and `max_backlog`, and queue them.
@@ -62,6 +64,10 @@ class Polling:
         failure, up to `LONGEST_WAIT`. Raises that `SourceUnavailable`, and the ledger's errors.
         """
         polled = Polled()
+        if feed.name in self._under_way:
+            polled.stopped = "another poll"
+            return polled
+        self._under_way.add(feed.name)
         try:
             await self._read_pages(feed, polled)
         except CursorMoved:
@@ -76,6 +82,8 @@ class Polling:
             with suppress(LedgerUnavailable):
                 await self._ledger.cursors.note_poll(feed.name, self._now(), str(error))
             raise
+        finally:
+            self._under_way.discard(feed.name)
         if polled.read:
             log.info("polled", feed=feed.name, read=polled.read, logged=polled.logged, stopped=polled.stopped)
         return polled
@@ -112,7 +120,11 @@ class Polling:
             await self._ledger.cursors.note_poll(feed.name, self._now())
             return cursor
         logged = await self._intake.log(feed, page.rows)
-        cursor = await self._ledger.cursors.advance(cursor, page, self._now())
+        try:
+            cursor = await self._ledger.cursors.advance(cursor, page, self._now())
+        except CursorMoved:
+            await self._intake.send(feed, logged)
+            raise
         polled.read += len(page.rows)
         polled.logged += logged.new
         await self._intake.send(feed, logged)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from app.cli.output import fail, load_config, run
-from app.logs import configure_logging
+from app.logs import configure_logging, log_what_nobody_caught
 from app.metrics.server import print_once, serve
 
 QUEUES = ("poll", "deliver", "maintenance")
@@ -23,6 +23,7 @@ def metrics(
     """Serve Prometheus metrics at /metrics, read from the ledger, Redis and the source. One process an installation."""
     loaded = load_config()
     configure_logging(loaded.settings.log_level, loaded.settings.log_format)
+    log_what_nobody_caught()
     if once:
         run(print_once(loaded, QUEUES, sys.stdout.write))
         return

@@ -17,7 +17,7 @@ from app.errors import RowrelayError
 from app.health import judge_mark
 from app.ledger import Ledger
 from app.ledger.progress import KEPT
-from app.logs import configure_logging
+from app.logs import configure_logging, log_what_nobody_caught
 from app.progress import pause_between
 from app.watch import Check, Patience, Watchdog
 
@@ -33,6 +33,7 @@ def watch(command: Annotated[list[str], typer.Argument(help="The command, behind
     loaded = load_config()
     settings = loaded.settings
     configure_logging(settings.log_level, settings.log_format)
+    log_what_nobody_caught()
     patience = Patience(
         pause=pause_between(settings.progress_bound) * 1.5,
         start=max(LONGEST_START, 2 * settings.progress_bound),

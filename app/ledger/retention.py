@@ -33,6 +33,9 @@ from app.models import Position, State
 _AT_ONCE = 8
 """Deliveries whose attempts are asked for at the same time."""
 _DROPPED_AT_ONCE = 1000
+_BATCH = 100
+"""Documents that a server sends together. A few chunks with the longest pauses must not take the 10 minutes after which
+a server forgets a cursor that nobody asks."""
 _BARE = {"state": 1, "created_at": 1, "position": 1, "finished_at": 1, "acknowledged": 1, "restored_at": 1}
 
 
@@ -196,7 +199,7 @@ class Retention:
     async def read(self, feed: str, category: Category, span: Span, *, whole: bool = False) -> Reading:
         """Read what of the category settled in the span; without payloads unless `whole`."""
         found = self._deliveries.find(_of(feed, category, span), None if whole else _BARE)
-        return Reading(found.sort(category.moment, 1).batch_size(500), category)
+        return Reading(found.sort(category.moment, 1).batch_size(_BATCH), category)
 
     async def records(self, deliveries: Sequence[Document]) -> list[Record]:
         """These deliveries with their attempts."""

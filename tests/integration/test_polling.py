@@ -126,6 +126,16 @@ async def test_two_polls_at_once_log_each_row_once(relay: Relay) -> None:
     await everything_is_owed_once(relay)
     assert sum(each.logged for each in polled) <= 12
     assert any(each.stopped == "another poll" for each in polled)
+    await relay.deliver_all()
+    assert set((await relay.states()).values()) == {"delivered"}, "whichever poll logged a row, its message was sent"
+
+
+async def test_a_process_does_not_poll_a_feed_twice_at_once(relay: Relay) -> None:
+    relay.source.add(12)
+    polling = relay.polling()
+    polled = await asyncio.gather(polling.poll(relay.feed), polling.poll(relay.feed))
+    assert sorted(each.read for each in polled) == [0, 12]
+    assert (await polling.poll(relay.feed)).stopped == "up to date"
 
 
 @pytest.mark.parametrize("after", [False, True])
