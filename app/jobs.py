@@ -57,7 +57,7 @@ def _purging(purging: Purging, feed: Feed) -> Step:
 
 def _purging_reports(purging: Purging) -> Step:
     async def work(_: Period) -> Result:
-        return {"deleted": await purging.purge_reports()}
+        return (await purging.purge_reports())._asdict()
 
     return Step(REPORTS, work)
 

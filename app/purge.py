@@ -34,6 +34,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple, TypeAlias
 
 import structlog
 
@@ -51,6 +52,7 @@ from app.ledger.records import Record
 from app.ledger.retention import CATEGORIES, Category, Settled, Span, settled
 from app.models import Position
 from app.pace import Pace
+from app.reporting.record import ALL
 
 log = structlog.get_logger()
 
@@ -59,8 +61,8 @@ BUSY_BATCHES = 50
 PART_LIMIT = 1_000_000
 """Records in an archive file at most: it bounds what a killed run does again."""
 ANOTHER = "another purge"
-ALL_FEEDS = "*"
-"""The feed of a report on all feeds."""
+PruneFiles: TypeAlias = Callable[[str, datetime], Awaitable[int]]
+"""Removes the files of a feed's reports on days that were over by a moment, and says how many."""
 _DAY = timedelta(days=1)
 _INSTANT = timedelta(milliseconds=1)
 """The shortest time that the ledger tells apart."""
@@ -96,6 +98,15 @@ class Purged:
     """Why the run did not come to its end, if it did not."""
     chunk_ms: dict[str, float] = field(default_factory=dict)
     """What chunks took: `count`, `p50`, `p95` and `max`, of the last 10,000."""
+
+
+class ReportsPurged(NamedTuple):
+    """How much of what is over."""
+
+    deleted: int
+    """Reports and certificates in the ledger."""
+    files: int
+    """In `REPORTS_DIR`."""
 
 
 @dataclass(slots=True)
@@ -134,6 +145,7 @@ class Purging:
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         part_limit: int = PART_LIMIT,
         in_thread: InThread = asyncio.to_thread,
+        prune_files: PruneFiles | None = None,
     ) -> None:
         self._ledger = ledger
         self._feeds = feeds
@@ -142,6 +154,7 @@ class Purging:
         self._sleep = sleep
         self._holding = Holding(ledger, terms.holder, terms.lease, now=now, sleep=sleep)
         self._part_limit = part_limit
+        self._prune_files = prune_files
         self._archive = Archive(terms.archive_dir, ledger, now, in_thread) if terms.archive_dir else None
 
     async def purge(
@@ -173,21 +186,22 @@ class Purging:
         log.info("purged", feed=feed.name, payloads=purged.payloads, records=purged.records, files=len(purged.files))
         return purged
 
-    async def purge_reports(self) -> int:
-        """Delete reports and certificates that are over; those on all feeds when they are over for each feed.
+    async def purge_reports(self) -> ReportsPurged:
+        """Delete reports, their files, and certificates that are over; of all feeds, what is over for each feed.
 
-        Returns how many. Raises the ledger's errors.
+        Raises the ledger's errors, and `Unavailable` where a file cannot be removed.
         """
         kept = {name: feed.retention.report_days for name, feed in self._feeds.items()}
         if kept:
-            kept[ALL_FEEDS] = max(kept.values())
-        dropped = 0
+            kept[ALL] = max(kept.values())
+        deleted = files = 0
         for feed, days in kept.items():
             before = self._now() - timedelta(days=days)
             for drop in (self._ledger.retention.drop_reports, self._ledger.retention.drop_certificates):
                 while some := await drop(feed, before):
-                    dropped += some
-        return dropped
+                    deleted += some
+            files += await self._prune_files(feed, before) if self._prune_files else 0
+        return ReportsPurged(deleted, files)
 
     async def _purge(self, run: Run) -> None:
         """Payloads first: nothing that keeps records from being archived keeps personal data in the ledger."""

@@ -103,7 +103,7 @@ async def open_services(config: Config, queue: Queue) -> Services:
         reconciling = Reconciling(source, ledger, queue, message_wait=settings.lease)
         reporting = open_reporting(config, ledger)
         purge_terms = PurgeTerms(worker, settings.lease, settings.purge_share, settings.archive_dir)
-        purging = Purging(ledger, config.feeds, purge_terms)
+        purging = Purging(ledger, config.feeds, purge_terms, prune_files=reporting.prune)
         work = works(config.feeds.values(), reporting, reconciling, purging)
         return Services(
             config=config,

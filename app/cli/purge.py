@@ -30,7 +30,8 @@ from app.feed import Feed
 from app.hold import Tell
 from app.ledger import Ledger
 from app.logs import configure_logging
-from app.purge import Purged, Purging, Terms
+from app.purge import Purged, Purging, ReportsPurged, Terms
+from app.runtime import open_reporting
 
 PATIENCE_LEASES = 1.5
 """How long a purge that is under way, or was killed, is waited for, in leases."""
@@ -50,14 +51,12 @@ def purge(
     loaded = load_config()
     configure_logging("ERROR", loaded.settings.log_format)
     feeds = _feeds(loaded, names)
-    reports = 0 if names or dry_run else None
     purged: list[Purged] = []
     with progress_bar(as_json) as bar:
         for feed in feeds:
             total = _total(loaded, feed) if bar.shown and not dry_run else None
             purged.append(_run(loaded, feed, dry_run=dry_run, tell=bar.of(feed.name, total)))
-        if reports is None:
-            reports = with_ledger(loaded, lambda ledger: purging_of(loaded, ledger).purge_reports())
+        reports = None if names or dry_run else _run_reports(loaded)
     _report(purged, reports, dry_run=dry_run, as_json=as_json)
     if stopped := [one for one in purged if one.stopped]:
         fail("; ".join(f"feed {one.feed}: {one.stopped} is under way" for one in stopped), FOUND_WRONG)
@@ -102,7 +101,7 @@ def purging_of(loaded: config.Config, ledger: Ledger) -> Purging:
     """Purging as the settings have it."""
     settings = loaded.settings
     terms = Terms(holder(), settings.lease, settings.purge_share, settings.archive_dir)
-    return Purging(ledger, loaded.feeds, terms)
+    return Purging(ledger, loaded.feeds, terms, prune_files=open_reporting(loaded, ledger).prune)
 
 
 def holder() -> str:
@@ -120,6 +119,10 @@ def _run(loaded: config.Config, feed: Feed, *, dry_run: bool, tell: Tell = lambd
     return with_ledger(loaded, run)
 
 
+def _run_reports(loaded: config.Config) -> ReportsPurged:
+    return with_ledger(loaded, lambda ledger: purging_of(loaded, ledger).purge_reports())
+
+
 def _total(loaded: config.Config, feed: Feed) -> int:
     """How many payloads and records there are to purge."""
     there = _run(loaded, feed, dry_run=True)
@@ -133,12 +136,13 @@ def _feeds(loaded: config.Config, names: Sequence[str] | None) -> list[Feed]:
         fail(str(error), WRONG_USAGE)
 
 
-def _report(purged: Sequence[Purged], reports: int, *, dry_run: bool, as_json: bool) -> None:
+def _report(purged: Sequence[Purged], reports: ReportsPurged | None, *, dry_run: bool, as_json: bool) -> None:
     if as_json:
-        print_json({"dry_run": dry_run, "feeds": [asdict(one) for one in purged], "reports": reports})
+        told = reports._asdict() if reports else None
+        print_json({"dry_run": dry_run, "feeds": [asdict(one) for one in purged], "reports": told})
         return
     columns = ["feed", "payloads dropped", "records purged", "attempts", "minutes of stats", "files"]
     rows = [[p.feed, p.payloads, p.records, p.attempts, p.stats, "\n".join(p.files)] for p in purged]
     print_table("Would be purged" if dry_run else "Purged", columns, rows)
-    if reports:
-        print(f"reports and certificates deleted: {reports}")
+    if reports and any(reports):
+        print(f"reports and certificates deleted: {reports.deleted}, files of reports: {reports.files}")

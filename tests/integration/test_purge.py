@@ -6,6 +6,7 @@ import asyncio
 from datetime import UTC, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -16,6 +17,9 @@ from app.ledger.selection import Selection
 from app.models import State
 from app.purge import ANOTHER, Purged
 from app.replay import Replaying
+from app.report import Reporting
+from app.reporting.files import Format, path_of, write_whole
+from app.reporting.record import ALL
 from tests.support.doubles import MemoryQueue, VirtualClock
 from tests.support.retention import LEASE, Shelf, kept_feed
 from tests.support.steps import Crashed, Fate, Kind, Steps
@@ -293,10 +297,26 @@ async def test_minutes_reports_and_certificates_leave_in_their_own_time(shelf: S
     await _add_reports(shelf, "orders", 366, 364)
     await _add_reports(shelf, "*", 1001, 366)
     assert (await shelf.purging().purge(feed)).stats == 1
-    assert await shelf.purging().purge_reports() == 1 + 1 + 1 + 1
+    assert await shelf.purging().purge_reports() == (1 + 1 + 1 + 1, 0)
     assert await _left(shelf, "stats") == {"orders": 1}
     assert await _left(shelf, "reports") == {"orders": 1, "*": 1}
     assert await _left(shelf, "certificates") == {"orders": 1, "*": 1}
+
+
+def _report_files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.glob("*/*")}
+
+
+async def test_the_files_of_reports_leave_with_them(shelf: Shelf, tmp_path: Path) -> None:
+    shelf.feeds = {"orders": kept_feed("orders", report_days=365), "slow": kept_feed("slow", report_days=1000)}
+    old, young = (f"{shelf.ago(days=days):%Y-%m-%d}" for days in (366, 364))
+    for feed in ("orders", "slow", ALL):
+        for day in (old, young):
+            write_whole(path_of(tmp_path, feed, day, Format.HTML), b"<p>")
+    before = _report_files(tmp_path)
+    reporting = Reporting(shelf.ledger, shelf.feeds, zone=ZoneInfo("UTC"), folder=tmp_path)
+    assert (await shelf.purging(prune_files=reporting.prune).purge_reports()).files == 1
+    assert before - _report_files(tmp_path) == {f"orders/{old}.html"}
 
 
 async def test_the_last_certificate_stays_however_old(shelf: Shelf) -> None:

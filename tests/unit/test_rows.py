@@ -56,7 +56,16 @@ def test_each_kind_of_value_keeps_all_it_says(value: object, expected: str) -> N
 
 @pytest.mark.parametrize(
     "value",
-    [float("nan"), float("inf"), -float("inf"), Decimal("NaN"), [float("nan")], "a\ud800", ["\udfff"], object()],
+    [
+        float("nan"),
+        float("inf"),
+        -float("inf"),
+        Decimal("NaN"),
+        [float("nan")],
+        "a\ud800",
+        ["\udfff"],
+        pytest.param(object(), id="object"),
+    ],
     ids=repr,
 )
 def test_a_value_without_a_json_form_is_refused_by_column(value: object) -> None:
