@@ -60,7 +60,8 @@ class RelayCelery(Celery):
     @cached_property
     def Beat(self) -> Any:  # noqa: N802 - Celery's name
         """The beat of `celery beat`."""
-        return self.subclass_with_self("tasks.console:Beat")  # type: ignore[arg-type] # the stubs know no names
+        console = self.loader.import_from_cwd("tasks.console")  # `celery` itself finds nothing in the working directory
+        return self.subclass_with_self(console.Beat)
 
 
 def make_app(loaded: config.Config) -> Celery:

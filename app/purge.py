@@ -52,7 +52,6 @@ from app.ledger.records import Record
 from app.ledger.retention import CATEGORIES, Category, Settled, Span, settled
 from app.models import Position
 from app.pace import Pace
-from app.reporting.record import ALL
 
 log = structlog.get_logger()
 
@@ -61,6 +60,8 @@ BUSY_BATCHES = 50
 PART_LIMIT = 1_000_000
 """Records in an archive file at most: it bounds what a killed run does again."""
 ANOTHER = "another purge"
+ALL_FEEDS = "*"
+"""The feed of a report on all feeds."""
 PruneFiles: TypeAlias = Callable[[str, datetime], Awaitable[int]]
 """Removes the files of a feed's reports on days that were over by a moment, and says how many."""
 _DAY = timedelta(days=1)
@@ -193,7 +194,7 @@ class Purging:
         """
         kept = {name: feed.retention.report_days for name, feed in self._feeds.items()}
         if kept:
-            kept[ALL] = max(kept.values())
+            kept[ALL_FEEDS] = max(kept.values())
         deleted = files = 0
         for feed, days in kept.items():
             before = self._now() - timedelta(days=days)

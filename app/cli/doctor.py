@@ -14,10 +14,11 @@ from redis.exceptions import RedisError
 
 import config
 from app.cli.output import FOUND_WRONG, AsJson, load_config, print_json, print_table, run
-from app.errors import ConfigError, RowrelayError
+from app.errors import ConfigError, Problem, RowrelayError
 from app.feed import Feed
 from app.ledger import Ledger
 from app.models import Cursor
+from app.partner.problems import column_problems
 from app.partner.transport import tls_context
 from app.source.engine import check_reachable, open_engine
 from app.source.findings import Finding, Level
@@ -107,6 +108,9 @@ async def _check_feed(loaded: config.Config, source: Source, feed: Feed) -> list
     async def read() -> str:
         columns = await source.check(feed)
         findings.extend(await source.examine(feed))
+        if feed.columns is None:
+            names = [column.name for column in columns]
+            findings.extend(map(_of_columns, column_problems(feed, names)))
         return f"{feed.table}: {len(columns)} columns; one row read, or none there"
 
     name = f"feed {feed.name}"
@@ -118,6 +122,11 @@ async def _check_feed(loaded: config.Config, source: Source, feed: Feed) -> list
         for found in findings
     ]
     return [first, *details, await _checked(f"{name}: waiting", lambda: _waiting(loaded.settings, source, feed))]
+
+
+def _of_columns(problem: Problem) -> Finding:
+    """What the configuration cannot tell where a feed does not list its columns."""
+    return Finding(problem.field.split(".", 2)[2], Level.FAILED, f"no column {problem.found}; {problem.allowed}")
 
 
 async def _waiting(settings: config.Settings, source: Source, feed: Feed) -> str:

@@ -85,6 +85,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
     if Measurement.get(console, unbounded, table).maximum <= console.width:
         console.print(table)
         return
+    console.print(title, style="italic", markup=False, highlight=False)
     for row in rows:
         print_fields(dict(zip(columns, row, strict=True)))
         console.print()

@@ -20,13 +20,14 @@ BUCKETS = 10
 
 
 def failed(answer: Answer) -> bool:
-    """Whether an answer says that the endpoint is unwell: none at all, 408 or 5xx.
+    """Whether an answer says that the endpoint is unwell: none at all, 408, 5xx, or a 2xx that is no success yet.
 
-    A 429 is a request for patience, which holds the endpoint by itself; other 4xx speak of the row.
+    A 429 is a request for patience, which holds the endpoint by itself; other 4xx speak of the row, as does a 2xx that
+    the feed's `success` check makes dead.
     """
-    if answer.status is None:
-        return answer.ruling in (None, Ruling.FAILED, Ruling.LOST)
-    return answer.status >= 500 or answer.status == HTTPStatus.REQUEST_TIMEOUT
+    if answer.ruling is not None:
+        return answer.ruling in (Ruling.FAILED, Ruling.LOST)
+    return answer.status is None or answer.status >= 500 or answer.status == HTTPStatus.REQUEST_TIMEOUT
 
 
 def count_failed(answers: Iterable[Answer]) -> int:

@@ -11,7 +11,6 @@ import httpx
 from pydantic import SecretStr
 
 from app.endpoint import Signing
-from app.partner.failures import describe
 from app.partner.signing import signer
 from app.reporting.files import Format, rendered
 from app.reporting.sending import NotSent, Outgoing
@@ -39,6 +38,6 @@ class Webhook:
             async with asyncio.timeout(TIMEOUT_SECONDS), httpx.AsyncClient(timeout=TIMEOUT_SECONDS) as client:
                 answer = await client.post(self._url.get_secret_value(), content=body, headers=headers)
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-            raise NotSent(f"webhook: {describe(error)}") from error
+            raise NotSent(f"webhook: {type(error).__name__}") from error
         if not answer.is_success:
             raise NotSent(f"webhook: answered {answer.status_code}")

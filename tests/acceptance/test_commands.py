@@ -63,6 +63,17 @@ def test_doctor_names_the_partner_that_does_not_listen(stack: Stack) -> None:
     assert "Traceback" not in answer.stdout + answer.stderr
 
 
+def test_doctor_names_a_column_that_the_body_wants_and_the_table_lacks(stack: Stack) -> None:
+    feeds = Path(stack.environment["FEEDS_FILE"])
+    text = feeds.read_text(encoding="utf-8")
+    feeds.write_text(f'{text}\n[feeds.orders.body]\nreference = "$no_such"\nnumber = "$id"\n', encoding="utf-8")
+    answer = command(stack.environment, "app", "doctor", "--json")
+    failed = {found["name"]: found["detail"] for found in orjson.loads(answer.stdout)["checks"] if not found["ok"]}
+    assert answer.returncode == 1
+    assert list(failed) == ["feed orders: body"]
+    assert failed["feed orders: body"].startswith("no column 'no_such'; one of id, ")
+
+
 def test_ping_goes_through_broker_worker_and_result_backend(stack: Stack) -> None:
     stack.start_worker()
     answer = command(stack.environment, "app", "ping", "--json", "--timeout", "30")

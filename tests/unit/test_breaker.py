@@ -21,6 +21,11 @@ def test_an_endpoint_is_unwell_when_it_does_not_answer_or_says_so(status: int | 
     assert failed(Answer(NOW, 1, status)) is expected
 
 
+def test_a_2xx_that_is_to_be_retried_says_that_the_endpoint_is_unwell() -> None:
+    assert failed(Answer(NOW, 1, 200, error="success: status is busy", ruling=Ruling.FAILED))
+    assert not failed(Answer(NOW, 1, 200, error="success: status is rejected", ruling=Ruling.REFUSED))
+
+
 def test_a_row_that_cannot_be_sent_says_nothing_of_the_endpoint() -> None:
     assert not failed(Answer(NOW, 0, error="no such column", ruling=Ruling.REFUSED))
     assert count_failed([Answer(NOW, 1, error="cut", ruling=Ruling.LOST), Answer(NOW, 1, 200)]) == 1
