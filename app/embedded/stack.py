@@ -76,7 +76,8 @@ class Stack:
         self._seed = seed
         self._gap_timeout = gap_timeout
         self._partner_options = partner_options
-        self._settings = {**_PACE, **(settings or {})}
+        self.settings = {**_PACE, **(settings or {})}
+        """Environment variables for processes started from now on."""
         self._running = ExitStack()
 
     def __enter__(self) -> Self:
@@ -99,7 +100,7 @@ class Stack:
             "SOURCE_URL": f"sqlite:///{self.database}",
             "FEEDS_FILE": str(self.directory / "feeds.toml"),
             "REPORTS_DIR": str(self.directory / "reports"),
-            **self._settings,
+            **self.settings,
         }
 
     @property

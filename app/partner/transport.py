@@ -7,14 +7,36 @@ From the environment only `SSL_CERT_FILE` and `SSL_CERT_DIR` are read (by httpx)
 from __future__ import annotations
 
 import ssl
+from typing import TYPE_CHECKING
 
 import aiohttp
 import httpx
 
 from app.endpoint import Tls
 
+if TYPE_CHECKING:
+    from aiohttp.client_reqrep import ConnectionKey
+    from aiohttp.connector import Connection
+    from aiohttp.tracing import Trace
+
 KEEPALIVE_SECONDS = 15.0
 """How long an idle connection is kept. Short: one that the partner closed meanwhile costs an attempt."""
+
+
+class Connector(aiohttp.TCPConnector):
+    """Never sends a request on a connection where something came that nobody had asked for.
+
+    aiohttp alone would take it for the answer to that request: a second answer to one row would settle the next. RFC
+    9112, section 6.3, forbids it.
+    """
+
+    async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
+        # aiohttp has no public place for it; `tests/integration/test_partner_client.py` holds the promise
+        while connection := await super()._get(key, traces):
+            if connection.protocol is not None and not connection.protocol.should_close:
+                return connection
+            connection.close()
+        return None
 
 
 class Transport:
@@ -60,7 +82,7 @@ def _password(tls: Tls) -> str:
 
 def _open_session(context: ssl.SSLContext, connections: int) -> aiohttp.ClientSession:
     session = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=connections, ssl=context, keepalive_timeout=KEEPALIVE_SECONDS),
+        connector=Connector(limit=connections, ssl=context, keepalive_timeout=KEEPALIVE_SECONDS),
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
         trust_env=False,

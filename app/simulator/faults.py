@@ -25,6 +25,8 @@ class Fault(StrEnum):
     """Not accepted: the connection is closed in the middle of a 200."""
     LOST_ANSWER = "lost_answer"
     """Accepted, then the connection is closed before the answer: the retry is a duplicate."""
+    TWICE = "twice"
+    """Accepted, and answered twice: the second answer is nobody's."""
     GARBAGE = "garbage"
     """Bytes that are not HTTP."""
     DRIP = "drip"
@@ -47,6 +49,7 @@ class Faults(BaseModel):
     cut: Share = 0
     cut_answer: Share = 0
     lost_answer: Share = 0
+    twice: Share = 0
     garbage: Share = 0
     drip: Share = 0
     flood: Share = 0

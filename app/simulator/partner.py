@@ -48,9 +48,10 @@ _LAST_WORDS = {
     Fault.CUT: b"",
     Fault.LOST_ANSWER: b"",
     Fault.CUT_ANSWER: b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nbroken o",
+    Fault.TWICE: 2 * b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
     Fault.GARBAGE: b"\x16\x03\x01 this is not HTTP \xff\xfe\r\n\r\n",
 }
-"""What is written before the connection is closed."""
+"""What is written before the connection is closed; after two answers it is left to the client."""
 _ENDLESS = {Fault.DRIP: (b".", 0.02), Fault.FLOOD: (bytes(64 * 1024), 0.0)}
 """What is written again and again, and the seconds between."""
 _SHUTDOWN_SECONDS = 0.1
@@ -173,12 +174,12 @@ class Simulator:
     async def _fail(self, request: web.BaseRequest, fault: Fault) -> web.StreamResponse:
         """Do what `fault` says; each is described at `Fault`."""
         self._by_fault[fault] += 1
-        if fault in (Fault.LOST_ANSWER, Fault.FLOOD):
+        if fault in (Fault.LOST_ANSWER, Fault.FLOOD, Fault.TWICE):
             self._accept(request)
         if fault is Fault.OVERLOAD:
             return self._overload()
         if fault in _LAST_WORDS:
-            return await _close(request, _LAST_WORDS[fault])
+            return await _end(request, _LAST_WORDS[fault], close=fault is not Fault.TWICE)
         if fault in _ENDLESS:
             return await _endless(request, *_ENDLESS[fault])
         if fault is Fault.HANG:
@@ -250,11 +251,12 @@ async def _until_gone() -> NoReturn:
     raise AssertionError("an event that nobody sets was set")
 
 
-async def _close(request: web.BaseRequest, last_words: bytes) -> NoReturn:
-    """Write bytes as they are, and close the connection."""
+async def _end(request: web.BaseRequest, last_words: bytes, *, close: bool) -> NoReturn:
+    """Write bytes as they are, and say no more on the connection."""
     if request.transport is not None:
         request.transport.write(last_words)
-        request.transport.close()
+        if close:
+            request.transport.close()
     await _until_gone()
 
 

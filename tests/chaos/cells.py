@@ -17,6 +17,7 @@ import redis
 
 from app.embedded.process import Process
 from tests.chaos.scene import Scene
+from tests.chaos.stepped_down import SteppedDown
 from tests.support.wait import wait_until
 
 Act: TypeAlias = Callable[[Scene], None]
@@ -141,6 +142,25 @@ def ledger_slow(scene: Scene) -> None:
         time.sleep(0.05)  # what it gets
 
 
+def ledger_read_only(scene: Scene) -> None:
+    """The ledger's server refuses every write for a while, as a primary does that has stepped down."""
+    ledger = scene.until_end.enter_context(SteppedDown(scene.stack.mongo.url).running())
+    scene.stack.settings["MONGO_URL"] = ledger.url
+    scene.stack.start_worker()
+    scene.wait_for_share(0.2)
+    ledger.read_only = True
+    time.sleep(5)  # the outage itself
+    ledger.read_only = False
+    scene.fault_is_over()
+    assert ledger.refused, "no write was tried: the cell tells nothing"
+
+
+def source_slow(scene: Scene) -> None:
+    """Every page of the source takes three seconds, all the time."""
+    scene.start_doomed_worker("slow-source", 3)
+    scene.fault_is_over()
+
+
 def source_away(scene: Scene) -> None:
     """The source cannot be opened for a while."""
     hidden = scene.stack.directory / "hidden"
@@ -241,6 +261,8 @@ CELLS = (
     Cell("redis out of memory", "5 s", redis_out_of_memory),
     Cell("ledger killed", "under load", ledger_killed),
     Cell("ledger slow", "10 s", ledger_slow),
+    Cell("ledger read-only", "5 s", ledger_read_only),
+    Cell("source slow", "all the time", source_slow),
     Cell("source unreachable", "at the start", source_away),
     Cell("partner", "away", partner_away),
     _partner("hangs", hang=0.3),
@@ -249,6 +271,7 @@ CELLS = (
     _partner("answers garbage", garbage=0.5),
     _partner("closes before the answer", cut=0.5),
     _partner("closes in mid-answer", cut_answer=0.5),
+    _partner("answers twice", twice=0.5),
     _partner("accepts, and the answer is lost", quick=True, lost_answer=0.5),
     Cell("disk full", "for the worker's log", logs_full, quick=True),
     Cell("clock jumps", "an hour ahead", partial(clock_jumps, seconds=3600)),

@@ -1,9 +1,9 @@
-"""A Celery worker that kills itself at a chosen moment, or whose clock is wrong: the real program, with one seam cut.
+"""A Celery worker that kills itself at a chosen moment, or has a wrong clock, or a slow source: one seam is cut.
 
     python -m tests.chaos.doomed MOMENT COUNT -- worker --hostname …
 
 MOMENT is one of `MOMENTS`: at its COUNT-th occurrence the process sends itself SIGKILL. Or `clock`: COUNT seconds are
-added to its clock, after 3 s of the right time.
+added to its clock, after 3 s of the right time. Or `slow-source`: each page of the source takes COUNT seconds more.
 """
 
 from __future__ import annotations
@@ -19,11 +19,14 @@ from itertools import count
 from typing import Any
 
 import app.clock
+from app.feed import Feed
 from app.ledger.attempts import Attempts
 from app.ledger.batches import Batches
 from app.ledger.cursors import Cursors
 from app.ledger.deliveries import Deliveries
+from app.models import Cursor, Page
 from app.partner.client import PartnerClient
+from app.source.reader import Source
 
 MOMENTS: dict[str, tuple[type[Any], str]] = {
     "before-claim": (Batches, "claim"),
@@ -46,6 +49,8 @@ def main() -> None:
     moment, number, _, *arguments = sys.argv[1:]
     if moment == "clock":
         _skew(float(number))
+    elif moment == "slow-source":
+        _slow_down(float(number))
     else:
         _doom(*MOMENTS[moment], int(number))
     from celery.__main__ import main as celery
@@ -79,6 +84,17 @@ def _skew(seconds: float) -> None:
         return real() + timedelta(seconds=seconds) if wrong else real()
 
     app.clock.utc_now = jumped
+
+
+def _slow_down(seconds: float) -> None:
+    """Have each page of the source wait first."""
+    real = Source.read_page
+
+    async def slow(self: Source, feed: Feed, cursor: Cursor, now: datetime) -> Page:
+        await asyncio.sleep(seconds)
+        return await real(self, feed, cursor, now)
+
+    Source.read_page = slow  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

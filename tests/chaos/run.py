@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,11 @@ def run_cell(cell: Cell, root: Path) -> Books:
     """Let rows flow, let the fault happen, wait for recovery, and do the books. Raises `AssertionError`."""
     directory = directory_of(root, cell.name.replace("/", "-"))
     with (
+        ExitStack() as until_end,
         Stack(directory, gap_timeout="10s", settings=cell.settings) as stack,
         pymongo.MongoClient[dict[str, Any]](stack.mongo.url, serverSelectionTimeoutMS=2000) as client,
     ):
-        scene = Scene(stack, ROWS, client)
+        scene = Scene(stack, ROWS, client, until_end=until_end)
         stack.start_beat()
         stack.start_generator(ROWS, rate=RATE, pattern="late-commit")
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,6 +34,8 @@ class Scene:
     kills: int = 0
     ended: datetime | None = None
     doomed: list[Process] = field(default_factory=list)
+    until_end: ExitStack = field(default_factory=ExitStack)
+    """What a fault has opened, and the stack still uses when it stops."""
 
     @property
     def deliveries(self) -> pymongo.collection.Collection[dict[str, Any]]:

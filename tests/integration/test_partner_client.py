@@ -226,6 +226,37 @@ async def test_an_answer_before_the_row_was_read_is_an_answer() -> None:
     assert answer.status == 413
 
 
+@pytest.mark.parametrize("idle", [False, True], ids=["with the first", "on the idle connection"])
+async def test_a_second_answer_is_never_the_answer_to_the_next_row(idle: bool) -> None:
+    """RFC 9112, section 6.3: what comes without a request must not be taken for the answer to a later one."""
+    said_twice = asyncio.Event()
+
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        if said_twice.is_set():
+            writer.write(b"HTTP/1.1 422 No\r\nContent-Length: 0\r\n\r\n")
+            await writer.drain()
+            return
+        said_twice.set()
+        writer.writelines([OK] if idle else [OK, OK])
+        if idle:
+            await answered.wait()
+            writer.write(OK)
+        await writer.drain()
+        sent.set()
+        await respond(reader, writer)
+
+    answered, sent = asyncio.Event(), asyncio.Event()
+    async with raw_partner(respond) as url:
+        feed = feed_to(url)
+        async with PartnerClient([feed]) as client:
+            assert (await client.send(feed, delivery("1"))).status == 200
+            answered.set()
+            await sent.wait()
+            await asyncio.sleep(0.05)  # for the second answer to be read; it must not arrive before we look
+            assert (await client.send(feed, delivery("2"))).status == 422
+
+
 async def test_a_body_that_is_not_text_stays_within_the_bound() -> None:
     async with raw_partner(recording([], b"HTTP/1.1 200 OK\r\nContent-Length: 4096\r\n\r\n" + b"\xff" * 4096)) as url:
         answer = await send_once(feed_to(url))

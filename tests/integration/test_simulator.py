@@ -92,6 +92,13 @@ async def test_a_broken_answer_accepts_nothing(session: aiohttp.ClientSession, f
         assert partner.counts()["by_fault"] == {fault: 1}
 
 
+async def test_an_answer_given_twice_is_one_acceptance(session: aiohttp.ClientSession) -> None:
+    async with serve(Faults(twice=1, limit=1)) as partner:
+        assert await post(session, partner, "a") == 200
+        assert await post(session, partner, "b") == 200
+        assert partner.counts()["unique"] == partner.counts()["accepted"] == 2
+
+
 async def test_a_slow_answer_is_an_acceptance(session: aiohttp.ClientSession) -> None:
     async with serve(Faults(slow=1, slow_seconds=(0.01, 0.02))) as partner:
         assert await post(session, partner, "a") == 200
