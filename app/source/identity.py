@@ -98,8 +98,8 @@ class Identity(CursorStrategy):
         size = next(size for size in _GAP_SIZES if size >= len(gaps))
         ranges = [(LOWEST if gap.low is None else gap.low, gap.high) for gap in gaps]
         ranges += [_EMPTY_RANGE] * (size - len(ranges))
-        lows = {f"low_{place}": low for place, (low, _) in enumerate(ranges)}
-        highs = {f"high_{place}": high for place, (_, high) in enumerate(ranges)}
+        lows = {f"low{place}": low for place, (low, _) in enumerate(ranges)}
+        highs = {f"high{place}": high for place, (_, high) in enumerate(ranges)}
         return Statement(self._late[size].limit(limit), lows | highs)
 
     def clock(self) -> Statement | None:
@@ -139,7 +139,7 @@ class Identity(CursorStrategy):
         branches = [
             select(*(rows.c[name] for name in needed)).where(
                 self._column.between(
-                    bindparam(f"low_{place}", type_=BigInteger), bindparam(f"high_{place}", type_=BigInteger)
+                    bindparam(f"low{place}", type_=BigInteger), bindparam(f"high{place}", type_=BigInteger)
                 )
             )
             for place in range(size)

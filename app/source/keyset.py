@@ -99,7 +99,7 @@ class Keyset(CursorStrategy):
         columns = list(dict.fromkeys([selection.cursor, *selection.key]))
         kinds = [self.cursor_part] + [Part] * (len(columns) - 1)
         self.parts = tuple(
-            kind(column, selection.rows.c[column.name], self.sql, "position" if place == 0 else f"key_{place}")
+            kind(column, selection.rows.c[column.name], self.sql, "position" if place == 0 else f"key{place}")
             for place, (kind, column) in enumerate(zip(kinds, columns, strict=True))
         )
         self.column = self.parts[0].column
@@ -173,11 +173,14 @@ class Keyset(CursorStrategy):
         return Statement(rows if bound is None else rows.where(bound))
 
     def _named(self, name: str) -> tuple[Part, ...]:
-        """The parts with parameters of that name, so that several positions stand in one statement."""
+        """The parts with parameters of that name, so that several positions stand in one statement.
+
+        No parameter of ours ends in `_<number>`: SQLAlchemy gives such names, from columns, to the values of `where`.
+        """
         if name == self.parts[0].parameter:
             return self.parts
         return tuple(
-            replace(part, parameter=f"{name}_{place}" if place else name) for place, part in enumerate(self.parts)
+            replace(part, parameter=f"{name}key{place}" if place else name) for place, part in enumerate(self.parts)
         )
 
     def _row_position(self, position: Position) -> Sequence[PartValue]:

@@ -70,7 +70,7 @@ def find_rows(plan: FeedPlan, keys: Sequence[str]) -> Statement:
     size = next(size for size in sizes if size >= len(keys))
     filled = [*keys, *[keys[-1]] * (size - len(keys))]
     bound = [
-        [_bound(plan, column, part, f"key_{place}_{number}") for number, (column, part) in enumerate(_parts(plan, key))]
+        [_bound(plan, column, part, f"key{place}p{number}") for number, (column, part) in enumerate(_parts(plan, key))]
         for place, key in enumerate(filled)
     ]
     rows = plan.strategy.selection.rows

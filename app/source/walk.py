@@ -91,7 +91,7 @@ def counted(plan: FeedPlan, stretch: Stretch, after: Position, size: int) -> Sta
 
 
 def _mark(plan: FeedPlan, stretch: Stretch) -> ColumnElement[Any]:
-    before = [_within(plan, span, f"walked_{place}") for place, span in enumerate(stretch.walked)]
+    before = [_within(plan, span, f"walked{place}") for place, span in enumerate(stretch.walked)]
     name = plan.strategy.selection.fresh_name("rowrelay_walked")
     marked = case((or_(*before), literal_column("1")), else_=literal_column("0"))
     return marked.label(quoted_name(name, quote=True))

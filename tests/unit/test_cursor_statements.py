@@ -42,6 +42,9 @@ TYPES: dict[str, TypeEngine[Any]] = {
     "zoned_at": _untyped(mssql.DATETIMEOFFSET),
     "status": mssql.NVARCHAR(length=10),
 }
+OURS = ("key", "position", "low", "high", "horizon", "lag_ms")
+"""Columns named as our parameters are."""
+TYPES |= dict.fromkeys(OURS, mssql.NVARCHAR(length=10))
 
 
 def _plan(strategy: str, column: str, key: Any = "id", **fields: Any) -> FeedPlan:
@@ -76,11 +79,11 @@ def test_rowversion_asks_for_the_horizon_first_and_then_pages_below_it() -> None
     assert _page(plan, ["0x00000000000007D1", 7]) == (
         "SELECT TOP 11 [id], [rv] FROM [dbo].[my orders] "
         "WHERE [rv] >= CAST(:position AS BINARY(8)) "
-        "AND ([rv] > CAST(:position AS BINARY(8)) OR [rv] = CAST(:position AS BINARY(8)) AND [id] > :key_1) "
+        "AND ([rv] > CAST(:position AS BINARY(8)) OR [rv] = CAST(:position AS BINARY(8)) AND [id] > :key1) "
         "AND [rv] < CAST(:horizon AS BINARY(8)) ORDER BY [rv], [id]"
     )
     values = _values(plan.strategy.page(["0x00000000000007D1", 7], 11, HORIZON))
-    assert values == {"position": (2001).to_bytes(8, "big"), "key_1": 7, "horizon": HORIZON}
+    assert values == {"position": (2001).to_bytes(8, "big"), "key1": 7, "horizon": HORIZON}
 
 
 def test_rowversion_starts_after_a_version_that_an_operator_names() -> None:
@@ -99,13 +102,13 @@ def test_start_now_takes_the_last_row_below_the_horizon() -> None:
 
 def test_a_key_of_several_columns_breaks_ties_column_by_column_in_its_own_types() -> None:
     plan = _plan("rowversion", "rv", ["tenant", "code", "amount"])
-    tenant, code = "CAST(:key_1 AS UNIQUEIDENTIFIER)", "CAST(:key_2 AS VARCHAR(20))"
+    tenant, code = "CAST(:key1 AS UNIQUEIDENTIFIER)", "CAST(:key2 AS VARCHAR(20))"
     same = "[rv] = CAST(:position AS BINARY(8))"
     position: Position = ["0x00000000000007D1", "6BA7B810-9DAD-11D1-80B4-00C04FD430C8", "A-1", "1.50"]
     assert (
         f"({same.replace(' = ', ' > ')} OR {same} AND [tenant] > {tenant} "
         f"OR {same} AND [tenant] = {tenant} AND [code] > {code} "
-        f"OR {same} AND [tenant] = {tenant} AND [code] = {code} AND [amount] > CAST(:key_3 AS NUMERIC(10, 2)))"
+        f"OR {same} AND [tenant] = {tenant} AND [code] = {code} AND [amount] > CAST(:key3 AS NUMERIC(10, 2)))"
     ) in _page(plan, position)
     assert _page(plan, position).endswith("ORDER BY [rv], [tenant], [code], [amount]")
 
@@ -113,7 +116,7 @@ def test_a_key_of_several_columns_breaks_ties_column_by_column_in_its_own_types(
 def test_a_null_in_a_key_stands_below_every_value() -> None:
     page = _page(_plan("rowversion", "rv", ["tenant", "id"]), ["0x00000000000007D1", None, 5])
     same = "[rv] = CAST(:position AS BINARY(8))"
-    assert f"{same} AND [tenant] IS NOT NULL OR {same} AND [tenant] IS NULL AND [id] > :key_2" in page
+    assert f"{same} AND [tenant] IS NOT NULL OR {same} AND [tenant] IS NULL AND [id] > :key2" in page
 
 
 @pytest.mark.parametrize(
@@ -139,10 +142,10 @@ def test_timestamp_compares_in_the_columns_own_type_and_leaves_young_rows(
     sql = _sql(statement)
     assert f"CONVERT(VARCHAR(33), [{column}], 121) AS rowrelay_0 FROM" in sql
     assert sql.partition(" WHERE ")[2] == (
-        f"[{column}] >= {bound} AND ([{column}] > {bound} OR [{column}] = {bound} AND [id] > :key_1) "
+        f"[{column}] >= {bound} AND ([{column}] > {bound} OR [{column}] = {bound} AND [id] > :key1) "
         f"AND [{column}] < CONVERT({name}, {settled}) ORDER BY [{column}], [id]"
     )
-    assert _values(statement) == {"position": "2026-01-31 10:00:00.1234567", "key_1": 7, "lag_ms": lag_ms}
+    assert _values(statement) == {"position": "2026-01-31 10:00:00.1234567", "key1": 7, "lag_ms": lag_ms}
 
 
 def test_timestamp_takes_the_earlier_clock_unless_told_which() -> None:
@@ -154,15 +157,29 @@ def test_timestamp_takes_the_earlier_clock_unless_told_which() -> None:
     )
 
 
+@pytest.mark.parametrize("column", OURS)
+def test_a_column_of_where_may_be_named_as_our_parameters_are(column: str) -> None:
+    where = [{"column": column, "op": op, "value": "x"} for op in ("=", "!=", "<")]
+    versions = _plan("rowversion", "rv", ["tenant", "code", "id"], where=where)
+    moments = _plan("timestamp", "at", where=where)
+    for page in (
+        _page(versions, ["0x00000000000007D1", "6F9619FF-8B86-D011-B42D-00C04FC964FF", "x", 7]),
+        _page(moments, ["2026-01-31 10:00:00.1234567", 7]),
+    ):
+        assert f":{column}_1 AND" in page
+        assert f":{column}_2 AND" in page
+    assert f":{column}_1" in _sql(_plan("identity", "id", where=where).strategy.late((Gap(1, 4, NOW),) * 3, 6))
+
+
 def test_identity_pages_by_id_and_asks_for_gaps_in_few_statement_texts() -> None:
     plan = _plan("identity", "id")
     assert _page(plan, 2000) == "SELECT TOP 11 [id] FROM [dbo].[my orders] WHERE [id] > :id_1 ORDER BY [id]"
     gaps = plan.strategy.late((Gap(None, 4, NOW),), 6)
     assert _sql(gaps) == (
         "SELECT TOP 6 late.[id] FROM (SELECT [id] AS [id] FROM [dbo].[my orders] "
-        "WHERE [id] BETWEEN :low_0 AND :high_0) AS late ORDER BY late.[id]"
+        "WHERE [id] BETWEEN :low0 AND :high0) AS late ORDER BY late.[id]"
     )
-    assert _values(gaps) == {"low_0": -(2**63), "high_0": 4}
+    assert _values(gaps) == {"low0": -(2**63), "high0": 4}
     texts = {_sql(plan.strategy.late((Gap(1, 1, NOW),) * count, 6)) for count in range(1, 51)}
     assert len(texts) == 3
     most = plan.strategy.late((Gap(1, 1, NOW),) * 50, 6)

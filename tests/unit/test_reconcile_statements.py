@@ -56,8 +56,8 @@ def test_a_window_reads_keys_and_cursor_column_only_and_ends_where_the_cursor_st
     sql = _sql(window(_narrow("rowversion", "rv"), Stretch(Span(None, LAST)), LAST, 50))
     assert sql.startswith("SELECT TOP 50 id, rv FROM orders WHERE ")
     assert sql.partition(" WHERE ")[2] == (
-        f"rv >= {version} AND (rv > {version} OR rv = {version} AND id > :key_1) AND rv <= {upto} "
-        f"AND (rv < {upto} OR rv = {upto} AND (id < :upto_1 OR id IS NULL) OR rv = {upto} AND id = :upto_1) "
+        f"rv >= {version} AND (rv > {version} OR rv = {version} AND id > :key1) AND rv <= {upto} "
+        f"AND (rv < {upto} OR rv = {upto} AND (id < :uptokey1 OR id IS NULL) OR rv = {upto} AND id = :uptokey1) "
         "ORDER BY rv, id"
     )
 
@@ -86,12 +86,12 @@ def test_what_is_below_the_floor_is_counted_by_the_server() -> None:
 def test_rows_are_found_by_key_in_the_columns_own_type_and_few_statement_texts() -> None:
     by_code = _plan("rowversion", "rv", "code", columns=["note"])
     assert _sql(find_rows(by_code, ["a%20b"])) == (
-        "SELECT note, code, rv FROM orders WHERE code IN (CAST(:key_0_0 AS VARCHAR(20)))"
+        "SELECT note, code, rv FROM orders WHERE code IN (CAST(:key0p0 AS VARCHAR(20)))"
     )
     by_both = _plan("rowversion", "rv", ["id", "at"], columns=["note"])
     statement = find_rows(by_both, ["7:2026-01-31T10%3A00%3A00"])
-    assert "(id = :key_0_0 AND at = CONVERT(DATETIME, :key_0_1, 121))" in f"({_sql(statement).partition('WHERE ')[2]})"
-    assert statement.select.compile(dialect=DIALECT).params["key_0_1"] == "2026-01-31 10:00:00"
+    assert "(id = :key0p0 AND at = CONVERT(DATETIME, :key0p1, 121))" in f"({_sql(statement).partition('WHERE ')[2]})"
+    assert statement.select.compile(dialect=DIALECT).params["key0p1"] == "2026-01-31 10:00:00"
     for plan in (by_code, by_both):
         most = keys_a_statement(plan)
         key = "7:x" if plan is by_both else "x"
