@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -122,6 +122,16 @@ class Ahead:
     reason: str
     certain: bool
     """The source went back, so rows may be passed over: the feed is paused. Else rows may just have been deleted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A poll that does not wait for beat, because rows are coming."""
+
+    after: timedelta
+    """How long after the poll before it."""
+    until: datetime
+    """When beat's next poll comes, and goes on."""
 
 
 @dataclass(frozen=True, slots=True)

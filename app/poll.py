@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -23,7 +23,7 @@ from app.errors import CursorMoved, LedgerUnavailable, RowrelayError, SourceRefu
 from app.feed import Feed
 from app.intake import Intake, backlog
 from app.ledger import Ledger
-from app.models import Ahead, Cursor, Page
+from app.models import Ahead, Cursor, Look, Page
 from app.queue import Queue
 from app.source.reader import Source
 
@@ -42,6 +42,8 @@ class Polled:
     """Rows that were new in the ledger."""
     stopped: str = "up to date"
     """Why it ended: `up to date`, `budget`, `backlog`, `paused`, `backing off` or `another poll`."""
+    again: Look | None = None
+    """The poll that should follow; `None`: beat's is soon enough. Where it is lost, nothing else is."""
 
 
 class Polling:
@@ -57,13 +59,15 @@ class Polling:
         self._now = now
         self._under_way: set[str] = set()
 
-    async def poll(self, feed: Feed) -> Polled:
+    async def poll(self, feed: Feed, look: Look | None = None) -> Polled:
         """Log the feed's new rows, within its `poll_budget` and `max_backlog`, and queue them.
+
+        `look`: the `again` of the poll before; `None` for beat's.
 
         A source that refuses pauses the feed. One that is unavailable is left alone for a while that grows with each
         failure, up to `LONGEST_WAIT`. Raises that `SourceUnavailable`, and the ledger's errors.
         """
-        polled = Polled()
+        polled, began = Polled(), self._now()
         if feed.name in self._under_way:
             polled.stopped = "another poll"
             return polled
@@ -86,6 +90,7 @@ class Polling:
             self._under_way.discard(feed.name)
         if polled.read:
             log.info("polled", feed=feed.name, read=polled.read, logged=polled.logged, stopped=polled.stopped)
+        polled.again = next_look(feed, polled, look, began=began, now=self._now())
         return polled
 
     async def _read_pages(self, feed: Feed, polled: Polled) -> None:
@@ -150,6 +155,18 @@ class Polling:
         await self._ledger.cursors.note_poll(feed.name, self._now(), reason)
         if cursor.last_error != reason:
             log.warning("cursor_ahead", feed=feed.name, reason=reason)
+
+
+def next_look(feed: Feed, polled: Polled, look: Look | None, *, began: datetime, now: datetime) -> Look | None:
+    """When to look again, after a poll that beat sent (`look` is `None`) or that was itself such a look.
+
+    Each of beat's polls that finds rows begins a chain that ends when the next is due, so no two go on side by side.
+    """
+    if polled.stopped != "up to date" or not (polled.read or look):
+        return None
+    after = feed.poll_soonest if polled.read or look is None else 2 * look.after
+    until = look.until if look else began + feed.poll_every
+    return Look(after, until) if now + after < until else None
 
 
 def wait_after(failures: int, poll_every: timedelta) -> timedelta:

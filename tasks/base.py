@@ -17,7 +17,8 @@ from tasks.queue import CeleryQueue
 log = structlog.get_logger()
 
 progress = Progress()
-runtime = Runtime(lambda: open_services(loaded, CeleryQueue(app)))
+queue = CeleryQueue(app)
+runtime = Runtime(lambda: open_services(loaded, queue))
 
 
 class TaskCrashed(Exception):

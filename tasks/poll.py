@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
+from app.models import Look
 from celery_app import app, loaded
-from tasks.base import RelayTask, runtime
+from tasks.base import RelayTask, queue, runtime
 
 
 @app.task(name="poll", base=RelayTask)
-def poll(feed: str) -> None:
-    """Log the feed's new rows and queue them."""
-    spec = loaded.feed(feed)
-    runtime.run(lambda services: services.polling.poll(spec))
+def poll(feed: str, after: float | None = None, until: float | None = None) -> None:
+    """Log the feed's new rows and queue them; while rows come, have it looked at again before beat's next poll.
+
+    `after` (seconds) and `until` (seconds since 1970): the look that this is. Beat gives neither.
+    """
+    spec, look = loaded.feed(feed), None
+    if after is not None and until is not None:
+        look = Look(timedelta(seconds=after), datetime.fromtimestamp(until, UTC))
+    if again := runtime.run(lambda services: services.polling.poll(spec, look)).again:
+        queue.look_again(feed, again)

@@ -11,12 +11,12 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 
 from app.errors import BrokerUnavailable
-from app.models import NewBatch
+from app.models import Look, NewBatch
 from celery_app import DELIVER
 
 
 class CeleryQueue:
-    """Sends `deliver` messages."""
+    """Sends `deliver` messages, and `poll` messages for later."""
 
     def __init__(self, celery: Celery) -> None:
         self._celery = celery
@@ -28,6 +28,18 @@ class CeleryQueue:
     async def depth(self) -> int:
         """Messages that wait in the `deliver` queue. Raises `BrokerUnavailable`."""
         return await asyncio.to_thread(self._depth)
+
+    def look_again(self, feed: str, look: Look) -> None:
+        """Have the feed polled when the look is due. Blocks. Raises `BrokerUnavailable`."""
+        seconds = look.after.total_seconds()
+        with self._translated():
+            self._celery.send_task(
+                "poll",
+                kwargs={"feed": feed, "after": seconds, "until": look.until.timestamp()},
+                countdown=seconds,
+                expires=look.until,
+                ignore_result=True,
+            )
 
     def _publish(self, batches: Sequence[NewBatch]) -> None:
         with self._translated(), self._celery.producer_or_acquire() as producer:

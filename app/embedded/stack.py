@@ -27,7 +27,7 @@ _FEEDS = """\
 table = "orders"
 key = "id"
 cursor = {{ strategy = "identity", column = "id", gap_timeout = "{gap_timeout}" }}
-poll_every = "1s"
+poll_every = "{poll_every}"
 page_size = 1000
 batch_size = 100
 
@@ -56,6 +56,7 @@ class Stack:
         faults: str = "none",
         seed: int = 1,
         gap_timeout: str = "10m",
+        poll_every: str = "1s",
         partner_options: str = "",
         settings: Mapping[str, str] | None = None,
     ) -> None:
@@ -75,6 +76,7 @@ class Stack:
         self._faults = faults
         self._seed = seed
         self._gap_timeout = gap_timeout
+        self._poll_every = poll_every
         self._partner_options = partner_options
         self.settings = {**_PACE, **(settings or {})}
         """Environment variables for processes started from now on."""
@@ -137,7 +139,10 @@ class Stack:
         create_source(self.database)
         self.partner_process = self._start_partner(free_port())
         feeds = _FEEDS.format(
-            partner=self.partner_url, gap_timeout=self._gap_timeout, partner_options=self._partner_options
+            partner=self.partner_url,
+            gap_timeout=self._gap_timeout,
+            poll_every=self._poll_every,
+            partner_options=self._partner_options,
         )
         (self.directory / "feeds.toml").write_text(feeds, encoding="utf-8")
 

@@ -1,0 +1,54 @@
+"""When a feed is looked at again without waiting for beat: soon while rows come, and never twice at once."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from app.models import Look
+from app.poll import Polled, next_look
+from tests.support.feeds import make_feed
+
+NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
+FEED = make_feed(poll_every=timedelta(seconds=5), poll_soonest=timedelta(milliseconds=250))
+UNTIL = NOW + timedelta(seconds=5)
+
+
+def _after(seconds: float, read: int = 0, look: Look | None = None, stopped: str = "up to date") -> Look | None:
+    now = NOW + timedelta(seconds=seconds)
+    return next_look(FEED, Polled(read=read, stopped=stopped), look, began=NOW, now=now)
+
+
+def _look(seconds: float) -> Look:
+    return Look(timedelta(seconds=seconds), UNTIL)
+
+
+def test_a_poll_that_finds_rows_is_followed_by_a_look_soon() -> None:
+    assert _after(0.1, read=1) == _look(0.25)
+    assert _after(1, read=7, look=_look(1)) == _look(0.25)
+
+
+def test_an_idle_feed_is_left_to_beat() -> None:
+    assert _after(0.1) is None
+
+
+def test_each_look_that_finds_nothing_doubles_the_wait() -> None:
+    assert _after(1, look=_look(0.25)) == _look(0.5)
+    assert _after(1, look=_look(0.5)) == _look(1)
+
+
+def test_a_chain_ends_before_beats_next_poll_begins_another() -> None:
+    assert _after(4.7, read=1, look=_look(0.25)) == _look(0.25)
+    assert _after(4.8, read=1, look=_look(0.25)) is None
+    assert _after(3.5, look=_look(1)) is None
+
+
+@pytest.mark.parametrize("stopped", ["another poll", "paused", "backing off", "backlog", "budget"])
+def test_what_keeps_a_poll_from_its_rows_is_not_pressed(stopped: str) -> None:
+    assert _after(0.1, read=1, stopped=stopped) is None
+
+
+def test_looks_can_be_switched_off() -> None:
+    feed = make_feed(poll_every=timedelta(seconds=5), poll_soonest=timedelta(seconds=5))
+    assert next_look(feed, Polled(read=1), None, began=NOW, now=NOW) is None
