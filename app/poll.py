@@ -29,6 +29,7 @@ from app.source.reader import Source
 
 log = structlog.get_logger()
 
+UP_TO_DATE, ANOTHER = "up to date", "another poll"
 LONGEST_WAIT = timedelta(minutes=5)
 """The longest that an unavailable source is left alone."""
 
@@ -40,8 +41,8 @@ class Polled:
     read: int = 0
     logged: int = 0
     """Rows that were new in the ledger."""
-    stopped: str = "up to date"
-    """Why it ended: `up to date`, `budget`, `backlog`, `paused`, `backing off` or `another poll`."""
+    stopped: str = UP_TO_DATE
+    """Why it ended: that, `budget`, `backlog`, `paused`, `backing off` or `ANOTHER`."""
     again: Look | None = None
     """The poll that should follow; `None`: beat's is soon enough. Where it is lost, nothing else is."""
 
@@ -69,13 +70,14 @@ class Polling:
         """
         polled, began = Polled(), self._now()
         if feed.name in self._under_way:
-            polled.stopped = "another poll"
+            polled.stopped = ANOTHER
+            polled.again = next_look(feed, polled, look, began=began, now=began)
             return polled
         self._under_way.add(feed.name)
         try:
             await self._read_pages(feed, polled)
         except CursorMoved:
-            polled.stopped = "another poll"
+            polled.stopped = ANOTHER
         except SourceRefused as error:
             await self._pause(feed, str(error), polled)
         except SourceUnavailable as error:
@@ -161,12 +163,15 @@ def next_look(feed: Feed, polled: Polled, look: Look | None, *, began: datetime,
     """When to look again, after a poll that beat sent (`look` is `None`) or that was itself such a look.
 
     Each of beat's polls that finds rows begins a chain that ends when the next is due, so no two go on side by side.
+    One that meets the chain before it finds no rows, but takes over all the same.
     """
-    if polled.stopped != "up to date" or not (polled.read or look):
-        return None
-    after = feed.poll_soonest if polled.read or look is None else 2 * look.after
-    until = look.until if look else began + feed.poll_every
-    return Look(after, until) if now + after < until else None
+    if look is None:
+        wanted = polled.stopped == ANOTHER or (polled.stopped == UP_TO_DATE and polled.read > 0)
+        after, until = feed.poll_soonest, began + feed.poll_every
+    else:
+        wanted = polled.stopped == UP_TO_DATE
+        after, until = feed.poll_soonest if polled.read else 2 * look.after, look.until
+    return Look(after, until) if wanted and now + after < until else None
 
 
 def wait_after(failures: int, poll_every: timedelta) -> timedelta:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from app.models import Look
-from app.poll import Polled, next_look
+from app.poll import ANOTHER, Polled, next_look
 from tests.support.feeds import make_feed
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -44,7 +44,12 @@ def test_a_chain_ends_before_beats_next_poll_begins_another() -> None:
     assert _after(3.5, look=_look(1)) is None
 
 
-@pytest.mark.parametrize("stopped", ["another poll", "paused", "backing off", "backlog", "budget"])
+def test_beats_poll_takes_over_from_the_chain_that_it_meets() -> None:
+    assert _after(0, stopped=ANOTHER) == _look(0.25)
+    assert _after(1, read=1, look=_look(0.25), stopped=ANOTHER) is None
+
+
+@pytest.mark.parametrize("stopped", ["paused", "backing off", "backlog", "budget"])
 def test_what_keeps_a_poll_from_its_rows_is_not_pressed(stopped: str) -> None:
     assert _after(0.1, read=1, stopped=stopped) is None
 
