@@ -22,6 +22,7 @@ import uvloop
 
 import config
 from app.embedded.stack import Stack
+from app.logs import configure_logging
 from app.models import NewBatch
 from app.runtime import Services, open_services, spare_from_collection
 
@@ -54,6 +55,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory, Stack(Path(directory)) as stack:
         os.environ.update(stack.variables)
+        configure_logging("WARNING", "json")
         stack.start_generator(options.rows * (options.rounds + 1)).wait(timeout=120)
         rounds = uvloop.run(_measure(config.load(), options.rows, options.rounds))
     for name, costs in zip(("delivered row", "bare post"), zip(*rounds, strict=True), strict=True):
