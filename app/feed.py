@@ -150,7 +150,8 @@ class Breaker(Frozen):
 
     enabled: bool = True
     failure_ratio: float = Field(default=0.5, gt=0, le=1)
-    """Opens when this part of the window's requests had no answer, a 408 or a 5xx. Other answers prove it alive."""
+    """Opens when this part of the window's requests had no answer, a 408, a 5xx, or a 2xx that is to
+    be retried. Other answers prove it alive."""
     window: Duration = timedelta(seconds=30)
     min_requests: int = Field(default=20, ge=1)
     """Fewer requests than this in the window prove nothing."""
