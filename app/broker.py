@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import TypeVar
 
@@ -47,7 +48,8 @@ class Broker:
         try:
             return await question(self._redis)
         except (RedisError, OSError) as error:
-            await self._redis.connection_pool.disconnect(inuse_connections=False)  # kept ones are likely dead too
+            with suppress(RedisError, OSError):  # closing a TLS connection waits for the other side, and may fail too
+                await self._redis.connection_pool.disconnect(inuse_connections=False)  # kept ones are likely dead too
             raise BrokerUnavailable(f"broker: {' '.join(str(error).split())}") from error
 
     async def close(self) -> None:

@@ -204,14 +204,14 @@ class Delivering:
         if self._draining:
             work.stopped = "shutdown"
             return
-        self._under_way[work.batch.id] = work
+        self._under_way[work.batch.lease.token] = work
         writing = asyncio.create_task(self._write_in_groups(feed, clock, work))
         try:
             async with asyncio.TaskGroup() as sending:
                 for delivery in deliveries:
                     work.tasks[delivery.id] = sending.create_task(self._send(feed, clock, delivery, work))
         finally:
-            del self._under_way[work.batch.id]
+            del self._under_way[work.batch.lease.token]
             work.results.put_nowait(None)
             await writing
 
@@ -253,6 +253,10 @@ class Delivering:
                 raise
             text = "Shutdown: no answer by the time the worker had to end (SHUTDOWN_GRACE)"
             return Answer(at, round((time.monotonic() - started) * 1000), error=text, ruling=Ruling.LOST)
+        except Exception as error:  # of one row: the others of its batch must not be cancelled for it
+            log.exception("send_failed", delivery=delivery.id, kind=type(error).__name__)
+            text = f"{type(error).__name__}: not foreseen; see send_failed in the worker's log"
+            return Answer(at, round((time.monotonic() - started) * 1000), error=text, ruling=Ruling.LOST)
         finally:
             work.in_flight.discard(delivery.id)
 
@@ -264,7 +268,7 @@ class Delivering:
         while not ended:
             group, ended = await _next_group(work.results, self._terms)
             if group:
-                await clock.report([result.answer for result in group])
+                await _report(clock, group)
                 await self._record_patiently(feed, work, group)
                 await self._count_openings(clock)
 
@@ -365,6 +369,14 @@ async def _set_within(event: asyncio.Event, patience: timedelta) -> bool:
             return await event.wait()
     except TimeoutError:
         return False
+
+
+async def _report(clock: EndpointClock, group: Sequence[Result]) -> None:
+    """Tell the endpoint's clock, which never keeps results from being recorded."""
+    try:
+        await clock.report([result.answer for result in group])
+    except Exception as error:
+        log.exception("endpoint_clock_failed", kind=type(error).__name__)
 
 
 def _say_attempt(result: Result) -> None:

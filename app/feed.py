@@ -229,7 +229,7 @@ class Feed(Frozen):
     poll_every: Duration = timedelta(seconds=5)
     poll_soonest: Duration = timedelta(milliseconds=250)
     """While rows come the source is looked at again this soon, and half as often with each look that finds none, until
-    beat's next poll. At `poll_every` or above: never."""
+    beat's next poll. At `poll_every`, or above 30 s: never."""
     poll_budget: Duration = timedelta(seconds=20)
     """How long one poll reads page after page before it makes room for others."""
     page_size: int = Field(default=1000, ge=1, le=50_000)

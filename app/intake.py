@@ -69,12 +69,12 @@ class Intake:
         return Logged(batches, new, Taken(len(rows), skipped, dead))
 
     async def send(self, feed: Feed, logged: Logged) -> None:
-        """Count the rows, and send the batches' messages. Those that the broker does not take, the sweep sends."""
-        await self._ledger.stats.add_logged(feed.name, logged.new, self._now(), logged.taken)
+        """Send the batches' messages, and count the rows. Those that the broker does not take, the sweep sends."""
         try:
             await self._queue.publish(logged.batches)
         except BrokerUnavailable as error:
             log.warning("publish_failed", feed=feed.name, batches=len(logged.batches), error=str(error))
+        await self._ledger.stats.add_logged(feed.name, logged.new, self._now(), logged.taken)
 
 
 async def backlog(feed: Feed, ledger: Ledger) -> int:

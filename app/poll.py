@@ -19,7 +19,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from app.clock import Clock, utc_now
-from app.errors import CursorMoved, LedgerUnavailable, RowrelayError, SourceRefused, SourceUnavailable
+from app.errors import CursorMoved, RowrelayError, SourceRefused
 from app.feed import Feed
 from app.intake import Intake, backlog
 from app.ledger import Ledger
@@ -29,9 +29,11 @@ from app.source.reader import Source
 
 log = structlog.get_logger()
 
-UP_TO_DATE, ANOTHER = "up to date", "another poll"
+UP_TO_DATE, BUDGET, ANOTHER = "up to date", "budget", "another poll"
 LONGEST_WAIT = timedelta(minutes=5)
 """The longest that an unavailable source is left alone."""
+LONGEST_LOOK = timedelta(seconds=30)
+"""The longest that a look is sent ahead: far below the time after which Redis gives a message out again."""
 
 
 @dataclass(slots=True)
@@ -42,7 +44,7 @@ class Polled:
     logged: int = 0
     """Rows that were new in the ledger."""
     stopped: str = UP_TO_DATE
-    """Why it ended: that, `budget`, `backlog`, `paused`, `backing off` or `ANOTHER`."""
+    """Why it ended: one of those, `backlog`, `paused` or `backing off`."""
     again: Look | None = None
     """The poll that should follow; `None`: beat's is soon enough. Where it is lost, nothing else is."""
 
@@ -59,14 +61,16 @@ class Polling:
         self._intake = Intake(ledger, queue, message_wait=message_wait, now=now)
         self._now = now
         self._under_way: set[str] = set()
+        self._rows_came: dict[str, datetime] = {}
+        """Feed → when a poll of this process last logged any."""
 
     async def poll(self, feed: Feed, look: Look | None = None) -> Polled:
         """Log the feed's new rows, within its `poll_budget` and `max_backlog`, and queue them.
 
         `look`: the `again` of the poll before; `None` for beat's.
 
-        A source that refuses pauses the feed. One that is unavailable is left alone for a while that grows with each
-        failure, up to `LONGEST_WAIT`. Raises that `SourceUnavailable`, and the ledger's errors.
+        A source that refuses pauses the feed. After any other failure it is left alone for a while, longer after each,
+        up to `LONGEST_WAIT`. Raises `SourceUnavailable`, and the ledger's errors.
         """
         polled, began = Polled(), self._now()
         if feed.name in self._under_way:
@@ -80,19 +84,21 @@ class Polling:
             polled.stopped = ANOTHER
         except SourceRefused as error:
             await self._pause(feed, str(error), polled)
-        except SourceUnavailable as error:
-            with suppress(LedgerUnavailable):
-                await self._back_off(feed, str(error))
-            raise
         except RowrelayError as error:
-            with suppress(LedgerUnavailable):
-                await self._ledger.cursors.note_poll(feed.name, self._now(), str(error))
+            if look is None:  # what kept a look from its rows is for beat's poll to find out
+                with suppress(RowrelayError):
+                    await self._back_off(feed, str(error))
             raise
         finally:
             self._under_way.discard(feed.name)
         if polled.read:
             log.info("polled", feed=feed.name, read=polled.read, logged=polled.logged, stopped=polled.stopped)
-        polled.again = next_look(feed, polled, look, began=began, now=self._now())
+        now = self._now()
+        if polled.logged:
+            self._rows_came[feed.name] = now
+        came = self._rows_came.get(feed.name)
+        busy = came is not None and now - came < feed.poll_every
+        polled.again = next_look(feed, polled, look, began=began, now=now, busy=busy)
         return polled
 
     async def _read_pages(self, feed: Feed, polled: Polled) -> None:
@@ -116,7 +122,7 @@ class Polling:
             if not page.full:
                 return
             if self._now() >= deadline:
-                polled.stopped = "budget"
+                polled.stopped = BUDGET
                 return
 
     async def _take(self, feed: Feed, page: Page, cursor: Cursor, polled: Polled) -> Cursor:
@@ -159,19 +165,22 @@ class Polling:
             log.warning("cursor_ahead", feed=feed.name, reason=reason)
 
 
-def next_look(feed: Feed, polled: Polled, look: Look | None, *, began: datetime, now: datetime) -> Look | None:
+def next_look(
+    feed: Feed, polled: Polled, look: Look | None, *, began: datetime, now: datetime, busy: bool = False
+) -> Look | None:
     """When to look again, after a poll that beat sent (`look` is `None`) or that was itself such a look.
 
-    Each of beat's polls that finds rows begins a chain that ends when the next is due, so no two go on side by side.
-    One that meets the chain before it finds no rows, but takes over all the same.
+    Each of beat's polls begins a chain where rows came: in it, within the last interval (`busy`), or in a poll that it
+    met. The chain ends when beat's next poll is due, so chains do not grow in number.
     """
-    if look is None:
-        wanted = polled.stopped == ANOTHER or (polled.stopped == UP_TO_DATE and polled.read > 0)
-        after, until = feed.poll_soonest, began + feed.poll_every
-    else:
-        wanted = polled.stopped == UP_TO_DATE
-        after, until = feed.poll_soonest if polled.read else 2 * look.after, look.until
-    return Look(after, until) if wanted and now + after < until else None
+    if polled.stopped not in (UP_TO_DATE, BUDGET, ANOTHER):
+        return None
+    rows_came = polled.logged > 0 or polled.stopped == BUDGET
+    if look is None and not (rows_came or busy or polled.stopped == ANOTHER):
+        return None
+    after = feed.poll_soonest if look is None or rows_came else 2 * look.after
+    until = look.until if look else began + feed.poll_every
+    return Look(after, until) if after <= LONGEST_LOOK and now + after < until else None
 
 
 def wait_after(failures: int, poll_every: timedelta) -> timedelta:

@@ -414,8 +414,12 @@ class Clocks:
                 await clock.hear(message[1], message[2])
 
     async def _sync_all(self, clocks: Iterable[EndpointClock]) -> None:
-        """Ask for each; once Redis has not answered, the others can wait for the next beat."""
-        for clock in list(clocks):
-            await clock.sync()
-            if self._store and not self._store.up:
-                return
+        """Ask for each; once Redis has not answered, the others can wait for the next beat. Never raises: whoever asks
+        goes on for as long as the process runs."""
+        try:
+            for clock in list(clocks):
+                await clock.sync()
+                if self._store and not self._store.up:
+                    return
+        except Exception as error:
+            log.exception("endpoint_clock_failed", kind=type(error).__name__)

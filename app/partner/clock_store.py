@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -267,7 +267,8 @@ class ClockStore:
             answer = await question
         except (RedisError, OSError) as error:
             self._lost(error)
-            await self._redis.connection_pool.disconnect(inuse_connections=False)  # kept ones are likely dead too
+            with suppress(RedisError, OSError):  # closing a TLS connection waits for the other side, and may fail too
+                await self._redis.connection_pool.disconnect(inuse_connections=False)  # kept ones are likely dead too
             return None
         if not self.up:
             self.up = True

@@ -140,7 +140,7 @@ def _token(reply: Reply, asked: float) -> Token:
         text, life = str(found["access_token"]), float(str(found.get("expires_in") or DEFAULT_LIFE_SECONDS))
     except InvalidClientError as error:
         raise Undone(_why(reply, error), Ruling.DENIED) from error
-    except (OAuth2Error, ValueError, TypeError) as error:
+    except (OAuth2Error, ValueError, TypeError, AttributeError) as error:  # oauthlib takes members for text unseen
         raise Undone(_why(reply, error), Ruling.FAILED) from error
     if not text.isascii() or not text.isprintable():
         raise Undone(_why(reply, ValueError("a token that no header can carry")), Ruling.FAILED)

@@ -196,5 +196,6 @@ class CursorStrategy(ABC):
 def advice(feed: Feed) -> str:
     """What an operator does about a cursor that is ahead of its table."""
     return (
-        f"look with: python -m app feeds rewind {feed.name} --to beginning --dry-run; then rewind, and resume the feed"
+        f"look with: python -m app feeds rewind {feed.name} --to beginning --dry-run; then rewind and resume; "
+        "rows under keys that were there before count as delivered: if the table begins anew, give the feed a new name"
     )

@@ -59,6 +59,8 @@ class Part:
 
     def position_value(self, value: object) -> PartValue:
         """The driver's value as JSON holds it. Raises `TypeError` for a type that could not be returned to."""
+        if isinstance(value, str) and not _storable(value):
+            raise TypeError(f"column {self.known.name!r} holds text that is not Unicode")
         if value is None or isinstance(value, (int, str)):
             return value
         if isinstance(value, UUID):
@@ -215,6 +217,15 @@ class Keyset(CursorStrategy):
             places.append(self.selection.place(part.known) if text is None else extra)
             extra += text is not None
         return tuple(places)
+
+
+def _storable(text: str) -> bool:
+    """Whether it has a form in UTF-8, as the ledger keeps it. Half a surrogate pair, as SQL Server takes, has none."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _parameter(name: str, value: int | str | bytes | None) -> BindParameter[Any]:

@@ -12,8 +12,9 @@ import pytest
 from app.clock import utc_now
 from app.deliver import RECORD_PATIENCE, Delivering, Terms
 from app.errors import LeaseLost, LedgerRefused, LedgerUnavailable, RowrelayError
+from app.feed import Feed
 from app.ledger import Ledger
-from app.models import Outcome
+from app.models import Answer, Delivery, Outcome
 from tests.support.doubles import Mood, ScriptedPartner
 from tests.support.feeds import make_feed
 from tests.support.ledger import accepted, loaded
@@ -87,6 +88,51 @@ async def test_a_batch_that_hangs_does_not_hold_up_another(relay: Relay) -> None
     assert not running.done()
     answer.set()
     await running
+
+
+class StumblingPartner(ScriptedPartner):
+    """Meets what nobody foresaw in one row."""
+
+    async def send(self, feed: Feed, delivery: Delivery) -> Answer:
+        if delivery.id == "orders:3":
+            raise AttributeError("nobody foresaw this")
+        return await super().send(feed, delivery)
+
+
+async def test_a_row_that_nobody_foresaw_spends_its_own_attempts_alone(relay: Relay) -> None:
+    relay.partner = StumblingPartner(relay.clock)
+    (batch_id,) = await relay.poll_rows(5)
+    assert await relay.delivering().deliver(relay.feed, batch_id) == {Outcome.DELIVERED: 4, Outcome.UNKNOWN: 1}
+    assert (await relay.states())["orders:3"] == "retrying"
+    assert await outcomes(relay, "orders:3") == ["unknown"]
+    assert await relay.batches() == set()
+
+
+async def test_a_batch_that_one_process_holds_twice_is_finished_by_both(relay: Relay) -> None:
+    """Its lease ran out with a request in flight, and the only worker there is took it over."""
+    (batch_id,) = await relay.poll_rows(5)
+    first, second = asyncio.Event(), asyncio.Event()
+    relay.partner.held["orders:3"] = first
+    worker = relay.delivering()
+    before = asyncio.create_task(worker.deliver(relay.feed, batch_id))
+    await until(lambda: _recorded(relay, 4), message="the other four to be recorded")
+    relay.clock.advance(LEASE * 2)
+    relay.partner.held["orders:3"] = second
+    after = asyncio.create_task(worker.deliver(relay.feed, batch_id))
+    await until(lambda: _asked(relay, "orders:3", 2), message="the row to be sent again")
+    first.set()
+    assert await before == {Outcome.DELIVERED: 5}
+    second.set()
+    assert await after == {Outcome.DELIVERED: 1}
+    assert await relay.batches() == set()
+
+
+async def _recorded(relay: Relay, count: int) -> bool:
+    return list((await relay.states()).values()).count("delivered") == count
+
+
+async def _asked(relay: Relay, delivery_id: str, times: int) -> bool:
+    return len(relay.partner.payloads[delivery_id]) == times
 
 
 async def test_each_result_goes_its_own_way(relay: Relay) -> None:

@@ -7,9 +7,10 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from app.errors import LedgerRefused, LedgerUnavailable, SourceUnavailable
 from app.feed import Feed
 from app.ledger import Ledger
-from app.models import Cursor, Page
+from app.models import Cursor, Look, Page
 from tests.support.doubles import MemorySource, VirtualClock
 from tests.support.feeds import make_feed
 from tests.support.relay import MESSAGE_WAIT, Relay
@@ -103,6 +104,47 @@ async def test_without_a_broker_rows_are_logged_and_the_sweep_queues_them(relay:
     relay.queue.takes = None
     assert await relay.sweep_later(timedelta(0)) == 0, "their messages may still come"
     assert await relay.sweep_later(MESSAGE_WAIT) == 3
+
+
+async def test_messages_go_out_though_the_rows_cannot_be_counted(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def away(*_: object) -> None:
+        raise LedgerUnavailable("no ledger")
+
+    monkeypatch.setattr(relay.ledger.stats, "add_logged", away)
+    relay.source.add(3)
+    with pytest.raises(LedgerUnavailable):
+        await relay.polling().poll(relay.feed)
+    assert {batch_id for _, batch_id in relay.queue.messages} == await relay.batches()
+
+
+async def test_a_feed_whose_rows_the_ledger_refuses_is_said_to_fail(
+    relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refused(*_: object) -> None:
+        raise LedgerRefused("no form for it")
+
+    monkeypatch.setattr(relay.ledger.deliveries, "log", refused)
+    relay.source.add(3)
+    for failures in (1, 2):
+        with pytest.raises(LedgerRefused):
+            await relay.polling().poll(relay.feed)
+        cursor = await relay.ledger.cursors.get("orders")
+        assert (cursor.failures, cursor.last_error) == (failures, "no form for it")
+        relay.clock.advance(timedelta(minutes=5))
+
+
+async def test_a_look_that_fails_does_not_keep_beats_poll_away(relay: Relay) -> None:
+    class Deadlocked(MemorySource):
+        async def read_page(self, feed: Feed, cursor: Cursor, now: datetime) -> Page:
+            del feed, cursor, now
+            raise SourceUnavailable("1205: chosen as the deadlock victim")
+
+    relay.source, rows = Deadlocked(), relay.source
+    look = Look(timedelta(seconds=1), relay.clock() + timedelta(seconds=5))
+    with pytest.raises(SourceUnavailable):
+        await relay.polling().poll(relay.feed, look)
+    relay.source = rows
+    assert len(await relay.poll_rows(3)) == 2
 
 
 async def test_an_unreadable_row_is_a_dead_letter_and_the_others_go_on(relay: Relay) -> None:

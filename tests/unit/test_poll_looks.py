@@ -15,9 +15,9 @@ FEED = make_feed(poll_every=timedelta(seconds=5), poll_soonest=timedelta(millise
 UNTIL = NOW + timedelta(seconds=5)
 
 
-def _after(seconds: float, read: int = 0, look: Look | None = None, stopped: str = "up to date") -> Look | None:
+def _after(seconds: float, logged: int = 0, look: Look | None = None, stopped: str = "up to date") -> Look | None:
     now = NOW + timedelta(seconds=seconds)
-    return next_look(FEED, Polled(read=read, stopped=stopped), look, began=NOW, now=now)
+    return next_look(FEED, Polled(logged=logged, stopped=stopped), look, began=NOW, now=now)
 
 
 def _look(seconds: float) -> Look:
@@ -25,8 +25,8 @@ def _look(seconds: float) -> Look:
 
 
 def test_a_poll_that_finds_rows_is_followed_by_a_look_soon() -> None:
-    assert _after(0.1, read=1) == _look(0.25)
-    assert _after(1, read=7, look=_look(1)) == _look(0.25)
+    assert _after(0.1, logged=1) == _look(0.25)
+    assert _after(1, logged=7, look=_look(1)) == _look(0.25)
 
 
 def test_an_idle_feed_is_left_to_beat() -> None:
@@ -39,21 +39,40 @@ def test_each_look_that_finds_nothing_doubles_the_wait() -> None:
 
 
 def test_a_chain_ends_before_beats_next_poll_begins_another() -> None:
-    assert _after(4.7, read=1, look=_look(0.25)) == _look(0.25)
-    assert _after(4.8, read=1, look=_look(0.25)) is None
+    assert _after(4.7, logged=1, look=_look(0.25)) == _look(0.25)
+    assert _after(4.8, logged=1, look=_look(0.25)) is None
     assert _after(3.5, look=_look(1)) is None
 
 
 def test_beats_poll_takes_over_from_the_chain_that_it_meets() -> None:
     assert _after(0, stopped=ANOTHER) == _look(0.25)
-    assert _after(1, read=1, look=_look(0.25), stopped=ANOTHER) is None
+    assert _after(1, look=_look(0.25), stopped=ANOTHER) == _look(0.5)
 
 
-@pytest.mark.parametrize("stopped", ["paused", "backing off", "backlog", "budget"])
+def test_a_feed_whose_rows_came_a_moment_ago_is_busy() -> None:
+    assert next_look(FEED, Polled(), None, began=NOW, now=NOW, busy=True) == _look(0.25)
+
+
+def test_rows_that_were_known_are_no_reason_to_look_again() -> None:
+    assert next_look(FEED, Polled(read=9), None, began=NOW, now=NOW) is None
+
+
+def test_what_the_budget_cut_short_goes_on_at_once() -> None:
+    assert _after(0.1, stopped="budget") == _look(0.25)
+
+
+def test_no_look_is_sent_further_ahead_than_the_broker_keeps_a_message_out_of_sight() -> None:
+    feed = make_feed(poll_every=timedelta(hours=1))
+    until = NOW + timedelta(hours=1)
+    assert next_look(feed, Polled(), Look(timedelta(seconds=15), until), began=NOW, now=NOW) is not None
+    assert next_look(feed, Polled(), Look(timedelta(seconds=16), until), began=NOW, now=NOW) is None
+
+
+@pytest.mark.parametrize("stopped", ["paused", "backing off", "backlog"])
 def test_what_keeps_a_poll_from_its_rows_is_not_pressed(stopped: str) -> None:
-    assert _after(0.1, read=1, stopped=stopped) is None
+    assert _after(0.1, logged=1, stopped=stopped) is None
 
 
 def test_looks_can_be_switched_off() -> None:
     feed = make_feed(poll_every=timedelta(seconds=5), poll_soonest=timedelta(seconds=5))
-    assert next_look(feed, Polled(read=1), None, began=NOW, now=NOW) is None
+    assert next_look(feed, Polled(logged=1), None, began=NOW, now=NOW) is None
