@@ -49,6 +49,9 @@ log = structlog.get_logger()
 CHUNK_SECONDS = 0.25
 CHUNK_LIMIT = 1000
 """A chunk is what the rate allows in `CHUNK_SECONDS`, at most so many deliveries."""
+PICKED_AT_ONCE = 5000
+"""Deliveries that are looked up together: a server may read all that is selected to find the first few. What changes
+until its chunk's turn comes stays as it is, since each move repeats the selection."""
 ROOM_SECONDS = 2.0
 WAIT_SECONDS = 0.25
 """How long to wait before asking again whether there is room."""
@@ -159,18 +162,17 @@ class Replaying:
     async def _replay_state(self, run: Run, state: State) -> None:
         after: Picked | None = None
         due = time.monotonic()
-        while True:
-            picked = await self._ledger.selections.to_replay(run.selection, state, run.begun, after, run.chunk)
-            if not picked:
-                return
+        while picked := await self._ledger.selections.to_replay(run.selection, state, run.begun, after, PICKED_AT_ONCE):
             after = picked[-1]
-            await self._wait_for_room(run, {one.feed for one in picked})
-            started = time.monotonic()
-            moved = await self._replay_chunk(run, state, await self._without_those_being_sent(run, picked))
-            run.account.moved += moved
-            run.tell(run.account.moved, "")
-            due = max(due, started) + moved / run.rate
-            await self._sleep(max(0.0, due - time.monotonic()))
+            for start in range(0, len(picked), run.chunk):
+                chunk = picked[start : start + run.chunk]
+                await self._wait_for_room(run, {one.feed for one in chunk})
+                started = time.monotonic()
+                moved = await self._replay_chunk(run, state, await self._without_those_being_sent(run, chunk))
+                run.account.moved += moved
+                run.tell(run.account.moved, "")
+                due = max(due, started) + moved / run.rate
+                await self._sleep(max(0.0, due - time.monotonic()))
 
     async def _replay_chunk(self, run: Run, state: State, picked: Sequence[Picked]) -> int:
         """Batches, moves, messages: see the module's note on dying in between. Returns how many moved."""
