@@ -2,9 +2,9 @@
 
 A delivery's time runs from one moment, which depends on how it was settled:
 
-    delivered, cancelled, skipped   `finished_at`          index `settled`
-    dead and acknowledged           `acknowledged.at`      index `acknowledged`
-    put back from an archive        `restored_at`          index `restored`
+    delivered, cancelled, skipped               `finished_at`       index `settled`
+    dead and acknowledged, or put back          `kept_from`         index `kept`
+    from an archive
 
 What is open, or dead and not acknowledged, is in none of these, so no query here can reach it. Each deletion repeats
 state and moment in its filter, exactly as they were read: a delivery that has changed since stays as it is.
@@ -19,14 +19,13 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 from pymongo import DeleteMany, DeleteOne
 from pymongo.asynchronous.cursor import AsyncCursor
 
 from app.ledger.attempts import insert_ignoring_duplicates
 from app.ledger.client import Collection, Database, Document, query
-from app.ledger.indexes import ACKNOWLEDGED, LONG_AGO, RESTORED, SETTLED
+from app.ledger.indexes import KEPT, LONG_AGO, SETTLED
 from app.ledger.records import CHUNK_BYTES, Record, weight
 from app.models import Position, State
 
@@ -36,7 +35,7 @@ _DROPPED_AT_ONCE = 1000
 _BATCH = 100
 """Documents that a server sends together. A few chunks with the longest pauses must not take the 10 minutes after which
 a server forgets a cursor that nobody asks."""
-_BARE = {"state": 1, "created_at": 1, "position": 1, "finished_at": 1, "acknowledged": 1, "restored_at": 1}
+_BARE = dict.fromkeys(("state", "created_at", "position", "finished_at", "acknowledged", "restored_at", "kept_from"), 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +50,13 @@ class Category:
     index: str
 
 
-RESTORED_ONES = Category("restored", None, "restored_at", RESTORED)
-ACKNOWLEDGED_ONES = Category("acknowledged", State.DEAD, "acknowledged.at", ACKNOWLEDGED)
+KEPT_ONES = Category("kept", None, "kept_from", KEPT)
 CATEGORIES = (
     *(
         Category(state.value, state, "finished_at", SETTLED)
         for state in (State.DELIVERED, State.CANCELLED, State.SKIPPED)
     ),
-    ACKNOWLEDGED_ONES,
-    RESTORED_ONES,
+    KEPT_ONES,
 )
 """Every settled delivery is in exactly one of them."""
 
@@ -98,8 +95,8 @@ class Settled:
         """
         same: Document = {"_id": self.id, "state": self.state.value, self.category.moment: self.moment}
         same["position"] = self.position
-        if self.category is not RESTORED_ONES:
-            same["restored_at"] = None
+        if self.category is not KEPT_ONES:
+            same["kept_from"] = None
         if self.acknowledged_at:
             same["acknowledged.at"] = self.acknowledged_at
         return same
@@ -116,7 +113,7 @@ def settled(document: Document) -> Settled | None:
         id=document["_id"],
         category=category,
         state=state,
-        moment=_at(document, category.moment),
+        moment=document[category.moment],
         created_at=document["created_at"],
         position=document.get("position"),
         acknowledged_at=acknowledged_at,
@@ -124,8 +121,8 @@ def settled(document: Document) -> Settled | None:
 
 
 def _category(state: State, document: Document) -> Category:
-    if document.get("restored_at"):
-        return RESTORED_ONES
+    if document.get("kept_from"):
+        return KEPT_ONES
     return next(category for category in CATEGORIES if category.state is state)
 
 
@@ -192,8 +189,12 @@ class Retention:
     @query
     async def any_restored(self, feed: str) -> bool:
         """Whether anything of the feed was put back from an archive."""
-        restored = _of(feed, RESTORED_ONES, Span(LONG_AGO, _FAR_FUTURE))
-        return bool(await self._deliveries.find(restored, {"_id": 1}).limit(1).to_list())
+        kept = self._deliveries.find(_of(feed, KEPT_ONES, Span(LONG_AGO, _FAR_FUTURE)), {"restored_at": 1})
+        async with kept:
+            async for document in kept:
+                if "restored_at" in document:
+                    return True
+        return False
 
     @query
     async def read(self, feed: str, category: Category, span: Span, *, whole: bool = False) -> Reading:
@@ -288,7 +289,7 @@ class Retention:
         """
         attempts = [dict(attempt) for record in records for attempt in record.attempts]
         await insert_ignoring_duplicates(self._attempts, attempts)
-        restored = {"restored_at": now, "restored_from": source}
+        restored = {"restored_at": now, "restored_from": source, "kept_from": now}
         return await insert_ignoring_duplicates(self._deliveries, [record.delivery | restored for record in records])
 
     # --- steps of the above
@@ -297,7 +298,7 @@ class Retention:
     async def _first(self, feed: str, category: Category, before: datetime) -> datetime | None:
         wanted = _of(feed, category, Span(LONG_AGO, before))
         found = await self._deliveries.find(wanted, _BARE).sort(category.moment, 1).limit(1).to_list()
-        return _at(found[0], category.moment) if found else None
+        return found[0][category.moment] if found else None
 
     @query
     async def _attempts_of(self, delivery_id: str) -> list[Document]:
@@ -309,17 +310,8 @@ _FAR_FUTURE = LONG_AGO + timedelta(days=365 * 8000)
 
 def _of(feed: str, category: Category, span: Span) -> Document:
     """One state, one feed, one span of time: served by the category's index on its own."""
-    state: dict[str, Any] = {"state": category.state.value} if category.state else {}
+    state: Document = {"state": category.state.value} if category.state else {}
     return {**state, "feed": feed, category.moment: span.condition}
-
-
-def _at(document: Document, field: str) -> datetime:
-    """The moment in a field, or in a field of one."""
-    value: Any = document
-    for name in field.split("."):
-        value = value[name]
-    assert isinstance(value, datetime)  # noqa: S101 - the queries ask for moments alone
-    return value
 
 
 def _attempts_range(delivery_id: str) -> Document:

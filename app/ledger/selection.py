@@ -8,6 +8,7 @@ Fields of a delivery that these moves write, beside those of `app/ledger/deliver
     cancelled     {at, by}, the last time it was cancelled
     acknowledged  {at, by}, while a dead letter is taken for settled: its retention counts from here
     withdrawn     {at, by}, the last time that was undone
+    kept_from     the moment that retention counts from, where it is not `finished_at`
 
 All moves repeat the selection in their filter. A delivery that has changed since it was picked stays as it is, and a
 move made twice changes nothing. A cancelled delivery keeps the name of its batch for as long as a worker may be
@@ -28,11 +29,11 @@ from app.models import NewBatch, State
 REPLAYS_KEPT = 20
 
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
-_OF_A_SETTLED_ONE = ("token", "next_attempt_at", "finished_at", "reason", "restored_at", "acknowledged")
+_OF_A_SETTLED_ONE = ("token", "next_attempt_at", "finished_at", "reason", "restored_at", "acknowledged", "kept_from")
 _HAS_PAYLOAD: Document = {"payload": {"$gt": ""}}
 _OPEN_SINCE_LOGGED = (State.QUEUED, State.RETRYING)
 _INDEXED_BY = {State.DEAD: "finished_at", State.QUEUED: "created_at", State.RETRYING: "next_attempt_at"}
-"""State → the field that its partial index holds. The other states are read in the order of `_id`."""
+"""State → the field that its index holds. The other states are read in the order of `_id`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +198,9 @@ class Selections:
         made = {"at": stamp.at, "by": stamp.by}
         result = await self._collection.update_many(
             _all_of([named, *_acknowledgeable(selection, stamp.at, undo=undo)]),
-            {"$set": {"withdrawn": made}, "$unset": {"acknowledged": ""}} if undo else {"$set": {"acknowledged": made}},
+            {"$set": {"withdrawn": made}, "$unset": {"acknowledged": "", "kept_from": ""}}
+            if undo
+            else {"$set": {"acknowledged": made, "kept_from": stamp.at}},
         )
         return result.modified_count
 

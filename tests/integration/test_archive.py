@@ -266,7 +266,8 @@ async def test_a_restored_record_is_what_it_was_with_its_attempts_and_is_not_sen
     assert await shelf.ids() == set()
     restored = await _restore(shelf, path)
     assert (restored.feed, restored.restored, restored.there) == ("orders", 2, 0)
-    assert await shelf.get(1) == before | {"restored_at": shelf.clock(), "restored_from": path.name}
+    back = {"restored_at": shelf.clock(), "restored_from": path.name, "kept_from": shelf.clock()}
+    assert await shelf.get(1) == before | back
     assert await shelf.attempts_left() == {"orders:1", "orders:2"}
     assert await shelf.ledger.deliveries.due_retries(shelf.clock(), 10) == []
     assert await shelf.ledger.deliveries.queued_batches(shelf.clock()) == set()

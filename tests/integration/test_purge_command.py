@@ -187,7 +187,7 @@ def test_replay_leaves_alone_what_is_acknowledged_until_that_is_taken_back(desk:
 
 def test_an_acknowledged_letter_is_purged_in_time_and_any_other_dead_one_never(desk: Desk) -> None:
     by = {"at": utc_now() - timedelta(days=4), "by": "ada@desk"}
-    _add(desk, 2, days=5, state="dead", acknowledged=by)
+    _add(desk, 2, days=5, state="dead", acknowledged=by, kept_from=by["at"])
     _add(desk, 3, days=6, state="dead")
     assert desk.answer("purge")["feeds"][0]["records"] == 2
     assert _left(desk) == 3

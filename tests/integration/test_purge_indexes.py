@@ -12,7 +12,7 @@ from pymongo.monitoring import CommandListener, CommandStartedEvent
 from app.ledger import Ledger
 from app.ledger.client import Document
 from app.ledger.indexes import ARCHIVES_OPEN
-from app.ledger.retention import CATEGORIES, RESTORED_ONES, Category, Span
+from app.ledger.retention import CATEGORIES, KEPT_ONES, Category, Span
 from app.models import State
 from tests.support.doubles import VirtualClock
 from tests.support.retention import Shelf
@@ -69,8 +69,7 @@ async def shelf(ledger: Ledger) -> Shelf:
     for key, category in enumerate(CATEGORIES * 3):
         state = category.state or State.DELIVERED
         at = shelf.ago(days=key)
-        fields: Document = {"acknowledged": {"at": at, "by": "ada"}} if state is State.DEAD else {}
-        fields |= {"restored_at": at} if category is RESTORED_ONES else {}
+        fields: Document = {"restored_at": at} if category is KEPT_ONES else {}
         await shelf.add(key, at, state, **fields)
         await shelf.add(key, at, state, feed="other")
     return shelf

@@ -66,6 +66,10 @@ class Shelf:
         }  # fmt: skip
         if state not in (State.QUEUED, State.RETRYING):
             document["finished_at"] = at
+        if "acknowledged" in fields:
+            document["kept_from"] = fields["acknowledged"]["at"]
+        if "restored_at" in fields:
+            document["kept_from"] = fields["restored_at"]
         attempts = [
             {"_id": f"{feed}:{key}#{token}", "feed": feed, "at": at, "outcome": "retry", "duration_ms": 7}
             for token in ("aa", "bb")

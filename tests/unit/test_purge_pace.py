@@ -89,18 +89,20 @@ def test_only_what_is_settled_is_in_a_category(state: State) -> None:
     found = settled(document)
     is_settled = state in (State.DELIVERED, State.CANCELLED, State.SKIPPED)
     assert (found is not None) is is_settled
-    acknowledged = settled(document | {"acknowledged": {"at": at + timedelta(1), "by": "ada"}})
+    acknowledged = settled(
+        document | {"acknowledged": {"at": at + timedelta(1), "by": "ada"}, "kept_from": at + timedelta(1)}
+    )
     if state is State.DEAD:
         assert acknowledged is not None
-        assert (acknowledged.category.name, acknowledged.moment) == ("acknowledged", at + timedelta(1))
-    else:
-        assert acknowledged == found
-    restored = settled(document | {"restored_at": at + timedelta(2)})
-    assert (restored.category.name if restored else None) == ("restored" if is_settled else None)
+        assert (acknowledged.category.name, acknowledged.moment) == ("kept", at + timedelta(1))
+    elif not is_settled:
+        assert acknowledged is None
+    restored = settled(document | {"restored_at": at + timedelta(2), "kept_from": at + timedelta(2)})
+    assert (restored.category.name if restored else None) == ("kept" if is_settled else None)
 
 
 def test_each_category_has_a_name_of_its_own() -> None:
-    assert len({category.name for category in CATEGORIES}) == len(CATEGORIES) == 5
+    assert len({category.name for category in CATEGORIES}) == len(CATEGORIES) == 4
 
 
 # --- floors
