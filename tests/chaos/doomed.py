@@ -26,7 +26,6 @@ from app.ledger.cursors import Cursors
 from app.ledger.deliveries import Deliveries
 from app.models import Cursor, Page
 from app.partner.client import PartnerClient
-from app.source.reader import Source
 
 MOMENTS: dict[str, tuple[type[Any], str]] = {
     "before-claim": (Batches, "claim"),
@@ -88,6 +87,8 @@ def _skew(seconds: float) -> None:
 
 def _slow_down(seconds: float) -> None:
     """Have each page of the source wait first."""
+    from app.source.reader import Source
+
     real = Source.read_page
 
     async def slow(self: Source, feed: Feed, cursor: Cursor, now: datetime) -> Page:
