@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 import redis
 
 from app.embedded.process import Process
+from app.embedded.server import Server
 from tests.chaos.scene import Scene
 from tests.chaos.stepped_down import SteppedDown
 from tests.support.wait import wait_until
@@ -84,14 +85,15 @@ def _frozen(scene: Scene, server: Process, seconds: float) -> None:
     scene.fault_is_over()
 
 
-def redis_killed(scene: Scene) -> None:
-    """Redis is killed, away for a while, and comes back empty."""
+def server_killed(scene: Scene, name: str) -> None:
+    """`redis` or `mongo` is killed and away for a while. Redis comes back empty, the ledger with what it acknowledged."""
+    server: Server = getattr(scene.stack, name)
     scene.stack.start_worker()
     scene.wait_for_share(0.2)
-    scene.stack.redis.kill()
+    server.kill()
     scene.kills += 1
     time.sleep(3)  # the outage itself
-    scene.stack.redis.restart()
+    server.restart()
     scene.fault_is_over()
 
 
@@ -119,17 +121,6 @@ def redis_out_of_memory(scene: Scene) -> None:
         client.config_set("maxmemory", "1kb")
         time.sleep(5)  # the outage itself
         client.config_set("maxmemory", "0")
-    scene.fault_is_over()
-
-
-def ledger_killed(scene: Scene) -> None:
-    """The ledger's server is killed, away for a while, and comes back with what it acknowledged."""
-    scene.stack.start_worker()
-    scene.wait_for_share(0.2)
-    scene.stack.mongo.kill()
-    scene.kills += 1
-    time.sleep(3)  # the outage itself
-    scene.stack.mongo.restart()
     scene.fault_is_over()
 
 
@@ -254,12 +245,12 @@ CELLS = (
     Cell("worker frozen", "longer than its lease", worker_frozen),
     Cell("beat killed", "under load", beat_killed),
     Cell("two beats", "all the time", two_beats),
-    Cell("redis killed", "under load", redis_killed),
+    Cell("redis killed", "under load", partial(server_killed, name="redis")),
     Cell("redis flushed", "under load", redis_flushed, quick=True),
     Cell("redis paused", "8 s", partial(redis_paused, seconds=8)),
     Cell("redis paused", "30 s", partial(redis_paused, seconds=30)),
     Cell("redis out of memory", "5 s", redis_out_of_memory),
-    Cell("ledger killed", "under load", ledger_killed),
+    Cell("ledger killed", "under load", partial(server_killed, name="mongo")),
     Cell("ledger slow", "10 s", ledger_slow),
     Cell("ledger read-only", "5 s", ledger_read_only),
     Cell("source slow", "all the time", source_slow),

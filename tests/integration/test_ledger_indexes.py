@@ -8,31 +8,12 @@ from typing import Any
 
 import pytest
 from pymongo import AsyncMongoClient
-from pymongo.monitoring import CommandListener, CommandStartedEvent
 
 from app.ledger import Ledger
 from app.ledger.client import Document
 from app.ledger.indexes import BATCHES_DUE, INDEXES, QUEUED_OLDEST, RETRYING_DUE, TICKS_LATEST, TICKS_OPEN
 from tests.support.ledger import FEED, LATER, NOW, claim, failed, loaded, log_batch, succeed
-
-_ASKING = ("find", "aggregate")
-
-
-class Overheard(CommandListener):
-    """The questions put to the server, as they went over the wire."""
-
-    def __init__(self) -> None:
-        self.questions: list[Document] = []
-
-    def started(self, event: CommandStartedEvent) -> None:
-        if event.command_name in _ASKING:
-            self.questions.append(dict(event.command))
-
-    def succeeded(self, event: object) -> None:
-        del event
-
-    def failed(self, event: object) -> None:
-        del event
+from tests.support.overheard import Overheard
 
 
 async def test_indexes_are_made_once_however_often_and_by_however_many(ledger: Ledger) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from pymongo import AsyncMongoClient
-from pymongo.monitoring import CommandListener, CommandStartedEvent
 
 from app.ledger import Ledger
 from app.ledger.client import Document
@@ -15,24 +14,8 @@ from app.ledger.indexes import ARCHIVES_OPEN
 from app.ledger.retention import CATEGORIES, KEPT_ONES, Category, Span
 from app.models import State
 from tests.support.doubles import VirtualClock
+from tests.support.overheard import Overheard
 from tests.support.retention import Shelf
-
-
-class Overheard(CommandListener):
-    """The questions put to the server, as they went over the wire."""
-
-    def __init__(self) -> None:
-        self.questions: list[Document] = []
-
-    def started(self, event: CommandStartedEvent) -> None:
-        if event.command_name in ("find", "aggregate"):
-            self.questions.append(dict(event.command))
-
-    def succeeded(self, event: object) -> None:
-        del event
-
-    def failed(self, event: object) -> None:
-        del event
 
 
 async def _read(ledger: Ledger, category: Category, span: Span) -> object:
