@@ -86,7 +86,7 @@ def _frozen(scene: Scene, server: Process, seconds: float) -> None:
 
 
 def server_killed(scene: Scene, name: str) -> None:
-    """`redis` or `mongo` is killed and away for a while. Redis comes back empty, the ledger with what it acknowledged."""
+    """The server of that name is killed and away for a while. Redis comes back empty, the ledger as it confirmed."""
     server: Server = getattr(scene.stack, name)
     scene.stack.start_worker()
     scene.wait_for_share(0.2)
