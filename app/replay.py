@@ -46,7 +46,7 @@ from app.queue import Queue
 
 log = structlog.get_logger()
 
-CHUNK_SECONDS = 0.25
+CHUNK_SECONDS = 0.1
 CHUNK_LIMIT = 1000
 """A chunk is what the rate allows in `CHUNK_SECONDS`, at most so many deliveries."""
 PICKED_AT_ONCE = 5000

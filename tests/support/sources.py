@@ -91,10 +91,16 @@ class SourceTables:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
-        """A connection in a transaction that stays open until the body ends; then it is committed. T-SQL only."""
+        """A connection in a transaction that stays open until the body ends; then it is committed, or rolled back where
+        the body raises. T-SQL only: the engine's own transactions are one statement each.
+        """
         async with self.engine.connect() as connection:
             await connection.execute(text("BEGIN TRANSACTION"))
-            yield connection
+            try:
+                yield connection
+            except BaseException:
+                await connection.execute(text("ROLLBACK TRANSACTION"))
+                raise
             await connection.execute(text("COMMIT TRANSACTION"))
 
     async def insert(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:

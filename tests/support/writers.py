@@ -87,7 +87,7 @@ class Writers:
         rows = ", ".join(["(N'n')"] * size)
         insert = text(f"INSERT INTO {self.tables.named('written')} (note) OUTPUT inserted.id VALUES {rows}")  # noqa: S608
         try:
-            async with self.tables.engine.begin() as connection:
+            async with self.tables.transaction() as connection:
                 taken = (await connection.execute(insert)).scalars().all()
                 await asyncio.sleep(random.random() / 100)
                 _maybe_roll_back(random)
