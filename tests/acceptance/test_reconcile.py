@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 import pymongo
+from pymongo.database import Database
 
+from app.clock import utc_now
 from app.embedded.stack import ROOT, Stack
 from tests.support.wait import wait_until
 
 LOST, SKIPPED, ROWS = 37, 5, 300
+POLL_EVERY = 1.0
+"""Seconds, as the stack has it: looks that follow a poll end within it."""
 
 
 def _reconcile(stack: Stack, *options: str) -> tuple[int, Any]:
@@ -23,6 +28,14 @@ def _reconcile(stack: Stack, *options: str) -> tuple[int, Any]:
     )  # fmt: skip
     assert done.stdout, done.stderr
     return done.returncode, orjson.loads(done.stdout)["certificates"][0]
+
+
+def _unpolled(ledger: Database[dict[str, Any]]) -> float:
+    """Seconds since the feed was last polled."""
+    cursor = ledger["cursors"].find_one({"_id": "orders"})
+    assert cursor is not None
+    polled_at: datetime = cursor["last_poll_at"].replace(tzinfo=UTC)
+    return (utc_now() - polled_at).total_seconds()
 
 
 def _requests(stack: Stack) -> dict[str, int]:
@@ -44,6 +57,9 @@ def test_exactly_what_is_missing_is_found_and_delivered(stack: Stack) -> None:
 
         wait_until(lambda: settled(ROWS), timeout=60, message="all rows to be delivered")
         beat.kill()
+        wait_until(
+            lambda: _unpolled(ledger) > 3 * POLL_EVERY, timeout=30, message="the last look after beat's last poll"
+        )
         lost = [f"orders:{number}" for number in range(100, 100 + LOST)]
         assert deliveries.delete_many({"_id": {"$in": lost}}).deleted_count == LOST
         skipped = [f"orders:{number}" for number in range(ROWS + 1, ROWS + SKIPPED + 1)]

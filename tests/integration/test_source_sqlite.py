@@ -80,6 +80,19 @@ class Poller:
         raise AssertionError("the pages never end")
 
 
+@pytest.fixture(autouse=True)
+async def _threads_end_with_their_test() -> AsyncIterator[None]:
+    """SQLAlchemy lets go of a connection that could not be opened or set up without waiting for aiosqlite's thread: it
+    would find the event loop closed, in the middle of another test.
+    """
+    yield
+    await until(lambda: not _driver_threads(), message="the end of the connections' threads")
+
+
+def _driver_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if "connection_worker" in thread.name]
+
+
 @pytest.fixture
 def database(tmp_path: Path) -> Database:
     found = Database(tmp_path / "shop.db")
@@ -501,16 +514,9 @@ async def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "shop.db"
     path.write_text("hello " * 1000)
     source = Database(path).source()
-    before = _driver_threads()
     with pytest.raises(SourceRefused, match="file is not a database"):
         await source.check(a_feed())
     await source.close()
-    # SQLAlchemy lets go of a connection that could not be set up without waiting for aiosqlite's thread.
-    await until(lambda: _driver_threads() <= before, message="the end of the connection's thread")
-
-
-def _driver_threads() -> set[threading.Thread]:
-    return {thread for thread in threading.enumerate() if "connection_worker" in thread.name}
 
 
 async def test_the_source_is_never_written_to(database: Database) -> None:
