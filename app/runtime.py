@@ -95,7 +95,7 @@ async def open_services(config: Config, queue: Queue) -> Services:
         opened.push_async_callback(source.close)
         partner = PartnerClient(config.feeds.values())
         opened.push_async_callback(partner.close)
-        worker = f"{socket.gethostname()}:{os.getpid()}"
+        worker = process_name()
         clocks = Clocks(ClockStore(settings.redis_url.get_secret_value(), worker))
         opened.push_async_callback(clocks.close)
         clocks.start()
@@ -120,6 +120,11 @@ async def open_services(config: Config, queue: Queue) -> Services:
             periodic=Periodic(ledger, work, zone=settings.zone, worker=worker, lease=settings.lease),
             opened=opened.pop_all(),
         )
+
+
+def process_name() -> str:
+    """This process, for others to read: leases, attempts and jobs name it."""
+    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 def open_reporting(config: Config, ledger: Ledger) -> Reporting:

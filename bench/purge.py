@@ -42,6 +42,7 @@ from app.embedded.ranges import help_ranges
 from app.embedded.servers import EmbeddedMongo
 from app.embedded.stack import ROOT, Stack
 from app.ledger.indexes import INDEXES, LONG_AGO, SETTLED
+from bench.live import latencies, print_parts
 from tests.support.wait import wait_until
 
 Document: TypeAlias = dict[str, Any]
@@ -114,10 +115,8 @@ def _measure(stack: Stack, database: Database, archive: Path, options: argparse.
     _print_runs(runs, options.records)
     _check_archive(archive, options.records)
     delivered = _delivered(database, started)
-    _print_latencies({
-        name: _latencies(delivered, window)
-        for name, window in (("before", before), ("purge", during), ("after", after))
-    })  # fmt: skip
+    quiet_before, meanwhile, quiet_after = (_latencies(delivered, window) for window in (before, during, after))
+    print_parts(quiet_before, "purge", meanwhile, quiet_after)
 
 
 # --- the old records
@@ -226,21 +225,7 @@ def _delivered(database: Database, since: datetime) -> list[Document]:
 def _latencies(delivered: Sequence[Document], window: Window) -> list[float]:
     """Milliseconds from logged to delivered, of the rows logged in the window."""
     logged = [one for one in delivered if window[0] <= one["created_at"] < window[1]]
-    return [(one["finished_at"] - one["created_at"]).total_seconds() * 1000 for one in logged]
-
-
-def _print_latencies(parts: dict[str, list[float]]) -> None:
-    print(f"{'part':<8}{'live rows':>10}{'p50 ms':>9}{'p95 ms':>9}")
-    for name, latencies in parts.items():
-        p50, p95 = _percentiles(latencies)
-        print(f"{name:<8}{len(latencies):>10,}{p50:>9.0f}{p95:>9.0f}")
-    quiet, purge = _percentiles([*parts["before"], *parts["after"]]), _percentiles(parts["purge"])
-    print(f"ratio: p50 × {purge[0] / quiet[0]:.2f}, p95 × {purge[1] / quiet[1]:.2f}")
-
-
-def _percentiles(latencies: Sequence[float]) -> tuple[float, float]:
-    cuts = statistics.quantiles(latencies, n=20)
-    return statistics.median(latencies), cuts[18]
+    return latencies(logged)
 
 
 # --- the index

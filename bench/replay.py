@@ -10,12 +10,10 @@ rows logged in it, from logged to recorded as delivered, and how it grew against
 from __future__ import annotations
 
 import argparse
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -24,6 +22,7 @@ import orjson
 import pymongo
 
 from app.embedded.stack import ROOT, Stack
+from bench.live import latencies, print_parts
 from tests.support.wait import wait_until
 
 Documents: TypeAlias = pymongo.collection.Collection[dict[str, Any]]
@@ -61,8 +60,8 @@ def _measure(stack: Stack, deliveries: Documents, options: argparse.Namespace) -
     wait_until(lambda: not _live(deliveries, after, {"state": "queued"}), timeout=60)
     took = (during[1] - during[0]).total_seconds()
     print(f"{moved:,} dead letters replayed in {took:.1f} s: {moved / took:.0f}/s")
-    _print({"before": _latencies(deliveries, before), "replay": _latencies(deliveries, during),
-            "after": _latencies(deliveries, after)})  # fmt: skip
+    quiet_before, meanwhile, quiet_after = (_latencies(deliveries, window) for window in (before, during, after))
+    print_parts(quiet_before, "replay", meanwhile, quiet_after)
 
 
 def _add_dead(deliveries: Documents, count: int) -> None:
@@ -102,22 +101,7 @@ def _live(deliveries: Documents, window: Window, wanted: dict[str, Any]) -> list
 
 def _latencies(deliveries: Documents, window: Window) -> list[float]:
     """Milliseconds from logged to delivered, of the rows logged in the window."""
-    found = _live(deliveries, window, {"state": "delivered"})
-    return [(one["finished_at"] - one["created_at"]).total_seconds() * 1000 for one in found]
-
-
-def _print(parts: dict[str, list[float]]) -> None:
-    print(f"{'part':<8}{'live rows':>10}{'p50 ms':>9}{'p95 ms':>9}")
-    for name, latencies in parts.items():
-        p50, p95 = _percentiles(latencies)
-        print(f"{name:<8}{len(latencies):>10,}{p50:>9.0f}{p95:>9.0f}")
-    quiet, replay = _percentiles([*parts["before"], *parts["after"]]), _percentiles(parts["replay"])
-    print(f"ratio: p50 × {replay[0] / quiet[0]:.2f}, p95 × {replay[1] / quiet[1]:.2f}")
-
-
-def _percentiles(latencies: Sequence[float]) -> tuple[float, float]:
-    cuts = statistics.quantiles(latencies, n=20)
-    return statistics.median(latencies), cuts[18]
+    return latencies(_live(deliveries, window, {"state": "delivered"}))
 
 
 if __name__ == "__main__":

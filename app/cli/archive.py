@@ -19,11 +19,12 @@ from app.cli.output import (
     print_table,
     with_ledger,
 )
-from app.cli.purge import PATIENCE_LEASES, holder, progress_bar
+from app.cli.purge import PATIENCE_LEASES, progress_bar
 from app.errors import RowrelayError
 from app.hold import Holding, Tell
 from app.ledger import Ledger
 from app.logs import configure_logging
+from app.runtime import process_name
 
 archive = typer.Typer(no_args_is_help=True)
 
@@ -77,7 +78,7 @@ def restore_archive(
 
     async def restore(ledger: Ledger) -> Restored:
         await ledger.prepare()
-        holding = Holding(ledger, holder(), loaded.settings.lease)
+        holding = Holding(ledger, process_name(), loaded.settings.lease)
         patience = loaded.settings.lease * PATIENCE_LEASES
         return await Restoring(ledger, holding).restore(path, dry_run=dry_run, progress=tell, patience=patience)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -31,7 +29,7 @@ from app.hold import Tell
 from app.ledger import Ledger
 from app.logs import configure_logging
 from app.purge import Purged, Purging, ReportsPurged, Terms
-from app.runtime import open_reporting
+from app.runtime import open_reporting, process_name
 
 PATIENCE_LEASES = 1.5
 """How long a purge that is under way, or was killed, is waited for, in leases."""
@@ -100,13 +98,8 @@ def progress_bar(as_json: bool) -> Iterator[Bar]:
 def purging_of(loaded: config.Config, ledger: Ledger) -> Purging:
     """Purging as the settings have it."""
     settings = loaded.settings
-    terms = Terms(holder(), settings.lease, settings.purge_share, settings.archive_dir)
+    terms = Terms(process_name(), settings.lease, settings.purge_share, settings.archive_dir)
     return Purging(ledger, loaded.feeds, terms, prune_files=open_reporting(loaded, ledger).prune)
-
-
-def holder() -> str:
-    """This process, for others to read."""
-    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 def _run(loaded: config.Config, feed: Feed, *, dry_run: bool, tell: Tell = lambda *_: None) -> Purged:

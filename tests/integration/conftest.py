@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 
 import pytest
@@ -16,3 +17,18 @@ async def ledger(mongo_database_url: str) -> AsyncIterator[Ledger]:
     await opened.prepare()
     yield opened
     await opened.close()
+
+
+@pytest.fixture
+def runner() -> Iterator[asyncio.Runner]:
+    with asyncio.Runner() as opened:
+        yield opened
+
+
+@pytest.fixture
+def runner_ledger(runner: asyncio.Runner, mongo_database_url: str) -> Iterator[Ledger]:
+    """As `ledger`, for a test that runs coroutines itself."""
+    opened = Ledger.at(mongo_database_url, timedelta(seconds=5))
+    runner.run(opened.prepare())
+    yield opened
+    runner.run(opened.close())

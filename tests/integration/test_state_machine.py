@@ -7,7 +7,6 @@ the other side between any two of its steps, while the queue loses messages and 
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,7 +14,6 @@ from functools import partial
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -23,7 +21,6 @@ from hypothesis.stateful import (
     invariant,
     precondition,
     rule,
-    run_state_machine_as_test,
 )
 
 from app.deliver import Delivering, Terms
@@ -39,6 +36,7 @@ from app.replay import Cancelling, Replaying
 from app.sweep import Sweeping
 from tests.support.doubles import MemoryQueue, MemorySource, Mood, ScriptedPartner, VirtualClock
 from tests.support.feeds import make_feed
+from tests.support.stateful import LONG, run_at_random
 from tests.support.steps import (
     Crashed,
     Fate,
@@ -52,8 +50,7 @@ from tests.support.steps import (
 from tests.support.witness import Process, Step, Witness
 
 COLLECTIONS = ("attempts", "batches", "cursors", "deliveries", "stats")
-EXAMPLES = int(os.environ.get("ROWRELAY_EXAMPLES", "30"))
-LONG = EXAMPLES > 100
+EXAMPLES = 30
 LEASE = timedelta(minutes=1)
 STEPS = 50
 ROUNDS = 80
@@ -392,31 +389,6 @@ def _is_expected(error: BaseException) -> bool:
     return isinstance(error, Crashed) or (isinstance(error, RowrelayError) and error.retryable)
 
 
-@pytest.fixture
-def runner() -> Iterator[asyncio.Runner]:
-    with asyncio.Runner() as opened:
-        yield opened
-
-
-@pytest.fixture
-def ledger(runner: asyncio.Runner, mongo_database_url: str) -> Iterator[Ledger]:
-    opened = Ledger.at(mongo_database_url, timedelta(seconds=5))
-    runner.run(opened.prepare())
-    yield opened
-    runner.run(opened.close())
-
-
 @pytest.mark.timeout(0 if LONG else 600)
-def test_no_interruption_breaks_a_promise(runner: asyncio.Runner, ledger: Ledger) -> None:
-    run_state_machine_as_test(
-        lambda: Relay(runner, ledger),  # type: ignore[arg-type]  # any factory will do; hypothesis names the class only
-        _min_steps=STEPS - 10,
-        settings=settings(
-            max_examples=EXAMPLES,
-            stateful_step_count=STEPS,
-            deadline=None,
-            derandomize=not LONG,
-            phases=[Phase.generate, Phase.shrink] if LONG else [Phase.generate],
-            suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-        ),
-    )
+def test_no_interruption_breaks_a_promise(runner: asyncio.Runner, runner_ledger: Ledger) -> None:
+    run_at_random(lambda: Relay(runner, runner_ledger), EXAMPLES, STEPS)

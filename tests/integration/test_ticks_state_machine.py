@@ -7,16 +7,13 @@ any two of their steps, while the clock goes on and others take over.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import Counter
-from collections.abc import Iterator
 from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -24,7 +21,6 @@ from hypothesis.stateful import (
     invariant,
     precondition,
     rule,
-    run_state_machine_as_test,
 )
 
 from app.errors import LedgerUnavailable
@@ -35,11 +31,11 @@ from app.period import Kind, Period
 from app.periodic import MAX_TRIES, SETTLE, Job, Misfire, Periodic, Result, Step
 from tests.support.doubles import VirtualClock
 from tests.support.periodic import LEASE, all_ticks
+from tests.support.stateful import LONG, run_at_random
 from tests.support.steps import Crashed, Fate, Steps, stepped_ledger
 from tests.support.steps import Kind as Struck
 
-EXAMPLES = int(os.environ.get("ROWRELAY_EXAMPLES", "10"))
-LONG = EXAMPLES > 100
+EXAMPLES = 10
 STEPS = 30
 HOUR = timedelta(hours=1)
 ALL, ONCE = Job("all", Kind.HOUR, Misfire.ALL), Job("once", Kind.HOUR, Misfire.ONCE)
@@ -221,31 +217,6 @@ async def _emptied(ledger: Ledger) -> None:
     await ledger._database["ticks"].delete_many({})
 
 
-@pytest.fixture
-def runner() -> Iterator[asyncio.Runner]:
-    with asyncio.Runner() as opened:
-        yield opened
-
-
-@pytest.fixture
-def ledger(runner: asyncio.Runner, mongo_database_url: str) -> Iterator[Ledger]:
-    opened = Ledger.at(mongo_database_url, timedelta(seconds=5))
-    runner.run(opened.prepare())
-    yield opened
-    runner.run(opened.close())
-
-
 @pytest.mark.timeout(0 if LONG else 600)
-def test_no_interruption_skips_or_doubles_a_period(runner: asyncio.Runner, ledger: Ledger) -> None:
-    run_state_machine_as_test(
-        lambda: Clockwork(runner, ledger),  # type: ignore[arg-type]  # any factory will do; hypothesis names the class only
-        _min_steps=STEPS - 10,
-        settings=settings(
-            max_examples=EXAMPLES,
-            stateful_step_count=STEPS,
-            deadline=None,
-            derandomize=not LONG,
-            phases=[Phase.generate, Phase.shrink] if LONG else [Phase.generate],
-            suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-        ),
-    )
+def test_no_interruption_skips_or_doubles_a_period(runner: asyncio.Runner, runner_ledger: Ledger) -> None:
+    run_at_random(lambda: Clockwork(runner, runner_ledger), EXAMPLES, STEPS)
