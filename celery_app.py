@@ -8,7 +8,7 @@ celery -A celery_app flower
 from __future__ import annotations
 
 import sys
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from celery import Celery
@@ -35,12 +35,17 @@ ORPHANS_EVERY = timedelta(minutes=5)
 JOBS_EVERY = timedelta(minutes=1)
 """How often beat knocks for a periodic job. Which periods are due is for the ledger to say (`app/periodic.py`)."""
 JOBS = ("report_hour", "report_day", "reconcile", "purge")
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def _periodic(task: str, every: timedelta, **kwargs: Any) -> dict[str, Any]:
-    """A beat entry whose message expires when the next one is due: a backlog of ticks helps nobody."""
+    """A beat entry whose message expires when the next one is due: a backlog of ticks helps nobody.
+
+    It is due when beat starts: one that is restarted again and again still sends everything.
+    """
     seconds = every.total_seconds()
-    return {"task": task, "schedule": seconds, "kwargs": kwargs, "options": {"expires": seconds}}
+    options = {"expires": seconds}
+    return {"task": task, "schedule": seconds, "kwargs": kwargs, "options": options, "last_run_at": _LONG_AGO}
 
 
 def beat_schedule(loaded: config.Config) -> dict[str, dict[str, Any]]:
@@ -97,6 +102,7 @@ def make_app(loaded: config.Config) -> Celery:
         worker_prefetch_multiplier=1,
         worker_cancel_long_running_tasks_on_connection_loss=False,
         beat_schedule=beat_schedule(loaded),
+        beat_scheduler="celery.beat:Scheduler",  # keeps no file: two beats in one directory would ruin it for both
         timezone="UTC",
     )
     return celery

@@ -137,7 +137,7 @@ class Rowrelay:
             workers = [run(name, "worker", "--hostname", f"{name}@%h", *QUIET, *queues) for name in names]
             others = ("--queues", "poll,maintenance")
             pollers = [run("poller", "worker", "--hostname", "poller@%h", *QUIET, *others)] if self.poller else []
-            beat = run("beat", "beat", "--loglevel", "WARNING", "--schedule", str(place.directory / "schedule"))
+            beat = run("beat", "beat", "--loglevel", "WARNING")
             groups = {"worker": _pids(workers), "producer": _pids(pollers), "beat": [beat.pid]}
             broker = started.enter_context(Celery(broker=place.scene.redis.url))
             yield Running(groups, lambda *_: _ask_for_a_poll(broker), [*workers, *pollers, beat])

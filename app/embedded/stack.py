@@ -121,7 +121,7 @@ class Stack:
 
     def start_beat(self) -> Process:
         """Start Celery Beat."""
-        self.beat = self._celery("beat", "beat", "--schedule", str(self.directory / "celerybeat-schedule"))
+        self.beat = self._celery("beat", "beat")
         return self.beat
 
     def start_generator(self, rows: int, *, rate: float = 0.0, pattern: str = "steady") -> Process:

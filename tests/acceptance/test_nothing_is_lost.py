@@ -100,8 +100,7 @@ def test_rows_wait_while_no_partner_listens_and_all_arrive_once_it_is_back(unbro
 
 def test_two_beats_send_no_row_twice(stack: Stack) -> None:
     rows = 500
-    stack.start_beat()
-    stack.start_beat()
+    beats = [stack.start_beat(), stack.start_beat()]
     stack.start_worker()
     stack.start_worker()
     stack.start_generator(rows)
@@ -109,3 +108,4 @@ def test_two_beats_send_no_row_twice(stack: Stack) -> None:
     with stack.partner() as partner:
         counts = partner.get("/_simulator/counts").json()
     assert (counts["requests"], counts["unique"]) == (rows, rows)
+    assert all(beat.alive for beat in beats)

@@ -35,7 +35,7 @@ def _start(stack: Stack, started: list[Process], name: str, *arguments: str) -> 
 
 def test_worker_beat_and_flower_run_from_the_projects_root(stack: Stack, started: list[Process]) -> None:
     worker = _start(stack, started, "worker", "worker")
-    _start(stack, started, "beat", "beat", "--schedule", str(stack.directory / "schedule"))
+    _start(stack, started, "beat", "beat")
     port = free_port()
     _start(stack, started, "flower", "flower", "--address=127.0.0.1", f"--port={port}")
     stack.start_generator(10)

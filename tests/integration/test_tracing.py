@@ -108,14 +108,13 @@ def test_one_trace_goes_from_the_poll_to_each_delivery_over_celery(tmp_path: Pat
         text = b"".join(bodies)
     by_id = {span.id: span for span in spans}
     attempts = [span for span in spans if span.name == "attempt"]
-    assert {tuple(_path(span, by_id)) for span in attempts} == {
-        ("run/poll", "poll", "apply_async/deliver", "run/deliver", "deliver", "attempt")
-    }
+    way = ["run/poll", "poll", "apply_async/deliver", "run/deliver", "deliver", "attempt"]
+    assert all(_path(span, by_id)[-len(way) :] == way for span in attempts)  # a look follows a poll, in its trace
     assert {span.attributes["rowrelay.delivery"] for span in attempts} == {f"orders:{n + 1}" for n in range(ROWS)}
     assert {span.attributes["rowrelay.status"] for span in attempts} == {200}
-    polled = {span.trace: span.attributes for span in spans if span.name == "poll"}
     traces = {span.trace for span in attempts}
-    assert sum(int(polled[trace]["rowrelay.read"]) for trace in traces) == ROWS
+    polls = [span for span in spans if span.name == "poll" and span.trace in traces]
+    assert sum(int(span.attributes["rowrelay.read"]) for span in polls) == ROWS
     names = {span.name for span in spans if span.trace in traces}
     assert names >= {"read page", "log page", "move cursor", "claim", "record results"}
     assert {span.service for span in spans} == {"rowrelay"}

@@ -31,6 +31,21 @@ def test_beat_has_an_entry_a_feed_and_each_message_expires_when_the_next_is_due(
         assert entry["options"]["expires"] == entry["schedule"]
 
 
+def test_a_beat_that_starts_owes_everything_and_keeps_no_file(
+    loaded: config.Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from celery.beat import Service
+
+    from celery_app import make_app
+
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    app = make_app(loaded)
+    schedule = Service(app, scheduler_cls=app.conf.beat_scheduler).scheduler.schedule
+    assert {name for name, entry in schedule.items() if entry.is_due()[0]} == set(schedule) >= {"poll:orders"}
+    assert not list(Path.cwd().iterdir())
+
+
 def test_messages_are_json_acknowledged_late_and_on_three_queues(loaded: config.Config) -> None:
     from celery_app import make_app
 
