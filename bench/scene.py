@@ -129,10 +129,12 @@ class Scene:
         return urlsplit(str(self._mongo_url))._replace(path=f"/{database}").geturl()
 
     def ledger_version(self) -> str:
-        """The ledger server and its version."""
+        """The ledger server and its version; of SecantusDB's two servers, which."""
         found = self.mongo.admin.command("buildInfo")
-        embedded = found.get("secantusVersion")
-        return f"SecantusDB {embedded}" if embedded else f"MongoDB {found['version']}"
+        if "secantusVersion" not in found:
+            return f"MongoDB {found['version']}"
+        in_rust = found.get("buildEnvironment", {}).get("cc") == "rustc"
+        return f"SecantusDB {found['secantusVersion']} in {'Rust' if in_rust else 'Python'}"
 
     def redis_version(self) -> str:
         """The Redis server and its version."""
