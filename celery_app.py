@@ -8,7 +8,7 @@ celery -A celery_app flower
 from __future__ import annotations
 
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from celery import Celery
@@ -25,6 +25,7 @@ from kombu import Queue
 from kombu.utils.objects import cached_property
 
 import config
+from app.clock import LONG_AGO
 from app.errors import ConfigError
 from app.logs import configure_logging, is_text, log_what_nobody_caught
 
@@ -35,7 +36,6 @@ ORPHANS_EVERY = timedelta(minutes=5)
 JOBS_EVERY = timedelta(minutes=1)
 """How often beat knocks for a periodic job. Which periods are due is for the ledger to say (`app/periodic.py`)."""
 JOBS = ("report_hour", "report_day", "reconcile", "purge")
-_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def _periodic(task: str, every: timedelta, **kwargs: Any) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def _periodic(task: str, every: timedelta, **kwargs: Any) -> dict[str, Any]:
     """
     seconds = every.total_seconds()
     options = {"expires": seconds}
-    return {"task": task, "schedule": seconds, "kwargs": kwargs, "options": options, "last_run_at": _LONG_AGO}
+    return {"task": task, "schedule": seconds, "kwargs": kwargs, "options": options, "last_run_at": LONG_AGO}
 
 
 def beat_schedule(loaded: config.Config) -> dict[str, dict[str, Any]]:

@@ -38,10 +38,11 @@ import pymongo
 
 from app.archive import file
 from app.archive.restore import checked
+from app.clock import LONG_AGO
 from app.embedded.ranges import help_ranges
 from app.embedded.servers import EmbeddedMongo
 from app.embedded.stack import ROOT, Stack
-from app.ledger.indexes import INDEXES, LONG_AGO, SETTLED
+from app.ledger.indexes import INDEXES, SETTLED
 from bench.live import latencies, print_parts
 from tests.support.wait import wait_until
 

@@ -21,12 +21,12 @@ from urllib.parse import quote
 
 from pymongo import UpdateOne
 
+from app.clock import LONG_AGO
 from app.ledger.attempts import insert_ignoring_duplicates
 from app.ledger.client import Collection, Database, Document, query
 from app.ledger.indexes import QUEUED_OLDEST
 from app.models import Batch, Delivery, NewBatch, Result, Ruling, SourceRow, State
 
-_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 _FAR_FUTURE = datetime(9999, 1, 1, tzinfo=UTC)
 
 
@@ -225,7 +225,7 @@ class Deliveries:
     async def queued_in(self, batch_ids: Iterable[str], limit: int) -> list[tuple[str, str]]:
         """Queued deliveries that name one of these batches, oldest first, as (feed, delivery id)."""
         found = self._collection.find(
-            {"state": State.QUEUED.value, "created_at": {"$gte": _LONG_AGO}, "batch": {"$in": list(batch_ids)}},
+            {"state": State.QUEUED.value, "created_at": {"$gte": LONG_AGO}, "batch": {"$in": list(batch_ids)}},
             {"feed": 1},
         )
         documents = await found.sort("created_at", 1).limit(limit).to_list()
@@ -265,7 +265,7 @@ class Deliveries:
     @query
     async def oldest_open(self, feed: str) -> datetime | None:
         """When the feed's oldest open delivery was logged; `None` where nothing is open."""
-        queued = {"state": State.QUEUED.value, "created_at": {"$gte": _LONG_AGO}, "feed": feed}
+        queued = {"state": State.QUEUED.value, "created_at": {"$gte": LONG_AGO}, "feed": feed}
         waiting = {"state": State.RETRYING.value, "next_attempt_at": {"$lte": _FAR_FUTURE}, "feed": feed}
         first = await self._collection.find(queued, {"created_at": 1}).sort("created_at", 1).limit(1).to_list()
         second = await self._collection.find(waiting, {"created_at": 1}).sort("created_at", 1).limit(1).to_list()
@@ -278,7 +278,7 @@ class Deliveries:
 
         Exact; reads what is open, by the partial indexes, and `max_backlog` bounds that.
         """
-        queued = {"state": State.QUEUED.value, "created_at": {"$gte": _LONG_AGO}}
+        queued = {"state": State.QUEUED.value, "created_at": {"$gte": LONG_AGO}}
         waiting = {"state": State.RETRYING.value, "next_attempt_at": {"$lte": _FAR_FUTURE}}
         group = {"_id": "$feed", "n": {"$sum": 1}, "oldest": {"$min": "$created_at"}}
         found: dict[str, tuple[int, datetime]] = {}

@@ -9,10 +9,9 @@ operator's dead letters are read by `settled` too. Each one more costs each row 
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from pymongo import IndexModel
 
+from app.clock import LONG_AGO
 from app.ledger.client import Database, query
 from app.models import State
 
@@ -25,9 +24,6 @@ BATCHES_DUE = "batches_due"
 TICKS_LATEST = "ticks_latest"
 TICKS_OPEN = "ticks_open"
 REPORTS_OWED = "reports_owed"
-
-LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
-"""Before any moment in the ledger: a query says "after that" to be served by an index of what has a moment."""
 
 
 def _partial(field: str, state: State, name: str) -> IndexModel:

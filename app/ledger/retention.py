@@ -23,9 +23,10 @@ from datetime import datetime, timedelta
 from pymongo import DeleteMany, DeleteOne
 from pymongo.asynchronous.cursor import AsyncCursor
 
+from app.clock import LONG_AGO
 from app.ledger.attempts import insert_ignoring_duplicates
 from app.ledger.client import Collection, Database, Document, query
-from app.ledger.indexes import KEPT, LONG_AGO, SETTLED
+from app.ledger.indexes import KEPT, SETTLED
 from app.ledger.records import CHUNK_BYTES, Record, weight
 from app.models import Position, State
 

@@ -20,15 +20,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
+from app.clock import LONG_AGO
 from app.ledger.client import Collection, Database, Document, query
 from app.models import NewBatch, State
 
 REPLAYS_KEPT = 20
 
-_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 _OF_A_SETTLED_ONE = ("token", "next_attempt_at", "finished_at", "reason", "restored_at", "acknowledged", "kept_from")
 _HAS_PAYLOAD: Document = {"payload": {"$gt": ""}}
 _OPEN_SINCE_LOGGED = (State.QUEUED, State.RETRYING)
@@ -208,7 +208,7 @@ class Selections:
         """Read on behind `after`. Where several share its place they are asked for again: those moved have left."""
         field = _INDEXED_BY.get(state, "_id")
         if field != "_id":
-            conditions = [{field: {"$gte": after.place if after else _LONG_AGO}}, *conditions]
+            conditions = [{field: {"$gte": after.place if after else LONG_AGO}}, *conditions]
         elif after:
             conditions = [*conditions, {"_id": {"$gt": after.id}}]
         found = self._collection.find(_all_of(conditions), {"feed": 1, "batch": 1, field: 1})
@@ -225,7 +225,7 @@ def narrowed(selection: Selection, feeds: Sequence[str]) -> Selection:
 _ALIKE: Document = {
     "feed": "$feed",
     "has_payload": {"$gt": ["$payload", ""]},
-    "acknowledged": {"$gt": ["$acknowledged.at", _LONG_AGO]},
+    "acknowledged": {"$gt": ["$acknowledged.at", LONG_AGO]},
 }
 
 
@@ -257,7 +257,7 @@ def _conditions(selection: Selection, state: State) -> list[Document]:
     field = _INDEXED_BY.get(state)
     conditions: list[Document] = [{"state": state.value}]
     if field:
-        conditions.append({field: {"$gte": _LONG_AGO}})
+        conditions.append({field: {"$gte": LONG_AGO}})
     if selection.ids:
         conditions.append({"_id": {"$in": list(selection.ids)}})
     if selection.feeds is not None:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
+from app.clock import LONG_AGO
 from app.ledger.client import Collection, Database, query
 from app.models import State
 
 INDEXED = {State.QUEUED: "created_at", State.RETRYING: "next_attempt_at", State.DEAD: "finished_at"}
 """The states that have an index of their own, and its field (see `indexes.py`)."""
-
-_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Tally:
@@ -28,7 +27,7 @@ class Tally:
         counts: dict[str, dict[State, int]] = defaultdict(dict)
         for state, field in INDEXED.items():
             pipeline: list[dict[str, Any]] = [
-                {"$match": {"state": state.value, field: {"$gte": _LONG_AGO}}},
+                {"$match": {"state": state.value, field: {"$gte": LONG_AGO}}},
                 {"$group": {"_id": "$feed", "n": {"$sum": 1}}},
             ]
             for document in await (await self._deliveries.aggregate(pipeline)).to_list():
