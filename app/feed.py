@@ -203,8 +203,9 @@ class Retention(Frozen):
     """The row's content is dropped this long after it was settled; the record stays. From `days` on: with it."""
     days: int = Field(default=90, ge=1, le=36_500)
     """The record and its attempts are deleted, by whole days (UTC), this long after it was settled."""
-    stats_days: int = Field(default=90, ge=2, le=36_500)
-    """The counts by the minute. Reports are compiled from them, and stay as long as `report_days` says."""
+    stats_days: int = Field(default=90, ge=9, le=36_500)
+    """The counts by the minute. Reports are compiled from them, up to 8 days late after an absence, and stay as long
+    as `report_days` says."""
     report_days: int = Field(default=730, ge=1, le=36_500)
     """Reports and certificates; the last certificate stays."""
     archive: bool = True

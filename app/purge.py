@@ -320,6 +320,7 @@ class Purging:
 
     async def _drop_stats(self, run: Run) -> None:
         before = self._now() - timedelta(days=run.feed.retention.stats_days)
+        await self._ledger.purges.note_stats(run.claim, before)
         more = True
         while more:
             run.held.check()

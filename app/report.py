@@ -14,9 +14,10 @@ and is sent again. What cannot be sent is tried again by later compilations, `MA
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import Enum
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -37,13 +38,25 @@ from app.reporting.sending import NotSent, Outgoing, Sender
 log = structlog.get_logger()
 
 CERTIFICATE_WITHIN = timedelta(days=1)
-"""A day's certificate is the last one made before so long after its end: reconciliation runs when the day is over."""
+"""A day's certificate is the last one made before so long after its end, of those begun when the day was over; where
+there is none, the first one after that."""
 MAX_TRIES = 10
 """Tries at sending a report on one way, before it is given up."""
 FIRST_WAIT, LONGEST_WAIT = timedelta(minutes=5), timedelta(hours=6)
 CLAIMED_FOR = timedelta(minutes=5)
 """How long a process may take to send a report, before another tries."""
 SENT_AT_ONCE = 20
+
+
+class Ground(Enum):
+    """What a report of a period stands on."""
+
+    WHOLE = "whole"
+    """All that was counted in it."""
+    NOTHING = "nothing"
+    """Nothing was counted in it, as far as is known: no worker ran, or the feed is new."""
+    GONE = "gone"
+    """Retention has deleted some of it, or all: for all feeds together, some of one feed's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,22 +112,29 @@ class Reporting:
         """As `compile`, without sending anything now."""
         if period.end > self._now():
             raise ValueError(f"{period.name}: still running; its report is kept when it is over")
-        reports, counted = await self._compiled(period)
-        kept = [await self._keep(report, counted=report.feed in counted) for report in reports]
-        await self._write(kept)
-        return kept
+        reports, grounds = await self._compiled(period)
+        kept = [await self._keep(report, grounds[report.feed]) for report in reports]
+        there = [compiled for compiled in kept if compiled]
+        await self._write(there)
+        return there
 
     async def look(self, period: Period) -> list[Report]:
         """Compile the reports of a period, also of one that is running, and change nothing.
 
-        Where the statistics of the period are gone, what the ledger has kept of it. Raises `ValueError` for a period
-        that has not begun.
+        Where the statistics of the period are gone, what the ledger has kept of it; a feed of which nothing was kept
+        is left out. Raises `ValueError` for a period that has not begun.
         """
-        reports, counted = await self._compiled(period)
-        if counted or period.end > self._now():
-            return reports
-        stored = [await self._ledger.reports.get(report.feed, report.period) for report in reports]
-        return [report_of(kept["report"]) if kept else report for kept, report in zip(stored, reports, strict=True)]
+        reports, grounds = await self._compiled(period)
+        found: list[Report] = []
+        for report in reports:
+            ground, stored = grounds[report.feed], None
+            if ground is not Ground.WHOLE and not report.running:
+                stored = await self._ledger.reports.get(report.feed, report.period)
+            if stored:
+                found.append(report_of(stored["report"]))
+            elif ground is not Ground.GONE:
+                found.append(report)
+        return found
 
     async def snapshot(self, period: Period) -> tuple[list[Report], Path]:
         """As `look`, and write the files. Returns the reports and the page of all feeds."""
@@ -150,8 +170,8 @@ class Reporting:
 
     # --- compiling
 
-    async def _compiled(self, period: Period) -> tuple[list[Report], set[str]]:
-        """The reports, and the feeds that have anything counted in the period; `ALL` among them where any has."""
+    async def _compiled(self, period: Period) -> tuple[list[Report], dict[str, Ground]]:
+        """The reports, and what each stands on."""
         now = self._now()
         if period.start >= now:
             raise ValueError(f"{period.name}: has not begun")
@@ -164,34 +184,55 @@ class Reporting:
         certificates = {feed: await self._certificate(feed, period) for feed in buckets}
         through = min(period.end, now.replace(microsecond=0))
         reports = await asyncio.to_thread(compile_reports, period, self._zone, buckets, certificates, through)
-        counted = {feed for feed, documents in buckets.items() if documents}
-        return reports, counted | ({ALL} if counted else set())
+        return reports, await self._grounds(period, buckets)
+
+    async def _grounds(self, period: Period, buckets: Mapping[str, Sequence[Document]]) -> dict[str, Ground]:
+        """Asked after the buckets were read: purge notes what it is about to delete before it does."""
+        grounds = {feed: Ground.WHOLE if documents else Ground.NOTHING for feed, documents in buckets.items()}
+        for feed in buckets:
+            deleted_before = await self._ledger.purges.stats_deleted_before(feed)
+            if deleted_before and period.start < deleted_before:
+                grounds[feed] = Ground.GONE
+        of_all = Ground.WHOLE if Ground.WHOLE in grounds.values() else Ground.NOTHING
+        return grounds | {ALL: Ground.GONE if Ground.GONE in grounds.values() else of_all}
 
     async def _certificate(self, feed: str, period: Period) -> Certificate | None:
-        """The feed's certificate for a day; for an hour, one that was made in it."""
-        if period.kind is Kind.DAY:
-            return await self._ledger.certificates.at_or_before(feed, period.end + CERTIFICATE_WITHIN)
-        found = await self._ledger.certificates.at_or_before(feed, period.end)
-        return found if found and found.at >= period.start else None
+        """The feed's certificate for a day that is over, see `CERTIFICATE_WITHIN`: one begun before its end says
+        nothing of its last rows. Of a day that still runs, and of an hour, one that was made in it.
+        """
+        certificates = self._ledger.certificates
+        if period.kind is Kind.HOUR or period.end > self._now():
+            found = await certificates.at_or_before(feed, period.end)
+            return found if found and found.at >= period.start else None
+        found = await certificates.at_or_before(feed, period.end + CERTIFICATE_WITHIN)
+        if found and found.begun_at and found.begun_at >= period.end:
+            return found
+        return await certificates.first_begun_since(feed, period.end)
 
     # --- keeping
 
-    async def _keep(self, report: Report, *, counted: bool) -> Compiled:
-        """Store the report, unless an equal one is there, or one whose statistics are gone."""
+    async def _keep(self, report: Report, ground: Ground) -> Compiled | None:
+        """Store the report, unless an equal one is there, or one that stood on more than is left.
+
+        `None`: there is none, and the statistics that it would be made of are gone.
+        """
         document = document_of(report)
         key = ReportKey(report.feed, report.kind.value, report.period, report.start, report.end)
         owed = list(self._senders) if report.feed == ALL and report.kind in self._sent else []
         while True:
             stored = await self._ledger.reports.get(report.feed, report.period)
             if stored is None:
+                if ground is Ground.GONE:
+                    log.warning("report_not_made", report=report.id, reason="statistics of the period are deleted")
+                    return None
                 if await self._ledger.reports.insert(key, document, owed, self._now()):
                     return Compiled(report)
                 continue
             revised = stored.get("revised")
             if canonical(stored["report"]) == canonical(document):
                 return Compiled(report, revised)
-            if not counted:
-                log.warning("report_kept_as_it_was", report=report.id, reason="no statistics of the period are left")
+            if ground is not Ground.WHOLE:
+                log.warning("report_kept_as_it_was", report=report.id, reason="statistics of the period are gone")
                 return Compiled(report_of(stored["report"]), revised)
             found = changes(stored["report"], document)
             count = (revised["count"] if revised else 0) + 1
@@ -218,7 +259,7 @@ class Reporting:
         for way, sending in stored["sending"].items():
             if sending["state"] == Sending.OWED.value:
                 came[way] = await self._tried(way, outgoing)
-                next_tries += await self._note(stored["_id"], way, sending["tries"] + 1, came[way])
+                next_tries += await self._note(stored["_id"], until, way, sending["tries"] + 1, came[way])
         await self._ledger.reports.next_try(stored["_id"], until, min(next_tries, default=None))
         return came
 
@@ -239,14 +280,16 @@ class Reporting:
             log.info("report_sent", report=outgoing.report.id, way=way)
         return failed
 
-    async def _note(self, report_id: str, way: str, tries: int, error: str | None) -> list[datetime]:
+    async def _note(
+        self, report_id: str, claimed_until: datetime, way: str, tries: int, error: str | None
+    ) -> list[datetime]:
         """Put on record what came of a try. Returns when the next one is due, or nothing."""
         now = self._now()
         if error is None:
-            await self._ledger.reports.note_sent(report_id, way, now)
+            await self._ledger.reports.note_sent(report_id, claimed_until, way, now)
             return []
         give_up = tries >= MAX_TRIES
-        await self._ledger.reports.note_failed(report_id, way, error, now, give_up=give_up)
+        await self._ledger.reports.note_failed(report_id, claimed_until, way, error, now, give_up=give_up)
         if give_up:
             log.error("report_given_up", report=report_id, way=way, tries=tries)
             return []

@@ -40,13 +40,13 @@ class JobLine:
     last_error: str | None
     error_period: str | None
     ok: bool
-    """Not late, and the latest period that was tried is not given up."""
+    """Not late; and of the latest period that was tried, nothing was given up or refused by the source."""
 
 
 def jobs(as_json: AsJson = False) -> None:
     """Per periodic job: the last period done, when, how long, what is due next, and the last error.
 
-    Exit code 1 where a job is late, or the latest period it tried is given up.
+    Exit code 1 where a job is late, or the latest period it tried is given up, or the source refused some of it.
     """
     loaded = load_config()
     lines = with_ledger(loaded, lambda ledger: read_jobs(ledger, utc_now()))
@@ -70,8 +70,9 @@ async def _line(ledger: Ledger, job: Job, now: datetime) -> JobLine:
     waiting = await ledger.ticks.open(job.name)
     done = await ledger.ticks.last(job.name, [TickState.DONE])
     tried = await ledger.ticks.last(job.name, [TickState.DONE, TickState.FAILED])
-    failed = next((tick for tick in waiting if tick.error), None) or await ledger.ticks.last(
-        job.name, [TickState.FAILED]
+    refused = _refused(tried) if tried else None
+    wrong = next((tick for tick in waiting if tick.error), None) or (
+        tried if refused else await ledger.ticks.last(job.name, [TickState.FAILED])
     )
     following = next((tick for tick in waiting if tick.held(now)), waiting[0] if waiting else None)
     stands = await _stands(ledger, job, following, now)
@@ -86,10 +87,16 @@ async def _line(ledger: Ledger, job: Job, now: datetime) -> JobLine:
         next_period=following.period.name if following else None,
         next_due=following.due_at if following else None,
         now=stands,
-        last_error=failed.error if failed else None,
-        error_period=failed.period.name if failed else None,
-        ok=stands != "late" and (tried is None or tried.state is TickState.DONE),
+        last_error=(wrong.error or refused) if wrong else None,
+        error_period=wrong.period.name if wrong else None,
+        ok=stands != "late" and not refused and (tried is None or tried.state is TickState.DONE),
     )
+
+
+def _refused(tick: Tick) -> str | None:
+    """What the source refused in a period that is done, by step."""
+    found = [f"{step.name}: {step.result['refused']}" for step in tick.steps if "refused" in step.result]
+    return "; ".join(found) or None
 
 
 async def _stands(ledger: Ledger, job: Job, tick: Tick | None, now: datetime) -> str:

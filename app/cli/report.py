@@ -28,7 +28,7 @@ from app.report import Compiled
 from app.reporting.files import Format, rendered, write_whole
 from app.reporting.page import title
 from app.reporting.record import ALL, FeedLine, Reason, Report
-from app.reporting.table import figures, sentence
+from app.reporting.table import figures, lacking, sentence
 from app.reporting.words import duration, look_at, number, percent
 from app.runtime import open_reporting
 
@@ -69,6 +69,8 @@ def report(
 
     Nothing is changed by it, unless --keep or --send says so.
     """
+    if output is not None and form is Shown.TABLE and not as_json:
+        fail("--output: needs --format json, csv or html", WRONG_USAGE)
     loaded = load_config()
     wanted = _period(period, loaded)
     compiled, failed = with_ledger(
@@ -97,9 +99,9 @@ async def _compiled(
         )
     try:
         found = [Compiled(report) for report in await reporting.look(period)]
-        chosen = _chosen(found, feed, loaded)
+        chosen = _chosen(found, feed, loaded, period)
         if keep and not chosen.report.running:
-            chosen = _chosen(await reporting.save(period), feed, loaded)
+            chosen = _chosen(await reporting.save(period), feed, loaded, period)
         elif keep and not send:
             fail(f"--keep: {period.name} is still running; it is kept when it is over", WRONG_USAGE)
     except ValueError as error:
@@ -108,27 +110,37 @@ async def _compiled(
     return chosen, [f"{way}: {error}" for way, error in came.items() if error]
 
 
-def _chosen(found: list[Compiled], feed: str, loaded: config.Config) -> Compiled:
+def _chosen(found: list[Compiled], feed: str, loaded: config.Config, period: Period) -> Compiled:
     by_feed = {compiled.report.feed: compiled for compiled in found}
-    if feed not in by_feed:
+    if feed not in by_feed and feed not in (ALL, *loaded.feeds):
         fail(str(UnknownFeed(feed, tuple(loaded.feeds))), WRONG_USAGE)
+    if feed not in by_feed:
+        whose = "of a feed" if feed == ALL else f"of feed {feed}"
+        gone = f"statistics {whose} are deleted (retention.stats_days), and no report was kept"
+        fail(f"--period: {period.name}: {gone}", WRONG_USAGE)
     return by_feed[feed]
 
 
 def _show(compiled: Compiled, form: Shown, output: Path | None) -> None:
-    if form is Shown.TABLE and output is None:
+    if form is Shown.TABLE:
         print_report(compiled.report)
         return
-    if form is Shown.TABLE:
-        fail("--output: needs --format json, csv or html", WRONG_USAGE)
     content = rendered(compiled.report, Format(form.value), compiled.revised)
     if output is None:
         sys.stdout.buffer.write(content)
         return
     try:
-        write_whole(output, content)
+        _write(output, content)
     except OSError as error:
         fail(f"--output: {output}: {error.strerror or error}")
+
+
+def _write(output: Path, content: bytes) -> None:
+    """A file as a whole, where a link leads to; a pipe or a device as it is."""
+    if output.exists() and not output.is_file():
+        output.write_bytes(content)
+    else:
+        write_whole(output.resolve(), content)
 
 
 def print_report(report: Report) -> None:
@@ -142,6 +154,8 @@ def print_report(report: Report) -> None:
     _print_reasons("Top errors", report.errors)
     for proof in report.certificates:
         console.print(sentence(proof), style=None if proof.complete else "red", markup=False, highlight=False)
+    for name in report.uncertified:
+        console.print(lacking(name), style="yellow", markup=False, highlight=False)
 
 
 def _feed_row(line: FeedLine) -> list[object]:

@@ -38,9 +38,18 @@ class Certificates:
         """The feed's last certificate, of all of it, of that moment or before."""
         return await self._last({"$gte": f"{feed}|", "$lte": _id(feed, moment)})
 
+    @query
+    async def first_begun_since(self, feed: str, moment: datetime) -> Certificate | None:
+        """The feed's first certificate, of all of it, whose comparison began at that moment or after."""
+        ids = {"$gte": _id(feed, moment), "$lt": f"{feed}}}"}
+        return await self._one({"_id": ids, "since": None, "begun_at": {"$gte": moment}}, 1)
+
     async def _last(self, ids: Document) -> Certificate | None:
         """The one of the highest id in the range; `|` sorts right before `}`."""
-        found = self._collection.find({"_id": ids, "since": None}).sort("_id", -1).limit(1)
+        return await self._one({"_id": ids, "since": None}, -1)
+
+    async def _one(self, wanted: Document, direction: int) -> Certificate | None:
+        found = self._collection.find(wanted).sort("_id", direction).limit(1)
         return next(map(_certificate, await found.to_list()), None)
 
 

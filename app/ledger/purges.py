@@ -1,9 +1,10 @@
 """`purges`: one document a feed: who purges it now, how far purge has come, and what it is about to delete.
 
-    {_id: feed, lease {token, until, holder}, stripped_before, purged_before, chunk [delivery id]}
+    {_id: feed, lease {token, until, holder}, stripped_before, purged_before, stats_before, chunk [delivery id]}
 
-`stripped_before` and `purged_before` only spare reading again what was done. `chunk` is the note that finds the
-attempts of deliveries that were deleted by a purge that died before it deleted those too.
+`stripped_before` and `purged_before` only spare reading again what was done. `stats_before` is noted before statistics
+are deleted: no report is made of what is left of a period. `chunk` is the note that finds the attempts of deliveries
+that were deleted by a purge that died before it deleted those too.
 """
 
 from __future__ import annotations
@@ -56,6 +57,13 @@ class Purges:
         return document.get("stripped_before"), document.get("purged_before")
 
     @query
+    async def stats_deleted_before(self, feed: str) -> datetime | None:
+        """Before which moment the feed's statistics are deleted, or about to be; `None`: they are all there."""
+        document = await self._collection.find_one({"_id": feed}, {"stats_before": 1}) or {}
+        found: datetime | None = document.get("stats_before")
+        return found
+
+    @query
     async def holder(self, feed: str) -> str | None:
         """Who holds the feed's purge, or held it last without giving it back."""
         document = await self._collection.find_one({"_id": feed}, {"lease": 1})
@@ -81,6 +89,11 @@ class Purges:
     async def note_purged(self, claim: Claim, before: datetime) -> None:
         """Record how far records are gone. Raises `LeaseLost` where the lease is no longer ours."""
         await self._update_held(claim, {"$set": {"purged_before": before}})
+
+    @query
+    async def note_stats(self, claim: Claim, before: datetime) -> None:
+        """Record before which moment statistics are about to be deleted. Raises `LeaseLost`, as the others."""
+        await self._update_held(claim, {"$max": {"stats_before": before}})
 
     @query
     async def note_chunk(self, claim: Claim, delivery_ids: Iterable[str]) -> None:

@@ -128,10 +128,10 @@ class Reports:
         return bool(result.modified_count)
 
     @query
-    async def note_sent(self, report_id: str, way: str, now: datetime) -> None:
-        """The report went out on that way."""
+    async def note_sent(self, report_id: str, claimed_until: datetime, way: str, now: datetime) -> None:
+        """The report went out on that way. Changes nothing where it was revised, or owed anew, meanwhile."""
         await self._collection.update_one(
-            {"_id": report_id},
+            {"_id": report_id, "retry_at": claimed_until},
             {
                 "$set": {f"sending.{way}.state": Sending.SENT.value, f"sending.{way}.at": now},
                 "$inc": {f"sending.{way}.tries": 1},
@@ -140,12 +140,17 @@ class Reports:
         )
 
     @query
-    async def note_failed(self, report_id: str, way: str, error: str, now: datetime, *, give_up: bool) -> None:
-        """The report did not go out on that way, and why; `give_up`: it is not tried again."""
+    async def note_failed(
+        self, report_id: str, claimed_until: datetime, way: str, error: str, now: datetime, *, give_up: bool
+    ) -> None:
+        """The report did not go out on that way, and why; `give_up`: it is not tried again.
+
+        Changes nothing where it was revised, or owed anew, meanwhile.
+        """
         state = Sending.GIVEN_UP if give_up else Sending.OWED
         noted: dict[str, Any] = {"state": state.value, "at": now, "error": error}
         await self._collection.update_one(
-            {"_id": report_id},
+            {"_id": report_id, "retry_at": claimed_until},
             {
                 "$set": {f"sending.{way}.{name}": value for name, value in noted.items()},
                 "$inc": {f"sending.{way}.tries": 1},

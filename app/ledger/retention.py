@@ -264,7 +264,8 @@ class Retention:
     @query
     async def drop_reports(self, feed: str, before: datetime) -> int:
         """Delete at most 1,000 of the feed's reports on periods that ended before then. Returns how many."""
-        ids = {"$gte": f"{feed}|", "$lt": f"{feed}}}"}
+        day = f"{before + timedelta(days=2):%Y-%m-%d}"  # ids begin with a local date: what is kept is not read
+        ids = {"$gte": f"{feed}|", "$lt": f"{feed}|{day}"}
         return await _drop_some(self._reports, {"_id": ids, "end": {"$lt": before}})
 
     @query

@@ -7,6 +7,7 @@ event loop makes them in a thread.
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 from collections.abc import Mapping
 from datetime import date
@@ -74,7 +75,11 @@ def prune(folder: Path, feed: str, before: date) -> int:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file as a whole: others see what was there before, or all of it. Raises `OSError`."""
+    """Write a file as a whole: others see what was there before, or all of it. One that is there keeps its mode.
+
+    Raises `OSError`.
+    """
+    mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o644
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
@@ -82,7 +87,7 @@ def write_whole(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
+        Path(temporary).chmod(mode)
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

@@ -113,4 +113,6 @@ def compose(outgoing: Outgoing, sender: str, recipients: tuple[str, ...]) -> Ema
 
 def _verdict(outgoing: Outgoing) -> str:
     """What a reader must know before opening it."""
-    return "NOT COMPLETE: " if any(not proof.complete for proof in outgoing.report.certificates) else ""
+    if outgoing.report.incomplete:
+        return "NOT COMPLETE: "
+    return "NOT CERTIFIED: " if outgoing.report.uncertified else ""

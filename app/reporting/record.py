@@ -217,6 +217,19 @@ class Report:
         return report_id(self.feed, self.period)
 
     @property
+    def incomplete(self) -> tuple[str, ...]:
+        """Feeds whose certificate does not balance."""
+        return tuple(proof.feed for proof in self.certificates if not proof.complete)
+
+    @property
+    def uncertified(self) -> tuple[str, ...]:
+        """Feeds of a day that have no certificate for it. Hours need none."""
+        if self.kind is not Kind.DAY:
+            return ()
+        feeds = [line.feed for line in self.feeds] if self.feed == ALL else [self.feed]
+        return tuple(feed for feed in feeds if feed not in {proof.feed for proof in self.certificates})
+
+    @property
     def running(self) -> bool:
         """Whether the period had not ended when it was compiled."""
         return self.through < self.end

@@ -63,8 +63,8 @@ def summary(report: Report) -> str:
     zone = ZoneInfo(report.timezone)
     lines = [f"{title(report)}: {when(report, zone)} ({report.timezone})", ""]
     lines += [f"{name:<24}{value}" for name, value in figures(report)]
-    if report.certificates:
-        lines += ["", *(sentence(proof) for proof in report.certificates)]
+    if proofs := [*map(sentence, report.certificates), *map(lacking, report.uncertified)]:
+        lines += ["", *proofs]
     if report.dead_reasons:
         lines += ["", "Dead:", *(f"  {number(reason.count):>8}  {reason.text}" for reason in report.dead_reasons)]
     if report.errors:
@@ -104,6 +104,11 @@ def sentence(proof: Proof) -> str:
         f"{proof.feed}: {verdict}: {number(proof.source_rows)} source rows = {' + '.join(parts)}, "
         f"up to position {proof.position}, at {proof.at:%Y-%m-%d %H:%M} UTC"
     )
+
+
+def lacking(feed: str) -> str:
+    """That a feed has no certificate for the day, in one line."""
+    return f"{feed}: NOT CERTIFIED for this day: python -m app reconcile compares the source with the ledger"
 
 
 def _percentiles(latency: Latency) -> str:

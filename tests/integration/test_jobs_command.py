@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from app.cli.jobs import JobLine, read_jobs
 from app.cli.main import main
 from app.clock import utc_now
-from app.errors import SourceUnavailable
+from app.errors import SourceRefused, SourceUnavailable
 from app.ledger import Ledger
 from app.period import Kind, period_of, previous
 from app.periodic import MAX_TRIES, RECONCILE, REPORT_DAY, REPORT_HOUR
@@ -77,6 +77,22 @@ async def test_an_error_is_told_while_it_is_tried_again_and_is_wrong_once_it_is_
         await worker.run(RECONCILE.name)
     told = (await lines(office))[RECONCILE.name]
     assert (told.last_error, told.last_done, told.ok) == ("all: source: no route to host", None, False)
+
+
+async def test_what_the_source_refused_is_wrong_though_the_period_is_done(office: Office) -> None:
+    worker = office.worker()
+    await worker.run(RECONCILE.name)
+    office.failing["all"] = SourceRefused("source: permission denied on orders")
+    office.at("2026-01-02T00:01")
+    await worker.run(RECONCILE.name)
+    told = (await lines(office))[RECONCILE.name]
+    assert (told.last_done, told.ok) == ("2026-01-01", False)
+    assert (told.last_error, told.error_period) == ("all: source: permission denied on orders", "2026-01-01")
+    del office.failing["all"]
+    office.at("2026-01-03T00:01")
+    await worker.run(RECONCILE.name)
+    told = (await lines(office))[RECONCILE.name]
+    assert (told.last_error, told.ok) == (None, True)
 
 
 @pytest.fixture

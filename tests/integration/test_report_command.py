@@ -74,7 +74,8 @@ async def desk(ledger: Ledger, mongo_database_url: str, tmp_path: Path) -> Desk:
     (tmp_path / "feeds.toml").write_text(FEEDS, encoding="utf-8")
     await ledger._database["stats"].insert_many(day_of("orders", 600, bad=True, start=YESTERDAY.start, minutes=60))
     rows = {State.DELIVERED: 597, State.DEAD: 3}
-    await ledger.certificates.save(Certificate("orders", YESTERDAY.end + timedelta(seconds=1), 600, 600, rows))
+    at = YESTERDAY.end + timedelta(seconds=1)
+    await ledger.certificates.save(Certificate("orders", at, 600, 600, rows, begun_at=at))
     ours = {
         "MONGO_URL": mongo_database_url, "SOURCE_URL": "sqlite:///none.db", "FEEDS_FILE": str(tmp_path / "feeds.toml"),
         "REPORTS_DIR": str(tmp_path / "reports"), "PARTNER_TOKEN": HIDDEN, "COLUMNS": "200",
@@ -87,7 +88,7 @@ async def kept(desk: Desk) -> int:
 
 
 async def test_the_report_is_printed_and_nothing_is_changed(desk: Desk) -> None:
-    text = await desk.run_process("--period", "yesterday")
+    text = await desk.run_process("--period", YESTERDAY.name)
     assert "503 Service Unavailable" in text
     assert "orders: complete: 600 source rows = 597 delivered + 3 dead + 0 skipped + 0 cancelled + 0 open" in text
     assert "python -m app deliveries show orders:" in text
@@ -108,8 +109,27 @@ async def test_a_report_is_printed_in_each_form(desk: Desk) -> None:
     assert "<h1>All feeds" in page.read_text()
 
 
+async def test_a_report_goes_to_a_pipe_a_link_and_a_file_as_they_are(desk: Desk) -> None:
+    pipe, link, file = (desk.folder.parent / name for name in ("pipe", "link", "file"))
+    os.mkfifo(pipe)
+    file.touch(mode=0o600)
+    link.symlink_to(file)
+    reading = asyncio.create_task(asyncio.to_thread(pipe.read_bytes))
+    for output in (pipe, link):
+        await desk.run("--period", YESTERDAY.name, "--format", "csv", "--output", str(output))
+    assert await reading == file.read_bytes() != b""
+    assert (pipe.is_fifo(), link.is_symlink(), file.stat().st_mode & 0o777) == (True, True, 0o600)
+
+
+async def test_a_day_whose_statistics_are_deleted_is_not_made_up(desk: Desk) -> None:
+    await desk.ledger._database["purges"].insert_one({"_id": "orders", "stats_before": YESTERDAY.end})
+    text = await desk.run("--period", YESTERDAY.name, "--keep", code=2)
+    assert f"{YESTERDAY.name}: statistics of a feed are deleted (retention.stats_days), and no report was kept" in text
+    assert await kept(desk) == 0
+
+
 async def test_a_kept_report_is_in_the_ledger_and_in_the_folder(desk: Desk) -> None:
-    await desk.run("--period", "yesterday", "--keep", "--feed", "orders")
+    await desk.run("--period", YESTERDAY.name, "--keep", "--feed", "orders")
     assert await kept(desk) == 3
     assert (desk.folder / "orders" / f"{YESTERDAY.name}.html").exists()
     assert (desk.folder / "_all" / f"{YESTERDAY.name}.csv").exists()
@@ -126,9 +146,9 @@ async def test_a_report_is_sent_on_demand(desk: Desk) -> None:
             "SMTP_HOST": "127.0.0.1", "SMTP_PORT": str(box.port), "SMTP_SECURITY": "none",
             "REPORT_MAIL_FROM": "reports@example.org", "REPORT_MAIL_TO": "ops@example.org, audit@example.org",
         }  # fmt: skip
-        await desk.run("--period", "yesterday", "--feed", "orders", "--send", settings=settings)
+        await desk.run("--period", YESTERDAY.name, "--feed", "orders", "--send", settings=settings)
         box.answer = "554 no thanks"
-        assert "554" in await desk.run("--period", "yesterday", "--send", code=1, settings=settings)
+        assert "554" in await desk.run("--period", YESTERDAY.name, "--send", code=1, settings=settings)
     assert [message["Subject"].split(":")[0] for message in box.messages] == ["orders"]
     assert box.recipients == [["ops@example.org", "audit@example.org"]]
 
@@ -137,8 +157,8 @@ async def test_mistakes_are_said_in_one_line(desk: Desk) -> None:
     assert "--period: found 'never'" in await desk.run("--period", "never", code=2)
     assert "has not begun" in await desk.run("--period", "2999-01-01", code=2)
     assert "feed 'nobody': not configured" in await desk.run("--feed", "nobody", code=2)
-    assert "no way is configured" in await desk.run("--period", "yesterday", "--send", code=2)
-    assert "--output: needs --format" in await desk.run("--output", "page.html", code=2)
+    assert "no way is configured" in await desk.run("--period", YESTERDAY.name, "--send", code=2)
+    assert "--output: needs --format" in await desk.run("--output", "page.html", "--send", code=2)
     half = {"SMTP_HOST": "mail.example.org", "REPORT_MAIL_TO": "ops@example.org"}
     text = await desk.run(code=2, settings=half)
     assert "SMTP_HOST" in text
@@ -155,6 +175,6 @@ async def test_no_report_holds_a_payload_or_a_secret(desk: Desk) -> None:
     stats = desk.ledger._database["stats"]
     await stats.insert_one(minute_of("invoices", YESTERDAY.start, outcomes={"dead": 1}, failed=failed(reason, 1, 1)))
     for form in ("table", "json", "csv", "html"):
-        text = await desk.run("--period", "yesterday", "--format", form)
+        text = await desk.run("--period", YESTERDAY.name, "--format", form)
         for secret in (HIDDEN, "Zoë", "DE0212", desk.environment["MONGO_URL"]):
             assert secret not in text

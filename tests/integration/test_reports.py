@@ -6,6 +6,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -25,7 +26,7 @@ from app.ledger.reports import Sending
 from app.models import Certificate, Outcome, State
 from app.period import Kind, Period, parse_period
 from app.report import MAX_TRIES, SENT_AT_ONCE, Compiled, Reporting
-from app.reporting.mail import Mail, MailServer
+from app.reporting.mail import Mail, MailServer, compose
 from app.reporting.record import ALL, Report
 from app.reporting.sending import NotSent, Outgoing, Sender
 from app.reporting.webhook import Webhook
@@ -38,7 +39,14 @@ AFTER = PERIOD.end + timedelta(minutes=2)
 HOUR = timedelta(hours=1)
 SECRET = SecretStr("whsec_" + "c2VjcmV0IHNlY3JldCBzZWNyZXQgc2VjcmV0")
 WRONG = "hunter2-wrong"
-CERTIFICATE = Certificate("orders", PERIOD.end + timedelta(minutes=1), 5012, 5000, {State.DELIVERED: 5000})
+
+
+def certificate(at: datetime, rows: int = 5000, *, begun_at: datetime | None = None) -> Certificate:
+    """One that balances, begun when it ended unless said otherwise."""
+    return Certificate("orders", at, rows + 12, rows, {State.DELIVERED: rows}, begun_at=begun_at or at)
+
+
+CERTIFICATE = certificate(PERIOD.end + timedelta(minutes=1))
 
 
 class Wheel:
@@ -85,6 +93,15 @@ async def day(ledger: Ledger) -> Ledger:
     await ledger._database["stats"].insert_many(day_of("orders", 5000, bad=True, minutes=60))
     await ledger.certificates.save(CERTIFICATE)
     return ledger
+
+
+async def purge_stats(ledger: Ledger, feed: str, before: datetime) -> None:
+    """Delete the feed's minutes before then, as a purge does."""
+    claim = await ledger.purges.claim(feed, "purge@here", AFTER, HOUR)
+    assert claim is not None
+    await ledger.purges.note_stats(claim, before)
+    while await ledger.retention.drop_stats(feed, before):
+        pass
 
 
 async def stored(ledger: Ledger, feed: str = ALL) -> Document:
@@ -157,6 +174,25 @@ async def test_a_report_outlives_its_statistics(day: Ledger, tmp_path: Path) -> 
     assert "revised" not in await stored(day)
 
 
+async def test_a_report_outlives_a_part_of_its_statistics(day: Ledger, tmp_path: Path) -> None:
+    await day._database["stats"].insert_many(day_of("invoices", 100, bad=False, minutes=60))
+    work = reporting(day, tmp_path, feeds=["invoices", "orders"])
+    before = await work.compile(PERIOD)
+    await purge_stats(day, "orders", PERIOD.start + HOUR / 2)
+    assert await work.compile(PERIOD) == before
+    assert await work.look(PERIOD) == before
+    assert "revised" not in await stored(day)
+
+
+async def test_no_report_is_made_of_what_is_left_of_the_statistics(day: Ledger, tmp_path: Path) -> None:
+    await day._database["stats"].insert_many(day_of("invoices", 100, bad=False, minutes=60))
+    await purge_stats(day, "orders", PERIOD.start + HOUR / 2)
+    work = reporting(day, tmp_path, feeds=["invoices", "orders"])
+    assert [report.feed for report in await work.compile(PERIOD)] == ["invoices"]
+    assert [report.feed for report in await work.look(PERIOD)] == ["invoices"]
+    assert await day.reports.get("orders", PERIOD.name) is await day.reports.get(ALL, PERIOD.name) is None
+
+
 async def test_a_running_period_is_looked_at_and_not_kept(day: Ledger, tmp_path: Path) -> None:
     clock = Wheel(PERIOD.start + 10 * HOUR + timedelta(minutes=20, microseconds=5))
     work = reporting(day, tmp_path, now=clock)
@@ -192,10 +228,41 @@ async def test_a_feed_that_is_no_longer_configured_is_in_the_days_report(day: Le
 
 async def test_a_day_takes_the_last_certificate_of_the_day_after_it(day: Ledger, tmp_path: Path) -> None:
     for hours, rows in ((-5, 4000), (6, 5001), (30, 6000)):
-        at = PERIOD.end + hours * HOUR
-        await day.certificates.save(Certificate("orders", at, rows, rows, {State.DELIVERED: rows}))
+        await day.certificates.save(certificate(PERIOD.end + hours * HOUR, rows))
     _, orders = await reporting(day, tmp_path, now=Wheel(PERIOD.end + 40 * HOUR)).compile(PERIOD)
     assert [proof.source_rows for proof in orders.certificates] == [5001]
+
+
+async def test_a_day_is_not_certified_by_a_comparison_that_began_before_its_end(ledger: Ledger, tmp_path: Path) -> None:
+    await ledger._database["stats"].insert_many(day_of("orders", 5000, bad=False, minutes=60))
+    await ledger.certificates.save(certificate(PERIOD.end - 30 * 24 * HOUR, 12))
+    await ledger.certificates.save(certificate(PERIOD.end + HOUR, begun_at=PERIOD.end - HOUR))
+    whole, orders = await reporting(ledger, tmp_path).compile(PERIOD)
+    assert (orders.certificates, orders.uncertified, whole.uncertified) == ((), ("orders",), ("orders",))
+    assert whole.feeds[0].complete is None
+    page = (tmp_path / "_all" / "2026-11-21.html").read_text()
+    assert "No certificate of completeness for this day" in page
+    assert "Complete. Every row" not in page
+
+
+async def test_a_day_made_up_for_later_takes_the_first_comparison_begun_after_it(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    await ledger._database["stats"].insert_many(day_of("orders", 5000, bad=False, minutes=60))
+    for days, rows in ((-1, 12), (3, 5001), (4, 6000)):
+        await ledger.certificates.save(certificate(PERIOD.end + days * 24 * HOUR, rows))
+    _, orders = await reporting(ledger, tmp_path, now=Wheel(PERIOD.end + 100 * HOUR)).compile(PERIOD)
+    assert [proof.source_rows for proof in orders.certificates] == [5001]
+
+
+async def test_a_day_is_complete_only_where_each_feed_is_certified(day: Ledger, tmp_path: Path) -> None:
+    await day._database["stats"].insert_many(day_of("invoices", 100, bad=False, minutes=60))
+    whole, *_ = await reporting(day, tmp_path, feeds=["invoices", "orders"]).compile(PERIOD)
+    assert (whole.incomplete, whole.uncertified) == ((), ("invoices",))
+    page = (tmp_path / "_all" / "2026-11-21.html").read_text()
+    assert "Not certified: invoices" in page
+    assert "<p>Complete. Every row" not in page
+    assert compose(outgoing(whole), "reports@example.org", ("ops@example.org",))["Subject"].startswith("NOT CERTIFIED")
 
 
 async def test_an_hour_has_only_a_certificate_that_was_made_in_it(day: Ledger, tmp_path: Path) -> None:
@@ -299,6 +366,26 @@ async def test_a_sender_that_dies_is_followed_by_another(day: Ledger, tmp_path: 
     assert len(post.sent) == 1
 
 
+async def test_a_report_revised_while_it_is_sent_is_sent_again(day: Ledger, tmp_path: Path) -> None:
+    clock = Wheel()
+
+    class Slow(Post):
+        async def send(self, outgoing: Outgoing) -> None:
+            """While the first result is on its way, another takes its place."""
+            await super().send(outgoing)
+            if len(self.sent) == 1:
+                clock.at += timedelta(seconds=10)
+                await day.stats.add_outcomes("orders", Outcome.UNKNOWN, 3, PERIOD.end - HOUR)
+                await reporting(day, tmp_path, self, now=clock).save(PERIOD)
+
+    post = Slow()
+    work = reporting(day, tmp_path, post, now=clock)
+    await work.compile(PERIOD)
+    await work.send_due()
+    assert [outgoing.revised["count"] if outgoing.revised else 0 for outgoing in post.sent] == [0, 1]
+    assert (await stored(day))["sending"]["post"]["state"] == Sending.SENT.value
+
+
 async def test_a_way_that_is_no_longer_configured_is_said(day: Ledger, tmp_path: Path) -> None:
     clock = Wheel()
     await reporting(day, tmp_path, Post(failures=1), now=clock).compile(PERIOD)
@@ -389,7 +476,7 @@ async def test_a_mail_sent_twice_can_be_told_for_one(day_report: Report) -> None
 
 
 async def test_a_day_that_is_not_complete_says_so_in_its_subject(day: Ledger, tmp_path: Path) -> None:
-    lost = Certificate("orders", AFTER, 5012, 5000, {State.DELIVERED: 4999}, missing=1)
+    lost = replace(certificate(AFTER), states={State.DELIVERED: 4999}, missing=1)
     await day.certificates.save(lost)
     whole = (await reporting(day, tmp_path).look(PERIOD))[0]
     async with mailbox() as box:
