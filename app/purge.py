@@ -90,7 +90,7 @@ class Purged:
     """Dropped; the records stay."""
     records: int = 0
     attempts: int = 0
-    """Of the records."""
+    """Of the records; a dry run does not count them."""
     stats: int = 0
     """Minutes."""
     files: list[str] = field(default_factory=list)
@@ -319,7 +319,7 @@ class Purging:
             await self._ledger.purges.note_chunk(run.claim, [])
 
     async def _drop_stats(self, run: Run) -> None:
-        before = self._now() - timedelta(days=run.feed.retention.stats_days)
+        before = self._stats_over(run.feed)
         await self._ledger.purges.note_stats(run.claim, before)
         more = True
         while more:
@@ -382,6 +382,10 @@ class Purging:
             start = await self._ledger.retention.first(feed.name, min(mark or before, before)) or mark
         return list(days_between(start, before)) if start else []
 
+    def _stats_over(self, feed: Feed) -> datetime:
+        """Before which moment minutes of statistics are to go."""
+        return self._now() - timedelta(days=feed.retention.stats_days)
+
     # --- bounds
 
     async def _is_busy(self) -> bool:
@@ -390,8 +394,9 @@ class Purging:
     # --- looking
 
     async def _look(self, feed: Feed) -> Purged:
-        """Count what a run would do. Reads each record whose payload would go."""
+        """Count what a run would do, but for the attempts. Reads each record whose payload would go."""
         purged = Purged(feed.name)
+        purged.stats = await self._ledger.retention.count_stats(feed.name, self._stats_over(feed))
         stripped_before, purged_before = await self._ledger.purges.marks(feed.name)
         for day in await self._days_stripped(feed, stripped_before):
             for category in CATEGORIES:

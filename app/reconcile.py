@@ -209,18 +209,20 @@ class Reconciling:
     # --- the source's rows
 
     async def _count_purged(self, run: _Run) -> None:
-        """Count what lies below the floor. The server counts; it costs a few statements however little is walked."""
+        """Count what was asked for and lies below the floor. The server counts, `STRIDE` rows a statement."""
         walk = run.walk
         for place, span in enumerate(() if walk.floor is None else walk.spans):
-            await self._count_span(run, Stretch(span, walk.spans[:place], walk.floor))
+            after = higher(walk.since, span.after)
+            if after is None or higher(after, walk.floor) != after:
+                await self._count_span(run, Stretch(span, walk.spans[:place], walk.floor), after)
         walk.phase = Phase.SOURCE
 
-    async def _count_span(self, run: _Run, stretch: Stretch) -> None:
-        after = stretch.span.after
+    async def _count_span(self, run: _Run, stretch: Stretch, after: Position) -> None:
         while True:
             started = time.monotonic()
             rows, reached = await self._source.count(run.feed, stretch, after, STRIDE)
             run.walk.purged += rows
+            run.tell("rows that may be purged", run.walk.purged, None)
             if reached is None:
                 return
             after = reached

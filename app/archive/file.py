@@ -124,9 +124,10 @@ class Writer:
         return written
 
     def abandon(self) -> None:
-        """Take away what was written."""
+        """Take away what was written, where that can be done: else whoever writes the part next does."""
         self.close()
-        self.path.unlink(missing_ok=True)
+        with suppress(OSError):
+            self.path.unlink()
 
     def close(self) -> None:
         """Let go of the file, finished or not."""

@@ -46,6 +46,12 @@ def fail(message: str, code: int = FOUND_WRONG) -> typing.NoReturn:
     raise typer.Exit(code)
 
 
+def fail_feeds(failed: Mapping[str, str]) -> typing.NoReturn:
+    """Say what went wrong, a line for each feed that is named, and exit."""
+    lines = [text if text.startswith(f"feed {name}:") else f"feed {name}: {text}" for name, text in failed.items()]
+    fail("\nrowrelay: ".join(lines), FOUND_WRONG)
+
+
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Run a command's work. One of our errors becomes one line and exit code 1; no traceback."""
     try:

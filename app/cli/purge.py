@@ -14,30 +14,35 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 import config
 from app.cli.output import (
-    FOUND_WRONG,
     WRONG_USAGE,
     AsJson,
     fail,
+    fail_feeds,
     load_config,
     print_json,
     print_table,
     with_ledger,
 )
-from app.errors import UnknownFeed
+from app.errors import LedgerUnavailable, RowrelayError, UnknownFeed
 from app.feed import Feed
 from app.hold import Tell
 from app.ledger import Ledger
 from app.logs import configure_logging
-from app.purge import Purged, Purging, ReportsPurged, Terms
+from app.purge import ANOTHER, Purged, Purging, ReportsPurged, Terms
 from app.runtime import open_reporting, process_name
 
 PATIENCE_LEASES = 1.5
 """How long a purge that is under way, or was killed, is waited for, in leases."""
 
 
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Count what would be purged, but for attempts and reports.")]
+
+
 def purge(
     names: Annotated[list[str] | None, typer.Argument(metavar="FEED", help="All feeds, and reports, if none.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count what would be purged; change nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Count what would be purged, but for attempts and reports.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Drop payloads and delete records that are kept for long enough, as each feed's retention says.
@@ -56,8 +61,8 @@ def purge(
             purged.append(_run(loaded, feed, dry_run=dry_run, tell=bar.of(feed.name, total)))
         reports = None if names or dry_run else _run_reports(loaded)
     _report(purged, reports, dry_run=dry_run, as_json=as_json)
-    if stopped := [one for one in purged if one.stopped]:
-        fail("; ".join(f"feed {one.feed}: {one.stopped} is under way" for one in stopped), FOUND_WRONG)
+    if stopped := {one.feed: _why(one.stopped) for one in purged if one.stopped}:
+        fail_feeds(stopped)
 
 
 class Bar:
@@ -107,9 +112,18 @@ def _run(loaded: config.Config, feed: Feed, *, dry_run: bool, tell: Tell = lambd
 
     async def run(ledger: Ledger) -> Purged:
         await ledger.prepare()
-        return await purging_of(loaded, ledger).purge(feed, dry_run=dry_run, progress=tell, patience=patience)
+        try:
+            return await purging_of(loaded, ledger).purge(feed, dry_run=dry_run, progress=tell, patience=patience)
+        except LedgerUnavailable:
+            raise
+        except RowrelayError as error:  # of this feed: the others go on
+            return Purged(feed.name, stopped=str(error))
 
     return with_ledger(loaded, run)
+
+
+def _why(stopped: str) -> str:
+    return f"{stopped} is under way" if stopped == ANOTHER else stopped
 
 
 def _run_reports(loaded: config.Config) -> ReportsPurged:
@@ -132,10 +146,13 @@ def _feeds(loaded: config.Config, names: Sequence[str] | None) -> list[Feed]:
 def _report(purged: Sequence[Purged], reports: ReportsPurged | None, *, dry_run: bool, as_json: bool) -> None:
     if as_json:
         told = reports._asdict() if reports else None
-        print_json({"dry_run": dry_run, "feeds": [asdict(one) for one in purged], "reports": told})
+        fields = [asdict(one) | ({"attempts": None} if dry_run else {}) for one in purged]
+        print_json({"dry_run": dry_run, "feeds": fields, "reports": told})
         return
     columns = ["feed", "payloads dropped", "records purged", "attempts", "minutes of stats", "files"]
-    rows = [[p.feed, p.payloads, p.records, p.attempts, p.stats, "\n".join(p.files)] for p in purged]
+    rows = [
+        [p.feed, p.payloads, p.records, "–" if dry_run else p.attempts, p.stats, "\n".join(p.files)] for p in purged
+    ]
     print_table("Would be purged" if dry_run else "Purged", columns, rows)
     if reports and any(reports):
         print(f"reports and certificates deleted: {reports.deleted}, files of reports: {reports.files}")

@@ -14,8 +14,19 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 import config
-from app.cli.output import FOUND_WRONG, WRONG_USAGE, AsJson, console, fail, load_config, print_json, run, with_ledger
-from app.errors import UnknownFeed
+from app.cli.output import (
+    FOUND_WRONG,
+    WRONG_USAGE,
+    AsJson,
+    console,
+    fail,
+    fail_feeds,
+    load_config,
+    print_json,
+    run,
+    with_ledger,
+)
+from app.errors import RowrelayError, Unavailable, UnknownFeed
 from app.feed import Feed, parse_duration, parse_position
 from app.ledger import Ledger
 from app.logs import configure_logging
@@ -36,7 +47,8 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Compare, and change not
 def reconcile(feeds: Feeds = None, since: From = "beginning", dry_run: DryRun = False, as_json: AsJson = False) -> None:
     """Find source rows that have no delivery, and log them, so that they are delivered.
 
-    Ends with a certificate of completeness for each feed. Exit code 1 where something is missing and was not logged.
+    Ends with a certificate of completeness for each feed. Exit code 1 where something is missing and was not logged, or
+    a feed could not be compared; one that the source refuses does not keep the others from it.
 
     Polls and deliveries go on meanwhile. Stopped half-way, what was logged is logged; run it again.
     """
@@ -44,9 +56,12 @@ def reconcile(feeds: Feeds = None, since: From = "beginning", dry_run: DryRun = 
     chosen = _chosen(loaded, feeds)
     wanted = [(feed, _since(feed, since)) for feed in chosen]
     configure_logging("ERROR", loaded.settings.log_format)
-    certificates = run(_reconciled(loaded, wanted, dry_run=dry_run, as_json=as_json))
+    certificates, failed = run(_reconciled(loaded, wanted, dry_run=dry_run, as_json=as_json))
     if as_json:
-        print_json({"dry_run": dry_run, "certificates": [_as_fields(one) for one in certificates]})
+        found = [_as_fields(one) for one in certificates]
+        print_json({"dry_run": dry_run, "certificates": found, "failed": failed})
+    if failed:
+        fail_feeds(failed)
     if not all(one.complete for one in certificates):
         raise typer.Exit(FOUND_WRONG)
 
@@ -101,25 +116,35 @@ def _since(feed: Feed, text: str) -> Since:
 
 async def _reconciled(
     loaded: config.Config, wanted: Sequence[tuple[Feed, Since]], *, dry_run: bool, as_json: bool
-) -> list[Certificate]:
-    """Reconcile one feed after the other, and print each certificate as it is there."""
+) -> tuple[list[Certificate], dict[str, str]]:
+    """Reconcile one feed after the other, and print each certificate as it is there.
+
+    Returns them, and what kept a feed from being compared, by feed: the next is taken, unless a server is away.
+    """
     settings = loaded.settings
     ledger = Ledger.at(settings.mongo_url.get_secret_value(), settings.connect_timeout)
     url = settings.source_url.get_secret_value()
     source = Source(open_engine(url, settings.connect_timeout, settings.statement_timeout))
     reconciling = Reconciling(source, ledger, _queue(), message_wait=settings.lease, heal_at_most=sys.maxsize)
     certificates: list[Certificate] = []
+    failed: dict[str, str] = {}
     try:
         for feed, since in wanted:
-            with _progress(feed, as_json=as_json) as tell:
-                made = await reconciling.reconcile(feed, since=since, dry_run=dry_run, resume=False, progress=tell)
+            try:
+                with _progress(feed, as_json=as_json) as tell:
+                    made = await reconciling.reconcile(feed, since=since, dry_run=dry_run, resume=False, progress=tell)
+            except RowrelayError as error:
+                failed[feed.name] = str(error)
+                if isinstance(error, Unavailable):  # for the others too
+                    break
+                continue
             certificates.append(made)
             if not as_json:
                 _print(made, "nothing was changed" if dry_run else "")
     finally:
         await source.close()
         await ledger.close()
-    return certificates
+    return certificates, failed
 
 
 def _queue() -> Queue:

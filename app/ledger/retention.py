@@ -278,10 +278,14 @@ class Retention:
         return await _drop_some(self._certificates, {"_id": {**ids, "$lt": last[0]["_id"]}, "at": {"$lt": before}})
 
     @query
+    async def count_stats(self, feed: str, before: datetime) -> int:
+        """How many of the feed's minutes are from before then, by a range of `_id`."""
+        return await self._stats.count_documents(_minutes(feed, before))
+
+    @query
     async def drop_stats(self, feed: str, before: datetime) -> int:
         """Delete at most 1,000 of the feed's minutes before then, by a range of `_id`. Returns how many."""
-        minutes = {"_id": {"$gte": f"{feed}|", "$lt": f"{feed}|{before:%Y-%m-%dT%H:%MZ}"}}
-        return await _drop_some(self._stats, minutes)
+        return await _drop_some(self._stats, _minutes(feed, before))
 
     @query
     async def put_back(self, records: Sequence[Record], now: datetime, source: str) -> int:
@@ -319,6 +323,10 @@ def _of(feed: str, category: Category, span: Span) -> Document:
 def _attempts_range(delivery_id: str) -> Document:
     """`#` sorts right before `$`, and keys hold neither."""
     return {"$gte": f"{delivery_id}#", "$lt": f"{delivery_id}$"}
+
+
+def _minutes(feed: str, before: datetime) -> Document:
+    return {"_id": {"$gte": f"{feed}|", "$lt": f"{feed}|{before:%Y-%m-%dT%H:%MZ}"}}
 
 
 async def _drop_some(collection: Collection, wanted: Document) -> int:

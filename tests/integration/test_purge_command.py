@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+import orjson
 import pytest
 
 from app.archive import file
@@ -96,15 +97,33 @@ def test_killed_half_way_and_run_again_each_record_is_in_exactly_one_verified_fi
     assert not list(Path(desk.environment["ARCHIVE_DIR"]).glob("orders/.*"))
 
 
+def test_a_feed_that_cannot_be_archived_does_not_keep_the_others(desk: Desk, tmp_path: Path) -> None:
+    with (tmp_path / "feeds.toml").open("a", encoding="utf-8") as feeds:
+        feeds.write(KEPT.replace("orders", "shipments"))
+    _add(desk, 3, days=5)
+    _add(desk, 4, days=6, feed="shipments")
+    (tmp_path / "archive" / "orders").write_text("a file where the folder should be")
+    code, told, wrong = desk.run("purge", "--json")
+    assert (code, wrong.count("\n")) == (1, 1)
+    assert wrong.startswith("rowrelay: feed orders: ")
+    found = {one["feed"]: one for one in orjson.loads(told)["feeds"]}
+    assert (found["orders"]["records"], found["shipments"]["records"]) == (0, 4)
+    assert found["orders"]["stopped"] in wrong
+    assert _left(desk) == 3
+
+
 def test_a_dry_run_says_what_a_run_then_does(desk: Desk) -> None:
     _add(desk, 7, days=5)
+    for days in (100, 95, 1):
+        desk.ask(lambda ledger: ledger.stats.add_logged("orders", 1, utc_now() - timedelta(days=days)))  # noqa: B023
     (would,) = desk.answer("purge", "--dry-run")["feeds"]
     assert _left(desk) == 7
     (did,) = desk.answer("purge", "orders")["feeds"]
     assert [would[name] for name in ("payloads", "records", "files")] == [
         did[name] for name in ("payloads", "records", "files")
     ]
-    assert did["attempts"] == 7
+    assert (would["stats"], did["stats"]) == (2, 2)
+    assert (would["attempts"], did["attempts"]) == (None, 7)
     code, told, _ = desk.run("purge")
     assert code == 0
     assert "records purged" in told
@@ -115,7 +134,7 @@ def test_an_archive_that_cannot_be_written_is_one_line_and_exit_code_1(desk: Des
     away = replace(desk, environment={**desk.environment, "ARCHIVE_DIR": "/nowhere/at/all"})
     code, _, wrong = away.run("purge")
     assert code == 1
-    assert wrong.startswith("rowrelay: archive /nowhere/at/all: No such file or directory")
+    assert wrong.startswith("rowrelay: feed orders: archive /nowhere/at/all: No such file or directory")
     assert wrong.count("\n") == 1
     assert _left(desk) == 3
 

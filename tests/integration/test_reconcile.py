@@ -222,6 +222,21 @@ async def test_a_row_that_retention_may_have_purged_is_left_out_and_counted(shop
     assert (certificate.deleted, certificate.complete) == (0, True)
 
 
+@pytest.mark.parametrize(("since", "rows", "purged"), [(None, 10, 20), (15, 10, 5), (20, 10, 0), (25, 5, 0)])
+async def test_of_a_part_only_what_lies_in_it_is_said_to_be_purged(
+    shop: Shop, since: int | None, rows: int, purged: int
+) -> None:
+    shop.feed_by("identity")
+    for number in range(1, 31):
+        await shop.write(number)
+    await shop.poll()
+    await shop.deliver()
+    await shop.ledger.floors.raise_to("orders", utc_now(), 20)
+    await shop.lose(*range(1, 21))
+    certificate = await shop.reconcile(since=since)
+    assert (*sums(certificate), certificate.purged) == (rows, 0, 0, purged)
+
+
 @STRATEGIES
 async def test_a_row_that_is_purged_while_it_is_looked_up_is_not_delivered_again(shop: Shop, strategy: str) -> None:
     shop.feed_by(strategy)

@@ -162,14 +162,26 @@ def test_since_takes_a_position_a_duration_or_the_beginning(desk: Desk) -> None:
     assert "--since: found 'soon'; feed quiet" in wrong
 
 
+def test_a_feed_that_the_source_refuses_does_not_keep_the_others_from_it(desk: Desk, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "shop.db")) as connection:
+        connection.execute("DROP TABLE orders")
+    code, told, wrong = desk.run("reconcile", "--json")
+    assert (code, wrong.count("\n")) == (1, 1)
+    assert "feed orders: table 'orders' does not exist" in wrong
+    found = orjson.loads(told)
+    assert [(one["feed"], one["complete"]) for one in found["certificates"]] == [("quiet", True)]
+    assert found["failed"].keys() == {"orders"}
+
+
 def test_what_cannot_be_done_is_one_line(desk: Desk) -> None:
     code, told, wrong = desk.run("reconcile", "ordres")
     assert (code, told, wrong.count("\n")) == (2, "", 1)
     assert "known feeds: orders, quiet" in wrong
     desk.environment["SOURCE_URL"] = "sqlite:////nowhere/shop.db"
     code, told, wrong = desk.run("reconcile", "orders", "--json")
-    assert (code, told, wrong.count("\n")) == (1, "", 1)
+    assert (code, wrong.count("\n")) == (1, 1)
     assert "unable to open database file" in wrong
+    assert orjson.loads(told)["failed"].keys() == {"orders"}
     code, told, wrong = desk.run("certificate", "quiet")
     assert (code, told) == (1, "")
     assert "never reconciled" in wrong
