@@ -59,14 +59,18 @@ class Intake:
         filled = [(_batch_for(feed, part), part) for part in _parts(sifted.sent, feed.batch_size)]
         batches = tuple(batch for batch, _ in filled)
         await self._ledger.batches.insert(batches, now + self._message_wait)
-        sent = await self._ledger.deliveries.log(filled, now)
-        skipped = await self._ledger.deliveries.log_skipped(feed.name, sifted.skipped, now)
-        unreadable = await self._ledger.deliveries.log_unreadable(feed.name, sifted.unreadable, now)
-        new = sent + skipped + unreadable
-        if new < len(rows) and _rows_move(feed):
-            await self._ledger.deliveries.note_seen(feed.name, rows, now)
-        dead = [(delivery_id(feed.name, row), row.error or "") for row in sifted.unreadable[:unreadable]]
-        return Logged(batches, new, Taken(len(rows), skipped, dead))
+        deliveries = self._ledger.deliveries
+        queued_before = await deliveries.log(filled, now)
+        skipped_before = await deliveries.log_skipped(feed.name, sifted.skipped, now)
+        dead_before = await deliveries.log_unreadable(feed.name, sifted.unreadable, now)
+        before = [*queued_before, *skipped_before, *dead_before]
+        known = set(before)
+        if known and _rows_move(feed):
+            await deliveries.note_seen(feed.name, [row for row in rows if delivery_id(feed.name, row) in known], now)
+        unreadable = ((delivery_id(feed.name, row), row.error or "") for row in sifted.unreadable)
+        dead = [(name, error) for name, error in unreadable if name not in known]
+        skipped = len(sifted.skipped) - len(skipped_before)
+        return Logged(batches, len(rows) - len(before), Taken(len(rows), skipped, dead))
 
     async def send(self, feed: Feed, logged: Logged) -> None:
         """Send the batches' messages, and count the rows. Those that the broker does not take, the sweep sends."""

@@ -104,6 +104,7 @@ class Polling:
     async def _read_pages(self, feed: Feed, polled: Polled) -> None:
         cursor = await self._ledger.cursors.get(feed.name)
         deadline = self._now() + feed.poll_budget
+        room = 0
         while True:
             if cursor.paused:
                 polled.stopped = "paused"
@@ -111,12 +112,15 @@ class Polling:
             if cursor.retry_at is not None and self._now() < cursor.retry_at:
                 polled.stopped = "backing off"
                 return
-            if await backlog(feed, self._ledger) >= feed.max_backlog:
+            if room <= 0:
+                room = feed.max_backlog - await backlog(feed, self._ledger)
+            if room <= 0:
                 polled.stopped = "backlog"
                 await self._ledger.cursors.note_poll(feed.name, self._now())
                 return
             page = await self._source.read_page(feed, cursor, self._now())
             cursor = await self._take(feed, page, cursor, polled)
+            room -= len(page.rows)
             if page.ahead:
                 await self._say_ahead(feed, page.ahead, cursor, polled)
             if not page.full:

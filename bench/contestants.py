@@ -148,7 +148,7 @@ class Rowrelay:
             poll_every=self.poll_every,
             poll_budget=self.poll_budget,
             partner=place.scene.partner.url,
-            in_flight=place.job.in_flight,
+            in_flight=place.job.in_flight * self.workers,
         )
         feeds.write_text(text, encoding="utf-8")
         return {

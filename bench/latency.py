@@ -59,7 +59,7 @@ def latency(scene: Scene, load: Load, rounds: int) -> Section:
     good = [one for one in found if not one.wrong]
     rows = [
         _row("insert → at the partner, ms", [one.to_partner for one in good]),
-        _row("insert → outcome recorded, ms", [one.to_ledger for one in good]),
+        _row("insert → outcome known, ms", [one.to_ledger for one in good]),
     ]
     used = ", ".join(
         f"{group} {statistics.median(one.cpu_us[group] for one in good):,.0f}" for group in (good or found)[0].cpu_us
@@ -84,7 +84,7 @@ def _measure(scene: Scene, load: Load) -> Latencies:
         try:
             place.add_rows(1, WARM_UP_ROWS)
             wait_for_outcomes(place, WARM_UP_ROWS, Meter({"worker": []}))
-            scene.partner.reset(0)
+            scene.partner.reset(0, WARM_UP_ROWS + 1)
             meter = Meter({**running.groups, **scene.servers})
             with killed(_generator(place, load)):
                 wait_for_outcomes(place, load.rows, meter)

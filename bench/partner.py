@@ -4,7 +4,8 @@
 
 Every request is a delivery, and is answered 200, at once or after the delay that was asked for, but for these:
 
-    PUT /_bench/delay/<ms>             answer after so many milliseconds from now on, and forget what arrived
+    PUT /_bench/delay/<ms>/<first>     answer after so many milliseconds from now on, and forget what arrived; a key
+                                       of a lower number than the first is a request, and none of the rows
     GET /_bench/counts                 {"requests", "unique", "last": [the keys that arrived last, at most 200]}
     GET /_bench/wait/<unique>/<ms>     the same, once so many unique keys have arrived, or after so many milliseconds
     GET /_bench/arrivals               {key: when it first arrived, in seconds since 1970}
@@ -40,6 +41,7 @@ class Partner:
     def __init__(self) -> None:
         self.delay_s = 0.0
         self.requests = 0
+        self.first = 0
         self.arrived: dict[bytes, float] = {}
         self._waiting: list[tuple[int, asyncio.Transport]] = []
         self._wanted = float("inf")
@@ -47,7 +49,7 @@ class Partner:
     def take(self, key: bytes) -> None:
         """Note a delivery."""
         self.requests += 1
-        if key not in self.arrived:
+        if key not in self.arrived and (not self.first or int(key.rpartition(b":")[2]) >= self.first):
             self.arrived[key] = time.time()
             if len(self.arrived) >= self._wanted:
                 self._answer_waiting()
@@ -55,8 +57,8 @@ class Partner:
     def control(self, method: bytes, path: list[str], transport: asyncio.Transport) -> None:
         """Answer whoever runs the benchmark."""
         match method, path:
-            case b"PUT", ["delay", ms]:
-                self.delay_s, self.requests = float(ms) / 1000, 0
+            case b"PUT", ["delay", ms, first]:
+                self.delay_s, self.requests, self.first = float(ms) / 1000, 0, int(first)
                 self.arrived.clear()
                 _write(transport, {})
             case b"GET", ["counts"]:

@@ -73,7 +73,7 @@ def _profile(scene: Scene, job: Job, raw: Path, *, poller: bool) -> float:
         running.go(1, WARM_UP_ROWS)
         meter = Meter({"worker": running.groups["worker"]})
         wait_for_outcomes(place, WARM_UP_ROWS, meter)
-        scene.partner.reset(0)
+        scene.partner.reset(0, WARM_UP_ROWS + 1)
         place.add_rows(WARM_UP_ROWS + 1, WARM_UP_ROWS + job.rows)
         with _sampling(running.groups["worker"][0], raw):
             meter = Meter({"worker": running.groups["worker"]})

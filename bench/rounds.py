@@ -59,7 +59,7 @@ def run_round(scene: Scene, contestant: Contestant, job: Job) -> Figures:
             place.add_rows(1, WARM_UP_ROWS)
             running.go(1, WARM_UP_ROWS)
             wait_for_outcomes(place, WARM_UP_ROWS, Meter({"worker": running.groups["worker"]}))
-            scene.partner.reset(job.answer_ms)
+            scene.partner.reset(job.answer_ms, WARM_UP_ROWS + 1)
             return _measure(place, running)
         except (NotStarted, Stuck) as error:
             return Figures(job.rows, wrong=[f"{error}\n{running.failure()}"])

@@ -52,9 +52,9 @@ class Partner:
         self.url = url
         self._client = httpx.Client(base_url=f"{url}/_bench", timeout=60, trust_env=False)
 
-    def reset(self, answer_ms: float) -> None:
-        """Forget what arrived; answer after so long from now on."""
-        self._client.put(f"/delay/{answer_ms:g}").raise_for_status()
+    def reset(self, answer_ms: float, first: int = 0) -> None:
+        """Forget what arrived; answer after so long from now on. Rows below the first are late ones of the warm-up."""
+        self._client.put(f"/delay/{answer_ms:g}/{first}").raise_for_status()
 
     def wait(self, unique: int, seconds: float) -> Document:
         """The counts, once so many unique keys have arrived or so many seconds have passed."""

@@ -19,16 +19,21 @@ from app.models import Batch, Lease, Outcome, Result
 
 async def insert_ignoring_duplicates(collection: Collection, documents: Sequence[Document]) -> int:
     """Insert the documents that are not there yet; return how many that were. Other write errors are raised."""
+    return len(documents) - len(await insert_telling_duplicates(collection, documents))
+
+
+async def insert_telling_duplicates(collection: Collection, documents: Sequence[Document]) -> list[str]:
+    """As above, but return the ids of those that were there: of one that comes twice, all but the first."""
     if not documents:
-        return 0
+        return []
     try:
         await collection.insert_many(documents, ordered=False)
     except driver.BulkWriteError as error:
-        others = [item for item in error.details["writeErrors"] if item["code"] != DUPLICATE_KEY]
-        if others or error.details.get("writeConcernErrors"):
+        refused = error.details["writeErrors"]
+        if any(item["code"] != DUPLICATE_KEY for item in refused) or error.details.get("writeConcernErrors"):
             raise
-        return int(error.details["nInserted"])
-    return len(documents)
+        return [documents[item["index"]]["_id"] for item in refused]
+    return []
 
 
 class Attempts:

@@ -45,7 +45,8 @@ class Cursors:
             moved["last_row_at"] = now
         if cursor.position is None and not cursor.spans:
             moved["spans"] = _span_documents([Span(page.began)])
-        await self._collection.update_one({"_id": cursor.feed}, {"$setOnInsert": {"version": 0}}, upsert=True)
+        if not cursor.version:
+            await self._collection.update_one({"_id": cursor.feed}, {"$setOnInsert": {"version": 0}}, upsert=True)
         result = await self._collection.find_one_and_update(
             {"_id": cursor.feed, "version": cursor.version}, {"$set": moved}, return_document=True
         )

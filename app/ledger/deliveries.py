@@ -22,7 +22,7 @@ from urllib.parse import quote
 from pymongo import UpdateOne
 
 from app.clock import LONG_AGO
-from app.ledger.attempts import insert_ignoring_duplicates
+from app.ledger.attempts import insert_telling_duplicates
 from app.ledger.client import Collection, Database, Document, query
 from app.ledger.indexes import QUEUED_OLDEST
 from app.models import Batch, Delivery, NewBatch, Result, Ruling, SourceRow, State
@@ -45,32 +45,32 @@ class Deliveries:
     # --- a row comes in
 
     @query
-    async def log(self, filled: Iterable[tuple[NewBatch, Sequence[SourceRow]]], now: datetime) -> int:
-        """Log each batch's rows as `queued`; rows logged before stay as they are. Returns how many were new."""
+    async def log(self, filled: Iterable[tuple[NewBatch, Sequence[SourceRow]]], now: datetime) -> list[str]:
+        """Log each batch's rows as `queued`. Returns the ids of those logged before, which stay as they are."""
         documents = [
             _logged(batch.feed, row, now) | {"state": State.QUEUED.value, "batch": batch.id}
             for batch, rows in filled
             for row in rows
         ]
-        return await insert_ignoring_duplicates(self._collection, documents)
+        return await insert_telling_duplicates(self._collection, documents)
 
     @query
-    async def log_unreadable(self, feed: str, rows: Iterable[SourceRow], now: datetime) -> int:
-        """Log rows that have no payload as dead letters, each with its reason. Returns how many were new."""
+    async def log_unreadable(self, feed: str, rows: Iterable[SourceRow], now: datetime) -> list[str]:
+        """Log rows that have no payload as dead letters, each with its reason. Returns as `log`."""
         documents = [
             _logged(feed, row, now) | {"state": State.DEAD.value, "reason": row.error, "finished_at": now}
             for row in rows
         ]
-        return await insert_ignoring_duplicates(self._collection, documents)
+        return await insert_telling_duplicates(self._collection, documents)
 
     @query
-    async def log_skipped(self, feed: str, rows: Iterable[tuple[SourceRow, str]], now: datetime) -> int:
-        """Log rows that the feed's filter leaves out as `skipped`, each with its reason. Returns how many were new."""
+    async def log_skipped(self, feed: str, rows: Iterable[tuple[SourceRow, str]], now: datetime) -> list[str]:
+        """Log rows that the feed's filter leaves out as `skipped`, each with its reason. Returns as `log`."""
         documents = [
             _logged(feed, row, now) | {"state": State.SKIPPED.value, "reason": reason, "finished_at": now}
             for row, reason in rows
         ]
-        return await insert_ignoring_duplicates(self._collection, documents)
+        return await insert_telling_duplicates(self._collection, documents)
 
     @query
     async def note_seen(self, feed: str, rows: Iterable[SourceRow], now: datetime) -> None:

@@ -65,8 +65,7 @@ class Taken:
     skipped: int = 0
     """New rows that the feed's filter leaves out."""
     unreadable: Sequence[tuple[str, str]] = ()
-    """(delivery id, reason) of new rows that were logged dead. Of a page that is read again in part, the first so many:
-    which of them were new is not known."""
+    """(delivery id, reason) of new rows that were logged dead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,24 +216,33 @@ def _minutes_of(start: datetime, length: timedelta) -> Iterator[tuple[datetime, 
         minute += _MINUTE
 
 
-def _counts(results: Iterable[Result], now: datetime) -> Counter[str]:
+def _counts(results: Sequence[Result], now: datetime) -> Counter[str]:
+    """The fields that results add to. What is alike is counted first: names are made once for each kind."""
     counts: Counter[str] = Counter()
-    for result in results:
-        delivered = result.verdict.outcome is Outcome.DELIVERED
-        counts[f"outcomes.{result.verdict.outcome.value}"] += 1
-        counts[f"statuses.{result.answer.status or 'none'}"] += 1
-        if result.answer.status:
-            counts[f"answers.{result.verdict.outcome.value}_{result.answer.status}"] += 1
-        counts[f"attempt_ms.{bucket_of(result.answer.duration_ms)}"] += 1
-        counts["attempt_ms_sum"] += result.answer.duration_ms
-        counts["retries" if result.delivery.attempts else "first.made"] += 1
-        if delivered:
-            if not result.delivery.attempts:
-                counts["first.delivered"] += 1
-            waited_ms = (now - result.delivery.owed_since).total_seconds() * 1000
-            counts[f"delivered_ms.{bucket_of(waited_ms)}"] += 1
-            counts["delivered_ms_sum"] += round(waited_ms)
+    kinds = Counter((result.verdict.outcome, result.answer.status, not result.delivery.attempts) for result in results)
+    for (outcome, status, first), n in kinds.items():
+        counts[f"outcomes.{outcome.value}"] += n
+        counts[f"statuses.{status or 'none'}"] += n
+        if status:
+            counts[f"answers.{outcome.value}_{status}"] += n
+        counts["first.made" if first else "retries"] += n
+        if first and outcome is Outcome.DELIVERED:
+            counts["first.delivered"] += n
+    delivered = (result for result in results if result.verdict.outcome is Outcome.DELIVERED)
+    _count_durations(counts, "attempt_ms", Counter(result.answer.duration_ms for result in results))
+    _count_durations(counts, "delivered_ms", Counter(_ms(now - result.delivery.owed_since) for result in delivered))
     return counts
+
+
+def _count_durations(counts: Counter[str], name: str, durations: Mapping[int, int]) -> None:
+    """Count durations, in ms → how many, by their buckets, and add up what they come to."""
+    for ms, n in durations.items():
+        counts[f"{name}.{bucket_of(ms)}"] += n
+        counts[f"{name}_sum"] += ms * n
+
+
+def _ms(duration: timedelta) -> int:
+    return round(duration.total_seconds() * 1000)
 
 
 def _failures(results: Iterable[Result]) -> Iterator[Failed]:

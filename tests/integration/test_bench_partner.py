@@ -44,7 +44,7 @@ async def test_requests_in_pieces_and_several_at_once_are_each_counted_once() ->
         assert [await answer(reader), await answer(reader)] == [{"accepted": True}] * 2
         writer.write(b"GET /_bench/counts HTTP/1.1\r\n\r\n")
         assert await answer(reader) == {"requests": 3, "unique": 2, "last": ["orders:2", "orders:1"]}
-        writer.write(b"PUT /_bench/delay/0 HTTP/1.1\r\nContent-Length: 0\r\n\r\n")
+        writer.write(b"PUT /_bench/delay/0/0 HTTP/1.1\r\nContent-Length: 0\r\n\r\n")
         await answer(reader)
         writer.write(b"GET /_bench/counts HTTP/1.1\r\n\r\n")
         assert await answer(reader) == {"requests": 0, "unique": 0, "last": []}

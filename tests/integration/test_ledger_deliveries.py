@@ -32,7 +32,7 @@ async def test_logging_a_row_again_leaves_it_as_it_is(ledger: Ledger) -> None:
     first = await log_batch(ledger, 1, 2)
     await succeed(ledger, 1)
     second = batch_of(1, 2, 3)
-    assert await ledger.deliveries.log([(second, source_rows(1, 2, 3))], LATER) == 1
+    assert await ledger.deliveries.log([(second, source_rows(1, 2, 3))], LATER) == ["orders:1", "orders:2"]
     assert await states(ledger, [1, 2, 3]) == ["delivered", "queued", "queued"]
     assert (await delivery(ledger, 2))["batch"] == first.id
     assert (await delivery(ledger, 2))["created_at"] == NOW
@@ -41,9 +41,12 @@ async def test_logging_a_row_again_leaves_it_as_it_is(ledger: Ledger) -> None:
 
 async def test_a_duplicate_does_not_keep_the_rows_behind_it_out(ledger: Ledger) -> None:
     await log_batch(ledger, 2, 4)
-    assert await ledger.deliveries.log([(batch_of(1, 2, 3, 4, 5), source_rows(1, 2, 3, 4, 5))], NOW) == 3
-    assert await ledger.deliveries.log([(batch_of(1), source_rows(1))], NOW) == 0
-    assert await ledger.deliveries.log([], NOW) == 0
+    numbers = (1, 2, 3, 4, 5, 5)
+    known = await ledger.deliveries.log([(batch_of(*numbers), source_rows(*numbers))], NOW)
+    assert known == ["orders:2", "orders:4", "orders:5"]
+    assert await ledger.deliveries.log([(batch_of(1), source_rows(1))], NOW) == ["orders:1"]
+    assert await ledger.deliveries.log([], NOW) == []
+    assert len(await states(ledger, [1, 2, 3, 4, 5])) == 5
 
 
 async def test_a_write_error_that_is_no_duplicate_is_raised(ledger: Ledger) -> None:
@@ -56,8 +59,8 @@ async def test_a_write_error_that_is_no_duplicate_is_raised(ledger: Ledger) -> N
 
 async def test_an_unreadable_row_is_a_dead_letter_with_its_reason(ledger: Ledger) -> None:
     unreadable = SourceRow("7", 7, "", error="column note: no JSON form")
-    assert await ledger.deliveries.log_unreadable(FEED, [unreadable], NOW) == 1
-    assert await ledger.deliveries.log_unreadable(FEED, [unreadable], LATER) == 0
+    assert await ledger.deliveries.log_unreadable(FEED, [unreadable], NOW) == []
+    assert await ledger.deliveries.log_unreadable(FEED, [unreadable], LATER) == ["orders:7"]
     found = await delivery(ledger, 7)
     assert (found["state"], found["reason"], found["finished_at"]) == ("dead", "column note: no JSON form", NOW)
 
@@ -160,7 +163,7 @@ async def test_a_success_counts_once_and_is_never_overwritten(ledger: Ledger) ->
     assert await ledger.deliveries.fail(batch, [failed(found["1"])], LATER) == 0
     assert await ledger.deliveries.requeue_due(batch_of(1), LATER) == 0
     await take_over(ledger, logged)
-    assert await ledger.deliveries.log([(batch_of(1), source_rows(1))], LATER) == 0
+    assert await ledger.deliveries.log([(batch_of(1), source_rows(1))], LATER) == ["orders:1"]
     assert await delivery(ledger, 1) == before
     assert before["attempts"] == 1
 
