@@ -1,6 +1,8 @@
-"""What a delivered row costs this process, beside the least it could: a bare aiohttp loop posting to the same partner.
+"""What delivering a logged row costs, beside the least it could: a bare aiohttp loop posting to the same partner.
 
     python -m bench.row_cost [--rows 1000] [--rounds 5]
+
+Claiming, loading, sending and recording; not polling, logging and Celery's messages, which `scripts/bench` includes.
 
 Embedded servers, partner answering at once, rows of about 500 bytes, 100 requests in flight. Prints CPU µs a row of
 both, medians of the rounds, which are interleaved, and their ratio. A first round is not counted.
