@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
-from app.clock import utc_now
 from app.deliver import RECORD_PATIENCE, Delivering, Terms
 from app.errors import LeaseLost, LedgerRefused, LedgerUnavailable, RowrelayError
 from app.feed import Feed
@@ -161,16 +160,27 @@ async def test_of_two_workers_with_one_message_one_sends(relay: Relay) -> None:
 async def test_the_lease_is_renewed_while_a_long_batch_runs(relay: Relay) -> None:
     (batch_id,) = await relay.poll_rows(1)
     answer = relay.partner.held["orders:1"] = asyncio.Event()
-    lease = timedelta(seconds=0.6)
+    lease = timedelta(seconds=4)
     terms = Terms("w1", lease, group_size=1, group_wait=lease)
     worker = Delivering(relay.ledger, relay.delivering()._partner, terms)
     running = asyncio.create_task(worker.deliver(relay.feed, batch_id))
     await until(lambda: relay.partner.requests == 1)
-    first_ends = utc_now() + lease
-    await until(lambda: utc_now() > first_ends)
-    assert await relay.ledger.batches.claim(batch_id, "w2", utc_now(), lease) is None
+    first_ends = await _lease_until(relay, batch_id)
+
+    async def renewed() -> bool:
+        return await _lease_until(relay, batch_id) > first_ends
+
+    await until(renewed, message="the lease to be renewed")
+    assert await relay.ledger.batches.claim(batch_id, "w2", first_ends, lease) is None
     answer.set()
     assert await running == {Outcome.DELIVERED: 1}
+
+
+async def _lease_until(relay: Relay, batch_id: str) -> datetime:
+    found = await relay.ledger._database["batches"].find_one({"_id": batch_id})
+    assert found is not None
+    until: datetime = found["lease"]["until"]
+    return until
 
 
 async def test_a_renewal_under_way_does_not_keep_a_batch_that_is_done(relay: Relay) -> None:
@@ -308,7 +318,11 @@ async def test_results_are_kept_while_the_ledger_is_away(relay: Relay, collectio
 async def test_nothing_more_is_sent_when_results_cannot_be_recorded(narrow: Relay, error: RowrelayError) -> None:
     """After `RECORD_PATIENCE`, or at once where waiting is no use: the next lease sends what is left."""
 
+    tries = 0
+
     async def record(*_: Any) -> None:
+        nonlocal tries
+        tries += 1
         narrow.clock.advance(RECORD_PATIENCE / 4)
         raise error
 
@@ -319,7 +333,7 @@ async def test_nothing_more_is_sent_when_results_cannot_be_recorded(narrow: Rela
     ledger = replaced(narrow.ledger, "attempts", record=record)
     running = asyncio.create_task(narrow.delivering(ledger=ledger).deliver(narrow.feed, batch_id))
     await until(lambda: narrow.partner.requests == 2)
-    await asyncio.sleep(1.0 if error.retryable else 0.1)
+    await until(lambda: tries == (4 if error.retryable else 1), message="the last try to record")
     for answer in narrow.partner.held.values():
         answer.set()
     with pytest.raises(type(error)):

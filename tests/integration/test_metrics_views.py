@@ -75,7 +75,7 @@ async def test_a_hold_and_who_shares_the_endpoint_are_seen(broker: Broker, store
 
 
 async def test_the_breaker_is_open_then_half_open_then_closed(broker: Broker, store: ClockStore) -> None:
-    generation = await store.trip("orders", 0, open_for=0.5)
+    generation = await store.trip("orders", 0, open_for=5)
     assert generation == 1
     seen = await view(broker)
     assert (seen.breaker, seen.opened) == (BreakerState.OPEN, 1)
@@ -83,7 +83,7 @@ async def test_the_breaker_is_open_then_half_open_then_closed(broker: Broker, st
     async def half_open() -> bool:
         return (await view(broker)).breaker is BreakerState.HALF_OPEN
 
-    await until(half_open, timeout=5, message="the breaker to let probes through")
+    await until(half_open, timeout=30, message="the breaker to let probes through")
     assert await store.settle("orders", generation, succeeded=3, needed=3) == 1
     assert (await view(broker)).breaker is BreakerState.CLOSED
 

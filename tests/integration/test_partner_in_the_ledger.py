@@ -25,7 +25,7 @@ TERMS = Terms("w1", MINUTE, 50, timedelta(milliseconds=10))
 
 def feed_with(url: str, **changes: Any) -> Feed:
     """A feed for the memory source; `partner` holds further fields of its partner."""
-    partner = {"url": f"{url}/rows", "timeout": "300ms", **changes.pop("partner", {})}
+    partner = {"url": f"{url}/rows", "timeout": "5s", **changes.pop("partner", {})}
     return Feed.model_validate(dict(make_feed(batch_size=10)) | {"partner": partner} | changes)
 
 

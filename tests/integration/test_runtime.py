@@ -95,10 +95,11 @@ def test_a_ledger_that_is_away_is_told_and_tried_again_with_the_next_use_case(
     loaded: config.Config, mongo_database_url: str
 ) -> None:
     settings = [
-        loaded.settings.model_copy(
-            update={"mongo_url": _secret(url), "connect_timeout": loaded.settings.connect_timeout / 10}
+        loaded.settings.model_copy(update={"mongo_url": _secret(url), "connect_timeout": timeout})
+        for url, timeout in (
+            ("mongodb://127.0.0.1:1/x", loaded.settings.connect_timeout / 10),
+            (mongo_database_url, loaded.settings.connect_timeout),
         )
-        for url in ("mongodb://127.0.0.1:1/x", mongo_database_url)
     ]
     configs = iter([config.Config(each, loaded.feeds) for each in settings])
     runtime = Runtime(lambda: open_services(next(configs), MemoryQueue()))
