@@ -17,8 +17,19 @@ import pytest
 import redis
 from pymongo import MongoClient
 
+from app.embedded import server as server_module
 from app.embedded.server import NoServer, Server
 from app.embedded.servers import EmbeddedMongo, EmbeddedRedis
+
+PORTS_EACH = 2000
+
+
+def pytest_configure() -> None:
+    """Give each worker of pytest-xdist ports of its own: none may take one that another has drawn and not bound yet."""
+    if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+        slices = len(server_module._PORTS) // PORTS_EACH
+        begin = PORTS_EACH * (int(worker.removeprefix("gw")) % slices)
+        server_module._PORTS = server_module._PORTS[begin : begin + PORTS_EACH]
 
 
 @contextmanager
