@@ -33,7 +33,7 @@ batch_size = 100
 
 [feeds.orders.partner]
 url = "{partner}/v1/orders"
-timeout = "2s"
+timeout = "{partner_timeout}"
 {partner_options}
 
 [feeds.orders.retry]
@@ -57,11 +57,14 @@ class Stack:
         seed: int = 1,
         gap_timeout: str = "10m",
         poll_every: str = "1s",
+        partner_timeout: str = "2s",
         partner_options: str = "",
         settings: Mapping[str, str] | None = None,
     ) -> None:
-        """`directory`: holds data, logs and feeds. `partner_options`: lines for `[feeds.orders.partner]`.
+        """`directory`: holds data, logs and feeds. `partner_options`: more lines for `[feeds.orders.partner]`.
 
+        `partner_timeout`: what an answer may take. One that takes longer is a deadline missed, and the row is sent
+        again: a test that counts requests gives more than a machine may stand still.
         `settings`: environment variables over the demo's pace.
         """
         self.directory = directory
@@ -77,6 +80,7 @@ class Stack:
         self._seed = seed
         self._gap_timeout = gap_timeout
         self._poll_every = poll_every
+        self._partner_timeout = partner_timeout
         self._partner_options = partner_options
         self.settings = {**_PACE, **(settings or {})}
         """Environment variables for processes started from now on."""
@@ -142,6 +146,7 @@ class Stack:
             partner=self.partner_url,
             gap_timeout=self._gap_timeout,
             poll_every=self._poll_every,
+            partner_timeout=self._partner_timeout,
             partner_options=self._partner_options,
         )
         (self.directory / "feeds.toml").write_text(feeds, encoding="utf-8")

@@ -46,7 +46,7 @@ def test_doctor_finds_all_well(stack: Stack) -> None:
     ],
 )
 def test_doctor_names_the_server_that_is_down(stack: Stack, setting: str, value: str, check: str) -> None:
-    answer = command({**stack.environment, setting: value, "CONNECT_TIMEOUT": "1s"}, "app", "doctor", "--json")
+    answer = command({**stack.environment, setting: value, "CONNECT_TIMEOUT": "5s"}, "app", "doctor", "--json")
     failed = {found["name"]: found["detail"] for found in orjson.loads(answer.stdout)["checks"] if not found["ok"]}
     assert answer.returncode == 1
     assert check in failed
@@ -90,7 +90,8 @@ def test_ping_says_that_no_worker_answers(stack: Stack) -> None:
     assert "Traceback" not in answer.stderr
 
 
-def test_status_and_deliveries_tell_what_happened(stack: Stack) -> None:
+def test_status_and_deliveries_tell_what_happened(patient: Stack) -> None:
+    stack = patient
     stack.start_worker()
     stack.start_beat()
     stack.start_generator(20)

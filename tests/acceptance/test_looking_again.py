@@ -7,13 +7,18 @@ from pathlib import Path
 from celery import Celery
 
 from app.embedded.stack import Stack
+from tests.acceptance.conftest import PATIENT
 from tests.support.wait import wait_until
 
 ROWS = 20
 
 
 def test_one_poll_of_beats_is_enough_for_as_long_as_rows_come(tmp_path: Path) -> None:
-    with Stack(tmp_path, poll_every="10m") as stack, Celery(broker=stack.redis.url) as celery:
+    """Without beat nothing sweeps either: a row whose first answer were not waited for would not be sent again."""
+    with (
+        Stack(tmp_path, poll_every="10m", partner_timeout="30s", settings=PATIENT) as stack,
+        Celery(broker=stack.redis.url) as celery,
+    ):
         stack.start_worker()
         stack.start_generator(ROWS, rate=4)  # the last comes 5 s after the first
 

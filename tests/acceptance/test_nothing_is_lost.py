@@ -98,8 +98,8 @@ def test_rows_wait_while_no_partner_listens_and_all_arrive_once_it_is_back(unbro
     assert _states(stack) == {"delivered": rows}
 
 
-def test_two_beats_send_no_row_twice(stack: Stack) -> None:
-    rows = 500
+def test_two_beats_send_no_row_twice(patient: Stack) -> None:
+    stack, rows = patient, 500
     beats = [stack.start_beat(), stack.start_beat()]
     stack.start_worker()
     stack.start_worker()

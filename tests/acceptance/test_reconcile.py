@@ -44,7 +44,8 @@ def _requests(stack: Stack) -> dict[str, int]:
         return counts
 
 
-def test_exactly_what_is_missing_is_found_and_delivered(stack: Stack) -> None:
+def test_exactly_what_is_missing_is_found_and_delivered(patient: Stack) -> None:
+    stack = patient
     stack.start_worker()
     beat = stack.start_beat()
     stack.start_generator(ROWS)

@@ -16,6 +16,7 @@ from tests.support.writers import Writers
 ROWS = 100_000
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("strategy", ["identity", "rowversion"])
 @pytest.mark.parametrize("product", PRODUCTS)
 async def test_every_committed_row_is_read_exactly_once_and_no_gap_stays(

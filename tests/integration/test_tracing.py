@@ -92,9 +92,16 @@ def _path(span: Seen, by_id: Mapping[bytes, Seen]) -> list[str]:
 @without_extra
 def test_one_trace_goes_from_the_poll_to_each_delivery_over_celery(tmp_path: Path) -> None:
     with _collector() as (url, bodies):
-        settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": url, "OTEL_BSP_SCHEDULE_DELAY": "200", "TOKEN": SECRET}
+        settings = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": url,
+            "OTEL_BSP_SCHEDULE_DELAY": "200",
+            "TOKEN": SECRET,
+            "LEASE": "60s",
+        }
         options = 'auth = { type = "bearer", token = "${TOKEN}" }'
-        with Stack(tmp_path, gap_timeout="5s", partner_options=options, settings=settings) as stack:
+        with Stack(
+            tmp_path, gap_timeout="5s", partner_timeout="30s", partner_options=options, settings=settings
+        ) as stack:
             stack.start_beat()
             worker = stack.start_worker()
             stack.start_generator(ROWS).wait(timeout=30)
