@@ -63,7 +63,7 @@ def test_the_rest_of_a_stopped_worker_goes_to_another_at_once_and_nothing_twice(
     patient.start_generator(ROWS)
     wait_until(lambda: _counts(patient)["requests"] > 100, timeout=60, message="rows under way")
     second = patient.start_worker()
-    wait_until(lambda: "ready" in second.log.read_text(encoding="utf-8"), timeout=30, message="the second worker")
+    wait_until(lambda: " ready." in second.log.read_text(encoding="utf-8"), timeout=30, message="the second worker")
     first.signal(signal.SIGTERM)
     stopped_at = time.monotonic()
     wait_until(lambda: not first.alive, timeout=LEASE_SECONDS / 2, message="the first worker's end")

@@ -33,6 +33,8 @@ class Cell:
     act: Act
     quick: bool = False
     """Part of the subset that runs in CI."""
+    rows_first: bool = True
+    """Whether rows flow before the act begins; else the act starts them."""
     settings: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -42,8 +44,15 @@ class Cell:
 
 
 def worker_dies(scene: Scene, moment: str, number: int) -> None:
-    """The only worker kills itself at the moment; then another starts."""
-    scene.wait_for_death(scene.start_doomed_worker(moment, number))
+    """The only worker kills itself at the moment; then another starts.
+
+    Rows begin once it takes messages: of those that are there before it, one poll makes one page, and the second page
+    at which it is to die would never come.
+    """
+    worker = scene.start_doomed_worker(moment, number)
+    scene.wait_for_ready(worker)
+    scene.start_rows()
+    scene.wait_for_death(worker)
     scene.stack.start_worker()
     scene.fault_is_over()
 
@@ -225,7 +234,7 @@ def worker_frozen(scene: Scene) -> None:
 
 
 def _dies(moment: str, number: int, *, quick: bool = False) -> Cell:
-    return Cell("worker killed", moment, partial(worker_dies, moment=moment, number=number), quick)
+    return Cell("worker killed", moment, partial(worker_dies, moment=moment, number=number), quick, rows_first=False)
 
 
 def _partner(moment: str, *, quick: bool = False, **rates: Any) -> Cell:

@@ -13,7 +13,6 @@ from tests.chaos.cells import Cell
 from tests.chaos.scene import Books, Scene, balance, directory_of, recover
 
 ROWS = 600
-RATE = 100
 
 
 def run_cell(cell: Cell, root: Path) -> Books:
@@ -26,7 +25,8 @@ def run_cell(cell: Cell, root: Path) -> Books:
     ):
         scene = Scene(stack, ROWS, client, until_end=until_end)
         stack.start_beat()
-        stack.start_generator(ROWS, rate=RATE, pattern="late-commit")
+        if cell.rows_first:
+            scene.start_rows()
         try:
             cell.act(scene)
             return balance(scene, recover(scene))

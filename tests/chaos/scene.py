@@ -21,6 +21,8 @@ from app.embedded.stack import ROOT, Stack
 from app.models import OPEN_STATES
 from tests.support.wait import wait_until
 
+RATE = 100
+"""Rows a second."""
 OPEN = {"$in": [state.value for state in OPEN_STATES]}
 
 
@@ -51,6 +53,14 @@ class Scene:
             return self.deliveries.count_documents({"state": "delivered"})
         except PyMongoError:
             return -1
+
+    def start_rows(self) -> None:
+        """Let the rows flow."""
+        self.stack.start_generator(self.rows, rate=RATE, pattern="late-commit")
+
+    def wait_for_ready(self, worker: Process) -> None:
+        """Until the worker takes messages."""
+        wait_until(lambda: " ready." in worker.log.read_text(), timeout=60, message=f"{worker.name} to be ready")
 
     def wait_for_share(self, share: float) -> None:
         """Until so much of the rows is delivered."""
