@@ -7,7 +7,8 @@
 Once a minute it also notes how each feed stands, for the reports: what is open then cannot be told later.
 
 Each new batch is inserted before a delivery moves into it, and each move is conditional: a sweep that dies half-way, or
-runs twice at once, leaves batches with nothing in them, and whoever claims one deletes it.
+runs twice at once, leaves batches with nothing in them, and whoever claims one deletes it. No other sweep sends a batch
+before its deliveries are in it: it would be claimed and deleted while they come, and they would wait as orphans.
 """
 
 from __future__ import annotations
@@ -113,10 +114,17 @@ class Sweeping:
         return await self._gather(due, lambda batch: self._ledger.deliveries.requeue_due(batch, now))
 
     async def _gather(self, found: Iterable[tuple[str, str]], move: Callable[[NewBatch], Awaitable[int]]) -> int:
-        """Insert batches for (feed, delivery id) pairs, visible at once, then move the deliveries into them."""
+        """Insert batches for (feed, delivery id) pairs, move the deliveries into them, then let the batches be seen.
+
+        Where this dies, they are seen after a lease.
+        """
         batches = list(self._batches(found))
-        await self._ledger.batches.insert(batches, self._now())
-        return sum([await move(batch) for batch in batches])
+        if not batches:
+            return 0
+        await self._ledger.batches.insert(batches, self._now() + self._lease)
+        moved = sum([await move(batch) for batch in batches])
+        await self._ledger.batches.show([batch.id for batch in batches], self._now())
+        return moved
 
     def _batches(self, found: Iterable[tuple[str, str]]) -> Iterator[NewBatch]:
         by_feed: dict[str, list[str]] = defaultdict(list)

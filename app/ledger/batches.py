@@ -70,6 +70,13 @@ class Batches:
         )
         return NewBatch(parked["_id"], parked["feed"], tuple(parked["ids"])) if parked else None
 
+    @query
+    async def show(self, batch_ids: Sequence[str], now: datetime) -> None:
+        """Let the sweep see new batches from now on: all that is to be in them is there. One that is held stays so."""
+        await self._collection.update_many(
+            {"_id": {"$in": list(batch_ids)}, "lease": None}, {"$set": {"visible_at": now}}
+        )
+
     @query_by_timer
     async def renew(self, batch: Batch, until: datetime) -> None:
         """Prolong the lease. Raises `LeaseLost` where it is no longer ours."""

@@ -153,8 +153,28 @@ async def test_sweeps_at_once_send_each_row_once(relay: Relay) -> None:
     assert await relay.batches() == set()
 
 
+async def test_a_batch_is_not_sent_by_another_sweep_before_its_rows_are_in_it(relay: Relay) -> None:
+    """It would be claimed with nothing in it, and deleted, and its rows would wait as orphans."""
+    relay.partner.moods = [Mood.FAILS]
+    await relay.poll_rows(2)
+    await relay.deliver_all()
+    relay.partner.moods = [Mood.ACCEPTS]
+    relay.clock.advance(LONGEST_BACKOFF)
+    steps = Steps(Fate(Kind.FREEZE, 3, after=True))  # the batch is inserted
+    slow = asyncio.create_task(relay.sweeping(stepped_ledger(relay.ledger, steps)).sweep())
+    await steps.frozen.wait()
+    (unfilled,) = await relay.batches()
+    await relay.sweeping().sweep()
+    assert unfilled not in {batch_id for _, batch_id in relay.queue.messages}
+    steps.thaw()
+    await slow
+    await relay.deliver_all()
+    assert set((await relay.states()).values()) == {"delivered"}
+    assert await relay.batches() == set()
+
+
 @pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("step", range(1, 12))
+@pytest.mark.parametrize("step", range(1, 14))
 async def test_wherever_a_sweep_dies_the_next_one_completes_it(ledger: Ledger, step: int, after: bool) -> None:
     relay = Relay(ledger, make_feed(batch_size=3))
     relay.partner.moods = [Mood.FAILS]
