@@ -34,15 +34,12 @@ from app.runtime import open_reporting, process_name
 PATIENCE_LEASES = 1.5
 """How long a purge that is under way, or was killed, is waited for, in leases."""
 
-
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Count what would be purged, but for attempts and reports.")]
 
 
 def purge(
     names: Annotated[list[str] | None, typer.Argument(metavar="FEED", help="All feeds, and reports, if none.")] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Count what would be purged, but for attempts and reports.")
-    ] = False,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Drop payloads and delete records that are kept for long enough, as each feed's retention says.
