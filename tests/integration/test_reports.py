@@ -261,6 +261,7 @@ async def test_a_day_is_complete_only_where_each_feed_is_certified(day: Ledger, 
     assert (whole.incomplete, whole.uncertified) == ((), ("invoices",))
     page = (tmp_path / "_all" / "2026-11-21.html").read_text()
     assert "Not certified: invoices" in page
+    assert "orders: <b>5,000 rows in the source</b>" in page
     assert "<p>Complete. Every row" not in page
     assert compose(outgoing(whole), "reports@example.org", ("ops@example.org",))["Subject"].startswith("NOT CERTIFIED")
 
