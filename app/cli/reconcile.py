@@ -137,10 +137,10 @@ async def _reconciled(
                 failed[feed.name] = str(error)
                 if isinstance(error, Unavailable):  # for the others too
                     break
-                continue
-            certificates.append(made)
-            if not as_json:
-                _print(made, "nothing was changed" if dry_run else "")
+            else:
+                certificates.append(made)
+                if not as_json:
+                    _print(made, "nothing was changed" if dry_run else "")
     finally:
         await source.close()
         await ledger.close()

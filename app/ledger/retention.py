@@ -28,6 +28,7 @@ from app.ledger.attempts import insert_ignoring_duplicates
 from app.ledger.client import Collection, Database, Document, query
 from app.ledger.indexes import KEPT, SETTLED
 from app.ledger.records import CHUNK_BYTES, Record, weight
+from app.ledger.stats import minute_id
 from app.models import Position, State
 
 _AT_ONCE = 8
@@ -326,7 +327,7 @@ def _attempts_range(delivery_id: str) -> Document:
 
 
 def _minutes(feed: str, before: datetime) -> Document:
-    return {"_id": {"$gte": f"{feed}|", "$lt": f"{feed}|{before:%Y-%m-%dT%H:%MZ}"}}
+    return {"_id": {"$gte": f"{feed}|", "$lt": minute_id(feed, before)}}
 
 
 async def _drop_some(collection: Collection, wanted: Document) -> int:

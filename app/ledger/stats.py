@@ -115,7 +115,7 @@ class Stats:
         """Count that the endpoint's breaker opened, and in each minute how long nothing is sent for it."""
         updates = []
         for minute, spent in _minutes_of(at, min(open_for, _LONGEST_OPENING)):
-            counts = {"breaker.ms": round(spent.total_seconds() * 1000), "breaker.opened": int(minute <= at)}
+            counts = {"breaker.ms": _ms(spent), "breaker.opened": int(minute <= at)}
             updates.append(_upsert(feed, minute, {"$inc": counts}))
         await self._collection.bulk_write(updates, ordered=False)
 
@@ -137,7 +137,7 @@ class Stats:
     @query
     async def between(self, feed: str, start: datetime, end: datetime) -> list[Document]:
         """The feed's buckets from `start` until before `end`, oldest first: a range of `_id`, by its index."""
-        span = {"$gte": _id(feed, start), "$lt": _id(feed, end)}
+        span = {"$gte": minute_id(feed, start), "$lt": minute_id(feed, end)}
         return await self._collection.find({"_id": span}).sort("_id", 1).to_list()
 
     @query
@@ -195,13 +195,14 @@ def _minute(moment: datetime) -> datetime:
     return moment.replace(second=0, microsecond=0)
 
 
-def _id(feed: str, moment: datetime) -> str:
+def minute_id(feed: str, moment: datetime) -> str:
+    """The id of the feed's minute in which the moment lies; ids of a feed are in the order of time."""
     return f"{feed}|{moment:%Y-%m-%dT%H:%MZ}"
 
 
 def _update(feed: str, minute: datetime, change: Document) -> tuple[Document, Document]:
     """The filter and the update of a minute's document, to be upserted."""
-    return {"_id": _id(feed, minute)}, change | {"$setOnInsert": {"feed": feed, "minute": minute}}
+    return {"_id": minute_id(feed, minute)}, change | {"$setOnInsert": {"feed": feed, "minute": minute}}
 
 
 def _upsert(feed: str, minute: datetime, change: Document) -> UpdateOne:
