@@ -9,6 +9,7 @@
     │   └── ArchiveUnavailable   the archive cannot be written or read: no space, no right, not mounted
     ├── Refused              the other side answered, and says no        (permanent)
     │   ├── SourceRefused    wrong login, missing table or column, no right to read
+    │   │   └── ValueRefused a value, perhaps of a single row, breaks the statement
     │   ├── LedgerRefused    wrong login, no right to write, a rejected command
     │   └── ArchiveDamaged   an archive file is not what was written
     ├── RowUnreadable        one row cannot be turned into JSON           (permanent, that row only)
@@ -88,6 +89,10 @@ class Refused(RowrelayError):
 
 class SourceRefused(Refused):
     """The source database rejected the login, the table, a column or the right to read."""
+
+
+class ValueRefused(SourceRefused):
+    """A value, perhaps of a single row, breaks the statement: it does not convert, overflows, cannot be worked out."""
 
 
 class LedgerRefused(Refused):

@@ -51,6 +51,10 @@ def _as_it_is(
     return column
 
 
+def _never(error: BaseException) -> bool:  # noqa: ARG001 - the field's signature
+    return False
+
+
 def _no_words(error: BaseException) -> str | None:  # noqa: ARG001 - the field's signature
     return None
 
@@ -82,6 +86,8 @@ class Dialect:
     """Called with each new driver connection (as SQLAlchemy adapts it) before its first use."""
     refuses: Callable[[BaseException], bool | None] = _ask_the_table
     """Of a driver's error: `True` permanent, `False` worth a retry, `None` where its class decides."""
+    by_value: Callable[[BaseException], bool] = _never
+    """Of a driver's error that is permanent: whether a single row's value may be the whole cause of it."""
     advice: Callable[[BaseException], str | None] = _no_words
     """Of a driver's error: what to do about it, in plain words; `None` where its own words must do."""
     describe: Callable[[Connection], str] = _product

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from sqlalchemy import exc
 
-from app.errors import SourceRefused, SourceUnavailable
+from app.errors import SourceRefused, SourceUnavailable, ValueRefused
 from app.source.dialect import Dialect
 
 SourceError: TypeAlias = SourceUnavailable | SourceRefused
@@ -50,7 +50,7 @@ def verdict(error: BaseException, dialect: Dialect) -> type[SourceError]:
     if isinstance(error, exc.DBAPIError):
         refused = dialect.refuses(error.orig) if error.orig else None
         if refused:
-            return SourceRefused
+            return ValueRefused if error.orig and dialect.by_value(error.orig) else SourceRefused
         if error.connection_invalidated or refused is False:
             return SourceUnavailable
     return next((VERDICTS[kind] for kind in type(error).__mro__ if kind in VERDICTS), SourceUnavailable)

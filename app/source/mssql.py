@@ -22,15 +22,21 @@ from app.source.odbc import OdbcDriver, find_driver
 APPLICATION = "rowrelay"
 LOCK_TIMEOUT_MS = 5000
 _SESSION = (
+    # The login's language would decide how text is read as a date, in `where`, in keys and in the source's own views.
+    "SET LANGUAGE us_english",
+    "SET DATEFORMAT ymd",  # after the language, which brings its own
     f"SET LOCK_TIMEOUT {LOCK_TIMEOUT_MS}",
     "SET TRANSACTION ISOLATION LEVEL READ COMMITTED",
     "SET DEADLOCK_PRIORITY LOW",  # in a deadlock the source's own application wins
 )
 _GIVEN_WHOLE = ("odbc_connect", "dsn")
+_READ_BY_SQLALCHEMY = ("authentication", "driver", "odbc_autotranslate", "port", *_GIVEN_WHOLE)
+"""Keywords that SQLAlchemy takes out of the query, and knows in small letters only. The driver takes any letters."""
 
 
 def _prepare_url(url: URL) -> URL:
     """Name the driver, and add what is missing: encryption, the application's name, and FreeTDS's own keywords."""
+    url = _as_sqlalchemy_reads_it(url)
     if any(name in url.query for name in _GIVEN_WHOLE):
         return url
     if not url.host or not url.database:
@@ -48,6 +54,23 @@ def _prepare_url(url: URL) -> URL:
     defaults = _freetds_options(url) if driver.freetds else _options(driver)
     missing = {name: value for name, value in defaults.items() if name.casefold() not in given}
     return url.update_query_dict({**missing, "driver": driver.name})
+
+
+def _as_sqlalchemy_reads_it(url: URL) -> URL:
+    """The same with keywords as SQLAlchemy looks for them. Else it takes a URL without a user for one that wants a
+    Kerberos ticket, and adds a `Trusted_Connection` that the driver refuses beside `Authentication`, `UID` or itself.
+    """
+    query: dict[str, Any] = {}
+    user, password = url.username, url.password
+    for name, value in url.query.items():
+        small = name.casefold()
+        if small == "uid" and isinstance(value, str):
+            user = value
+        elif small == "pwd" and isinstance(value, str):
+            password = value
+        elif small != "trusted_connection" or url.username or "authentication" in map(str.casefold, url.query):
+            query[small if small in _READ_BY_SQLALCHEMY else name] = value
+    return url.set(username=user, password=password, query=query)
 
 
 def _options(driver: OdbcDriver) -> Mapping[str, str]:
@@ -107,6 +130,7 @@ MSSQL = Dialect(
     type_names=mssql_types.TYPE_NAMES,
     on_connect=_on_connect,
     refuses=mssql_errors.refuses,
+    by_value=mssql_errors.by_value,
     advice=mssql_errors.advice,
     describe=mssql_findings.describe,
     examine=mssql_findings.examine,

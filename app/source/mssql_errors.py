@@ -7,7 +7,10 @@ Sources of the numbers that are worth a retry, all Microsoft's own lists; a numb
 - JDBC: Microsoft's JDBC driver, `SQLServerError.TransientError`;
 - AZ: Microsoft Learn, "Troubleshoot common connection issues to Azure SQL Database".
 
-A number in neither table is tried again: that loses nothing, and its message stands in `status` and `doctor`.
+`PERMANENT` and `BY_VALUE` follow sys.messages (Microsoft Learn: "Database Engine events and errors"), by families: what
+a statement, a name, a right or a type cannot be; and what one row's value may be the only cause of.
+
+A number in no table is tried again: that loses nothing, and its message stands in `status` and `doctor`.
 """
 
 from __future__ import annotations
@@ -99,20 +102,52 @@ RETRYABLE: Mapping[int, str] = {
 _LOGIN = "check user and password in SOURCE_URL (or MSSQL_USER, MSSQL_PASSWORD)"
 _GRANT = "the login may not read this: GRANT SELECT ON <table> TO <user>"
 
+_NO_TABLE = "there is no such table or view, or the login may not see it: check the feed's table"
+_REPORT = "the statement is wrong: please report it, with what `feeds explain` prints"
+_TYPES = "the types do not go together: write each value of the feed's where and start in the form of its column"
+_VIEW = "the view is broken: something behind it was changed or dropped; sp_refreshview, or mend the view"
+_LINKED = "the view reads another server, which refuses: mend the linked server, or read the table where it is"
+
 PERMANENT: Mapping[int, str] = {
-    102: "the statement is wrong: please report it, with what `feeds explain` prints",
-    156: "the statement is wrong: please report it, with what `feeds explain` prints",
+    102: _REPORT,
+    156: _REPORT,
+    195: "the server lacks a function that this needs: SQL Server 2012 or later, and see docs/sqlserver.md",
+    206: _TYPES,
+    209: _VIEW,
     207: "the table has no such column: check the feed's columns, key and cursor",
-    208: "there is no such table or view, or the login may not see it: check the feed's table",
+    208: _NO_TABLE,
     229: _GRANT,
     230: _GRANT,
-    245: "a value does not convert to the column's type: check the feed's where, start and cursor",
+    243: "the table has a column of a type that is not there: leave it out by the feed's `columns`",
+    257: _TYPES,
+    262: _GRANT,
     297: "the login lacks a right: see docs/sqlserver.md for those that Rowrelay needs",
     300: "the login lacks a right: see docs/sqlserver.md for those that Rowrelay needs",
+    305: _TYPES,
+    306: _TYPES,
+    402: _TYPES,
+    403: _TYPES,
+    446: "two collations meet: the view compares columns of different collations; add COLLATE to it",
+    447: _TYPES,
+    451: "two collations meet: the view compares columns of different collations; add COLLATE to it",
+    468: "two collations meet: the view compares columns of different collations; add COLLATE to it",
+    529: _TYPES,
     911: "there is no such database: check the name in SOURCE_URL (or MSSQL_DATABASE)",
     916: "the login may not use this database: CREATE USER <user> FOR LOGIN <login>",
-    4104: "the statement is wrong: please report it, with what `feeds explain` prints",
-    8114: "a value does not convert to the column's type: check the feed's where, start and cursor",
+    978: "a replica that takes readers only: ?ApplicationIntent=ReadOnly in SOURCE_URL, or read from the primary",
+    1088: _NO_TABLE,
+    4104: _REPORT,
+    4121: _VIEW,
+    4413: _VIEW,
+    4502: _VIEW,
+    4701: _NO_TABLE,
+    7202: _LINKED,
+    7314: _LINKED,
+    7411: _LINKED,
+    8116: _TYPES,
+    8117: _TYPES,
+    13908: "a graph table's internal columns cannot be read: name the others in the feed's `columns`",
+    15247: _GRANT,
     18452: "the server takes no such login: SQL Server logins may be switched off",
     18456: _LOGIN,
     18470: "the login is disabled: ALTER LOGIN <login> ENABLE",
@@ -122,17 +157,75 @@ PERMANENT: Mapping[int, str] = {
 }
 """Numbers that the same call would meet again, and what to do."""
 
+_CONVERTS = "a value does not convert: a row's, or one of the feed's where or start"
+_OVERFLOWS = "a value is too large for its type: a row's, or one of the feed's where or start"
+_COMPUTES = "a computed column, or the view, cannot be worked out for a row"
+
+BY_VALUE: Mapping[int, str] = {
+    # text and numbers from one type to another
+    220: _OVERFLOWS,
+    232: _OVERFLOWS,
+    234: _OVERFLOWS,
+    235: _CONVERTS,
+    236: _OVERFLOWS,
+    237: _OVERFLOWS,
+    238: _OVERFLOWS,
+    241: _CONVERTS,
+    242: _CONVERTS,
+    244: _OVERFLOWS,
+    245: _CONVERTS,
+    248: _OVERFLOWS,
+    293: _CONVERTS,
+    294: _CONVERTS,
+    295: _CONVERTS,
+    296: _CONVERTS,
+    298: _CONVERTS,
+    1007: _OVERFLOWS,
+    8114: _CONVERTS,
+    8115: _OVERFLOWS,
+    8152: _OVERFLOWS,
+    8169: _CONVERTS,
+    9803: _CONVERTS,
+    # dates
+    517: _OVERFLOWS,
+    535: _OVERFLOWS,
+    289: _COMPUTES,
+    9812: _CONVERTS,
+    9813: _CONVERTS,
+    # what a computed column or a view does with a row
+    512: _COMPUTES,
+    536: _COMPUTES,
+    537: _COMPUTES,
+    2628: _OVERFLOWS,
+    3623: _COMPUTES,
+    6522: _COMPUTES,
+    8134: _COMPUTES,
+    13608: _COMPUTES,
+    13609: _COMPUTES,
+    13623: _COMPUTES,
+    13624: _COMPUTES,
+    **dict.fromkeys(range(9400, 9460), _COMPUTES),  # XML that cannot be parsed
+}
+"""Numbers that a single row's value can be the whole cause of, and what is wrong. Permanent, too: the row stays."""
+
+_VALUE_STATES = frozenset({"22001", "22003", "22007", "22008", "22012", "22018"})
+"""The same by SQLSTATE, for what the driver finds itself (ODBC: appendix A; SQL standard: class 22, data exception)."""
+
 _STATES: Mapping[str, tuple[bool, str]] = {
     "28000": (True, _LOGIN),
     "42S02": (True, PERMANENT[208]),
     "42S22": (True, PERMANENT[207]),
+    "FA001": (True, "Authentication= goes without Trusted_Connection and user: take one of them out of SOURCE_URL"),
+    "FA002": (True, "this Authentication= needs a user and a password: " + _LOGIN),
+    "FA003": (True, "this Authentication= takes no user and password: take them out of SOURCE_URL"),
+    "FA004": (False, "Microsoft Entra gave no token: check user or managed identity, and the way to it"),
     "IM002": (True, "the ODBC driver named is not installed: check ?driver= in SOURCE_URL"),
     "IM003": (True, "the ODBC driver cannot be loaded: check ?driver= in SOURCE_URL"),
     "HY106": (True, "the driver cannot read a column's type: leave the column out by the feed's `columns`"),
     "HYT00": (False, "no answer in time: check host and port, firewall and DNS; once connected, a slow statement"),
     "HYT01": (False, "no answer in time: check host and port, firewall and DNS"),
     "08001": (False, "cannot connect: check host and port, firewall and DNS"),
-    "08S01": (False, "the connection was lost"),
+    **dict.fromkeys(("01002", "08003", "08007", "08S01", "08S02"), (False, "the connection was lost")),
 }
 """By SQLSTATE, where the number says nothing: permanent or not, and what to do."""
 
@@ -164,17 +257,25 @@ def refuses(error: BaseException) -> bool | None:
     found = set(numbers(error))
     if found & RETRYABLE.keys():
         return False
-    if found & PERMANENT.keys() or _by_text(error):
+    if found & PERMANENT.keys() or _by_text(error) or by_value(error):
         return True
     state = _STATES.get(_state(error))
     return state[0] if state else (False if found else None)
+
+
+def by_value(error: BaseException) -> bool:
+    """Whether a single row's value may be the whole cause of an error that no retry mends."""
+    found = set(numbers(error))
+    if found & (RETRYABLE.keys() | PERMANENT.keys()):
+        return False
+    return bool(found & BY_VALUE.keys()) or _state(error) in _VALUE_STATES
 
 
 def advice(error: BaseException) -> str | None:
     """What to do about a pyodbc error, in plain words; `None` where only its own words are known."""
     found = list(numbers(error))
     retryable = [RETRYABLE[number] for number in found if number in RETRYABLE]
-    permanent = [PERMANENT[number] for number in found if number in PERMANENT]
+    permanent = [words for number in found if (words := PERMANENT.get(number) or BY_VALUE.get(number))]
     state = _STATES.get(_state(error))
     candidates = [*retryable, *permanent, _by_text(error), state[1] if state else None]
     return next((words for words in candidates if words), None)

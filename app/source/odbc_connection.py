@@ -3,6 +3,10 @@
 aioodbc 0.5 hands each driver call to the event loop's shared threads. A cancelled call goes on there, and closing the
 connection would then run beside it, which ODBC drivers do not all survive. Here calls of one connection queue on one
 thread: closing waits for the call before it, which is told to stop (`SQLCancel`) and ends by the query timeout at last.
+
+aioodbc closes a connection by itself when a call says that the server has dropped it, while SQLAlchemy still holds a
+cursor of it. A call that comes after that has pyodbc's own error for it, 08003: SQLAlchemy and `source.errors` know
+that the connection is gone, and another takes its place.
 """
 
 from __future__ import annotations
@@ -23,13 +27,27 @@ STOP_EVERY_SECONDS = 0.5
 class OneThreadConnection(aioodbc.connection.Connection):  # type: ignore[misc] # aioodbc has no types
     """A pyodbc connection for coroutines. Make one with `connect`."""
 
+    _conn: pyodbc.Connection | None
+    """`None` before it is open and once it is closed."""
+
     def __init__(self, **options: Any) -> None:
         super().__init__(executor=ThreadPoolExecutor(1, thread_name_prefix="rowrelay-odbc"), **options)
 
     @property
     def raw(self) -> pyodbc.Connection:
-        """The open pyodbc connection; only for calls that do no I/O."""
+        """The open pyodbc connection; only for calls that do no I/O. Raises `pyodbc.OperationalError` once closed."""
+        if self._conn is None:
+            raise _closed()
         return self._conn
+
+    @property
+    def autocommit(self) -> bool:
+        """Whether each statement is a transaction. Raises `pyodbc.OperationalError` once closed."""
+        return bool(self.raw.autocommit)
+
+    @autocommit.setter
+    def autocommit(self, value: bool) -> None:
+        self.raw.autocommit = value
 
     async def open(self, query_timeout_seconds: int) -> None:
         """Connect. No statement will run longer than `query_timeout_seconds`. Raises pyodbc's errors."""
@@ -38,19 +56,42 @@ class OneThreadConnection(aioodbc.connection.Connection):  # type: ignore[misc] 
         except BaseException:
             self._executor.shutdown(wait=False)
             raise
-        self._conn.timeout = query_timeout_seconds
+        self.raw.timeout = query_timeout_seconds
 
     async def close(self) -> None:
-        """Close the connection once its running call has ended, and let the thread go."""
-        try:
-            await super().close()
-        finally:
-            self._executor.shutdown(wait=False)
+        """Close the connection once its running call has ended, and let the thread go. Closing again does nothing."""
+        open_before, self._conn = self._conn, None
+        if open_before is None:
+            return
+        closing = self._submit(open_before.close)
+        self._executor.shutdown(wait=False)  # what is queued still runs
+        await self._result(closing, open_before.close)
+
+    async def commit(self) -> None:
+        """Commit. Raises `pyodbc.OperationalError` once closed."""
+        await self._execute(self.raw.commit)
+
+    async def rollback(self) -> None:
+        """Roll back. Raises `pyodbc.OperationalError` once closed."""
+        await self._execute(self.raw.rollback)
+
+    async def _cursor(self) -> Any:
+        _ = self.raw
+        return await super()._cursor()
 
     def _execute(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> asyncio.Future[Any]:
-        """Start a driver call now, in its turn; aioodbc does not await all of what this returns."""
-        call = self._loop.run_in_executor(self._executor, partial(func, *args, **kwargs))
-        return asyncio.ensure_future(self._result(call, func))
+        """Start a driver call now, in its turn; aioodbc does not await all of what this returns.
+
+        Raises `pyodbc.OperationalError` once closed.
+        """
+        return asyncio.ensure_future(self._result(self._submit(func, *args, **kwargs), func))
+
+    def _submit(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> asyncio.Future[Any]:
+        try:
+            call: asyncio.Future[Any] = self._loop.run_in_executor(self._executor, partial(func, *args, **kwargs))
+        except RuntimeError:  # the thread is gone, and with it the connection
+            raise _closed() from None
+        return call
 
     async def _result(self, call: asyncio.Future[Any], func: Callable[..., Any]) -> Any:
         try:
@@ -74,6 +115,10 @@ async def connect(*, query_timeout_seconds: int, **options: Any) -> OneThreadCon
     connection = OneThreadConnection(**options)
     await connection.open(query_timeout_seconds)
     return connection
+
+
+def _closed() -> pyodbc.OperationalError:
+    return pyodbc.OperationalError("08003", "[08003] the connection was closed (0)")
 
 
 def _noticed(call: asyncio.Future[Any]) -> None:

@@ -32,6 +32,8 @@ _REFUSED_CODES = frozenset({
 })  # fmt: skip
 """Primary result codes that the same call would meet again (https://www.sqlite.org/rescode.html)."""
 
+_OF_THE_STATEMENT = ("no such ", "near ", "ambiguous ", "incomplete ", "unrecognized ", "wrong number ", "too many ")
+
 
 def _connect_args(timeouts: Timeouts) -> Mapping[str, object]:
     """`timeout` is SQLite's busy timeout: how long a read waits for a writer's lock."""
@@ -56,6 +58,14 @@ def _on_connect(connection: Any) -> None:
 def _refuses(error: BaseException) -> bool | None:
     code = getattr(error, "sqlite_errorcode", None)
     return None if code is None else (code & 0xFF) in _REFUSED_CODES
+
+
+def _by_value(error: BaseException) -> bool:
+    """A computed column or a view that fails for a row has the code of a statement that is wrong: only words differ."""
+    code = getattr(error, "sqlite_errorcode", None)
+    if code == sqlite3.SQLITE_ERROR:
+        return not str(error).startswith(_OF_THE_STATEMENT)
+    return code in (sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_MISMATCH)
 
 
 def _decoder(column_type: TypeEngine[Any]) -> Decoder | None:
@@ -97,5 +107,6 @@ SQLITE = Dialect(
     prepare_url=_prepare_url,
     on_connect=_on_connect,
     refuses=_refuses,
+    by_value=_by_value,
     decoder=_decoder,
 )

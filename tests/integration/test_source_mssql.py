@@ -384,3 +384,33 @@ async def test_version_names_product_edition_and_driver(server: Server) -> None:
     described = await server.source.version()
     assert described.startswith("SQL Server ")
     assert "by lib" in described or "by msodbcsql" in described
+
+
+async def test_a_connection_that_the_server_dropped_is_replaced_unseen(server: Server) -> None:
+    """KILL, a restart, a failover, a firewall that ends idle connections: the pool does not know of it."""
+    await server.run("CREATE TABLE {s}.t (id INT)", "INSERT INTO {s}.t VALUES (1)")
+    assert len(await server.read()) == 1
+    session = await server.run("SELECT @@SPID")
+    other = open_engine(URL, TIMEOUT)
+    killer = Server(other, Source(other), server.schema)
+    try:
+        try:
+            await killer.run(f"KILL {session}")
+        except DBAPIError:  # Babelfish
+            await killer.needs(f"SELECT pg_terminate_backend({session})")
+        await asyncio.sleep(0.5)
+        assert len(await server.read()) == 1
+    finally:
+        await killer.source.close()
+
+
+async def test_text_means_one_date_whatever_the_logins_language(server: Server) -> None:
+    await server.run(
+        "CREATE TABLE {s}.t (id INT, at DATETIME)", "INSERT INTO {s}.t VALUES (1, '20260115'), (2, '20260301')"
+    )
+    where = [{"column": "at", "op": ">=", "value": "2026-02-01"}]
+    assert [row.key for row in await server.read(where=where)] == ["2"]
+    found = await server.needs(
+        "SELECT date_format + ' ' + language FROM sys.dm_exec_sessions WHERE session_id = @@SPID"
+    )
+    assert found == "ymd us_english"

@@ -13,11 +13,11 @@ from sqlalchemy.dialects.mssql.aioodbc import MSDialectAsync_aioodbc
 from sqlalchemy.engine import Dialect, make_url
 from sqlalchemy.types import INTEGER, NVARCHAR, TypeEngine
 
-from app.errors import ConfigError, SourceRefused, SourceUnavailable
+from app.errors import ConfigError, SourceRefused, SourceUnavailable, ValueRefused
 from app.source import mssql as product
 from app.source.errors import translated, verdict
 from app.source.mssql import MSSQL
-from app.source.mssql_errors import PERMANENT, RETRYABLE, numbers
+from app.source.mssql_errors import BY_VALUE, PERMANENT, RETRYABLE, numbers
 from app.source.mssql_types import Hierarchyid, LongText, Spatial
 from app.source.odbc import OdbcDriver
 from app.source.rows import payload_json
@@ -69,9 +69,27 @@ def test_each_permanent_number_is_refused_with_advice(number: int) -> None:
     assert MSSQL.advice(error) == PERMANENT[number]
 
 
+@pytest.mark.parametrize("number", sorted(BY_VALUE))
+def test_each_number_that_a_value_causes_is_told_apart(number: int) -> None:
+    error = _error("42000", ("[SQL Server]It cannot be.", number))
+    assert verdict(_wrapped(error), MSSQL) is ValueRefused
+    assert MSSQL.advice(error) == BY_VALUE[number]
+    with_a_deadlock = _error("42000", ("[SQL Server]It cannot be.", number), ("and a deadlock", 1205))
+    assert verdict(_wrapped(with_a_deadlock), MSSQL) is SourceUnavailable
+
+
+def test_no_number_stands_in_two_tables() -> None:
+    assert not (RETRYABLE.keys() & PERMANENT.keys() | BY_VALUE.keys() & (RETRYABLE.keys() | PERMANENT.keys()))
+
+
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
+        (_error("22012", ("[SQL Server]A number nobody has listed.", 99999)), ValueRefused),
+        (_error("22003", ("Numeric value out of range", 0)), ValueRefused),
+        (_error("FA001", ("Cannot use Authentication option with Integrated Security option.", 0)), SourceRefused),
+        (_error("FA004", ("Failed to authenticate the user '' in Active Directory", 0)), SourceUnavailable),
+        (_error("08003", ("the connection was closed", 0)), SourceUnavailable),
         (_error("HYT00", ("Login timeout expired", 0)), SourceUnavailable),
         (_error("HYT00", ("Query timeout expired", 0)), SourceUnavailable),
         (_error("08S01", ("Communication link failure", 0)), SourceUnavailable),
@@ -143,6 +161,33 @@ def test_freetds_has_the_port_as_a_keyword_of_its_own(driver: list[OdbcDriver]) 
 
 
 @pytest.mark.usefixtures("driver")
+@pytest.mark.parametrize(
+    ("query", "said", "unsaid"),
+    [
+        ("Authentication=ActiveDirectoryMsi", ["Authentication=ActiveDirectoryMsi"], ["UID"]),
+        ("AUTHENTICATION=ActiveDirectoryIntegrated", ["Authentication=ActiveDirectoryIntegrated"], ["UID"]),
+        ("authentication=ActiveDirectoryMsi&uid=8f1c", ["UID=8f1c", "authentication=ActiveDirectoryMsi"], ["PWD"]),
+        ("Uid=sa&Pwd=p%3Bw", ["UID=sa", "PWD={p;w}"], []),
+    ],
+)
+def test_a_login_by_keywords_in_any_letters_asks_for_no_kerberos_ticket(
+    query: str, said: list[str], unsaid: list[str]
+) -> None:
+    url = MSSQL.prepare_url(make_url(f"mssql+aioodbc://db:1433/shop?{query}"))
+    written = _dialect().create_connect_args(url)[1]["dsn"]
+    assert all(part in written for part in said)
+    assert not any(part in written for part in [*unsaid, "Trusted_Connection"])
+
+
+@pytest.mark.usefixtures("driver")
+def test_without_a_login_the_kerberos_ticket_is_used_whatever_the_letters() -> None:
+    for query in ("", "?trusted_connection=yes", "?Trusted_Connection=Yes"):
+        url = MSSQL.prepare_url(make_url(f"mssql+aioodbc://db:1433/shop{query}"))
+        written = _dialect().create_connect_args(url)[1]["dsn"]
+        assert written.casefold().count("trusted_connection=yes") == 1
+
+
+@pytest.mark.usefixtures("driver")
 def test_the_path_of_a_driver_reaches_the_connection_string(driver: list[OdbcDriver]) -> None:
     driver.append(OdbcDriver("/packages/libmsodbcsql-18.6.so.2.1", "package"))
     url = MSSQL.prepare_url(make_url("mssql+aioodbc://sa:p%3Bw@db:1433/shop"))
@@ -162,6 +207,7 @@ def test_a_url_without_host_or_database_is_refused(url: str) -> None:
 def test_a_url_that_gives_the_whole_connection_string_is_left_alone() -> None:
     url = make_url("mssql+aioodbc:///?odbc_connect=DSN%3Dshop")
     assert MSSQL.prepare_url(url) == url
+    assert MSSQL.prepare_url(make_url("mssql+aioodbc:///?ODBC_Connect=DSN%3Dshop")) == url
 
 
 @pytest.mark.parametrize(

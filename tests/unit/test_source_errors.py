@@ -8,7 +8,7 @@ import sqlite3
 import pytest
 from sqlalchemy import exc
 
-from app.errors import SourceRefused, SourceUnavailable
+from app.errors import SourceRefused, SourceUnavailable, ValueRefused
 from app.source.dialect import Dialect
 from app.source.errors import VERDICTS, translated, verdict
 from app.source.sqlite import SQLITE
@@ -52,18 +52,19 @@ def test_an_error_says_whether_to_try_again(error: BaseException, expected: type
 
 
 @pytest.mark.parametrize(
-    ("code", "expected"),
+    ("code", "said", "expected"),
     [
-        (sqlite3.SQLITE_BUSY, SourceUnavailable),
-        (sqlite3.SQLITE_BUSY_SNAPSHOT, SourceUnavailable),
-        (sqlite3.SQLITE_IOERR_READ, SourceUnavailable),
-        (sqlite3.SQLITE_CANTOPEN, SourceUnavailable),
-        (sqlite3.SQLITE_ERROR, SourceRefused),
-        (sqlite3.SQLITE_NOTADB, SourceRefused),
+        (sqlite3.SQLITE_BUSY, "said so", SourceUnavailable),
+        (sqlite3.SQLITE_BUSY_SNAPSHOT, "said so", SourceUnavailable),
+        (sqlite3.SQLITE_IOERR_READ, "said so", SourceUnavailable),
+        (sqlite3.SQLITE_CANTOPEN, "said so", SourceUnavailable),
+        (sqlite3.SQLITE_ERROR, "no such column: note", SourceRefused),
+        (sqlite3.SQLITE_ERROR, "malformed JSON", ValueRefused),
+        (sqlite3.SQLITE_NOTADB, "said so", SourceRefused),
     ],
 )
-def test_sqlite_errors_are_judged_by_their_code(code: int, expected: type[Exception]) -> None:
-    original = sqlite3.OperationalError("said so")
+def test_sqlite_errors_are_judged_by_their_code(code: int, said: str, expected: type[Exception]) -> None:
+    original = sqlite3.OperationalError(said)
     original.sqlite_errorcode = code
     assert verdict(_wrapped(exc.OperationalError, original), SQLITE) is expected
 
