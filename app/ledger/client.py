@@ -9,8 +9,9 @@ from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, timedelta
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 
-from bson.codec_options import CodecOptions
+from bson.codec_options import CodecOptions, TypeDecoder, TypeRegistry
 from bson.errors import BSONError
+from bson.int64 import Int64
 from pymongo import AsyncMongoClient
 from pymongo import errors as driver
 from pymongo.asynchronous.collection import AsyncCollection
@@ -134,7 +135,18 @@ def open_client(url: str, connect_timeout: timedelta) -> AsyncMongoClient[Docume
         raise translate(driver.ConfigurationError(str(error))) from error
 
 
+class _PlainIntegers(TypeDecoder):
+    """PyMongo gives 64-bit integers back as a subclass of `int`; what looks a value's type up would not find it."""
+
+    bson_type = Int64
+
+    def transform_bson(self, value: int) -> int:
+        return int(value)
+
+
 def database_of(client: AsyncMongoClient[Document]) -> Database:
-    """The database that the URL names, `celery_logs` where it names none."""
-    options: CodecOptions[Document] = CodecOptions(tz_aware=True, tzinfo=UTC)
+    """The database that the URL names, `celery_logs` where it names none. Integers come back as they were written."""
+    options: CodecOptions[Document] = CodecOptions(
+        tz_aware=True, tzinfo=UTC, type_registry=TypeRegistry([_PlainIntegers()])
+    )
     return client.get_default_database("celery_logs", codec_options=options)

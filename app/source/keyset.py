@@ -230,4 +230,4 @@ def _storable(text: str) -> bool:
 
 def _parameter(name: str, value: int | str | bytes | None) -> BindParameter[Any]:
     kinds: dict[type, TypeEngine[Any]] = {int: BigInteger(), str: Unicode(), bytes: LargeBinary()}
-    return bindparam(name, value, type_=kinds[type(value)])
+    return bindparam(name, value, type_=next(found for kind, found in kinds.items() if isinstance(value, kind)))
