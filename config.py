@@ -23,6 +23,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.errors import ConfigError, Problem, UnknownFeed
 from app.feed import Duration, Feed
+from app.ledger.url import url_problems
 from app.partner.problems import problems as partner_problems
 from app.partner.signing import usable
 
@@ -197,12 +198,20 @@ def load() -> Config:
         settings = Settings(**given)
     except ValidationError as error:
         problems += [_setting_problem(detail) for detail in error.errors()]
+    if settings:
+        problems += _ledger_problems(settings.mongo_url.get_secret_value())
     path = settings.feeds_file if settings else Path(environment.get("FEEDS_FILE", "feeds.toml"))
     feeds, feed_problems = _read_feeds(path, environment)
     problems += feed_problems
     if problems or settings is None:
         raise ConfigError(problems)
     return Config(settings, feeds)
+
+
+def _ledger_problems(url: str) -> list[Problem]:
+    """What of the ledger's URL would break a promise. An empty one is that of a process that asks no ledger."""
+    where = "environment" if {"MONGO_URL", "MONGO_URL" + _FILE} & os.environ.keys() else ".env"
+    return [Problem(where, "MONGO_URL", found, allowed) for found, allowed in (url_problems(url) if url else ())]
 
 
 def _environment() -> dict[str, str]:

@@ -28,7 +28,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from app.clock import Clock, utc_now
-from app.errors import BrokerUnavailable, LeaseLost, LedgerUnavailable, RowrelayError
+from app.errors import BrokerUnavailable, LeaseLost, RowrelayError
 from app.feed import Feed
 from app.ledger import Ledger
 from app.models import Answer, Batch, Delivery, Lease, NewBatch, Outcome, Result, Ruling
@@ -36,6 +36,7 @@ from app.partner.client import PartnerClient
 from app.partner.clock import Clocks, EndpointClock
 from app.partner.policy import judge
 from app.queue import Queue
+from app.renewal import keep_renewed
 
 log = structlog.get_logger()
 
@@ -337,10 +338,7 @@ class Delivering:
 
     @asynccontextmanager
     async def _renewing(self, work: Work) -> AsyncIterator[None]:
-        """Renew the lease for as long as the body runs.
-
-        A renewal under way is waited for, not cancelled: PyMongo can swallow a cancelling, and would go on for ever.
-        """
+        """Renew the lease for as long as the body runs."""
         ended = asyncio.Event()
         renewal = asyncio.create_task(self._renew(work, ended))
         try:
@@ -350,25 +348,14 @@ class Delivering:
             await renewal
 
     async def _renew(self, work: Work, ended: asyncio.Event) -> None:
-        while not await _set_within(ended, self._terms.lease / 3):
+        async def renew() -> None:
             until = self._now() + self._terms.lease
-            try:
-                await self._ledger.batches.renew(work.batch, until)
-                work.until = until
-            except LeaseLost as error:
-                work.stopped = str(error)
-                return
-            except LedgerUnavailable as error:
-                log.warning("renew_failed", batch=work.batch.id, error=str(error))
+            await self._ledger.batches.renew(work.batch, until)
+            work.until = until
 
-
-async def _set_within(event: asyncio.Event, patience: timedelta) -> bool:
-    """Whether the event was set before `patience` was over."""
-    try:
-        async with asyncio.timeout(patience.total_seconds()):
-            return await event.wait()
-    except TimeoutError:
-        return False
+        lost = await keep_renewed(ended, self._terms.lease, renew, self._now, batch=work.batch.id)
+        if lost:
+            work.stopped = str(lost)
 
 
 async def _report(clock: EndpointClock, group: Sequence[Result]) -> None:

@@ -15,9 +15,10 @@ from typing import TypeAlias
 import structlog
 
 from app.clock import Clock, utc_now
-from app.errors import LeaseLost, LedgerUnavailable, RowrelayError
+from app.errors import LeaseLost, RowrelayError
 from app.ledger import Ledger
 from app.ledger.purges import Claim, Purges
+from app.renewal import keep_renewed
 
 log = structlog.get_logger()
 
@@ -67,14 +68,13 @@ class Holding:
         if claim is None:
             yield None
             return
-        held = Held(claim)
-        renewal = asyncio.create_task(self._renew(held))
+        held, ended = Held(claim), asyncio.Event()
+        renewal = asyncio.create_task(self._renew(held, ended))
         try:
             yield held
         finally:
-            renewal.cancel()
-            with suppress(asyncio.CancelledError):
-                await renewal
+            ended.set()
+            await renewal
             with suppress(RowrelayError):
                 await self._purges.release(claim)
 
@@ -92,13 +92,5 @@ class Holding:
             tell(0, f"feed {feed}: {await self._purges.holder(feed)} purges it, or was killed at it")
             await self._sleep(ASK_SECONDS)
 
-    async def _renew(self, held: Held) -> None:
-        while True:
-            await asyncio.sleep(self._lease.total_seconds() / 3)
-            try:
-                await self.renew(held)
-            except LeaseLost as error:
-                held.lost = error
-                return
-            except LedgerUnavailable as error:
-                log.warning("renew_failed", feed=held.claim.feed, error=str(error))
+    async def _renew(self, held: Held, ended: asyncio.Event) -> None:
+        held.lost = await keep_renewed(ended, self._lease, lambda: self.renew(held), self._now, feed=held.claim.feed)

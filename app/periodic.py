@@ -35,6 +35,7 @@ from app.errors import LeaseLost, RowrelayError, SourceRefused
 from app.ledger import Ledger
 from app.ledger.ticks import StepDone, Tick, Ticks, TickState
 from app.period import Kind, Period, period_of, periods
+from app.renewal import keep_renewed
 
 log = structlog.get_logger()
 
@@ -224,14 +225,14 @@ class Periodic:
 
     async def _attended(self, work: Work) -> bool:
         """Take the steps while the lease is renewed. Returns whether they came to their end, good or bad."""
-        working = asyncio.create_task(self._take_steps(work))
-        renewal = asyncio.create_task(self._renew(work.tick, working))
+        working, through = asyncio.create_task(self._take_steps(work)), asyncio.Event()
+        renewal = asyncio.create_task(self._renew(work.tick, working, through))
         self._under_way.add(working)
         try:
             ended, _ = await asyncio.wait({working}, timeout=LONGEST_RUN.total_seconds())
         finally:
             self._under_way.discard(working)
-            renewal.cancel()
+            through.set()
             working.cancel()
             await asyncio.gather(working, renewal, return_exceptions=True)
         if not ended:
@@ -281,20 +282,16 @@ class Periodic:
 
     # --- holding the lease
 
-    async def _renew(self, tick: Tick, working: asyncio.Task[None]) -> None:
-        """Renew the lease until cancelled. Stops the work once the lease is another's, or may be."""
-        until = self._now() + self._lease
-        while True:
-            await asyncio.sleep(self._lease.total_seconds() / 3)
-            prolonged = self._now() + self._lease
-            try:
-                await self._ticks.renew(tick, prolonged)
-                until = prolonged
-            except RowrelayError as error:
-                log.warning("renew_failed", tick=tick.id, error=str(error))
-                if isinstance(error, LeaseLost) or self._now() >= until:
-                    working.cancel()
-                    return
+    async def _renew(self, tick: Tick, working: asyncio.Task[None], through: asyncio.Event) -> None:
+        """Renew the lease until the work is through. Stops the work once the lease is another's, or may be."""
+
+        async def renew() -> None:
+            await self._ticks.renew(tick, self._now() + self._lease)
+
+        lost = await keep_renewed(through, self._lease, renew, self._now, tick=tick.id)
+        if lost:
+            log.warning("tick_lost", tick=tick.id, error=str(lost))
+            working.cancel()
 
 
 def missed(job: Job, ended: Sequence[Tick], now: datetime) -> list[tuple[Tick, str]]:

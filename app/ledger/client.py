@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-import re
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import UTC, timedelta
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 
@@ -18,6 +17,9 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 
 from app.errors import LedgerRefused, LedgerUnavailable, RowrelayError
+from app.ledger.error_codes import PASSING, PASSING_LABELS
+from app.ledger.error_text import problems_of, refuses_retryable_writes, told
+from app.ledger.url import url_problems
 
 Document: TypeAlias = dict[str, Any]
 Collection: TypeAlias = AsyncCollection[Document]
@@ -26,32 +28,7 @@ Database: TypeAlias = AsyncDatabase[Document]
 DUPLICATE_KEY = 11000
 """https://www.mongodb.com/docs/manual/reference/error-codes/"""
 
-_TRANSIENT_CODES = frozenset({
-    6,  # HostUnreachable
-    7,  # HostNotFound
-    43,  # CursorNotFound
-    50,  # MaxTimeMSExpired
-    64,  # WriteConcernTimeout
-    89,  # NetworkTimeout
-    91,  # ShutdownInProgress
-    112,  # WriteConflict
-    134,  # ReadConcernMajorityNotAvailableYet
-    189,  # PrimarySteppedDown
-    262,  # ExceededTimeLimit
-    9001,  # SocketException
-    10107,  # NotWritablePrimary
-    11600,  # InterruptedAtShutdown
-    11602,  # InterruptedDueToReplStateChange
-    13435,  # NotPrimaryNoSecondaryOk
-    13436,  # NotPrimaryOrSecondary
-    14031,  # OutOfDiskSpace
-})  # fmt: skip
-"""Server codes after which the same command may succeed: the driver's own retryable codes, time limits, a full disk."""
-
-_TRANSIENT = (driver.ConnectionFailure, driver.CursorNotFound, driver.ExecutionTimeout, driver.WTimeoutError)
-
-_DRIVER_INTERNALS = re.compile(r" \(configured timeouts: [^)]*\)|, Timeout: [0-9.]+s, Topology Description: .*")
-"""What the driver adds to "cannot connect", and an operator cannot use."""
+_PASSING = (driver.ConnectionFailure, driver.CursorNotFound, driver.ExecutionTimeout, driver.WTimeoutError)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -63,18 +40,24 @@ _FROM_DRIVER = (driver.PyMongoError, BSONError, OverflowError, UnicodeEncodeErro
 
 def translate(error: Exception) -> RowrelayError:
     """Our error for a driver's: `LedgerUnavailable` where the same call may succeed later, else `LedgerRefused`."""
-    text = _DRIVER_INTERNALS.sub("", " ".join(str(error).split()))[:300]
-    return LedgerUnavailable(f"ledger: {text}") if _is_transient(error) else LedgerRefused(f"ledger: {text}")
+    text = f"ledger: {told(error)}"
+    return LedgerUnavailable(text) if _passes(error) else LedgerRefused(text)
 
 
-def _is_transient(error: Exception) -> bool:
+def _passes(error: Exception) -> bool:
+    if refuses_retryable_writes(str(error)):  # with a code that MongoDB gives to something else
+        return False
     if isinstance(error, driver.BulkWriteError):
-        problems = [*error.details.get("writeErrors", ()), *error.details.get("writeConcernErrors", ())]
-        codes = {problem["code"] for problem in problems} - {DUPLICATE_KEY}
-        return bool(codes) and codes <= _TRANSIENT_CODES
-    if isinstance(error, driver.OperationFailure) and error.code in _TRANSIENT_CODES:
+        problems = [problem for problem in problems_of(error) if problem.get("code") != DUPLICATE_KEY]
+        return bool(problems) and all(map(_problem_passes, problems))
+    if isinstance(error, _PASSING) or (isinstance(error, driver.OperationFailure) and error.code in PASSING):
         return True
-    return isinstance(error, _TRANSIENT)
+    return isinstance(error, driver.PyMongoError) and any(map(error.has_error_label, PASSING_LABELS))
+
+
+def _problem_passes(problem: Mapping[str, Any]) -> bool:
+    """Whether a problem of a bulk write passes: one with a write, or with its being acknowledged."""
+    return problem.get("code") in PASSING or not set(PASSING_LABELS).isdisjoint(problem.get("errorLabels", ()))
 
 
 class Answers:
@@ -114,10 +97,13 @@ def query_by_timer(function: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine
 
 
 def open_client(url: str, connect_timeout: timedelta) -> AsyncMongoClient[Document]:
-    """A client for `url`; it connects on first use. Raises `LedgerRefused` for a malformed URL.
+    """A client for `url`; it connects on first use. Raises `LedgerRefused` for a URL that `url_problems` finds wrong.
 
-    Writes are acknowledged by a majority: what the cursor has passed must survive a failover.
+    Writes are acknowledged by a majority: what the cursor has passed must survive a failover. Whether the driver writes
+    again by itself is the URL's to say (`retryWrites`; true where it says nothing): not every server has that.
     """
+    if problems := url_problems(url):
+        raise LedgerRefused("; ".join(f"MONGO_URL: found {found}: {allowed}" for found, allowed in problems))
     timeout_ms = int(connect_timeout.total_seconds() * 1000)
     try:
         return AsyncMongoClient(
@@ -126,7 +112,6 @@ def open_client(url: str, connect_timeout: timedelta) -> AsyncMongoClient[Docume
             tz_aware=True,
             tzinfo=UTC,
             w="majority",
-            retryWrites=True,
             serverSelectionTimeoutMS=timeout_ms,
             connectTimeoutMS=timeout_ms,
             socketTimeoutMS=max(30_000, timeout_ms),

@@ -62,9 +62,9 @@ def test_a_server_that_changes_its_primary_or_has_no_room_is_unavailable(code: i
     assert translate(driver.WriteConcernError("why", code)).retryable
 
 
-@pytest.mark.parametrize("code", [13, 18, 2, 9, 59, 121, 100, None])
+@pytest.mark.parametrize("code", [13, 18, 2, 9, 59, 121, 79, None])
 def test_a_server_that_says_no_refuses(code: int | None) -> None:
-    """13: not authorised; 18: wrong login; 121: fails validation; 100: the write concern cannot be met."""
+    """13: not authorised; 18: wrong login; 121: fails validation; 79: no such write concern."""
     assert isinstance(translate(driver.OperationFailure("why", code)), LedgerRefused)
 
 
@@ -78,7 +78,8 @@ def test_a_server_that_says_no_refuses(code: int | None) -> None:
         ([DUPLICATE_KEY], [64], True),
         ([DUPLICATE_KEY], [], False),
         ([189, 121], [], False),
-        ([], [100], False),
+        ([], [100], True),
+        ([], [79], False),
         ([121], [64], False),
     ],
 )
