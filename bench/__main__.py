@@ -7,8 +7,7 @@
     scripts/bench --million [ROWS]   many rows through one worker: memory, and speed in the end
     scripts/bench --ledger-size [N]  what the ledger's questions cost before 10,000 and before N old deliveries
 
-`--write` puts the tables into docs/performance.md; those of a comparison on SecantusDB's server in Rust stand beside
-those on its server in Python. Exit code 1 where a run lost, doubled or did not record a row.
+`--write` puts the tables into docs/performance.md. Exit code 1 where a run lost, doubled or did not record a row.
 """
 
 from __future__ import annotations

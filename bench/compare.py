@@ -70,9 +70,7 @@ def compare(scene: Scene, job: Job, rounds: int, only: Sequence[str]) -> Section
     results = _run(scene, entries, rounds)
     parts = [_job_table(results), _limits_table(results), _ledger_limits(results), _ratios(results), _notes(results)]
     body = "\n\n".join(filter(None, parts))
-    server = scene.ledger_version()
-    name = "compare in Rust" if server.endswith("in Rust") else "compare"
-    return Section(name, f"{job.rows:,} rows, partner answering at once, {server}", body, results)
+    return Section("compare", f"{job.rows:,} rows, partner answering at once, {scene.ledger_version()}", body, results)
 
 
 def two(scene: Scene, job: Job, rounds: int, only: Sequence[str]) -> Section:

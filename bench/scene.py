@@ -97,8 +97,11 @@ class Scene:
     def _start(self) -> None:
         self._running.enter_context(self.redis)
         if self._mongo_url is None:
-            self._mongo_url = self._running.enter_context(EmbeddedMongo(self.directory / "mongo")).url
-        self.mongo = self._running.enter_context(pymongo.MongoClient[Document](self._mongo_url))
+            embedded = self._running.enter_context(EmbeddedMongo(self.directory / "mongo"))
+            self._mongo_url, admin_url = embedded.url, embedded.admin_url
+        else:
+            admin_url = self._mongo_url
+        self.mongo = self._running.enter_context(pymongo.MongoClient[Document](admin_url))
         self.partner = self._start_partner()
 
     def _start_partner(self) -> Partner:
@@ -129,12 +132,10 @@ class Scene:
         return urlsplit(str(self._mongo_url))._replace(path=f"/{database}").geturl()
 
     def ledger_version(self) -> str:
-        """The ledger server and its version; of SecantusDB's two servers, which."""
+        """The ledger server and its version."""
         found = self.mongo.admin.command("buildInfo")
-        if "secantusVersion" not in found:
-            return f"MongoDB {found['version']}"
-        in_rust = found.get("buildEnvironment", {}).get("cc") == "rustc"
-        return f"SecantusDB {found['secantusVersion']} in {'Rust' if in_rust else 'Python'}"
+        stand_in = found.get("secantusVersion")
+        return f"SecantusDB {stand_in}" if stand_in else f"MongoDB {found['version']}"
 
     def redis_version(self) -> str:
         """The Redis server and its version."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
@@ -20,12 +20,19 @@ from pymongo import MongoClient
 from app.embedded import server as server_module
 from app.embedded.server import NoServer, Server
 from app.embedded.servers import EmbeddedMongo, EmbeddedRedis
+from tests.support.servers_used import ServersUsed, named_mongo, named_redis
 
 PORTS_EACH = 2000
 
+USED = pytest.StashKey[ServersUsed]()
 
-def pytest_configure() -> None:
+AnyServer = TypeVar("AnyServer", bound=Server)
+
+
+def pytest_configure(config: pytest.Config) -> None:
     """Give each worker of pytest-xdist ports of its own: none may take one that another has drawn and not bound yet."""
+    config.stash[USED] = ServersUsed()
+    config.pluginmanager.register(config.stash[USED])
     if worker := os.environ.get("PYTEST_XDIST_WORKER"):
         slices = len(server_module._PORTS) // PORTS_EACH
         begin = PORTS_EACH * (int(worker.removeprefix("gw")) % slices)
@@ -33,8 +40,8 @@ def pytest_configure() -> None:
 
 
 @contextmanager
-def _running(server: Server) -> Iterator[str]:
-    """The URL of an embedded server. Without a program for it the test is skipped, but fails under CI."""
+def _running(server: AnyServer) -> Iterator[AnyServer]:
+    """An embedded server. Without a program for it the test is skipped, but fails under CI."""
     try:
         server.start()
     except NoServer as error:
@@ -42,27 +49,45 @@ def _running(server: Server) -> Iterator[str]:
             raise
         pytest.skip(str(error))
     with server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_url(pytestconfig: pytest.Config) -> Iterator[str]:
+    """One Redis for the whole run."""
+    used = pytestconfig.stash[USED]
+    if named := os.environ.get("TEST_REDIS_URL"):
+        used.note(named_redis(named))
+        yield named
+        return
+    with _running(EmbeddedRedis()) as server:
+        used.note(server.description)
         yield server.url
 
 
 @pytest.fixture(scope="session")
-def redis_url() -> Iterator[str]:
-    """One Redis for the whole run."""
-    if named := os.environ.get("TEST_REDIS_URL"):
-        yield named
+def mongo_urls(pytestconfig: pytest.Config) -> Iterator[tuple[str, str]]:
+    """One MongoDB for the whole run: its URL for the ledger's user and for the administrator, who may be the same."""
+    used = pytestconfig.stash[USED]
+    if named := os.environ.get("TEST_MONGO_URL"):
+        used.note(named_mongo(named))
+        yield named, named
         return
-    with _running(EmbeddedRedis()) as url:
-        yield url
+    with _running(EmbeddedMongo()) as server:
+        used.note(server.description)
+        yield server.url, server.admin_url
 
 
 @pytest.fixture(scope="session")
-def mongo_url() -> Iterator[str]:
-    """One MongoDB for the whole run."""
-    if named := os.environ.get("TEST_MONGO_URL"):
-        yield named
-        return
-    with _running(EmbeddedMongo()) as url:
-        yield url
+def mongo_url(mongo_urls: tuple[str, str]) -> str:
+    """That MongoDB, for a user that may read and write, and no more."""
+    return mongo_urls[0]
+
+
+@pytest.fixture(scope="session")
+def mongo_admin_url(mongo_urls: tuple[str, str]) -> str:
+    """That MongoDB, for what an administrator does: profiles, dropped databases."""
+    return mongo_urls[1]
 
 
 @pytest.fixture
@@ -77,9 +102,9 @@ def clean_redis_url(redis_url: str) -> str:
 
 
 @pytest.fixture
-def mongo_database_url(mongo_url: str) -> Iterator[str]:
+def mongo_database_url(mongo_url: str, mongo_admin_url: str) -> Iterator[str]:
     """A MongoDB URL with a database for this test alone, which is dropped afterwards."""
     name = f"rowrelay_test_{uuid4().hex[:12]}"
     yield urlunsplit(urlsplit(mongo_url)._replace(path=f"/{name}"))
-    with MongoClient[dict[str, Any]](mongo_url) as client:
+    with MongoClient[dict[str, Any]](mongo_admin_url) as client:
         client.drop_database(name)

@@ -127,7 +127,9 @@ def demo(
 
 
 def _start(stack: Stack, workers: int) -> None:
-    console.print(f"Embedded servers are up: Redis, MongoDB (wire protocol), SQLite, a partner at {stack.partner_url}")
+    console.print(f"A partner at {stack.partner_url}, and these servers for this run alone:", highlight=False)
+    for description in stack.servers:
+        console.print(f"- {description}", markup=False, highlight=False, soft_wrap=True)
     for _ in range(workers):
         stack.start_worker("--loglevel", "INFO")
     stack.start_beat()

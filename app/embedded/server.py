@@ -10,6 +10,7 @@ import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self
@@ -133,7 +134,7 @@ class Server(ABC):
     def stop(self) -> None:
         """End the server at once, and remove its temporary directory. Does nothing when it has been stopped already.
 
-        It ends by SIGKILL: nothing that it does in an orderly end is needed, and SecantusDB takes 2 to 10 s for one.
+        It ends by SIGKILL: nothing that it does in an orderly end is needed, and that takes a mongod 0.5 to 1 s.
         """
         try:
             if self._process is not None:
@@ -150,6 +151,24 @@ class Server(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def listens(port: int) -> bool:
+    """Whether something on 127.0.0.1 accepts connections on this port. Quicker than to ask a client, which waits."""
+    try:
+        socket.create_connection((HOST, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def packaged(package: str, program: str) -> str | None:
+    """The path of a program in a package's wheel. The wheel's list of files is the one public place that names it."""
+    try:
+        files = metadata.files(package) or []
+    except metadata.PackageNotFoundError:
+        return None
+    return next((str(file.locate()) for file in files if file.name == program), None)
 
 
 def free_port() -> int:

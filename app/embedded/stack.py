@@ -6,6 +6,7 @@ For the demo, the acceptance tests and the benchmarks. Everything listens on 127
 from __future__ import annotations
 
 import os
+import sqlite3
 import sys
 import time
 from collections.abc import Mapping
@@ -96,6 +97,11 @@ class Stack:
 
     def __exit__(self, *_: object) -> None:
         self._running.close()
+
+    @property
+    def servers(self) -> list[str]:
+        """Which servers run, with their versions, and why these."""
+        return [self.mongo.description, self.redis.description, f"SQLite {sqlite3.sqlite_version}, the source"]
 
     @property
     def variables(self) -> dict[str, str]:

@@ -39,7 +39,10 @@ class SteppedDown:
         asyncio.set_event_loop(None)
         server = self._loop.run_until_complete(asyncio.start_server(self._connected, "127.0.0.1", 0))
         port = server.sockets[0].getsockname()[1]
-        self.url = self._real._replace(netloc=f"127.0.0.1:{port}").geturl()
+        # A client that looked for a replica set here would be led past this proxy to its members.
+        login = f"{self._real.username}:{self._real.password}@" if self._real.username else ""
+        query = "directConnection=true" + ("&authSource=admin" if login else "")
+        self.url = self._real._replace(netloc=f"{login}127.0.0.1:{port}", query=query).geturl()
         thread = threading.Thread(target=self._loop.run_forever, name="stepped-down")
         thread.start()
         try:

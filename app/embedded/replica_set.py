@@ -1,0 +1,132 @@
+"""A replica set of several genuine mongods, to see what the ledger does while one of them is lost.
+
+There is no stand-in for it: without a mongod that runs here, `start()` raises `NoServer`.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Self
+
+from app.embedded.mongod import Credentials, Mongod, find_mongod, find_primary, initiate, say_hello, wait_for_primary
+from app.embedded.process import NotStarted
+from app.embedded.server import START_SECONDS, Server
+from app.embedded.servers import DATABASE
+
+
+class Member(Server):
+    """One mongod of a set. `kill()` and `shut_down()` keep its data for `restart()`."""
+
+    name = "mongo"
+
+    def __init__(self, directory: Path, mongod: Mongod, credentials: Credentials) -> None:
+        super().__init__(directory)
+        self._mongod = mongod
+        self._credentials = credentials
+
+    @property
+    def url(self) -> str:
+        """The URL of this member alone, for its administrator; one that is no primary can be read with it."""
+        alone = self._credentials.root_url([self.port], DATABASE)
+        return f"{alone.partition('?')[0]}?directConnection=true&authSource=admin"
+
+    def command(self, data: Path) -> Sequence[str]:
+        """`mongod` as a member of the set."""
+        return self._mongod.command(data, self.port, self._credentials.write_key(data.parent / "keyfile"))
+
+    def ping(self) -> bool:
+        """Whether it answers `hello` within a second."""
+        return say_hello(self.port) is not None
+
+    @property
+    def is_primary(self) -> bool:
+        """Whether it says that it takes writes. One that is cut off may go on saying so until it notices."""
+        return find_primary([self.port]) is not None
+
+    def shut_down(self) -> None:
+        """End it in an orderly way (SIGTERM): a primary steps down first."""
+        self.process.stop(timeout=START_SECONDS)
+
+    def pause(self) -> None:
+        """Freeze it (SIGSTOP): its sockets stay open and nothing answers."""
+        self.process.signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let a frozen one go on."""
+        self.process.signal(signal.SIGCONT)
+
+
+class EmbeddedReplicaSet:
+    """Three members with a key and a login; a context manager.
+
+    Takes the directory for data and logs, a temporary one without; the number of members; and `election_seconds`, how
+    long they miss their primary before they elect another (MongoDB's own default is 10).
+    """
+
+    def __init__(self, directory: Path | None = None, *, members: int = 3, election_seconds: float = 2.0) -> None:
+        self._own = directory is None
+        self._directory = directory
+        self._count = members
+        self._election_seconds = election_seconds
+        self._credentials = Credentials()
+        self.members: list[Member] = []
+
+    @property
+    def ports(self) -> list[int]:
+        """Those of the members, in their order."""
+        return [member.port for member in self.members]
+
+    @property
+    def url(self) -> str:
+        """The URL of the database `celery_logs`, with all members, for a user that may read and write."""
+        return self._credentials.ledger_url(self.ports, DATABASE)
+
+    @property
+    def admin_url(self) -> str:
+        """As `url`, for the administrator."""
+        return self._credentials.root_url(self.ports, DATABASE)
+
+    def start(self) -> Self:
+        """Start all members, and return once one is the primary. Raises `NotStarted`, of which `NoServer` is one."""
+        mongod = find_mongod()
+        root = self._directory = self._directory or Path(tempfile.mkdtemp(prefix="rowrelay-mongos-"))
+        self.members = [Member(root / f"mongo{number}", mongod, self._credentials) for number in range(self._count)]
+        try:
+            with ThreadPoolExecutor() as pool:
+                list(pool.map(Member.start, self.members))
+            initiate(self.ports, self._credentials, election_seconds=self._election_seconds)
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def primary(self, timeout: float = START_SECONDS) -> Member:
+        """The primary, once there is one. Raises `NotStarted` after `timeout` seconds."""
+        port = wait_for_primary(self.ports, timeout)
+        return next(member for member in self.members if member.port == port)
+
+    def secondaries(self) -> list[Member]:
+        """Those that answer and are no primary."""
+        found = [(member, say_hello(member.port)) for member in self.members]
+        return [member for member, answer in found if answer and answer.get("secondary")]
+
+    def stop(self) -> None:
+        """End all members at once, frozen ones too, and remove the temporary directory."""
+        for member in self.members:
+            member.stop()
+        if self._own and self._directory is not None:
+            shutil.rmtree(self._directory, ignore_errors=True)
+            self._directory = None
+
+    def __enter__(self) -> Self:
+        if self.members:
+            raise NotStarted("mongo: this replica set has been started already")
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
