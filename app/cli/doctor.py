@@ -17,6 +17,7 @@ from app.cli.output import FOUND_WRONG, AsJson, load_config, print_json, print_t
 from app.errors import ConfigError, Problem, RowrelayError
 from app.feed import Feed
 from app.ledger import Ledger
+from app.ledger.examine import Role
 from app.models import Cursor
 from app.partner.problems import column_problems
 from app.partner.transport import tls_context
@@ -68,12 +69,12 @@ async def _check_all(loaded: config.Config) -> list[Check]:
     (broker, ledger, source), partners = await asyncio.gather(
         asyncio.gather(
             _checked("broker (REDIS_URL)", lambda: _redis_version(settings)),
-            _checked("ledger (MONGO_URL)", lambda: _ledger_version(settings)),
+            _check_ledger(settings),
             _check_source(loaded),
         ),
         asyncio.gather(*(_checked(f"partner {feed.name}", _partner_check(feed, timeout)) for feed in feeds)),
     )
-    return [broker, ledger, *source, *partners]
+    return [broker, *ledger, *source, *partners]
 
 
 async def _check_source(loaded: config.Config) -> list[Check]:
@@ -175,12 +176,36 @@ async def _redis_version(settings: config.Settings) -> str:
     return f"Redis {info['redis_version']}"
 
 
-async def _ledger_version(settings: config.Settings) -> str:
-    ledger = Ledger.at(settings.mongo_url.get_secret_value(), settings.connect_timeout)
+async def _check_ledger(settings: config.Settings) -> list[Check]:
+    """Who answers, whether it takes writes, and its indexes: each asked only where the one before is well."""
+    name = "ledger (MONGO_URL)"
+    ledger: list[Ledger] = []
+    found: list[Role] = []
+
+    async def who() -> str:
+        ledger.append(Ledger.at(settings.mongo_url.get_secret_value(), settings.connect_timeout))
+        found.append(await ledger[0].examination(settings.connect_timeout).role())
+        return found[0].about
+
+    async def write() -> str:
+        await ledger[0].examination(settings.connect_timeout).write()
+        return "a document of its own written and deleted, acknowledged by a majority"
+
+    async def index() -> str:
+        await ledger[0].examination(settings.connect_timeout).partial_index()
+        return "a partial index made"
+
+    checks: list[Check] = []
     try:
-        return f"MongoDB {await ledger.version()}"
+        for subject, ask in ((name, who), ("ledger: writing", write), ("ledger: indexes", index)):
+            checks.append(await _checked(subject, ask))
+            if not checks[-1].ok:
+                break
     finally:
-        await ledger.close()
+        for opened in ledger:
+            await opened.close()
+    doubts = [(f"ledger: {subject}", detail) for role in found for subject, detail in role.warnings.items()]
+    return [*checks, *(Check(subject, True, Level.WARNING, detail, None) for subject, detail in doubts)]
 
 
 def _partner_check(feed: Feed, timeout: float) -> Callable[[], Awaitable[str]]:

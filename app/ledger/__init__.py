@@ -15,6 +15,7 @@ from app.ledger.certificates import Certificates
 from app.ledger.client import Document, database_of, open_client, query
 from app.ledger.cursors import Cursors
 from app.ledger.deliveries import Deliveries
+from app.ledger.examine import Examination
 from app.ledger.floors import Floors
 from app.ledger.indexes import ensure_indexes
 from app.ledger.progress import Marks
@@ -62,6 +63,10 @@ class Ledger:
     async def prepare(self) -> None:
         """Make what indexes are missing."""
         await ensure_indexes(self._database)
+
+    def examination(self, patience: timedelta) -> Examination:
+        """What `doctor` asks; a majority may take `patience` to acknowledge a write."""
+        return Examination(self._client, self._database, patience)
 
     @query
     async def version(self) -> str:

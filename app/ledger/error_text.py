@@ -23,9 +23,18 @@ _DRIVER_INTERNALS = re.compile(r" \(configured timeouts: [^)]*\)|, Timeout: [0-9
 _RAW = re.compile(r"\$clusterTime|\$db\b|\blsid\b|\boperationTime\b|\bsignature\b|\btxnNumber\b|\bdocuments: \[")
 """What marks a document that a server or the driver quotes as its own, not as what an operator wrote."""
 _COMMAND = re.compile(r"\{ *(\w+):")
-_NO_PRIMARY = re.compile(
-    r'No replica set members (match selector "Primary\(\)"|found yet)|No primary available for writes'
+_SELECTION = (
+    (
+        re.compile(r'No replica set members match selector "Primary\(\)"|No primary available for writes'),
+        "no member of the replica set is primary now",
+    ),
+    (re.compile(r"No (replica set members|servers|mongoses) found yet"), "no server answered in time"),
+    (
+        re.compile(r"(No replica set members available for replica set name .*)"),
+        r"\1: the servers belong to no set, or to another; mend replicaSet in MONGO_URL",
+    ),
 )
+"""What the driver says where it finds no server to ask, and what that means."""
 
 _ADVICE = {
     13: "grant readWrite on the ledger's database to the user in MONGO_URL",
@@ -87,7 +96,8 @@ def _named(code: int) -> str:
 def _cleaned(text: str) -> str:
     text = " ".join(text.partition(_FULL_ERROR)[0].split())
     text = _DRIVER_INTERNALS.sub("", text)
-    text = _NO_PRIMARY.sub("no member of the replica set is primary now", text)
+    for pattern, meaning in _SELECTION:
+        text = pattern.sub(meaning, text)
     return "".join(_without_raw(text))
 
 

@@ -31,7 +31,8 @@ def test_doctor_finds_all_well(stack: Stack) -> None:
     answer = command(stack.environment, "app", "doctor", "--json")
     assert answer.returncode == 0, answer.stdout + answer.stderr
     checks = orjson.loads(answer.stdout)["checks"]
-    assert {check["level"] for check in checks} == {"ok"}
+    doubtful = {check["name"] for check in checks if check["level"] != "ok"}
+    assert doubtful <= {"ledger: replica set"}, "the embedded ledger may be a standalone server"
     names = {check["name"] for check in checks}
     assert {"feed orders", "feed orders: key", "feed orders: cursor index", "feed orders: waiting"} <= names
     assert all(check["latency_ms"] > 0 for check in checks if check["latency_ms"] is not None)
