@@ -93,9 +93,7 @@ def test_two_servers_have_different_passwords() -> None:
     assert EmbeddedMongo().admin_url != EmbeddedMongo().admin_url
 
 
-def test_a_mongod_on_the_path_comes_first(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, in_package: str
-) -> None:
+def test_a_mongod_on_the_path_comes_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, in_package: str) -> None:
     script = program(tmp_path / "bin", f'exec "{in_package}" "$@"')
     first_on_path(monkeypatch, script)
     assert find_mongod() == Mongod(str(script), find_mongod().version, "on the PATH")
