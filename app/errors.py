@@ -9,7 +9,8 @@
     │   └── ArchiveUnavailable   the archive cannot be written or read: no space, no right, not mounted
     ├── Refused              the other side answered, and says no        (permanent)
     │   ├── SourceRefused    wrong login, missing table or column, no right to read
-    │   │   └── ValueRefused a value, perhaps of a single row, breaks the statement
+    │   │   ├── ValueRefused a value, perhaps of a single row, breaks the statement
+    │   │   └── ColumnsCame  the table has columns that nobody has agreed to send
     │   ├── LedgerRefused    wrong login, no right to write, a rejected command
     │   └── ArchiveDamaged   an archive file is not what was written
     ├── RowUnreadable        one row cannot be turned into JSON           (permanent, that row only)
@@ -93,6 +94,15 @@ class SourceRefused(Refused):
 
 class ValueRefused(SourceRefused):
     """A value, perhaps of a single row, breaks the statement: it does not convert, overflows, cannot be worked out."""
+
+
+class ColumnsCame(SourceRefused):
+    """The table has columns that an operator wants to be asked about before they are sent."""
+
+    def __init__(self, said: str, columns: Sequence[str]) -> None:
+        super().__init__(said)
+        self.columns = tuple(columns)
+        """All that the table has besides those agreed."""
 
 
 class LedgerRefused(Refused):

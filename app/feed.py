@@ -223,6 +223,9 @@ class Feed(Frozen):
     cursor: CursorSpec
     columns: tuple[str, ...] | None = Field(default=None, min_length=1)
     """The columns sent; all of the table when not given."""
+    on_new_column: Literal["include", "ignore", "pause"] = "include"
+    """Without `columns`: what follows when the table gets another column. `include`: it is sent from then on, by all
+    workers alike; `ignore`: it is not; `pause`: the feed waits for an operator, and what is logged is still sent."""
     where: tuple[Condition, ...] = Field(default=(), max_length=20)
     """Conditions that all have to hold for a row to be sent. The cursor passes over the other rows."""
     capture: Literal["inserts", "changes"] = "inserts"

@@ -16,6 +16,10 @@ text alone, where an operator gave it.
 """
 
 
+Columns: TypeAlias = "tuple[tuple[str, str], ...]"
+"""Columns of a source table, in order: name and type, in the database's words."""
+
+
 class State(StrEnum):
     """Where a delivery stands. `docs/architecture.md` draws the moves between them."""
 
@@ -113,6 +117,13 @@ class Cursor:
     spans: tuple[Span, ...] = ()
     """What it was given to read, oldest first: the last one is open, up to `position`. What lies in none of them, an
     operator passed over. Empty: nothing was read yet."""
+    columns: Columns = ()
+    """What is sent of a table whose feed does not name its columns: agreed for all workers. Empty: not agreed yet."""
+    offered: tuple[str, ...] = ()
+    """Columns that came since, and are not sent: known, so that nobody needs to be told again."""
+    noted: str | None = None
+    """What last changed in the table, and what followed."""
+    noted_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +146,17 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
+class NewForm:
+    """Which columns are sent from a page on."""
+
+    columns: Columns
+    offered: tuple[str, ...] = ()
+    """Columns that the table has besides, and that are not sent."""
+    said: str | None = None
+    """What changed in the table; `None`: nothing did, it is agreed for the first time."""
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """What one read of the source gave, and where the cursor stands after it."""
 
@@ -149,6 +171,8 @@ class Page:
     """Nothing new was found, and the cursor stands beyond the table."""
     began: Position = None
     """On a feed's first page: after which position reading began; `None`: at the first row."""
+    form: NewForm | None = None
+    """To be agreed with the cursor's next move; `None`: nothing changes."""
 
 
 @dataclass(frozen=True, slots=True)

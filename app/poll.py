@@ -19,7 +19,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from app.clock import Clock, utc_now
-from app.errors import CursorMoved, RowrelayError, SourceRefused
+from app.errors import ColumnsCame, CursorMoved, RowrelayError, SourceRefused
 from app.feed import Feed
 from app.intake import Intake, backlog
 from app.ledger import Ledger
@@ -82,8 +82,11 @@ class Polling:
             await self._read_pages(feed, polled)
         except CursorMoved:
             polled.stopped = ANOTHER
+        except ColumnsCame as error:
+            await self._ledger.cursors.offer(feed.name, error.columns)
+            await self._pause(feed, str(error), polled, sending=True)
         except SourceRefused as error:
-            await self._pause(feed, str(error), polled)
+            await self._pause(feed, str(error), polled, sending=True)
         except RowrelayError as error:
             if look is None:  # what kept a look from its rows is for beat's poll to find out
                 with suppress(RowrelayError):
@@ -133,7 +136,10 @@ class Polling:
         """Log the page, then move the cursor, then send the messages: in this order. Returns the moved cursor."""
         for gap in page.expired:
             log.warning("gap_expired", feed=feed.name, low=gap.low, high=gap.high, since=gap.since.isoformat())
-        if not page.rows and page.position == cursor.position and page.gaps == cursor.gaps:
+        if page.form and page.form.said:
+            log.warning("columns_changed", feed=feed.name, said=page.form.said)
+        moves = page.position != cursor.position or page.gaps != cursor.gaps
+        if not (page.rows or moves or page.form):
             await self._ledger.cursors.note_poll(feed.name, self._now())
             return cursor
         logged = await self._intake.log(feed, page.rows)
@@ -147,9 +153,11 @@ class Polling:
         await self._intake.send(feed, logged)
         return cursor
 
-    async def _pause(self, feed: Feed, reason: str, polled: Polled) -> None:
-        """What a poll would only meet again waits for an operator; other feeds go on."""
-        await self._ledger.cursors.pause(feed.name, reason)
+    async def _pause(self, feed: Feed, reason: str, polled: Polled, *, sending: bool = False) -> None:
+        """What a poll would only meet again waits for an operator; other feeds go on. `sending`: so do the feed's rows
+        that are logged, as the partner has nothing to do with it.
+        """
+        await self._ledger.cursors.pause(feed.name, reason, sending=sending)
         polled.stopped = "paused"
         log.error("feed_paused", feed=feed.name, reason=reason)
 

@@ -323,7 +323,8 @@ class Reconciling:
         """
         keyless = [row for row in missing if row.error]
         keys = [row.key for row in missing if not row.error]
-        whole = await self._patient(run, lambda: self._source.find_all(run.feed, keys))
+        agreed = (await self._ledger.cursors.get(run.feed.name)).columns
+        whole = await self._patient(run, lambda: self._source.find_all(run.feed, keys, agreed))
         rows = [*keyless, *whole]
         logged = await self._patient(run, lambda: self._intake.log(run.feed, rows))
         await self._intake.send(run.feed, logged)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import config
 from app.cli.output import AsJson, ago, load_config, print_json, print_table, with_ledger
+from app.clock import utc_now
 from app.errors import RowrelayError
 from app.feed import Feed
 from app.ledger import Ledger
@@ -16,6 +17,9 @@ from app.source.reader import Source
 
 LAG_LIMIT = 100_000
 """Rows waiting in the source are counted up to this."""
+
+NOTED_FOR = timedelta(days=1)
+"""How long a change of a feed's table is shown; `--json` always has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,9 @@ class FeedStatus:
     position: object
     last_poll_at: datetime | None
     last_error: str | None
+    noted: str | None
+    """What last changed in the feed's table, and what followed."""
+    noted_at: datetime | None
 
 
 def status(as_json: AsJson = False) -> None:
@@ -76,6 +83,8 @@ async def _feed_status(feed: Feed, ledger: Ledger, source: Source, states: dict[
         position=cursor.position,
         last_poll_at=cursor.last_poll_at,
         last_error=cursor.last_error or problem,
+        noted=cursor.noted,
+        noted_at=cursor.noted_at,
     )
 
 
@@ -95,5 +104,14 @@ def _row(line: FeedStatus) -> list[object]:
         line.lag_rows,
         line.gaps,
         ago(line.last_poll_at),
-        f"paused: {line.paused_reason}" if line.paused else line.last_error,
+        _note(line),
     ]
+
+
+def _note(line: FeedStatus) -> str | None:
+    """The most pressing of what is to be said of a feed."""
+    if line.paused:
+        return f"paused: {line.paused_reason}"
+    if line.last_error or line.noted is None or line.noted_at is None or utc_now() - line.noted_at > NOTED_FOR:
+        return line.last_error
+    return f"{ago(line.noted_at)}: {line.noted}"

@@ -1,7 +1,7 @@
 """`cursors`: one document a feed: how far it has been read, its open gaps, its last poll, and whether it is paused.
 
 {_id: feed, position, gaps [{low, high, since}], spans [{after, upto}], version, last_poll_at, last_row_at, last_error,
- paused, paused_reason, failures, retry_at}
+ paused, paused_reason, failures, retry_at, columns [{name, type}], offered, noted, noted_at}
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from datetime import datetime
 
 from app.errors import CursorMoved
 from app.ledger.client import Collection, Database, Document, query
-from app.models import Cursor, Gap, Page, Span
+from app.models import Cursor, Gap, NewForm, Page, Span
 
 SPANS_KEPT = 20
 """Stretches that are remembered of a feed that was rewound many times: the latest."""
@@ -45,6 +45,8 @@ class Cursors:
             moved["last_row_at"] = now
         if cursor.position is None and not cursor.spans:
             moved["spans"] = _span_documents([Span(page.began)])
+        if page.form:
+            moved |= _form_fields(page.form, now)
         if not cursor.version:
             await self._collection.update_one({"_id": cursor.feed}, {"$setOnInsert": {"version": 0}}, upsert=True)
         result = await self._collection.find_one_and_update(
@@ -101,11 +103,22 @@ class Cursors:
             raise CursorMoved(f"feed {cursor.feed}: a poll moved its cursor past version {cursor.version} meanwhile")
 
     @query
-    async def pause(self, feed: str, reason: str) -> None:
-        """Stop polling and sending the feed until it is resumed. The first reason stays."""
+    async def offer(self, feed: str, columns: Sequence[str]) -> None:
+        """Record that the table has these columns besides those agreed: a feed that is resumed then sends them."""
+        await self._collection.update_one({"_id": feed}, {"$set": {"offered": list(columns)}})
+
+    @query
+    async def pause(self, feed: str, reason: str, *, sending: bool = False) -> None:
+        """Stop polling the feed, and, unless `sending`, sending it, until it is resumed.
+
+        The first reason stays; but one that stops sending replaces one that does not.
+        """
         await self._collection.update_one({"_id": feed}, {"$setOnInsert": {"version": 0}}, upsert=True)
+        weaker: Document = (
+            {"paused": {"$ne": True}} if sending else {"$or": [{"paused": {"$ne": True}}, {"sends": True}]}
+        )
         await self._collection.update_one(
-            {"_id": feed, "paused": {"$ne": True}}, {"$set": {"paused": True, "paused_reason": reason}}
+            {"_id": feed, **weaker}, {"$set": {"paused": True, "paused_reason": reason, "sends": sending}}
         )
 
     @query
@@ -113,14 +126,15 @@ class Cursors:
         """Undo a pause. Returns whether the feed was paused."""
         result = await self._collection.update_one(
             {"_id": feed, "paused": True},
-            {"$set": {"paused": False, "failures": 0, "retry_at": None}, "$unset": {"paused_reason": ""}},
+            {"$set": {"paused": False, "failures": 0, "retry_at": None}, "$unset": {"paused_reason": "", "sends": ""}},
         )
         return bool(result.modified_count)
 
     @query
     async def paused(self) -> Sequence[str]:
-        """The feeds that are paused now."""
-        return [document["_id"] for document in await self._collection.find({"paused": True}, {"_id": 1}).to_list()]
+        """The feeds of which nothing is sent now."""
+        stopped = self._collection.find({"paused": True, "sends": {"$ne": True}}, {"_id": 1})
+        return [document["_id"] for document in await stopped.to_list()]
 
 
 def _gap_documents(gaps: Sequence[Gap]) -> list[Document]:
@@ -136,6 +150,14 @@ def _spans_after(cursor: Cursor, to: Cursor) -> Sequence[Span]:
         return to.spans
     closed = [*cursor.spans[:-1], Span(cursor.spans[-1].after, cursor.position)]
     return [*closed, *to.spans][-SPANS_KEPT:]
+
+
+def _form_fields(form: NewForm, now: datetime) -> Document:
+    fields: Document = {
+        "columns": [{"name": name, "type": kind} for name, kind in form.columns],
+        "offered": list(form.offered),
+    }
+    return fields | ({"noted": form.said, "noted_at": now} if form.said else {})
 
 
 def _span_documents(spans: Sequence[Span]) -> list[Document]:
@@ -156,4 +178,8 @@ def _cursor(document: Document) -> Cursor:
         failures=document.get("failures", 0),
         retry_at=document.get("retry_at"),
         spans=tuple(Span(span["after"], span["upto"]) for span in document.get("spans", ())),
+        columns=tuple((column["name"], column["type"]) for column in document.get("columns", ())),
+        offered=tuple(document.get("offered", ())),
+        noted=document.get("noted"),
+        noted_at=document.get("noted_at"),
     )

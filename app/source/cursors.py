@@ -110,6 +110,11 @@ class CursorStrategy(ABC):
 
     @property
     @abstractmethod
+    def ordering(self) -> Sequence[ColumnElement[Any]]:
+        """What pages are in the order of."""
+
+    @property
+    @abstractmethod
     def lowest(self) -> Position:
         """A position before every row."""
 

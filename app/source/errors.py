@@ -21,7 +21,7 @@ VERDICTS: Mapping[type[BaseException], type[SourceError]] = {
     exc.OperationalError: SourceUnavailable,
     exc.InternalError: SourceUnavailable,
     exc.DatabaseError: SourceRefused,
-    exc.DataError: SourceRefused,
+    exc.DataError: ValueRefused,
     exc.IntegrityError: SourceRefused,
     exc.ProgrammingError: SourceRefused,
     exc.NotSupportedError: SourceRefused,
@@ -56,6 +56,11 @@ def verdict(error: BaseException, dialect: Dialect) -> type[SourceError]:
     return next((VERDICTS[kind] for kind in type(error).__mro__ if kind in VERDICTS), SourceUnavailable)
 
 
+def is_by_value(error: BaseException, dialect: Dialect) -> bool:
+    """Whether a single row's value may be the whole cause of an error of SQLAlchemy or a driver."""
+    return verdict(error, dialect) is ValueRefused
+
+
 @contextmanager
 def translated(where: str, dialect: Dialect, password: str | None) -> Iterator[None]:
     """Within it, an error of SQLAlchemy or a driver leaves as `SourceUnavailable` or `SourceRefused`.
@@ -65,11 +70,11 @@ def translated(where: str, dialect: Dialect, password: str | None) -> Iterator[N
     try:
         yield
     except _TRANSLATED as error:
-        raise verdict(error, dialect)(f"{where}: {_advised(error, dialect, password)}") from error
+        raise verdict(error, dialect)(f"{where}: {advised(error, dialect, password)}") from error
 
 
-def _advised(error: BaseException, dialect: Dialect, password: str | None) -> str:
-    """What to do, where that is known, before the driver's own words."""
+def advised(error: BaseException, dialect: Dialect, password: str | None) -> str:
+    """The error in one line that never holds `password`: what to do, where that is known, then the driver's words."""
     advice = dialect.advice(error.orig) if isinstance(error, exc.DBAPIError) and error.orig else None
     said = _one_line(error, password)
     return said if advice is None else f"{advice} ({said})"

@@ -47,6 +47,10 @@ class Identity(CursorStrategy):
         return self._rows
 
     @property
+    def ordering(self) -> Sequence[ColumnElement[Any]]:
+        return (self._column,)
+
+    @property
     def lowest(self) -> Position:
         return LOWEST
 

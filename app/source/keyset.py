@@ -116,6 +116,10 @@ class Keyset(CursorStrategy):
     def every_row(self) -> Select[Any]:
         return self._rows
 
+    @property
+    def ordering(self) -> Sequence[ColumnElement[Any]]:
+        return self._order
+
     def start(self, where: int | str, horizon: Any = None) -> Statement | None:
         """With `now`: the last row that a page could read now."""
         if where != "now":

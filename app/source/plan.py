@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from app.feed import Feed, Strategy
-from app.source.catalogue import Column, SourceTable, find_table
+from app.source.catalogue import Column, SourceTable
 from app.source.cursor_sql import CURSOR_SQL
 from app.source.cursors import CursorStrategy, Selection
 from app.source.dialect import Dialect
@@ -33,14 +33,6 @@ class FeedPlan:
     table: SourceTable
     strategy: CursorStrategy
     shape: RowShape
-
-
-def plan_feed(connection: Connection, feed: Feed, dialect: Dialect) -> FeedPlan:
-    """Check a feed against the catalogue. Raises `SourceRefused` that names what is missing and what exists.
-
-    Sync, for `AsyncConnection.run_sync`.
-    """
-    return plan_table(find_table(connection, feed), feed, dialect, connection.dialect.name, connection)
 
 
 def plan_table(

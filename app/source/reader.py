@@ -3,30 +3,43 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from functools import partial, wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
+import structlog
 from sqlalchemy import Row
+from sqlalchemy.exc import DataError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.clock import utc_now
-from app.errors import SourceRefused
+from app.errors import ColumnsCame, SourceRefused
 from app.feed import Feed
-from app.models import Ahead, Cursor, Page, Position, SourceRow, Span
+from app.models import Ahead, Columns, Cursor, Page, Position, SourceRow, Span
+from app.source.broken import Salvage, gaps_stretch, page_stretch
+from app.source.broken import Stretch as BrokenStretch
 from app.source.catalogue import Column
+from app.source.columns import form_of, settled, still_there
 from app.source.cursors import Statement
 from app.source.engine import dialect_of, source_name
-from app.source.errors import translated
+from app.source.errors import advised, is_by_value, translated
 from app.source.examine import examine_feed
 from app.source.explain import Explained, explain
 from app.source.findings import Finding
 from app.source.gaps import GAP_RANGES, Gaps, Round, coarsen
 from app.source.lookup import can_be_found, find_row, find_rows, keys_a_statement
-from app.source.plan import FeedPlan, plan_feed
-from app.source.walk import Stretch, Window, counted, narrowed, stride, window, window_of
+from app.source.plan import FeedPlan
+from app.source.plans import Plans
+from app.source.portion import Broken, Portion
+from app.source.walk import Stretch, Window, counted, stride, window, window_of
+
+log = structlog.get_logger()
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 GAP_STATEMENTS = 20
 """Statements that one read spends on gaps at most; a read whose page is full spends one."""
@@ -34,24 +47,35 @@ LOOK_EVERY = timedelta(minutes=1)
 """How often a poll that finds nothing looks whether its cursor is ahead of the table."""
 TOLERATED_SKEW = timedelta(seconds=1)
 """What our clock and the source's may differ by before gaps are aged by the source's: asking takes time, too."""
+SECOND_LOOKS_SECONDS = (0.0, 0.25, 1.0)
+"""How long before each new look at a table whose plan was refused."""
 _ROWS_A_TURN = 500
 """Rows turned into JSON before the event loop gets a turn: a few milliseconds."""
 
 
-@dataclass(frozen=True, slots=True)
-class Portion:
-    """Rows read, in order, each with its position."""
+def renewing(
+    method: Callable[Concatenate[Source, Feed, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[Source, Feed, P], Coroutine[Any, Any, T]]:
+    """The method of `Source`, again with a new plan where one that had worked before is refused.
 
-    rows: list[Row[Any]] = field(default_factory=list)
-    positions: list[Position] = field(default_factory=list)
-    more: bool = False
-    """The limit was hit: more rows are waiting behind these."""
+    A column that the feed does not name was dropped, a type changed, the table was swapped for another: the plan was
+    of the table as it had been. Between the two renames of a swap there is no table for a moment, so a new plan that
+    is refused as well is made twice more. A login that is refused is not tried again: that may lock it out.
+    """
 
-    def __len__(self) -> int:
-        return len(self.rows)
+    @wraps(method)
+    async def run(self: Source, feed: Feed, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        for wait in SECOND_LOOKS_SECONDS if self._plans.proven(feed) else ():
+            try:
+                return await method(self, feed, *args, **kwargs)
+            except SourceRefused as error:
+                if self._plans.proven(feed) or isinstance(error, ColumnsCame):
+                    raise
+                log.info("plan_renewed", feed=feed.name, error=type(error).__name__)
+            await asyncio.sleep(wait)
+        return await method(self, feed, *args, **kwargs)
 
-    def __add__(self, other: Portion) -> Portion:
-        return Portion(self.rows + other.rows, self.positions + other.positions, other.more)
+    return run
 
 
 class Source:
@@ -63,12 +87,11 @@ class Source:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
         self._dialect = dialect_of(engine.url)
-        self._plans: dict[str, FeedPlan] = {}
-        self._narrowed: dict[str, tuple[FeedPlan, FeedPlan]] = {}
-        """Feed → its plan, and the same with keys and cursor columns only."""
+        self._plans = Plans(self._dialect)
         self._stopped_at: dict[str, int | None] = {}
         self._looked: dict[str, tuple[datetime, Position, Ahead | None]] = {}
 
+    @renewing
     async def read_page(self, feed: Feed, cursor: Cursor, now: datetime) -> Page:
         """Ask for the open gaps again and read the next rows: at most `feed.page_size` rows, in ascending order.
 
@@ -81,21 +104,27 @@ class Source:
         a gap that was looked at in this very read can expire, so one that aged while nobody polled is asked for first.
         Gaps age by the source's clock, so that a worker whose clock is wrong gives up none too early.
         """
-        async with self._reading(feed) as (connection, plan):
-            horizon = await _one(connection, plan.strategy.horizon())
-            position, gaps = await _standing(connection, plan, cursor, horizon, now)
-            gap_round = Round(gaps, self._stopped_at.get(feed.name))
-            late = await _ask(connection, plan, gap_round, 1, feed.page_size // 2)
-            limit = feed.page_size - len(late)  # 1 or more: rows in merged gaps never keep new ones out
-            fresh = await _fetch(connection, plan, plan.strategy.page(position, limit + 1, horizon), limit)
-            if not fresh.more:
-                late += await _ask(connection, plan, gap_round, GAP_STATEMENTS - 1, limit - len(fresh))
-            ahead = None if fresh.rows else await self._ahead(connection, plan, position, now)
-            if gaps or plan.strategy.missing(position, fresh.positions, now):
-                now = await _source_time(connection, plan, now)
+        async with self._reading(feed) as (connection, _):
+            return await self._page(connection, feed, cursor, now)
+
+    async def _page(self, connection: AsyncConnection, feed: Feed, cursor: Cursor, now: datetime) -> Page:
+        found = await self._plans.columns(connection, feed, cursor.columns, settled=settled(feed, cursor))
+        form = form_of(feed, cursor, found)
+        plan = await self._plans.of(connection, feed, form.names)
+        horizon = await _one(connection, plan.strategy.horizon())
+        position, gaps = await _standing(connection, plan, cursor, horizon, now)
+        gap_round = Round(gaps, self._stopped_at.get(feed.name))
+        late = await self._ask(connection, plan, gap_round, 1, feed.page_size // 2)
+        limit = feed.page_size - len(late)  # 1 or more: rows in merged gaps never keep new ones out
+        fresh = await self._fetch(connection, plan, page_stretch(position, limit + 1, horizon), limit)
+        if not fresh.more:
+            late += await self._ask(connection, plan, gap_round, GAP_STATEMENTS - 1, limit - len(fresh))
+        ahead = None if fresh.rows else await self._ahead(connection, plan, position, now)
+        if gaps or plan.strategy.missing(position, fresh.positions, now):
+            now = await _source_time(connection, plan, now)
         self._stopped_at[feed.name] = gap_round.stopped_at
-        found = [value for value in late.positions if isinstance(value, int)]
-        kept, expired = gap_round.settle(found, now, feed.cursor.gap_timeout)
+        arrived = [value for value in late.positions if isinstance(value, int)]
+        kept, expired = gap_round.settle(arrived, now, feed.cursor.gap_timeout)
         opened = plan.strategy.missing(position, fresh.positions, now)
         return Page(
             rows=await _source_rows(plan, _matching(plan, late + fresh)),
@@ -105,8 +134,10 @@ class Source:
             expired=expired,
             ahead=ahead,
             began=position if cursor.position is None else None,
+            form=form.new,
         )
 
+    @renewing
     async def begin(self, feed: Feed, where: int | str, now: datetime) -> Cursor:
         """A cursor that stands at `beginning`, `now` or a position, as `CursorSpec.start` means them."""
         async with self._reading(feed) as (connection, plan):
@@ -115,6 +146,7 @@ class Source:
             standing = plan.strategy.lowest if position is None else position
             return Cursor(feed.name, standing, gaps, spans=(Span(position),))
 
+    @renewing
     async def waiting(self, feed: Feed, cursor: Cursor, limit: int) -> int:
         """How many rows lie beyond the cursor, counted up to `limit` (1 or more) so that the cost is bounded."""
         async with self._reading(feed) as (connection, plan):
@@ -125,44 +157,54 @@ class Source:
                 position, _ = plan.strategy.started(start, (), utc_now())
             return int(await _one(connection, plan.strategy.waiting(position, limit)))
 
+    @renewing
     async def check(self, feed: Feed) -> tuple[Column, ...]:
         """Look the feed's table up anew and read a row of it. Returns all columns of the table."""
-        self._plans.pop(feed.name, None)
+        self._plans.forget(feed)
         async with self._reading(feed) as (connection, plan):
             horizon = await _one(connection, plan.strategy.horizon())
             await _run(connection, plan.strategy.page(None, 1, horizon))
             return plan.table.columns
 
+    @renewing
     async def explain(self, feed: Feed) -> list[Explained]:
         """The statements that reading the feed sends, written for this database."""
         async with self._reading(feed) as (connection, plan):
             return explain(plan, connection.dialect)
 
+    @renewing
     async def examine(self, feed: Feed) -> tuple[Finding, ...]:
         """What the catalogue says about the feed's table, key, indexes and settings; looked up anew."""
-        self._plans.pop(feed.name, None)
+        self._plans.forget(feed)
         async with self._reading(feed) as (connection, plan):
             return await connection.run_sync(examine_feed, plan, self._dialect)
 
     async def find(self, feed: Feed, key: str) -> SourceRow | None:
-        """The row of that key, written as in its delivery's id; `None` where there is none."""
+        """The row of that key, written as in its delivery's id; `None` where there is none. The table is looked up
+        anew, so that it is the row as the next page would give it.
+        """
+        self._plans.forget(feed)
         async with self._reading(feed) as (connection, plan):
             rows = await _run(connection, find_row(plan, key))
             return plan.shape.source_row(rows[0], None) if rows else None
 
-    async def find_all(self, feed: Feed, keys: Sequence[str]) -> tuple[SourceRow, ...]:
+    @renewing
+    async def find_all(self, feed: Feed, keys: Sequence[str], agreed: Columns = ()) -> tuple[SourceRow, ...]:
         """The rows of these keys that the feed's conditions select, whole, as a page would give them.
 
-        Each key as `walk` gave it.
+        Each key as `walk` gave it. `agreed`: the cursor's `columns`.
         """
         found: list[SourceRow] = []
-        async with self._reading(feed) as (connection, plan):
+        async with self._reading(feed) as (connection, _):
+            there = await self._plans.columns(connection, feed, agreed, settled=True)
+            plan = await self._plans.of(connection, feed, still_there(feed, agreed, there))
             for part in _parts(plan, keys):
                 rows = _ordered(plan, await _run(connection, find_rows(plan, part)))
-                portion = _matching(plan, Portion(rows, plan.strategy.positions(rows)))
+                portion = _matching(plan, Portion([*rows], plan.strategy.positions(rows)))
                 found += [row for row in await _source_rows(plan, portion) if row.key in part]
         return tuple(found)
 
+    @renewing
     async def walk(self, feed: Feed, stretch: Stretch, after: Position, limit: int) -> Window:
         """The keys and positions of the stretch's next rows behind `after`. At most `limit` (1 or more) are read.
 
@@ -173,6 +215,7 @@ class Source:
             found = window_of(plan, stretch, after, rows, limit)
             return replace(found, rows=tuple(_changes(plan, list(found.rows))))
 
+    @renewing
     async def count(self, feed: Feed, stretch: Stretch, after: Position, size: int) -> tuple[int, Position]:
         """How many of the next `size` rows of the stretch a walk would give, and the position that `size` reaches.
 
@@ -183,6 +226,7 @@ class Source:
             last = plan.strategy.positions(await _run(connection, stride(plan, stretch, after, size)))
             return rows, last[0] if last else None
 
+    @renewing
     async def present(self, feed: Feed, keys: Sequence[str]) -> Mapping[str, SourceRow | None]:
         """Which of these keys the source has: key → its row without a payload, `None` where there is none.
 
@@ -238,33 +282,69 @@ class Source:
 
     @asynccontextmanager
     async def _reading(self, feed: Feed) -> AsyncIterator[tuple[AsyncConnection, FeedPlan]]:
-        """A connection and the feed's plan. A refusal drops the plan: the table may have changed."""
-        try:
-            async with self._connected(f"feed {feed.name}: table {feed.table}") as connection:
-                yield connection, await self._plan(connection, feed)
-        except SourceRefused:
-            self._plans.pop(feed.name, None)
-            raise
+        """A connection and the feed's plan. Any error drops the plan: the table may have changed."""
+        async with self._connected(f"feed {feed.name}: table {feed.table}") as connection:
+            try:
+                yield connection, await self._plans.of(connection, feed)
+            except Exception:
+                self._plans.forget(feed)
+                raise
+            self._plans.prove(feed)
 
     @asynccontextmanager
     async def _walking(self, feed: Feed) -> AsyncIterator[tuple[AsyncConnection, FeedPlan]]:
         """As `_reading`, with the plan that reads keys and cursor columns only."""
-        async with self._reading(feed) as (connection, plan):
-            known = self._narrowed.get(feed.name)
-            if known is None or known[0] is not plan:
-                self._narrowed[feed.name] = known = plan, narrowed(plan, self._dialect, self.product)
-            yield connection, known[1]
+        async with self._reading(feed) as (connection, _):
+            yield connection, await self._plans.narrow(connection, feed)
 
-    async def _plan(self, connection: AsyncConnection, feed: Feed) -> FeedPlan:
-        plan = self._plans.get(feed.name)
-        if plan is None or plan.feed != feed:
-            plan = await connection.run_sync(plan_feed, feed, self._dialect)
-            self._plans[feed.name] = plan
-        return plan
+    async def _fetch(self, connection: AsyncConnection, plan: FeedPlan, stretch: BrokenStretch, limit: int) -> Portion:
+        """Read a stretch whose statement asks for one row more than `limit`: that row says whether there are more.
+
+        Where a value breaks the statement, and the plan is new, the rows that do are found.
+        """
+        statement = stretch.whole(plan)
+        try:
+            rows = await _run(connection, statement)
+        except SQLAlchemyError as error:
+            if self._plans.proven(plan.feed) or not is_by_value(error, self._dialect):
+                raise
+            found = await self._salvaging(connection, plan).read(stretch, error)
+            return Portion(found.rows[:limit], found.positions[:limit], found.more or len(found) > limit)
+        positions = plan.strategy.positions(rows)
+        return Portion(list(rows[:limit]), positions[:limit], len(rows) > limit)
+
+    def _salvaging(self, connection: AsyncConnection, plan: FeedPlan) -> Salvage:
+        url = self._engine.url
+        return Salvage(
+            plan,
+            partial(_run, connection),
+            self._dialect,
+            self.product,
+            lambda error: advised(error, self._dialect, url.password),
+        )
+
+    async def _ask(
+        self, connection: AsyncConnection, plan: FeedPlan, gap_round: Round, statements: int, limit: int
+    ) -> Portion:
+        """Ask for the round's next gaps, until they, the statements or the rows (`limit`) are used up."""
+        late = Portion()
+        for _ in range(statements):
+            gaps, room = gap_round.ask(GAP_RANGES), limit - len(late)
+            if not gaps or room <= 0:
+                break
+            portion = await self._fetch(connection, plan, gaps_stretch(gaps, room + 1), room)
+            last = portion.positions[-1] if portion.more else None
+            gap_round.looked(gaps, last if isinstance(last, int) else None)
+            late += portion
+        return late
 
 
 async def _run(connection: AsyncConnection, statement: Statement) -> Sequence[Row[Any]]:
-    rows: Sequence[Row[Any]] = (await connection.execute(statement.select, statement.parameters)).all()
+    """Raises SQLAlchemy's errors; `DataError` for a value that the driver cannot hand over."""
+    try:
+        rows: Sequence[Row[Any]] = (await connection.execute(statement.select, statement.parameters)).all()
+    except (ArithmeticError, ValueError) as error:  # no Unicode, a date out of Python's years
+        raise DataError(None, None, error) from error
     return rows
 
 
@@ -299,33 +379,12 @@ async def _source_time(connection: AsyncConnection, plan: FeedPlan, now: datetim
     return now + skew if abs(skew) > TOLERATED_SKEW else now
 
 
-async def _fetch(connection: AsyncConnection, plan: FeedPlan, statement: Statement, limit: int) -> Portion:
-    """Run a statement that asks for one row more than `limit`: that row says whether there are more."""
-    rows = await _run(connection, statement)
-    positions = plan.strategy.positions(rows)
-    return Portion(list(rows[:limit]), positions[:limit], len(rows) > limit)
-
-
-async def _ask(connection: AsyncConnection, plan: FeedPlan, gap_round: Round, statements: int, limit: int) -> Portion:
-    """Ask for the round's next gaps, until they, the statements or the rows (`limit`) are used up."""
-    late = Portion()
-    for _ in range(statements):
-        gaps, room = gap_round.ask(GAP_RANGES), limit - len(late)
-        if not gaps or room <= 0:
-            break
-        portion = await _fetch(connection, plan, plan.strategy.late(gaps, room + 1), room)
-        last = portion.positions[-1] if portion.more else None
-        gap_round.looked(gaps, last if isinstance(last, int) else None)
-        late += portion
-    return late
-
-
 def _matching(plan: FeedPlan, portion: Portion) -> Portion:
     """Without the rows that the feed's conditions leave out."""
     place = plan.strategy.selection.match_place
     if place is None:
         return portion
-    kept = [index for index, row in enumerate(portion.rows) if row[place]]
+    kept = [index for index, row in enumerate(portion.rows) if isinstance(row, Broken) or row[place]]
     return Portion([portion.rows[index] for index in kept], [portion.positions[index] for index in kept])
 
 
@@ -334,7 +393,10 @@ async def _source_rows(plan: FeedPlan, portion: Portion) -> tuple[SourceRow, ...
     done: list[SourceRow] = []
     for start in range(0, len(portion), _ROWS_A_TURN):
         turn = slice(start, start + _ROWS_A_TURN)
-        done += map(plan.shape.source_row, portion.rows[turn], portion.positions[turn])
+        done += [
+            row.found if isinstance(row, Broken) else plan.shape.source_row(row, position)
+            for row, position in zip(portion.rows[turn], portion.positions[turn], strict=True)
+        ]
         await asyncio.sleep(0)
     return tuple(_changes(plan, done))
 

@@ -407,7 +407,7 @@ async def test_a_table_dropped_later_is_refused_and_found_again_when_it_is_back(
     poller = Poller(source, a_feed())
     await poller.poll()
     database.run("DROP TABLE orders")
-    with pytest.raises(SourceRefused, match=r"feed orders: table orders: no such table"):
+    with pytest.raises(SourceRefused, match=r"feed orders: table 'orders' does not exist; tables and views: none"):
         await poller.poll()
     database.run("CREATE TABLE orders (id INTEGER PRIMARY KEY, note TEXT, added TEXT)")
     database.insert(1)

@@ -38,7 +38,7 @@ def test_no_error_class_of_sqlalchemy_is_unmapped(kind: type[Exception]) -> None
         (_wrapped(exc.DBAPIError, Exception("unheard of")), SourceUnavailable),
         (_wrapped(exc.ProgrammingError, Exception("no right to read")), SourceRefused),
         (_wrapped(exc.ProgrammingError, Exception("cut"), invalidated=True), SourceUnavailable),
-        (_wrapped(exc.DataError, Exception("out of range")), SourceRefused),
+        (_wrapped(exc.DataError, Exception("out of range")), ValueRefused),
         (exc.TimeoutError("pool"), SourceUnavailable),
         (exc.NoSuchTableError("t"), SourceRefused),
         (exc.CompileError("no such form"), SourceRefused),

@@ -1,0 +1,170 @@
+"""Finding the rows whose own value breaks a statement, so that they alone are left behind.
+
+A computed column that divides by zero, a view that converts, a condition of `where` on text that is no number, a value
+that the driver cannot decode: one such row fails the whole statement, on SQL Server also for the rows that came before
+it. The stretch is read once more by key and cursor column alone; that tells which rows there are, and the statement is
+repeated for halves of the stretch, and halves of the halves that fail, from the left. A row that fails alone is broken.
+
+The number of statements is bounded; what they did not get to is read by the next page. Where the bare rows fail too, or
+where only `where` fails and no row shows that it can be told at all, the feed is at fault, and that is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any, TypeAlias
+
+from sqlalchemy import Row, exc
+
+from app.errors import ValueRefused
+from app.models import Gap, Position
+from app.source.cursors import Statement
+from app.source.dialect import Dialect
+from app.source.errors import is_by_value
+from app.source.gaps import Gaps
+from app.source.plan import FeedPlan, plan_table
+from app.source.portion import Broken, Portion, Read
+
+STATEMENTS = 64
+"""That one page spends on its broken rows at most: enough for three in a page of 50,000."""
+_SAMPLES = 5
+"""Rows behind the cursor that are tried, to see whether `where` can be told of any."""
+
+Rows: TypeAlias = "Sequence[Row[Any]]"
+Run: TypeAlias = Callable[[Statement], Awaitable[Rows]]
+Part: TypeAlias = Callable[[FeedPlan, Sequence[Position], int, int], Statement]
+"""The statement for rows low (inclusive) to high (exclusive) of a list of positions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """What a statement that broke was to read."""
+
+    whole: Callable[[FeedPlan], Statement]
+    """All of it, by any plan of the feed."""
+    part: Part
+    behind: Position
+    """The stretch begins after it."""
+
+
+class Salvage:
+    """Reads what can be read of a stretch whose statement broke."""
+
+    def __init__(
+        self, plan: FeedPlan, run: Run, dialect: Dialect, product: str, said: Callable[[Exception], str]
+    ) -> None:
+        """`said`: an error in one line."""
+        self._plan = plan
+        self._run = run
+        self._dialect = dialect
+        self._said = said
+        feed = plan.feed
+        unconditional = feed.model_copy(update={"where": ()})
+        self._whole_rows = plan_table(plan.table, unconditional, dialect, product)
+        self._bare = plan_table(plan.table, unconditional.model_copy(update={"columns": feed.key}), dialect, product)
+        self._left = STATEMENTS
+
+    async def read(self, stretch: Stretch, error: Exception) -> Portion:
+        """The stretch's rows, a `Broken` in the place of each that fails; cut short where too many do.
+
+        `error`: what broke the statement. It is raised again where the rows are not its cause.
+        """
+        bare = await self._run(stretch.whole(self._bare))  # breaks as well: key, cursor or position is at fault
+        positions = self._bare.strategy.positions(bare)
+        done = Portion()
+        told, untold = False, False
+        ranges = [(0, len(bare))] if bare else []
+        while ranges and self._left > 0:
+            low, high = ranges.pop()
+            rows, failed = await self._attempt(stretch.part(self._plan, positions, low, high))
+            if failed is None:
+                told = told or bool(rows)
+                done += Portion(list(rows), self._plan.strategy.positions(rows))
+            elif high - low > 1:
+                middle = (low + high) // 2
+                ranges += [(middle, high), (low, middle)]
+            else:
+                reason, conditional = await self._reason(stretch.part(self._whole_rows, positions, low, high), failed)
+                untold = untold or conditional
+                found = replace(self._bare.shape.key_row(bare[low], positions[low]), error=reason)
+                done += Portion([Broken(found, bare[low])], [positions[low]])
+        if untold and not told and not await self._where_can_be_told(stretch.behind):
+            raise self._where_refused(error, done.rows)
+        return replace(done, more=bool(ranges))
+
+    async def _attempt(self, statement: Statement) -> tuple[Rows, Exception | None]:
+        self._left -= 1
+        try:
+            return await self._run(statement), None
+        except exc.SQLAlchemyError as error:
+            if not is_by_value(error, self._dialect):
+                raise
+            return (), error
+
+    async def _reason(self, without_where: Statement, failed: Exception) -> tuple[str, bool]:
+        """Why a row failed, and whether it was for the feed's conditions alone."""
+        said = self._said(failed)
+        if not self._plan.feed.where:
+            return f"the source cannot give this row: {said}", False
+        _, fails_too = await self._attempt(without_where)
+        if fails_too is not None:
+            return f"the source cannot give this row: {said}", False
+        return f"the feed's where cannot be told of this row: {said}", True
+
+    async def _where_can_be_told(self, behind: Position) -> bool:
+        """Whether it can be of one of the rows read last: then it is the row that is at fault, not the condition."""
+        if behind is None:
+            return False
+        bare, strategy = self._bare.strategy, self._plan.strategy
+        newest = (part.desc() for part in bare.ordering)
+        rows = bare.every_row.where(bare.upto(behind)).order_by(*newest).limit(_SAMPLES + 1)
+        positions = [*bare.positions(list(reversed(await self._run(Statement(rows)))))]
+        if len(positions) <= _SAMPLES:
+            positions = [None, *positions]
+        for before, here in reversed(list(pairwise(positions))):
+            only = strategy.every_row.where(strategy.beyond(before), strategy.upto(here))
+            found, failed = await self._attempt(Statement(only))
+            if failed is None:
+                return bool(found)
+        return False
+
+    def _where_refused(self, error: Exception, rows: Sequence[Read]) -> ValueRefused:
+        first = next(row.found.key for row in rows if isinstance(row, Broken))
+        return ValueRefused(
+            f"feed {self._plan.feed.name}: where cannot be told of the row of key {first}, nor of any other that was "
+            f"tried: {self._said(error)}; write its value in the form of its column"
+        )
+
+
+def page_stretch(position: Position, limit: int, horizon: Any) -> Stretch:
+    """The next rows after a position."""
+
+    def part(plan: FeedPlan, positions: Sequence[Position], low: int, high: int) -> Statement:
+        after = positions[low - 1] if low else position
+        page = plan.strategy.page(after, limit, horizon)
+        # No limit: a row that came meanwhile may make the part longer, and must not push another out of it.
+        return Statement(page.select.where(plan.strategy.upto(positions[high - 1])).limit(None), page.parameters)
+
+    return Stretch(lambda plan: plan.strategy.page(position, limit, horizon), part, position)
+
+
+def gaps_stretch(gaps: Gaps, limit: int) -> Stretch:
+    """The rows that lie in gaps of an identity."""
+
+    def part(plan: FeedPlan, positions: Sequence[Position], low: int, high: int) -> Statement:
+        first, last = (int(str(positions[place])) for place in (low, high - 1))
+        late = plan.strategy.late(tuple(_clipped(gaps, first, last)), limit)
+        return Statement(late.select.limit(None), late.parameters)
+
+    return Stretch(lambda plan: plan.strategy.late(gaps, limit), part, gaps[-1].high)
+
+
+def _clipped(gaps: Gaps, first: int, last: int) -> list[Gap]:
+    """The gaps, as far as they lie within first..last."""
+    return [
+        Gap(first if gap.low is None else max(gap.low, first), min(gap.high, last), gap.since)
+        for gap in gaps
+        if gap.high >= first and (gap.low is None or gap.low <= last)
+    ]

@@ -1,0 +1,107 @@
+"""Which columns of its table a feed sends, where it does not name them: agreed for the feed, not by each worker.
+
+What was agreed is kept beside the cursor in the ledger, and moves with it by the same compare-and-set. So workers that
+looked the table up at different times send one form; the form changes between two pages, for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from sqlalchemy.engine import Dialect as SqlDialect
+from sqlalchemy.exc import CompileError
+
+from app.errors import ColumnsCame
+from app.feed import Feed
+from app.models import Columns, Cursor, NewForm
+from app.source.catalogue import Column, SourceTable
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What a page is read as."""
+
+    names: tuple[str, ...] | None
+    """The columns that are sent; `None`: those that the feed names."""
+    new: NewForm | None = None
+    """What is to be agreed from this page on."""
+
+
+def columns_of(table: SourceTable, dialect: SqlDialect) -> Columns:
+    """The table's columns with their types, in words that stay the same from one process to the next."""
+    return tuple((column.name, _type_text(column, dialect)) for column in table.columns)
+
+
+def form_of(feed: Feed, cursor: Cursor, found: Columns) -> Form:
+    """What the next page is read as, and what changes by that. `found`: the table's columns, just looked up or settled.
+
+    Raises `ColumnsCame` where `on_new_column` is `pause` and nobody has resumed the feed since.
+    """
+    if feed.columns is not None:
+        return Form(None)
+    agreed = cursor.columns
+    if not agreed:
+        return Form(_names(found), NewForm(found))
+    types, had = dict(found), dict(agreed)
+    came = tuple(name for name in types if name not in had)
+    kept = tuple((name, types[name]) for name in had if name in types)
+    unseen = [name for name in came if name not in cursor.offered]
+    if came and feed.on_new_column == "pause" and unseen:
+        raise ColumnsCame(_paused(feed, came), came)
+    joined = () if feed.on_new_column == "ignore" else tuple((name, types[name]) for name in came)
+    offered = came if feed.on_new_column == "ignore" else ()
+    columns = kept + joined
+    if columns == agreed and not (unseen and offered):
+        return Form(_names(columns))
+    said = "; ".join(_said(feed, came, [name for name in had if name not in types], _retyped(kept, had)))
+    return Form(_names(columns), NewForm(columns, offered, said))
+
+
+def settled(feed: Feed, cursor: Cursor) -> bool:
+    """Whether columns beyond those agreed are no news."""
+    return feed.columns is not None or (feed.on_new_column == "ignore" and bool(cursor.offered))
+
+
+def still_there(feed: Feed, agreed: Columns, found: Columns) -> tuple[str, ...] | None:
+    """The columns agreed, as far as the table has them; `None` where there is nothing to agree on, or nothing yet."""
+    names = dict(found)
+    return tuple(name for name, _ in agreed if feed.columns is None and name in names) or None
+
+
+def _said(feed: Feed, came: Sequence[str], gone: Sequence[str], retyped: Sequence[str]) -> Iterator[str]:
+    if came:
+        follows = 'not sent (on_new_column = "ignore")' if feed.on_new_column == "ignore" else "sent from here on"
+        yield f"new in table {feed.table}: {_listed(came)}: {follows}"
+    if gone:
+        yield f"gone from table {feed.table}: {_listed(gone)}: rows are sent without"
+    if retyped:
+        yield f"changed in table {feed.table}: {', '.join(retyped)}"
+
+
+def _retyped(kept: Columns, had: dict[str, str]) -> list[str]:
+    return [f"{name!r} from {had[name]} to {now}" for name, now in kept if had[name] != now]
+
+
+def _paused(feed: Feed, came: Sequence[str]) -> str:
+    return (
+        f'feed {feed.name}: new in table {feed.table}: {_listed(came)} (on_new_column = "pause"); to send what is '
+        f'new: python -m app feeds resume {feed.name}; else first name the `columns`, or set on_new_column = "ignore"'
+    )
+
+
+def _names(columns: Columns) -> tuple[str, ...]:
+    return tuple(name for name, _ in columns)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names))
+
+
+def _type_text(column: Column, dialect: SqlDialect) -> str:
+    written = partial(column.type.compile, dialect=dialect)
+    try:
+        return str(written())
+    except CompileError:  # a type that SQLAlchemy does not know
+        return str(column.type)
