@@ -114,9 +114,7 @@ def main() -> None:
     parser.add_argument("--large", type=int, default=10_000_000)
     parser.add_argument("--rounds", type=int, default=15)
     wanted = parser.parse_args()
-    server = EmbeddedMongo()
-    server.start()
-    with server, tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, EmbeddedMongo(Path(folder) / "mongo") as server:
         asyncio.run(measure(server.url, Path(folder), wanted.small, wanted.large, wanted.rounds))
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import shutil
 import signal
-import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Self
 
 from app.embedded.mongod import Credentials, Mongod, find_mongod, find_primary, initiate, say_hello, wait_for_primary
 from app.embedded.process import NotStarted
-from app.embedded.server import START_SECONDS, Server
+from app.embedded.server import START_SECONDS, Server, temporary_directory
 from app.embedded.servers import DATABASE
 
 
@@ -94,7 +93,7 @@ class EmbeddedReplicaSet:
     def start(self) -> Self:
         """Start all members, and return once one is the primary. Raises `NotStarted`, of which `NoServer` is one."""
         mongod = find_mongod()
-        root = self._directory = self._directory or Path(tempfile.mkdtemp(prefix="rowrelay-mongos-"))
+        root = self._directory = self._directory or temporary_directory("rowrelay-mongos-")
         self.members = [Member(root / f"mongo{number}", mongod, self._credentials) for number in range(self._count)]
         try:
             with ThreadPoolExecutor() as pool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import shutil
 import socket
@@ -22,6 +23,9 @@ START_SECONDS = 30.0
 """How long a server may take to answer its first ping."""
 PORT_TRIES = 3
 """Ports tried when another program takes one between the search for it and its use."""
+ROOM_BYTES = 4 << 30
+"""Free memory under which temporary data go to the disk; Docker gives a container 64 MB of it."""
+_MEMORY = Path("/dev/shm")  # noqa: S108 - the directory is made by mkdtemp
 _PORTS = range(15_000, 32_000)
 
 
@@ -37,7 +41,7 @@ class Server(ABC):
     """One server on 127.0.0.1. Its data live from `start()` to `stop()`; `kill()` and `restart()` keep them.
 
     Takes the directory for data and log, which is made where it does not exist and stays; without one, a temporary
-    directory that goes with the server.
+    directory that goes with the server, in memory where there is room.
     """
 
     name: ClassVar[str]
@@ -80,7 +84,7 @@ class Server(ABC):
         """Start on a free port, and return once it answers. Raises `NotStarted`."""
         if self._directory is not None:
             raise NotStarted(f"{self.name}: has been started already; restart() brings it back with its data")
-        self._directory = self._wanted or Path(tempfile.mkdtemp(prefix=f"rowrelay-{self.name}-"))
+        self._directory = self._wanted or temporary_directory(f"rowrelay-{self.name}-")
         try:
             self._start_on_a_free_port()
         except BaseException:
@@ -151,6 +155,18 @@ class Server(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def temporary_directory(prefix: str) -> Path:
+    """A new directory for data that nobody keeps: in memory where Linux has room for it, else where others are.
+
+    What a killed server had written is there as on a disk; only the machine must stay up. A mongod makes an index there
+    in half the time.
+    """
+    with contextlib.suppress(OSError):
+        if os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > ROOM_BYTES:
+            return Path(tempfile.mkdtemp(prefix=prefix, dir=_MEMORY))
+    return Path(tempfile.mkdtemp(prefix=prefix))
 
 
 def listens(port: int) -> bool:

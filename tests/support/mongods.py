@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -15,6 +14,7 @@ import pytest
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
+from app.embedded.mongod import find_mongod
 from app.embedded.server import HOST, NoServer, Server
 
 SET = "rs0"
@@ -42,11 +42,12 @@ class Member(Server):
         return f"mongodb://{self.address}/ledger?directConnection=true"
 
     def command(self, data: Path) -> Sequence[str]:
-        program = shutil.which("mongod")
-        if program is None:
+        try:
+            program = find_mongod().program
+        except NoServer as error:
             if os.environ.get("CI"):
-                raise NoServer("mongod: none on the PATH")
-            pytest.skip("no mongod on the PATH")
+                raise
+            pytest.skip(str(error))
         command = [
             *(program, "--bind_ip", HOST, "--port", str(self.port), "--dbpath", str(data), "--nounixsocket", "--quiet"),
             *("--wiredTigerCacheSizeGB", "0.25", "--setParameter", "enableTestCommands=1"),
