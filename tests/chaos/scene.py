@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from collections import Counter
-from contextlib import ExitStack, closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,13 +17,13 @@ import pymongo
 from pymongo.errors import PyMongoError
 
 from app.embedded.process import Process
+from app.embedded.server import Server
 from app.embedded.source import connect
 from app.embedded.stack import ROOT, Stack
 from app.models import OPEN_STATES
+from tests.chaos.replica_set import ReplicaSet
 from tests.support.wait import wait_until
 
-RATE = 100
-"""Rows a second."""
 OPEN = {"$in": [state.value for state in OPEN_STATES]}
 
 
@@ -33,11 +34,24 @@ class Scene:
     stack: Stack
     rows: int
     client: pymongo.MongoClient[dict[str, Any]]
+    rate: float = 0.0
+    """Rows a second; 0: all at once."""
+    replica_set: ReplicaSet | None = None
+    """What the ledger is on, where it is not the stack's own server."""
     kills: int = 0
     ended: datetime | None = None
     doomed: list[Process] = field(default_factory=list)
-    until_end: ExitStack = field(default_factory=ExitStack)
-    """What a fault has opened, and the stack still uses when it stops."""
+
+    @property
+    def members(self) -> ReplicaSet:
+        """The replica set of a cell that asks for one."""
+        assert self.replica_set is not None, "this cell has no replica set"
+        return self.replica_set
+
+    @property
+    def patience(self) -> float:
+        """Seconds that the rows may take beyond their own pace, on a machine that has other work too."""
+        return 120 + self.rows / 50
 
     @property
     def deliveries(self) -> pymongo.collection.Collection[dict[str, Any]]:
@@ -56,7 +70,7 @@ class Scene:
 
     def start_rows(self) -> None:
         """Let the rows flow."""
-        self.stack.start_generator(self.rows, rate=RATE, pattern="late-commit")
+        self.stack.start_generator(self.rows, rate=self.rate, pattern="late-commit")
 
     def wait_for_ready(self, worker: Process) -> None:
         """Until the worker takes messages."""
@@ -64,7 +78,13 @@ class Scene:
 
     def wait_for_share(self, share: float) -> None:
         """Until so much of the rows is delivered."""
-        wait_until(lambda: self.delivered() >= share * self.rows, timeout=90, message=f"{share:.0%} delivered")
+        wait_until(lambda: self.delivered() >= share * self.rows, self.patience, f"{share:.0%} delivered")
+
+    def start_worker_and_wait(self) -> Process:
+        """A worker, once it has delivered a fifth of the rows: what most faults begin with."""
+        worker = self.stack.start_worker()
+        self.wait_for_share(0.2)
+        return worker
 
     def start_doomed_worker(self, moment: str, number: int) -> Process:
         """A worker that kills itself at the `number`-th occurrence of the moment (see `tests.chaos.doomed`)."""
@@ -95,6 +115,20 @@ class Scene:
         """SIGKILL."""
         process.kill()
         self.kills += 1
+
+    def kill_and_restart(self, server: Server) -> None:
+        """SIGKILL a server, and start it again a while later."""
+        server.kill()
+        self.kills += 1
+        time.sleep(3)  # the outage itself
+        server.restart()
+        self.fault_is_over()
+
+    def freeze(self, process: Process, seconds: float) -> None:
+        """Stop a process for a while, with its connections open."""
+        process.signal(signal.SIGSTOP)
+        time.sleep(seconds)  # the outage itself
+        process.signal(signal.SIGCONT)
 
     def fault_is_over(self) -> None:
         """From here on the time of recovery counts."""
@@ -134,21 +168,29 @@ class Books:
     recovery_s: float
     wrong: tuple[str, ...]
     """Promises broken; nothing where all held."""
+    lost: int
+    """Rows of the source that were not delivered."""
 
 
-def recover(scene: Scene, patience: float = 120) -> float:
+def recover(scene: Scene) -> float:
     """Wait until all is settled. Returns the seconds from the fault's end until what was logged by then was settled."""
     ended = scene.ended or datetime.now(UTC)
-    wait_until(lambda: scene.settled(before=ended), timeout=patience, message="recovery")
+    wait_until(lambda: scene.settled(before=ended), scene.patience, "recovery")
     recovered = (datetime.now(UTC) - ended).total_seconds()
-    wait_until(scene.settled, timeout=patience, message="every row to be settled")
+    wait_until(scene.settled, scene.patience, "every row to be settled")
     _wait_for_batches(scene)
     return recovered
 
 
 def _wait_for_batches(scene: Scene) -> None:
     batches = scene.client.get_default_database()["batches"]
-    wait_until(lambda: batches.count_documents({}) == 0, timeout=60, message="no batch to be left")
+
+    def none_left() -> bool:
+        with suppress(PyMongoError):
+            return batches.count_documents({}) == 0
+        return False
+
+    wait_until(none_left, timeout=60, message="no batch to be left")
 
 
 def balance(scene: Scene, recovery_s: float) -> Books:
@@ -176,7 +218,8 @@ def balance(scene: Scene, recovery_s: float) -> Books:
     told = [f"{len(ids)} {what}: {', '.join(sorted(ids)[:5])}" for what, ids in wrong.items() if ids]
     if counts["requests"] > attempts.total():
         told.append(f"{counts['requests']} requests at the partner, {attempts.total()} attempts on record")
-    return Books(len(in_source), scene.kills, counts["requests"], counts["duplicates"], recovery_s, tuple(told))
+    lost = len(in_source - (delivered & accepted.keys()))
+    return Books(len(in_source), scene.kills, counts["requests"], counts["duplicates"], recovery_s, tuple(told), lost)
 
 
 def _delivery_of(attempt: dict[str, Any]) -> str:

@@ -1,0 +1,48 @@
+"""Faults of a ledger on one server."""
+
+from __future__ import annotations
+
+import time
+
+from tests.chaos.cells.cell import Cell
+from tests.chaos.replica_set import ReplicaSet, why_not
+from tests.chaos.scene import Scene
+
+
+def ledger_killed(scene: Scene) -> None:
+    """The ledger's server is killed and away for a while. It comes back with what it confirmed."""
+    scene.start_worker_and_wait()
+    scene.kill_and_restart(scene.stack.mongo)
+
+
+def ledger_slow(scene: Scene) -> None:
+    """The ledger's server gets a tenth of the time: frozen and let go again, for ten seconds."""
+    scene.start_worker_and_wait()
+    for _ in range(20):
+        scene.freeze(scene.stack.mongo.process, 0.45)
+        time.sleep(0.05)  # what it gets
+    scene.fault_is_over()
+
+
+def ledger_read_only(scene: Scene) -> None:
+    """The ledger's only server steps down, and refuses every write until it elects itself again."""
+    scene.start_worker_and_wait()
+    member = scene.members.members[0]
+    with member.client() as client:
+        client.admin.command("replSetStepDown", 5, force=True)
+    assert not member.hello()["isWritablePrimary"], "it takes writes: the cell tells nothing"
+    scene.members.wait_for_primary()
+    scene.fault_is_over()
+
+
+CELLS = (
+    Cell("ledger killed", "under load", ledger_killed),
+    Cell("ledger slow", "10 s", ledger_slow),
+    Cell(
+        "ledger read-only",
+        "5 s",
+        ledger_read_only,
+        members=lambda directory: ReplicaSet(directory, count=1),
+        missing=why_not,
+    ),
+)
