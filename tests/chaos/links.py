@@ -29,6 +29,7 @@ class Links(Generic[M]):
         """`pid_of`: the process that a member is now."""
         self._pid_of = pid_of
         self._targets: dict[M, int] = {}
+        self._ports: dict[M, int] = {}
         self._cut: set[_Pair[M]] = set()
         self._loop = asyncio.new_event_loop()
         self._changed = asyncio.Condition()
@@ -49,9 +50,11 @@ class Links(Generic[M]):
             self._loop.close()
 
     def open_to(self, member: M, port: int) -> int:
-        """A port through which the member, which listens on `port`, is reached."""
+        """The port through which the member, which listens on `port`, is reached: always the same."""
         self._targets[member] = port
-        return asyncio.run_coroutine_threadsafe(self._serve(member), self._loop).result(timeout=10)
+        if member not in self._ports:
+            self._ports[member] = asyncio.run_coroutine_threadsafe(self._serve(member), self._loop).result(timeout=10)
+        return self._ports[member]
 
     def cut(self, one: M, other: M | None) -> None:
         """Cut a member off from another, or (None) from all clients."""

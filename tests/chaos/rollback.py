@@ -11,8 +11,9 @@ from collections import Counter
 import bson
 import pymongo
 
+from app.embedded.replica_set import EmbeddedReplicaSet, Member
 from app.embedded.servers import DATABASE
-from tests.chaos.replica_set import Client, Member, ReplicaSet
+from tests.chaos.replica_set import Client
 
 MARKS = "marks"
 """Their collection, which is not one of Rowrelay's."""
@@ -21,7 +22,7 @@ MARKS = "marks"
 class Marks:
     """Documents that tell what stays and what is undone."""
 
-    def __init__(self, members: ReplicaSet) -> None:
+    def __init__(self, members: EmbeddedReplicaSet) -> None:
         self._url = members.url
         with pymongo.MongoClient(self._url) as client:  # type: ignore[var-annotated]
             client[DATABASE].create_collection(MARKS)
@@ -42,7 +43,7 @@ class Marks:
             return {document["_id"] for document in client[DATABASE][MARKS].find()}
 
 
-def rolled_back(members: ReplicaSet, member: Member) -> Counter[str]:
+def rolled_back(members: EmbeddedReplicaSet, member: Member) -> Counter[str]:
     """Collection → documents that the member removed, or put back to what they were."""
     with Client(members.url) as client:
         names = {str(info["info"]["uuid"].as_uuid()): info["name"] for info in client[DATABASE].list_collections()}

@@ -11,7 +11,7 @@ import pymongo
 
 from app.embedded.stack import Stack
 from tests.chaos.cells import Cell
-from tests.chaos.replica_set import ReplicaSet
+from tests.chaos.replica_set import ChaosSet
 from tests.chaos.scene import Books, Scene, balance, directory_of, recover
 
 ROWS = 600
@@ -40,7 +40,7 @@ def run_cell(cell: Cell, root: Path, *, rows: int = ROWS, rate: float = RATE) ->
 
 
 @contextmanager
-def _replica_set(cell: Cell, directory: Path) -> Iterator[ReplicaSet | None]:
+def _replica_set(cell: Cell, directory: Path) -> Iterator[ChaosSet | None]:
     if cell.members is None:
         yield None
         return
@@ -48,7 +48,7 @@ def _replica_set(cell: Cell, directory: Path) -> Iterator[ReplicaSet | None]:
         yield members
 
 
-def _settings(members: ReplicaSet | None) -> dict[str, str]:
+def _settings(members: ChaosSet | None) -> dict[str, str]:
     return {"MONGO_URL": members.url} if members else {}
 
 

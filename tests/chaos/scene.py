@@ -21,7 +21,7 @@ from app.embedded.server import Server
 from app.embedded.source import connect
 from app.embedded.stack import ROOT, Stack
 from app.models import OPEN_STATES
-from tests.chaos.replica_set import ReplicaSet
+from tests.chaos.replica_set import ChaosSet
 from tests.support.wait import wait_until
 
 OPEN = {"$in": [state.value for state in OPEN_STATES]}
@@ -36,14 +36,14 @@ class Scene:
     client: pymongo.MongoClient[dict[str, Any]]
     rate: float = 0.0
     """Rows a second; 0: all at once."""
-    replica_set: ReplicaSet | None = None
+    replica_set: ChaosSet | None = None
     """What the ledger is on, where it is not the stack's own server."""
     kills: int = 0
     ended: datetime | None = None
     doomed: list[Process] = field(default_factory=list)
 
     @property
-    def members(self) -> ReplicaSet:
+    def members(self) -> ChaosSet:
         """The replica set of a cell that asks for one."""
         assert self.replica_set is not None, "this cell has no replica set"
         return self.replica_set

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
-from tests.chaos.replica_set import ReplicaSet
+from tests.chaos.replica_set import ChaosSet
 from tests.chaos.scene import Scene
 
 Act: TypeAlias = Callable[[Scene], None]
@@ -30,7 +30,7 @@ class Cell:
     rows_first: bool = True
     """Whether rows flow before the act begins; else the act starts them."""
     settings: Mapping[str, str] = field(default_factory=dict)
-    members: Callable[[Path], ReplicaSet] | None = None
+    members: Callable[[Path], ChaosSet] | None = None
     """Makes the replica set that the ledger is then on, in a directory; without it the ledger is the stack's own."""
     missing: Callable[[], str | None] = nothing
     """Why the cell cannot run here; `None` where it can."""

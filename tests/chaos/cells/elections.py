@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from app.embedded.replica_set import Member
 from tests.chaos.cells.cell import Act, Cell
-from tests.chaos.replica_set import Member, ReplicaSet, why_no_disk, why_not
+from tests.chaos.replica_set import ChaosSet, Client, why_no_disk, why_not
 from tests.chaos.rollback import MARKS, Marks, rolled_back
 from tests.chaos.scene import Scene
 from tests.support.wait import wait_until
@@ -19,10 +19,10 @@ from tests.support.wait import wait_until
 def primary_killed(scene: Scene) -> None:
     """The primary is killed, and comes back once another is elected."""
     scene.start_worker_and_wait()
-    primary = scene.members.wait_for_primary()
+    primary = scene.members.wait_for_leader()
     primary.kill()
     scene.kills += 1
-    scene.members.wait_for_primary(other_than=primary)
+    scene.members.wait_for_leader(other_than=primary)
     scene.fault_is_over()
     primary.restart()
     scene.members.wait_for_all()
@@ -41,13 +41,13 @@ def primary_steps_down(scene: Scene, times: int) -> None:
 def primary_frozen(scene: Scene) -> None:
     """The primary is frozen until another is elected and takes writes; then it goes on, and believes it is primary."""
     scene.start_worker_and_wait()
-    primary = scene.members.wait_for_primary()
-    primary.process.signal(signal.SIGSTOP)
+    primary = scene.members.wait_for_leader()
+    primary.pause()
     try:
-        scene.members.wait_for_primary(other_than=primary)
+        scene.members.wait_for_leader(other_than=primary)
         time.sleep(3)  # what the new one takes meanwhile
     finally:
-        primary.process.signal(signal.SIGCONT)
+        primary.resume()
     scene.fault_is_over()
     scene.members.wait_for_all()
 
@@ -55,7 +55,7 @@ def primary_frozen(scene: Scene) -> None:
 def primary_cut_off(scene: Scene, *, from_clients: bool) -> None:
     """The primary is cut off from the other two, and from its clients too or not, until another takes its place."""
     scene.start_worker_and_wait()
-    _isolate(scene, scene.members.wait_for_primary(), from_clients=from_clients)
+    _isolate(scene, scene.members.wait_for_leader(), from_clients=from_clients)
     time.sleep(3)  # what the new one takes meanwhile
     _heal(scene)
 
@@ -63,17 +63,17 @@ def primary_cut_off(scene: Scene, *, from_clients: bool) -> None:
 def majority_lost(scene: Scene, seconds: float) -> None:
     """Both secondaries are killed: for so long there is no primary."""
     scene.start_worker_and_wait()
-    primary = scene.members.wait_for_primary()
+    primary = scene.members.wait_for_leader()
     lost = scene.members.others(primary)
     for member in lost:
         member.kill()
         scene.kills += 1
     until = time.monotonic() + seconds
-    wait_until(lambda: not primary.is_primary(), timeout=seconds, message="the primary to find itself alone")
+    wait_until(lambda: not primary.is_primary, timeout=seconds, message="the primary to find itself alone")
     time.sleep(max(0.0, until - time.monotonic()))  # the outage itself
     for member in lost:
         member.restart()
-    scene.members.wait_for_primary()
+    scene.members.wait_for_leader()
     scene.fault_is_over()
     scene.members.wait_for_all()
 
@@ -87,9 +87,9 @@ def member_rolls_back(scene: Scene) -> None:
     marks = Marks(scene.members)
     scene.faults(slow=1, slow_seconds=[0.5, 1.0])  # so that answers come to a primary that is alone already
     scene.start_worker_and_wait()
-    primary = scene.members.wait_for_primary()
+    primary = scene.members.wait_for_leader()
     marks.confirm("before")
-    with primary.client() as alone:
+    with Client(primary.url) as alone:
         _isolate(scene, primary, from_clients=False, meanwhile=lambda: marks.leave(alone, "during"))
     marks.confirm("after")
     scene.faults()
@@ -109,20 +109,17 @@ def _isolate(
 ) -> None:
     """Cut the primary off, and wait for another. `meanwhile`: what happens while it believes that it is primary."""
     links = scene.members.links
-    assert links is not None
     for other in scene.members.others(primary):
         links.cut(primary, other)
     if from_clients:
         links.cut(primary, None)
-    assert primary.is_primary(), "it knows already: the cell tells nothing"
+    assert primary.is_primary, "it knows already: the cell tells nothing"
     meanwhile()
-    scene.members.wait_for_primary(other_than=primary)
+    scene.members.wait_for_leader(other_than=primary)
 
 
 def _heal(scene: Scene) -> None:
-    links = scene.members.links
-    assert links is not None
-    links.heal()
+    scene.members.links.heal()
     scene.fault_is_over()
     scene.members.wait_for_all()
 
@@ -130,11 +127,11 @@ def _heal(scene: Scene) -> None:
 def primary_disk_full(scene: Scene) -> None:
     """The primary's disk is full: it ends itself, another takes over, and it comes back once there is room."""
     scene.start_worker_and_wait()
-    primary = scene.members.wait_for_primary()
+    primary = scene.members.wait_for_leader()
     filler = primary.directory / "filler"
     _fill(filler)
     try:
-        scene.members.wait_for_primary(other_than=primary)
+        scene.members.wait_for_leader(other_than=primary)
         wait_until(lambda: not primary.process.alive, timeout=60, message="the end of the member without room")
         time.sleep(3)  # what the new one takes meanwhile
     finally:
@@ -154,11 +151,11 @@ def _fill(path: Path) -> None:
 
 
 def _of_three(fault: str, moment: str, act: Act, *, quick: bool = False) -> Cell:
-    return Cell(fault, moment, act, quick, members=ReplicaSet, missing=why_not)
+    return Cell(fault, moment, act, quick, members=ChaosSet, missing=why_not)
 
 
 def _linked(fault: str, moment: str, act: Act) -> Cell:
-    return Cell(fault, moment, act, members=partial(ReplicaSet, linked=True), missing=why_not)
+    return Cell(fault, moment, act, members=partial(ChaosSet, linked=True), missing=why_not)
 
 
 CELLS = (
@@ -174,7 +171,7 @@ CELLS = (
         "disk full",
         "of the primary",
         primary_disk_full,
-        members=partial(ReplicaSet, own_disks=True),
+        members=partial(ChaosSet, own_disks=True),
         missing=why_no_disk,
     ),
 )

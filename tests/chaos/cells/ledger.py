@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
+import pymongo
+
+from app.embedded.mongod import find_primary, wait_for_primary
 from tests.chaos.cells.cell import Cell
-from tests.chaos.replica_set import ReplicaSet, why_not
+from tests.chaos.replica_set import why_not
 from tests.chaos.scene import Scene
 
 
@@ -27,22 +31,16 @@ def ledger_slow(scene: Scene) -> None:
 def ledger_read_only(scene: Scene) -> None:
     """The ledger's only server steps down, and refuses every write until it elects itself again."""
     scene.start_worker_and_wait()
-    member = scene.members.members[0]
-    with member.client() as client:
+    ledger = scene.stack.mongo
+    with pymongo.MongoClient[dict[str, Any]](ledger.admin_url) as client:
         client.admin.command("replSetStepDown", 5, force=True)
-    assert not member.hello()["isWritablePrimary"], "it takes writes: the cell tells nothing"
-    scene.members.wait_for_primary()
+    assert find_primary([ledger.port]) is None, "it takes writes: the cell tells nothing"
+    wait_for_primary([ledger.port])
     scene.fault_is_over()
 
 
 CELLS = (
     Cell("ledger killed", "under load", ledger_killed),
     Cell("ledger slow", "10 s", ledger_slow),
-    Cell(
-        "ledger read-only",
-        "5 s",
-        ledger_read_only,
-        members=lambda directory: ReplicaSet(directory, count=1),
-        missing=why_not,
-    ),
+    Cell("ledger read-only", "5 s", ledger_read_only, missing=why_not),
 )
