@@ -10,6 +10,7 @@ from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 from bson.codec_options import CodecOptions, TypeDecoder, TypeRegistry
 from bson.errors import BSONError
+from bson.raw_bson import RawBSONDocument
 from bson.int64 import Int64
 from pymongo import AsyncMongoClient
 from pymongo import errors as driver
@@ -29,6 +30,8 @@ DUPLICATE_KEY = 11000
 """https://www.mongodb.com/docs/manual/reference/error-codes/"""
 
 _PASSING = (driver.ConnectionFailure, driver.CursorNotFound, driver.ExecutionTimeout, driver.WTimeoutError)
+
+_UNACKNOWLEDGED = "a write was not acknowledged by a majority of the replica set"
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -53,6 +56,15 @@ def _passes(error: Exception) -> bool:
     if isinstance(error, _PASSING) or (isinstance(error, driver.OperationFailure) and error.code in PASSING):
         return True
     return isinstance(error, driver.PyMongoError) and any(map(error.has_error_label, PASSING_LABELS))
+
+
+def _is_unacknowledged(error: AttributeError) -> bool:
+    """Whether the driver fell over a retryable write concern error in the answer to `findAndModify`.
+
+    PyMongo (4.20, `_check_command_response`) writes the answer's labels into that error, and cannot where the answer is
+    raw, as that command's is. Only an error that has a label gets there, and the labels say that it passes.
+    """
+    return isinstance(error.obj, RawBSONDocument) and error.name == "update"
 
 
 def _problem_passes(problem: Mapping[str, Any]) -> bool:
@@ -92,6 +104,10 @@ def query_by_timer(function: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine
             return await function(*args, **kwargs)
         except _FROM_DRIVER as error:
             raise translate(error) from error
+        except AttributeError as error:
+            if not _is_unacknowledged(error):
+                raise
+            raise LedgerUnavailable(f"ledger: {_UNACKNOWLEDGED}") from error
 
     return run
 

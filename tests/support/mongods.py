@@ -115,13 +115,13 @@ def hello(member: Member) -> dict[str, Any]:
 
 
 @contextmanager
-def failing(url: str, commands: Sequence[str], times: int | None = None, **failure: Any) -> Iterator[None]:
-    """Make the server fail these commands of Rowrelay's clients, `times` often, or for as long as the body runs.
+def failing(url: str, commands: Sequence[str], share: float = 1.0, **failure: Any) -> Iterator[None]:
+    """Make the server fail that share of these commands of Rowrelay's clients, for as long as the body runs.
 
     `failure` is as `failCommand` has it: `errorCode`, `errorLabels`, `writeConcernError`.
     """
     data = {"failCommands": list(commands), "appName": "rowrelay", **failure}
-    mode: Any = "alwaysOn" if times is None else {"times": times}
+    mode: Any = "alwaysOn" if share == 1.0 else {"activationProbability": share}
     with Client(url) as client:
         client.admin.command({"configureFailPoint": "failCommand", "mode": mode, "data": data})
         try:
