@@ -12,8 +12,7 @@ the latency of the live rows logged in each part, from logged to recorded as del
 `--index-cost` prints what the index that purge reads by costs the update that records a success: groups of 50, with and
 without it, in turns.
 
-The old records look as an earlier purge left them: without payloads, and the ledger knows how far that purge came. The
-embedded server reads a whole span of an index for one document of it, MongoDB's own does not, and is spared that once.
+The old records look as an earlier purge left them: without payloads, and the ledger knows how far that purge came.
 """
 
 from __future__ import annotations
@@ -39,7 +38,6 @@ import pymongo
 from app.archive import file
 from app.archive.restore import checked
 from app.clock import LONG_AGO
-from app.embedded.ranges import help_ranges
 from app.embedded.servers import EmbeddedMongo
 from app.embedded.stack import ROOT, Stack
 from app.ledger.indexes import INDEXES, SETTLED
@@ -100,7 +98,7 @@ def main() -> None:
 
 
 def _measure(stack: Stack, database: Database, archive: Path, options: argparse.Namespace) -> None:
-    _add_old(stack, database, options.records, options.days)
+    _add_old(database, options.records, options.days)
     stack.start_worker("--loglevel", "WARNING")
     stack.start_beat()
     started = datetime.now(UTC)
@@ -123,10 +121,9 @@ def _measure(stack: Stack, database: Database, archive: Path, options: argparse.
 # --- the old records
 
 
-def _add_old(stack: Stack, database: Database, count: int, days: int) -> None:
+def _add_old(database: Database, count: int, days: int) -> None:
     for collection, indexes in INDEXES.items():
         database[collection].create_indexes(list(indexes))
-    help_ranges(stack.mongo.url)
     today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     first = today - timedelta(days=DAYS_KEPT + days)
     started = time.monotonic()

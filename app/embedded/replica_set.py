@@ -5,7 +5,6 @@ There is no stand-in for it: without a mongod that runs here, `start()` raises `
 
 from __future__ import annotations
 
-import shutil
 import signal
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +13,7 @@ from typing import Self
 
 from app.embedded.mongod import Credentials, Mongod, find_mongod, find_primary, initiate, say_hello, wait_for_primary
 from app.embedded.process import NotStarted
-from app.embedded.server import START_SECONDS, Server, temporary_directory
+from app.embedded.server import START_SECONDS, Server
 from app.embedded.servers import DATABASE
 
 
@@ -23,7 +22,7 @@ class Member(Server):
 
     name = "mongo"
 
-    def __init__(self, directory: Path, mongod: Mongod, credentials: Credentials) -> None:
+    def __init__(self, directory: Path | None, mongod: Mongod, credentials: Credentials) -> None:
         super().__init__(directory)
         self._mongod = mongod
         self._credentials = credentials
@@ -63,12 +62,11 @@ class Member(Server):
 class EmbeddedReplicaSet:
     """Three members with a key and a login; a context manager.
 
-    Takes the directory for data and logs, a temporary one without; the number of members; and `election_seconds`, how
-    long they miss their primary before they elect another (MongoDB's own default is 10).
+    Takes the directory for data and logs, without which each member has a temporary one; the number of members; and
+    `election_seconds`, how long they miss their primary before they elect another (MongoDB's own default is 10).
     """
 
     def __init__(self, directory: Path | None = None, *, members: int = 3, election_seconds: float = 2.0) -> None:
-        self._own = directory is None
         self._directory = directory
         self._count = members
         self._election_seconds = election_seconds
@@ -93,8 +91,8 @@ class EmbeddedReplicaSet:
     def start(self) -> Self:
         """Start all members, and return once one is the primary. Raises `NotStarted`, of which `NoServer` is one."""
         mongod = find_mongod()
-        root = self._directory = self._directory or temporary_directory("rowrelay-mongos-")
-        self.members = [Member(root / f"mongo{number}", mongod, self._credentials) for number in range(self._count)]
+        places = [self._directory / f"mongo{number}" if self._directory else None for number in range(self._count)]
+        self.members = [Member(place, mongod, self._credentials) for place in places]
         try:
             with ThreadPoolExecutor() as pool:
                 list(pool.map(Member.start, self.members))
@@ -115,12 +113,9 @@ class EmbeddedReplicaSet:
         return [member for member, answer in found if answer and answer.get("secondary")]
 
     def stop(self) -> None:
-        """End all members at once, frozen ones too, and remove the temporary directory."""
+        """End all members at once, frozen ones too, and remove their temporary directories."""
         for member in self.members:
             member.stop()
-        if self._own and self._directory is not None:
-            shutil.rmtree(self._directory, ignore_errors=True)
-            self._directory = None
 
     def __enter__(self) -> Self:
         if self.members:

@@ -13,7 +13,7 @@ from app.ledger.client import Collection, Database, query
 from app.models import State
 
 _AT_ONCE = 500
-"""Ids in one question. The embedded server takes four times as long for twice the ids."""
+"""Ids in one question: some 20 KB. A mongod takes 9 to 18 µs an id, asked for 250 or for 5,000 of them."""
 
 
 class Audit:

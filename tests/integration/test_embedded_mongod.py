@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure
@@ -17,6 +20,7 @@ from app.embedded.mongod import PACKAGE, Mongod, find_mongod
 from app.embedded.replica_set import EmbeddedReplicaSet
 from app.embedded.server import NoServer, packaged
 from app.embedded.servers import EmbeddedMongo
+from app.embedded.stack import ROOT
 from tests.support.wait import wait_until
 
 Client = MongoClient[dict[str, Any]]
@@ -185,6 +189,23 @@ def test_another_takes_over_from_a_primary_that_is_frozen(three: EmbeddedReplica
     finally:
         frozen.resume()
     wait_until(lambda: not frozen.is_primary, timeout=PATIENCE_SECONDS, message="it to notice")
+
+
+def test_a_set_does_not_outlive_its_parent(three: EmbeddedReplicaSet) -> None:
+    del three  # skipped where there is none
+    code = (
+        "import signal\n"
+        "from app.embedded.replica_set import EmbeddedReplicaSet\n"
+        "with EmbeddedReplicaSet(members=1) as own:\n"
+        "    print(own.members[0].process.pid, own.members[0].directory, flush=True)\n"
+        "    signal.pause()\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        pid, directory = parent.stdout.readline().split()
+        parent.kill()
+    wait_until(lambda: not psutil.pid_exists(int(pid)), timeout=PATIENCE_SECONDS, message="the member to end")
+    wait_until(lambda: not Path(directory).exists(), timeout=PATIENCE_SECONDS, message="its directory to be removed")
 
 
 def test_a_set_leaves_nothing_behind() -> None:

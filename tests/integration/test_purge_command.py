@@ -13,7 +13,6 @@ import pytest
 from app.archive import file
 from app.archive.restore import checked
 from app.clock import utc_now
-from app.embedded.ranges import help_ranges
 from app.ledger import Ledger
 from app.ledger.client import Document
 from tests.integration.test_replay_command import FEEDS, Desk
@@ -35,7 +34,6 @@ def desk(mongo_database_url: str, clean_redis_url: str, tmp_path: Path) -> Desk:
         "LEASE": "1s",
         "COLUMNS": "200",
     }
-    help_ranges(mongo_database_url)
     return Desk({**os.environ, **ours}, mongo_database_url)
 
 
