@@ -11,11 +11,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from app.feed import Feed
+from app.feed import Feed, Strategy
 from app.ledger import Ledger
 from app.ledger.progress import KEPT, Mark, Role
 from app.models import Cursor
+from app.periodic import JOBS
+from app.unforeseen import SHOWN_FOR
 
+HELD_PATIENCE = timedelta(minutes=2)
+"""How long rows may wait beyond the cursor while none may be read, besides a feed's `lag`, before it is said."""
 POLLS_MISSED = 3
 """Polls that a feed may miss, besides the bound: workers may be busy with deliveries."""
 
@@ -25,7 +29,7 @@ class Health:
     """What was found about one process or feed."""
 
     role: str
-    """`worker`, `beat` or `feed`."""
+    """`worker`, `beat`, `feed` or `job`."""
     name: str
     problems: tuple[str, ...] = ()
     """Why it is not live: it makes no progress."""
@@ -72,9 +76,19 @@ def judge_mark(mark: Mark, bounds: Bounds, now: datetime) -> Health:
     else:
         problems = list(_worker_problems(mark, bounds) if mark.role is Role.WORKER else _beat_problems(mark, bounds))
     waits = ["it is stopping"] if mark.stopping else []
+    waits += failing_tasks(mark, now)
     if mark.broker_seconds is None:
         waits.append("Redis does not answer it")
     return Health(mark.role.value, mark.name, tuple(problems), tuple(waits))
+
+
+def failing_tasks(mark: Mark, now: datetime) -> list[str]:
+    """What fails there, and nobody foresaw. No want of progress: a restart mends no fault of the code or the data."""
+    return [
+        f"{trouble.name} has failed {trouble.failures} times in a row: {trouble.error}"
+        for trouble in mark.troubles
+        if now - trouble.at < SHOWN_FOR
+    ]
 
 
 def _worker_problems(mark: Mark, bounds: Bounds) -> Iterator[str]:
@@ -116,8 +130,19 @@ def judge_feed(feed: Feed, cursor: Cursor, bounds: Bounds, now: datetime) -> Hea
         return Health("feed", feed.name, ("was never polled",))
     due = max(cursor.last_poll_at, cursor.retry_at or cursor.last_poll_at)
     problems = (f"was last polled {_seconds(now - cursor.last_poll_at)} ago",) if now - due > limit else ()
-    waits = (f"its last poll failed: {cursor.last_error}",) if cursor.failures else ()
-    return Health("feed", feed.name, problems, waits)
+    waits = [f"its last poll failed: {cursor.last_error}"] if cursor.failures else []
+    if held := held_back(feed, cursor, now):
+        waits.append(held)
+    return Health("feed", feed.name, problems, tuple(waits))
+
+
+def held_back(feed: Feed, cursor: Cursor, now: datetime) -> str | None:
+    """Which rows have waited for longer than the feed lets them, while none could be read, and why."""
+    if cursor.held is None or cursor.held_since is None:
+        return None
+    lag = feed.cursor.lag if feed.cursor.strategy is Strategy.TIMESTAMP else timedelta()
+    held = now - cursor.held_since
+    return f"for {_seconds(held)} now, {cursor.held}" if held > lag + HELD_PATIENCE else None
 
 
 async def processes(
@@ -125,6 +150,16 @@ async def processes(
 ) -> list[Health]:
     """Every worker and beat that was heard of within `KEPT`; of one role and host, where given."""
     return [judge_mark(mark, bounds, now) for mark in await ledger.progress.since(now - KEPT, role, host)]
+
+
+async def jobs(ledger: Ledger) -> list[Health]:
+    """The periodic jobs whose last try failed, and that will be tried again."""
+    found: list[Health] = []
+    for job in JOBS:
+        failing = [tick for tick in await ledger.ticks.open(job.name) if tick.error]
+        waits = tuple(f"{tick.period.name} has failed {tick.tries} times: {tick.error}" for tick in failing)
+        found += [Health("job", job.name, waits_for=waits)] if waits else []
+    return found
 
 
 async def feeds(ledger: Ledger, configured: Sequence[Feed], bounds: Bounds, now: datetime) -> list[Health]:

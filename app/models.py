@@ -124,6 +124,9 @@ class Cursor:
     noted: str | None = None
     """What last changed in the table, and what followed."""
     noted_at: datetime | None = None
+    held: str | None = None
+    """Rows wait beyond the cursor while pages stay empty: how many, and why."""
+    held_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +172,8 @@ class Page:
     """Gaps given up on because `gap_timeout` passed."""
     ahead: Ahead | None = None
     """Nothing new was found, and the cursor stands beyond the table."""
+    held: str | None = None
+    """Nothing new was found, though rows lie beyond the cursor: how many, and why."""
     began: Position = None
     """On a feed's first page: after which position reading began; `None`: at the first row."""
     form: NewForm | None = None

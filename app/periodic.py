@@ -31,11 +31,12 @@ from zoneinfo import ZoneInfo
 import structlog
 
 from app.clock import Clock, utc_now
-from app.errors import LeaseLost, RowrelayError, SourceRefused
+from app.errors import LeaseLost, SourceRefused
 from app.ledger import Ledger
 from app.ledger.ticks import StepDone, Tick, Ticks, TickState
 from app.period import Kind, Period, period_of, periods
 from app.renewal import keep_renewed
+from app.unforeseen import is_bug, told
 
 log = structlog.get_logger()
 
@@ -257,8 +258,8 @@ class Periodic:
             log.warning("step_refused", tick=work.tick.id, step=step.name, error=str(error))
             result = {"refused": str(error)[:_ERROR_LIMIT]}
         except Exception as error:
-            work.errors[step.name] = _told(error)
-            log.warning("step_failed", tick=work.tick.id, step=step.name, error=_told(error), exc_info=_bug(error))
+            work.errors[step.name] = told(error)
+            log.warning("step_failed", tick=work.tick.id, step=step.name, error=told(error), exc_info=is_bug(error))
             return
         took_ms = round((time.monotonic() - started) * 1000)
         await self._ticks.note_step(work.tick, StepDone(step.name, self._now(), took_ms, result))
@@ -316,15 +317,3 @@ async def waits_for(ticks: Ticks, job: Job, tick: Tick, now: datetime) -> Tick |
 def wait_after(tries: int) -> timedelta:
     """How long a period waits after that many tries in a row (0 or more) that finished no step."""
     return min(FIRST_WAIT * 2.0 ** min(max(tries - 1, 0), 20), LONGEST_WAIT)
-
-
-def _bug(error: Exception) -> bool:
-    return not isinstance(error, RowrelayError | OSError)
-
-
-def _told(error: Exception) -> str:
-    """One line for the ledger. What an error that nobody foresaw says may hold a secret: that is left to the log."""
-    name, text = type(error).__name__, " ".join(str(error).split())[:_ERROR_LIMIT]
-    if isinstance(error, RowrelayError):
-        return text
-    return f"{name}, see the worker's log" if _bug(error) else f"{name}: {text}"

@@ -26,6 +26,7 @@ from app.ledger import Ledger
 from app.models import Ahead, Cursor, Look, Page
 from app.queue import Queue
 from app.source.reader import Source
+from app.unforeseen import is_bug, told
 
 log = structlog.get_logger()
 
@@ -70,7 +71,7 @@ class Polling:
         `look`: the `again` of the poll before; `None` for beat's.
 
         A source that refuses pauses the feed. After any other failure it is left alone for a while, longer after each,
-        up to `LONGEST_WAIT`. Raises `SourceUnavailable`, and the ledger's errors.
+        up to `LONGEST_WAIT`. Raises `SourceUnavailable`, the ledger's errors, and what nobody foresaw.
         """
         polled, began = Polled(), self._now()
         if feed.name in self._under_way:
@@ -87,10 +88,10 @@ class Polling:
             await self._pause(feed, str(error), polled, sending=True)
         except SourceRefused as error:
             await self._pause(feed, str(error), polled, sending=True)
-        except RowrelayError as error:
-            if look is None:  # what kept a look from its rows is for beat's poll to find out
+        except Exception as error:  # also what nobody foresaw: the feed is left alone, and it is said
+            if look is None or is_bug(error):  # what kept a look from its rows is for beat's poll to find out
                 with suppress(RowrelayError):
-                    await self._back_off(feed, str(error))
+                    await self._back_off(feed, told(error))
             raise
         finally:
             self._under_way.discard(feed.name)
@@ -140,7 +141,7 @@ class Polling:
             log.warning("columns_changed", feed=feed.name, said=page.form.said)
         moves = page.position != cursor.position or page.gaps != cursor.gaps
         if not (page.rows or moves or page.form):
-            await self._ledger.cursors.note_poll(feed.name, self._now())
+            await self._ledger.cursors.note_empty(cursor, page, self._now())
             return cursor
         logged = await self._intake.log(feed, page.rows)
         try:

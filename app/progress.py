@@ -30,6 +30,7 @@ from app.errors import RowrelayError
 from app.ledger import Ledger
 from app.ledger.client import answers
 from app.ledger.progress import DURATION_BOUNDS, KEPT, Mark, Role, TaskTimes
+from app.unforeseen import Troubles
 
 log = structlog.get_logger()
 
@@ -59,6 +60,8 @@ class Progress:
     sent_at: float | None = None
     taken: Counter[str] = field(default_factory=Counter)
     """Queue → messages taken from it."""
+    troubles: Troubles = field(default_factory=Troubles)
+    """What fails, and nobody foresaw."""
     _begun: dict[str, float] = field(default_factory=dict)
     """Task id → when it began."""
     _times: dict[str, TaskTimes] = field(default_factory=dict)
@@ -268,6 +271,7 @@ class Marker:
             taken=progress.taken.total(),
             queues=self._identity.queues,
             tasks=progress.times,
+            troubles=progress.troubles.current(),
         )
 
 

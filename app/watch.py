@@ -84,13 +84,21 @@ class Watchdog:
         started_by, failures = time.monotonic() + self._patience.start.total_seconds(), 0
         while not ending.done():
             await asyncio.wait({ending}, timeout=self._patience.pause.total_seconds())
-            reason = None if ending.done() else await self._check(pid)
+            reason = None if ending.done() else await self._checked(pid)
             failures = failures + 1 if reason else 0
             if reason is None:
                 started_by = 0.0
             elif failures >= FAILURES and time.monotonic() > started_by:
                 return reason
         return None
+
+    async def _checked(self, pid: int) -> str | None:
+        """What the check finds; nothing, where it fails itself: nobody can tell then, and the child goes on."""
+        try:
+            return await self._check(pid)
+        except Exception as error:
+            log.exception("watch_check_failed", pid=pid, kind=type(error).__name__)
+            return None
 
     async def _end(self, child: asyncio.subprocess.Process, ending: asyncio.Task[int]) -> None:
         """Ask the child to stop, then kill it and what it has started."""

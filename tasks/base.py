@@ -26,16 +26,25 @@ class TaskCrashed(Exception):
 
 
 class RelayTask(Task[Any, Any]):
-    """Binds the log context. Never retries: what failed is in the ledger, and the next poll or sweep meets it again."""
+    """Binds the log context, and keeps what nobody foresaw (`app.unforeseen`). Never retries: what failed is in the
+    ledger, and the next poll or sweep meets it again.
+    """
 
     abstract = True
+    rests = True
+    """Not run for a while after a failure that nobody foresaw. A batch that fails rests by its own lease."""
     throws = (RowrelayError,)  # expected: one line in the log, no traceback
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         about = {name: kwargs[name] for name in ("feed", "batch") if name in kwargs}
+        feed, batch = kwargs.get("feed"), kwargs.get("batch")
         with structlog.contextvars.bound_contextvars(task=self.name, task_id=self.request.id, **about):
+            if self.rests and (trouble := progress.troubles.resting(self.name, feed)):
+                log.info("task_rests", failures=trouble.failures, until=trouble.rests_until.isoformat())
+                return None
             try:
-                return super().__call__(*args, **kwargs)
+                with progress.troubles.noted(self.name, feed, batch):
+                    return super().__call__(*args, **kwargs)
             except RowrelayError as error:
                 log.warning("task_failed", error=str(error), kind=type(error).__name__, retryable=error.retryable)
                 raise error from None

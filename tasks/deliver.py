@@ -6,7 +6,7 @@ from celery_app import app, loaded
 from tasks.base import RelayTask, runtime
 
 
-@app.task(name="deliver", base=RelayTask)
+@app.task(name="deliver", base=RelayTask, rests=False)
 def deliver(batch: str, feed: str, n: int) -> None:  # noqa: ARG001 - n is for whoever reads the message
     """Send the batch's open deliveries, unless another worker has it."""
     spec = loaded.feed(feed)

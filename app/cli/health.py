@@ -12,7 +12,7 @@ import config
 from app.cli.output import FOUND_WRONG, AsJson, console, load_config, print_json, with_ledger
 from app.clock import utc_now
 from app.errors import LedgerUnavailable
-from app.health import Bounds, Health, feeds, processes
+from app.health import Bounds, Health, feeds, jobs, processes
 from app.ledger import Ledger
 from app.ledger.progress import Role
 
@@ -59,7 +59,8 @@ async def _ask(loaded: config.Config, ledger: Ledger, role: Part | None) -> tupl
             return await feeds(ledger, configured, bounds, now), None
         if role is not None:
             return await processes(ledger, bounds, now, Role(role.value), socket.gethostname()), None
-        return [*await processes(ledger, bounds, now), *await feeds(ledger, configured, bounds, now)], None
+        found = [*await processes(ledger, bounds, now), *await feeds(ledger, configured, bounds, now)]
+        return [*found, *await jobs(ledger)], None
     except LedgerUnavailable as error:
         return [], str(error)
 

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import config
-from app.cli.output import AsJson, ago, load_config, print_json, print_table, with_ledger
+from app.cli.output import AsJson, ago, console, load_config, print_json, print_table, with_ledger
 from app.clock import utc_now
 from app.errors import RowrelayError
 from app.feed import Feed
+from app.health import failing_tasks, held_back, jobs
 from app.ledger import Ledger
+from app.ledger.progress import KEPT
 from app.models import OPEN_STATES, Cursor, State
 from app.source.engine import open_engine
 from app.source.reader import Source
@@ -47,12 +49,35 @@ class FeedStatus:
 def status(as_json: AsJson = False) -> None:
     """Per feed: states, backlog, oldest open, lag, gaps, last poll and error. Counts are exact."""
     loaded = load_config()
-    lines = with_ledger(loaded, lambda ledger: read_status(loaded, ledger))
+    lines, failing = with_ledger(loaded, lambda ledger: _read(loaded, ledger))
     if as_json:
-        print_json({"feeds": lines})
+        print_json({"feeds": lines, "failing": failing})
         return
     columns = ["feed", *(state.value for state in State), "open", "oldest open", "lag", "gaps", "last poll", "note"]
     print_table("Feeds", columns, [_row(line) for line in lines])
+    for line in failing:
+        console.print(f"{line.where}: {line.said}", markup=False, highlight=False, soft_wrap=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Failing:
+    """What fails besides a feed's polls."""
+
+    where: str
+    """A process, or a periodic job."""
+    said: str
+
+
+async def _read(loaded: config.Config, ledger: Ledger) -> tuple[list[FeedStatus], list[Failing]]:
+    return await read_status(loaded, ledger), await read_failing(ledger)
+
+
+async def read_failing(ledger: Ledger) -> list[Failing]:
+    """What fails now in the processes that were heard of, and among the periodic jobs. Raises the ledger's errors."""
+    now = utc_now()
+    marks = await ledger.progress.since(now - KEPT)
+    of_processes = [Failing(mark.name, said) for mark in marks for said in failing_tasks(mark, now)]
+    return of_processes + [Failing(job.name, said) for job in await jobs(ledger) for said in job.waits_for]
 
 
 async def read_status(loaded: config.Config, ledger: Ledger) -> list[FeedStatus]:
@@ -82,7 +107,7 @@ async def _feed_status(feed: Feed, ledger: Ledger, source: Source, states: dict[
         paused_reason=cursor.paused_reason,
         position=cursor.position,
         last_poll_at=cursor.last_poll_at,
-        last_error=cursor.last_error or problem,
+        last_error=cursor.last_error or problem or held_back(feed, cursor, utc_now()),
         noted=cursor.noted,
         noted_at=cursor.noted_at,
     )
@@ -114,4 +139,4 @@ def _note(line: FeedStatus) -> str | None:
         return f"paused: {line.paused_reason}"
     if line.last_error or line.noted is None or line.noted_at is None or utc_now() - line.noted_at > NOTED_FOR:
         return line.last_error
-    return f"{ago(line.noted_at)}: {line.noted}"
+    return f"{ago(line.noted_at)} ago: {line.noted}"

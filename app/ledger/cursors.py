@@ -1,7 +1,8 @@
 """`cursors`: one document a feed: how far it has been read, its open gaps, its last poll, and whether it is paused.
 
 {_id: feed, position, gaps [{low, high, since}], spans [{after, upto}], version, last_poll_at, last_row_at, last_error,
- paused, paused_reason, failures, retry_at, columns [{name, type}], offered, noted, noted_at}
+ paused, paused_reason, failures, retry_at, columns [{name, type}], offered, noted, noted_at,
+ held, held_since}
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ class Cursors:
             "last_error": None,
             "failures": 0,
             "retry_at": None,
+            "held": page.held,
+            "held_since": _held_since(cursor, page, now),
         }
         if page.rows:
             moved["last_row_at"] = now
@@ -67,6 +70,15 @@ class Cursors:
             },
             upsert=True,
         )
+
+    @query
+    async def note_empty(self, cursor: Cursor, page: Page, now: datetime) -> None:
+        """Record that the feed was polled, and gave nothing new; and whether rows are held back, and since when."""
+        await self.note_poll(cursor.feed, now)
+        if (page.held, page.held and cursor.held_since) != (cursor.held, cursor.held_since):
+            since = _held_since(cursor, page, now)
+            held: Document = {"held": page.held, "held_since": since}
+            await self._collection.update_one({"_id": cursor.feed}, {"$set": held})
 
     @query
     async def note_failure(self, feed: str, now: datetime, error: str, retry_at: datetime) -> None:
@@ -137,6 +149,10 @@ class Cursors:
         return [document["_id"] for document in await stopped.to_list()]
 
 
+def _held_since(cursor: Cursor, page: Page, now: datetime) -> datetime | None:
+    return (cursor.held_since or now) if page.held else None
+
+
 def _gap_documents(gaps: Sequence[Gap]) -> list[Document]:
     return [{"low": gap.low, "high": gap.high, "since": gap.since} for gap in gaps]
 
@@ -182,4 +198,6 @@ def _cursor(document: Document) -> Cursor:
         offered=tuple(document.get("offered", ())),
         noted=document.get("noted"),
         noted_at=document.get("noted_at"),
+        held=document.get("held"),
+        held_since=document.get("held_since"),
     )

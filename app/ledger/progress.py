@@ -2,7 +2,7 @@
 
     {_id: "<role>:<name>", role, name, host, pid, started_at, marked_at, stopping, running, taken, queues,
      broker_seconds, consumer_seconds, loop_seconds, moved_seconds, waiting_seconds, sent_seconds,
-     tasks {<task>: {done, failed, seconds, buckets [n]}}}
+     tasks {<task>: {done, failed, seconds, buckets [n]}}, troubles [{task, feed, subject, error, failures, since, at}]}
 
 The `…_seconds` are ages at `marked_at`, by a clock that never goes back. A process that stops takes its document with
 it; of one that was killed it stays until `KEPT` has passed.
@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from app.ledger.client import Collection, Database, Document, query_by_timer
+from app.unforeseen import Trouble
 
 KEPT = timedelta(hours=1)
 """How long a process that says nothing more is still looked for. After that it is taken for gone on purpose."""
@@ -75,6 +76,8 @@ class Mark:
     """Messages taken from the queues."""
     queues: tuple[str, ...] = ()
     tasks: Mapping[str, TaskTimes] = field(default_factory=dict)
+    troubles: tuple[Trouble, ...] = ()
+    """What fails, and nobody foresaw."""
 
 
 class Marks:
@@ -121,4 +124,6 @@ def _mark(document: Document) -> Mark:
     """A field that an older or newer version does not have takes its default, or is left out."""
     known = {name: value for name, value in document.items() if name in Mark.__dataclass_fields__}
     tasks = {name: TaskTimes(**{**times, "buckets": tuple(times["buckets"])}) for name, times in known["tasks"].items()}
-    return Mark(**known | {"role": Role(known["role"]), "tasks": tasks, "queues": tuple(known["queues"])})
+    troubles = tuple(Trouble(**trouble) for trouble in known.get("troubles", ()))
+    plain = {"role": Role(known["role"]), "tasks": tasks, "queues": tuple(known["queues"]), "troubles": troubles}
+    return Mark(**known | plain)

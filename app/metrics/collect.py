@@ -182,7 +182,8 @@ class Exporter:
         jobs: dict[str, JobView] = {}
         for job in JOBS:
             done, failed = [await ticks.last(job.name, [state]) for state in (TickState.DONE, TickState.FAILED)]
-            jobs[job.name] = JobView(done, failed)
+            failing = next((tick for tick in await ticks.open(job.name) if tick.error), None)
+            jobs[job.name] = JobView(done, failed, failing)
         return jobs
 
     async def _read_processes(self) -> Sequence[tuple[Mark, Health]]:

@@ -99,6 +99,8 @@ LAST_POLL = _gauge("last_poll_timestamp_seconds", "When the feed was last polled
 LAST_ROW = _gauge("last_row_timestamp_seconds", "When a poll last found a row.", "feed")
 POLL_EVERY = _gauge("poll_interval_seconds", "The feed's poll_every.", "feed")
 POLL_FAILURES = _gauge("poll_failures", "Polls in a row that found the source unavailable.", "feed")
+HELD = _gauge("rows_held_seconds", "For how long rows have waited while none could be read; 0: not.", "feed")
+FEED_LAG = _gauge("feed_lag_seconds", "The feed's cursor.lag, within which rows may wait; 0 but for timestamp.", "feed")
 PAUSED = _gauge("feed_paused", "1 where the feed is paused.", "feed")
 
 # --- partner
@@ -110,6 +112,7 @@ SENDERS = _gauge("endpoint_processes", "Worker processes that send to the endpoi
 # --- periodic jobs
 JOB_DONE = _gauge("job_last_done_timestamp_seconds", "When the job was last done for a period.", "job_name")
 JOB_FAILED = _gauge("job_last_failed_timestamp_seconds", "When the job was last given up for a period.", "job_name")
+JOB_FAILING = _gauge("job_failing", "Failed tries of the period that the job is at; 0: none.", "job_name")
 JOB_SECONDS = _gauge("job_last_duration_seconds", "What it took when it was last done.", "job_name")
 CERTIFIED = _gauge("certificate_timestamp_seconds", "When source and ledger were last compared.", "feed")
 CERTIFICATE = _gauge("certificate_complete", "1 where each row of the source was accounted for.", "feed")
@@ -126,6 +129,11 @@ RUNNING = _gauge("worker_tasks_running", "Tasks under way.", "process")
 TAKEN = _counter("worker_messages_taken", "Messages taken from the queues.", "process")
 TASK_SECONDS = _histogram("task_duration_seconds", "How long runs of a task took.", "process", "task")
 TASK_FAILURES = _counter("task_failures", "Runs of a task that ended with an error.", "process", "task")
+
+TASK_FAILING = _gauge(
+    "task_failing", "Failures in a row of a task, for a reason that no retry mends or nobody foresaw; absent: none.",
+    "process", "task", "feed",
+)  # fmt: skip
 
 # --- the exporter itself
 READING_AGE = _gauge("reading_age_seconds", "How old what is exported here is, by where it was read.", "reading")

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 
 import structlog
 
-from app.errors import RowrelayError
+from app.unforeseen import is_bug, told
 
 log = structlog.get_logger()
 
@@ -33,7 +33,7 @@ class Reading(Generic[T]):
         self.name = name
         self.value: T | None = None
         """`None` where it could not be read."""
-        self.failed: RowrelayError | None = None
+        self.failed: Exception | None = None
         self.took = 0.0
         self._read = read
         self._every = every
@@ -69,14 +69,14 @@ class Reading(Generic[T]):
         try:
             self.value, self.failed = await self._read(), None
             self._read_at = begun
-        except RowrelayError as error:
+        except Exception as error:  # noqa: BLE001 - also what nobody foresaw: the other readings are exported
             self._note_failure(error)
         self.took = self._clock() - begun
         self._due_at = begun + max(self._every, self.took / self._share)
 
-    def _note_failure(self, error: RowrelayError) -> None:
+    def _note_failure(self, error: Exception) -> None:
         if self.failed is None:
-            log.warning("reading_failed", reading=self.name, error=str(error))
+            log.warning("reading_failed", reading=self.name, error=told(error), exc_info=is_bug(error))
         self.value, self.failed, self._read_at = None, error, None
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from app.feed import Feed
+from app.feed import Feed, Strategy
 from app.health import Health
 from app.ledger.progress import DURATION_BOUNDS, Mark, Role, TaskTimes
 from app.ledger.stats import bucket_bound
@@ -41,6 +41,8 @@ class JobView:
 
     done: Tick | None
     failed: Tick | None
+    failing: Tick | None = None
+    """One that will be tried again, and whose last try failed."""
 
 
 def add_deliveries(sheet: Sheet, feed: str, counts: Mapping[State, int], states: Sequence[State]) -> None:
@@ -63,6 +65,9 @@ def add_feed(sheet: Sheet, feed: Feed, view: FeedView, now: datetime) -> None:
     sheet.set(families.LAST_ROW, _timestamp(cursor.last_row_at), name)
     sheet.set(families.POLL_EVERY, feed.poll_every.total_seconds(), name)
     sheet.set(families.POLL_FAILURES, cursor.failures, name)
+    sheet.set(families.HELD, _seconds_since(cursor.held_since, now), name)
+    lag = feed.cursor.lag if feed.cursor.strategy is Strategy.TIMESTAMP else timedelta()
+    sheet.set(families.FEED_LAG, lag.total_seconds(), name)
     sheet.set(families.PAUSED, cursor.paused, name)
     if view.certificate:
         sheet.set(families.CERTIFIED, view.certificate.at.timestamp(), name)
@@ -100,6 +105,7 @@ def add_job(sheet: Sheet, job: str, view: JobView) -> None:
         sheet.set(families.JOB_SECONDS, view.done.duration_ms / 1000, job)
     if view.failed:
         sheet.set(families.JOB_FAILED, _timestamp(view.failed.finished_at), job)
+    sheet.set(families.JOB_FAILING, view.failing.tries if view.failing else 0, job)
 
 
 def add_process(sheet: Sheet, mark: Mark, health: Health) -> None:
@@ -117,6 +123,8 @@ def add_process(sheet: Sheet, mark: Mark, health: Health) -> None:
     sheet.set(families.TAKEN, mark.taken, name)
     for task, times in sorted(mark.tasks.items()):
         _add_task(sheet, name, task, times)
+    for trouble in mark.troubles:
+        sheet.set(families.TASK_FAILING, trouble.failures, name, trouble.task, trouble.feed or "")
 
 
 def _add_task(sheet: Sheet, process: str, task: str, times: TaskTimes) -> None:

@@ -160,6 +160,11 @@ class CursorStrategy(ABC):
     def ahead(self, position: Position, newest: Sequence[Row[Any] | None]) -> Ahead | None:
         """Whether `position` is ahead of the table, from the first row of each statement of `newest`."""
 
+    def held_back(self, horizon: Any) -> str | None:
+        """Why rows beyond the position may be left out of a page; `None` where none ever are."""
+        del horizon
+        return None
+
     def horizon(self) -> Statement | None:
         """Asked before each page, in a statement of its own: one value, below which all is committed.
 

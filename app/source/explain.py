@@ -86,7 +86,11 @@ def _statements(plan: FeedPlan) -> Iterator[tuple[str, str, Statement]]:
         yield "clock", "each poll, while ids are missing: their age is measured by the server's clock", clock
     for number, newest in enumerate(strategy.newest(position), start=1):
         yield f"newest {number}", "a poll that finds nothing, at most once a minute", newest
-    yield "waiting", "commands that show how many rows are waiting", strategy.waiting(position, 100_000)
+    yield (
+        "waiting",
+        "commands that show how many rows are waiting; up to 100, a poll that finds nothing, at most once a minute",
+        strategy.waiting(position, 100_000),
+    )
 
 
 def _walk_statements(plan: FeedPlan, narrow: FeedPlan) -> Iterator[tuple[str, str, Statement]]:

@@ -45,6 +45,8 @@ GAP_STATEMENTS = 20
 """Statements that one read spends on gaps at most; a read whose page is full spends one."""
 LOOK_EVERY = timedelta(minutes=1)
 """How often a poll that finds nothing looks whether its cursor is ahead of the table."""
+HELD_COUNTED = 100
+"""Rows that wait while none may be read are counted up to this."""
 TOLERATED_SKEW = timedelta(seconds=1)
 """What our clock and the source's may differ by before gaps are aged by the source's: asking takes time, too."""
 SECOND_LOOKS_SECONDS = (0.0, 0.25, 1.0)
@@ -90,6 +92,7 @@ class Source:
         self._plans = Plans(self._dialect)
         self._stopped_at: dict[str, int | None] = {}
         self._looked: dict[str, tuple[datetime, Position, Ahead | None]] = {}
+        self._held_back: dict[str, tuple[datetime, Position, str | None]] = {}
 
     @renewing
     async def read_page(self, feed: Feed, cursor: Cursor, now: datetime) -> Page:
@@ -120,6 +123,7 @@ class Source:
         if not fresh.more:
             late += await self._ask(connection, plan, gap_round, GAP_STATEMENTS - 1, limit - len(fresh))
         ahead = None if fresh.rows else await self._ahead(connection, plan, position, now)
+        held = None if fresh.rows else await self._held(connection, plan, position, horizon, now)
         if gaps or plan.strategy.missing(position, fresh.positions, now):
             now = await _source_time(connection, plan, now)
         self._stopped_at[feed.name] = gap_round.stopped_at
@@ -133,6 +137,7 @@ class Source:
             full=fresh.more or not gap_round.complete,
             expired=expired,
             ahead=ahead,
+            held=held,
             began=position if cursor.position is None else None,
             form=form.new,
         )
@@ -271,6 +276,21 @@ class Source:
         newest = [next(iter(await _run(connection, statement)), None) for statement in statements]
         found = plan.strategy.ahead(position, newest)
         self._looked[plan.feed.name] = (now, position, found)
+        return found
+
+    async def _held(
+        self, connection: AsyncConnection, plan: FeedPlan, position: Position, horizon: Any, now: datetime
+    ) -> str | None:
+        """Why rows that lie beyond the cursor are not read, where there are any: looked at once a minute, as above."""
+        name = plan.feed.name
+        looked_at, standing, found = self._held_back.get(name, (None, None, None))
+        if looked_at is not None and standing == position and now - looked_at < LOOK_EVERY:
+            return found
+        why = plan.strategy.held_back(horizon)
+        waiting = 0 if why is None else int(await _one(connection, plan.strategy.waiting(position, HELD_COUNTED)))
+        number = f"{waiting}" if waiting < HELD_COUNTED else f"{HELD_COUNTED} or more"
+        found = f"rows beyond the cursor ({number}) may not be read: {why}" if waiting else None
+        self._held_back[name] = (now, position, found)
         return found
 
     @asynccontextmanager

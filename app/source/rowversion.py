@@ -46,6 +46,15 @@ class Rowversion(Keyset):
         bound = VersionPart(part.known, part.column, part.sql, "horizon")
         return self.column < bound.bound(bound.position_value(horizon))
 
+    def held_back(self, horizon: Any) -> str | None:
+        if horizon is None:
+            return None
+        return (
+            f"MIN_ACTIVE_ROWVERSION() is {self.parts[0].position_value(horizon)}: a transaction has been open in this "
+            "database since before they were written (DBCC OPENTRAN tells which), or the feed reads a view of another "
+            "database, whose versions are none of this one's: name that database in SOURCE_URL"
+        )
+
     def newest(self, position: Position) -> list[Statement]:
         del position
         return [self.horizon() or Statement(select(func.max(self.column)))]

@@ -38,6 +38,14 @@ class Timestamp(Keyset):
         """From a moment on, that moment included: several rows may share it."""
         return part.column >= part.bound(value)
 
+    def held_back(self, horizon: Any) -> str | None:
+        del horizon
+        spec = self.selection.feed.cursor
+        return (
+            f"they are not older than cursor.lag, {spec.lag.total_seconds():g} s, by the server's clock: they hold "
+            f'moments to come, or another clock than cursor.clock = "{spec.clock}" says'
+        )
+
     def newest(self, position: Position) -> list[Statement]:
         moment = self.parts[0].bound(self.change(position))
         shown = self.sql.text(self.column, self._type)

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-RECORDS = {"app", "app.errors", "app.models", "app.endpoint", "app.feed", "app.clock", "app.period"}
+RECORDS = {"app", "app.errors", "app.models", "app.endpoint", "app.feed", "app.clock", "app.period", "app.unforeseen"}
 EDGES = {"app.source", "app.ledger", "app.partner"}
 READERS = {"app.broker", "app.health", "app.progress"}
 USE_CASES = {"app.poll", "app.deliver", "app.reconcile", "app.replay", "app.report", "app.sweep", "app.rewind"}
@@ -21,13 +21,14 @@ ALLOWED = {
     "app.models": set[str](),
     "app.clock": set[str](),
     "app.period": {"app.clock"},
+    "app.unforeseen": {"app.clock", "app.errors"},
     "app.endpoint": set[str](),
     "app.feed": {"app.endpoint"},
     "app.archive": RECORDS | {"app.archive", "app.hold", "app.ledger"},
     "app.broker": RECORDS,
     "app.filter": {"app.feed", "app.models"},
     "app.intake": RECORDS | EDGES | {"app.filter", "app.queue"},
-    "app.health": RECORDS | {"app.ledger"},
+    "app.health": RECORDS | {"app.ledger", "app.periodic"},
     "app.hold": RECORDS | {"app.ledger", "app.renewal"},
     "app.logs": set[str](),
     "app.metrics": RECORDS | EDGES | READERS | {"app.intake", "app.metrics", "app.periodic", "config"},

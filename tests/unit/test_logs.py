@@ -209,7 +209,7 @@ from app.logs import configure_logging
 from celery_app import app
 from tasks.base import RelayTask
 configure_logging("INFO", "json")
-@app.task(name="crash", base=RelayTask)
+@app.task(name="crash", base=RelayTask, rests=False)
 def crash(feed, foreseen):
     try:
         raise BulkWriteError({"writeErrors": ["what is " + "in a row"]})
