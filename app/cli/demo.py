@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -105,9 +106,10 @@ def demo(
     Ends with the certificate of completeness and the report of its minutes, and leaves the report's page.
     """
     started_at = utc_now()
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that nothing is left behind
     with tempfile.TemporaryDirectory(prefix="rowrelay-demo-") as directory:
         try:
-            with Stack(Path(directory), faults=faults.value, gap_timeout="15s") as stack:
+            with Stack(Path(directory), faults=faults.value, gap_timeout="15s", temporary=True) as stack:
                 _start(stack, workers)
                 generator = stack.start_generator(rows, rate=rate, pattern=pattern.value)
                 progress = asyncio.run(_watch(stack, rows, patience))

@@ -41,13 +41,15 @@ class Server(ABC):
     """One server on 127.0.0.1. Its data live from `start()` to `stop()`; `kill()` and `restart()` keep them.
 
     Takes the directory for data and log, which is made where it does not exist and stays; without one, a temporary
-    directory that goes with the server, in memory where there is room.
+    directory that goes with the server, in memory where there is room. `scratch` is a directory that is removed if the
+    process that started the server dies; its own temporary one is in any case.
     """
 
     name: ClassVar[str]
 
-    def __init__(self, directory: Path | None = None) -> None:
+    def __init__(self, directory: Path | None = None, *, scratch: Path | None = None) -> None:
         self.port = 0
+        self._scratch = scratch
         self._own = directory is None
         self._wanted = directory
         self._directory: Path | None = None
@@ -109,7 +111,7 @@ class Server(ABC):
             self.command(data),
             log=self.directory / "server.log",
             cwd=data,
-            scratch=self.directory if self._own else None,
+            scratch=self.directory if self._own else self._scratch,
         ).start()
         self._wait_until_it_answers()
 

@@ -32,8 +32,10 @@ class EmbeddedRedis(Server):
 
     name = "redis"
 
-    def __init__(self, directory: Path | None = None, *, append_only: bool = False) -> None:
-        super().__init__(directory)
+    def __init__(
+        self, directory: Path | None = None, *, append_only: bool = False, scratch: Path | None = None
+    ) -> None:
+        super().__init__(directory, scratch=scratch)
         self._append_only = append_only
 
     @property
@@ -76,8 +78,8 @@ class EmbeddedMongo(Server):
 
     name = "mongo"
 
-    def __init__(self, directory: Path | None = None) -> None:
-        super().__init__(directory)
+    def __init__(self, directory: Path | None = None, *, scratch: Path | None = None) -> None:
+        super().__init__(directory, scratch=scratch)
         self._credentials = Credentials()
         self._initiated = False
         self._mongod: Mongod | None = None

@@ -61,6 +61,7 @@ class Stack:
         partner_timeout: str = "2s",
         partner_options: str = "",
         settings: Mapping[str, str] | None = None,
+        temporary: bool = False,
     ) -> None:
         """`directory`: holds data, logs and feeds. `partner_options`: more lines for `[feeds.orders.partner]`.
 
@@ -68,11 +69,13 @@ class Stack:
         again: a test that counts requests gives more than a machine may stand still.
         `settings`: environment variables over the demo's pace. With `MONGO_URL` among them the ledger is there, and the
         stack starts no server for it.
+        `temporary`: the directory is removed even if this process dies by SIGKILL.
         """
         self.directory = directory
         self.database = directory / "source.db"
-        self.redis = EmbeddedRedis(directory / "redis")
-        self.mongo = EmbeddedMongo(directory / "mongo")
+        self._scratch = directory if temporary else None
+        self.redis = EmbeddedRedis(directory / "redis", scratch=self._scratch)
+        self.mongo = EmbeddedMongo(directory / "mongo", scratch=self._scratch)
         self.workers: list[Process] = []
         self.beat: Process | None = None
         self.partner_url = ""
@@ -182,5 +185,6 @@ class Stack:
 
     def _python(self, name: str, module: str, *arguments: str) -> Process:
         argv = [sys.executable, "-m", module, *arguments]
-        process = Process(name, argv, env=self.environment, cwd=ROOT, log=self.log_to or self.directory / f"{name}.log")
+        log = self.log_to or self.directory / f"{name}.log"
+        process = Process(name, argv, env=self.environment, cwd=ROOT, log=log, scratch=self._scratch)
         return self._running.enter_context(process)

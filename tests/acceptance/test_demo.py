@@ -1,0 +1,60 @@
+"""The demo, as a newcomer starts it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import orjson
+import psutil
+import pytest
+
+from app.embedded.servers import EmbeddedMongo, EmbeddedRedis
+from app.embedded.stack import ROOT
+from tests.support.wait import wait_until
+
+ENDS_SECONDS = 100
+"""What the end of all its processes may take on a busy machine."""
+
+
+def start(place: Path, *options: str) -> subprocess.Popen[str]:
+    """The demo with its temporary directory, and its report, in `place`."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "app", "demo", *options],
+        env={**os.environ, "TMPDIR": str(place), "PYTHONPATH": str(ROOT), "COLUMNS": "200"},
+        cwd=place, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+
+
+def test_it_says_on_which_servers_it_runs_and_its_books_balance(tmp_path: Path) -> None:
+    options = ["--rows", "200", "--rate", "0", "--pattern", "steady", "--faults", "mild", "--json", "books.json"]
+    with start(tmp_path, *options) as demo:
+        told, _ = demo.communicate(timeout=300)
+    assert demo.returncode == 0, told
+    assert f"- {EmbeddedMongo().description}\n" in told
+    assert f"- {EmbeddedRedis().description}\n" in told
+    books = orjson.loads((tmp_path / "books.json").read_bytes())
+    assert (books["rows"], books["delivered"], books["differences"]) == (200, 200, [])
+    assert not list(tmp_path.glob("rowrelay-*"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_however_it_is_stopped_no_process_and_no_directory_is_left(tmp_path: Path, number: signal.Signals) -> None:
+    with start(tmp_path) as demo:
+        assert demo.stdout is not None
+        while "the source" not in (line := demo.stdout.readline()):
+            assert line, "the demo ended early"
+        wait_until(lambda: list(tmp_path.glob("rowrelay-demo-*/worker1.log")), message="a worker")
+        started = psutil.Process(demo.pid).children(recursive=True)
+        assert len(started) > 6, "guards, servers, partner and worker"
+        demo.send_signal(number)
+        rest = demo.stdout.read()
+    assert "Traceback" not in rest
+    _, alive = psutil.wait_procs(started, timeout=ENDS_SECONDS)
+    assert not alive
+    wait_until(
+        lambda: not list(tmp_path.glob("rowrelay-*")), timeout=ENDS_SECONDS, message="the directory to be removed"
+    )
