@@ -26,6 +26,8 @@ from app.source.errors import is_by_value
 from app.source.gaps import Gaps
 from app.source.plan import FeedPlan, plan_table
 from app.source.portion import Broken, Portion, Read
+from app.source.walk import Stretch as WalkedStretch
+from app.source.walk import narrowed, window
 
 STATEMENTS = 64
 """That one page spends on its broken rows at most: enough for three in a page of 50,000."""
@@ -60,10 +62,8 @@ class Salvage:
         self._run = run
         self._dialect = dialect
         self._said = said
-        feed = plan.feed
-        unconditional = feed.model_copy(update={"where": ()})
-        self._whole_rows = plan_table(plan.table, unconditional, dialect, product)
-        self._bare = plan_table(plan.table, unconditional.model_copy(update={"columns": feed.key}), dialect, product)
+        self._whole_rows = plan_table(plan.table, plan.feed.model_copy(update={"where": ()}), dialect, product)
+        self._bare = narrowed(plan, dialect, product, where=False)
         self._left = STATEMENTS
 
     async def read(self, stretch: Stretch, error: Exception) -> Portion:
@@ -148,6 +148,16 @@ def page_stretch(position: Position, limit: int, horizon: Any) -> Stretch:
         return Statement(page.select.where(plan.strategy.upto(positions[high - 1])).limit(None), page.parameters)
 
     return Stretch(lambda plan: plan.strategy.page(position, limit, horizon), part, position)
+
+
+def walked_stretch(stretch: WalkedStretch, after: Position, limit: int) -> Stretch:
+    """The next rows of what a reconciliation walks through."""
+
+    def part(plan: FeedPlan, positions: Sequence[Position], low: int, high: int) -> Statement:
+        rows = window(plan, stretch, positions[low - 1] if low else after, limit).select
+        return Statement(rows.where(plan.strategy.upto(positions[high - 1], "part")).limit(None))
+
+    return Stretch(lambda plan: window(plan, stretch, after, limit), part, after)
 
 
 def gaps_stretch(gaps: Gaps, limit: int) -> Stretch:

@@ -56,7 +56,8 @@ def explain(plan: FeedPlan, dialect: SqlDialect) -> list[Explained]:
     written: Any = _DIALECTS[dialect.name](paramstyle="named")
     written._supports_offset_fetch = True  # noqa: SLF001 - else known of a connection only: SQL Server 2012 has it
     narrow = narrowed(plan, DIALECTS[dialect.name], dialect.name)
-    statements = [*_statements(plan), *_walk_statements(plan, narrow)]
+    bare = narrowed(plan, DIALECTS[dialect.name], dialect.name, where=False)
+    statements = [*_statements(plan), *_walk_statements(plan, narrow, bare)]
     return [_explained(name, when, statement, written) for name, when, statement in statements]
 
 
@@ -93,7 +94,7 @@ def _statements(plan: FeedPlan) -> Iterator[tuple[str, str, Statement]]:
     )
 
 
-def _walk_statements(plan: FeedPlan, narrow: FeedPlan) -> Iterator[tuple[str, str, Statement]]:
+def _walk_statements(plan: FeedPlan, narrow: FeedPlan, bare: FeedPlan) -> Iterator[tuple[str, str, Statement]]:
     position = _example(plan)
     leading = position[0] if isinstance(position, list) else position
     below = Stretch(Span(None, position), floor=leading)
@@ -106,9 +107,9 @@ def _walk_statements(plan: FeedPlan, narrow: FeedPlan) -> Iterator[tuple[str, st
         "a reconciliation: counts what retention may have purged",
         counted(narrow, below, position, 50_000),
     )
-    yield "left out, on", "the same: where the next 50,000 rows begin", stride(narrow, below, position, 50_000)
+    yield "left out, on", "the same: where the next 50,000 rows begin", stride(bare, below, position, 50_000)
     yield "missing", "a reconciliation that misses rows: up to 500 keys a statement", find_rows(plan, keys)
-    yield "deleted", "a reconciliation that has deliveries left over: up to 500 keys", find_rows(narrow, keys)
+    yield "deleted", "a reconciliation that has deliveries left over: up to 500 keys", find_rows(bare, keys)
 
 
 def _example(plan: FeedPlan) -> Position:

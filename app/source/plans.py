@@ -8,7 +8,7 @@ nothing but the table's having changed.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -34,7 +34,8 @@ class _Known:
     """All of the table, in the dialect's words."""
     names: tuple[str, ...] | None
     plan: FeedPlan
-    narrow: FeedPlan | None = None
+    narrow: dict[bool, FeedPlan] = field(default_factory=dict)
+    """Whether with the feed's conditions → keys and cursor columns only."""
     proven: bool = False
     """Something was read by it."""
 
@@ -49,7 +50,7 @@ class Plans:
     def proven(self, feed: Feed) -> bool:
         """Whether there is a plan for the feed that something was read by: what fails now may be the table's change."""
         known = self._known.get(feed.name)
-        return known is not None and known.feed == feed and known.proven
+        return known is not None and known.proven
 
     def prove(self, feed: Feed) -> None:
         """Something was read by the feed's plan."""
@@ -69,14 +70,15 @@ class Plans:
         if names is not None and names != known.names:
             chosen = feed.model_copy(update={"columns": names})
             known.plan = await self._planned(connection, known.table, chosen)
-            known.names, known.narrow = names, None
+            known.names, known.narrow = names, {}
         return known.plan
 
-    async def narrow(self, connection: AsyncConnection, feed: Feed) -> FeedPlan:
-        """The feed's plan with keys and cursor columns only."""
+    async def narrow(self, connection: AsyncConnection, feed: Feed, *, where: bool = True) -> FeedPlan:
+        """The feed's plan with keys and cursor columns only; with `where`, and what its conditions say."""
         known = await self._looked_up(connection, feed)
-        known.narrow = known.narrow or narrowed(known.plan, self._dialect, connection.dialect.name)
-        return known.narrow
+        if where not in known.narrow:
+            known.narrow[where] = narrowed(known.plan, self._dialect, connection.dialect.name, where=where)
+        return known.narrow[where]
 
     async def columns(self, connection: AsyncConnection, feed: Feed, agreed: Columns, *, settled: bool) -> Columns:
         """The table's columns. Looked up anew where the table as it was known lacks what was `agreed`; and where it

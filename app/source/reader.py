@@ -19,7 +19,7 @@ from app.clock import utc_now
 from app.errors import ColumnsCame, SourceRefused
 from app.feed import Feed
 from app.models import Ahead, Columns, Cursor, Page, Position, SourceRow, Span
-from app.source.broken import Salvage, gaps_stretch, page_stretch
+from app.source.broken import Salvage, gaps_stretch, page_stretch, walked_stretch
 from app.source.broken import Stretch as BrokenStretch
 from app.source.catalogue import Column
 from app.source.columns import form_of, settled, still_there
@@ -34,7 +34,7 @@ from app.source.lookup import can_be_found, find_row, find_rows, keys_a_statemen
 from app.source.plan import FeedPlan
 from app.source.plans import Plans
 from app.source.portion import Broken, Portion
-from app.source.walk import Stretch, Window, counted, stride, window, window_of
+from app.source.walk import Stretch, Window, counted, stride, window_of
 
 log = structlog.get_logger()
 
@@ -204,10 +204,30 @@ class Source:
             there = await self._plans.columns(connection, feed, agreed, settled=True)
             plan = await self._plans.of(connection, feed, still_there(feed, agreed, there))
             for part in _parts(plan, keys):
-                rows = _ordered(plan, await _run(connection, find_rows(plan, part)))
-                portion = _matching(plan, Portion([*rows], plan.strategy.positions(rows)))
-                found += [row for row in await _source_rows(plan, portion) if row.key in part]
+                found += [row for row in await self._find_part(connection, plan, part) if row.key in part]
         return tuple(found)
+
+    async def _find_part(
+        self, connection: AsyncConnection, plan: FeedPlan, keys: Sequence[str]
+    ) -> tuple[SourceRow, ...]:
+        """As many as one statement takes; half as many and half again, where a row's value breaks it."""
+        try:
+            rows = _ordered(plan, await _run(connection, find_rows(plan, keys)))
+        except SQLAlchemyError as error:
+            if not self._may_be_a_row(plan, error):
+                raise
+            if len(keys) > 1:
+                halves = keys[: len(keys) // 2], keys[len(keys) // 2 :]
+                return sum([await self._find_part(connection, plan, half) for half in halves], ())
+            bare = await self._plans.narrow(connection, plan.feed, where=False)
+            rows = _ordered(bare, await _run(connection, find_rows(bare, keys)))
+            reason = f"the source cannot give this row: {self._said(error)}"
+            broken = [
+                replace(bare.shape.key_row(*read), error=reason)
+                for read in zip(rows, bare.strategy.positions(rows), strict=True)
+            ]
+            return tuple(_changes(plan, broken))
+        return await _source_rows(plan, _matching(plan, Portion([*rows], plan.strategy.positions(rows))))
 
     @renewing
     async def walk(self, feed: Feed, stretch: Stretch, after: Position, limit: int) -> Window:
@@ -216,19 +236,27 @@ class Source:
         Nothing is locked for longer than the statement takes, and nothing is remembered between two calls.
         """
         async with self._walking(feed) as (connection, plan):
-            rows = await _run(connection, window(plan, stretch, after, limit))
-            found = window_of(plan, stretch, after, rows, limit)
+            read = await self._fetch(connection, plan, walked_stretch(stretch, after, limit), limit)
+            read = replace(read, more=read.more or len(read) == limit)
+            found = window_of(plan, stretch, after, read)
             return replace(found, rows=tuple(_changes(plan, list(found.rows))))
 
     @renewing
     async def count(self, feed: Feed, stretch: Stretch, after: Position, size: int) -> tuple[int, Position]:
         """How many of the next `size` rows of the stretch a walk would give, and the position that `size` reaches.
 
-        The position is `None` where no more rows are waiting. The server counts: no row comes here.
+        The position is `None` where no more rows are waiting. The server counts: no row comes here. Where the feed's
+        conditions cannot be told of one of them, all are counted.
         """
         async with self._walking(feed) as (connection, plan):
-            rows = int(await _one(connection, counted(plan, stretch, after, size)))
-            last = plan.strategy.positions(await _run(connection, stride(plan, stretch, after, size)))
+            bare = await self._plans.narrow(connection, feed, where=False)
+            try:
+                rows = int(await _one(connection, counted(plan, stretch, after, size)))
+            except SQLAlchemyError as error:
+                if not self._may_be_a_row(plan, error):
+                    raise
+                rows = int(await _one(connection, counted(bare, stretch, after, size)))
+            last = bare.strategy.positions(await _run(connection, stride(bare, stretch, after, size)))
             return rows, last[0] if last else None
 
     @renewing
@@ -237,7 +265,8 @@ class Source:
 
         Of a key that cannot be looked up nothing is said: one with a NULL in it, or of another form.
         """
-        async with self._walking(feed) as (connection, plan):
+        async with self._reading(feed) as (connection, _):
+            plan = await self._plans.narrow(connection, feed, where=False)
             known = [key for key in keys if can_be_found(plan, key)]
             found: dict[str, SourceRow | None] = dict.fromkeys(known)
             for part in _parts(plan, known):
@@ -326,22 +355,22 @@ class Source:
         try:
             rows = await _run(connection, statement)
         except SQLAlchemyError as error:
-            if self._plans.proven(plan.feed) or not is_by_value(error, self._dialect):
+            if not self._may_be_a_row(plan, error):
                 raise
             found = await self._salvaging(connection, plan).read(stretch, error)
             return Portion(found.rows[:limit], found.positions[:limit], found.more or len(found) > limit)
         positions = plan.strategy.positions(rows)
         return Portion(list(rows[:limit]), positions[:limit], len(rows) > limit)
 
+    def _may_be_a_row(self, plan: FeedPlan, error: SQLAlchemyError) -> bool:
+        """Whether a row's value may be the cause; while the plan is one that has worked, a new one is asked first."""
+        return not self._plans.proven(plan.feed) and is_by_value(error, self._dialect)
+
     def _salvaging(self, connection: AsyncConnection, plan: FeedPlan) -> Salvage:
-        url = self._engine.url
-        return Salvage(
-            plan,
-            partial(_run, connection),
-            self._dialect,
-            self.product,
-            lambda error: advised(error, self._dialect, url.password),
-        )
+        return Salvage(plan, partial(_run, connection), self._dialect, self.product, self._said)
+
+    def _said(self, error: Exception) -> str:
+        return advised(error, self._dialect, self._engine.url.password)
 
     async def _ask(
         self, connection: AsyncConnection, plan: FeedPlan, gap_round: Round, statements: int, limit: int

@@ -9,17 +9,17 @@ that lies in one walked before is marked by the server and left out, so that eac
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, case, func, literal_column, or_, select
+from sqlalchemy import ColumnElement, and_, case, func, literal_column, or_, select
 from sqlalchemy.sql import quoted_name
 
 from app.models import Position, SourceRow, Span
 from app.source.cursors import Statement
 from app.source.dialect import Dialect
 from app.source.plan import FeedPlan, plan_table
+from app.source.portion import Broken, Portion
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +46,12 @@ class Window:
     """Rows may be waiting behind these."""
 
 
-def narrowed(plan: FeedPlan, dialect: Dialect, product: str) -> FeedPlan:
-    """The plan with the feed's key as the only columns that are read, beside its cursor column."""
-    return plan_table(plan.table, plan.feed.model_copy(update={"columns": plan.feed.key}), dialect, product)
+def narrowed(plan: FeedPlan, dialect: Dialect, product: str, *, where: bool = True) -> FeedPlan:
+    """The plan with the feed's key as the only columns that are read, beside its cursor column. `where`: and what the
+    feed's conditions say of each row.
+    """
+    narrow = plan.feed.model_copy(update={"columns": plan.feed.key})
+    return plan_table(plan.table, narrow if where else narrow.model_copy(update={"where": ()}), dialect, product)
 
 
 def window(plan: FeedPlan, stretch: Stretch, after: Position, limit: int) -> Statement:
@@ -60,16 +63,16 @@ def window(plan: FeedPlan, stretch: Stretch, after: Position, limit: int) -> Sta
     return Statement(rows.add_columns(_mark(plan, stretch)) if stretch.walked else rows)
 
 
-def window_of(plan: FeedPlan, stretch: Stretch, after: Position, rows: Sequence[Row[Any]], limit: int) -> Window:
-    """What the rows of a `window` say."""
-    positions = plan.strategy.positions(rows)
+def window_of(plan: FeedPlan, stretch: Stretch, after: Position, found: Portion) -> Window:
+    """What the rows of a `window` say. One of which the conditions cannot be told is logged, as a dead letter."""
     matched = plan.strategy.selection.match_place
-    kept = [
-        plan.shape.key_row(row, position)
-        for row, position in zip(rows, positions, strict=True)
-        if (matched is None or row[matched]) and not (stretch.walked and row[-1])
-    ]
-    return Window(tuple(kept), positions[-1] if positions else after, len(rows) == limit)
+    kept: list[SourceRow] = []
+    for read, position in zip(found.rows, found.positions, strict=True):
+        row = read.bare if isinstance(read, Broken) else read
+        selected = isinstance(read, Broken) or matched is None or row[matched]
+        if selected and not (stretch.walked and row[-1]):
+            kept.append(plan.shape.key_row(row, position))
+    return Window(tuple(kept), found.positions[-1] if found.positions else after, found.more)
 
 
 def stride(plan: FeedPlan, stretch: Stretch, after: Position, size: int) -> Statement:

@@ -11,8 +11,10 @@ from sqlalchemy import event
 
 from app.feed import Feed
 from app.ledger import Ledger
+from app.models import Span
 from app.poll import Polling
 from app.source.broken import STATEMENTS
+from app.source.walk import Stretch
 from tests.support.doubles import MemoryQueue, VirtualClock
 from tests.support.sources import Reader, SourceTables, source_feed, source_tables
 
@@ -125,6 +127,27 @@ async def test_a_broken_row_that_commits_late_is_left_behind_alone(tables: Sourc
     await write(tables, [3, 4, 5], [4])
     await poller.poll(feed)
     assert await poller.states() == expected(range(1, 8), [4])
+
+
+@pytest.mark.parametrize(("strategy", "column"), STRATEGIES)
+async def test_a_reconciliation_sees_the_rows_of_which_where_cannot_be_told(
+    tables: SourceTables, poller: Poller, strategy: str, column: str
+) -> None:
+    """They are dead letters, so they are the feed's; those behind them are seen, too."""
+    feed = source_feed("orders", strategy, column, columns=["id"], where=[{"column": "n", "op": ">", "value": 1}])
+    await write(tables, range(1, 10), [3, 8])
+    await poller.poll(feed)
+    position = (await poller.ledger.cursors.get("orders")).position
+    stretch = Stretch(Span(None, position))
+    first = await poller.source.walk(feed, stretch, None, 5)
+    assert ([row.key for row in first.rows], first.more) == ([str(i) for i in range(1, 6)], True)
+    rest = await poller.source.walk(feed, stretch, first.reached, 5)
+    assert ([row.key for row in rest.rows], rest.more) == ([str(i) for i in range(6, 10)], False)
+    assert await poller.source.count(feed, stretch, None, 100) == (9, None)
+    there = await poller.source.present(feed, ["3", "4", "99"])
+    assert {key: row is not None for key, row in there.items()} == {"3": True, "4": True, "99": False}
+    found = await poller.source.find_all(feed, ["2", "3", "4"])
+    assert [(row.key, row.error is None) for row in found] == [("2", True), ("3", False), ("4", True)]
 
 
 async def test_a_key_that_breaks_is_refused_by_name(tables: SourceTables, poller: Poller) -> None:

@@ -27,6 +27,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.errors import SourceRefused, SourceUnavailable
 from app.feed import Feed
 from app.models import Cursor, SourceRow
+from app.source import mssql_errors
 from app.source.engine import dialect_of, open_engine
 from app.source.errors import translated
 from app.source.findings import Level
@@ -414,3 +415,30 @@ async def test_text_means_one_date_whatever_the_logins_language(server: Server) 
         "SELECT date_format + ' ' + language FROM sys.dm_exec_sessions WHERE session_id = @@SPID"
     )
     assert found == "ymd us_english"
+
+
+@pytest.fixture
+def _babelfish_tells_values_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Babelfish has one number for everything; so its statements are tried, and its numbers are not."""
+    by_value: dict[int, str] = {**mssql_errors.BY_VALUE, BABELFISH_OWN: "a value"}
+    monkeypatch.setattr(mssql_errors, "BY_VALUE", by_value)
+
+
+@pytest.mark.usefixtures("_babelfish_tells_values_apart")
+async def test_a_row_that_cannot_be_worked_out_is_left_behind_alone(server: Server) -> None:
+    await server.run(
+        "CREATE TABLE {s}.t (id INT PRIMARY KEY, a INT, b INT, ratio AS a / b)",
+        "INSERT INTO {s}.t (id, a, b) VALUES (1, 4, 2), (2, 4, 0), (3, 6, 2)",
+    )
+    rows = await server.read()
+    assert [(row.key, bool(row.error)) for row in rows] == [("1", False), ("2", True), ("3", False)]
+
+
+@pytest.mark.usefixtures("_babelfish_tells_values_apart")
+async def test_a_row_of_which_where_cannot_be_told_is_left_behind_alone(server: Server) -> None:
+    await server.run(
+        "CREATE TABLE {s}.t (id INT PRIMARY KEY, amount VARCHAR(20))",
+        "INSERT INTO {s}.t (id, amount) VALUES (1, '12'), (2, 'n/a'), (3, '30')",
+    )
+    rows = await server.read(where=[{"column": "amount", "op": ">", "value": 10}])
+    assert [(row.key, bool(row.error)) for row in rows] == [("1", False), ("2", True), ("3", False)]
