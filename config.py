@@ -26,6 +26,7 @@ from app.feed import Duration, Feed
 from app.ledger.url import url_problems
 from app.partner.problems import problems as partner_problems
 from app.partner.signing import usable
+from app.url import parse_url
 
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _SECRET_FIELDS = re.compile(r"auth|body|cookie|header|key|password|secret|sign|token|url", re.IGNORECASE)
@@ -134,8 +135,8 @@ class Settings(BaseSettings):
     @field_validator("report_webhook_url")
     @classmethod
     def _is_a_url(cls, url: SecretStr) -> SecretStr:
-        if url.get_secret_value() and not re.match(r"https?://[^/]", url.get_secret_value()):
-            raise ValueError("an http or https URL")
+        if url.get_secret_value():
+            parse_url(url.get_secret_value())
         return url
 
     @field_validator("report_webhook_secret")

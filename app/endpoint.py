@@ -8,7 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+from app.url import HttpUrl, parse_url
 
 
 class Frozen(BaseModel):
@@ -42,7 +44,7 @@ class OAuth2Auth(Frozen):
     """OAuth2 client credentials (RFC 6749, section 4.4)."""
 
     type: Literal["oauth2"]
-    token_url: Annotated[AnyHttpUrl, Field(repr=False)]
+    token_url: HttpUrl
     client_id: str = Field(min_length=1)
     client_secret: SecretStr = Field(min_length=1)
     scope: str | None = None
@@ -103,9 +105,9 @@ class Success(Frozen):
 
 def checked_status_url(value: str) -> str:
     """The URL, if it can be asked. Raises `ValueError` that says what it must hold."""
-    scheme, _, rest = value.partition("://")
-    if scheme not in ("http", "https") or not rest or "@" in rest.partition("/")[0]:
+    url = parse_url(value)
+    if url.username is not None:
         raise ValueError("an http or https URL without a user")
-    if "{key}" not in rest and "{id}" not in rest:
+    if "{key}" not in url.target and "{id}" not in url.target:
         raise ValueError("a URL with {key} (the row's key) or {id} (the Idempotency-Key) in it")
     return value

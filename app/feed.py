@@ -11,9 +11,10 @@ from datetime import date, datetime, time, timedelta
 from enum import StrEnum
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import AfterValidator, AnyHttpUrl, BeforeValidator, Field, SecretStr, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator, model_validator
 
 from app.endpoint import Auth, Frozen, NoAuth, Signing, Success, Tls, checked_status_url
+from app.url import HttpUrl
 
 _UNIT_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
@@ -164,7 +165,7 @@ class Breaker(Frozen):
 class Partner(Frozen):
     """The endpoint that every row of the feed is sent to, and how gently."""
 
-    url: Annotated[AnyHttpUrl, Field(repr=False)]
+    url: HttpUrl
     """May hold a user and password, so no repr shows it."""
     method: Literal["POST", "PUT", "PATCH"] = "POST"
     auth: Auth = NoAuth()

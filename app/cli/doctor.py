@@ -212,11 +212,11 @@ def _partner_check(feed: Feed, timeout: float) -> Callable[[], Awaitable[str]]:
     """Connect to the partner's host and port, TLS included, and send nothing."""
 
     async def check() -> str:
-        host, port = str(feed.partner.url.host), feed.partner.url.port or 443
+        host, port = feed.partner.url.host, feed.partner.url.port
         context = tls_context(feed.partner.tls) if feed.partner.url.scheme == "https" else None
         try:
             async with asyncio.timeout(timeout):
-                _, writer = await asyncio.open_connection(host.strip("[]"), port, ssl=context)
+                _, writer = await asyncio.open_connection(host, port, ssl=context)
         except TimeoutError:
             raise TimeoutError(f"{host}:{port}: no answer within {timeout:g} s") from None
         writer.close()

@@ -17,7 +17,7 @@ from app.feed import Feed
 from app.filter import sift
 from app.ledger import Ledger
 from app.models import Delivery, SourceRow
-from app.partner.exchange import Request, Undone
+from app.partner.failures import Undone
 from app.partner.problems import SECRET_NAME
 from app.partner.request import Prepared, prepare
 from app.source.engine import open_engine
@@ -82,7 +82,7 @@ def _shown(prepared: Prepared, row: SourceRow) -> dict[str, object]:
         "sent": True,
         "method": request.method,
         "url": prepared.redact(str(request.url)),
-        "headers": {name: _masked(prepared, name, value) for name, value in _headers(request).items()},
+        "headers": {name: _masked(prepared, name, value) for name, value in request.all_headers().items()},
         "body": prepared.redact(prepared.body(row.payload).decode()),
     }
 
@@ -93,11 +93,6 @@ def _delivery(feed: Feed, row: SourceRow, now: datetime) -> Delivery:
 
 def _token(feed: Feed) -> str | None:
     return TOKEN_FETCHED_LATER if isinstance(feed.partner.auth, OAuth2Auth) else None
-
-
-def _headers(request: Request) -> Mapping[str, str]:
-    host, length = str(request.url.host_port_subcomponent), str(len(request.body))
-    return {"host": host, **request.headers, "content-length": length}
 
 
 def _masked(prepared: Prepared, name: str, value: str) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 
 from app.models import Ruling
-from app.partner.exchange import Undone
+from app.partner.failures import Undone
 
 Row = dict[str, Any]
 Render = Callable[[Row], Any]

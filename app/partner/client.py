@@ -17,10 +17,12 @@ from typing import Self
 from app.endpoint import OAuth2Auth, Tls
 from app.feed import Feed
 from app.models import RESPONSE_LIMIT, Answer, Delivery, Ruling
-from app.partner.exchange import Reply, Request, Undone, exchange
+from app.partner.content import Unreadable, unwrapped
+from app.partner.exchange import SENT_AGAIN, Reply, Request, exchange
+from app.partner.failures import Stale, Undone
 from app.partner.request import Prepared, prepare
 from app.partner.success import SUCCESS_LIMIT, shortfall
-from app.partner.tokens import Tokens
+from app.partner.tokens import ANSWER_LIMIT, Tokens
 from app.partner.transport import Transport
 
 ERROR_LIMIT = 300
@@ -85,7 +87,7 @@ class PartnerClient:
                 reply = await _attempt(route, delivery)
         except Undone as failure:
             text = route.redact(str(failure))[:ERROR_LIMIT]
-            return Answer(at, _since_ms(started), error=text, ruling=failure.ruling)
+            return Answer(at, _since_ms(started), failure.status, error=text, ruling=failure.ruling)
         return _answer(route, reply, at, _since_ms(started))
 
     async def close(self) -> None:
@@ -114,7 +116,7 @@ class PartnerClient:
         """The tokens of these credentials: one for all feeds that have the same."""
         transport, seconds = self._transports[tls], prepared.deadline_seconds
         return self._tokens.setdefault(
-            (auth, tls), Tokens(auth, lambda request: exchange(transport, request, seconds, SUCCESS_LIMIT))
+            (auth, tls), Tokens(auth, lambda request: exchange(transport, request, seconds, ANSWER_LIMIT))
         )
 
 
@@ -125,9 +127,20 @@ async def _attempt(route: Route, delivery: Delivery) -> Reply:
         known = await _ask(route, delivery)
         if known is not None:
             return known
-    if route.tokens is None:
-        return await _exchange(route, prepared.request(delivery))
-    return await _authorized(route, lambda token: prepared.request(delivery, token))
+    try:
+        return await _authorized(route, lambda token: prepared.request(delivery, token))
+    except Stale:
+        # Only where there is a status URL; else it was sent again by `exchange`.
+        known = await _ask(route, delivery)
+        if known is not None:
+            return known
+    try:
+        reply = await _authorized(route, lambda token: prepared.request(delivery, token))
+    except Undone as failure:
+        ruling = Ruling.LOST if failure.ruling is Ruling.FAILED else failure.ruling
+        raise Undone(str(failure), ruling, failure.status) from failure
+    reply.note = SENT_AGAIN
+    return reply
 
 
 async def _ask(route: Route, delivery: Delivery) -> Reply | None:
@@ -168,19 +181,30 @@ async def _exchange(route: Route, request: Request) -> Reply:
 def _answer(route: Route, reply: Reply, at: datetime, duration_ms: int) -> Answer:
     """What is kept of a reply: bounded, secrets replaced, and checked where the feed says what a success is."""
     redact, found = route.redact, reply.headers
-    headers = {name: redact(found[name]) for name in KEPT_HEADERS if name in found}
-    text = _text(redact, reply.body)
+    headers = {name: redact(value) for name in KEPT_HEADERS if (value := found.get(name)) is not None}
+    body, packed = _content(reply)
+    text = _text(redact, body)
     if route.plain:
-        return Answer(at, duration_ms, reply.status, headers, text)
+        return Answer(at, duration_ms, reply.status, headers, text, note=reply.note)
     success = route.prepared.success
     if success is None or reply.settled or not 200 <= reply.status <= 299:
         return Answer(at, duration_ms, reply.status, headers, text, note=reply.note)
-    lack = shortfall(success, reply.status, reply.body)
+    lack = (packed and success.check and f"success check: {packed}") or shortfall(success, reply.status, body)
     if lack is None:
         return Answer(at, duration_ms, reply.status, headers, text, note=reply.note)
     ruling = Ruling.REFUSED if success.otherwise == "dead" else Ruling.FAILED
     error = redact(lack)[:ERROR_LIMIT]
     return Answer(at, duration_ms, reply.status, headers, text, error, ruling, reply.note)
+
+
+def _content(reply: Reply) -> tuple[bytes, str | None]:
+    """The body out of its wrapping; or as it came, and why it cannot be read."""
+    if not reply.body:
+        return reply.body, None
+    try:
+        return unwrapped(reply.headers, reply.body, SUCCESS_LIMIT), None
+    except Unreadable as error:
+        return reply.body, str(error)
 
 
 def _text(redact: Callable[..., str], body: bytes) -> str:

@@ -3,32 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-import aiohttp
-from yarl import URL
-
+from app import VERSION
 from app.models import RESPONSE_LIMIT, Ruling
-from app.partner.failures import NEVER_SENT, TRANSLATED, Failure, describe, failure_of
-from app.partner.transport import Transport
+from app.partner.failures import Expired, Failure, Stale, Undone, connecting_failed
+from app.partner.head import Fields
+from app.partner.transport import Pooled, Transport
+from app.url import Url
 
-LARGE_BODY = 2**20
-"""Bytes; a larger body is sent in pieces, so that writing it never blocks the event loop (aiohttp's own bound)."""
+DEFAULT_HEADERS: Mapping[str, str] = {
+    "user-agent": f"rowrelay/{VERSION}",
+    "accept": "*/*",
+    "accept-encoding": "identity",
+}
+"""What every request says that does not say otherwise itself. A compressed answer could grow past any bound."""
 
-_PIECE = 2**16
-_DEADLINE_ALONE = aiohttp.ClientTimeout()
-
-
-class Undone(Exception):
-    """An attempt that ended without an answer to judge by its status. The text is one line, secrets not yet replaced.
-
-    `ruling`: what it means for the delivery.
-    """
-
-    def __init__(self, text: str, ruling: Ruling) -> None:
-        super().__init__(text)
-        self.ruling = ruling
+SENT_AGAIN = "the kept connection was closed without an answer: sent once more on a new one"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -36,12 +28,34 @@ class Request:
     """What is asked of the other side. It may hold secrets, so it has no repr of its fields."""
 
     method: str
-    url: URL
+    url: Url
     headers: Mapping[str, str]
-    """Names in lower case. aiohttp adds `host`, `accept` and `content-length`."""
+    """Names in lower case, in printable ASCII. `DEFAULT_HEADERS`, `host` and `content-length` are added."""
     body: bytes = b""
-    phases: aiohttp.ClientTimeout = _DEADLINE_ALONE
-    """Bounds of the parts of an exchange, within the deadline of the whole."""
+    connect_seconds: float | None = None
+    """The bound of getting a connection, within the deadline of the whole."""
+    time_setting: str | None = "partner.timeout"
+    """The setting that bounds the whole, for the text of a failure."""
+    resend: bool = True
+    """May go once more where a kept connection ended before a byte of the answer."""
+
+    def all_headers(self) -> dict[str, str]:
+        """The headers as they are sent."""
+        return {
+            "host": self.url.authority,
+            **DEFAULT_HEADERS,
+            **self.headers,
+            **({"content-length": str(len(self.body))} if self.body or self.method != "GET" else {}),
+        }
+
+    def head(self) -> bytes:
+        """Request line and headers, as they are sent. Raises `Undone` for what HTTP cannot carry."""
+        lines = [f"{self.method} {self.url.target} HTTP/1.1"]
+        lines += [f"{name}: {value}" for name, value in self.all_headers().items()]
+        text = "\r\n".join(lines)
+        if text.count("\n") != len(lines) - 1 or text.count("\r") != len(lines) - 1 or not text.isascii():
+            raise Undone("the request has a header that HTTP cannot carry", Ruling.REFUSED)
+        return f"{text}\r\n\r\n".encode("ascii")
 
 
 @dataclass(slots=True)
@@ -49,10 +63,9 @@ class Reply:
     """What came back."""
 
     status: int
-    headers: Mapping[str, str]
-    """Of several with one name, the first is found."""
+    headers: Fields
     body: bytes
-    """At most as many bytes as were asked for."""
+    """At most as many bytes as were asked for, in the coding they came in (`content.unwrapped`)."""
     note: str | None = None
     """See `Answer.note`."""
     settled: bool = False
@@ -64,37 +77,93 @@ async def exchange(transport: Transport, request: Request, seconds: float, limit
 
     Raises `Undone` for anything the network or the other side does: `LOST` where the request may have been processed,
     `FAILED` where it cannot have been. A success whose body breaks off is lost. Cancelling is passed on.
+
+    A request on a kept connection that ends before a byte of the answer goes once more, on a new one, within the same
+    time: the other side closes an idle connection at any moment, mostly without having seen what was on its way. What
+    makes this safe is that it could happen anyway: the request carries the key under which it would be sent again.
     """
-    deadline = asyncio.timeout(seconds)
+    head, deadline = request.head(), asyncio.get_running_loop().time() + seconds
+    turn = Turn(transport, request, seconds, deadline)
+    await turn.begin()
     try:
-        async with deadline, _sent(transport, request) as response:
-            return Reply(response.status, response.headers, await _read(response.content, limit))
-    except TRANSLATED as error:
-        if deadline.expired():
-            text = f"{Failure.DEADLINE}: no complete answer within {seconds:g} s (partner.timeout)"
-            raise Undone(text, Ruling.LOST) from error
-        ruling = Ruling.FAILED if failure_of(error) in NEVER_SENT else Ruling.LOST
-        raise Undone(describe(error), ruling) from error
+        pooled = transport.reuse(request.url)
+        if pooled is None:
+            return await _ask(turn, await turn.open(), head, limit)
+        try:
+            return await _ask(turn, pooled, head, limit)
+        except Stale:
+            if not request.resend:
+                raise
+        return await _ask(turn, await turn.open(after_sending=True), head, limit, SENT_AGAIN)
+    except Expired as error:
+        text = f"{Failure.DEADLINE}: no complete answer within {_named(seconds, request)}"
+        raise Undone(text, Ruling.LOST, error.status) from error
+    finally:
+        await turn.end()
 
 
-def _sent(transport: Transport, request: Request) -> aiohttp.client._RequestContextManager:
-    headers, body = request.headers, request.body
-    data: bytes | AsyncIterator[bytes] | None = body or None
-    if len(body) > LARGE_BODY:
-        headers, data = {**headers, "content-length": str(len(body))}, _pieces(body)
-    return transport.session().request(
-        request.method, request.url, headers=headers, data=data, allow_redirects=False, timeout=request.phases
-    )
+class Turn:
+    """A request's right to a connection, and the bounds of getting one."""
+
+    __slots__ = ("_connect_by", "_request", "_seconds", "_transport", "deadline")
+
+    def __init__(self, transport: Transport, request: Request, seconds: float, deadline: float) -> None:
+        self._transport, self._request, self._seconds = transport, request, seconds
+        self.deadline = deadline
+        within = request.connect_seconds
+        self._connect_by = deadline if within is None else min(deadline, deadline - seconds + within)
+
+    @property
+    def body(self) -> bytes:
+        """What the request carries."""
+        return self._request.body
+
+    async def begin(self) -> None:
+        """Wait for a connection to be free. Raises `Undone`."""
+        slots = self._transport.slots
+        if slots.taken < slots.limit:
+            return await slots.__aenter__()
+        try:
+            async with asyncio.timeout_at(self._connect_by):
+                await slots.__aenter__()
+        except TimeoutError as error:
+            raise self._undone(error, Ruling.FAILED) from error
+        return None
+
+    async def end(self) -> None:
+        """Let another one have it."""
+        await self._transport.slots.__aexit__()
+
+    async def open(self, *, after_sending: bool = False) -> Pooled:
+        """A new connection. Raises `Undone`: nothing can have been processed, but for what was sent before."""
+        try:
+            async with asyncio.timeout_at(self._connect_by):
+                return await self._transport.open(self._request.url)
+        except OSError as error:
+            raise self._undone(error, Ruling.LOST if after_sending else Ruling.FAILED) from error
+
+    def give_back(self, pooled: Pooled) -> None:
+        """Done with a connection."""
+        self._transport.give_back(pooled)
+
+    def _undone(self, error: OSError, ruling: Ruling) -> Undone:
+        failure, text = connecting_failed(error)
+        if failure is Failure.CONNECT_TIMEOUT:
+            text = "no connection within partner.connect_timeout"
+            if self._connect_by == self.deadline:
+                failure, text = Failure.DEADLINE, f"no connection within {_named(self._seconds, self._request)}"
+        return Undone(f"{failure}: {text}", ruling)
 
 
-async def _pieces(body: bytes) -> AsyncIterator[bytes]:
-    for start in range(0, len(body), _PIECE):
-        yield body[start : start + _PIECE]
+def _named(seconds: float, request: Request) -> str:
+    setting = f" ({request.time_setting})" if request.time_setting else ""
+    return f"{seconds:g} s{setting}"
 
 
-async def _read(content: aiohttp.StreamReader, limit: int) -> bytes:
-    """At most `limit` bytes of the body. A shorter one is read to its end, so the connection can be reused."""
-    body = await content.readany()
-    while len(body) <= limit and (chunk := await content.readany()):
-        body += chunk
-    return body[:limit]
+async def _ask(turn: Turn, pooled: Pooled, head: bytes, limit: int, note: str | None = None) -> Reply:
+    try:
+        incoming = await pooled.connection.ask(head, turn.body, limit, turn.deadline)
+    finally:
+        turn.give_back(pooled)
+    assert incoming.head is not None  # noqa: S101  an answer that counts has one
+    return Reply(incoming.head.status, incoming.head.fields, incoming.body, note or incoming.note)

@@ -1,108 +1,121 @@
-"""Every way a request can fail without an answer, translated by one table."""
+"""Every way a request can fail without an answer, and what it says about the request: one table for each phase."""
 
 from __future__ import annotations
 
-import re
+import errno
+import socket
 import ssl
 from collections.abc import Mapping
 from enum import StrEnum
 
-import aiohttp
-from aiohttp.http_exceptions import HttpProcessingError
-
-_ANY_URL = re.compile(r"\b[a-zA-Z][a-zA-Z0-9+.-]*://[^\s'\"]+")
+from app.models import Ruling
 
 
 class Failure(StrEnum):
     """Why there is no answer."""
 
     DEADLINE = "Deadline"
-    """The whole attempt took longer than `partner.timeout`. The request may have been processed."""
+    """The whole attempt took longer than `partner.timeout`."""
     NAME_ERROR = "NameError"
-    """The host name does not resolve."""
+    """The host name does not resolve, or nobody answers who could say."""
     CONNECT_ERROR = "ConnectError"
     CONNECT_TIMEOUT = "ConnectTimeout"
     TLS_ERROR = "TLSError"
-    PROXY_ERROR = "ProxyError"
+    LOCAL_ERROR = "LocalError"
+    """This machine has no file descriptor, port or memory left: no fault of the partner, nor of the row."""
     DISCONNECTED = "Disconnected"
-    """The partner closed the connection before its answer. The request may have been processed."""
-    NETWORK_ERROR = "NetworkError"
+    """The partner closed the connection before its answer."""
     READ_ERROR = "ReadError"
     """The answer broke off."""
-    READ_TIMEOUT = "ReadTimeout"
-    WRITE_ERROR = "WriteError"
-    WRITE_TIMEOUT = "WriteTimeout"
     PROTOCOL_ERROR = "ProtocolError"
     """What came is not HTTP, or not HTTP that answers the request."""
-    INVALID_URL = "InvalidURL"
-    OTHER = "HTTPError"
-    """An error that only says that it is one."""
 
 
-FAILURES: Mapping[type[Exception], Failure] = {
-    aiohttp.ClientConnectorDNSError: Failure.NAME_ERROR,
-    aiohttp.ClientSSLError: Failure.TLS_ERROR,
-    aiohttp.ServerFingerprintMismatch: Failure.TLS_ERROR,
-    aiohttp.ClientProxyConnectionError: Failure.PROXY_ERROR,
-    aiohttp.ClientHttpProxyError: Failure.PROXY_ERROR,
-    aiohttp.ClientConnectorError: Failure.CONNECT_ERROR,
-    aiohttp.ConnectionTimeoutError: Failure.CONNECT_TIMEOUT,
-    aiohttp.ServerTimeoutError: Failure.READ_TIMEOUT,
-    aiohttp.ServerConnectionError: Failure.DISCONNECTED,
-    aiohttp.ClientConnectionError: Failure.NETWORK_ERROR,
-    aiohttp.ClientPayloadError: Failure.READ_ERROR,
-    aiohttp.client_exceptions.UploadAbortedError: Failure.WRITE_ERROR,
-    aiohttp.ClientResponseError: Failure.PROTOCOL_ERROR,
-    aiohttp.client_exceptions.RedirectClientError: Failure.PROTOCOL_ERROR,
-    aiohttp.InvalidURL: Failure.INVALID_URL,
-    aiohttp.NonHttpUrlClientError: Failure.INVALID_URL,
-    aiohttp.ClientError: Failure.OTHER,
-    HttpProcessingError: Failure.PROTOCOL_ERROR,
-    ssl.SSLError: Failure.NETWORK_ERROR,
-    TimeoutError: Failure.READ_TIMEOUT,
-    OSError: Failure.NETWORK_ERROR,
+class Undone(Exception):
+    """An attempt that ended without an answer to judge by its status. The text is one line, secrets not yet replaced.
+
+    `ruling`: what it means for the delivery. `status`: the one that came, where the rest of the answer did not.
+    """
+
+    def __init__(self, text: str, ruling: Ruling, status: int | None = None) -> None:
+        super().__init__(text)
+        self.ruling = ruling
+        self.status = status
+
+
+class Stale(Undone):
+    """A connection that had served before ended before a byte of the answer to this request."""
+
+
+class Expired(Undone):
+    """The deadline passed before the answer was complete."""
+
+    def __init__(self, status: int | None) -> None:
+        super().__init__(Failure.DEADLINE, Ruling.LOST, status)
+
+
+CONNECTING: Mapping[type[OSError], Failure] = {
+    socket.gaierror: Failure.NAME_ERROR,
+    ssl.SSLError: Failure.TLS_ERROR,
+    TimeoutError: Failure.CONNECT_TIMEOUT,
+    OSError: Failure.CONNECT_ERROR,
 }
-"""An error is looked up by its class, then by its base classes in order."""
+"""What getting a connection may raise. An error is looked up by its class, then by its base classes in order. After
+these nothing can have been processed: there was no connection to send the request on."""
 
-NEVER_SENT = frozenset(
+_OWN_ERRNOS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
+
+_REFUSED_BY_TLS = frozenset(
     {
-        Failure.NAME_ERROR,
-        Failure.CONNECT_ERROR,
-        Failure.CONNECT_TIMEOUT,
-        Failure.TLS_ERROR,
-        Failure.PROXY_ERROR,
-        Failure.INVALID_URL,
+        "ACCESS_DENIED",
+        "BAD_CERTIFICATE",
+        "CERTIFICATE_EXPIRED",
+        "CERTIFICATE_REQUIRED",
+        "CERTIFICATE_REVOKED",
+        "CERTIFICATE_UNKNOWN",
+        "DECRYPT_ERROR",
+        "HANDSHAKE_FAILURE",
+        "UNKNOWN_CA",
+        "UNSUPPORTED_CERTIFICATE",
     }
 )
-"""After these nothing can have been processed: there was no connection to send the request on. After all others it may
-have been, whatever is likely: a request is on its way from its first byte."""
-
-TRANSLATED = tuple(FAILURES)
-"""What a request may raise for anything the network or the partner does."""
-
-_WORDS: Mapping[Failure, str] = {
-    Failure.CONNECT_TIMEOUT: "no connection within partner.connect_timeout",
-    Failure.DISCONNECTED: "the partner closed the connection before its answer",
-    Failure.INVALID_URL: "partner.url cannot be requested",
-}
-"""Our text where the error's own misleads, or may quote the URL or the partner's headers."""
+"""Alerts (RFC 8446, section 6.2) that refuse us. With TLS 1.3 they come when we have sent already; a server that sends
+one has handed nothing of what came to its application."""
 
 
-def failure_of(error: BaseException) -> Failure:
-    """The kind of an error that a request raised. Raises `LookupError` for one that the table does not have."""
-    for base in type(error).__mro__:
-        if found := FAILURES.get(base):
-            return found
-    raise LookupError(f"{type(error).__name__}: not an error of a request; add it to app.partner.failures.FAILURES")
+def connecting_failed(error: OSError) -> tuple[Failure, str]:
+    """The kind of an error from getting a connection, and its text."""
+    failure = next(CONNECTING[base] for base in type(error).__mro__ if base in CONNECTING)
+    if failure is Failure.CONNECT_ERROR and error.errno in _OWN_ERRNOS:
+        failure = Failure.LOCAL_ERROR
+    return failure, _reason(error)
 
 
-def describe(error: BaseException) -> str:
-    """`<kind>: <text>` for an error that a request raised: one line, without a URL."""
-    failure = failure_of(error)
-    text = error.message if isinstance(error, aiohttp.ClientResponseError) else str(error)
-    masked = _ANY_URL.sub("<url>", _WORDS.get(failure, text))
-    return f"{failure}: {_one_line(masked)}".rstrip(": ")
+def exchange_failed(error: BaseException | None, *, heard: bool) -> tuple[Failure, str, Ruling]:
+    """What it means that a connection was lost with `error` (`None`: closed in order) before the answer was complete.
+
+    `heard`: some of the answer had come. A request may have been processed from its first byte on.
+    """
+    if not heard and isinstance(error, ssl.SSLError) and _alert(error) in _REFUSED_BY_TLS:
+        return Failure.TLS_ERROR, _reason(error), Ruling.FAILED
+    if heard:
+        return Failure.READ_ERROR, _because("the answer broke off", error), Ruling.LOST
+    return Failure.DISCONNECTED, _because("the partner closed the connection before its answer", error), Ruling.LOST
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
+    """The text on one line, without what cannot be printed."""
     return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+
+
+def _because(text: str, error: BaseException | None) -> str:
+    return f"{text}: {_reason(error)}" if isinstance(error, OSError) else text
+
+
+def _reason(error: OSError) -> str:
+    return one_line(error.strerror or str(error) or type(error).__name__)
+
+
+def _alert(error: ssl.SSLError) -> str:
+    """`TLSV13_ALERT_CERTIFICATE_REQUIRED` → `CERTIFICATE_REQUIRED`."""
+    return (error.reason or "").partition("_ALERT_")[2]

@@ -82,7 +82,7 @@ def _header_problems(feed: Feed) -> Iterator[Problem]:
         if not header_value(value):
             yield Problem("feeds", f"{where}.auth", "a secret with other characters", _PRINTABLE)
     auth = feed.partner.auth
-    if isinstance(auth, OAuth2Auth) and auth.token_url.username:
+    if isinstance(auth, OAuth2Auth) and auth.token_url.username is not None:
         yield Problem("feeds", f"{where}.auth.token_url", "a user", "client_id and client_secret say who we are")
 
 

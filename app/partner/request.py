@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote, unquote
 
-import aiohttp
-from multidict import CIMultiDict
-from yarl import URL
-
-from app import VERSION
 from app.endpoint import NoAuth, OAuth2Auth, Success
 from app.errors import ConfigError
 from app.feed import Feed
@@ -21,6 +16,7 @@ from app.partner.body import Reference, Render, Row, cell, parse_text, renderer,
 from app.partner.exchange import Request
 from app.partner.problems import SECRET_NAME, header_value, problems
 from app.partner.signing import Sign, signer
+from app.url import Url, parse_url
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -29,13 +25,12 @@ class Prepared:
 
     feed: Feed
     method: str
-    url: URL
-    """Without the credentials that `partner.url` may hold."""
+    url: Url
     headers: Mapping[str, str]
     """Names in lower case."""
     deadline_seconds: float
-    phases: aiohttp.ClientTimeout
-    """The bounds of getting a connection."""
+    connect_seconds: float
+    """Of that, getting a connection."""
     secrets: tuple[str, ...] = ()
     render: Render | None = None
     """Makes what is sent in place of the row; `None`: the row goes as it is."""
@@ -69,7 +64,8 @@ class Prepared:
         body = delivery.payload.encode() if self.render is None else self.body(delivery.payload)
         if self.sign is not None:
             headers.update(self.sign(delivery.id, body.decode()))
-        return Request(self.method, self.url, headers, body, self.phases)
+        # A partner that can be asked is asked before a row goes a second time.
+        return Request(self.method, self.url, headers, body, self.connect_seconds, resend=self.status_url is None)
 
     def status_request(self, delivery: Delivery, token: str | None = None) -> Request:
         """The question whether the partner has the delivery. Only for a feed with a `status_url`."""
@@ -78,7 +74,7 @@ class Prepared:
             headers["authorization"] = f"Bearer {token}"
         # The key's text is percent-encoded already, part by part.
         url = str(self.status_url).replace("{key}", delivery.key).replace("{id}", quote(delivery.id, safe=":"))
-        return Request("GET", URL(url), headers, phases=self.phases)
+        return Request("GET", parse_url(url), headers, connect_seconds=self.connect_seconds)
 
     def body(self, payload: str) -> bytes:
         """What is sent for a row. Raises `Undone` for a row that nothing can be made of."""
@@ -96,17 +92,15 @@ def prepare(feed: Feed) -> Prepared:
     found = list(problems(feed))
     if found:
         raise ConfigError(found)
-    partner, url = feed.partner, URL(str(feed.partner.url))
-    connect_seconds = partner.connect_timeout.total_seconds()
+    partner = feed.partner
     return Prepared(
         feed=feed,
         method=partner.method,
-        url=url.with_user(None),
-        headers=_headers(feed, url),
+        url=partner.url,
+        headers=_headers(feed),
         deadline_seconds=partner.timeout.total_seconds(),
-        # `connect` bounds all of getting a connection (waiting for one, name, TCP, TLS); `sock_connect` TCP and TLS.
-        phases=aiohttp.ClientTimeout(connect=connect_seconds, sock_connect=connect_seconds),
-        secrets=_secrets(feed, url),
+        connect_seconds=partner.connect_timeout.total_seconds(),
+        secrets=_secrets(feed),
         render=None if feed.body is None else renderer(feed.body),
         row_headers={
             name.lower(): text.column
@@ -119,49 +113,51 @@ def prepare(feed: Feed) -> Prepared:
     )
 
 
-def _headers(feed: Feed, url: URL) -> dict[str, str]:
-    """Later ones win, whatever their case: our defaults, the feed's, then the authentication."""
-    headers = CIMultiDict({"Content-Type": "application/json", "User-Agent": f"rowrelay/{VERSION}"})
-    # A compressed answer could grow past any bound when unpacked.
-    headers["Accept-Encoding"] = "identity"
+def _headers(feed: Feed) -> dict[str, str]:
+    """Later ones win, whatever their case: our default, the feed's, then the authentication."""
+    headers = {"content-type": "application/json"}
     for name, value in feed.partner.headers.items():
         text = parse_text(value)
         if isinstance(text, str):
-            headers[name] = text
-    if (user := _user(url)) and isinstance(feed.partner.auth, NoAuth):
-        headers["Authorization"] = basic(*user)
-    headers.update(auth_headers(feed.partner.auth))
+            headers[name.lower()] = text
+    if (user := _user(feed.partner.url)) and isinstance(feed.partner.auth, NoAuth):
+        headers["authorization"] = basic(*user)
+    headers |= {name.lower(): value for name, value in auth_headers(feed.partner.auth).items()}
     if isinstance(feed.partner.auth, OAuth2Auth):
-        headers.pop("Authorization", None)
-    return {name.lower(): value for name, value in headers.items()}
+        headers.pop("authorization", None)
+    return headers
 
 
-def _secrets(feed: Feed, url: URL) -> tuple[str, ...]:
+def _secrets(feed: Feed) -> tuple[str, ...]:
     """The longest first, so that a secret within another leaves nothing of it behind."""
     partner = feed.partner
-    secrets = {*auth_secrets(partner.auth), url.password or ""}
+    secrets = {*auth_secrets(partner.auth), partner.url.password or ""}
     secrets |= {value for name, value in partner.headers.items() if SECRET_NAME.search(name)}
-    secrets |= {value for name, value in _queries(feed, url) if SECRET_NAME.search(name)}
+    secrets |= {value for name, value in _queries(feed) if SECRET_NAME.search(name)}
     secrets |= set(_named_secrets(feed.body))
     secrets |= {secret.get_secret_value() for secret in feed.secrets}
     if partner.signing:
         texts = [secret.get_secret_value() for secret in partner.signing.secrets]
         secrets |= {*texts, *(text.removeprefix("whsec_") for text in texts)}
-    if user := _user(url):
+    if user := _user(partner.url):
         secrets.add(basic(*user).removeprefix("Basic "))
     references = {value for value in secrets if isinstance(parse_text(value), Reference)}
     return tuple(sorted(secrets - references - {""}, key=len, reverse=True))
 
 
-def _user(url: URL) -> tuple[str, str] | None:
+def _user(url: Url) -> tuple[str, str] | None:
     """The user and password that a URL holds."""
-    return (url.user or "", url.password or "") if url.user or url.password else None
+    return (url.username or "", url.password or "") if url.username or url.password else None
 
 
-def _queries(feed: Feed, url: URL) -> list[tuple[str, str]]:
-    """The queries of the feed's URLs, as (name, value)."""
-    status = URL(feed.partner.status_url or "")
-    return [*url.query.items(), *status.query.items()]
+def _queries(feed: Feed) -> Iterator[tuple[str, str]]:
+    """The queries of the feed's URLs, as (name, value): as written, which is how they are sent, and decoded."""
+    for text in (feed.partner.url.target, feed.partner.status_url or ""):
+        query = text.partition("?")[2]
+        yield from parse_qsl(query, keep_blank_values=True)
+        for pair in query.split("&"):
+            name, _, value = pair.partition("=")
+            yield unquote(name), value
 
 
 def _named_secrets(part: Any) -> list[str]:

@@ -15,12 +15,13 @@ from urllib.parse import quote_plus
 import orjson
 from oauthlib.oauth2 import BackendApplicationClient, OAuth2Error
 from oauthlib.oauth2.rfc6749.errors import InvalidClientError
-from yarl import URL
 
 from app.endpoint import OAuth2Auth
 from app.models import Ruling
 from app.partner.auth import basic
-from app.partner.exchange import Reply, Request, Undone
+from app.partner.content import Unreadable, unwrapped
+from app.partner.exchange import Reply, Request
+from app.partner.failures import Undone
 
 EARLY_SECONDS = 60.0
 """How long before it expires a token is renewed; for a token of less than 10 minutes, a tenth of its life."""
@@ -32,6 +33,9 @@ PATIENCE_SECONDS = 1.0
 """After a failure the token endpoint is left alone for this long, whoever asks."""
 
 _NOTHING_TO_SEND_WITH = "TokenError: no access token to send the row with"
+
+ANSWER_LIMIT = 2**16
+"""Bytes of an answer that are read, before and after unpacking."""
 
 Exchange = Callable[[Request], Awaitable[Reply]]
 
@@ -130,17 +134,23 @@ def token_request(auth: OAuth2Auth) -> Request:
         extra |= {"client_secret": secret}
     client = BackendApplicationClient(auth.client_id)
     body = client.prepare_request_body(scope=auth.scope, include_client_id=auth.client_auth == "body", **extra)
-    return Request("POST", URL(str(auth.token_url)), headers, body.encode())
+    return Request("POST", auth.token_url, headers, body.encode())
 
 
 def _token(reply: Reply, asked: float) -> Token:
     """The token in an answer. Raises `Undone` for an answer that has none."""
     try:
-        found = _parsed(reply.body)
+        found = _parsed(unwrapped(reply.headers, reply.body, ANSWER_LIMIT))
         text, life = str(found["access_token"]), float(str(found.get("expires_in") or DEFAULT_LIFE_SECONDS))
     except InvalidClientError as error:
         raise Undone(_why(reply, error), Ruling.DENIED) from error
-    except (OAuth2Error, ValueError, TypeError, AttributeError) as error:  # oauthlib takes members for text unseen
+    except (
+        OAuth2Error,
+        Unreadable,
+        ValueError,
+        TypeError,
+        AttributeError,
+    ) as error:  # oauthlib takes members for text unseen
         raise Undone(_why(reply, error), Ruling.FAILED) from error
     if not text.isascii() or not text.isprintable():
         raise Undone(_why(reply, ValueError("a token that no header can carry")), Ruling.FAILED)

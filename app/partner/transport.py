@@ -1,65 +1,142 @@
-"""The connections to a partner: one pool for each way of doing TLS, opened on the first request.
+"""The connections to a partner: one pool for each way of doing TLS. None is opened before it is needed.
 
-From the environment only `SSL_CERT_FILE` and `SSL_CERT_DIR` are read (by httpx), for a private certificate authority.
-`HTTP_PROXY` and its like are not: they are often set for other software, and would lead rows through a third party.
+From the environment only `SSL_CERT_FILE` and `SSL_CERT_DIR` are read, for a private certificate authority. `HTTP_PROXY`
+and its like are not: they are often set for other software, and would lead rows through a third party.
 """
 
 from __future__ import annotations
 
+import asyncio
+import os
+import random
 import ssl
-from typing import TYPE_CHECKING
+from collections import defaultdict
+from contextlib import suppress
+from typing import TypeAlias
 
-import aiohttp
-import httpx
+import certifi
 
 from app.endpoint import Tls
+from app.partner.connection import Connection, Reader
+from app.partner.dial import Names, dial
+from app.partner.incoming import Incoming
+from app.partner.slots import Slots
+from app.url import Url
 
-if TYPE_CHECKING:
-    from aiohttp.client_reqrep import ConnectionKey
-    from aiohttp.connector import Connection
-    from aiohttp.tracing import Trace
+IDLE_SECONDS = 15.0
+"""How long an idle connection is kept, unless the other side says that it closes earlier."""
 
-KEEPALIVE_SECONDS = 15.0
-"""How long an idle connection is kept. Short: one that the partner closed meanwhile costs an attempt."""
+AGE_SECONDS = (30.0, 50.0)
+"""A connection serves for a random time between these. A name that has moved is followed within a minute, however
+steady the traffic, and connections that were opened together are not closed together."""
+
+_SWEEP_SECONDS = 5.0
+_EARLY_SECONDS = 1.0
+"""How long before the other side closes an idle connection we do."""
+
+Origin: TypeAlias = tuple[str, str, int]
 
 
-class Connector(aiohttp.TCPConnector):
-    """Never sends a request on a connection where something came that nobody had asked for.
+class Pooled:
+    """A connection with what the pool knows of it, by the loop's clock."""
 
-    aiohttp alone would take it for the answer to that request: a second answer to one row would settle the next. RFC
-    9112, section 6.3, forbids it.
-    """
+    __slots__ = ("connection", "expires_at", "idle_until", "origin")
 
-    async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
-        # aiohttp has no public place for it; `tests/integration/test_partner_client.py` holds the promise
-        while connection := await super()._get(key, traces):
-            if connection.protocol is not None and not connection.protocol.should_close:
-                return connection
-            connection.close()
-        return None
+    def __init__(self, connection: Connection, origin: Origin, now: float) -> None:
+        self.connection = connection
+        self.origin = origin
+        self.expires_at = now + random.uniform(*AGE_SECONDS)
+        """It serves no new request from then on."""
+        self.idle_until = now
 
 
 class Transport:
-    """At most `connections` connections (1 or more) at once, used on one event loop. It opens none before it is used.
+    """At most `connections` connections (1 or more) in use at once, on one event loop.
 
     Making it raises `OSError` (`ssl.SSLError` among them) where a file that `tls` names cannot be used.
     """
 
-    def __init__(self, tls: Tls | None, connections: int) -> None:
+    def __init__(self, tls: Tls | None, connections: int, reader: Reader = Incoming) -> None:
         self._context = tls_context(tls)
-        self._connections = connections
-        self._session: aiohttp.ClientSession | None = None
+        self._reader = reader
+        self._names = Names()
+        self._idle: defaultdict[Origin, list[Pooled]] = defaultdict(list)
+        self._in_use: set[Pooled] = set()
+        self._sweep: asyncio.TimerHandle | None = None
+        self._closed = False
+        self.slots = Slots(connections)
+        """To be held while a connection is."""
 
-    def session(self) -> aiohttp.ClientSession:
-        """aiohttp's session. The first call makes it: it needs the loop that runs."""
-        if self._session is None:
-            self._session = _open_session(self._context, self._connections)
-        return self._session
+    def reuse(self, url: Url) -> Pooled | None:
+        """A connection that was used before and can be again; the one used last, so that others may grow old."""
+        idle = self._idle.get((url.scheme, url.host, url.port))
+        if not idle:
+            return None
+        now = asyncio.get_running_loop().time()
+        while idle:
+            pooled = idle.pop()
+            if now < pooled.idle_until and now < pooled.expires_at and pooled.connection.silent():
+                self._in_use.add(pooled)
+                return pooled
+            pooled.connection.abort()
+        return None
+
+    async def open(self, url: Url) -> Pooled:
+        """A new connection. Raises `OSError`."""
+        connection = await dial(url, self._names, self._context, self._reader)
+        now = asyncio.get_running_loop().time()
+        pooled = Pooled(connection, (url.scheme, url.host, url.port), now)
+        self._in_use.add(pooled)
+        return pooled
+
+    def give_back(self, pooled: Pooled) -> None:
+        """Done with a connection, however that went: it is kept if it can serve again."""
+        self._in_use.discard(pooled)
+        connection, loop = pooled.connection, asyncio.get_running_loop()
+        if connection.closed:
+            return None
+        if self._closed or not connection.served:
+            return connection.abort()
+        pooled.idle_until = loop.time() + _idle_seconds(connection.keep_alive)
+        self._idle[pooled.origin].append(pooled)
+        if self._sweep is None:
+            self._sweep = loop.call_later(_SWEEP_SECONDS, self._close_old)
+        return None
 
     async def close(self) -> None:
         """Close every connection; requests in flight fail."""
-        if self._session is not None:
-            await self._session.close()
+        self._closed = True
+        if self._sweep is not None:
+            self._sweep.cancel()
+        for pooled in [*self._in_use, *(pooled for idle in self._idle.values() for pooled in idle)]:
+            pooled.connection.abort()
+        self._idle.clear()
+        await self._names.close()
+        await asyncio.sleep(0)  # transports report their end in the loop's next round
+
+    def _close_old(self) -> None:
+        """Close what has been idle for too long."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for origin, idle in list(self._idle.items()):
+            kept = [p for p in idle if now < min(p.idle_until, p.expires_at) and not p.connection.closed]
+            for pooled in set(idle) - set(kept):
+                pooled.connection.abort()
+            if kept:
+                self._idle[origin] = kept
+            else:
+                del self._idle[origin]
+        self._sweep = loop.call_later(_SWEEP_SECONDS, self._close_old) if self._idle else None
+
+
+def _idle_seconds(keep_alive: str | None) -> float:
+    """From `Keep-Alive: timeout=5, max=100`, which many servers send."""
+    for part in (keep_alive or "").split(","):
+        name, _, value = part.partition("=")
+        if name.strip().lower() == "timeout":
+            with suppress(ValueError):
+                return max(0.0, min(IDLE_SECONDS, float(value) - _EARLY_SECONDS))
+    return IDLE_SECONDS
 
 
 def tls_context(tls: Tls | None) -> ssl.SSLContext:
@@ -67,26 +144,19 @@ def tls_context(tls: Tls | None) -> ssl.SSLContext:
 
     Raises `OSError` (`ssl.SSLError` among them) where a file cannot be used.
     """
-    if tls is None:
-        return httpx.create_ssl_context()
-    context = ssl.create_default_context(cafile=tls.ca_file) if tls.ca_file else httpx.create_ssl_context()
-    if tls.cert_file:
+    context = ssl.create_default_context(cafile=tls.ca_file) if tls and tls.ca_file else _default_context()
+    if tls and tls.cert_file:
         context.load_cert_chain(tls.cert_file, tls.key_file, _password(tls))
     return context
+
+
+def _default_context() -> ssl.SSLContext:
+    file, folder = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
+    if file or folder:
+        return ssl.create_default_context(cafile=file or None, capath=folder or None)
+    return ssl.create_default_context(cafile=certifi.where())
 
 
 def _password(tls: Tls) -> str:
     """Empty where there is none: with `None`, OpenSSL would ask for one on the terminal."""
     return tls.key_password.get_secret_value() if tls.key_password else ""
-
-
-def _open_session(context: ssl.SSLContext, connections: int) -> aiohttp.ClientSession:
-    session = aiohttp.ClientSession(
-        connector=Connector(limit=connections, ssl=context, keepalive_timeout=KEEPALIVE_SECONDS),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        auto_decompress=False,
-        trust_env=False,
-    )
-    # aiohttp would send a PUT again by itself when a kept connection turns out closed; every attempt is on record.
-    session._retry_connection = False  # noqa: SLF001  there is no public switch
-    return session

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import asyncio
 
-import httpx
 from pydantic import SecretStr
 
 from app.endpoint import Signing
+from app.partner.auth import basic
+from app.partner.exchange import Request, exchange
+from app.partner.failures import Undone
 from app.partner.signing import signer
+from app.partner.transport import Transport
 from app.reporting.files import Format, rendered
 from app.reporting.sending import NotSent, Outgoing
+from app.url import parse_url
 
 TIMEOUT_SECONDS = 30.0
 
@@ -25,7 +29,7 @@ class Webhook:
 
     def __init__(self, url: SecretStr, secret: SecretStr | None = None) -> None:
         """`url` may hold a token, so it is never shown. `secret`: see `Signing.secrets`."""
-        self._url = url
+        self._url = parse_url(url.get_secret_value())
         self._sign = signer(Signing(secrets=(secret,))) if secret else None
 
     async def send(self, outgoing: Outgoing) -> None:
@@ -34,10 +38,15 @@ class Webhook:
         headers = {"content-type": "application/json", "webhook-id": outgoing.id}
         if self._sign:
             headers |= self._sign(outgoing.id, body.decode())
+        if self._url.username is not None:
+            headers["authorization"] = basic(self._url.username, self._url.password or "")
+        request = Request("POST", self._url, headers, body, time_setting=None)
+        transport = await asyncio.to_thread(Transport, None, 1)
         try:
-            async with asyncio.timeout(TIMEOUT_SECONDS), httpx.AsyncClient(timeout=TIMEOUT_SECONDS) as client:
-                answer = await client.post(self._url.get_secret_value(), content=body, headers=headers)
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-            raise NotSent(f"webhook: {type(error).__name__}") from error
-        if not answer.is_success:
-            raise NotSent(f"webhook: answered {answer.status_code}")
+            reply = await exchange(transport, request, TIMEOUT_SECONDS)
+        except Undone as error:
+            raise NotSent(f"webhook: {error}") from error
+        finally:
+            await transport.close()
+        if not 200 <= reply.status <= 299:
+            raise NotSent(f"webhook: answered {reply.status}")

@@ -11,7 +11,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from pydantic import AnyHttpUrl
 from redis.asyncio import Redis
 
 from app.clock import utc_now
@@ -22,12 +21,13 @@ from app.models import Answer
 from app.partner import clock as clock_module
 from app.partner.clock import Clocks, EndpointClock
 from app.partner.clock_store import CHANNEL, ClockStore
+from app.url import parse_url
 from tests.support.feeds import make_feed
 from tests.support.wait import until
 
 
 def _feed(**partner: Any) -> Feed:
-    return make_feed(partner=Partner(url=AnyHttpUrl("http://partner.invalid/"), **partner))
+    return make_feed(partner=Partner(url=parse_url("http://partner.invalid/"), **partner))
 
 
 @asynccontextmanager

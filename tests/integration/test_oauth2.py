@@ -9,16 +9,19 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from pydantic import AnyHttpUrl, SecretStr
+from pydantic import SecretStr
 
 from app.endpoint import OAuth2Auth
 from app.feed import Feed, Retry
 from app.models import Answer, Outcome, Ruling, Verdict
 from app.partner.client import PartnerClient
-from app.partner.exchange import Reply, Request, Undone
+from app.partner.exchange import Reply, Request
+from app.partner.failures import Undone
+from app.partner.head import Fields
 from app.partner.policy import judge
 from app.partner.tokens import PATIENCE_SECONDS, Tokens
 from app.simulator.partner import Simulator, serve
+from app.url import parse_url
 from tests.support.partners import delivery, feed_to, raw_partner, read_request
 
 SECRET = "simulator-secret"  # noqa: S105  the simulator's
@@ -162,7 +165,7 @@ async def test_no_token_is_in_an_answer() -> None:
 
 AUTH = OAuth2Auth(
     type="oauth2",
-    token_url=AnyHttpUrl("https://login.example/token"),
+    token_url=parse_url("https://login.example/token"),
     client_id="us",
     client_secret=SecretStr("s3cret-word"),
 )
@@ -184,7 +187,7 @@ class Endpoint:
         number = self.asked
         await self.open.wait()
         body = self.body % number if b"%d" in self.body else self.body
-        return Reply(200, {}, body)
+        return Reply(200, Fields(), body)
 
     def tokens(self) -> Tokens:
         return Tokens(AUTH, self.exchange, lambda: self.time)

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import random
+import socket
 import ssl
 from collections.abc import Iterator
 
-import aiohttp
 import pytest
-from aiohttp.http_exceptions import HttpProcessingError
 from pydantic import SecretStr
 
 from app.endpoint import BearerAuth
 from app.feed import Partner
-from app.models import RESPONSE_LIMIT
+from app.models import RESPONSE_LIMIT, Ruling
 from app.partner.client import ERROR_LIMIT, PartnerClient
-from app.partner.exchange import LARGE_BODY
-from app.partner.failures import FAILURES, Failure, failure_of
+from app.partner.connection import PIECE
+from app.partner.exchange import SENT_AGAIN
+from app.partner.failures import Failure, connecting_failed
 from app.simulator.faults import Faults
 from app.simulator.partner import serve
 from tests.support.partners import (
@@ -65,7 +66,7 @@ async def test_every_attempt_of_a_delivery_carries_the_same_key() -> None:
 
 async def test_a_large_row_arrives_whole() -> None:
     requests: list[tuple[bytes, bytes]] = []
-    payload = '{"a":"' + "x" * (3 * LARGE_BODY) + '"}'
+    payload = '{"a":"' + "x" * (60 * PIECE) + '"}'
     async with raw_partner(recording(requests)) as url:
         answer = await send_once(feed_to(url), delivery(payload=payload))
     assert answer.status == 200
@@ -113,23 +114,72 @@ async def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.Monke
         assert (await send_once(feed_to(partner.url))).status == 200
 
 
-async def test_a_put_is_sent_once_even_where_the_partner_closed_the_kept_connection() -> None:
-    requests = 0
+def closing_after(answers: list[bytes], requests: list[bytes]) -> Respond:
+    """Answers once a connection, and closes with the next request on it unanswered; then with `answers` spent."""
 
     async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal requests
-        for answer in (OK, b""):
-            await read_request(reader)
-            requests += 1
+        for answer in (answers.pop(0) if answers else b"", b""):
+            requests.append((await read_request(reader))[0])
             writer.write(answer)
+            if not answer:
+                return
 
-    async with raw_partner(respond) as url:
+    return respond
+
+
+async def test_a_row_on_a_kept_connection_that_was_closed_unsaid_goes_once_more_within_the_attempt() -> None:
+    requests: list[bytes] = []
+    async with raw_partner(closing_after([OK, OK], requests)) as url:
         feed = feed_to(url, method="PUT")
         async with PartnerClient([feed]) as client:
-            first, second = await client.send(feed, delivery()), await client.send(feed, delivery())
-    assert first.status == 200
-    assert str(second.error).startswith(Failure.DISCONNECTED)
-    assert requests == 2
+            await client.send(feed, delivery("1"))
+            answer = await client.send(feed, delivery("2"))
+    assert (answer.status, answer.note) == (200, SENT_AGAIN)
+    assert [b"orders:2" in head for head in requests] == [False, True, True]
+
+
+async def test_it_goes_once_more_only() -> None:
+    requests: list[bytes] = []
+    async with raw_partner(closing_after([OK], requests)) as url:
+        feed = feed_to(url)
+        async with PartnerClient([feed]) as client:
+            await client.send(feed, delivery("1"))
+            answer = await client.send(feed, delivery("2"))
+    assert (str(answer.error).partition(":")[0], answer.ruling) == (Failure.DISCONNECTED, Ruling.LOST)
+    assert len(requests) == 3
+
+
+async def test_a_row_that_may_have_arrived_is_in_doubt_though_it_could_not_go_once_more() -> None:
+    """The second connection is refused, which alone would mean that nothing was sent."""
+    requests: list[bytes] = []
+    sockets: list[asyncio.Server] = []
+
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(OK)
+        requests.append((await read_request(reader))[0])
+        sockets[0].close()
+        writer.close()
+
+    sockets.append(await asyncio.start_server(respond, "127.0.0.1", 0))
+    feed = feed_to(f"http://127.0.0.1:{sockets[0].sockets[0].getsockname()[1]}")
+    async with PartnerClient([feed]) as client:
+        await client.send(feed, delivery("1"))
+        answer = await client.send(feed, delivery("2"))
+    assert (str(answer.error).partition(":")[0], answer.ruling) == (Failure.CONNECT_ERROR, Ruling.LOST)
+    assert len(requests) == 1
+
+
+async def test_a_partner_that_can_be_asked_is_asked_before_a_row_goes_once_more() -> None:
+    requests: list[bytes] = []
+    missing = b"HTTP/1.1 404 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    async with raw_partner(closing_after([OK, missing, OK], requests)) as url:
+        feed = feed_to(url, status_url=f"{url}/status/{{id}}")
+        async with PartnerClient([feed]) as client:
+            await client.send(feed, delivery("1"))
+            answer = await client.send(feed, delivery("2"))
+    assert (answer.status, answer.note) == (200, SENT_AGAIN)
+    assert [head.split()[0] for head in requests] == [b"post", b"post", b"get", b"post"]
 
 
 # What comes back
@@ -163,7 +213,8 @@ async def test_redirects_are_not_followed(status: int) -> None:
 async def test_each_fault_is_told_apart(fault: str, failure: Failure) -> None:
     async with serve(Faults.model_validate({fault: 1})) as partner:
         answer = await send_once(feed_to(partner.url))
-    assert answer.status is None
+    assert answer.status == (200 if fault == "cut_answer" else None)
+    assert answer.ruling is Ruling.LOST
     assert str(answer.error).startswith(f"{failure}: ")
 
 
@@ -278,17 +329,13 @@ async def test_no_garbage_raises(seed: int) -> None:
         broken[chance.randrange(len(broken))] = chance.randrange(256)
     async with raw_partner(recording([], bytes(broken))) as url:
         answer = await send_once(feed_to(url, timeout="2s"))
-    assert (answer.status is None) is (answer.error is not None)
+    assert (answer.ruling is None) is (answer.error is None)
     assert "\n" not in (answer.error or "")
 
 
 @pytest.mark.parametrize(
     "answer",
     [
-        b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000 + b"\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\n" + b"".join(b"X%d: 1\r\n" % number for number in range(1000)) + b"\r\n",
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nnot a size\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n{}",
         b"HTTP/9.9 200 OK\r\n\r\n",
         b"HTTP/1.1 20",
         b"<html>an error page</html>",
@@ -396,7 +443,7 @@ async def test_no_secret_is_in_an_answer(respond: Respond, auth: dict[str, str])
     if auth["type"] == "none":
         shown = shown.replace("t0ps3cret", "")  # not a secret of this feed
     assert not [secret for secret in SECRETS if secret in shown]
-    assert "[secret]" in shown or respond is hang_up
+    assert "[secret]" in shown or respond is not echo
 
 
 async def test_a_secret_at_the_bound_of_the_body_leaves_no_part_behind() -> None:
@@ -418,56 +465,28 @@ async def test_no_failure_quotes_the_url(fault: str) -> None:
 # The table of failures
 
 
-def tree(*roots: type[BaseException]) -> Iterator[type[BaseException]]:
+def tree(*roots: type[OSError]) -> Iterator[type[OSError]]:
     for root in roots:
         yield root
         yield from tree(*root.__subclasses__())
 
 
-def bare(error: type[BaseException]) -> BaseException:
-    """An instance, whatever its constructor asks for."""
-    return BaseException.__new__(error) if not issubclass(error, OSError) else OSError.__new__(error)
-
-
-BARE = {aiohttp.ClientError}
-"""Bases that are not raised as themselves."""
 RAISED = sorted(
-    set(
-        tree(
-            aiohttp.ClientError,
-            HttpProcessingError,
-            ssl.SSLError,
-        )
-    )
-    - BARE,
+    {error for error in tree(OSError) if error.__module__ in ("builtins", "socket", "ssl")},
     key=lambda error: f"{error.__module__}.{error.__name__}",
 )
 
 
 @pytest.mark.parametrize("error", RAISED, ids=lambda error: f"{error.__module__}.{error.__name__}")
-def test_no_error_of_the_http_libraries_is_unmapped(error: type[BaseException]) -> None:
-    assert failure_of(bare(error)) is not Failure.OTHER
+def test_every_error_of_getting_a_connection_has_its_kind(error: type[OSError]) -> None:
+    failure, text = connecting_failed(error.__new__(error))
+    assert (failure is Failure.TLS_ERROR) is issubclass(error, ssl.SSLError)
+    assert (failure is Failure.NAME_ERROR) is issubclass(error, socket.gaierror)
+    assert (failure is Failure.CONNECT_TIMEOUT) is issubclass(error, TimeoutError)
+    assert text
 
 
-def test_the_exported_errors_are_all_in_the_trees_walked() -> None:
-    exported = [getattr(aiohttp, name) for name in aiohttp.__all__]
-    errors = {item for item in exported if isinstance(item, type) and issubclass(item, Exception)}
-    # WebSockets and multipart are not used.
-    unused = {
-        aiohttp.WSMessageTypeError,
-        aiohttp.WebSocketError,
-        aiohttp.BadContentDispositionHeader,
-        aiohttp.BadContentDispositionParam,
-        aiohttp.EofStream,
-    }
-    assert errors - set(RAISED) - BARE <= unused
-
-
-def test_bases_are_mapped_too() -> None:
-    assert {failure_of(bare(error)) for error in BARE} == {Failure.OTHER}
-
-
-def test_an_error_that_is_not_of_a_request_is_not_taken_for_one() -> None:
-    assert not issubclass(KeyError, tuple(FAILURES))
-    with pytest.raises(LookupError, match="KeyError"):
-        failure_of(KeyError())
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOMEM])
+def test_what_this_machine_lacks_is_told_from_what_the_partner_does(number: int) -> None:
+    assert connecting_failed(OSError(number, "x")) == (Failure.LOCAL_ERROR, "x")
+    assert connecting_failed(OSError(errno.ECONNREFUSED, "x")) == (Failure.CONNECT_ERROR, "x")

@@ -5,9 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from pydantic import AnyHttpUrl
-
 from app.feed import CursorSpec, Feed, Partner, Retry, Strategy
+from app.url import parse_url
 
 
 def make_feed(name: str = "orders", *, concurrency: int = 10, **changes: Any) -> Feed:
@@ -19,7 +18,7 @@ def make_feed(name: str = "orders", *, concurrency: int = 10, **changes: Any) ->
         "cursor": CursorSpec(strategy=Strategy.IDENTITY, column="id", gap_timeout=timedelta(days=999)),
         "page_size": 5,
         "batch_size": 2,
-        "partner": Partner(url=AnyHttpUrl("http://partner.invalid/rows"), concurrency=concurrency),
+        "partner": Partner(url=parse_url("http://partner.invalid/rows"), concurrency=concurrency),
         "retry": Retry(max_attempts=4, backoff=timedelta(seconds=10), backoff_cap=timedelta(minutes=1)),
     }
     return Feed(**(fields | changes))

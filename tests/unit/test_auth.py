@@ -76,7 +76,6 @@ def test_a_feed_may_replace_our_defaults() -> None:
     assert headers_of(prepare(feed)) == {
         "content-type": "application/vnd.rows+json",
         "user-agent": "them/2",
-        "accept-encoding": "identity",
     }
 
 

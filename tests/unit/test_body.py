@@ -9,7 +9,7 @@ import pytest
 
 from app.errors import ConfigError
 from app.models import Ruling
-from app.partner.exchange import Undone
+from app.partner.failures import Undone
 from app.partner.request import prepare
 from tests.support.partners import delivery, feed_to
 

@@ -10,7 +10,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-RECORDS = {"app", "app.errors", "app.models", "app.endpoint", "app.feed", "app.clock", "app.period", "app.unforeseen"}
+RECORDS = {
+    "app", "app.errors", "app.models", "app.endpoint", "app.feed", "app.clock", "app.period", "app.unforeseen", "app.url",
+}  # fmt: skip
 EDGES = {"app.source", "app.ledger", "app.partner"}
 READERS = {"app.broker", "app.health", "app.progress"}
 USE_CASES = {"app.poll", "app.deliver", "app.reconcile", "app.replay", "app.report", "app.sweep", "app.rewind"}
@@ -22,8 +24,9 @@ ALLOWED = {
     "app.clock": set[str](),
     "app.period": {"app.clock"},
     "app.unforeseen": {"app.clock", "app.errors"},
-    "app.endpoint": set[str](),
-    "app.feed": {"app.endpoint"},
+    "app.url": set[str](),
+    "app.endpoint": {"app.url"},
+    "app.feed": {"app.endpoint", "app.url"},
     "app.archive": RECORDS | {"app.archive", "app.hold", "app.ledger"},
     "app.broker": RECORDS,
     "app.filter": {"app.feed", "app.models"},
@@ -69,8 +72,8 @@ DRIVERS = {
 DRIVERS_OF = {
     "app.ledger": {"pymongo", "bson"},
     "app.source": {"sqlalchemy", "aioodbc", "pyodbc"},
-    "app.partner": {"httpx", "aiohttp", "redis"},
-    "app.reporting": {"aiosmtplib", "httpx"},
+    "app.partner": {"redis"},
+    "app.reporting": {"aiosmtplib"},
 }
 
 

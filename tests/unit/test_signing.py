@@ -9,7 +9,7 @@ import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from app.errors import ConfigError
-from app.partner.exchange import LARGE_BODY
+from app.partner.connection import PIECE
 from app.partner.request import Prepared, prepare
 from tests.support.partners import delivery, feed_to
 
@@ -52,7 +52,7 @@ def test_what_is_signed_is_what_is_sent() -> None:
 
 
 def test_a_body_sent_in_pieces_is_signed_as_a_whole() -> None:
-    payload = '{"a":"' + "x" * LARGE_BODY + '"}'
+    payload = '{"a":"' + "x" * 60 * PIECE + '"}'
     request = prepared_with(NEW).request(delivery(payload=payload))
     Webhook(NEW).verify(request.body, dict(request.headers))
 

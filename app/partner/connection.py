@@ -1,0 +1,178 @@
+"""One connection: one request at a time, its answer read as it comes, and whether another may follow.
+
+Nothing here sends a request twice, follows a redirect, keeps a cookie, or takes bytes that nobody asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import cast
+
+from app.models import Ruling
+from app.partner.failures import Expired, Failure, Stale, Undone, exchange_failed
+from app.partner.incoming import Incoming, Malformed
+
+PIECE = 2**16
+"""Bytes; a larger body goes out in pieces of this size, as fast as the other side takes them."""
+
+QUIET_SECONDS = 0.05
+"""An answer whose end cannot be told has ended when nothing came for this long."""
+
+Reader = Callable[[int], Incoming]
+"""Makes what reads one answer, of whose body so many bytes are kept."""
+
+
+class Connection(asyncio.Protocol):
+    """A connection that is up. Used by one request after the other, on one event loop."""
+
+    def __init__(self, sock: socket.socket, reader: Reader = Incoming) -> None:
+        self._socket = sock
+        self._reader = reader
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._incoming: Incoming | None = None
+        """The answer that is awaited."""
+        self._answer: asyncio.Future[Incoming] | None = None
+        self._rest: memoryview | None = None
+        """Of the request's body: what is still to be written."""
+        self._full = False
+        self._quiet: asyncio.TimerHandle | None = None
+        self.closed = False
+        """It ended, or was given up."""
+        self.served = False
+        """It brought an answer."""
+        self.keep_alive: str | None = None
+        """What the other side last said of how long it keeps the connection."""
+
+    async def ask(self, head: bytes, body: bytes, limit: int, deadline: float) -> Incoming:
+        """Send a request, and wait for its answer until `deadline` (by the loop's clock).
+
+        Returns the answer, of whose body `limit` bytes are kept. Raises `Undone` where there is none to judge by its
+        status: `Expired`, `Stale`, or as `exchange_failed` has it.
+        """
+        assert self._transport is not None  # noqa: S101  made with the connection
+        self._incoming, self._answer = self._reader(limit), self._loop.create_future()
+        timer = self._loop.call_at(deadline, self._expire)
+        if len(body) <= PIECE:
+            self._transport.write(head + body)
+        else:
+            self._transport.write(head)
+            self._rest = memoryview(body)
+            self._write_on()
+        try:
+            return await self._answer
+        except asyncio.CancelledError:
+            self.abort()
+            raise
+        finally:
+            timer.cancel()
+
+    def silent(self) -> bool:
+        """Whether nothing has come that was not asked for, its end included, not even what the loop has yet to read."""
+        if self.closed:
+            return False
+        try:
+            self._socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            pass
+        return False
+
+    def abort(self) -> None:
+        """Give it up at once. A request under way is undone."""
+        self.closed = True
+        if self._transport is not None:
+            self._transport.abort()
+
+    # What the event loop calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Take a part of the answer; what comes when nothing was asked ends the connection."""
+        incoming = self._incoming
+        if incoming is None:
+            return self.abort()
+        self._stop_listening_for_quiet()
+        try:
+            if incoming.feed(data):
+                return self._settle(incoming)
+        except Malformed as error:
+            return self._fail(Undone(f"{Failure.PROTOCOL_ERROR}: {error}", Ruling.LOST))
+        if incoming.ends_with_quiet:
+            self._quiet = self._loop.call_later(QUIET_SECONDS, self._end, None)
+        return None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection ended; in the middle of an answer that may be its end, or its loss."""
+        self.closed = True
+        self._rest = None
+        self._end(exc)
+
+    def pause_writing(self) -> None:
+        """The other side takes no more for now."""
+        self._full = True
+
+    def resume_writing(self) -> None:
+        """It takes more."""
+        self._full = False
+        self._write_on()
+
+    # What becomes of an answer
+
+    def _settle(self, incoming: Incoming) -> None:
+        self._incoming, self.served = None, True
+        self._stop_listening_for_quiet()
+        unsent = self._rest is not None or (self._transport and self._transport.get_write_buffer_size())
+        if unsent or not incoming.kept:
+            self.abort()
+        elif incoming.head is not None:
+            self.keep_alive = incoming.head.fields.get("keep-alive")
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_result(incoming)
+
+    def _fail(self, error: Undone) -> None:
+        self._incoming = None
+        self._stop_listening_for_quiet()
+        self.abort()
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(error)
+
+    def _end(self, exc: Exception | None) -> None:
+        """Nothing more comes."""
+        incoming = self._incoming
+        if incoming is None:
+            return
+        if incoming.ends(in_order=exc is None):
+            self._settle(incoming)
+            return
+        failure, text, ruling = exchange_failed(exc, heard=incoming.heard)
+        kind = Stale if self.served and failure is Failure.DISCONNECTED else Undone
+        self._fail(kind(f"{failure}: {text}", ruling, _status(incoming)))
+
+    def _expire(self) -> None:
+        incoming = self._incoming
+        if incoming is not None and incoming.ends(in_order=True):
+            self._settle(incoming)
+        elif incoming is not None:
+            self._fail(Expired(_status(incoming)))
+
+    def _stop_listening_for_quiet(self) -> None:
+        if self._quiet is not None:
+            self._quiet.cancel()
+            self._quiet = None
+
+    def _write_on(self) -> None:
+        while self._rest is not None and not self._full and self._transport is not None:
+            piece, rest = self._rest[:PIECE], self._rest[PIECE:]
+            self._rest = rest or None
+            self._transport.write(piece)
+
+
+def _status(incoming: Incoming) -> int | None:
+    return incoming.head.status if incoming.head else None
