@@ -265,7 +265,7 @@ class AlertingServer:
                     pass
             return
         with suppress(OSError), secure, secure.makefile("rb") as stream:
-            while head := b"".join(takewhile(lambda line: line.strip(), stream)):
+            while head := b"".join(takewhile(lambda line: line != b"\r\n", stream)):
                 stream.read(next(int(v) for k, v in _fields(head) if k == b"content-length"))
                 is_next = head.split(b" ", 2)[1] == b"/next"
                 self._keeper.rows += not is_next

@@ -11,7 +11,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 RECORDS = {
-    "app", "app.errors", "app.models", "app.endpoint", "app.feed", "app.clock", "app.period", "app.unforeseen", "app.url",
+    "app", "app.errors", "app.models", "app.endpoint", "app.feed", "app.clock", "app.period", "app.unforeseen",
+    "app.url",
 }  # fmt: skip
 EDGES = {"app.source", "app.ledger", "app.partner"}
 READERS = {"app.broker", "app.health", "app.progress"}
