@@ -427,8 +427,9 @@ def _babelfish_tells_values_apart(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_babelfish_tells_values_apart")
 async def test_a_row_that_cannot_be_worked_out_is_left_behind_alone(server: Server) -> None:
     await server.run(
-        "CREATE TABLE {s}.t (id INT PRIMARY KEY, a INT, b INT, ratio AS a / b)",
-        "INSERT INTO {s}.t (id, a, b) VALUES (1, 4, 2), (2, 4, 0), (3, 6, 2)",
+        "CREATE TABLE {s}.base (id INT PRIMARY KEY, a INT, b INT)",
+        "INSERT INTO {s}.base (id, a, b) VALUES (1, 4, 2), (2, 4, 0), (3, 6, 2)",
+        "CREATE VIEW {s}.t AS SELECT id, a / b AS ratio FROM {s}.base",  # Babelfish works computed columns out at once
     )
     rows = await server.read()
     assert [(row.key, bool(row.error)) for row in rows] == [("1", False), ("2", True), ("3", False)]
