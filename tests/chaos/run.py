@@ -30,8 +30,6 @@ def run_cell(cell: Cell, root: Path, *, rows: int = ROWS, rate: float = RATE) ->
     ):
         scene = Scene(stack, rows, client, rate=rate, replica_set=members)
         stack.start_beat()
-        if cell.rows_first:
-            scene.start_rows()
         try:
             cell.act(scene)
             return balance(scene, recover(scene))

@@ -61,6 +61,11 @@ class Scene:
     def attempts(self) -> pymongo.collection.Collection[dict[str, Any]]:
         return self.client.get_default_database()["attempts"]
 
+    def in_source(self) -> int:
+        """Rows that the source has now."""
+        with closing(connect(self.stack.database)) as source:
+            return int(source.execute("SELECT count(*) FROM orders").fetchone()[0])
+
     def delivered(self) -> int:
         """Deliveries the ledger says are delivered; -1 while it does not answer."""
         try:
@@ -80,9 +85,14 @@ class Scene:
         """Until so much of the rows is delivered."""
         wait_until(lambda: self.delivered() >= share * self.rows, self.patience, f"{share:.0%} delivered")
 
-    def start_worker_and_wait(self) -> Process:
-        """A worker, once it has delivered a fifth of the rows: what most faults begin with."""
+    def let_rows_flow(self) -> Process:
+        """A worker; rows, once it takes messages; and the moment when a fifth of them is delivered.
+
+        So the fault meets rows under way, and others come while it lasts.
+        """
         worker = self.stack.start_worker()
+        self.wait_for_ready(worker)
+        self.start_rows()
         self.wait_for_share(0.2)
         return worker
 

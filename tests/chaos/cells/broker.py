@@ -13,13 +13,13 @@ from tests.chaos.scene import Scene
 
 def redis_killed(scene: Scene) -> None:
     """Redis is killed and away for a while. It comes back empty."""
-    scene.start_worker_and_wait()
+    scene.let_rows_flow()
     scene.kill_and_restart(scene.stack.redis)
 
 
 def redis_flushed(scene: Scene) -> None:
     """FLUSHALL while rows flow."""
-    scene.start_worker_and_wait()
+    scene.let_rows_flow()
     with redis.Redis.from_url(scene.stack.redis.url) as client:
         client.flushall()
     scene.fault_is_over()
@@ -27,14 +27,14 @@ def redis_flushed(scene: Scene) -> None:
 
 def redis_paused(scene: Scene, seconds: float) -> None:
     """Redis stops answering, with its connections open."""
-    scene.start_worker_and_wait()
+    scene.let_rows_flow()
     scene.freeze(scene.stack.redis.process, seconds)
     scene.fault_is_over()
 
 
 def redis_out_of_memory(scene: Scene) -> None:
     """Redis refuses every write for a while."""
-    scene.start_worker_and_wait()
+    scene.let_rows_flow()
     with redis.Redis.from_url(scene.stack.redis.url) as client:
         client.config_set("maxmemory", "1kb")
         time.sleep(5)  # the outage itself

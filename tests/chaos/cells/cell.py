@@ -25,10 +25,9 @@ class Cell:
     fault: str
     moment: str
     act: Act
+    """Starts workers and rows, does what goes wrong, and says when it is over."""
     quick: bool = False
     """Part of the subset that runs in CI."""
-    rows_first: bool = True
-    """Whether rows flow before the act begins; else the act starts them."""
     settings: Mapping[str, str] = field(default_factory=dict)
     members: Callable[[Path], ChaosSet] | None = None
     """Makes the replica set that the ledger is then on, in a directory; without it the ledger is the stack's own."""

@@ -18,7 +18,7 @@ from tests.support.wait import wait_until
 
 def primary_killed(scene: Scene) -> None:
     """The primary is killed, and comes back once another is elected."""
-    scene.start_worker_and_wait()
+    scene.let_rows_flow()
     primary = scene.members.wait_for_leader()
     primary.kill()
     scene.kills += 1
@@ -30,7 +30,7 @@ def primary_killed(scene: Scene) -> None:
 
 def primary_steps_down(scene: Scene, times: int) -> None:
     """The primary steps down, `times` times, three seconds apart."""
-    scene.start_worker_and_wait()
+    scene.let_rows_flow()
     for left in reversed(range(times)):
         scene.members.step_down()
         if left:
@@ -40,7 +40,7 @@ def primary_steps_down(scene: Scene, times: int) -> None:
 
 def primary_frozen(scene: Scene) -> None:
     """The primary is frozen until another is elected and takes writes; then it goes on, and believes it is primary."""
-    scene.start_worker_and_wait()
+    scene.let_rows_flow()
     primary = scene.members.wait_for_leader()
     primary.pause()
     try:
@@ -54,7 +54,7 @@ def primary_frozen(scene: Scene) -> None:
 
 def primary_cut_off(scene: Scene, *, from_clients: bool) -> None:
     """The primary is cut off from the other two, and from its clients too or not, until another takes its place."""
-    scene.start_worker_and_wait()
+    scene.let_rows_flow()
     _isolate(scene, scene.members.wait_for_leader(), from_clients=from_clients)
     time.sleep(3)  # what the new one takes meanwhile
     _heal(scene)
@@ -62,7 +62,7 @@ def primary_cut_off(scene: Scene, *, from_clients: bool) -> None:
 
 def majority_lost(scene: Scene, seconds: float) -> None:
     """Both secondaries are killed: for so long there is no primary."""
-    scene.start_worker_and_wait()
+    scene.let_rows_flow()
     primary = scene.members.wait_for_leader()
     lost = scene.members.others(primary)
     for member in lost:
@@ -86,7 +86,7 @@ def member_rolls_back(scene: Scene) -> None:
     """
     marks = Marks(scene.members)
     scene.faults(slow=1, slow_seconds=[0.5, 1.0])  # so that answers come to a primary that is alone already
-    scene.start_worker_and_wait()
+    scene.let_rows_flow()
     primary = scene.members.wait_for_leader()
     marks.confirm("before")
     with Client(primary.url) as alone:
@@ -126,7 +126,7 @@ def _heal(scene: Scene) -> None:
 
 def primary_disk_full(scene: Scene) -> None:
     """The primary's disk is full: it ends itself, another takes over, and it comes back once there is room."""
-    scene.start_worker_and_wait()
+    scene.let_rows_flow()
     primary = scene.members.wait_for_leader()
     filler = primary.directory / "filler"
     _fill(filler)

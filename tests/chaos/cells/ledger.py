@@ -15,13 +15,13 @@ from tests.chaos.scene import Scene
 
 def ledger_killed(scene: Scene) -> None:
     """The ledger's server is killed and away for a while. It comes back with what it confirmed."""
-    scene.start_worker_and_wait()
+    scene.let_rows_flow()
     scene.kill_and_restart(scene.stack.mongo)
 
 
 def ledger_slow(scene: Scene) -> None:
     """The ledger's server gets a tenth of the time: frozen and let go again, for ten seconds."""
-    scene.start_worker_and_wait()
+    scene.let_rows_flow()
     for _ in range(20):
         scene.freeze(scene.stack.mongo.process, 0.45)
         time.sleep(0.05)  # what it gets
@@ -30,7 +30,7 @@ def ledger_slow(scene: Scene) -> None:
 
 def ledger_read_only(scene: Scene) -> None:
     """The ledger's only server steps down, and refuses every write until it elects itself again."""
-    scene.start_worker_and_wait()
+    scene.let_rows_flow()
     ledger = scene.stack.mongo
     with pymongo.MongoClient[dict[str, Any]](ledger.admin_url) as client:
         client.admin.command("replSetStepDown", 5, force=True)

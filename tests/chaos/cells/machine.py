@@ -13,6 +13,7 @@ from tests.chaos.scene import Scene
 
 def logs_full(scene: Scene) -> None:
     """The worker's log is on a full disk, all the time."""
+    scene.start_rows()
     with _logging_to(scene, Path("/dev/full")):
         scene.stack.start_worker()
     scene.fault_is_over()
@@ -27,6 +28,7 @@ def _logging_to(scene: Scene, path: Path) -> Iterator[None]:
 
 def clock_jumps(scene: Scene, seconds: float) -> None:
     """Of two workers, one has a clock that jumps."""
+    scene.start_rows()
     scene.start_doomed_worker("clock", int(seconds))
     scene.stack.start_worker()
     scene.wait_for_share(0.5)

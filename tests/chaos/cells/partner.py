@@ -12,6 +12,7 @@ from tests.chaos.scene import Scene
 
 def partner_away(scene: Scene) -> None:
     """Nobody listens at the partner's address for a while. (What it saw before is forgotten: killed before any row.)"""
+    scene.start_rows()
     scene.stack.partner_process.kill()
     scene.kills += 1
     scene.stack.start_worker()
@@ -22,6 +23,7 @@ def partner_away(scene: Scene) -> None:
 
 def partner_misbehaves(scene: Scene, **rates: Any) -> None:
     """The partner does one thing wrong for a share of the requests, for eight seconds."""
+    scene.start_rows()
     scene.faults(**rates)
     scene.stack.start_worker()
     time.sleep(8)  # the outage itself

@@ -8,16 +8,20 @@ from pathlib import Path
 
 from tests.chaos.cells.cell import Cell
 from tests.chaos.scene import Scene
+from tests.support.wait import wait_until
 
 
 def source_slow(scene: Scene) -> None:
     """Every page of the source takes three seconds, all the time."""
+    scene.start_rows()
     scene.start_doomed_worker("slow-source", 3)
     scene.fault_is_over()
 
 
 def source_away(scene: Scene) -> None:
-    """The source cannot be opened for a while."""
+    """The source cannot be opened for a while. Who writes to it has it open already."""
+    scene.start_rows()
+    wait_until(lambda: scene.in_source() > 0, timeout=60, message="the first rows")
     hidden = scene.stack.directory / "hidden"
     hidden.mkdir()
     for path in _source_files(scene):

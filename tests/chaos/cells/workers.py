@@ -28,6 +28,7 @@ def worker_dies(scene: Scene, moment: str, number: int) -> None:
 
 def worker_killed_again_and_again(scene: Scene) -> None:
     """Three workers in a row, each killed after a few rows, wherever they are."""
+    scene.start_rows()
     for share in (0.1, 0.3, 0.5):
         worker = scene.stack.start_worker()
         scene.wait_for_share(share)
@@ -39,6 +40,7 @@ def worker_killed_again_and_again(scene: Scene) -> None:
 def worker_frozen(scene: Scene) -> None:
     """A worker is frozen for longer than its leases, while another takes its batches over; then it goes on."""
     scene.faults(slow=1, slow_seconds=[0.2, 0.4])
+    scene.start_rows()
     frozen = scene.stack.start_worker()
     scene.wait_for_share(0.1)
     frozen.signal(signal.SIGSTOP)
@@ -52,7 +54,7 @@ def worker_frozen(scene: Scene) -> None:
 
 def beat_killed(scene: Scene) -> None:
     """Beat is killed and away for a while."""
-    scene.start_worker_and_wait()
+    scene.let_rows_flow()
     beat = scene.stack.beat
     assert beat is not None
     scene.kill(beat)
@@ -63,6 +65,7 @@ def beat_killed(scene: Scene) -> None:
 
 def two_beats(scene: Scene) -> None:
     """Two beats and two workers, all the time."""
+    scene.start_rows()
     scene.stack.start_beat()
     scene.stack.start_worker()
     scene.stack.start_worker()
@@ -70,7 +73,7 @@ def two_beats(scene: Scene) -> None:
 
 
 def _dies(moment: str, number: int, *, quick: bool = False) -> Cell:
-    return Cell("worker killed", moment, partial(worker_dies, moment=moment, number=number), quick, rows_first=False)
+    return Cell("worker killed", moment, partial(worker_dies, moment=moment, number=number), quick)
 
 
 CELLS = (
