@@ -18,14 +18,16 @@ from datetime import timedelta
 import structlog
 
 from app.clock import Clock
+from app.compare import clashes
 from app.errors import BrokerUnavailable
 from app.feed import Feed, Strategy
 from app.filter import sift
 from app.ledger import Ledger
+from app.ledger.audit import Fact
 from app.ledger.batches import new_batch
 from app.ledger.deliveries import delivery_id
 from app.ledger.stats import Taken
-from app.models import NewBatch, SourceRow
+from app.models import Discrepancy, NewBatch, SourceRow
 from app.queue import Queue
 
 log = structlog.get_logger()
@@ -40,6 +42,10 @@ class Logged:
     new: int
     """Rows that the ledger did not have."""
     taken: Taken
+    clashes: tuple[Discrepancy, ...] = ()
+    """Rows that the ledger had under their id, and that are not what was logged."""
+    moved: tuple[str, ...] = ()
+    """Keys of rows that were logged at another place: updated, or others under the same key."""
 
 
 class Intake:
@@ -65,12 +71,16 @@ class Intake:
         dead_before = await deliveries.log_unreadable(feed.name, sifted.unreadable, now)
         before = [*queued_before, *skipped_before, *dead_before]
         known = set(before)
+        facts = await self._ledger.audit.facts_of(list(known)) if known else {}  # before they are noted as seen again
+        again = [row for row in rows if delivery_id(feed.name, row) in known]
         if known and _rows_move(feed):
             await deliveries.note_seen(feed.name, [row for row in rows if delivery_id(feed.name, row) in known], now)
         unreadable = ((delivery_id(feed.name, row), row.error or "") for row in sifted.unreadable)
         dead = [(name, error) for name, error in unreadable if name not in known]
         skipped = len(sifted.skipped) - len(skipped_before)
-        return Logged(batches, len(rows) - len(before), Taken(len(rows), skipped, dead))
+        found = tuple(clashes(feed.name, again, facts, moving=_rows_move(feed)))
+        moved = tuple(row.key for row in again if _moved(row, facts.get(delivery_id(feed.name, row))))
+        return Logged(batches, len(rows) - len(before), Taken(len(rows), skipped, dead), found, moved)
 
     async def send(self, feed: Feed, logged: Logged) -> None:
         """Send the batches' messages, and count the rows. Those that the broker does not take, the sweep sends."""
@@ -84,6 +94,10 @@ class Intake:
 async def backlog(feed: Feed, ledger: Ledger) -> int:
     """How many deliveries of the feed are open: never less than there are, so the bound holds."""
     return await ledger.batches.owed(feed.name) + await ledger.deliveries.retrying(feed.name, feed.max_backlog)
+
+
+def _moved(row: SourceRow, fact: Fact | None) -> bool:
+    return fact is not None and not row.error and row.position != fact.position
 
 
 def _rows_move(feed: Feed) -> bool:

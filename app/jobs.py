@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
@@ -16,6 +16,8 @@ from app.report import Reporting
 
 REPORTS = "all reports"
 """The name of a step that is no feed's: those have no blank."""
+REMOVED = "removed feeds"
+"""The name of the step that looks after feeds which left `feeds.toml`."""
 PATIENCE = timedelta(minutes=2)
 """How long a purge waits for one that an operator started, or that a killed worker has left, to end."""
 
@@ -27,7 +29,10 @@ def works(feeds: Iterable[Feed], reporting: Reporting, reconciling: Reconciling,
     return {
         REPORT_HOUR.name: [compiling],
         REPORT_DAY.name: [compiling],
-        RECONCILE.name: [_reconciling(reconciling, feed) for feed in feeds],
+        RECONCILE.name: [
+            *(_reconciling(reconciling, feed) for feed in feeds),
+            _reconciling_removed(reconciling, [feed.name for feed in feeds]),
+        ],
         PURGE.name: [*(_purging(purging, feed) for feed in feeds), _purging_reports(purging)],
     }
 
@@ -42,9 +47,20 @@ def _compiling(reporting: Reporting) -> Step:
 def _reconciling(reconciling: Reconciling, feed: Feed) -> Step:
     async def work(_: Period) -> Result:
         certificate = await reconciling.reconcile(feed)
-        return {"complete": certificate.complete, **_plain(certificate)}
+        found = {found.kind.value: found.count for found in certificate.discrepancies}
+        return {"complete": certificate.complete, **_plain(certificate), **found}
 
     return Step(feed.name, work)
+
+
+def _reconciling_removed(reconciling: Reconciling, feeds: Collection[str]) -> Step:
+    async def work(_: Period) -> Result:
+        made = await reconciling.removed(feeds)
+        owed = sum(found.count for certificate in made for found in certificate.discrepancies)
+        incomplete = [certificate.feed for certificate in made if not certificate.complete]
+        return {"complete": not incomplete, "owed": owed, "feeds": incomplete}
+
+    return Step(REMOVED, work)
 
 
 def _purging(purging: Purging, feed: Feed) -> Step:

@@ -74,6 +74,8 @@ class SourceRow:
     """Why the row has no payload: it becomes a dead letter with this reason."""
     change: str | None = None
     """With `capture = "changes"`: which change of the row this is. Part of the delivery's id."""
+    content: int | None = None
+    """A hash of what the row holds (see `source.content`); `None` where it has no JSON form."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,28 @@ class Span:
     """Exclusive; `None`: from the first row on."""
     upto: Position = None
     """Inclusive; `None`: it is still being read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a feed's deliveries came from: names in small letters, without quotes."""
+
+    table: str
+    key: tuple[str, ...]
+    strategy: str
+    column: str
+
+    def __str__(self) -> str:
+        return f"table {self.table}, key {', '.join(self.key)}, cursor {self.strategy} {self.column}"
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What a poll came across that a certificate will not be complete over."""
+
+    kind: DiscrepancyKind
+    said: str
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +151,12 @@ class Cursor:
     held: str | None = None
     """Rows wait beyond the cursor while pages stay empty: how many, and why."""
     held_since: datetime | None = None
+    origin: Origin | None = None
+    """What the feed's deliveries came from; `None`: not on record yet."""
+    lowest: Position = None
+    """Where the table's lowest row stood when reading began: rows below it are new."""
+    notices: tuple[Notice, ...] = ()
+    """What polls came across, one a kind; a certificate that finds it no more forgets it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +208,8 @@ class Page:
     """On a feed's first page: after which position reading began; `None`: at the first row."""
     form: NewForm | None = None
     """To be agreed with the cursor's next move; `None`: nothing changes."""
+    lowest: Position = None
+    """Where the table's lowest row stands; `None` where that is on record already, or there is no row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,6 +325,69 @@ class Result:
     verdict: Verdict
 
 
+class DiscrepancyKind(StrEnum):
+    """Why a certificate is not complete though each row may have a delivery."""
+
+    SHARED_KEY = "shared_key"
+    """Rows under a key that another row has, too: one delivery stands for all."""
+    CHANGED = "changed"
+    """Rows that hold something else than what was logged: updated since, or new under a key that was used before."""
+    NO_CURSOR_VALUE = "no_cursor_value"
+    """Rows whose cursor column is NULL: no poll reads them."""
+    BELOW_START = "below_start"
+    """Rows below the lowest one there was when reading began: no poll reads them."""
+    AHEAD = "ahead"
+    """The cursor stands beyond what the source has reached: it went back, and rows may be passed over."""
+    WAITING = "waiting"
+    """Rows beyond the cursor of a feed that is not read."""
+    OTHER_SOURCE = "other_source"
+    """Deliveries that came from another table, or under another key or cursor, than `feeds.toml` names."""
+    REMOVED = "removed"
+    """Deliveries still owed of a feed that `feeds.toml` does not name any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Discrepancy:
+    """Rows, or deliveries, that a certificate cannot vouch for."""
+
+    kind: DiscrepancyKind
+    count: int
+    ids: tuple[str, ...] = ()
+    """Of deliveries, or what the rows' would be: the first `MISSING_NAMED`."""
+    note: str = ""
+    """What was found besides, on one line."""
+    more: bool = False
+    """They were counted up to `count` only: there may be more."""
+
+    @property
+    def said(self) -> str:
+        """In a plain sentence, with what to do."""
+        count = f"{self.count:,}{' or more' if self.more else ''}"
+        shown = ", ".join(self.ids[:10]) + (", …" if self.count > 10 else "")
+        said = _SAID[self.kind].format(count=count, note=self.note)
+        return f"{said}: {shown}" if shown else said
+
+
+_SAID = {
+    DiscrepancyKind.SHARED_KEY: (
+        "{count} source rows share their key with another row and have no delivery of their own; "
+        "the feed's key must be unique"
+    ),
+    DiscrepancyKind.CHANGED: (
+        "{count} source rows hold something else than what was logged and sent: "
+        "they were updated since, or are new under a key that was used before"
+    ),
+    DiscrepancyKind.NO_CURSOR_VALUE: "{count} source rows are read by no poll: the cursor column is NULL in them",
+    DiscrepancyKind.BELOW_START: (
+        "{count} source rows are read by no poll: they lie below the lowest that was there when reading began ({note})"
+    ),
+    DiscrepancyKind.AHEAD: "{note}",
+    DiscrepancyKind.WAITING: "{count} source rows wait beyond the cursor, and the feed is not read: {note}",
+    DiscrepancyKind.OTHER_SOURCE: "{count} deliveries are of another source than feeds.toml names: {note}",
+    DiscrepancyKind.REMOVED: "{count} deliveries are still owed, of a feed that feeds.toml does not name any more",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Certificate:
     """What became of each source row of a feed: `source_rows` = the sum of `states`, or the difference by key.
@@ -329,6 +424,12 @@ class Certificate:
     """Compared from after this position on; `None`: from where the feed began, or retention has purged to."""
     begun_at: datetime | None = None
     """When the comparison began; a row's state was looked at between this and `at`."""
+    discrepancies: tuple[Discrepancy, ...] = ()
+    """What it cannot vouch for, one a kind. Where there is any, it is not complete."""
+    by_key: int = 0
+    """Of the source rows: compared by key alone, because no hash of their content was kept when they were logged."""
+    acknowledged: int = 0
+    """Of the source rows: changed since they were sent, and taken as they are by this run, for an operator."""
 
     @property
     def open(self) -> int:
@@ -337,13 +438,18 @@ class Certificate:
 
     @property
     def unaccounted(self) -> int:
-        """Source rows that no state accounts for."""
+        """Source rows that no state accounts for: missing, or without a delivery of their own."""
         return self.source_rows - sum(self.states.values())
 
     @property
+    def sharing(self) -> int:
+        """Source rows that share their key with another one, and have no delivery of their own."""
+        return sum(found.count for found in self.discrepancies if found.kind is DiscrepancyKind.SHARED_KEY)
+
+    @property
     def complete(self) -> bool:
-        """Every source row has a delivery, and the sum balances."""
-        return self.missing == self.healed and self.unaccounted == 0
+        """Every source row has a delivery of its own, of what it holds, the sum balances, and nothing is left open."""
+        return self.missing == self.healed and self.unaccounted == 0 and not self.discrepancies
 
     @property
     def account(self) -> str:
@@ -351,8 +457,10 @@ class Certificate:
         settled = (State.DELIVERED, State.DEAD, State.SKIPPED, State.CANCELLED)
         parts = [f"{self.states.get(state, 0):,} {state}" for state in settled]
         parts.append(f"{self.open:,} open")
-        if self.unaccounted:
-            parts.append(f"{self.unaccounted:,} missing")
+        if self.sharing:
+            parts.append(f"{self.sharing:,} sharing a key")
+        if self.unaccounted > self.sharing:
+            parts.append(f"{self.unaccounted - self.sharing:,} missing")
         since = "" if self.since is None else f"after position {_shown(self.since)} "
         rows = f"{self.source_rows:,} source row{'' if self.source_rows == 1 else 's'}"
         return f"{rows} = {' + '.join(parts)}, {since}up to position {_shown(self.position)}"
@@ -365,6 +473,13 @@ class Certificate:
             shown = ", ".join(self.missing_ids[:10]) + (", …" if self.missing > 10 else "")
             healed = "all were" if self.healed == self.missing else f"{self.healed:,} were"
             said.append(f"{self.missing:,} had no delivery, and {healed} logged by this run: {shown}")
+        said += [found.said for found in self.discrepancies]
+        if self.by_key:
+            said.append(f"{self.by_key:,} source rows were compared by key alone: no hash of what was sent was kept")
+        if self.acknowledged:
+            said.append(
+                f"{self.acknowledged:,} source rows had changed since they were sent, and are acknowledged as they are"
+            )
         if self.awaited:
             said.append(f"{self.awaited:,} source rows committed late and are left out: the cursor still asks for them")
         if self.purged:

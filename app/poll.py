@@ -12,6 +12,7 @@ that one logged lies in its batches, so it sends their messages too. Within one 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -19,12 +20,14 @@ from datetime import datetime, timedelta
 import structlog
 
 from app.clock import Clock, utc_now
+from app.compare import several
 from app.errors import ColumnsCame, CursorMoved, RowrelayError, SourceRefused
 from app.feed import Feed
-from app.intake import Intake, backlog
+from app.intake import Intake, Logged, backlog
 from app.ledger import Ledger
-from app.models import Ahead, Cursor, Look, Page
+from app.models import Ahead, Cursor, Discrepancy, DiscrepancyKind, Look, Notice, Page
 from app.queue import Queue
+from app.source.catalogue import origin_of, other_source
 from app.source.reader import Source
 from app.unforeseen import is_bug, told
 
@@ -33,6 +36,9 @@ log = structlog.get_logger()
 UP_TO_DATE, BUDGET, ANOTHER = "up to date", "budget", "another poll"
 LONGEST_WAIT = timedelta(minutes=5)
 """The longest that an unavailable source is left alone."""
+LOOK_UP_EVERY = timedelta(minutes=1)
+"""How often rows that came again at another place are looked up, `LOOKED_UP` of them: do two rows share a key?"""
+LOOKED_UP = 100
 LONGEST_LOOK = timedelta(seconds=30)
 """The longest that a look is sent ahead: far below the time after which Redis gives a message out again."""
 
@@ -64,6 +70,8 @@ class Polling:
         self._under_way: set[str] = set()
         self._rows_came: dict[str, datetime] = {}
         """Feed → when a poll of this process last logged any."""
+        self._looked_up: dict[str, datetime] = {}
+        """Feed → when rows that came again were last looked up by their keys."""
 
     async def poll(self, feed: Feed, look: Look | None = None) -> Polled:
         """Log the feed's new rows, within its `poll_budget` and `max_backlog`, and queue them.
@@ -107,6 +115,8 @@ class Polling:
 
     async def _read_pages(self, feed: Feed, polled: Polled) -> None:
         cursor = await self._ledger.cursors.get(feed.name)
+        if not cursor.paused:
+            await self._require_origin(feed, cursor)
         deadline = self._now() + feed.poll_budget
         room = 0
         while True:
@@ -133,6 +143,14 @@ class Polling:
                 polled.stopped = BUDGET
                 return
 
+    async def _require_origin(self, feed: Feed, cursor: Cursor) -> None:
+        """Raises `SourceRefused` where the feed reads something else than what its deliveries came from."""
+        origin = origin_of(feed)
+        if cursor.origin is None:
+            await self._ledger.cursors.adopt(feed.name, origin)
+        elif cursor.origin != origin:
+            raise SourceRefused(other_source(feed, cursor.origin))
+
     async def _take(self, feed: Feed, page: Page, cursor: Cursor, polled: Polled) -> Cursor:
         """Log the page, then move the cursor, then send the messages: in this order. Returns the moved cursor."""
         for gap in page.expired:
@@ -140,10 +158,12 @@ class Polling:
         if page.form and page.form.said:
             log.warning("columns_changed", feed=feed.name, said=page.form.said)
         moves = page.position != cursor.position or page.gaps != cursor.gaps
-        if not (page.rows or moves or page.form):
+        found_lowest = cursor.lowest is None and page.lowest is not None
+        if not (page.rows or moves or page.form or found_lowest):
             await self._ledger.cursors.note_empty(cursor, page, self._now())
             return cursor
         logged = await self._intake.log(feed, page.rows)
+        await self._notice(feed, logged)
         try:
             cursor = await self._ledger.cursors.advance(cursor, page, self._now())
         except CursorMoved:
@@ -153,6 +173,25 @@ class Polling:
         polled.logged += logged.new
         await self._intake.send(feed, logged)
         return cursor
+
+    async def _notice(self, feed: Feed, logged: Logged) -> None:
+        """Say that rows came under keys that other rows have, or hold something else than what was logged."""
+        found = [*logged.clashes, *await self._shared(feed, logged)]
+        for clash in found:
+            log.warning("rows_clash", feed=feed.name, kind=clash.kind.value, rows=clash.count, ids=clash.ids[:10])
+        now = self._now()
+        notices = [Notice(clash.kind, clash.said, now) for clash in found]
+        await self._ledger.cursors.notice(feed.name, notices)
+
+    async def _shared(self, feed: Feed, logged: Logged) -> Sequence[Discrepancy]:
+        """Look some rows that came again at another place up by their keys, now and then: an update leaves one row."""
+        now, last = self._now(), self._looked_up.get(feed.name)
+        if not logged.moved or (last is not None and now - last < LOOK_UP_EVERY):
+            return ()
+        self._looked_up[feed.name] = now
+        keys = list(dict.fromkeys(logged.moved))[:LOOKED_UP]
+        ids = several(feed.name, await self._source.find_all(feed, keys))
+        return [Discrepancy(DiscrepancyKind.SHARED_KEY, len(ids), tuple(ids))] if ids else []
 
     async def _pause(self, feed: Feed, reason: str, polled: Polled, *, sending: bool = False) -> None:
         """What a poll would only meet again waits for an operator; other feeds go on. `sending`: so do the feed's rows

@@ -29,25 +29,42 @@ import asyncio
 import secrets
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TypeAlias, TypeVar
 
 import structlog
 
 from app.clock import Clock, utc_now
+from app.compare import Compared, changed, compare, hash_sum, sharing, still_there
 from app.errors import SourceRefused, Unavailable
 from app.feed import Feed
 from app.intake import Intake, backlog
 from app.ledger import Ledger
+from app.ledger.audit import Fact
 from app.ledger.deliveries import delivery_id
 from app.ledger.floors import Floor, higher
 from app.ledger.walks import Phase, Walk
-from app.models import MISSING_NAMED, Certificate, Cursor, Gap, Position, SourceRow, Span, State
+from app.models import (
+    MISSING_NAMED,
+    Certificate,
+    Cursor,
+    Discrepancy,
+    DiscrepancyKind,
+    Gap,
+    Origin,
+    Position,
+    SourceRow,
+    Span,
+    State,
+)
 from app.queue import Queue
+from app.source.catalogue import origin_of
 from app.source.reader import Source
-from app.source.walk import Stretch
+from app.source.walk import Stretch, Window
+from app.standing import of_cursor, of_other_source, of_removed
 
 log = structlog.get_logger()
 
@@ -89,6 +106,8 @@ class _Run:
     dry: bool
     tell: Progress
     saved_at: datetime
+    acknowledge: str = ""
+    """Who takes changed rows as they are now; empty: nobody, they are named."""
 
 
 class Reconciling:
@@ -120,29 +139,76 @@ class Reconciling:
         since: Since = None,
         dry_run: bool = False,
         resume: bool = True,
+        acknowledge: str = "",
         progress: Progress = _untold,
     ) -> Certificate:
         """Compare the feed's source with the ledger, heal what is missing, and save the certificate.
 
-        `dry_run` changes and saves nothing. `resume` goes on with a walk over the whole feed that was cut off.
+        `dry_run` changes and saves nothing. `acknowledge`: who takes changed rows as they are now.
+        `resume` goes on with a walk over the whole feed that was cut off.
         Raises the source's and the ledger's errors; `SourceRefused` also where the ledger does not say from where on
         the feed was read, and `since` does not either.
         """
+        cursor = await self._ledger.cursors.get(feed.name)
+        if cursor.origin is not None and cursor.origin != origin_of(feed):
+            return await self._refused(feed, cursor.origin, dry_run=dry_run)
         walk = None if dry_run or since is not None or not resume else await self._resumed(feed)
         walk = walk or await self._begun(feed, since, dry_run=dry_run)
-        run = _Run(feed, walk, dry_run, progress, self._now())
+        run = _Run(feed, walk, dry_run, progress, self._now(), acknowledge)
         if walk.phase is Phase.PURGED:
             await self._count_purged(run)
         if walk.phase is Phase.SOURCE:
             await self._walk_source(run)
         if walk.phase is Phase.LEDGER and self._some_have_no_row(walk):
             await self._walk_ledger(run)
-        certificate = self._certificate(walk)
+        certificate = self._certificate(walk, await self._standing_of(run))
         if not dry_run:
             await self._ledger.certificates.save(certificate)
             await self._ledger.walks.end(walk)
+            await self._forget(certificate)
         _say(certificate, dry_run=dry_run)
         return certificate
+
+    async def removed(self, feeds: Collection[str], *, dry_run: bool = False) -> list[Certificate]:
+        """Certify what is owed of feeds that the ledger knows and `feeds` does not name: those that owe something, or
+        did by their last certificate. Raises the ledger's errors.
+        """
+        owing = await self._ledger.deliveries.open_by_feed()
+        known = {*await self._ledger.cursors.feeds(), *owing} - set(feeds)
+        made: list[Certificate] = []
+        for name in sorted(known):
+            owed, _ = owing.get(name, (0, None))
+            latest = await self._ledger.certificates.latest(name)
+            if owed or (latest and _owed_before(latest)):
+                ids = await self._ledger.deliveries.open_ids(name, MISSING_NAMED)
+                made.append(of_removed(name, owed, ids, self._now()))
+        for certificate in made if not dry_run else ():
+            await self._ledger.certificates.save(certificate)
+            _say(certificate, dry_run=dry_run)
+        return made
+
+    async def _refused(self, feed: Feed, origin: Origin, *, dry_run: bool) -> Certificate:
+        """What the feed reads is not compared with deliveries of another source: each row would be missing."""
+        audit = self._ledger.audit
+        total, ids = await audit.total(feed.name, STRIDE), await audit.ids_after(feed.name, "", MISSING_NAMED)
+        certificate = of_other_source(feed, origin, total, ids, self._now())
+        if not dry_run:
+            await self._ledger.certificates.save(certificate)
+        _say(certificate, dry_run=dry_run)
+        return certificate
+
+    async def _standing_of(self, run: _Run) -> Sequence[Discrepancy]:
+        """What the cursor does not reach, asked when the walk is over."""
+        cursor = await self._ledger.cursors.get(run.feed.name)
+        outside = await self._patient(run, lambda: self._source.outside(run.feed, cursor))
+        return tuple(of_cursor(run.feed, cursor, outside, self._now()))
+
+    async def _forget(self, certificate: Certificate) -> None:
+        """Drop what polls noticed before, and this comparison of all of the feed found no more."""
+        if certificate.since is None and certificate.begun_at:
+            still = {found.kind for found in certificate.discrepancies}
+            over = [kind for kind in DiscrepancyKind if kind not in still]
+            await self._ledger.cursors.forget(certificate.feed, over, certificate.begun_at)
 
     # --- where it begins
 
@@ -234,21 +300,31 @@ class Reconciling:
             span = walk.spans[walk.place]
             stretch = Stretch(span, walk.spans[: walk.place])
             after = _lower_end(walk, span) if walk.after is None else walk.after
+            rows = min(WINDOW, feed.page_size)  # they are read whole, as by a poll
+            read = partial(self._window, feed, stretch, after, rows)
             started = time.monotonic()
-            window = await self._patient(run, lambda: self._source.walk(feed, stretch, after, WINDOW))  # noqa: B023
-            took = time.monotonic() - started
+            window = await self._patient(run, read)
+            ended = time.monotonic()
             before = walk.missing
-            await self._account(run, window.rows)
+            await self._account(run, window.rows, read)
             walk.after = window.reached
             if not window.more:
                 walk.place, walk.after = walk.place + 1, None
             run.tell("source rows", walk.source_rows, walk.total)
             await self._save(run, at_once=walk.missing > before)
-            await self._sleep(min(took, LONGEST_REST_SECONDS))
+            rest = ended + min(ended - started, LONGEST_REST_SECONDS) - time.monotonic()
+            await self._sleep(max(rest, 0))
         walk.phase = Phase.LEDGER
 
-    async def _account(self, run: _Run, rows: Sequence[SourceRow]) -> None:
-        """Count a window's rows: by number where each has a delivery, else key by key."""
+    async def _window(self, feed: Feed, stretch: Stretch, after: Position, limit: int) -> Window:
+        agreed = (await self._ledger.cursors.get(feed.name)).columns
+        return await self._source.walk(feed, stretch, after, limit, agreed)
+
+    async def _account(self, run: _Run, rows: Sequence[SourceRow], read: Callable[[], Awaitable[Window]]) -> None:
+        """Count a window's rows: by number and sum where each agrees with its delivery, else row by row.
+
+        `read` reads the window again.
+        """
         walk = run.walk
         if floor := _floor(walk):
             above = [row for row in rows if not floor.covers(row.position)]
@@ -257,35 +333,37 @@ class Reconciling:
         if not rows:
             return
         by_id = {delivery_id(walk.feed, row): row for row in rows}
-        counts = await self._patient(run, lambda: self._ledger.audit.count_states(list(by_id)))
-        if counts.total() == len(rows):
+        counts, hashes = await self._patient(run, lambda: self._ledger.audit.count_states(list(by_id)))
+        if counts.total() == len(rows) and hashes == hash_sum(rows):
             walk.source_rows += len(rows)
             walk.found += len(by_id)
             walk.states += counts
             return
-        missing = await self._by_key(run, rows, by_id)
+        missing = await self._by_row(run, rows, read)
         for chunk in _chunks(missing, min(CHUNK, run.feed.page_size)):
             await self._settle(run, chunk)
         if missing:
             self._say_missing(run, missing)
 
-    async def _by_key(self, run: _Run, rows: Sequence[SourceRow], by_id: Mapping[str, SourceRow]) -> list[SourceRow]:
+    async def _by_row(
+        self, run: _Run, rows: Sequence[SourceRow], read: Callable[[], Awaitable[Window]]
+    ) -> list[SourceRow]:
         """Count the rows that have a delivery, and those left out. Returns the others: the missing."""
         walk, audit = run.walk, self._ledger.audit
-        states = await audit.states_of(list(by_id))
-        absent = {known: row for known, row in by_id.items() if known not in states}
-        gaps: tuple[Gap, ...] = ()
-        floor: Floor | None = None
-        if absent:  # in this order: see above
-            gaps = (await self._ledger.cursors.get(walk.feed)).gaps
-            states |= await audit.states_of(list(absent))
-            floor = await self._ledger.floors.get(walk.feed)
-        found = [state for row in rows if (state := states.get(delivery_id(walk.feed, row)))]
-        walk.source_rows += len(found)
-        walk.states += Counter(found)
-        walk.found += len(states)
+        facts = await self._patient(run, lambda: audit.facts_of([delivery_id(walk.feed, row) for row in rows]))
+        compared = compare(walk.feed, rows, facts)
+        if compared.suspects:
+            await self._confirm(run, compared, read)
+        walk.by_key += compared.by_key
+        self._count(walk, [fact.state for _, fact in compared.own])
+        if not compared.absent:
+            return []
+        gaps = (await self._ledger.cursors.get(walk.feed)).gaps  # in this order: see above
+        states = await audit.states_of(list(compared.absent))
+        floor = await self._ledger.floors.get(walk.feed)
+        self._count(walk, list(states.values()))
         missing: list[SourceRow] = []
-        for known, row in absent.items():
+        for known, row in compared.absent.items():
             if known in states:
                 continue
             if _in_a_gap(row.position, gaps):
@@ -295,6 +373,44 @@ class Reconciling:
             else:
                 missing.append(row)
         return missing
+
+    def _count(self, walk: Walk, states: Sequence[State]) -> None:
+        """Count rows that have a delivery of their own."""
+        walk.source_rows += len(states)
+        walk.found += len(states)
+        walk.states += Counter(states)
+
+    async def _confirm(self, run: _Run, compared: Compared, read: Callable[[], Awaitable[Window]]) -> None:
+        """Look at the suspects again, on both sides, and note those that stay: as changed, or as sharing a key.
+
+        All but the latter have a delivery, so they go to what has its own.
+        """
+        walk, feed = run.walk, run.feed
+        again = (await self._patient(run, read)).rows
+        ids = [delivery_id(walk.feed, row) for row in compared.suspects]
+        facts = await self._patient(run, lambda: self._ledger.audit.facts_of(ids))
+        there = still_there(walk.feed, compared.suspects, again)
+        keys = list(dict.fromkeys(row.key for row in there if not row.error))
+        found: list[SourceRow] = []
+        agreed = (await self._ledger.cursors.get(feed.name)).columns
+        for chunk in _chunks(keys, min(CHUNK, feed.page_size)):
+            found += await self._patient(run, lambda: self._source.find_all(feed, chunk, agreed))  # noqa: B023
+        shared = sharing(walk.feed, there, compared.rows, found, facts)
+        differing = [row for row in there if row not in shared and _differs(walk.feed, row, facts)]
+        walk.source_rows += len(shared)
+        walk.shared += _named(walk.feed, shared, walk.shared_ids)
+        if run.acknowledge and not run.dry:
+            walk.acknowledged += await self._acknowledge(run, differing, facts)
+        else:
+            walk.changed += _named(walk.feed, differing, walk.changed_ids)
+        for row in compared.suspects:
+            if row not in shared and (fact := facts.get(delivery_id(walk.feed, row))):
+                compared.own.append((row, fact))
+
+    async def _acknowledge(self, run: _Run, rows: Sequence[SourceRow], facts: Mapping[str, Fact]) -> int:
+        ids = {delivery_id(run.feed.name, row): row.content for row in rows}
+        contents = {known: (was, ids[known]) for known in ids if (was := facts[known].content) is not None}
+        return await self._ledger.audit.acknowledge(contents, run.acknowledge, self._now())
 
     # --- what is missing
 
@@ -308,8 +424,7 @@ class Reconciling:
         walk.healed += len(states)
         walk.found += len(states)
         walk.states += Counter(states)
-        room = MISSING_NAMED - len(walk.missing_ids)
-        walk.missing_ids += [delivery_id(walk.feed, row) for row in missing[:room]]
+        _named(walk.feed, missing, walk.missing_ids)
 
     async def _may_heal(self, run: _Run) -> bool:
         if run.dry or run.walk.healed >= self._heal_at_most:
@@ -325,7 +440,7 @@ class Reconciling:
         keys = [row.key for row in missing if not row.error]
         agreed = (await self._ledger.cursors.get(run.feed.name)).columns
         whole = await self._patient(run, lambda: self._source.find_all(run.feed, keys, agreed))
-        rows = [*keyless, *whole]
+        rows = [*keyless, *_one_a_key(run.feed.name, whole, missing)]
         logged = await self._patient(run, lambda: self._intake.log(run.feed, rows))
         await self._intake.send(run.feed, logged)
         states = await self._ledger.audit.states_of([delivery_id(run.feed.name, row) for row in rows])
@@ -380,7 +495,7 @@ class Reconciling:
             await self._patient(run, lambda: self._ledger.walks.save(run.walk, now))
             run.saved_at = now
 
-    def _certificate(self, walk: Walk) -> Certificate:
+    def _certificate(self, walk: Walk, others: Sequence[Discrepancy]) -> Certificate:
         now = self._now()
         return Certificate(
             feed=walk.feed,
@@ -398,7 +513,21 @@ class Reconciling:
             superseded=walk.superseded,
             since=walk.since,
             begun_at=walk.begun_at.replace(microsecond=walk.begun_at.microsecond // 1000 * 1000),
+            discrepancies=(*_of_rows(walk), *others),
+            by_key=walk.by_key,
+            acknowledged=walk.acknowledged,
         )
+
+
+def _of_rows(walk: Walk) -> Iterator[Discrepancy]:
+    if walk.shared:
+        yield Discrepancy(DiscrepancyKind.SHARED_KEY, walk.shared, tuple(walk.shared_ids))
+    if walk.changed:
+        yield Discrepancy(DiscrepancyKind.CHANGED, walk.changed, tuple(walk.changed_ids))
+
+
+def _owed_before(certificate: Certificate) -> bool:
+    return any(found.kind is DiscrepancyKind.REMOVED for found in certificate.discrepancies)
 
 
 def _say(certificate: Certificate, *, dry_run: bool) -> None:
@@ -408,6 +537,7 @@ def _say(certificate: Certificate, *, dry_run: bool) -> None:
         feed=certificate.feed,
         rows=certificate.source_rows,
         missing=certificate.missing,
+        discrepancies={found.kind.value: found.count for found in certificate.discrepancies},
         healed=certificate.healed,
         deleted=certificate.deleted,
         complete=certificate.complete,
@@ -441,6 +571,28 @@ def _key_of(feed: Feed, known: str) -> str:
     return key.rpartition(":")[0] if feed.capture == "changes" else key
 
 
+def _differs(feed: str, row: SourceRow, facts: Mapping[str, Fact]) -> bool:
+    fact = facts.get(delivery_id(feed, row))
+    return fact is not None and changed(row, fact)
+
+
+def _named(feed: str, rows: Sequence[SourceRow], ids: list[str]) -> int:
+    """Add the rows' ids to those that are named, within the bound. Returns how many rows there are."""
+    ids += [delivery_id(feed, row) for row in rows[: MISSING_NAMED - len(ids)]]
+    return len(rows)
+
+
+def _one_a_key(feed: str, whole: Sequence[SourceRow], missing: Sequence[SourceRow]) -> list[SourceRow]:
+    """Of rows that share an id the one that was missing, so that the others are not taken for it."""
+    wanted = {delivery_id(feed, row): row.position for row in missing}
+    chosen: dict[str, SourceRow] = {}
+    for row in whole:
+        known = delivery_id(feed, row)
+        if known not in chosen or row.position == wanted.get(known):
+            chosen[known] = row
+    return list(chosen.values())
+
+
 def _superseded(feed: Feed, keys: Mapping[str, str], present: Mapping[str, SourceRow | None]) -> int:
     """How many of the ids are of a change that is no longer the row's last."""
     if feed.capture != "changes":
@@ -449,6 +601,6 @@ def _superseded(feed: Feed, keys: Mapping[str, str], present: Mapping[str, Sourc
     return sum(row is not None and delivery_id(feed.name, row) != known for known, row in rows)
 
 
-def _chunks(rows: Sequence[SourceRow], size: int) -> Iterator[Sequence[SourceRow]]:
-    for start in range(0, len(rows), size):
-        yield rows[start : start + size]
+def _chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

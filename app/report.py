@@ -178,10 +178,14 @@ class Reporting:
         known = await self._ledger.stats.feeds()
         found = {
             feed: await self._ledger.stats.between(feed, period.start, period.end)
-            for feed in sorted({*self._feeds, *known})
+            for feed in sorted({*self._feeds, *known, *await self._ledger.cursors.feeds()})
         }
-        buckets = {feed: documents for feed, documents in found.items() if documents or feed in self._feeds}
-        certificates = {feed: await self._certificate(feed, period) for feed in buckets}
+        certificates = {feed: await self._certificate(feed, period) for feed in found}
+        buckets = {
+            feed: documents
+            for feed, documents in found.items()
+            if documents or feed in self._feeds or _in_doubt(certificates[feed])
+        }
         through = min(period.end, now.replace(microsecond=0))
         reports = await asyncio.to_thread(compile_reports, period, self._zone, buckets, certificates, through)
         return reports, await self._grounds(period, buckets)
@@ -294,3 +298,8 @@ class Reporting:
             log.error("report_given_up", report=report_id, way=way, tries=tries)
             return []
         return [now + min(FIRST_WAIT * 2 ** (tries - 1), LONGEST_WAIT)]
+
+
+def _in_doubt(certificate: Certificate | None) -> bool:
+    """Whether a feed that is configured no more, and of which nothing was counted, must be told of all the same."""
+    return certificate is not None and bool(certificate.discrepancies)

@@ -1,4 +1,4 @@
-"""`feeds list`, `pause`, `resume`, `explain`, `rewind` and, from a file of its own, `preview`."""
+"""`feeds list`, `pause`, `resume`, `adopt`, `explain`, `rewind` and, from a file of its own, `preview`."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from app.feed import Feed, parse_position
 from app.ledger import Ledger
 from app.models import Cursor
 from app.rewind import Rewinding
+from app.source.catalogue import origin_of, other_source
 from app.source.engine import open_engine
 from app.source.explain import PRODUCTS, Explained, explain_unseen
 from app.source.reader import Source
@@ -70,6 +71,35 @@ def resume_feed(name: Name) -> None:
     loaded = _with_feed(name)
     resumed = with_ledger(loaded, lambda ledger: ledger.cursors.resume(name))
     console.print(f"{name}: {'resumed' if resumed else 'was not paused'}")
+
+
+@feeds.command("adopt")
+def adopt_feed(name: Name) -> None:
+    """Say that a feed whose table, key or cursor was changed in feeds.toml still reads the source of its deliveries.
+
+    A renamed table, for instance. What is another source needs a feed of another name. Resumes the feed where it was
+    paused for this.
+    """
+    loaded = _with_feed(name)
+    feed = loaded.feed(name)
+
+    async def adopt(ledger: Ledger) -> list[str]:
+        before, now = await ledger.cursors.get(name), origin_of(feed)
+        if before.origin == now:
+            return [f"{name}: its deliveries came from {now}, as feeds.toml says; nothing was changed"]
+        await ledger.cursors.adopt(name, now, anyway=True)
+        told = [f"{name}: taken to be the same source: {before.origin or 'none on record'} is now {now}"]
+        if before.paused and before.origin and before.paused_reason == other_source(feed, before.origin):
+            await ledger.cursors.resume(name)
+            told.append(f"{name}: resumed")
+        return told
+
+    try:
+        lines = with_ledger(loaded, adopt)
+    except SourceRefused as error:
+        fail(str(error))
+    for line in lines:
+        console.print(line, markup=False, highlight=False)
 
 
 @feeds.command("explain")

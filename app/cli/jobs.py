@@ -40,13 +40,14 @@ class JobLine:
     last_error: str | None
     error_period: str | None
     ok: bool
-    """Not late; and of the latest period that was tried, nothing was given up or refused by the source."""
+    """Not late; and of the latest period that was tried, nothing was given up, refused by the source or incomplete."""
 
 
 def jobs(as_json: AsJson = False) -> None:
     """Per periodic job: the last period done, when, how long, what is due next, and the last error.
 
-    Exit code 1 where a job is late, or the latest period it tried is given up, or the source refused some of it.
+    Exit code 1 where a job is late, or the latest period it tried is given up, the source refused some of it, or a
+    certificate is not complete.
     """
     loaded = load_config()
     lines = with_ledger(loaded, lambda ledger: read_jobs(ledger, utc_now()))
@@ -94,8 +95,9 @@ async def _line(ledger: Ledger, job: Job, now: datetime) -> JobLine:
 
 
 def _refused(tick: Tick) -> str | None:
-    """What the source refused in a period that is done, by step."""
+    """What the source refused in a period that is done, and what is not complete, by step."""
     found = [f"{step.name}: {step.result['refused']}" for step in tick.steps if "refused" in step.result]
+    found += [f"{step.name}: NOT COMPLETE" for step in tick.steps if step.result.get("complete") is False]
     return "; ".join(found) or None
 
 

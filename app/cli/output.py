@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
+import os
+import socket
 import sys
 import typing
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -113,3 +116,12 @@ def ago(moment: datetime | None) -> str:
         if seconds >= size:
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds:.0f} s"
+
+
+def operator() -> str:
+    """`user@host`; the number of a user who has no name, as in some containers."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"

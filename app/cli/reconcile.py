@@ -22,6 +22,7 @@ from app.cli.output import (
     fail,
     fail_feeds,
     load_config,
+    operator,
     print_json,
     run,
     with_ledger,
@@ -43,20 +44,36 @@ From = Annotated[
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Compare, and change nothing.")]
 
+Acknowledge = Annotated[
+    bool,
+    typer.Option("--acknowledge-changes", help="Take rows that changed since they were sent as they are; name a FEED."),
+]
 
-def reconcile(feeds: Feeds = None, since: From = "beginning", dry_run: DryRun = False, as_json: AsJson = False) -> None:
+
+def reconcile(
+    feeds: Feeds = None,
+    since: From = "beginning",
+    dry_run: DryRun = False,
+    acknowledge_changes: Acknowledge = False,
+    as_json: AsJson = False,
+) -> None:
     """Find source rows that have no delivery, and log them, so that they are delivered.
 
-    Ends with a certificate of completeness for each feed. Exit code 1 where something is missing and was not logged, or
-    a feed could not be compared; one that the source refuses does not keep the others from it.
+    Ends with a certificate of completeness for each feed, and, where no feed is named, for each that left feeds.toml
+    and owes rows. Exit code 1 where one is not complete, or a feed could not be compared; one that the source refuses
+    does not keep the others from it.
 
     Polls and deliveries go on meanwhile. Stopped half-way, what was logged is logged; run it again.
     """
+    if acknowledge_changes and not feeds:
+        fail("--acknowledge-changes: name the feeds whose changed rows are known", WRONG_USAGE)
     loaded = load_config()
     chosen = _chosen(loaded, feeds)
     wanted = [(feed, _since(feed, since)) for feed in chosen]
     configure_logging("ERROR", loaded.settings.log_format)
-    certificates, failed = run(_reconciled(loaded, wanted, dry_run=dry_run, as_json=as_json))
+    certificates, failed = run(
+        _reconciled(loaded, wanted, dry_run=dry_run, as_json=as_json, others=not feeds, acknowledge=acknowledge_changes)
+    )
     if as_json:
         found = [_as_fields(one) for one in certificates]
         print_json({"dry_run": dry_run, "certificates": found, "failed": failed})
@@ -72,18 +89,22 @@ def certificate(feeds: Feeds = None, as_json: AsJson = False) -> None:
     Exit code 1 where one is not complete, or there is none.
     """
     loaded = load_config()
-    chosen = _chosen(loaded, feeds)
+    chosen = [feed.name for feed in _chosen(loaded, feeds)]
 
     async def ask(ledger: Ledger) -> list[Certificate | None]:
-        return [await ledger.certificates.latest(feed.name) for feed in chosen]
+        removed = [] if feeds else sorted({*await ledger.cursors.feeds()} - {*chosen})
+        asked = [*chosen, *removed]
+        certificates = {name: await ledger.certificates.latest(name) for name in asked}
+        vouched = [name for name in removed if (one := certificates[name]) and one.discrepancies]
+        return [certificates[name] for name in [*chosen, *vouched]]
 
     found = with_ledger(loaded, ask)
     if as_json:
         print_json({"certificates": [_as_fields(one) for one in found if one]})
-    for feed, one in zip(chosen, found, strict=True):
-        if one is None:
-            sys.stderr.write(f"rowrelay: feed {feed.name}: never reconciled: python -m app reconcile {feed.name}\n")
-        elif not as_json:
+    for name in (name for name, one in zip(chosen, found, strict=False) if one is None):
+        sys.stderr.write(f"rowrelay: feed {name}: never reconciled: python -m app reconcile {name}\n")
+    for one in found:
+        if one is not None and not as_json:
             _print(one, f"{one.at:%Y-%m-%d %H:%M:%S} UTC")
     if not all(one and one.complete for one in found):
         raise typer.Exit(FOUND_WRONG)
@@ -115,9 +136,16 @@ def _since(feed: Feed, text: str) -> Since:
 
 
 async def _reconciled(
-    loaded: config.Config, wanted: Sequence[tuple[Feed, Since]], *, dry_run: bool, as_json: bool
+    loaded: config.Config,
+    wanted: Sequence[tuple[Feed, Since]],
+    *,
+    dry_run: bool,
+    as_json: bool,
+    others: bool,
+    acknowledge: bool,
 ) -> tuple[list[Certificate], dict[str, str]]:
-    """Reconcile one feed after the other, and print each certificate as it is there.
+    """Reconcile one feed after the other, and print each certificate as it is there; with `others` also of feeds that
+    left feeds.toml.
 
     Returns them, and what kept a feed from being compared, by feed: the next is taken, unless a server is away.
     """
@@ -128,11 +156,14 @@ async def _reconciled(
     reconciling = Reconciling(source, ledger, _queue(), message_wait=settings.lease, heal_at_most=sys.maxsize)
     certificates: list[Certificate] = []
     failed: dict[str, str] = {}
+    by = operator() if acknowledge else ""
     try:
         for feed, since in wanted:
             try:
                 with _progress(feed, as_json=as_json) as tell:
-                    made = await reconciling.reconcile(feed, since=since, dry_run=dry_run, resume=False, progress=tell)
+                    made = await reconciling.reconcile(
+                        feed, since=since, dry_run=dry_run, resume=False, acknowledge=by, progress=tell
+                    )
             except RowrelayError as error:
                 failed[feed.name] = str(error)
                 if isinstance(error, Unavailable):  # for the others too
@@ -141,6 +172,10 @@ async def _reconciled(
                 certificates.append(made)
                 if not as_json:
                     _print(made, "nothing was changed" if dry_run else "")
+        removed = await reconciling.removed(loaded.feeds, dry_run=dry_run) if others else []
+        for made in () if as_json else removed:
+            _print(made, "not in feeds.toml")
+        certificates += removed
     finally:
         await source.close()
         await ledger.close()
@@ -178,7 +213,7 @@ def _print(made: Certificate, note: str) -> None:
 
 def _remarks(made: Certificate) -> Iterator[str]:
     yield from made.remarks
-    if not made.complete:
+    if made.missing > made.healed:
         yield f"to log what is missing: python -m app reconcile {made.feed}"
 
 

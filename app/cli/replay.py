@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import os
-import socket
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +20,7 @@ from app.cli.output import (
     ago,
     fail,
     load_config,
+    operator,
     print_fields,
     print_json,
     print_table,
@@ -125,7 +123,7 @@ def replay(
     if not dry_run:
         _confirm("Replay", account, yes)
         with _progress("replaying", account, as_json) as tell:
-            account = with_ledger(loaded, lambda ledger: replaying(ledger).replay(selection, rate, _who(), tell))
+            account = with_ledger(loaded, lambda ledger: replaying(ledger).replay(selection, rate, operator(), tell))
     _report("replayed", account, counted, sample if dry_run else None, as_json)
 
 
@@ -156,7 +154,7 @@ def cancel(
     if not dry_run:
         _confirm("Cancel", account, yes)
         with _progress("cancelling", account, as_json) as tell:
-            account = with_ledger(loaded, lambda ledger: Cancelling(ledger).cancel(selection, _who(), tell))
+            account = with_ledger(loaded, lambda ledger: Cancelling(ledger).cancel(selection, operator(), tell))
     _report("cancelled", account, counted, sample if dry_run else None, as_json)
 
 
@@ -198,7 +196,7 @@ def acknowledge(
     if not dry_run:
         _confirm("Take back the acknowledgement of" if undo else "Acknowledge", account, yes)
         with _progress("acknowledging", account, as_json) as tell:
-            account = with_ledger(loaded, lambda ledger: acknowledging(ledger).acknowledge(selection, _who(), tell))
+            account = with_ledger(loaded, lambda ledger: acknowledging(ledger).acknowledge(selection, operator(), tell))
     _report("taken back" if undo else "acknowledged", account, counted, sample if dry_run else None, as_json)
 
 
@@ -246,15 +244,6 @@ def _queue() -> Queue:
     from tasks.queue import CeleryQueue  # noqa: PLC0415 - the same
 
     return CeleryQueue(app)
-
-
-def _who() -> str:
-    """`user@host`; the number of a user who has no name, as in some containers."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        user = str(os.getuid())
-    return f"{user}@{socket.gethostname()}"
 
 
 async def _look(look: Looking, ledger: Ledger, selection: Selection) -> Looked:

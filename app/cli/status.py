@@ -44,6 +44,8 @@ class FeedStatus:
     noted: str | None
     """What last changed in the feed's table, and what followed."""
     noted_at: datetime | None
+    notices: list[str]
+    """What polls came across that the certificate will not vouch for."""
 
 
 def status(as_json: AsJson = False) -> None:
@@ -110,6 +112,7 @@ async def _feed_status(feed: Feed, ledger: Ledger, source: Source, states: dict[
         last_error=cursor.last_error or problem or held_back(feed, cursor, utc_now()),
         noted=cursor.noted,
         noted_at=cursor.noted_at,
+        notices=[notice.said for notice in cursor.notices],
     )
 
 
@@ -134,7 +137,11 @@ def _row(line: FeedStatus) -> list[object]:
 
 
 def _note(line: FeedStatus) -> str | None:
-    """The most pressing of what is to be said of a feed."""
+    """The most pressing of what is to be said of a feed, and what polls came across."""
+    return "; ".join([*filter(None, [_pressing(line)]), *line.notices]) or None
+
+
+def _pressing(line: FeedStatus) -> str | None:
     if line.paused:
         return f"paused: {line.paused_reason}"
     if line.last_error or line.noted is None or line.noted_at is None or utc_now() - line.noted_at > NOTED_FOR:

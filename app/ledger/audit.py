@@ -1,4 +1,4 @@
-"""What reconciliation asks of `deliveries`: states by id, and the ids of a feed in their order.
+"""What reconciliation asks of `deliveries`: states and hashes by id, and the ids of a feed in their order.
 
 Each question goes by `_id`, reads a bounded number of documents, and takes no lock.
 """
@@ -6,14 +6,29 @@ Each question goes by `_id`, reads a bounded number of documents, and takes no l
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from app.ledger.client import Collection, Database, query
-from app.models import State
+from pymongo import UpdateOne
+
+from app.ledger.client import Collection, Database, Document, query
+from app.models import Position, State
 
 _AT_ONCE = 500
 """Ids in one question: some 20 KB. A mongod takes 9 to 18 µs an id, asked for 250 or for 5,000 of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """What a delivery says of the row that it was logged for."""
+
+    state: State
+    position: Position
+    """Where the row was last seen."""
+    content: int | None
+    """A hash of what was logged; `None`: it had no payload, or it was logged before hashes were kept."""
 
 
 class Audit:
@@ -23,17 +38,50 @@ class Audit:
         self._collection: Collection = database["deliveries"]
 
     @query
-    async def count_states(self, delivery_ids: Sequence[str]) -> Counter[State]:
-        """How many of these are in each state. Their sum falls short of the ids by what is not in the ledger."""
+    async def count_states(self, delivery_ids: Sequence[str]) -> tuple[Counter[State], int]:
+        """How many of these are in each state, and the sum of their hashes (`content` and `place`).
+
+        The states fall short of the ids by what is not in the ledger; what has no hash adds nothing to the sum.
+        """
         counts: Counter[State] = Counter()
+        hashes = 0
         for ids in _parts(delivery_ids):
             pipeline: list[dict[str, Any]] = [
                 {"$match": {"_id": {"$in": ids}}},
-                {"$group": {"_id": "$state", "n": {"$sum": 1}}},
+                {
+                    "$group": {
+                        "_id": "$state",
+                        "n": {"$sum": 1},
+                        "content": {"$sum": "$content"},
+                        "place": {"$sum": "$place"},
+                    }
+                },
             ]
             found = await (await self._collection.aggregate(pipeline)).to_list()
             counts.update({State(document["_id"]): document["n"] for document in found})
-        return counts
+            hashes += sum(document["content"] + document["place"] for document in found)
+        return counts, hashes
+
+    @query
+    async def facts_of(self, delivery_ids: Sequence[str]) -> dict[str, Fact]:
+        """What is known of each of these that is in the ledger."""
+        facts: dict[str, Fact] = {}
+        for ids in _parts(delivery_ids):
+            found = self._collection.find({"_id": {"$in": ids}}, {"state": 1, "position": 1, "content": 1})
+            facts |= {
+                document["_id"]: Fact(State(document["state"]), document.get("position"), document.get("content"))
+                for document in await found.to_list()
+            }
+        return facts
+
+    @query
+    async def acknowledge(self, contents: Mapping[str, tuple[int, int | None]], by: str, now: datetime) -> int:
+        """Take what rows hold now as what is compared from here on: id → hash that was, and is. Returns how many."""
+        updates = [
+            UpdateOne({"_id": known, "content": was}, _acknowledged(was, is_now, by, now))
+            for known, (was, is_now) in contents.items()
+        ]
+        return (await self._collection.bulk_write(updates, ordered=False)).modified_count if updates else 0
 
     @query
     async def states_of(self, delivery_ids: Sequence[str]) -> dict[str, State]:
@@ -61,6 +109,13 @@ class Audit:
                 return counted + await self._collection.count_documents(_of_feed(feed, after))
             counted += stride
             after = last[0]["_id"]
+
+
+def _acknowledged(was: int, is_now: int | None, by: str, now: datetime) -> Document:
+    told: Document = {"content_acknowledged": {"at": now, "by": by, "was": was}}
+    if is_now is None:
+        return {"$set": told, "$unset": {"content": ""}}
+    return {"$set": told | {"content": is_now}}
 
 
 def _parts(ids: Sequence[str]) -> Iterator[list[str]]:

@@ -1,7 +1,8 @@
 """`certificates`: one document a reconciliation, by feed and the moment it ended.
 
     {_id: "<feed>|<at>", feed, at, begun_at, position, since, source_rows, states {<state>: n}, missing, missing_ids,
-     healed, deleted, deleted_states {<state>: n}, superseded, purged, awaited}
+     healed, deleted, deleted_states {<state>: n}, superseded, purged, awaited, by_key, acknowledged,
+     discrepancies [{kind, count, ids, note, more}]}
 
 They are never changed; a day adds one a feed. Those of a part of a feed (`since`) are kept too, as a record of what was
 found; what is asked for is the certificate of all of it.
@@ -10,10 +11,11 @@ found; what is asked for is the certificate of all of it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 
 from app.ledger.client import Collection, Database, Document, query
-from app.models import Certificate, State
+from app.models import Certificate, Discrepancy, DiscrepancyKind, State
 
 
 class Certificates:
@@ -76,6 +78,11 @@ def _document(certificate: Certificate) -> Document:
         "superseded": certificate.superseded,
         "purged": certificate.purged,
         "awaited": certificate.awaited,
+        "by_key": certificate.by_key,
+        "acknowledged": certificate.acknowledged,
+        "discrepancies": [
+            asdict(found) | {"kind": found.kind.value, "ids": list(found.ids)} for found in certificate.discrepancies
+        ],
     }
 
 
@@ -85,7 +92,12 @@ def _certificate(document: Document) -> Certificate:
         "states": _by_state(document["states"]),
         "deleted_states": _by_state(document["deleted_states"]),
         "missing_ids": tuple(document["missing_ids"]),
+        "discrepancies": tuple(map(_discrepancy, document.get("discrepancies", ()))),
     })  # fmt: skip
+
+
+def _discrepancy(document: Document) -> Discrepancy:
+    return Discrepancy(**document | {"kind": DiscrepancyKind(document["kind"]), "ids": tuple(document["ids"])})
 
 
 def _by_name(states: Mapping[State, int]) -> dict[str, int]:

@@ -2,17 +2,18 @@
 
 {_id: feed, position, gaps [{low, high, since}], spans [{after, upto}], version, last_poll_at, last_row_at, last_error,
  paused, paused_reason, failures, retry_at, columns [{name, type}], offered, noted, noted_at,
- held, held_since}
+ held, held_since, origin {table, key, strategy, column}, lowest, notices {<kind>: {said, at}}}
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime
 
 from app.errors import CursorMoved
 from app.ledger.client import Collection, Database, Document, query
-from app.models import Cursor, Gap, NewForm, Page, Span
+from app.models import Cursor, DiscrepancyKind, Gap, NewForm, Notice, Origin, Page, Span
 
 SPANS_KEPT = 20
 """Stretches that are remembered of a feed that was rewound many times: the latest."""
@@ -50,6 +51,8 @@ class Cursors:
             moved["spans"] = _span_documents([Span(page.began)])
         if page.form:
             moved |= _form_fields(page.form, now)
+        if cursor.lowest is None and page.lowest is not None:
+            moved["lowest"] = page.lowest
         if not cursor.version:
             await self._collection.update_one({"_id": cursor.feed}, {"$setOnInsert": {"version": 0}}, upsert=True)
         result = await self._collection.find_one_and_update(
@@ -58,6 +61,34 @@ class Cursors:
         if result is None:
             raise CursorMoved(f"feed {cursor.feed}: another poll moved its cursor past version {cursor.version}")
         return _cursor(result)
+
+    @query
+    async def adopt(self, feed: str, origin: Origin, *, anyway: bool = False) -> None:
+        """Put on record what the feed's deliveries come from; `anyway`: also where that is on record already."""
+        await self._collection.update_one({"_id": feed}, {"$setOnInsert": {"version": 0}}, upsert=True)
+        wanted: Document = {"_id": feed} if anyway else {"_id": feed, "origin": None}
+        await self._collection.update_one(wanted, {"$set": {"origin": asdict(origin) | {"key": list(origin.key)}}})
+
+    @query
+    async def notice(self, feed: str, notices: Sequence[Notice]) -> None:
+        """Keep what a poll came across, the last of each kind."""
+        kept = {f"notices.{notice.kind.value}": {"said": notice.said, "at": notice.at} for notice in notices}
+        if kept:
+            await self._collection.update_one(
+                {"_id": feed}, {"$set": kept, "$setOnInsert": {"version": 0}}, upsert=True
+            )
+
+    @query
+    async def forget(self, feed: str, kinds: Sequence[DiscrepancyKind], before: datetime) -> None:
+        """Drop what was noticed of these kinds before then: a certificate did not find it any more."""
+        for kind in kinds:
+            field = f"notices.{kind.value}"
+            await self._collection.update_one({"_id": feed, f"{field}.at": {"$lt": before}}, {"$unset": {field: ""}})
+
+    @query
+    async def feeds(self) -> list[str]:
+        """Every feed that was ever polled or paused."""
+        return [document["_id"] for document in await self._collection.find({}, {"_id": 1}).sort("_id", 1).to_list()]
 
     @query
     async def note_poll(self, feed: str, now: datetime, error: str | None = None) -> None:
@@ -200,4 +231,14 @@ def _cursor(document: Document) -> Cursor:
         noted_at=document.get("noted_at"),
         held=document.get("held"),
         held_since=document.get("held_since"),
+        origin=_origin(document.get("origin")),
+        lowest=document.get("lowest"),
+        notices=tuple(
+            Notice(DiscrepancyKind(kind), found["said"], found["at"])
+            for kind, found in document.get("notices", {}).items()
+        ),
     )
+
+
+def _origin(document: Document | None) -> Origin | None:
+    return Origin(**document | {"key": tuple(document["key"])}) if document else None

@@ -1,7 +1,11 @@
 """`deliveries`: one document a source row, and the moves of the state machine (see `docs/architecture.md`).
 
     {_id: "<feed>:<key>" (capture = "changes": "<feed>:<key>:<position>"), feed, key, position, state, batch, token,
-     payload, created_at, attempts, next_attempt_at, last {at, status, error, in_doubt}, finished_at, reason}
+     payload, content, place, created_at, attempts, next_attempt_at, last {at, status, error, in_doubt}, finished_at,
+     reason}
+
+`content` is a hash of what was logged, and stays when the payload goes; `place` one of the position. Reconciliation
+compares both (see `app/ledger/audit.py`).
 
 `seen_at`: when a row that was logged before was last read at another position, because it was updated.
 And what replay and cancel add to it: see `app/ledger/selection.py`.
@@ -16,16 +20,18 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from hashlib import blake2b
 from typing import Any
 from urllib.parse import quote
 
+import orjson
 from pymongo import UpdateOne
 
 from app.clock import LONG_AGO
 from app.ledger.attempts import insert_telling_duplicates
 from app.ledger.client import Collection, Database, Document, query
 from app.ledger.indexes import QUEUED_OLDEST
-from app.models import Batch, Delivery, NewBatch, Result, Ruling, SourceRow, State
+from app.models import Batch, Delivery, NewBatch, Position, Result, Ruling, SourceRow, State
 
 _FAR_FUTURE = datetime(9999, 1, 1, tzinfo=UTC)
 
@@ -34,6 +40,11 @@ def delivery_id(feed: str, row: SourceRow) -> str:
     """The id under which the row is logged: the same row, or with `capture = "changes"` the same change of it, always
     gives the same id."""
     return f"{feed}:{row.key}" if row.change is None else f"{feed}:{row.key}:{quote(row.change)}"
+
+
+def place_hash(position: Position) -> int:
+    """A position in 48 bits, so that the server can add up many."""
+    return int.from_bytes(blake2b(orjson.dumps(position), digest_size=6).digest(), "big")
 
 
 class Deliveries:
@@ -78,7 +89,7 @@ class Deliveries:
         updates = [
             UpdateOne(
                 {"_id": delivery_id(feed, row), "position": {"$ne": row.position}},
-                {"$set": {"position": row.position, "seen_at": now}},
+                {"$set": {"position": row.position, "place": place_hash(row.position), "seen_at": now}},
             )
             for row in rows
         ]
@@ -290,6 +301,17 @@ class Deliveries:
         return found
 
     @query
+    async def open_ids(self, feed: str, limit: int) -> list[str]:
+        """Ids of the feed's open deliveries, at most `limit`: by the partial indexes."""
+        queued = {"state": State.QUEUED.value, "created_at": {"$gte": LONG_AGO}, "feed": feed}
+        waiting = {"state": State.RETRYING.value, "next_attempt_at": {"$lte": _FAR_FUTURE}, "feed": feed}
+        ids: list[str] = []
+        for wanted in (queued, waiting):
+            found = self._collection.find(wanted, {"_id": 1}).limit(limit)
+            ids += [document["_id"] for document in await found.to_list()]
+        return ids[:limit]
+
+    @query
     async def listing(self, feed: str | None, state: State | None, limit: int) -> list[Document]:
         """Deliveries without their payload, by id, for a person to look at."""
         wanted: Document = {}
@@ -332,7 +354,8 @@ def _logged(feed: str, row: SourceRow, now: datetime) -> Document:
         "payload": row.payload,
         "created_at": now,
         "attempts": 0,
-    }
+        "place": place_hash(row.position),
+    } | ({} if row.content is None else {"content": row.content})
 
 
 def _sender(token: str | None, batch: Batch) -> str:

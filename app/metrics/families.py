@@ -116,6 +116,7 @@ JOB_FAILING = _gauge("job_failing", "Failed tries of the period that the job is 
 JOB_SECONDS = _gauge("job_last_duration_seconds", "What it took when it was last done.", "job_name")
 CERTIFIED = _gauge("certificate_timestamp_seconds", "When source and ledger were last compared.", "feed")
 CERTIFICATE = _gauge("certificate_complete", "1 where each row of the source was accounted for.", "feed")
+DISCREPANCY = _gauge("certificate_discrepancy_rows", "Rows that the certificate does not vouch for.", "feed", "kind")
 MISSING = _gauge("certificate_missing_rows", "Source rows that had no delivery then; they were queued.", "feed")
 
 # --- health

@@ -14,7 +14,7 @@ from app.ledger.ticks import Tick
 from app.ledger.totals import Sums
 from app.metrics import families
 from app.metrics.families import Family, Sheet
-from app.models import Certificate, Cursor, State
+from app.models import Certificate, Cursor, DiscrepancyKind, State
 from app.partner.clock_view import BreakerState, EndpointView
 
 _BUCKETS_A_BOUND = 5
@@ -73,6 +73,9 @@ def add_feed(sheet: Sheet, feed: Feed, view: FeedView, now: datetime) -> None:
         sheet.set(families.CERTIFIED, view.certificate.at.timestamp(), name)
         sheet.set(families.CERTIFICATE, view.certificate.complete, name)
         sheet.set(families.MISSING, view.certificate.missing, name)
+        found = {one.kind: one.count for one in view.certificate.discrepancies}
+        for kind in DiscrepancyKind:
+            sheet.set(families.DISCREPANCY, found.get(kind, 0), name, kind.value)
 
 
 def add_endpoint(sheet: Sheet, feed: str, view: EndpointView) -> None:

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import orjson
 from pydantic import TypeAdapter
 
-from app.models import OPEN_STATES, Certificate, State
+from app.models import OPEN_STATES, Certificate, DiscrepancyKind, State
 from app.period import Kind
 
 ALL = "*"
@@ -130,6 +130,17 @@ class Peak:
 
 
 @dataclass(frozen=True, slots=True)
+class Doubt:
+    """Something that a certificate does not vouch for."""
+
+    kind: str
+    count: int
+    ids: tuple[str, ...]
+    said: str
+    """In a sentence."""
+
+
+@dataclass(frozen=True, slots=True)
 class Proof:
     """A certificate of completeness, in figures: `source_rows` = the sum of `states`, or what is missing."""
 
@@ -147,11 +158,20 @@ class Proof:
     deleted: int = 0
     purged: int = 0
     awaited: int = 0
+    by_key: int = 0
+    discrepancies: tuple[Doubt, ...] = ()
 
     @property
     def unaccounted(self) -> int:
-        """Source rows that no state accounts for."""
+        """Source rows that no state accounts for: missing, or without a delivery of their own."""
         return self.source_rows - sum(self.states.values())
+
+    @property
+    def lost(self) -> Mapping[str, int]:
+        """Those, in words: what they are → how many."""
+        sharing = sum(doubt.count for doubt in self.discrepancies if doubt.kind == DiscrepancyKind.SHARED_KEY)
+        found = {"missing": self.unaccounted - sharing, "sharing a key": sharing}
+        return {name: count for name, count in found.items() if count}
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +238,7 @@ class Report:
 
     @property
     def incomplete(self) -> tuple[str, ...]:
-        """Feeds whose certificate does not balance."""
+        """Feeds whose certificate is not complete."""
         return tuple(proof.feed for proof in self.certificates if not proof.complete)
 
     @property
@@ -277,4 +297,8 @@ def proof_of(certificate: Certificate) -> Proof:
         deleted=certificate.deleted,
         purged=certificate.purged,
         awaited=certificate.awaited,
+        by_key=certificate.by_key,
+        discrepancies=tuple(
+            Doubt(found.kind.value, found.count, found.ids, found.said) for found in certificate.discrepancies
+        ),
     )

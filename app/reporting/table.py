@@ -97,12 +97,12 @@ def figures(report: Report) -> list[tuple[str, str]]:
 def sentence(proof: Proof) -> str:
     """A certificate in one line, with its sum written out."""
     parts = [f"{number(count)} {state}" for state, count in proof.states.items()]
-    if proof.unaccounted:
-        parts.append(f"{number(proof.unaccounted)} missing")
+    parts += [f"{number(count)} {name}" for name, count in proof.lost.items()]
     verdict = "complete" if proof.complete else "NOT COMPLETE"
+    said = "".join(f"; {doubt.said}" for doubt in proof.discrepancies)
     return (
         f"{proof.feed}: {verdict}: {number(proof.source_rows)} source rows = {' + '.join(parts)}, "
-        f"up to position {proof.position}, at {proof.at:%Y-%m-%d %H:%M} UTC"
+        f"up to position {proof.position}, at {proof.at:%Y-%m-%d %H:%M} UTC{said}"
     )
 
 

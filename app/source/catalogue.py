@@ -18,6 +18,7 @@ from sqlalchemy.types import TypeEngine
 
 from app.errors import SourceRefused
 from app.feed import Feed
+from app.models import Origin
 
 _PART = re.compile(r'\[((?:[^\]]|\]\])+)\]|"((?:[^"]|"")+)"|([^."\[\]]+)')
 _NAMES_SHOWN = 20
@@ -90,6 +91,22 @@ def parse_table_name(text: str, feed: str) -> tuple[str | None, str]:
             f"feed {feed}: table: found {text!r}; write name or schema.name, a part with dots in it as [part]"
         )
     return (parts[0] if len(parts) == 2 else None), parts[-1]
+
+
+def origin_of(feed: Feed) -> Origin:
+    """What the feed reads, in the form that the ledger keeps. Raises `SourceRefused` for a name of no known form."""
+    schema, name = parse_table_name(feed.table, feed.name)
+    table = name if schema is None else f"{schema}.{name}"
+    key = tuple(column.casefold() for column in feed.key)
+    return Origin(table.casefold(), key, feed.cursor.strategy.value, feed.cursor.column.casefold())
+
+
+def other_source(feed: Feed, origin: Origin) -> str:
+    """That the feed's deliveries came from `origin`, and what to do."""
+    return (
+        f"feed {feed.name}: its deliveries came from {origin}, but feeds.toml says {origin_of(feed)}; "
+        f"give what is another source a feed of another name; if it is the same: python -m app feeds adopt {feed.name}"
+    )
 
 
 def find_table(connection: Connection, feed: Feed) -> SourceTable:

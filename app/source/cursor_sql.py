@@ -59,6 +59,8 @@ class CursorSql:
     """The column types that strategy `rowversion` takes."""
     min_active: Expression | None
     """The lowest version that an open transaction may still commit; `None`: no transaction can be open."""
+    last_version: Expression | None
+    """The last version that the database gave out; `None` where nothing keeps that."""
     moment_types: tuple[type[TypeEngine[Any]], ...]
     """The column types that strategy `timestamp` takes."""
     lowest_moment: Callable[[TypeEngine[Any]], str]
@@ -70,7 +72,8 @@ class CursorSql:
     typed: Callable[[Expression, TypeEngine[Any]], Expression]
     """A bound value as the column's own type, so that both compare at its precision, by its rules, over its index."""
     identity_counter: Callable[[Connection | None, SourceTable, Column], Select[Any] | None]
-    """The statement for the highest identity value ever given out; `None` where there is no such record."""
+    """The statement for the last identity value given out and, where it may differ from 1, the increment; `None` where
+    there is no such record."""
     utc_now: Expression
     """The server's clock, as text in ISO 8601 without an offset."""
 
@@ -158,9 +161,9 @@ def _mssql_identity_counter(_: Connection | None, source: SourceTable, wanted: C
     exact = Numeric(38, 0)
     fresh = cast(columns.seed_value, exact) - cast(columns.increment_value, exact)
     name = ".".join(f"[{part.replace(']', ']]')}]" for part in (source.schema, source.name) if part)
-    return select(func.coalesce(cast(columns.last_value, exact), fresh)).where(
-        and_(columns.object_id == func.OBJECT_ID(name), columns.name == wanted.name)
-    )
+    counted = func.coalesce(cast(columns.last_value, exact), fresh)
+    values: tuple[Expression, ...] = (counted, cast(columns.increment_value, exact))
+    return select(*values).where(and_(columns.object_id == func.OBJECT_ID(name), columns.name == wanted.name))
 
 
 # --- SQLite
@@ -197,6 +200,7 @@ CURSOR_SQL: Mapping[str, CursorSql] = {
     "mssql": CursorSql(
         rowversion_types=(mssql.TIMESTAMP,),
         min_active=func.MIN_ACTIVE_ROWVERSION().label("horizon"),
+        last_version=literal_column("@@DBTS").label("last_version"),
         moment_types=(DateTime, Date),
         lowest_moment=_mssql_lowest,
         settled=_mssql_settled,
@@ -208,6 +212,7 @@ CURSOR_SQL: Mapping[str, CursorSql] = {
     "sqlite": CursorSql(
         rowversion_types=(Integer, LargeBinary),
         min_active=None,
+        last_version=None,
         moment_types=(DateTime, Date, String, NullType),
         lowest_moment=lambda _: "0001-01-01 00:00:00",
         settled=_sqlite_settled,

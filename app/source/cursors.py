@@ -17,7 +17,7 @@ from sqlalchemy.types import TypeEngine
 
 from app.errors import SourceRefused
 from app.feed import Feed
-from app.models import Ahead, Position
+from app.models import Ahead, Cursor, Position
 from app.source.catalogue import Column, SourceTable
 from app.source.cursor_sql import CursorSql
 from app.source.dialect import Dialect
@@ -103,6 +103,9 @@ class CursorStrategy(ABC):
         """Raises `SourceRefused` where the cursor column's type cannot serve this strategy."""
         self.selection = selection
 
+    column: ColumnElement[Any]
+    """The cursor column, in a statement."""
+
     @property
     @abstractmethod
     def every_row(self) -> Select[Any]:
@@ -157,8 +160,11 @@ class CursorStrategy(ABC):
         """What tells whether `position` is ahead of the table: one seek a statement."""
 
     @abstractmethod
-    def ahead(self, position: Position, newest: Sequence[Row[Any] | None]) -> Ahead | None:
-        """Whether `position` is ahead of the table, from the first row of each statement of `newest`."""
+    def ahead(self, cursor: Cursor, newest: Sequence[Row[Any] | None]) -> Ahead | None:
+        """Whether a cursor that stands somewhere is ahead of the table, or rows come below it.
+
+        Said from the first row of each statement of `newest`.
+        """
 
     def held_back(self, horizon: Any) -> str | None:
         """Why rows beyond the position may be left out of a page; `None` where none ever are."""

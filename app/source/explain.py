@@ -22,6 +22,7 @@ from app.source.cursor_sql import CURSOR_SQL
 from app.source.cursors import Statement
 from app.source.engine import DIALECTS
 from app.source.lookup import find_rows
+from app.source.outside import unordered
 from app.source.plan import FeedPlan, plan_table
 from app.source.walk import Stretch, counted, narrowed, stride, window
 
@@ -100,8 +101,9 @@ def _walk_statements(plan: FeedPlan, narrow: FeedPlan, bare: FeedPlan) -> Iterat
     below = Stretch(Span(None, position), floor=leading)
     key = ":".join(f"{_example_key(column)}" for column in plan.strategy.selection.key)
     keys = [key.replace("0x2A", "2A")]
-    walking = "a reconciliation, 2000 rows after 2000 rows up to the cursor, with rests"
-    yield "walk", walking, window(narrow, Stretch(Span(None, position)), position, 2000)
+    size = min(2000, plan.feed.page_size)
+    walking = f"a reconciliation, {size} rows after {size} rows up to the cursor, with rests"
+    yield "walk", walking, window(plan, Stretch(Span(None, position)), position, size + 1)
     yield (
         "left out",
         "a reconciliation: counts what retention may have purged",
@@ -110,6 +112,7 @@ def _walk_statements(plan: FeedPlan, narrow: FeedPlan, bare: FeedPlan) -> Iterat
     yield "left out, on", "the same: where the next 50,000 rows begin", stride(bare, below, position, 50_000)
     yield "missing", "a reconciliation that misses rows: up to 500 keys a statement", find_rows(plan, keys)
     yield "deleted", "a reconciliation that has deliveries left over: up to 500 keys", find_rows(bare, keys)
+    yield "unordered", "a reconciliation: rows that the cursor column does not order", unordered(narrow)
 
 
 def _example(plan: FeedPlan) -> Position:

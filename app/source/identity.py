@@ -16,7 +16,8 @@ from sqlalchemy import BigInteger, ColumnElement, Row, Select, bindparam, func, 
 from sqlalchemy.types import Boolean, Date, DateTime, Float, LargeBinary, Numeric, String, Time, TypeEngine, Uuid
 
 from app.errors import SourceRefused
-from app.models import Ahead, Position
+from app.feed import Feed
+from app.models import Ahead, Cursor, Position
 from app.source.cursors import CursorStrategy, Selection, Statement, advice
 from app.source.gaps import GAP_RANGES, Gaps, missing
 
@@ -35,11 +36,11 @@ class Identity(CursorStrategy):
 
     def __init__(self, selection: Selection) -> None:
         super().__init__(selection)
-        self._column = selection.rows.c[selection.cursor.name]
+        self.column = selection.rows.c[selection.cursor.name]
         self._require_integers()
         self._rows = select(*selection.columns(selection.rows))
-        self._pages = self._rows.order_by(self._column)
-        self._ids = select(self._column).where(self._column.is_not(None))
+        self._pages = self._rows.order_by(self.column)
+        self._ids = select(self.column).where(self.column.is_not(None))
         self._late = {size: self._late_statement(size) for size in _GAP_SIZES}
 
     @property
@@ -48,7 +49,7 @@ class Identity(CursorStrategy):
 
     @property
     def ordering(self) -> Sequence[ColumnElement[Any]]:
-        return (self._column,)
+        return (self.column,)
 
     @property
     def lowest(self) -> Position:
@@ -59,7 +60,7 @@ class Identity(CursorStrategy):
         del horizon
         if where != "now":
             return None
-        return Statement(self._ids.order_by(self._column.desc()).limit(self.selection.feed.page_size))
+        return Statement(self._ids.order_by(self.column.desc()).limit(self.selection.feed.page_size))
 
     def started(self, where: int | str, rows: Sequence[Row[Any]], now: datetime) -> tuple[Position, Gaps]:
         """`beginning`: before every row. A number: after that id. `now`: after the highest id there is."""
@@ -78,11 +79,11 @@ class Identity(CursorStrategy):
     def beyond(self, position: Position, name: str = "position") -> ColumnElement[bool]:
         del name  # SQLAlchemy names the parameter after the column, and numbers it
         after = self._id(position)
-        return self._column.is_not(None) if after is None else self._column > after
+        return self.column.is_not(None) if after is None else self.column > after
 
     def upto(self, position: Position, name: str = "upto") -> ColumnElement[bool]:
         del name
-        return self._column <= self._id(position)
+        return self.column <= self._id(position)
 
     def waiting(self, position: Position, limit: int) -> Statement:
         rows = self._ids.where(self.beyond(position)).limit(limit).subquery()
@@ -111,28 +112,44 @@ class Identity(CursorStrategy):
         return Statement(select(sql.utc_now.label("utc_now"))) if sql else None
 
     def newest(self, position: Position) -> list[Statement]:
-        """The identity's own counter where there is one, and the highest id in the table."""
+        """The highest and the lowest id in the table, and the identity's own counter where there is one."""
         del position
-        highest = select(func.max(self._column))
         counter = self.selection.identity_counter
-        return [Statement(rows) for rows in ([highest] if counter is None else [highest, counter])]
+        ends = [select(func.max(self.column)), select(func.min(self.column))]
+        return [Statement(rows) for rows in (ends if counter is None else [*ends, counter])]
 
-    def ahead(self, position: Position, newest: Sequence[Row[Any] | None]) -> Ahead | None:
+    def ahead(self, cursor: Cursor, newest: Sequence[Row[Any] | None]) -> Ahead | None:
         """Certain where the identity's counter itself stands below the position; else rows may just be deleted."""
-        standing, feed = self._id(position), self.selection.feed
-        highest, counted = (None if row is None or row[0] is None else int(row[0]) for row in [*newest, None][:2])
-        if standing is None or standing == LOWEST or (highest is not None and standing <= highest):
+        standing, feed = self._id(cursor.position), self.selection.feed
+        highest, lowest = (_number(row) for row in newest[:2])
+        counter = newest[2] if len(newest) > 2 else None
+        if standing is None or standing == LOWEST:
             return None
-        if counted is None:
-            reason = f"the cursor stands at {standing}, ahead of the table's highest id {highest}: rows were deleted"
-            return Ahead(f"{reason}, or the table truncated or restored; {advice(feed)}", certain=False)
-        if standing <= counted:
+        if counted := _counted_back(feed, standing, counter):
+            return counted
+        if passed := self._below_all(cursor, lowest):
+            return passed
+        if counter is not None or (highest is not None and standing <= highest):
+            return None
+        reason = f"the cursor stands at {standing}, ahead of the table's highest id {highest}: rows were deleted"
+        return Ahead(f"{reason}, or the table truncated or restored; {advice(feed)}", certain=False)
+
+    def _below_all(self, cursor: Cursor, lowest: int | None) -> Ahead | None:
+        """Whether a row came below the lowest that was ever there, where the cursor does not ask for it any more."""
+        before = self._id(cursor.lowest)
+        if (
+            before is None
+            or lowest is None
+            or lowest >= before
+            or any(gap.low is None or gap.low <= lowest <= gap.high for gap in cursor.gaps)
+        ):
             return None
         reason = (
-            f"the cursor stands at {standing}, but the identity of {feed.table} has only reached {counted}: "
-            f"the table was truncated, reseeded or restored to an older state; {advice(feed)}"
+            f"a row under id {lowest} lies below all that were there when reading began (the lowest was {before}), "
+            "so no poll reads it: the identity was reseeded or counts down, or the id was given by hand; "
+            f"look with: python -m app reconcile {self.selection.feed.name} --dry-run"
         )
-        return Ahead(reason, certain=True)
+        return Ahead(reason, certain=False)
 
     def missing(self, after: Position, positions: Sequence[Position], now: datetime) -> Gaps:
         return missing(self._id(after), [value for value in positions if isinstance(value, int)], now)
@@ -142,7 +159,7 @@ class Identity(CursorStrategy):
         needed = dict.fromkeys(known.name for known in self.selection.read + self.selection.where)
         branches = [
             select(*(rows.c[name] for name in needed)).where(
-                self._column.between(
+                self.column.between(
                     bindparam(f"low{place}", type_=BigInteger), bindparam(f"high{place}", type_=BigInteger)
                 )
             )
@@ -186,3 +203,24 @@ class Identity(CursorStrategy):
         return SourceRefused(
             f"feed {feed.name}: cursor.column {feed.cursor.column!r} holds {found}; identity needs distinct integers"
         )
+
+
+def _number(row: Row[Any] | None) -> int | None:
+    return None if row is None or row[0] is None else int(row[0])
+
+
+def _counted_back(feed: Feed, standing: int, counter: Row[Any] | None) -> Ahead | None:
+    """What the identity's own counter says: its last value, and what it counts by."""
+    counted = _number(counter)
+    if counter is None or counted is None:
+        return None
+    if (by := counter[-1]) is not None and len(counter) == 2 and by < 0:
+        reason = f"the identity of {feed.table} counts down: new rows come below the cursor, where no poll reads them"
+        return Ahead(f"{reason}; use strategy rowversion", certain=True)
+    if standing <= counted:
+        return None
+    reason = (
+        f"the cursor stands at {standing}, but the identity of {feed.table} has only reached {counted}: "
+        f"the table was truncated, reseeded or restored to an older state; {advice(feed)}"
+    )
+    return Ahead(reason, certain=True)

@@ -31,10 +31,11 @@ from app.source.explain import Explained, explain
 from app.source.findings import Finding
 from app.source.gaps import GAP_RANGES, Gaps, Round, coarsen
 from app.source.lookup import can_be_found, find_row, find_rows, keys_a_statement
+from app.source.outside import Outside, Rows, below, keys_of, unordered, waiting
 from app.source.plan import FeedPlan
 from app.source.plans import Plans
 from app.source.portion import Broken, Portion
-from app.source.walk import Stretch, Window, counted, stride, window_of
+from app.source.walk import Stretch, Window, counted, cut, kept, stride
 
 log = structlog.get_logger()
 
@@ -122,8 +123,9 @@ class Source:
         fresh = await self._fetch(connection, plan, page_stretch(position, limit + 1, horizon), limit)
         if not fresh.more:
             late += await self._ask(connection, plan, gap_round, GAP_STATEMENTS - 1, limit - len(fresh))
-        ahead = None if fresh.rows else await self._ahead(connection, plan, position, now)
+        ahead = None if fresh.rows else await self._ahead(connection, plan, replace(cursor, position=position), now)
         held = None if fresh.rows else await self._held(connection, plan, position, horizon, now)
+        lowest = await _lowest(connection, plan, fresh) if cursor.lowest is None else None
         if gaps or plan.strategy.missing(position, fresh.positions, now):
             now = await _source_time(connection, plan, now)
         self._stopped_at[feed.name] = gap_round.stopped_at
@@ -140,6 +142,7 @@ class Source:
             held=held,
             began=position if cursor.position is None else None,
             form=form.new,
+            lowest=lowest,
         )
 
     @renewing
@@ -201,8 +204,7 @@ class Source:
         """
         found: list[SourceRow] = []
         async with self._reading(feed) as (connection, _):
-            there = await self._plans.columns(connection, feed, agreed, settled=True)
-            plan = await self._plans.of(connection, feed, still_there(feed, agreed, there))
+            plan = await self._agreed_plan(connection, feed, agreed)
             for part in _parts(plan, keys):
                 found += [row for row in await self._find_part(connection, plan, part) if row.key in part]
         return tuple(found)
@@ -230,16 +232,26 @@ class Source:
         return await _source_rows(plan, _matching(plan, Portion([*rows], plan.strategy.positions(rows))))
 
     @renewing
-    async def walk(self, feed: Feed, stretch: Stretch, after: Position, limit: int) -> Window:
-        """The keys and positions of the stretch's next rows behind `after`. At most `limit` (1 or more) are read.
+    async def walk(self, feed: Feed, stretch: Stretch, after: Position, limit: int, agreed: Columns = ()) -> Window:
+        """The stretch's next rows behind `after`, without their payloads: at most `limit` (1 or more), and one that
+        shares the last one's position. `agreed`: the cursor's `columns`.
 
         Nothing is locked for longer than the statement takes, and nothing is remembered between two calls.
         """
-        async with self._walking(feed) as (connection, plan):
-            read = await self._fetch(connection, plan, walked_stretch(stretch, after, limit), limit)
-            read = replace(read, more=read.more or len(read) == limit)
-            found = window_of(plan, stretch, after, read)
-            return replace(found, rows=tuple(_changes(plan, list(found.rows))))
+        async with self._reading(feed) as (connection, _):
+            plan = await self._agreed_plan(connection, feed, agreed)
+            read = await self._fetch(connection, plan, walked_stretch(stretch, after, limit + 1), limit + 1)
+        end = cut(read.positions, limit)
+        places = kept(plan, stretch, read.rows[:end])
+        portion = Portion([read.rows[place] for place in places], [read.positions[place] for place in places])
+        found = await _source_rows(plan, portion, plan.shape.content_row)
+        reached = read.positions[:end][-1] if read.positions else after
+        return Window(found, reached, read.more or len(read.rows) > limit)
+
+    async def _agreed_plan(self, connection: AsyncConnection, feed: Feed, agreed: Columns) -> FeedPlan:
+        """The plan that reads the columns agreed, as far as the table has them."""
+        there = await self._plans.columns(connection, feed, agreed, settled=True)
+        return await self._plans.of(connection, feed, still_there(feed, agreed, there))
 
     @renewing
     async def count(self, feed: Feed, stretch: Stretch, after: Position, size: int) -> tuple[int, Position]:
@@ -277,6 +289,19 @@ class Source:
                 found |= {row.key: row for row in _changes(plan, there) if row.key in found}
         return found
 
+    @renewing
+    async def outside(self, feed: Feed, cursor: Cursor) -> Outside:
+        """What the cursor does not reach, looked at now."""
+        async with self._reading(feed) as (connection, whole):
+            plan = await self._plans.narrow(connection, feed)
+            low, beyond = below(plan, cursor), waiting(plan, cursor)
+            return Outside(
+                unordered=keys_of(plan, await _run(connection, unordered(plan))),
+                below=keys_of(plan, await _run(connection, low), without=cursor.lowest) if low else Rows(),
+                waiting=keys_of(plan, await _run(connection, beyond)) if beyond else Rows(),
+                ahead=await _look(connection, whole, cursor) if cursor.position is not None else None,
+            )
+
     async def version(self) -> str:
         """Product and version of the server, such as `sqlite 3.40.1`, and its driver where that may differ.
 
@@ -294,16 +319,13 @@ class Source:
         """Close every connection. The source must not be used afterwards."""
         await self._engine.dispose()
 
-    async def _ahead(
-        self, connection: AsyncConnection, plan: FeedPlan, position: Position, now: datetime
-    ) -> Ahead | None:
+    async def _ahead(self, connection: AsyncConnection, plan: FeedPlan, cursor: Cursor, now: datetime) -> Ahead | None:
         """Whether the cursor is ahead of the table: looked at once a minute, and else as it was found then."""
+        position = cursor.position
         looked_at, standing, found = self._looked.get(plan.feed.name, (None, None, None))
         if position is None or (looked_at is not None and standing == position and now - looked_at < LOOK_EVERY):
             return found if standing == position else None
-        statements = plan.strategy.newest(position)
-        newest = [next(iter(await _run(connection, statement)), None) for statement in statements]
-        found = plan.strategy.ahead(position, newest)
+        found = await _look(connection, plan, cursor)
         self._looked[plan.feed.name] = (now, position, found)
         return found
 
@@ -397,6 +419,20 @@ async def _run(connection: AsyncConnection, statement: Statement) -> Sequence[Ro
     return rows
 
 
+async def _look(connection: AsyncConnection, plan: FeedPlan, cursor: Cursor) -> Ahead | None:
+    statements = plan.strategy.newest(cursor.position)
+    newest = [next(iter(await _run(connection, statement)), None) for statement in statements]
+    return plan.strategy.ahead(cursor, newest)
+
+
+async def _lowest(connection: AsyncConnection, plan: FeedPlan, fresh: Portion) -> Position:
+    """Where the table's lowest row stands, for a feed of which that is not on record yet."""
+    if fresh.positions:
+        return fresh.positions[0]
+    found = plan.strategy.positions(await _run(connection, plan.strategy.page(None, 1)))
+    return found[0] if found else None
+
+
 async def _one(connection: AsyncConnection, statement: Statement | None) -> Any:
     """The single value that a statement gives; `None` without a statement."""
     return None if statement is None else (await _run(connection, statement))[0][0]
@@ -437,13 +473,19 @@ def _matching(plan: FeedPlan, portion: Portion) -> Portion:
     return Portion([portion.rows[index] for index in kept], [portion.positions[index] for index in kept])
 
 
-async def _source_rows(plan: FeedPlan, portion: Portion) -> tuple[SourceRow, ...]:
-    """The rows as they go on. The event loop gets a turn every few hundred rows: senders share it."""
+async def _source_rows(
+    plan: FeedPlan, portion: Portion, shaped: Callable[[Row[Any], Position], SourceRow] | None = None
+) -> tuple[SourceRow, ...]:
+    """The rows as they go on, or as `shaped` makes them.
+
+    The event loop gets a turn every few hundred rows: senders share it.
+    """
+    shape = shaped or plan.shape.source_row
     done: list[SourceRow] = []
     for start in range(0, len(portion), _ROWS_A_TURN):
         turn = slice(start, start + _ROWS_A_TURN)
         done += [
-            row.found if isinstance(row, Broken) else plan.shape.source_row(row, position)
+            row.found if isinstance(row, Broken) else shape(row, position)
             for row, position in zip(portion.rows[turn], portion.positions[turn], strict=True)
         ]
         await asyncio.sleep(0)

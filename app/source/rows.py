@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 from base64 import b64encode
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from math import isfinite
@@ -31,6 +31,7 @@ import orjson
 
 from app.errors import RowUnreadable
 from app.models import Position, SourceRow
+from app.source.content import by_name, hashed, held
 from app.source.dialect import Decoder
 
 _NESTED = frozenset({dict, list, tuple})
@@ -49,20 +50,36 @@ class RowShape:
     """For the columns whose driver value is not yet what their type means."""
     max_payload: int
     """Bytes of JSON."""
+    by_name: tuple[tuple[str, int], ...] = field(init=False)
+    """The names with their places, in the order in which a row's content is hashed."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "by_name", by_name(self.names))
 
     def source_row(self, row: Sequence[Any], position: Position) -> SourceRow:
         """The row as it goes on. One that cannot be sent carries the reason in `error`, and an empty payload."""
         found = self.key_row(row, position)
         if found.error:
             return found
+        values = self._values(row)
         try:
-            payload = payload_json(self.names, self._values(row))
+            payload = payload_json(self.names, values)
         except RowUnreadable as error:
             return SourceRow(found.key, position, "", str(error))
         if len(payload) > self.max_payload:
             reason = f"payload of {len(payload)} bytes is over max_payload {self.max_payload}"
             return SourceRow(found.key, position, "", reason)
-        return SourceRow(found.key, position, payload.decode())
+        return SourceRow(found.key, position, payload.decode(), content=self._content(found.key, values))
+
+    def content_row(self, row: Sequence[Any], position: Position) -> SourceRow:
+        """The row's key, position and hash, without a payload. One whose content has no JSON form has no hash."""
+        found = self.key_row(row, position)
+        if found.error:
+            return found
+        try:
+            return SourceRow(found.key, position, "", content=self._content(found.key, self._values(row)))
+        except RowUnreadable:
+            return found
 
     def key_row(self, row: Sequence[Any], position: Position) -> SourceRow:
         """The row's key and position alone. One that has no identity carries the reason in `error`."""
@@ -72,6 +89,9 @@ class RowShape:
             # The position keeps two such rows apart in the ledger.
             return SourceRow(f"{key}@{position}", position, "", "a key column is NULL: the row has no identity")
         return SourceRow(key, position, "")
+
+    def _content(self, key: str, values: Sequence[Any]) -> int:
+        return hashed(key, payload_json(*held(self.by_name, values)))
 
     def _values(self, row: Sequence[Any]) -> list[Any]:
         values = list(row[: len(self.names)])

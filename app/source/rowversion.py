@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from sqlalchemy import ColumnElement, Row, func, select
 
-from app.models import Ahead, Position
+from app.models import Ahead, Cursor, Position
 from app.source.cursors import Selection, Statement, advice
 from app.source.keyset import Keyset, Part, VersionPart
 
@@ -57,11 +57,23 @@ class Rowversion(Keyset):
 
     def newest(self, position: Position) -> list[Statement]:
         del position
-        return [self.horizon() or Statement(select(func.max(self.column)))]
+        highest = Statement(select(func.max(self.column)))
+        if self.sql.min_active is None or self.sql.last_version is None:
+            return [self.horizon() or highest]
+        return [
+            Statement(select(self.sql.min_active)),
+            highest,
+            Statement(select(self.sql.last_version)),
+        ]  # in this order
 
-    def ahead(self, position: Position, newest: Sequence[Row[Any] | None]) -> Ahead | None:
-        """MIN_ACTIVE_ROWVERSION() never falls but by a restore, and a position was below it when it was read."""
-        value = newest[0][0] if newest[0] else None
+    def ahead(self, cursor: Cursor, newest: Sequence[Row[Any] | None]) -> Ahead | None:
+        """MIN_ACTIVE_ROWVERSION() never falls but by a restore, and a position was below it when it was read.
+
+        A row's version was given out before it could be read, so one above the database's last is another database's.
+        """
+        position, value = cursor.position, newest[0][0] if newest[0] else None
+        if foreign := self._foreign(newest):
+            return foreign
         found = _LOWEST if value is None else str(self.parts[0].position_value(value))
         standing, feed = self.change(position), self.selection.feed
         if self.sql.min_active is None:
@@ -74,5 +86,19 @@ class Rowversion(Keyset):
         reason = (
             f"the cursor stands at {standing}, but the database has only reached version {found}: "
             f"it was restored to an older state, or replaced; {advice(feed)}"
+        )
+        return Ahead(reason, certain=True)
+
+    def _foreign(self, newest: Sequence[Row[Any] | None]) -> Ahead | None:
+        if len(newest) < 3 or newest[1] is None or newest[2] is None or newest[1][0] is None:
+            return None
+        highest, last = (str(self.parts[0].position_value(row[0])) for row in newest[1:3] if row)
+        if highest <= last:
+            return None
+        feed = self.selection.feed
+        reason = (
+            f"{feed.table} holds version {highest}, but this database has only given out {last}: "
+            "the versions are another database's, whose open transactions cannot be seen from here, so rows would be "
+            "missed; name that database in SOURCE_URL, and read the table itself"
         )
         return Ahead(reason, certain=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Row, case, literal_column, select
 
-from app.models import Ahead, Position
+from app.models import Ahead, Cursor, Position
 from app.source.cursors import Selection, Statement
 from app.source.keyset import Keyset, Part
 
@@ -52,8 +52,9 @@ class Timestamp(Keyset):
         older = case((self.column < moment, literal_column("1")), else_=literal_column("0"))
         return [Statement(select(self.column if shown is None else shown, older).order_by(self.column.desc()).limit(1))]
 
-    def ahead(self, position: Position, newest: Sequence[Row[Any] | None]) -> Ahead | None:
+    def ahead(self, cursor: Cursor, newest: Sequence[Row[Any] | None]) -> Ahead | None:
         """Never certain: new rows carry later moments, so nothing is passed over but what is written with old ones."""
+        position = cursor.position
         moment, older = (None, True) if newest[0] is None else tuple(newest[0])
         if moment is not None and not older:
             return None

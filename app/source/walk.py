@@ -1,7 +1,8 @@
-"""Walking over what a feed's cursor has read: keys and cursor columns only, in the cursor's own order.
+"""Walking over what a feed's cursor has read, in the cursor's own order.
 
-A window is the page of a poll, over the same index, with fewer columns and an end: it goes up to where the cursor
-stood, never into rows that a poll has yet to read. Conditions (`where`) are the server's to look at, as in a poll.
+A window is the page of a poll, over the same index, with an end: it goes up to where the cursor stood, never into rows
+that a poll has yet to read. Its rows are read whole, to compare what they hold with what was sent; only their
+hashes are kept. Conditions (`where`) are the server's to look at, as in a poll.
 
 A feed that an operator has rewound was given several stretches to read. They are walked one after the other, and a row
 that lies in one walked before is marked by the server and left out, so that each counts once.
@@ -9,6 +10,7 @@ that lies in one walked before is marked by the server and left out, so that eac
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +21,7 @@ from app.models import Position, SourceRow, Span
 from app.source.cursors import Statement
 from app.source.dialect import Dialect
 from app.source.plan import FeedPlan, plan_table
-from app.source.portion import Broken, Portion
+from app.source.portion import Broken, Read
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ class Window:
     """A part of a stretch that was read at once."""
 
     rows: tuple[SourceRow, ...]
-    """Key, position and change of each row that the feed's conditions select; without a payload."""
+    """Key, position, change and hash of each row that the feed's conditions select; without a payload."""
     reached: Position
     """The last row's position, of all that were read; where none was, as it was before."""
     more: bool
@@ -63,16 +65,23 @@ def window(plan: FeedPlan, stretch: Stretch, after: Position, limit: int) -> Sta
     return Statement(rows.add_columns(_mark(plan, stretch)) if stretch.walked else rows)
 
 
-def window_of(plan: FeedPlan, stretch: Stretch, after: Position, found: Portion) -> Window:
-    """What the rows of a `window` say. One of which the conditions cannot be told is logged, as a dead letter."""
+def cut(positions: Sequence[Position], limit: int) -> int:
+    """How many of the rows belong to a window of `limit`, of which one more was asked for.
+
+    That one is the next window's, which begins behind the last position: but not where two rows share that.
+    """
+    return len(positions) if len(positions) > limit and positions[limit] == positions[limit - 1] else limit
+
+
+def kept(plan: FeedPlan, stretch: Stretch, rows: Sequence[Read]) -> list[int]:
+    """Which of the rows of a `window` the walk gives: those that the conditions select, and no walk gave before."""
     matched = plan.strategy.selection.match_place
-    kept: list[SourceRow] = []
-    for read, position in zip(found.rows, found.positions, strict=True):
-        row = read.bare if isinstance(read, Broken) else read
-        selected = isinstance(read, Broken) or matched is None or row[matched]
-        if selected and not (stretch.walked and row[-1]):
-            kept.append(plan.shape.key_row(row, position))
-    return Window(tuple(kept), found.positions[-1] if found.positions else after, found.more)
+    return [
+        place
+        for place, row in enumerate(rows)
+        if (matched is None or isinstance(row, Broken) or row[matched])
+        and not (stretch.walked and (row.bare if isinstance(row, Broken) else row)[-1])
+    ]
 
 
 def stride(plan: FeedPlan, stretch: Stretch, after: Position, size: int) -> Statement:

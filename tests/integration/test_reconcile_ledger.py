@@ -56,7 +56,8 @@ async def test_states_are_asked_for_in_parts(ledger: Ledger) -> None:
     await log_batch(ledger, *range(3))
     await succeed(ledger, 1)
     ids = [f"orders:{number}" for number in range(1200)]
-    assert await ledger.audit.count_states(ids) == {State.QUEUED: 2, State.DELIVERED: 1}
+    counts, _ = await ledger.audit.count_states(ids)
+    assert counts == {State.QUEUED: 2, State.DELIVERED: 1}
     assert (await ledger.audit.states_of(ids))["orders:1"] is State.DELIVERED
     assert await ledger.audit.states_of([]) == {}
 
@@ -98,5 +99,5 @@ async def test_each_statement_of_a_walk_seeks_on_an_index(tmp_path: Path, strate
             steps = [step[3] for step in plan]
             assert any(step.startswith("SEARCH") for step in steps), (name, steps)
             assert not any("TEMP B-TREE" in step or step == "SCAN orders" for step in steps), (name, steps)
-            if name not in ("missing", "deleted") and strategy != "identity":
+            if name not in ("walk", "missing", "deleted") and strategy != "identity":
                 assert any("COVERING INDEX" in step for step in steps), (name, steps)

@@ -142,8 +142,8 @@ async def test_an_empty_table_gives_nothing_and_loses_nothing(database: Database
 
 async def test_rows_are_complete_json(database: Database, source: Source) -> None:
     database.insert(5)
-    rows = await Poller(source, a_feed()).poll()
-    assert rows == [SourceRow(key="5", position=5, payload='{"id":5,"note":"note 5"}')]
+    (row,) = await Poller(source, a_feed()).poll()
+    assert replace(row, content=None) == SourceRow(key="5", position=5, payload='{"id":5,"note":"note 5"}')
 
 
 async def test_late_commits_are_found_exactly_once(database: Database, source: Source) -> None:

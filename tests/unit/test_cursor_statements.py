@@ -201,12 +201,15 @@ def test_a_where_never_leaves_a_row_unread_it_only_marks_it() -> None:
 
 
 def test_whether_a_cursor_is_ahead_is_asked_in_one_seek_each() -> None:
-    highest, counter = _plan("identity", "id").strategy.newest(2000)
+    highest, lowest, counter = _plan("identity", "id").strategy.newest(2000)
     assert _sql(highest) == "SELECT max([id]) AS max_1 FROM [dbo].[my orders]"
+    assert _sql(lowest) == "SELECT min([id]) AS min_1 FROM [dbo].[my orders]"
     assert "FROM sys.identity_columns WHERE sys.identity_columns.object_id = OBJECT_ID(" in _sql(counter)
     assert _values(counter)["OBJECT_ID_1"] == "[dbo].[my orders]"
-    (versions,) = _plan("rowversion", "rv").strategy.newest(["0x00000000000007D1", 1])
+    versions, highest, last = _plan("rowversion", "rv").strategy.newest(["0x00000000000007D1", 1])
     assert _sql(versions) == "SELECT MIN_ACTIVE_ROWVERSION() AS horizon"
+    assert _sql(highest) == "SELECT max([rv]) AS max_1 FROM [dbo].[my orders]"
+    assert _sql(last) == "SELECT @@DBTS AS last_version"
     (moments,) = _plan("timestamp", "at").strategy.newest(["2026-01-31 10:00:00.1234567", 1])
     assert _sql(moments).endswith("FROM [dbo].[my orders] ORDER BY [at] DESC")
 
@@ -236,15 +239,15 @@ def test_a_position_of_another_strategy_or_key_is_refused(strategy: str) -> None
 @pytest.mark.parametrize(
     ("strategy", "names"),
     [
-        ("identity", ["start", "first page", "page", "gaps", "clock", "newest 1", "newest 2", "waiting"]),
-        ("rowversion", ["horizon", "start", "first page", "page", "newest 1", "waiting"]),
+        ("identity", ["start", "first page", "page", "gaps", "clock", "newest 1", "newest 2", "newest 3", "waiting"]),
+        ("rowversion", ["horizon", "start", "first page", "page", "newest 1", "newest 2", "newest 3", "waiting"]),
         ("timestamp", ["start", "first page", "page", "newest 1", "waiting"]),
     ],
 )
 def test_every_statement_is_explained_without_a_server(strategy: str, names: list[str]) -> None:
     feed = _plan(strategy, {"identity": "id", "rowversion": "rv", "timestamp": "at"}[strategy]).feed
     explained = explain_unseen(feed, "mssql")
-    walk = ["walk", "left out", "left out, on", "missing", "deleted"]
+    walk = ["walk", "left out", "left out, on", "missing", "deleted", "unordered"]
     assert [statement.name for statement in explained] == names + walk
     for statement in explained:
         assert all(f"@{name}" in statement.sql for name in statement.parameters)

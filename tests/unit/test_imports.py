@@ -17,6 +17,7 @@ RECORDS = {
 EDGES = {"app.source", "app.ledger", "app.partner"}
 READERS = {"app.broker", "app.health", "app.progress"}
 USE_CASES = {"app.poll", "app.deliver", "app.reconcile", "app.replay", "app.report", "app.sweep", "app.rewind"}
+COMPARING = {"app.compare", "app.standing"}
 
 ALLOWED = {
     "app": set[str](),
@@ -28,10 +29,12 @@ ALLOWED = {
     "app.url": set[str](),
     "app.endpoint": {"app.url"},
     "app.feed": {"app.endpoint", "app.url"},
+    "app.compare": RECORDS | {"app.ledger"},
+    "app.standing": RECORDS | {"app.source"},
     "app.archive": RECORDS | {"app.archive", "app.hold", "app.ledger"},
     "app.broker": RECORDS,
     "app.filter": {"app.feed", "app.models"},
-    "app.intake": RECORDS | EDGES | {"app.filter", "app.queue"},
+    "app.intake": RECORDS | EDGES | {"app.compare", "app.filter", "app.queue"},
     "app.health": RECORDS | {"app.ledger", "app.periodic"},
     "app.hold": RECORDS | {"app.ledger", "app.renewal"},
     "app.logs": set[str](),
@@ -43,7 +46,7 @@ ALLOWED = {
     "app.source": RECORDS | {"app.source"},
     "app.ledger": RECORDS | {"app.ledger"},
     "app.partner": RECORDS | {"app.partner"},
-    **dict.fromkeys(USE_CASES, RECORDS | EDGES | {"app.filter", "app.intake", "app.queue", "app.renewal"}),
+    **dict.fromkeys(USE_CASES, RECORDS | EDGES | COMPARING | {"app.filter", "app.intake", "app.queue", "app.renewal"}),
     "app.purge": RECORDS | {"app.archive", "app.hold", "app.ledger", "app.pace"},
     "app.report": RECORDS | {"app.ledger", "app.reporting"},
     "app.reporting": RECORDS | {"app.ledger", "app.partner", "app.reporting"},
