@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TypeAlias
 
-Position: TypeAlias = "int | str | list[int | str | None] | None"
+Position: TypeAlias = "int | str | list[int | str | list[str] | None] | None"
 """How far a feed has been read, in a form that JSON and BSON both hold. `None`: nothing read yet.
 
-`identity`: the id. `rowversion` and `timestamp`: a list of the column's value as text and the parts of the key; or that
-text alone, where an operator gave it.
+`identity`: the id. `rowversion` and `timestamp`: a list of the column's value and the parts of the key, each as
+`source.codec` places it; or the column's value alone, where an operator gave it, or the key cannot stand in a position.
 """
 
 
@@ -76,6 +77,29 @@ class SourceRow:
     """With `capture = "changes"`: which change of the row this is. Part of the delivery's id."""
     content: int | None = None
     """A hash of what the row holds (see `source.content`); `None` where it has no JSON form."""
+
+
+LONGEST_KEY = 1024
+"""Characters of a key that a delivery's id holds; of a longer one it holds a hash."""
+_KEY_SHOWN = 64
+_HASHED = "%h"
+"""Stands before a hash; no percent-encoded text holds it."""
+
+
+def short_key(key: str) -> str:
+    """A key's text as it stands in an id: whole up to `LONGEST_KEY`; else its first characters, and a hash of it all.
+
+    The hash is SHA-256, in hexadecimal digits, so that two keys never meet in one id.
+    """
+    if len(key) <= LONGEST_KEY:
+        return key
+    digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{key[:_KEY_SHOWN].rstrip('%')}{_HASHED}{digest}"
+
+
+def is_short_key(key: str) -> bool:
+    """Whether the text was made by `short_key` of a key that is longer."""
+    return _HASHED in key
 
 
 @dataclass(frozen=True, slots=True)

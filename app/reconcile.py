@@ -59,6 +59,7 @@ from app.models import (
     SourceRow,
     Span,
     State,
+    is_short_key,
 )
 from app.queue import Queue
 from app.source.catalogue import origin_of
@@ -463,7 +464,7 @@ class Reconciling:
             ids = await self._patient(run, lambda: self._ledger.audit.ids_after(walk.feed, walk.last_id, CHUNK))
             if not ids:
                 return
-            keys = {known: _key_of(run.feed, known) for known in ids}
+            keys = await self._keys_of(run, ids)
             started = time.monotonic()
             wanted = list(dict.fromkeys(keys.values()))
             present = await self._patient(run, lambda: self._source.present(run.feed, wanted))  # noqa: B023
@@ -475,6 +476,12 @@ class Reconciling:
             run.tell("deliveries", done, walk.total)
             await self._save(run)
             await self._sleep(min(took, LONGEST_REST_SECONDS))
+
+    async def _keys_of(self, run: _Run, ids: Sequence[str]) -> dict[str, str]:
+        """Delivery id → key: out of the id, or from the ledger where the id holds a hash of it."""
+        hashed = [known for known in ids if is_short_key(known)]
+        whole = await self._patient(run, lambda: self._ledger.audit.keys_of(hashed)) if hashed else {}
+        return {known: whole.get(known) or _key_of(run.feed, known) for known in ids}
 
     # --- on the way
 
@@ -556,7 +563,8 @@ def _lower_end(walk: Walk, span: Span) -> Position:
 
 
 def _leading(position: Position) -> Position:
-    return position[0] if isinstance(position, list) else position
+    leading = position[0] if isinstance(position, list) else position
+    return None if isinstance(leading, list) else leading
 
 
 def _in_a_gap(position: Position, gaps: Iterable[Gap]) -> bool:

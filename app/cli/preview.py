@@ -16,7 +16,7 @@ from app.errors import ConfigError, UnknownFeed
 from app.feed import Feed
 from app.filter import sift
 from app.ledger import Ledger
-from app.models import Delivery, SourceRow
+from app.models import Delivery, SourceRow, short_key
 from app.partner.failures import Undone
 from app.partner.problems import SECRET_NAME
 from app.partner.request import Prepared, prepare
@@ -56,14 +56,14 @@ async def _row(loaded: config.Config, feed: Feed, key: str) -> tuple[SourceRow |
     settings = loaded.settings
     ledger = Ledger.at(settings.mongo_url.get_secret_value(), settings.connect_timeout)
     try:
-        document = await ledger.deliveries.get(f"{feed.name}:{key}")
+        document = await ledger.deliveries.get(f"{feed.name}:{short_key(key)}")
     finally:
         await ledger.close()
     if document and document.get("payload"):
         return SourceRow(document["key"], document["position"], document["payload"]), "ledger"
     source = Source(open_engine(settings.source_url.get_secret_value(), settings.connect_timeout))
     try:
-        return await source.find(feed, key), "source"
+        return await source.find(feed, document["key"] if document else key), "source"
     finally:
         await source.close()
 

@@ -93,6 +93,15 @@ class Audit:
         return states
 
     @query
+    async def keys_of(self, delivery_ids: Sequence[str]) -> dict[str, str]:
+        """The key of each of these that is in the ledger: for ids that hold a hash of it."""
+        keys: dict[str, str] = {}
+        for ids in _parts(delivery_ids):
+            found = self._collection.find({"_id": {"$in": ids}}, {"key": 1})
+            keys |= {document["_id"]: document["key"] for document in await found.to_list()}
+        return keys
+
+    @query
     async def ids_after(self, feed: str, after: str, limit: int) -> list[str]:
         """The feed's next ids behind `after` (empty: from the first), in their order: from the index alone."""
         found = self._collection.find(_of_feed(feed, after), {"_id": 1}).sort("_id", 1).limit(limit)

@@ -31,15 +31,16 @@ from app.clock import LONG_AGO
 from app.ledger.attempts import insert_telling_duplicates
 from app.ledger.client import Collection, Database, Document, query
 from app.ledger.indexes import QUEUED_OLDEST
-from app.models import Batch, Delivery, NewBatch, Position, Result, Ruling, SourceRow, State
+from app.models import Batch, Delivery, NewBatch, Position, Result, Ruling, SourceRow, State, short_key
 
 _FAR_FUTURE = datetime(9999, 1, 1, tzinfo=UTC)
 
 
 def delivery_id(feed: str, row: SourceRow) -> str:
     """The id under which the row is logged: the same row, or with `capture = "changes"` the same change of it, always
-    gives the same id."""
-    return f"{feed}:{row.key}" if row.change is None else f"{feed}:{row.key}:{quote(row.change)}"
+    gives the same id. Of a long key it holds a hash, so that no id, header or batch is long: see `short_key`."""
+    key = short_key(row.key)
+    return f"{feed}:{key}" if row.change is None else f"{feed}:{key}:{short_key(quote(row.change))}"
 
 
 def place_hash(position: Position) -> int:

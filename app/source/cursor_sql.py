@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
@@ -26,29 +26,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import mssql
 from sqlalchemy.sql import literal_column
-from sqlalchemy.types import (
-    BINARY,
-    CHAR,
-    NCHAR,
-    NVARCHAR,
-    VARBINARY,
-    VARCHAR,
-    Date,
-    DateTime,
-    Integer,
-    LargeBinary,
-    NullType,
-    Numeric,
-    String,
-    Time,
-    TypeEngine,
-    Uuid,
-)
+from sqlalchemy.types import Date, DateTime, Integer, LargeBinary, NullType, Numeric, String, TypeEngine
 
 from app.feed import CursorSpec
 from app.source.catalogue import Column, SourceTable
-
-Expression: TypeAlias = ColumnElement[Any]
+from app.source.codec import Codec, Expression
+from app.source.mssql_codecs import Moment, lowest_moment, moment_of, mssql_codec
+from app.source.sqlite_codecs import sqlite_codec
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +51,8 @@ class CursorSql:
     """The lowest moment that a column of the type can hold."""
     settled: Callable[[Expression, TypeEngine[Any], CursorSpec], ColumnElement[bool]]
     """That a moment in the column is older than `lag`, so that no transaction will commit a lower one any more."""
-    text: Callable[[Expression, TypeEngine[Any]], Expression | None]
-    """The column as text that keeps every digit; `None` where the driver's value does."""
-    typed: Callable[[Expression, TypeEngine[Any]], Expression]
-    """A bound value as the column's own type, so that both compare at its precision, by its rules, over its index."""
+    codec: Callable[[Column], Codec | None]
+    """How the column's values stand in positions and keys; `None` for a type that cannot serve."""
     identity_counter: Callable[[Connection | None, SourceTable, Column], Select[Any] | None]
     """The statement for the last identity value given out and, where it may differ from 1, the increment; `None` where
     there is no such record."""
@@ -79,23 +61,6 @@ class CursorSql:
 
 
 # --- SQL Server
-
-_STYLE: Expression = literal_column("121")
-"""`yyyy-mm-dd hh:mi:ss.nnnnnnn`, whatever the session's language (Microsoft Learn: CAST and CONVERT)."""
-_MOMENT_TYPES: Mapping[type[TypeEngine[Any]], tuple[str, int]] = {
-    mssql.DATETIMEOFFSET: ("DATETIMEOFFSET(7)", 1000),
-    mssql.DATETIME2: ("DATETIME2(7)", 1000),
-    mssql.SMALLDATETIME: ("SMALLDATETIME", 60_000),
-    DateTime: ("DATETIME", 4),
-    Date: ("DATE", 0),
-    Time: ("TIME(7)", 0),
-}
-"""How each is written, and the most that it rounds a moment by, in ms. The catalogue gives datetime2 no precision, so
-the coarsest, a second, is assumed for it."""
-
-
-def _mssql_moment(column_type: TypeEngine[Any]) -> tuple[str, int] | None:
-    return next((found for kind, found in _MOMENT_TYPES.items() if isinstance(column_type, kind)), None)
 
 
 def _mssql_now(clock: str, column_type: TypeEngine[Any]) -> Expression:
@@ -109,48 +74,15 @@ def _mssql_now(clock: str, column_type: TypeEngine[Any]) -> Expression:
 
 def _mssql_settled(moment: Expression, column_type: TypeEngine[Any], spec: CursorSpec) -> ColumnElement[bool]:
     """Strictly below now - lag - rounding: a row still to come may be rounded down to that, but not below it."""
-    name, rounding_ms = _mssql_moment(column_type) or ("DATETIME2(7)", 0)
-    back_ms = round(spec.lag.total_seconds() * 1000) + rounding_ms
+    moment_type = moment_of(column_type) or Moment("DATETIME2(7)", 0)
+    name = moment_type.name
+    back_ms = round(spec.lag.total_seconds() * 1000) + moment_type.rounding_ms
     bound = func.DATEADD(
         literal_column("MILLISECOND"), bindparam("lag_ms", -back_ms), _mssql_now(spec.clock, column_type)
     )
     if name in ("DATETIME", "SMALLDATETIME"):  # no digit is lost by it, and Babelfish converts no finer moment to these
         bound = func.CONVERT(literal_column("DATETIME2(3)"), bound)
     return moment < func.CONVERT(literal_column(name), bound)
-
-
-def _mssql_lowest(column_type: TypeEngine[Any]) -> str:
-    if isinstance(column_type, mssql.SMALLDATETIME):
-        return "1900-01-01 00:00:00"
-    wide = isinstance(column_type, (mssql.DATETIME2, mssql.DATETIMEOFFSET, Date))
-    return "0001-01-01 00:00:00" if wide else "1753-01-01 00:00:00"
-
-
-def _mssql_text(value: Expression, column_type: TypeEngine[Any]) -> Expression | None:
-    if _mssql_moment(column_type) is None:
-        return None
-    return func.CONVERT(literal_column("VARCHAR(33)"), value, _STYLE)
-
-
-def _mssql_typed(value: Expression, column_type: TypeEngine[Any]) -> Expression:
-    moment = _mssql_moment(column_type)
-    if moment is not None:
-        return func.CONVERT(literal_column(moment[0]), value, _STYLE)
-    target = _mssql_cast_type(column_type)
-    return value if target is None else cast(value, target)
-
-
-def _mssql_cast_type(column_type: TypeEngine[Any]) -> TypeEngine[Any] | None:
-    """The type without its collation, which a cast cannot name: the column's collation wins a comparison anyway."""
-    if isinstance(column_type, mssql.TIMESTAMP):
-        return BINARY(8)
-    if isinstance(column_type, Uuid):
-        return mssql.UNIQUEIDENTIFIER()
-    if isinstance(column_type, (NVARCHAR, NCHAR, VARCHAR, CHAR, VARBINARY, BINARY)):
-        return type(column_type)(length=column_type.length)
-    if isinstance(column_type, Numeric) and not isinstance(column_type, Integer):
-        return Numeric(column_type.precision, column_type.scale)
-    return None
 
 
 def _mssql_identity_counter(_: Connection | None, source: SourceTable, wanted: Column) -> Select[Any]:
@@ -180,14 +112,6 @@ def _sqlite_settled(moment: Expression, _: TypeEngine[Any], spec: CursorSpec) ->
     return func.replace(moment, "T", " ") < bound
 
 
-def _sqlite_text(_: Expression, __: TypeEngine[Any]) -> Expression | None:
-    return None
-
-
-def _sqlite_typed(value: Expression, _: TypeEngine[Any]) -> Expression:
-    return value
-
-
 def _sqlite_identity_counter(connection: Connection | None, source: SourceTable, _: Column) -> Select[Any] | None:
     """Only where some table of the database is declared AUTOINCREMENT does SQLite keep a record."""
     if connection is None or not inspect(connection).has_table("sqlite_sequence"):
@@ -202,10 +126,9 @@ CURSOR_SQL: Mapping[str, CursorSql] = {
         min_active=func.MIN_ACTIVE_ROWVERSION().label("horizon"),
         last_version=literal_column("@@DBTS").label("last_version"),
         moment_types=(DateTime, Date),
-        lowest_moment=_mssql_lowest,
+        lowest_moment=lowest_moment,
         settled=_mssql_settled,
-        text=_mssql_text,
-        typed=_mssql_typed,
+        codec=mssql_codec,
         identity_counter=_mssql_identity_counter,
         utc_now=func.CONVERT(literal_column("VARCHAR(33)"), func.SYSUTCDATETIME(), literal_column("126")),
     ),
@@ -216,8 +139,7 @@ CURSOR_SQL: Mapping[str, CursorSql] = {
         moment_types=(DateTime, Date, String, NullType),
         lowest_moment=lambda _: "0001-01-01 00:00:00",
         settled=_sqlite_settled,
-        text=_sqlite_text,
-        typed=_sqlite_typed,
+        codec=lambda column: sqlite_codec(column.type)(column),
         identity_counter=_sqlite_identity_counter,
         utc_now=func.strftime("%Y-%m-%dT%H:%M:%f", "now"),
     ),

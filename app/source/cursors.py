@@ -19,9 +19,11 @@ from app.errors import SourceRefused
 from app.feed import Feed
 from app.models import Ahead, Cursor, Position
 from app.source.catalogue import Column, SourceTable
+from app.source.codec import Codec
 from app.source.cursor_sql import CursorSql
 from app.source.dialect import Dialect
 from app.source.gaps import Gaps
+from app.source.rows import KEY_CHARACTERS
 from app.source.where import matches
 
 
@@ -45,6 +47,8 @@ class Selection:
     """The columns that a page reads: first those that are sent, then those that only key and cursor need."""
     cursor: Column
     key: tuple[Column, ...]
+    key_codecs: tuple[Codec, ...]
+    """How the values of each column of the key stand in positions and ids."""
     where: tuple[Column, ...]
     """The column of each of the feed's conditions."""
     dialect: Dialect
@@ -78,7 +82,8 @@ class Selection:
 
     def _read(self, rows: FromClause, column: Column) -> ColumnElement[Any]:
         plain: ColumnElement[Any] = rows.c[column.name]
-        found = self.dialect.selected(plain, column.type, self.feed.max_payload)
+        limit = max(self.feed.max_payload, KEY_CHARACTERS) if column in self.key else self.feed.max_payload
+        found = self.dialect.selected(plain, column.type, limit)
         return plain if found is plain else found.label(quoted_name(column.name, quote=True))
 
     def place(self, column: Column) -> int:
@@ -152,8 +157,19 @@ class CursorStrategy(ABC):
         """Counts the rows after `position`, up to `limit`."""
 
     @abstractmethod
-    def positions(self, rows: Sequence[Row[Any]]) -> list[Position]:
-        """Each row's position. Raises `SourceRefused` where one could not be returned to."""
+    def positions(self, rows: Sequence[Row[Any]], before: Position = None) -> list[Position]:
+        """Each row's position; `before` stands for one that has none, with no such row in front of it.
+
+        Raises `SourceRefused` where none could be returned to.
+        """
+
+    def reached(self, positions: Sequence[Position], before: Position, *, more: bool) -> Position:
+        """Where a cursor stands that stood at `before` and has read rows at these positions, with `more` behind them.
+
+        Raises `SourceRefused` where it could not move on.
+        """
+        del more
+        return positions[-1] if positions else before
 
     @abstractmethod
     def newest(self, position: Position) -> list[Statement]:
@@ -184,7 +200,8 @@ class CursorStrategy(ABC):
 
     def change(self, position: Position) -> str:
         """Which change of its row this position is: the cursor column's part of it."""
-        return str(position[0] if isinstance(position, list) else position)
+        leading = position[0] if isinstance(position, list) else position
+        return str(leading[1] if isinstance(leading, list) else leading)
 
     def late(self, gaps: Gaps, limit: int) -> Statement:
         """The rows that lie in the gaps, in order, at most `limit`. Called only where `missing` gives gaps."""
@@ -200,12 +217,13 @@ class CursorStrategy(ABC):
         feed = self.selection.feed
         return SourceRefused(f"feed {feed.name}: cursor.column {feed.cursor.column!r} {what}")
 
-    def moved_strategy(self, position: Position) -> SourceRefused:
-        """The error for a position that another strategy, or another key, has left."""
+    def moved_strategy(self, position: Position, why: str = "") -> SourceRefused:
+        """The error for a position that another strategy, or another key, has left; or another type of a column."""
         feed = self.selection.feed
         return SourceRefused(
-            f"feed {feed.name}: the cursor stands at {position!r}, which is no {feed.cursor.strategy.value} position; "
-            f"the strategy was changed, or the key: python -m app feeds rewind {feed.name}, or give it a new name"
+            f"feed {feed.name}: the cursor stands at {f'{position!r}':.200}, which is no {feed.cursor.strategy.value} "
+            f"position{why and f' ({why})'}; the strategy was changed, or the key: "
+            f"python -m app feeds rewind {feed.name}, or give it a new name"
         )
 
 

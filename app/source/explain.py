@@ -97,7 +97,7 @@ def _statements(plan: FeedPlan) -> Iterator[tuple[str, str, Statement]]:
 
 def _walk_statements(plan: FeedPlan, narrow: FeedPlan, bare: FeedPlan) -> Iterator[tuple[str, str, Statement]]:
     position = _example(plan)
-    leading = position[0] if isinstance(position, list) else position
+    leading = str(position[0]) if isinstance(position, list) else position
     below = Stretch(Span(None, position), floor=leading)
     key = ":".join(f"{_example_key(column)}" for column in plan.strategy.selection.key)
     keys = [key.replace("0x2A", "2A")]
@@ -147,5 +147,5 @@ def _assumed_table(feed: Feed, product: str) -> SourceTable:
 
 def _assumed_type(feed: Feed, name: str, product: str) -> TypeEngine[Any]:
     if name != feed.cursor.column:
-        return NullType()
+        return BigInteger()
     return _CURSOR_TYPES.get((feed.cursor.strategy, product), BigInteger)()

@@ -89,8 +89,9 @@ class Identity(CursorStrategy):
         rows = self._ids.where(self.beyond(position)).limit(limit).subquery()
         return Statement(select(func.count()).select_from(rows))
 
-    def positions(self, rows: Sequence[Row[Any]]) -> list[Position]:
+    def positions(self, rows: Sequence[Row[Any]], before: Position = None) -> list[Position]:
         """Raises `SourceRefused` for an id that is no 64-bit integer, or that two rows share."""
+        del before
         place = self.selection.place(self.selection.cursor)
         return [*self._checked([row[place] for row in rows])]
 

@@ -10,31 +10,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from decimal import Decimal
-from typing import Any, ClassVar, TypeAlias
-from uuid import UUID
+from typing import Any, ClassVar
 
-from sqlalchemy import BindParameter, ColumnElement, Row, Select, and_, bindparam, false, func, not_, or_, select
-from sqlalchemy.types import BigInteger, LargeBinary, TypeEngine, Unicode
+from sqlalchemy import ColumnElement, Row, Select, and_, false, func, not_, or_, select
 from sqlalchemy.types import _Binary as Binary  # the base of LargeBinary, BINARY and SQL Server's rowversion
 
 from app.feed import parse_position
 from app.models import Position
-from app.source.catalogue import Column
-from app.source.cursor_sql import CursorSql, Expression
+from app.source.codec import POSITION_CHARACTERS, Codec, Expression, PartValue, Unplaceable
 from app.source.cursors import CursorStrategy, Selection, Statement
 from app.source.gaps import Gaps
-
-PartValue: TypeAlias = "int | str | None"
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
     """One column of the order: how its value stands in a position, and is compared with it."""
 
-    known: Column
     column: ColumnElement[Any]
-    sql: CursorSql
+    codec: Codec
     parameter: str
 
     def above(self, value: PartValue) -> ColumnElement[bool]:
@@ -50,62 +43,56 @@ class Part:
 
     def bound(self, value: PartValue) -> Expression:
         """The value as a parameter of the column's own type."""
-        return self.sql.typed(_parameter(self.parameter, self.driver_value(value)), self.known.type)
-
-    def driver_value(self, value: PartValue) -> int | str | bytes | None:
-        if isinstance(value, str) and isinstance(self.known.type, Binary):
-            return bytes.fromhex(value.removeprefix("0x"))
-        return value
-
-    def position_value(self, value: object) -> PartValue:
-        """The driver's value as JSON holds it. Raises `TypeError` for a type that could not be returned to."""
-        if isinstance(value, str) and not _storable(value):
-            raise TypeError(f"column {self.known.name!r} holds text that is not Unicode")
-        if value is None or isinstance(value, (int, str)):
-            return value
-        if isinstance(value, UUID):
-            return str(value)
-        if isinstance(value, Decimal):
-            return format(value, "f")
-        if isinstance(value, (bytes, bytearray, memoryview)):
-            return "0x" + bytes(value).hex().upper()
-        raise TypeError(f"column {self.known.name!r} holds a value of type {type(value).__name__}")
+        return self.codec.bind(self.parameter, value)
 
 
-class VersionPart(Part):
+class VersionCodec(Codec):
     """A version: `0x` and 16 hexadecimal digits, whether the column holds 8 bytes or, on SQLite, an integer."""
 
-    __slots__ = ()
+    def __init__(self, inner: Codec) -> None:
+        self.name, self.type, self._inner = inner.name, inner.type, inner
 
-    def driver_value(self, value: PartValue) -> int | str | bytes | None:
-        number = int(str(value), 16)
-        return number.to_bytes(8, "big") if isinstance(self.known.type, Binary) else number
-
-    def position_value(self, value: object) -> PartValue:
-        number = int.from_bytes(value, "big") if isinstance(value, (bytes, bytearray)) else value
-        if not isinstance(number, int) or not 0 <= number < 2**64:
-            raise TypeError(f"column {self.known.name!r} holds {value!r}, which is no version")
+    def place(self, value: object) -> PartValue:
+        if isinstance(self.type, Binary):
+            number = int.from_bytes(value, "big") if isinstance(value, bytes) and len(value) == 8 else None
+        else:
+            number = value if isinstance(value, int) else None
+        if number is None or not 0 <= number < 2**64:
+            raise Unplaceable(f"holds {value!a:.40}, which is no version")
         return f"0x{number:016X}"
+
+    def fits(self, place: PartValue) -> bool:
+        return isinstance(place, str) and place.startswith("0x")
+
+    def lowered(self, place: PartValue) -> PartValue:
+        raise ValueError(f"{place!a:.40} is no version")
+
+    def bind(self, parameter: str, place: PartValue) -> Expression:
+        digits = str(place).removeprefix("0x")
+        number = int(digits, 16)
+        return self._inner.bind(parameter, f"0x{number:016X}" if isinstance(self.type, Binary) else number)
 
 
 class Keyset(CursorStrategy):
     """Pages in the order of (cursor column, key)."""
 
-    cursor_part: ClassVar[type[Part]] = Part
+    precise: ClassVar[bool] = False
+    """No two rows share a value of the cursor column."""
 
     def __init__(self, selection: Selection) -> None:
         super().__init__(selection)
         if selection.sql is None:
             raise self.refused(f"cannot serve: strategy {selection.feed.cursor.strategy.value} needs SQL Server")
         self.sql = selection.sql
-        columns = list(dict.fromkeys([selection.cursor, *selection.key]))
-        kinds = [self.cursor_part] + [Part] * (len(columns) - 1)
+        self._columns = list(dict.fromkeys([selection.cursor, *selection.key]))
+        codecs = dict(zip(selection.key, selection.key_codecs, strict=True))
+        codecs[selection.cursor] = self.cursor_codec()
         self.parts = tuple(
-            kind(column, selection.rows.c[column.name], self.sql, "position" if place == 0 else f"key{place}")
-            for place, (kind, column) in enumerate(zip(kinds, columns, strict=True))
+            Part(selection.rows.c[column.name], codecs[column], f"key{place}" if place else "position")
+            for place, column in enumerate(self._columns)
         )
         self.column = self.parts[0].column
-        texts = [self.sql.text(part.column, part.known.type) for part in self.parts]
+        texts = [part.codec.shown(part.column) for part in self.parts]
         shown = ((place, text) for place, text in enumerate(texts) if text is not None)
         added = [text.label(selection.fresh_name(f"rowrelay_{place}")) for place, text in shown]
         self._places = self._position_places(texts)
@@ -143,28 +130,65 @@ class Keyset(CursorStrategy):
         rows = select(self.column).where(self.beyond(position)).limit(limit).subquery()
         return Statement(select(func.count()).select_from(rows))
 
-    def positions(self, rows: Sequence[Row[Any]]) -> list[Position]:
+    def positions(self, rows: Sequence[Row[Any]], before: Position = None) -> list[Position]:
+        positions: list[Position] = []
+        for row in rows:
+            before = self._position(row, before)
+            positions.append(before)
+        return positions
+
+    def reached(self, positions: Sequence[Position], before: Position, *, more: bool) -> Position:
+        """The last place in the page that can be told from what is behind it; where there is none, its last value.
+
+        A row that stands behind that place is read again by the next page.
+        """
+        if not positions:
+            return before
+        told = positions[-1:] if self.precise else [found for found in positions if isinstance(found, list)]
+        reached = told[-1] if told else positions[-1]
+        if more and reached == before:
+            raise self.refused(
+                f"and key cannot be read past {self.change(reached)}: none of the next {len(positions)} rows has a "
+                "value there that a position could hold (docs/types.md)"
+            )
+        return reached
+
+    def cursor_codec(self) -> Codec:
+        """How the cursor column's values stand in a position."""
+        codec = self.sql.codec(self.selection.cursor)
+        if codec is None:
+            raise self.refused(f"is {self.selection.cursor.type!r}, which the server does not sort")
+        return codec
+
+    def _position(self, row: Row[Any], before: Position) -> Position:
+        """A row's own position; of one whose key cannot stand in it, the cursor column's value alone.
+
+        Where not even that can, the position of the row before it.
+        """
+        first, *rest = zip(self.parts, self._places, strict=True)
         try:
-            return [
-                [part.position_value(row[place]) for part, place in zip(self.parts, self._places, strict=True)]
-                for row in rows
-            ]
-        except TypeError as error:
-            raise self.refused(f"and key cannot make a position: {error}") from error
+            value = first[0].codec.place(row[first[1]])
+        except Unplaceable:
+            return before
+        try:
+            position = [value, *(part.codec.place(row[place]) for part, place in rest)]
+        except Unplaceable:
+            position = []
+        if not position or sum(len(part) for part in position if isinstance(part, str)) > POSITION_CHARACTERS:
+            return value if isinstance(value, str) else before
+        return position
 
     def beyond(self, position: Position, name: str = "position") -> ColumnElement[bool]:
         if position is None:
             return self.column.is_not(None)
         parts = self._named(name)
-        if isinstance(position, str):
-            return self.beyond_value(parts[0], position)
-        return self._beyond_row(parts, self._row_position(position))
+        values = self._values(position)
+        return self.beyond_value(parts[0], values) if isinstance(values, str) else self._beyond_row(parts, values)
 
     def upto(self, position: Position, name: str = "upto") -> ColumnElement[bool]:
         parts = self._named(name)
-        if isinstance(position, str):
-            return not_(self.beyond_value(parts[0], position))
-        return self._upto_row(parts, self._row_position(position))
+        values = self._values(position)
+        return not_(self.beyond_value(parts[0], values)) if isinstance(values, str) else self._upto_row(parts, values)
 
     def beyond_value(self, part: Part, value: str) -> ColumnElement[bool]:
         """That a row lies after a value of the cursor column (`part`) alone, as an operator writes it."""
@@ -189,11 +213,27 @@ class Keyset(CursorStrategy):
             replace(part, parameter=f"{name}key{place}" if place else name) for place, part in enumerate(self.parts)
         )
 
-    def _row_position(self, position: Position) -> Sequence[PartValue]:
-        """The position as one of a row. Raises `SourceRefused` for one that another strategy or key left."""
-        if not isinstance(position, list) or len(position) != len(self.parts) or not isinstance(position[0], str):
+    def _values(self, position: Position) -> str | Sequence[PartValue]:
+        """The position's parts; or a value of the cursor column alone, where the order is to be entered there.
+
+        That is so where an operator gave one; and where a column's type was changed, so that the position is not of
+        the form that it would have now: then some rows are read again, and none is passed over.
+        Raises `SourceRefused` for a position that another strategy or key left.
+        """
+        if isinstance(position, str):
+            return position
+        if not isinstance(position, list) or len(position) != len(self.parts) or position[0] is None:
             raise self.moved_strategy(position)
-        return position
+        if all(part.codec.fits(value) for part, value in zip(self.parts, position, strict=True)):
+            return position
+        first = self.parts[0].codec
+        try:
+            lower = position[0] if first.fits(position[0]) else first.lowered(position[0])
+        except ValueError as error:
+            raise self.moved_strategy(position, f"{error}") from error
+        if not isinstance(lower, str):
+            raise self.moved_strategy(position)
+        return lower
 
     def _beyond_row(self, parts: Sequence[Part], position: Sequence[PartValue]) -> ColumnElement[bool]:
         """`(c, k) > (:c, :k)` written out, with `c >= :c` in front: it is what the seek on an index starts from."""
@@ -217,21 +257,7 @@ class Keyset(CursorStrategy):
         """Where in a row each part's value stands: its text, where one is selected, else the column."""
         places: list[int] = []
         extra = self.selection.extra_place
-        for part, text in zip(self.parts, texts, strict=True):
-            places.append(self.selection.place(part.known) if text is None else extra)
+        for column, text in zip(self._columns, texts, strict=True):
+            places.append(self.selection.place(column) if text is None else extra)
             extra += text is not None
         return tuple(places)
-
-
-def _storable(text: str) -> bool:
-    """Whether it has a form in UTF-8, as the ledger keeps it. Half a surrogate pair, as SQL Server takes, has none."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _parameter(name: str, value: int | str | bytes | None) -> BindParameter[Any]:
-    kinds: dict[type, TypeEngine[Any]] = {int: BigInteger(), str: Unicode(), bytes: LargeBinary()}
-    return bindparam(name, value, type_=next(found for kind, found in kinds.items() if isinstance(value, kind)))

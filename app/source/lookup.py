@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import unquote
 
-from sqlalchemy import BigInteger, BindParameter, ColumnElement, LargeBinary, Unicode, and_, bindparam, or_, select
-from sqlalchemy.types import TypeEngine
+from sqlalchemy import ColumnElement, and_, or_, select
 
 from app.errors import SourceRefused
-from app.source.catalogue import Column
+from app.models import is_short_key
+from app.source.codec import PartValue, Unplaceable
 from app.source.cursors import Statement
 from app.source.plan import FeedPlan
 
@@ -21,7 +20,6 @@ _SIZES = (1, 10, 100, 500)
 _COMPOSITE_SIZES = (1, 10, 50)
 """Statements exist for these numbers of keys, the rest filled with the last one: few texts, so plans are reused. A
 composite key takes a term for each of its parts, and products bound how many of these they take."""
-_TYPES: dict[type, TypeEngine[Any]] = {int: BigInteger(), str: Unicode(), bytes: LargeBinary()}
 
 
 def find_row(plan: FeedPlan, key: str) -> Statement:
@@ -34,8 +32,8 @@ def find_row(plan: FeedPlan, key: str) -> Statement:
         names = ", ".join(column.name for column in selection.key)
         raise SourceRefused(f"feed {plan.feed.name}: key {key!r} has {len(parts)} parts; its key is {names}")
     wanted = [
-        selection.rows.c[column.name] == _value(plan, column, part)
-        for column, part in zip(selection.key, parts, strict=True)
+        selection.rows.c[column.name] == _bound(plan, number, part, f"key{number}")
+        for number, (column, part) in enumerate(zip(selection.key, parts, strict=True))
     ]
     return Statement(select(*selection.columns(selection.rows)).where(*wanted).limit(1))
 
@@ -47,13 +45,12 @@ def keys_a_statement(plan: FeedPlan) -> int:
 
 def can_be_found(plan: FeedPlan, key: str) -> bool:
     """Whether a text has the form of a key of this feed; not where a part is NULL, or the key had other parts."""
-    columns = plan.strategy.selection.key
     parts = key.split(":")
-    if len(parts) != len(columns) or "%-" in parts or "@" in key:
+    if len(parts) != len(plan.strategy.selection.key) or "%-" in parts or "@" in key or is_short_key(key):
         return False
     try:
-        for column, part in zip(columns, parts, strict=True):
-            _value(plan, column, part)
+        for number, part in enumerate(parts):
+            _place(plan, number, part)
     except SourceRefused:
         return False
     return True
@@ -70,7 +67,7 @@ def find_rows(plan: FeedPlan, keys: Sequence[str]) -> Statement:
     size = next(size for size in sizes if size >= len(keys))
     filled = [*keys, *[keys[-1]] * (size - len(keys))]
     bound = [
-        [_bound(plan, column, part, f"key{place}p{number}") for number, (column, part) in enumerate(_parts(plan, key))]
+        [_bound(plan, number, part, f"key{place}p{number}") for number, part in enumerate(key.split(":"))]
         for place, key in enumerate(filled)
     ]
     rows = plan.strategy.selection.rows
@@ -83,32 +80,20 @@ def find_rows(plan: FeedPlan, keys: Sequence[str]) -> Statement:
     return Statement(plan.strategy.every_row.where(wanted))
 
 
-def _parts(plan: FeedPlan, key: str) -> list[tuple[Column, str]]:
-    return list(zip(plan.strategy.selection.key, key.split(":"), strict=True))
-
-
 def _equal(column: ColumnElement[Any], value: ColumnElement[Any]) -> ColumnElement[bool]:
     return column == value
 
 
-def _bound(plan: FeedPlan, column: Column, part: str, name: str) -> ColumnElement[Any]:
+def _bound(plan: FeedPlan, number: int, part: str, name: str) -> ColumnElement[Any]:
     """A part of a key as a parameter of the column's own type, so that the server compares by the column's index."""
-    value, sql = _value(plan, column, part), plan.strategy.selection.sql
-    plain: BindParameter[Any] = bindparam(name, value, type_=_TYPES[type(value)])
-    if sql is None:
-        return plain
-    if isinstance(value, str) and sql.text(plain, column.type) is not None:  # a moment: SQL Server's style 121 has no T
-        plain = bindparam(name, value.replace("T", " ", 1), type_=_TYPES[str])
-    return sql.typed(plain, column.type)
+    return plan.strategy.selection.key_codecs[number].bind(name, _place(plan, number, part))
 
 
-def _value(plan: FeedPlan, column: Column, part: str) -> Any:
-    """A part of the key in the column's own kind; text, where the server knows how to read that."""
+def _place(plan: FeedPlan, number: int, part: str) -> PartValue:
+    """A part of the key as a position has it."""
+    selection = plan.strategy.selection
     try:
-        kind = column.type.python_type
-    except NotImplementedError:
-        kind = str
-    try:
-        return int(part) if kind is int else bytes.fromhex(part) if kind is bytes else unquote(part)
-    except ValueError:
-        raise SourceRefused(f"feed {plan.feed.name}: key {part!r} is no value of column {column.name!r}") from None
+        return selection.key_codecs[number].read(part)
+    except (ValueError, Unplaceable):
+        name = selection.key[number].name
+        raise SourceRefused(f"feed {plan.feed.name}: key {part!r:.200} is no value of column {name!r}") from None

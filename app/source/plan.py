@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
+from app.errors import SourceRefused
 from app.feed import Feed, Strategy
 from app.source.catalogue import Column, SourceTable
-from app.source.cursor_sql import CURSOR_SQL
+from app.source.codec import Codec
+from app.source.cursor_sql import CURSOR_SQL, CursorSql
 from app.source.cursors import CursorStrategy, Selection
 from app.source.dialect import Dialect
 from app.source.identity import Identity
@@ -47,6 +49,7 @@ def plan_table(
     shape = RowShape(
         names=tuple(column.name for column in sent),
         key_places=tuple(selection.place(column) for column in selection.key),
+        key_writers=tuple(codec.write for codec in selection.key_codecs),
         decoders=tuple(
             (place, decode) for place, column in enumerate(sent) if (decode := dialect.decoder(column.type)) is not None
         ),
@@ -66,11 +69,22 @@ def _select(table: SourceTable, feed: Feed, dialect: Dialect, product: str, conn
         read=tuple(dict.fromkeys([*_sent_columns(feed, table), *key, cursor])),
         cursor=cursor,
         key=key,
+        key_codecs=tuple(_key_codec(feed, table, column, sql) for column in key),
         where=tuple(where_columns(feed, table)),
         dialect=dialect,
         sql=sql,
         identity_counter=sql.identity_counter(connection, table, cursor) if sql else None,
     )
+
+
+def _key_codec(feed: Feed, table: SourceTable, column: Column, sql: CursorSql | None) -> Codec:
+    codec = Codec(column) if sql is None else sql.codec(column)
+    if codec is None:
+        raise SourceRefused(
+            f"feed {feed.name}: key: column {column.name!r} of table {table.name!r} is {column.type!r}: a row "
+            "cannot be told from others, or found again, by such a value (docs/types.md); name another column"
+        )
+    return codec
 
 
 def _sent_columns(feed: Feed, table: SourceTable) -> list[Column]:

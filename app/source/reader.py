@@ -52,6 +52,8 @@ TOLERATED_SKEW = timedelta(seconds=1)
 """What our clock and the source's may differ by before gaps are aged by the source's: asking takes time, too."""
 SECOND_LOOKS_SECONDS = (0.0, 0.25, 1.0)
 """How long before each new look at a table whose plan was refused."""
+STATEMENT_CHARACTERS = 1_000_000
+"""Of keys in one statement at most, unless a single key has more."""
 _ROWS_A_TURN = 500
 """Rows turned into JSON before the event loop gets a turn: a few milliseconds."""
 
@@ -134,7 +136,7 @@ class Source:
         opened = plan.strategy.missing(position, fresh.positions, now)
         return Page(
             rows=await _source_rows(plan, _matching(plan, late + fresh)),
-            position=fresh.positions[-1] if fresh.positions else position,
+            position=plan.strategy.reached(fresh.positions, position, more=fresh.more),
             gaps=coarsen(kept + opened, feed.cursor.max_gaps),
             full=fresh.more or not gap_round.complete,
             expired=expired,
@@ -245,8 +247,8 @@ class Source:
         places = kept(plan, stretch, read.rows[:end])
         portion = Portion([read.rows[place] for place in places], [read.positions[place] for place in places])
         found = await _source_rows(plan, portion, plan.shape.content_row)
-        reached = read.positions[:end][-1] if read.positions else after
-        return Window(found, reached, read.more or len(read.rows) > limit)
+        more = read.more or len(read.rows) > limit
+        return Window(found, plan.strategy.reached(read.positions[:end], after, more=more), more)
 
     async def _agreed_plan(self, connection: AsyncConnection, feed: Feed, agreed: Columns) -> FeedPlan:
         """The plan that reads the columns agreed, as far as the table has them."""
@@ -381,7 +383,7 @@ class Source:
                 raise
             found = await self._salvaging(connection, plan).read(stretch, error)
             return Portion(found.rows[:limit], found.positions[:limit], found.more or len(found) > limit)
-        positions = plan.strategy.positions(rows)
+        positions = plan.strategy.positions(rows, stretch.behind)
         return Portion(list(rows[:limit]), positions[:limit], len(rows) > limit)
 
     def _may_be_a_row(self, plan: FeedPlan, error: SQLAlchemyError) -> bool:
@@ -506,7 +508,13 @@ def _ordered(plan: FeedPlan, rows: Sequence[Row[Any]]) -> list[Row[Any]]:
 
 
 def _parts(plan: FeedPlan, keys: Sequence[str]) -> Iterator[Sequence[str]]:
-    """The keys in parts that one statement takes."""
-    size = keys_a_statement(plan)
-    for start in range(0, len(keys), size):
-        yield keys[start : start + size]
+    """The keys in parts that one statement takes; of long keys, fewer."""
+    size, part, characters = keys_a_statement(plan), list[str](), 0
+    for key in keys:
+        if part and (len(part) == size or characters + len(key) > STATEMENT_CHARACTERS):
+            yield part
+            part, characters = [], 0
+        part.append(key)
+        characters += len(key)
+    if part:
+        yield part

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -30,13 +30,17 @@ from uuid import UUID
 import orjson
 
 from app.errors import RowUnreadable
-from app.models import Position, SourceRow
+from app.models import Position, SourceRow, short_key
 from app.source.content import by_name, hashed, held
 from app.source.dialect import Decoder
 
 _NESTED = frozenset({dict, list, tuple})
 _NULL_PART = "%-"
 """Stands for NULL in a key's text; no percent-encoded text holds it."""
+_NO_TEXT = "%!"
+"""Stands for a key that has no text."""
+KEY_CHARACTERS = 500_000
+"""A longer key's row becomes a dead letter: key, position and payload stand in one document, of 16 MB at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,8 @@ class RowShape:
     """For the columns whose driver value is not yet what their type means."""
     max_payload: int
     """Bytes of JSON."""
+    key_writers: tuple[Callable[[object], str], ...] = ()
+    """For each part of the key, what makes it text; none: `part_text`."""
     by_name: tuple[tuple[str, int], ...] = field(init=False)
     """The names with their places, in the order in which a row's content is hashed."""
 
@@ -84,10 +90,16 @@ class RowShape:
     def key_row(self, row: Sequence[Any], position: Position) -> SourceRow:
         """The row's key and position alone. One that has no identity carries the reason in `error`."""
         parts = [row[place] for place in self.key_places]
-        key = key_text(parts)
-        if None in parts:
+        try:
+            key = key_text(parts, self.key_writers)
+        except (TypeError, ValueError) as error:
             # The position keeps two such rows apart in the ledger.
+            return SourceRow(f"{_NO_TEXT}@{position}", position, "", f"the key has no text: {error}")
+        if None in parts:
             return SourceRow(f"{key}@{position}", position, "", "a key column is NULL: the row has no identity")
+        if len(key) > KEY_CHARACTERS:
+            reason = f"the key is {len(key):,} characters long as text, over {KEY_CHARACTERS:,}"
+            return SourceRow(f"{short_key(key)}@{short_key(str(position))}", position, "", reason)
         return SourceRow(key, position, "")
 
     def _content(self, key: str, values: Sequence[Any]) -> int:
@@ -100,11 +112,15 @@ class RowShape:
         return values
 
 
-def key_text(parts: Sequence[object]) -> str:
+def key_text(parts: Sequence[object], writers: Sequence[Callable[[object], str]] = ()) -> str:
     """One text for a key of one or several parts: each percent-encoded (RFC 3986) but for `A-Z a-z 0-9 _ . - ~`,
     joined by `:`. Keys that differ, part by part, as text differ here too.
+
+    `writers`: what makes each part text, where that is not `part_text`. Raises `TypeError` or `ValueError`.
     """
-    return ":".join(map(_part_text, parts))
+    if len(parts) == 1 and type(parts[0]) is int and not writers:
+        return str(parts[0])
+    return ":".join([write(part) for write, part in zip(writers or [part_text] * len(parts), parts, strict=True)])
 
 
 def payload_json(names: Sequence[str], values: Sequence[Any]) -> bytes:
@@ -114,19 +130,20 @@ def payload_json(names: Sequence[str], values: Sequence[Any]) -> bytes:
     if infinite or kinds & _NESTED:  # orjson would write a float that is not finite as null
         return _column_by_column(names, values)
     try:
-        return orjson.dumps(dict(zip(names, values, strict=True)), default=_plain)
+        return orjson.dumps(dict(zip(names, values, strict=True)), default=plain_text)
     except TypeError:  # an integer beyond 64 bits, a time with an offset, or what has no JSON form
         return _column_by_column(names, values)
 
 
-def _part_text(part: object) -> str:
+def part_text(part: object) -> str:
+    """One part of a key as text, percent-encoded: half a surrogate pair as its three bytes in UTF-8's manner."""
     if type(part) is int:
         return str(part)
     if part is None:
         return _NULL_PART
     if isinstance(part, (bytes, bytearray, memoryview)):
         return bytes(part).hex()
-    text = part if isinstance(part, str) else str(_plain(part) if isinstance(part, _PLAIN_TYPES) else part)
+    text = part if isinstance(part, str) else str(plain_text(part) if isinstance(part, _PLAIN_TYPES) else part)
     return quote(text, safe="", errors="surrogatepass")
 
 
@@ -135,7 +152,7 @@ def _column_by_column(names: Sequence[str], values: Sequence[Any]) -> bytes:
     members: list[bytes] = []
     for name, value in zip(names, values, strict=True):
         try:
-            text = json.dumps(value, default=_plain, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+            text = json.dumps(value, default=plain_text, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
             members.append(json.dumps(name, ensure_ascii=False).encode() + b":" + text.encode())
         except (TypeError, ValueError, RecursionError) as error:
             raise RowUnreadable(f"column {name!r}: no JSON form: {error}") from error
@@ -145,7 +162,7 @@ def _column_by_column(names: Sequence[str], values: Sequence[Any]) -> bytes:
 _PLAIN_TYPES = (Decimal, datetime, date, time, timedelta, UUID)
 
 
-def _plain(value: object) -> str:
+def plain_text(value: object) -> str:
     """The text for a value that JSON has no form for. Raises `TypeError` or `ValueError` where there is none."""
     if isinstance(value, Decimal):
         return _decimal_text(value)

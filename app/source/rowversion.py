@@ -15,8 +15,9 @@ from typing import Any, ClassVar
 from sqlalchemy import ColumnElement, Row, func, select
 
 from app.models import Ahead, Cursor, Position
+from app.source.codec import Codec, Unplaceable
 from app.source.cursors import Selection, Statement, advice
-from app.source.keyset import Keyset, Part, VersionPart
+from app.source.keyset import Keyset, VersionCodec
 
 _LOWEST = f"0x{0:016X}"
 
@@ -24,13 +25,14 @@ _LOWEST = f"0x{0:016X}"
 class Rowversion(Keyset):
     """`WHERE rv > :position AND rv < :horizon ORDER BY rv, key`."""
 
-    cursor_part: ClassVar[type[Part]] = VersionPart
+    precise: ClassVar[bool] = True
 
     def __init__(self, selection: Selection) -> None:
-        super().__init__(selection)
-        found = selection.cursor.type
-        if not isinstance(found, self.sql.rowversion_types):
+        found, sql = selection.cursor.type, selection.sql
+        self.selection = selection
+        if sql and not isinstance(found, sql.rowversion_types):
             raise self.refused(f"is {found!r}; rowversion needs a rowversion column (SQLite: an integer or a blob)")
+        super().__init__(selection)
 
     @property
     def lowest(self) -> Position:
@@ -42,15 +44,17 @@ class Rowversion(Keyset):
     def below(self, horizon: Any) -> ColumnElement[bool] | None:
         if horizon is None:
             return None
-        part = self.parts[0]
-        bound = VersionPart(part.known, part.column, part.sql, "horizon")
-        return self.column < bound.bound(bound.position_value(horizon))
+        codec = self.parts[0].codec
+        return self.column < codec.bind("horizon", codec.place(horizon))
+
+    def cursor_codec(self) -> Codec:
+        return VersionCodec(super().cursor_codec())
 
     def held_back(self, horizon: Any) -> str | None:
         if horizon is None:
             return None
         return (
-            f"MIN_ACTIVE_ROWVERSION() is {self.parts[0].position_value(horizon)}: a transaction has been open in this "
+            f"MIN_ACTIVE_ROWVERSION() is {self.parts[0].codec.place(horizon)}: a transaction has been open in this "
             "database since before they were written (DBCC OPENTRAN tells which), or the feed reads a view of another "
             "database, whose versions are none of this one's: name that database in SOURCE_URL"
         )
@@ -74,7 +78,10 @@ class Rowversion(Keyset):
         position, value = cursor.position, newest[0][0] if newest[0] else None
         if foreign := self._foreign(newest):
             return foreign
-        found = _LOWEST if value is None else str(self.parts[0].position_value(value))
+        try:
+            found = _LOWEST if value is None else str(self.parts[0].codec.place(value))
+        except Unplaceable:  # on SQLite, where any value can stand in a column of integers
+            return None
         standing, feed = self.change(position), self.selection.feed
         if self.sql.min_active is None:
             if standing <= found:
@@ -92,7 +99,7 @@ class Rowversion(Keyset):
     def _foreign(self, newest: Sequence[Row[Any] | None]) -> Ahead | None:
         if len(newest) < 3 or newest[1] is None or newest[2] is None or newest[1][0] is None:
             return None
-        highest, last = (str(self.parts[0].position_value(row[0])) for row in newest[1:3] if row)
+        highest, last = (str(self.parts[0].codec.place(row[0])) for row in newest[1:3] if row)
         if highest <= last:
             return None
         feed = self.selection.feed

@@ -21,10 +21,11 @@ class Timestamp(Keyset):
     """`WHERE (moment, key) > (:position, :key) AND moment < now - lag ORDER BY moment, key`."""
 
     def __init__(self, selection: Selection) -> None:
-        super().__init__(selection)
-        self._type = selection.cursor.type
-        if not isinstance(self._type, self.sql.moment_types):
+        self._type, sql = selection.cursor.type, selection.sql
+        self.selection = selection
+        if sql and not isinstance(self._type, sql.moment_types):
             raise self.refused(f"is {self._type!r}; timestamp needs a column of dates and times")
+        super().__init__(selection)
 
     @property
     def lowest(self) -> Position:
@@ -48,7 +49,7 @@ class Timestamp(Keyset):
 
     def newest(self, position: Position) -> list[Statement]:
         moment = self.parts[0].bound(self.change(position))
-        shown = self.sql.text(self.column, self._type)
+        shown = self.parts[0].codec.shown(self.column)
         older = case((self.column < moment, literal_column("1")), else_=literal_column("0"))
         return [Statement(select(self.column if shown is None else shown, older).order_by(self.column.desc()).limit(1))]
 

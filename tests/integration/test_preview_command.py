@@ -105,7 +105,7 @@ def test_a_row_that_would_not_be_sent_is_told_with_the_reason() -> None:
     [
         ("A%20B:8", "feed orders: no row with key 'A%20B:8', neither in the ledger nor in the source"),
         ("7", "feed orders: key '7' has 1 parts; its key is shop, id"),
-        ("A:x", "feed orders: key 'x' is no value of column 'id'"),
+        ("A:x", "feed orders: no row with key 'A:x', neither in the ledger nor in the source"),
     ],
 )
 @pytest.mark.usefixtures("place")

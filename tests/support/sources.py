@@ -89,6 +89,11 @@ class SourceTables:
             for statement in statements:
                 await connection.execute(text(statement), values)
 
+    async def run_plain(self, statement: str) -> None:
+        """Run a statement as it is written, and commit: a colon in it names no parameter."""
+        async with self.engine.begin() as connection:
+            await connection.exec_driver_sql(statement)
+
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
         """A connection in a transaction that stays open until the body ends; then it is committed, or rolled back where

@@ -90,7 +90,10 @@ def test_rows_are_found_by_key_in_the_columns_own_type_and_few_statement_texts()
     )
     by_both = _plan("rowversion", "rv", ["id", "at"], columns=["note"])
     statement = find_rows(by_both, ["7:2026-01-31T10%3A00%3A00"])
-    assert "(id = :key0p0 AND at = CONVERT(DATETIME, :key0p1, 121))" in f"({_sql(statement).partition('WHERE ')[2]})"
+    assert (
+        "(id = :key0p0 AND at = CONVERT(DATETIME, CONVERT(DATETIME2(3), :key0p1, 121)))"
+        in f"({_sql(statement).partition('WHERE ')[2]})"
+    )
     assert statement.select.compile(dialect=DIALECT).params["key0p1"] == "2026-01-31 10:00:00"
     for plan in (by_code, by_both):
         most = keys_a_statement(plan)
