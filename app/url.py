@@ -13,6 +13,8 @@ from urllib.parse import parse_qsl, quote, unquote
 
 from pydantic import BeforeValidator, Field
 
+Origin: TypeAlias = tuple[str, str, int]
+
 _FORM = re.compile(
     r"(?P<scheme>https?)://"
     r"(?:(?P<user>[^/?#]*)@)?"
@@ -41,6 +43,11 @@ class Url:
     username: str | None = field(default=None, repr=False)
     """Percent-decoded, as is the password."""
     password: str | None = field(default=None, repr=False)
+
+    @property
+    def origin(self) -> Origin:
+        """Scheme, host and port: URLs that agree in them may share connections."""
+        return (self.scheme, self.host, self.port)
 
     @property
     def authority(self) -> str:

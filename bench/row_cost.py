@@ -4,8 +4,8 @@
 
 Claiming, loading, sending and recording; not polling, logging and Celery's messages, which `scripts/bench` includes.
 
-Embedded servers, partner answering at once, rows of about 500 bytes, 100 requests in flight. Prints CPU µs a row of
-both, medians of the rounds, which are interleaved, and their ratio. A first round is not counted.
+Embedded servers, partner answering at once, rows of about 500 bytes, 100 requests in flight. Prints CPU µs a row and
+rows a second of both, medians of the rounds, which are interleaved, and the ratio of CPU. A first round is not counted.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import aiohttp
 import uvloop
@@ -32,6 +33,14 @@ AT_ONCE = 16
 """Batches under way, as in a worker's pool of threads."""
 IN_FLIGHT = 100
 BODY = b'{"id":1,"text":"' + b"x" * 480 + b'"}'
+
+
+class Cost(NamedTuple):
+    """What a round came to."""
+
+    cpu_us: float
+    """A row, of this process."""
+    rows_per_s: float
 
 
 class Messages:
@@ -55,18 +64,27 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1000, help="a round")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
+    print_costs(options.rows, options.rounds)
+
+
+def print_costs(rows: int, rounds: int) -> None:
+    """Measure so many rounds of so many rows, and print."""
     with tempfile.TemporaryDirectory() as directory, Stack(Path(directory)) as stack:
         os.environ.update(stack.variables)
         configure_logging("WARNING", "json")
-        stack.start_generator(options.rows * (options.rounds + 1)).wait(timeout=120)
-        rounds = uvloop.run(_measure(config.load(), options.rows, options.rounds))
-    for name, costs in zip(("delivered row", "bare post"), zip(*rounds, strict=True), strict=True):
-        print(f"{name:<14}{statistics.median(costs):>6.0f} µs ({min(costs):.0f} to {max(costs):.0f})")
-    print(f"{'ratio':<14}{statistics.median(ours / bare for ours, bare in rounds):>6.2f}")
+        stack.start_generator(rows * (rounds + 1)).wait(timeout=120)
+        found = uvloop.run(_measure(config.load(), rows, rounds))
+    for name, costs in zip(("delivered row", "bare post"), zip(*found, strict=True), strict=True):
+        cpu, rate = [cost.cpu_us for cost in costs], [cost.rows_per_s for cost in costs]
+        print(
+            f"{name:<14}{statistics.median(cpu):>6.0f} µs ({min(cpu):.0f} to {max(cpu):.0f})"
+            f"{statistics.median(rate):>8.0f} rows/s ({min(rate):.0f} to {max(rate):.0f})"
+        )
+    print(f"{'ratio':<14}{statistics.median(ours.cpu_us / bare.cpu_us for ours, bare in found):>6.2f}")
 
 
-async def _measure(loaded: config.Config, rows: int, rounds: int) -> list[tuple[float, float]]:
-    """CPU µs a row of ours and of the bare loop, each round."""
+async def _measure(loaded: config.Config, rows: int, rounds: int) -> list[tuple[Cost, Cost]]:
+    """What ours and the bare loop cost, each round."""
     messages, feed = Messages(), loaded.feeds["orders"]
     services = await open_services(loaded, messages)
     spare_from_collection()
@@ -77,17 +95,17 @@ async def _measure(loaded: config.Config, rows: int, rounds: int) -> list[tuple[
     async with aiohttp.ClientSession() as session:
         for number in range(rounds + 1):
             batches = messages.batches[number * share : (number + 1) * share]
-            ours = await _cpu_us_a_row(_deliver(services, batches), rows)
-            bare = await _cpu_us_a_row(_post(session, str(feed.partner.url), rows), rows)
+            ours = await _cost(_deliver(services, batches), rows)
+            bare = await _cost(_post(session, str(feed.partner.url), rows), rows)
             measured.append((ours, bare))
     await services.close()
     return measured[1:]
 
 
-async def _cpu_us_a_row(work: Awaitable[None], rows: int) -> float:
-    before = time.process_time()
+async def _cost(work: Awaitable[None], rows: int) -> Cost:
+    cpu, started = time.process_time(), time.perf_counter()
     await work
-    return (time.process_time() - before) / rows * 1e6
+    return Cost((time.process_time() - cpu) / rows * 1e6, rows / (time.perf_counter() - started))
 
 
 async def _deliver(services: Services, batches: Iterable[NewBatch]) -> None:

@@ -28,6 +28,7 @@ class Connection(asyncio.Protocol):
     """A connection that is up. Used by one request after the other, on one event loop."""
 
     def __init__(self, sock: socket.socket, reader: Reader = Incoming) -> None:
+        """To be made on the loop that it is used on."""
         self._socket = sock
         self._reader = reader
         self._loop = asyncio.get_running_loop()
@@ -128,13 +129,15 @@ class Connection(asyncio.Protocol):
     def _settle(self, incoming: Incoming) -> None:
         self._incoming, self.served = None, True
         self._stop_listening_for_quiet()
-        unsent = self._rest is not None or (self._transport and self._transport.get_write_buffer_size())
-        if unsent or not incoming.kept:
+        if not incoming.kept or self._rest is not None or self._unsent():
             self.abort()
         elif incoming.head is not None:
             self.keep_alive = incoming.head.fields.get("keep-alive")
         if self._answer is not None and not self._answer.done():
             self._answer.set_result(incoming)
+
+    def _unsent(self) -> bool:
+        return self._transport is not None and self._transport.get_write_buffer_size() > 0
 
     def _fail(self, error: Undone) -> None:
         self._incoming = None

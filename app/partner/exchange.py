@@ -41,21 +41,20 @@ class Request:
 
     def all_headers(self) -> dict[str, str]:
         """The headers as they are sent."""
-        return {
-            "host": self.url.authority,
-            **DEFAULT_HEADERS,
-            **self.headers,
-            **({"content-length": str(len(self.body))} if self.body or self.method != "GET" else {}),
-        }
+        headers = {"host": self.url.authority, **DEFAULT_HEADERS, **self.headers}
+        if self.body or self.method != "GET":
+            headers["content-length"] = str(len(self.body))
+        return headers
 
     def head(self) -> bytes:
         """Request line and headers, as they are sent. Raises `Undone` for what HTTP cannot carry."""
         lines = [f"{self.method} {self.url.target} HTTP/1.1"]
         lines += [f"{name}: {value}" for name, value in self.all_headers().items()]
-        text = "\r\n".join(lines)
-        if text.count("\n") != len(lines) - 1 or text.count("\r") != len(lines) - 1 or not text.isascii():
+        text = "".join(lines)
+        if "\n" in text or "\r" in text or not text.isascii():
             raise Undone("the request has a header that HTTP cannot carry", Ruling.REFUSED)
-        return f"{text}\r\n\r\n".encode("ascii")
+        lines += ("", "")
+        return "\r\n".join(lines).encode("ascii")
 
 
 @dataclass(slots=True)
@@ -82,7 +81,7 @@ async def exchange(transport: Transport, request: Request, seconds: float, limit
     time: the other side closes an idle connection at any moment, mostly without having seen what was on its way. What
     makes this safe is that it could happen anyway: the request carries the key under which it would be sent again.
     """
-    head, deadline = request.head(), asyncio.get_running_loop().time() + seconds
+    head, deadline = request.head(), transport.loop.time() + seconds
     turn = Turn(transport, request, seconds, deadline)
     await turn.begin()
     try:

@@ -12,7 +12,6 @@ import random
 import ssl
 from collections import defaultdict
 from contextlib import suppress
-from typing import TypeAlias
 
 import certifi
 
@@ -21,7 +20,7 @@ from app.partner.connection import Connection, Reader
 from app.partner.dial import Names, dial
 from app.partner.incoming import Incoming
 from app.partner.slots import Slots
-from app.url import Url
+from app.url import Origin, Url
 
 IDLE_SECONDS = 15.0
 """How long an idle connection is kept, unless the other side says that it closes earlier."""
@@ -31,27 +30,30 @@ AGE_SECONDS = (30.0, 50.0)
 steady the traffic, and connections that were opened together are not closed together."""
 
 _SWEEP_SECONDS = 5.0
+_JUST_SECONDS = 0.01
 _EARLY_SECONDS = 1.0
 """How long before the other side closes an idle connection we do."""
-
-Origin: TypeAlias = tuple[str, str, int]
 
 
 class Pooled:
     """A connection with what the pool knows of it, by the loop's clock."""
 
-    __slots__ = ("connection", "expires_at", "idle_until", "origin")
+    __slots__ = ("connection", "expires_at", "idle_since", "idle_until", "origin")
 
     def __init__(self, connection: Connection, origin: Origin, now: float) -> None:
         self.connection = connection
         self.origin = origin
         self.expires_at = now + random.uniform(*AGE_SECONDS)
         """It serves no new request from then on."""
-        self.idle_until = now
+        self.idle_since = self.idle_until = now
+
+    def silent(self, now: float) -> bool:
+        """Whether nothing came that was not asked for. What has just served was read to the end: no need to look."""
+        return not self.connection.closed and (now - self.idle_since < _JUST_SECONDS or self.connection.silent())
 
 
 class Transport:
-    """At most `connections` connections (1 or more) in use at once, on one event loop.
+    """At most `connections` connections (1 or more) in use at once, on one event loop: the one it is first used on.
 
     Making it raises `OSError` (`ssl.SSLError` among them) where a file that `tls` names cannot be used.
     """
@@ -64,18 +66,26 @@ class Transport:
         self._in_use: set[Pooled] = set()
         self._sweep: asyncio.TimerHandle | None = None
         self._closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
         self.slots = Slots(connections)
         """To be held while a connection is."""
 
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop. Asking for the running one is a system call in some Pythons, so it is done once."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        return self._loop
+
     def reuse(self, url: Url) -> Pooled | None:
         """A connection that was used before and can be again; the one used last, so that others may grow old."""
-        idle = self._idle.get((url.scheme, url.host, url.port))
+        idle = self._idle.get(url.origin)
         if not idle:
             return None
-        now = asyncio.get_running_loop().time()
+        now = self.loop.time()
         while idle:
             pooled = idle.pop()
-            if now < pooled.idle_until and now < pooled.expires_at and pooled.connection.silent():
+            if now < pooled.idle_until and now < pooled.expires_at and pooled.silent(now):
                 self._in_use.add(pooled)
                 return pooled
             pooled.connection.abort()
@@ -84,20 +94,20 @@ class Transport:
     async def open(self, url: Url) -> Pooled:
         """A new connection. Raises `OSError`."""
         connection = await dial(url, self._names, self._context, self._reader)
-        now = asyncio.get_running_loop().time()
-        pooled = Pooled(connection, (url.scheme, url.host, url.port), now)
+        pooled = Pooled(connection, url.origin, self.loop.time())
         self._in_use.add(pooled)
         return pooled
 
     def give_back(self, pooled: Pooled) -> None:
         """Done with a connection, however that went: it is kept if it can serve again."""
         self._in_use.discard(pooled)
-        connection, loop = pooled.connection, asyncio.get_running_loop()
+        connection, loop = pooled.connection, self.loop
         if connection.closed:
             return None
         if self._closed or not connection.served:
             return connection.abort()
-        pooled.idle_until = loop.time() + _idle_seconds(connection.keep_alive)
+        pooled.idle_since = loop.time()
+        pooled.idle_until = pooled.idle_since + _idle_seconds(connection.keep_alive)
         self._idle[pooled.origin].append(pooled)
         if self._sweep is None:
             self._sweep = loop.call_later(_SWEEP_SECONDS, self._close_old)
@@ -116,8 +126,7 @@ class Transport:
 
     def _close_old(self) -> None:
         """Close what has been idle for too long."""
-        loop = asyncio.get_running_loop()
-        now = loop.time()
+        now = self.loop.time()
         for origin, idle in list(self._idle.items()):
             kept = [p for p in idle if now < min(p.idle_until, p.expires_at) and not p.connection.closed]
             for pooled in set(idle) - set(kept):
@@ -126,7 +135,7 @@ class Transport:
                 self._idle[origin] = kept
             else:
                 del self._idle[origin]
-        self._sweep = loop.call_later(_SWEEP_SECONDS, self._close_old) if self._idle else None
+        self._sweep = self.loop.call_later(_SWEEP_SECONDS, self._close_old) if self._idle else None
 
 
 def _idle_seconds(keep_alive: str | None) -> float:
