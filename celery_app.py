@@ -32,6 +32,10 @@ from app.logs import configure_logging, is_text, log_what_nobody_caught
 POLL, DELIVER, MAINTENANCE = "poll", "deliver", "maintenance"
 TASKS = ("health", "poll", "deliver", "sweep", "report", "reconcile", "purge", "progress")
 """The files of `tasks/` that hold tasks."""
+RETRIES_EVERY = timedelta(seconds=1)
+"""How late what is due may be put back on the queue: retries, and batches that waited for the endpoint's clock."""
+TICK_LIVES = timedelta(seconds=10)
+"""A tick lives for at least so long: one that comes every second would expire on every queue that is a second long."""
 ORPHANS_EVERY = timedelta(minutes=5)
 JOBS_EVERY = timedelta(minutes=1)
 """How often beat knocks for a periodic job. Which periods are due is for the ledger to say (`app/periodic.py`)."""
@@ -39,20 +43,21 @@ JOBS = ("report_hour", "report_day", "reconcile", "purge")
 
 
 def _periodic(task: str, every: timedelta, **kwargs: Any) -> dict[str, Any]:
-    """A beat entry whose message expires when the next one is due: a backlog of ticks helps nobody.
+    """A beat entry whose message expires when the next one is due, more or less: a backlog of ticks helps nobody.
 
     It is due when beat starts: one that is restarted again and again still sends everything.
     """
     seconds = every.total_seconds()
-    options = {"expires": seconds}
+    options = {"expires": max(seconds, TICK_LIVES.total_seconds())}
     return {"task": task, "schedule": seconds, "kwargs": kwargs, "options": options, "last_run_at": LONG_AGO}
 
 
 def beat_schedule(loaded: config.Config) -> dict[str, dict[str, Any]]:
-    """One poll entry a feed, the sweep, and a knock for each periodic job."""
+    """One poll entry a feed, the retries, the sweep, and a knock for each periodic job."""
     polls = {f"poll:{name}": _periodic("poll", feed.poll_every, feed=name) for name, feed in loaded.feeds.items()}
     jobs = {task: _periodic(task, JOBS_EVERY) for task in JOBS}
     sweeps = {
+        "retries": _periodic("retries", RETRIES_EVERY),
         "sweep": _periodic("sweep", loaded.settings.sweep_every),
         "adopt_orphans": _periodic("adopt_orphans", ORPHANS_EVERY),
     }

@@ -189,11 +189,12 @@ class Partner(Frozen):
 class Retry(Frozen):
     """When a failed delivery is tried again, and when it is given up."""
 
-    max_attempts: int = Field(default=12, ge=1, le=1000)
     max_age: Duration = timedelta(days=3)
-    """Counted from when the row was logged; then the delivery is a dead letter."""
+    """Counted from when the row was logged; an attempt that fails after that makes the delivery a dead letter."""
+    max_attempts: int | None = Field(default=None, ge=1, le=1000)
+    """Ends it sooner. `None`: `max_age` alone does, whatever the backoff."""
     backoff: Duration = timedelta(seconds=1)
-    """The first retry waits a random time up to this; the bound doubles with each attempt (full jitter)."""
+    """The first retry waits about this long; the wait doubles with each attempt (see `policy.backoff`)."""
     backoff_cap: Duration = timedelta(hours=1)
 
 

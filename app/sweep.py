@@ -69,14 +69,20 @@ class Sweeping:
         """From when on it may look again."""
 
     async def sweep(self) -> Swept:
-        """Put back at most `limit` retries and `limit` messages. Raises the ledger's errors."""
+        """Put back what is due, and note how each feed stands. Raises the ledger's errors."""
         paused = await self._ledger.cursors.paused()
-        swept = Swept()
-        swept.retries = await self._requeue_retries(paused)
-        swept.messages = await self._republish(paused)
+        swept = await self._requeue(paused)
+        await self._sample(paused)
+        return swept
+
+    async def requeue(self) -> Swept:
+        """Put back at most `limit` retries and `limit` messages. Raises the ledger's errors."""
+        return await self._requeue(await self._ledger.cursors.paused())
+
+    async def _requeue(self, paused: Sequence[str]) -> Swept:
+        swept = Swept(await self._requeue_retries(paused), await self._republish(paused))
         if swept.retries or swept.messages:
             log.info("swept", retries=swept.retries, messages=swept.messages)
-        await self._sample(paused)
         return swept
 
     async def adopt_orphans(self) -> int:

@@ -6,9 +6,15 @@ from celery_app import app
 from tasks.base import RelayTask, runtime
 
 
+@app.task(name="retries", base=RelayTask)
+def retries() -> None:
+    """Due retries, and batches whose time has come."""
+    runtime.run(lambda services: services.sweeping.requeue())
+
+
 @app.task(name="sweep", base=RelayTask)
 def sweep() -> None:
-    """Due retries, lost messages, leases run out."""
+    """The same, and how each feed stands."""
     runtime.run(lambda services: services.sweeping.sweep())
 
 

@@ -34,7 +34,7 @@ log = structlog.get_logger()
 
 PATIENCE_SECONDS = 2.0
 """What a request waits for in its worker. For more the batch is parked: a waiting batch keeps a task and a lease, a
-parked one costs nothing, and comes back up to `SWEEP_EVERY` late."""
+parked one costs nothing, and comes back up to a second late."""
 
 BACKLOG_SECONDS = 20.0
 """How far the requests that already wait may fill the rate limit before more batches are parked. Longer than a sweep

@@ -31,6 +31,9 @@ HOLD_LIMIT = timedelta(days=1)
 """The longest a Retry-After is believed. More is likely a mistake (an epoch time sent as seconds), and a partner that
 means it says so again at the next attempt."""
 
+JITTER = 0.25
+"""The part of a wait that is left to chance."""
+
 _RETRIED = frozenset({408, 425, 429})
 _DENIED = frozenset({401, 403})
 _MAY_HOLD = frozenset({429, 503})
@@ -90,12 +93,14 @@ def describe(answer: Answer) -> str:
 
 
 def backoff(policy: Retry, attempt: int, draw: Callable[[], float]) -> timedelta:
-    """Exponential backoff with full jitter: a random time in [0, min(cap, backoff × 2^(attempt - 1))).
+    """Exponential backoff: a random time in the last quarter of [0, min(cap, backoff × 2^(attempt - 1))).
 
-    https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+    The quarter keeps apart what failed together. More of it would be shorter waits, which spend attempts on a partner
+    that is away for hours, and what spares a partner that comes back is its breaker, rate limit and concurrency.
     """
     doubled = policy.backoff.total_seconds() * 2.0 ** min(attempt - 1, _MAX_DOUBLINGS)
-    return timedelta(seconds=draw() * min(policy.backoff_cap.total_seconds(), doubled))
+    longest = min(policy.backoff_cap.total_seconds(), doubled)
+    return timedelta(seconds=longest * (1 - JITTER * draw()))
 
 
 def hold_until(answer: Answer, now: datetime) -> datetime | None:
@@ -110,7 +115,7 @@ def hold_until(answer: Answer, now: datetime) -> datetime | None:
 
 
 def _spent(policy: Retry, attempt: int, age: timedelta) -> str | None:
-    if attempt >= policy.max_attempts:
+    if policy.max_attempts is not None and attempt >= policy.max_attempts:
         return "attempts spent"
     return "age spent" if age >= policy.max_age else None
 

@@ -42,7 +42,7 @@ key = "id"
 cursor = { strategy = "identity", column = "id" }
 partner = { url = "https://partner.invalid/" }
 """
-TASKS = ("poll", "deliver", "sweep", "adopt_orphans", "report_hour", "report_day", "reconcile", "purge")
+TASKS = ("poll", "deliver", "retries", "sweep", "adopt_orphans", "report_hour", "report_day", "reconcile", "purge")
 
 FAILING = """
 import os, sys, time

@@ -20,15 +20,16 @@ def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> config.Config:
     return config.load()
 
 
-def test_beat_has_an_entry_a_feed_and_each_message_expires_when_the_next_is_due(loaded: config.Config) -> None:
+def test_beat_has_an_entry_a_feed_and_no_backlog_of_ticks_builds_up(loaded: config.Config) -> None:
     from celery_app import beat_schedule
 
     schedule = beat_schedule(loaded)
     jobs = {"report_hour", "report_day", "reconcile", "purge"}
-    assert set(schedule) == {"poll:orders", "sweep", "adopt_orphans", *jobs}
+    assert set(schedule) == {"poll:orders", "retries", "sweep", "adopt_orphans", *jobs}
     assert schedule["poll:orders"]["kwargs"] == {"feed": "orders"}
     for entry in schedule.values():
-        assert entry["options"]["expires"] == entry["schedule"]
+        assert entry["options"]["expires"] == max(entry["schedule"], 10)
+    assert schedule["retries"]["schedule"] == 1, "a retry comes within a second of its time"
 
 
 def test_a_beat_that_starts_owes_everything_and_keeps_no_file(
@@ -61,9 +62,10 @@ def test_every_task_goes_to_its_queue(loaded: config.Config) -> None:
 
     router = make_app(loaded).amqp.router
     queues = {
-        name: router.route({}, name)["queue"].name for name in ("poll", "deliver", "sweep", "adopt_orphans", "add")
+        name: router.route({}, name)["queue"].name
+        for name in ("poll", "deliver", "retries", "sweep", "adopt_orphans", "add")
     }
-    assert queues == dict.fromkeys(("sweep", "adopt_orphans", "add"), "maintenance") | {
+    assert queues == dict.fromkeys(("retries", "sweep", "adopt_orphans", "add"), "maintenance") | {
         "poll": "poll", "deliver": "deliver",
     }  # fmt: skip
 

@@ -45,7 +45,7 @@ def test_a_feed_needs_four_fields_and_the_rest_has_defaults(place: Path) -> None
     assert feed.poll_every == timedelta(seconds=5)
     assert feed.poll_soonest == timedelta(milliseconds=250)
     assert (feed.page_size, feed.batch_size, feed.max_backlog) == (1000, 100, 100_000)
-    assert (feed.retry.max_attempts, feed.retry.max_age) == (12, timedelta(days=3))
+    assert (feed.retry.max_attempts, feed.retry.max_age) == (None, timedelta(days=3))
 
 
 def test_the_example_files_are_the_defaults(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
