@@ -19,6 +19,7 @@ from sqlalchemy.types import TypeEngine
 from app.errors import SourceRefused
 from app.feed import Feed
 from app.models import Origin
+from app.source.mssql_columns import all_columns
 
 _PART = re.compile(r'\[((?:[^\]]|\]\])+)\]|"((?:[^"]|"")+)"|([^."\[\]]+)')
 _NAMES_SHOWN = 20
@@ -124,7 +125,10 @@ def find_table(connection: Connection, feed: Feed) -> SourceTable:
     except NoSuchTableError:
         raise _no_such_table(inspector, feed, schema) from None
     # A quoted_name is a str that orjson takes for no dict key: the formatting makes it a plain one.
-    columns = tuple(Column(f"{entry['name']}", entry["type"]) for entry in found)
+    named: list[tuple[str, TypeEngine[Any]]] = [(f"{entry['name']}", entry["type"]) for entry in found]
+    if connection.dialect.name == "mssql":
+        named = all_columns(connection, written, name, named)
+    columns = tuple(Column(*column) for column in named)
     return SourceTable(feed.name, written, name, columns)
 
 

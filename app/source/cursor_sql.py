@@ -58,6 +58,8 @@ class CursorSql:
     there is no such record."""
     utc_now: Expression
     """The server's clock, as text in ISO 8601 without an offset."""
+    offset_minutes: Expression
+    """By how much the server's local time is ahead of UTC now."""
 
 
 # --- SQL Server
@@ -131,6 +133,7 @@ CURSOR_SQL: Mapping[str, CursorSql] = {
         codec=mssql_codec,
         identity_counter=_mssql_identity_counter,
         utc_now=func.CONVERT(literal_column("VARCHAR(33)"), func.SYSUTCDATETIME(), literal_column("126")),
+        offset_minutes=func.DATEDIFF(literal_column("MINUTE"), func.SYSUTCDATETIME(), func.SYSDATETIME()),
     ),
     "sqlite": CursorSql(
         rowversion_types=(Integer, LargeBinary),
@@ -142,6 +145,7 @@ CURSOR_SQL: Mapping[str, CursorSql] = {
         codec=lambda column: sqlite_codec(column.type)(column),
         identity_counter=_sqlite_identity_counter,
         utc_now=func.strftime("%Y-%m-%dT%H:%M:%f", "now"),
+        offset_minutes=func.round((func.julianday("now", "localtime") - func.julianday("now")) * 1440),
     ),
 }
 """By SQLAlchemy's name for the product. One that is missing has the `identity` strategy only."""

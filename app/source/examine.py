@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, inspect
+from sqlalchemy import Connection, func, inspect, select
 from sqlalchemy.engine import Inspector
 from sqlalchemy.engine.interfaces import ReflectedIndex
 from sqlalchemy.sql import quoted_name
 
+from app.feed import Strategy
 from app.source.dialect import Dialect
 from app.source.findings import Finding, Level
+from app.source.outside import COUNTED
 from app.source.plan import FeedPlan
 
 
@@ -37,8 +39,46 @@ def examine_feed(connection: Connection, plan: FeedPlan, dialect: Dialect) -> tu
         Finding("view" if view else "table", Level.OK, f"{plan.feed.table}: {columns}"),
         key_finding(plan, indexes, view=view),
         index_finding(plan, indexes, view=view),
+        *unread_findings(connection, plan),
         *dialect.examine(connection, plan.feed),
     )
+
+
+def unread_findings(connection: Connection, plan: FeedPlan) -> Iterator[Finding]:
+    """Whether the table may hold rows, or come to hold some, that the cursor does not see."""
+    column = plan.strategy.selection.cursor.name
+    cursor = plan.strategy.column
+    some = select(cursor).where(cursor.is_(None)).limit(COUNTED + 1).subquery()
+    rows = int(connection.execute(select(func.count()).select_from(some)).scalar_one())
+    if rows:
+        count = f"{min(rows, COUNTED)}{' or more' if rows > COUNTED else ''}"
+        said = f"{column} is NULL in {count} rows: no poll reads them; fill it, or use strategy rowversion"
+        yield Finding("cursor column", Level.WARNING, said)
+    else:
+        yield Finding("cursor column", Level.OK, f"{column} is NULL in no row")
+    counter = plan.strategy.selection.identity_counter
+    if plan.feed.cursor.strategy is Strategy.IDENTITY and counter is not None:
+        counted = connection.execute(counter).first()
+        if counted is not None and len(counted) == 2 and counted[1] is not None and counted[1] < 0:
+            said = f"{column} counts down: new rows come below the cursor; use strategy rowversion"
+            yield Finding("identity", Level.FAILED, said)
+    if plan.feed.cursor.strategy is Strategy.TIMESTAMP:
+        yield from clock_finding(connection, plan)
+
+
+def clock_finding(connection: Connection, plan: FeedPlan) -> Iterator[Finding]:
+    """Whether the hour that comes twice, when daylight saving time ends, may be passed over."""
+    clock, sql, kind = plan.feed.cursor.clock, plan.strategy.selection.sql, plan.strategy.selection.cursor.type
+    if sql is None or clock == "utc" or "OFFSET" in type(kind).__name__.upper():
+        return
+    behind = clock == "either" and int(connection.execute(select(sql.offset_minutes)).scalar_one()) < 0
+    if clock == "local" or behind:
+        said = (
+            f"{plan.feed.cursor.column} may hold local time: in the autumn night in which an hour comes twice, rows of "
+            "the second one lie below the cursor, and no poll reads them (the next reconciliation does); write UTC and "
+            'set clock = "utc", or use strategy rowversion'
+        )
+        yield Finding("clock", Level.WARNING, said)
 
 
 def key_finding(plan: FeedPlan, indexes: list[Index], *, view: bool) -> Finding:

@@ -18,6 +18,26 @@ _SERVER = text(
 )
 _SNAPSHOT = text("SELECT is_read_committed_snapshot_on FROM sys.databases WHERE name = DB_NAME()")
 _UPDATEABLE = text("SELECT CAST(DATABASEPROPERTYEX(DB_NAME(), 'Updateability') AS nvarchar(128))")
+_IS_VIEW = text("SELECT OBJECTPROPERTY(OBJECT_ID(:name), 'IsView')")
+_OTHER_DATABASE = text(
+    "SELECT TOP 1 referenced_database_name FROM sys.sql_expression_dependencies "
+    "WHERE referencing_id = OBJECT_ID(:name) AND referenced_database_name <> DB_NAME()"
+)
+_READ_ONLY = "the database is read-only here, perhaps a replica"
+_REPLICA = {
+    Strategy.ROWVERSION: (
+        f"{_READ_ONLY}: MIN_ACTIVE_ROWVERSION() does not speak for transactions on the primary; "
+        "read from the primary (no ApplicationIntent=ReadOnly)"
+    ),
+    Strategy.IDENTITY: (
+        f"{_READ_ONLY}: gaps age while it lags, so a row that it gets later than gap_timeout is passed over; "
+        "make gap_timeout longer than it may ever lag, or read from the primary"
+    ),
+    Strategy.TIMESTAMP: (
+        f"{_READ_ONLY}: a row that it gets later than lag, under an earlier moment than one read, is passed over; "
+        "make lag longer than it may ever lag, or read from the primary"
+    ),
+}
 _LOWEST_ACTIVE = text("SELECT MIN_ACTIVE_ROWVERSION()")
 
 
@@ -30,8 +50,12 @@ def describe(connection: Connection) -> str:
 def examine(connection: Connection, feed: Feed) -> Iterator[Finding]:
     """What the feed's strategy rests on."""
     yield _isolation(connection)
+    updateable, _ = _ask(connection, _UPDATEABLE)
+    if updateable == "READ_ONLY":
+        yield Finding("replica", Level.WARNING, _REPLICA[feed.cursor.strategy])
     if feed.cursor.strategy is Strategy.ROWVERSION:
         yield _versions(connection)
+        yield from _of_view(connection, feed)
 
 
 def _isolation(connection: Connection) -> Finding:
@@ -49,14 +73,25 @@ def _versions(connection: Connection) -> Finding:
     if error is not None:
         said = f"MIN_ACTIVE_ROWVERSION() cannot be called, so open transactions would be missed: {error}"
         return Finding("open transactions", Level.FAILED, said)
-    updateable, _ = _ask(connection, _UPDATEABLE)
-    if updateable == "READ_ONLY":
-        said = (
-            "the database is read-only here, perhaps a replica: MIN_ACTIVE_ROWVERSION() does not speak for "
-            "transactions on the primary; read from the primary (no ApplicationIntent=ReadOnly)"
-        )
-        return Finding("open transactions", Level.WARNING, said)
     return Finding("open transactions", Level.OK, "MIN_ACTIVE_ROWVERSION() may be called")
+
+
+def _of_view(connection: Connection, feed: Feed) -> Iterator[Finding]:
+    """Whether a view's versions may be another database's: each database counts its own."""
+    view, _ = _ask(connection, _IS_VIEW.bindparams(name=feed.table))
+    if not view:
+        return
+    other, error = _ask(connection, _OTHER_DATABASE.bindparams(name=feed.table))
+    if other:
+        said = (
+            f"the view reads database {other}, whose versions this database's MIN_ACTIVE_ROWVERSION() says nothing of: "
+            "rows would wait for ever, or be missed; name that database in SOURCE_URL, and read the table itself"
+        )
+        yield Finding("versions", Level.FAILED, said)
+        return
+    unseen = f" (what it reads cannot be told: {error})" if error else ""
+    said = f"a view{unseen}: its versions must be this database's own, or rows are missed"
+    yield Finding("versions", Level.WARNING, said)
 
 
 def _ask(connection: Connection, question: Any) -> tuple[Any, str | None]:
