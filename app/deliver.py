@@ -230,6 +230,7 @@ class Delivering:
             policy=feed.retry,
             now=self._now(),
             draw=random.random,
+            in_doubt=delivery.in_doubt,
         )
         if verdict.hold_until:
             clock.hold(verdict.hold_until)

@@ -60,6 +60,8 @@ class Ruling(StrEnum):
     """The endpoint is no more."""
     REFUSED = "refused"
     """This row will never be accepted."""
+    UNDER_WAY = "under_way"
+    """The answer speaks of an earlier request for the row: it is being worked at, or was taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,6 +340,8 @@ class Verdict:
     """The partner asked for quiet until then (Retry-After): it holds for the whole endpoint."""
     pause_reason: str | None = None
     """Set when the answer speaks of the endpoint, not of this row: the feed is paused."""
+    in_doubt: bool = False
+    """See `Delivery.in_doubt`: an attempt may have reached the partner, and this answer does not tell."""
 
 
 @dataclass(frozen=True, slots=True)

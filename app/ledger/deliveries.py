@@ -31,7 +31,7 @@ from app.clock import LONG_AGO
 from app.ledger.attempts import insert_telling_duplicates
 from app.ledger.client import Collection, Database, Document, query
 from app.ledger.indexes import QUEUED_OLDEST
-from app.models import Batch, Delivery, NewBatch, Position, Result, Ruling, SourceRow, State, short_key
+from app.models import Batch, Delivery, NewBatch, Position, Result, SourceRow, State, short_key
 
 _FAR_FUTURE = datetime(9999, 1, 1, tzinfo=UTC)
 
@@ -381,7 +381,7 @@ def _failure(result: Result, now: datetime) -> Document:
     last: Document = {"at": answer.at, "error": verdict.reason}
     if answer.status is not None:
         last["status"] = answer.status
-    if answer.ruling is Ruling.LOST or (result.delivery.in_doubt and answer.status is None):
+    if verdict.in_doubt:
         last["in_doubt"] = True
     if verdict.next_attempt_at is not None:
         moved: Document = {"state": State.RETRYING.value, "next_attempt_at": verdict.next_attempt_at}

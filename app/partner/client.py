@@ -21,6 +21,7 @@ from app.partner.content import Unreadable, unwrapped
 from app.partner.exchange import SENT_AGAIN, Reply, Request, exchange
 from app.partner.failures import Stale, Undone
 from app.partner.request import Prepared, prepare
+from app.partner.retry_after import WAIT_HEADERS
 from app.partner.success import SUCCESS_LIMIT, shortfall
 from app.partner.tokens import ANSWER_LIMIT, Tokens
 from app.partner.transport import Transport
@@ -28,8 +29,9 @@ from app.partner.transport import Transport
 ERROR_LIMIT = 300
 """Characters kept of a failure."""
 
-KEPT_HEADERS = ("content-type", "retry-after")
-"""What an answer keeps of its headers. Others may hold secrets (`Set-Cookie`), and nothing reads them."""
+KEPT_HEADERS = ("content-type", *WAIT_HEADERS)
+"""What an answer that is no success keeps of its headers. Others may hold secrets (`Set-Cookie`), and nothing reads
+them. A success keeps none."""
 
 BuildRequest = Callable[[str | None], Request]
 """Makes a request that carries an access token, or none."""
@@ -181,7 +183,8 @@ async def _exchange(route: Route, request: Request) -> Reply:
 def _answer(route: Route, reply: Reply, at: datetime, duration_ms: int) -> Answer:
     """What is kept of a reply: bounded, secrets replaced, and checked where the feed says what a success is."""
     redact, found = route.redact, reply.headers
-    headers = {name: redact(value) for name in KEPT_HEADERS if (value := found.get(name)) is not None}
+    kept = () if route.plain and 200 <= reply.status <= 299 else KEPT_HEADERS
+    headers = {name: redact(value) for name in kept if (value := found.joined(name)) is not None}
     body, packed = _content(reply)
     text = _text(redact, body)
     if route.plain:

@@ -3,71 +3,107 @@
 | answer | outcome |
 | --- | --- |
 | 2xx | delivered |
-| 408, 425, 429, 5xx, no connection, no token | retry, until attempts or age are spent |
+| 408, 425, 429, 5xx, no connection | retry, until attempts or age are spent |
 | no answer to a request that may have been processed | the same; the attempt is on record as unknown |
 | 2xx that fails the feed's `success` check | retry, or dead where the feed says so |
 | 401, 403, `invalid_client` | retry, and the feed is paused: the fault is in our credentials, not in the row |
+| 409 to a row that was sent before, or that says that its request is under way | retry |
+| any other refusal that says when to come back, 403 for sending too fast among them | retry |
 | 410 | dead, and the feed is paused: the endpoint is gone for every row |
 | 3xx (never followed), other 4xx, anything else, a row that cannot be turned into a request | dead |
 
-A `Retry-After` on 429 or 503 holds the whole endpoint, also when this delivery is given up.
+What an answer asks us to wait (`retry_after.py`) keeps this row back, and where it speaks of the endpoint and not of
+the row alone, the whole endpoint, also when this delivery is given up.
 
-An attempt answered 401 or 403 is on record and counts, but it never makes a delivery dead, neither by attempts nor by
-age: nothing is sent while the feed is paused, so each pause costs a delivery one attempt at most.
+An attempt answered 401 or 403 is on record and counts, but by itself it never makes a delivery dead, neither by
+attempts nor by age.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from http import HTTPStatus
 
 from app.feed import Retry
 from app.models import Answer, Outcome, Ruling, Verdict
+from app.partner.retry_after import HOLD_LIMIT, limit_used_up, wait_asked
 
-HOLD_LIMIT = timedelta(days=1)
-"""The longest a Retry-After is believed. More is likely a mistake (an epoch time sent as seconds), and a partner that
-means it says so again at the next attempt."""
+__all__ = ["HOLD_LIMIT", "backoff", "classify", "describe", "judge"]
+
+UNDER_WAY_WAIT = timedelta(seconds=5)
+"""How long a request that the partner still works at is left alone, at least."""
 
 JITTER = 0.25
 """The part of a wait that is left to chance."""
 
 _RETRIED = frozenset({408, 425, 429})
 _DENIED = frozenset({401, 403})
-_MAY_HOLD = frozenset({429, 503})
+_OF_THE_ROW = frozenset({409, 413, 425})
+"""Their wait is asked of this row's request alone."""
+_TOO_FAST = frozenset({429, 503})
+_RESULT_OPEN = frozenset({502, 504})
+"""A gateway's word that it does not know what became of the request."""
 _MAX_DOUBLINGS = 64
-_SECONDS = re.compile(r"[0-9]+")
+_UNDER_WAY = re.compile(
+    r"idempoten|outstanding|in.?progress|under.?way|in.?flight|being processed|concurrent", re.IGNORECASE
+)
+"""A 409 of the draft for `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header, section 2.7) says so in words;
+a 409 about the row itself speaks of the resource."""
 
 
 def judge(
-    answer: Answer, *, attempt: int, created_at: datetime, policy: Retry, now: datetime, draw: Callable[[], float]
+    answer: Answer,
+    *,
+    attempt: int,
+    created_at: datetime,
+    policy: Retry,
+    now: datetime,
+    draw: Callable[[], float],
+    in_doubt: bool = False,
 ) -> Verdict:
     """Decide what happens next with a delivery.
 
     Takes the answer to its attempt number `attempt` (from 1), when the row was logged, the feed's retry policy, the
-    time, and `draw`, which returns a random number in [0, 1) for the jitter. All times carry a time zone.
-    Returns the verdict; its reason is one line. Never raises.
+    time, `draw`, which returns a random number in [0, 1) for the jitter, and whether an attempt before may have reached
+    the partner. All times carry a time zone. Returns the verdict; its reason is one line. Never raises.
     """
-    ruling, reason = answer.ruling or classify(answer.status), describe(answer)
+    wait = None if answer.ruling is Ruling.ACCEPTED else _wait(answer, now)
+    ruling, reason = _ruling(answer, wait, sent_before=in_doubt or attempt > 1), describe(answer)
     if ruling is Ruling.ACCEPTED:
         return Verdict(Outcome.DELIVERED, reason)
+    hold = now + wait if wait and answer.status not in _OF_THE_ROW else None
     if ruling is Ruling.REFUSED:
-        return Verdict(Outcome.DEAD, reason)
+        return Verdict(Outcome.DEAD, reason, hold_until=hold)
     if ruling is Ruling.GONE:
         return Verdict(Outcome.DEAD, reason, pause_reason=f"{reason}: the endpoint is gone; check partner.url")
+    retry_at = now + max(backoff(policy, attempt, draw), wait or timedelta(0))
     if ruling is Ruling.DENIED:
-        retry_at = now + backoff(policy, attempt, draw)
         pause = f"{reason}: the partner refuses our credentials; check partner.auth"
-        return Verdict(Outcome.RETRY, reason, next_attempt_at=retry_at, pause_reason=pause)
-    hold = hold_until(answer, now)
-    spent = _spent(policy, attempt, now - created_at)
-    if spent:
+        return Verdict(Outcome.RETRY, reason, next_attempt_at=retry_at, pause_reason=pause, in_doubt=in_doubt)
+    if ruling is Ruling.UNDER_WAY:
+        retry_at = max(retry_at, now + UNDER_WAY_WAIT)
+        reason = f"{reason}: the partner may have an earlier request for this row, or still work at it"
+    if spent := _spent(policy, attempt, now - created_at):
         return Verdict(Outcome.DEAD, f"{spent}: {reason}", hold_until=hold)
     outcome = Outcome.UNKNOWN if ruling is Ruling.LOST else Outcome.RETRY
-    retry_at = now + backoff(policy, attempt, draw)
-    return Verdict(outcome, reason, next_attempt_at=max(retry_at, hold or retry_at), hold_until=hold)
+    open_still = in_doubt or ruling in (Ruling.LOST, Ruling.UNDER_WAY) or answer.status in _RESULT_OPEN
+    return Verdict(outcome, reason, next_attempt_at=retry_at, hold_until=hold, in_doubt=open_still)
+
+
+def _ruling(answer: Answer, wait: timedelta | None, *, sent_before: bool) -> Ruling:
+    """What the answer says, with all that is known of it."""
+    status = answer.status
+    ruling = answer.ruling or classify(status)
+    if answer.ruling is not None:
+        return ruling
+    if status == HTTPStatus.CONFLICT and (sent_before or wait or _UNDER_WAY.search(answer.body)):
+        return Ruling.UNDER_WAY
+    if status == HTTPStatus.FORBIDDEN and (wait or limit_used_up(answer.headers)):
+        return Ruling.FAILED
+    # Some put `Retry-After: 0` on every error: only a wait says that the refusal passes.
+    return Ruling.FAILED if ruling is Ruling.REFUSED and wait else ruling
 
 
 def classify(status: int | None) -> Ruling:
@@ -103,36 +139,21 @@ def backoff(policy: Retry, attempt: int, draw: Callable[[], float]) -> timedelta
     return timedelta(seconds=longest * (1 - JITTER * draw()))
 
 
-def hold_until(answer: Answer, now: datetime) -> datetime | None:
-    """Until when the partner wants no request: from Retry-After on 429 and 503, at most `HOLD_LIMIT` from now.
-
-    `None` where nothing is asked for: no such header, one that is malformed, or a time that has passed.
-    """
-    if answer.status not in _MAY_HOLD:
+def _wait(answer: Answer, now: datetime) -> timedelta | None:
+    """How long the answer asks us to wait. An answer that speaks of our credentials or of the end asks for nothing."""
+    status = answer.status
+    if status is None or status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.GONE):
         return None
-    wait = _retry_after(_header(answer.headers, "retry-after"), now)
-    return now + min(wait, HOLD_LIMIT) if wait > timedelta(0) else None
+    if 200 <= status <= 299 and answer.ruling is None:
+        return None
+    too_fast = status in _TOO_FAST or (status == HTTPStatus.FORBIDDEN and limit_used_up(answer.headers))
+    return wait_asked(answer.headers, answer.body, now, too_fast=too_fast)
 
 
 def _spent(policy: Retry, attempt: int, age: timedelta) -> str | None:
     if policy.max_attempts is not None and attempt >= policy.max_attempts:
         return "attempts spent"
     return "age spent" if age >= policy.max_age else None
-
-
-def _retry_after(text: str, now: datetime) -> timedelta:
-    """Both forms of RFC 9110, section 10.2.3: seconds, or a date. Zero for anything else."""
-    if _SECONDS.fullmatch(text):
-        return timedelta(seconds=min(float(text), HOLD_LIMIT.total_seconds()))
-    try:
-        date = parsedate_to_datetime(text)
-        return (date if date.tzinfo else date.replace(tzinfo=UTC)) - now
-    except (ValueError, OverflowError):
-        return timedelta(0)
-
-
-def _header(headers: Mapping[str, str], name: str) -> str:
-    return next((value.strip() for key, value in headers.items() if key.lower() == name), "")
 
 
 def _phrase(status: int) -> str:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from app.feed import Retry
 from app.models import Answer, Outcome, Verdict
-from app.partner.policy import HOLD_LIMIT, backoff, judge
+from app.partner.policy import HOLD_LIMIT, UNDER_WAY_WAIT, backoff, judge
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 POLICY = Retry(
@@ -94,39 +94,176 @@ def test_an_answer_that_says_nothing_at_all_is_retried() -> None:
 
 @pytest.mark.parametrize("status", [429, 503])
 @pytest.mark.parametrize(
-    ("retry_after", "wait"),
+    ("retry_after", "seconds"),
     [
-        ("120", timedelta(seconds=120)),
-        (" 120 ", timedelta(seconds=120)),
-        (format_datetime(NOW + timedelta(seconds=90), usegmt=True), timedelta(seconds=90)),
-        ("Sun, 01 Mar 2026 14:00:00 +0100", timedelta(hours=1)),
-        ("Sun, 01 Mar 2026 13:00:00 -0000", timedelta(hours=1)),
-        ("Sunday, 01-Mar-26 13:00:00 GMT", timedelta(hours=1)),
-        ("86401", HOLD_LIMIT),
-        ("1772366400", HOLD_LIMIT),
-        ("9" * 5000, HOLD_LIMIT),
-        ("Fri, 31 Dec 9999 23:59:59 GMT", HOLD_LIMIT),
-        ("0", None),
-        ("-5", None),
-        ("1.5", None),
-        ("", None),
-        ("soon", None),
-        ("٣", None),
-        ("120, 120", None),
-        ("Sun, 99 Mar 2026 13:00:00 GMT", None),
-        ("Sun, 01 Mar 99999 13:00:00 GMT", None),
-        (format_datetime(NOW - timedelta(seconds=1), usegmt=True), None),
+        ("120", 120),
+        (" 120 ", 120),
+        ("20.5", 21),
+        ("0.2", 1),
+        ("20,5", 20),  # two numbers, as two headers would be
+        ("120, 60", 120),
+        ('"30"', 30),
+        ("30s", 30),
+        ("2 minutes", 120),
+        ("1500ms", 2),
+        ("PT1M30S", 90),
+        ("00:00:30", 30),
+        ("120 (maintenance)", 120),
+        (format_datetime(NOW + timedelta(seconds=90), usegmt=True), 90),
+        ("Sun, 01 Mar 2026 12:00:10 GMT, Sun, 01 Mar 2026 12:00:40 GMT", 40),
+        ("Sun, 01 Mar 2026 14:00:00 +0100", 3600),
+        ("Sun, 01 Mar 2026 13:00:00 -0000", 3600),
+        ("Sunday, 01-Mar-26 13:00:00 GMT", 3600),
+        ("Sun Mar  1 13:00:00 2026", 3600),
+        ("2026-03-01T12:01:00Z", 60),
+        ("2026-03-01 12:01:00", 60),
+        ("1772366430", 30),
+        ("1772366430000", 30),
+        ("86401", 86400),
+        ("9" * 5000, 86400),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", 86400),
+        ("-5", 5),
+        ("", 5),
+        ("soon", 5),
+        ("nan", 5),
+        ("٣", 5),
+        ("1772366400", 5),
+        ("Sun, 99 Mar 2026 13:00:00 GMT", 5),
+        ("Sun, 01 Mar 99999 13:00:00 GMT", 5),
+        (format_datetime(NOW - timedelta(seconds=1), usegmt=True), 5),
+        ("0", 0),
+        ("0.0", 0),
     ],
 )
-def test_retry_after_holds_the_endpoint_and_the_retry(status: int, retry_after: str, wait: timedelta | None) -> None:
+def test_every_form_of_retry_after_holds_the_endpoint_and_the_retry(
+    status: int, retry_after: str, seconds: int
+) -> None:
     verdict = verdict_on(answer(status, retry_after), draw=0)
-    assert verdict.hold_until == (None if wait is None else NOW + wait)
-    assert verdict.next_attempt_at == NOW + (wait or timedelta(seconds=1))
+    assert verdict.hold_until == (NOW + timedelta(seconds=seconds) if seconds else None)
+    assert verdict.next_attempt_at == NOW + timedelta(seconds=max(seconds, 1))  # the backoff's
 
 
-@pytest.mark.parametrize("status", [None, 200, 301, 400, 401, 410, 500, 502])
-def test_retry_after_holds_nothing_on_another_status(status: int | None) -> None:
-    assert verdict_on(answer(status, "120")).hold_until is None
+@pytest.mark.parametrize(
+    ("name", "value", "seconds"),
+    [
+        ("retry-after-ms", "1500", 2),
+        ("x-retry-after", "7", 7),
+        ("ratelimit-reset", "7", 7),
+        ("x-ratelimit-reset", "1772366430", 30),
+        ("x-rate-limit-reset", "1772366430", 30),
+        ("x-ratelimit-reset-after", "1.25", 2),
+        ("ratelimit", "limit=100, remaining=0, reset=50", 50),
+        ("ratelimit", '"default";r=0;t=30', 30),
+        ("ratelimit", '"default";r=0', 5),
+    ],
+)
+def test_the_other_headers_for_it_are_read_where_the_answer_is_about_our_pace(
+    name: str, value: str, seconds: int
+) -> None:
+    assert verdict_on(Answer(NOW, 5, 429, {name: value})).hold_until == NOW + timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize("status", [400, 404, 422])
+def test_a_rate_limit_told_with_every_answer_makes_no_refusal_pass(status: int) -> None:
+    headers = {"x-ratelimit-reset": "1772366430", "ratelimit-reset": "30", "retry-after": "0"}
+    assert verdict_on(Answer(NOW, 5, status, headers)).outcome is Outcome.DEAD
+
+
+@pytest.mark.parametrize(
+    ("body", "seconds"),
+    [
+        ('{"message":"slow","retry_after":64.57}', 65),
+        ('{"ok":false,"parameters":{"retry_after":7}}', 7),
+        ('{"error":{"retryAfter":"30s"}}', 30),
+        ('{"retry_after":"soon"}', 5),
+        ('{"retry_after":null}', None),
+        ('{"retry_after"', None),
+        ('["retry_after"]', None),
+    ],
+)
+def test_a_member_of_the_answer_may_say_it_too(body: str, seconds: int | None) -> None:
+    expected = None if seconds is None else NOW + timedelta(seconds=seconds)
+    assert verdict_on(Answer(NOW, 5, 429, body=body)).hold_until == expected
+
+
+def test_a_date_is_taken_by_the_partners_own_clock() -> None:
+    headers = {"date": "Sun, 01 Mar 2026 10:00:00 GMT", "retry-after": "Sun, 01 Mar 2026 10:00:20 GMT"}
+    assert verdict_on(Answer(NOW, 5, 503, headers)).hold_until == NOW + timedelta(seconds=20)
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome", "holds"),
+    [
+        (200, Outcome.DELIVERED, False),
+        (202, Outcome.DELIVERED, False),
+        (301, Outcome.RETRY, True),
+        (307, Outcome.RETRY, True),
+        (400, Outcome.RETRY, True),
+        (403, Outcome.RETRY, True),
+        (404, Outcome.RETRY, True),
+        (408, Outcome.RETRY, True),
+        (409, Outcome.RETRY, False),
+        (413, Outcome.RETRY, False),
+        (425, Outcome.RETRY, False),
+        (500, Outcome.RETRY, True),
+        (502, Outcome.RETRY, True),
+        (410, Outcome.DEAD, False),
+        (401, Outcome.RETRY, False),
+    ],
+)
+def test_a_refusal_that_says_when_to_come_back_passes(status: int, outcome: Outcome, holds: bool) -> None:
+    verdict = verdict_on(answer(status, "120"), draw=0)
+    assert verdict.outcome is outcome
+    assert verdict.hold_until == (NOW + timedelta(seconds=120) if holds else None)
+    assert (verdict.pause_reason is not None) is (status in (401, 410))
+    if outcome is Outcome.RETRY and status != 401:
+        assert verdict.next_attempt_at == NOW + timedelta(seconds=120)
+
+
+def test_a_403_for_sending_too_fast_is_no_matter_of_credentials() -> None:
+    headers = {"x-ratelimit-remaining": "0", "x-ratelimit-reset": "1772366430"}
+    verdict = verdict_on(Answer(NOW, 5, 403, headers))
+    assert (verdict.outcome, verdict.pause_reason) == (Outcome.RETRY, None)
+    assert verdict.hold_until == NOW + timedelta(seconds=30)
+
+
+@pytest.mark.parametrize(
+    ("attempt", "in_doubt", "body", "outcome"),
+    [
+        (1, False, "", Outcome.DEAD),
+        (1, False, '{"error":"order 7 exists"}', Outcome.DEAD),
+        (1, True, "", Outcome.RETRY),
+        (2, False, "", Outcome.RETRY),
+        (1, False, '{"title":"A request is outstanding for this Idempotency-Key"}', Outcome.RETRY),
+        (1, False, '{"detail":"the request is in progress"}', Outcome.RETRY),
+        (12, True, "", Outcome.DEAD),
+    ],
+)
+def test_a_409_that_may_speak_of_our_earlier_request_waits(
+    attempt: int, in_doubt: bool, body: str, outcome: Outcome
+) -> None:
+    given_answer = Answer(NOW, 5, 409, body=body)
+    verdict = judge(
+        given_answer, attempt=attempt, created_at=NOW, policy=POLICY, now=NOW, draw=lambda: 0.0, in_doubt=in_doubt
+    )
+    assert verdict.outcome is outcome
+    if verdict.outcome is Outcome.RETRY:
+        assert verdict.in_doubt
+        assert verdict.next_attempt_at == NOW + UNDER_WAY_WAIT
+    elif attempt > 1:
+        assert verdict.reason.startswith("attempts spent: 409 Conflict: the partner may have an earlier request")
+
+
+@pytest.mark.parametrize("status", [401, 403, 408, 409, 425, 429, 500, 503])
+def test_doubt_stays_until_an_answer_tells(status: int) -> None:
+    verdict = judge(answer(status), attempt=2, created_at=NOW, policy=POLICY, now=NOW, draw=lambda: 0.5, in_doubt=True)
+    assert verdict.in_doubt
+
+
+@pytest.mark.parametrize("status", [502, 504])
+def test_a_gateway_that_got_no_answer_leaves_the_row_in_doubt(status: int) -> None:
+    assert verdict_on(answer(status)).in_doubt
+    assert not verdict_on(answer(503)).in_doubt
 
 
 def test_the_header_is_found_in_any_case() -> None:
@@ -191,9 +328,9 @@ def test_every_verdict_is_complete_and_bounded(
     assert "\n" not in verdict.reason
     if verdict.hold_until is not None:
         assert NOW < verdict.hold_until <= NOW + HOLD_LIMIT
-        assert status in (429, 503)
     if verdict.next_attempt_at is not None:
-        latest = max(NOW + policy.backoff_cap, verdict.hold_until or NOW)
+        asked = HOLD_LIMIT if retry_after is not None else UNDER_WAY_WAIT
+        latest = NOW + max(policy.backoff_cap, asked)
         assert NOW <= verdict.next_attempt_at <= latest
         assert verdict.next_attempt_at >= (verdict.hold_until or NOW)
 
