@@ -16,6 +16,7 @@ from pymongo import AsyncMongoClient
 from pymongo import errors as driver
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.read_concern import ReadConcern
 
 from app.errors import LedgerRefused, LedgerUnavailable, RowrelayError
 from app.ledger.error_codes import PASSING, PASSING_LABELS
@@ -146,8 +147,14 @@ class _PlainIntegers(TypeDecoder):
 
 
 def database_of(client: AsyncMongoClient[Document]) -> Database:
-    """The database that the URL names, `celery_logs` where it names none. Integers come back as they were written."""
+    """The database that the URL names, `celery_logs` where it names none. Integers come back as they were written.
+
+    Reads see what a majority has, unless the URL says otherwise: a primary that is cut off, and does not know it yet,
+    shows what it alone has, and what it will undo must be taken for done by nobody. What this process has written, and
+    a majority acknowledged, they see (https://www.mongodb.com/docs/manual/reference/read-concern-majority/).
+    """
     options: CodecOptions[Document] = CodecOptions(
         tz_aware=True, tzinfo=UTC, type_registry=TypeRegistry([_PlainIntegers()])
     )
-    return client.get_default_database("celery_logs", codec_options=options)
+    concern = client.read_concern if client.read_concern.level else ReadConcern("majority")
+    return client.get_default_database("celery_logs", codec_options=options, read_concern=concern)
