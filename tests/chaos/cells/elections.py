@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
+
+from pymongo.errors import PyMongoError
 
 from app.embedded.replica_set import Member
 from tests.chaos.cells.cell import Act, Cell
@@ -131,6 +134,8 @@ def primary_disk_full(scene: Scene) -> None:
     filler = primary.directory / "filler"
     _fill(filler)
     try:
+        with suppress(PyMongoError), Client(primary.url) as client:
+            client.admin.command("fsync")  # a checkpoint, which has to write; else one comes within a minute
         scene.members.wait_for_leader(other_than=primary)
         wait_until(lambda: not primary.process.alive, timeout=60, message="the end of the member without room")
         time.sleep(3)  # what the new one takes meanwhile
