@@ -77,7 +77,7 @@ def test_explain_says_why_it_could_not_ask_the_source(monkeypatch: pytest.Monkey
     result = _run("explain", "orders", "--json")
     found = json.loads(result.stdout)
     assert "unable to open database file" in found["note"]
-    assert [statement["name"] for statement in found["statements"]][-1] == "deleted"
+    assert [statement["name"] for statement in found["statements"]][-1] == "unordered"
 
 
 @pytest.mark.usefixtures("place")
@@ -101,3 +101,33 @@ def test_rewind_to_what_is_no_position_says_what_one_is() -> None:
     assert result.exit_code == 2
     assert "--to: found '0x07'; strategy identity needs" in result.stderr
     assert _run("rewind", "nope", "--to", "now").exit_code == 1
+
+
+@pytest.mark.usefixtures("place")
+def test_adopt_says_that_a_renamed_table_is_the_same_source(mongo_database_url: str) -> None:
+    origin = {"table": "old_orders", "key": ["id"], "strategy": "identity", "column": "id"}
+    reason = (
+        "feed orders: its deliveries came from table old_orders, key id, cursor identity id, but feeds.toml says table "
+        "orders, key id, cursor identity id; give what is another source a feed of another name; if it is the same: "
+        "python -m app feeds adopt orders"
+    )
+    with MongoClient[dict[str, object]](mongo_database_url) as client:
+        paused = {"_id": "orders", "version": 1, "origin": origin, "paused": True, "paused_reason": reason}
+        client.get_default_database()["cursors"].insert_one(paused)
+    result = _run("adopt", "orders")
+    assert result.exit_code == 0, result.output
+    assert "table old_orders" in result.output
+    assert "orders: resumed" in result.output
+    cursor = _cursor(mongo_database_url)
+    assert cursor["origin"] == origin | {"table": "orders"}
+    assert cursor["paused"] is False
+    assert "nothing was changed" in _run("adopt", "orders").output
+
+
+@pytest.mark.usefixtures("place")
+def test_adopt_leaves_a_feed_paused_that_was_paused_for_something_else(mongo_database_url: str) -> None:
+    with MongoClient[dict[str, object]](mongo_database_url) as client:
+        paused = {"_id": "orders", "version": 1, "paused": True, "paused_reason": "by an operator"}
+        client.get_default_database()["cursors"].insert_one(paused)
+    assert _run("adopt", "orders").exit_code == 0
+    assert _cursor(mongo_database_url)["paused"] is True
