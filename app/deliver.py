@@ -20,7 +20,7 @@ import asyncio
 import random
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -116,6 +116,7 @@ class Delivering:
         self._draining = False
         self._under_way: dict[str, Work] = {}
         self._paused: Sequence[str] = ()
+        self._resumes: Mapping[str, int] | None = None
         self._pauses_asked_at = 0.0
         self._pause_written_at = 0.0
 
@@ -154,9 +155,17 @@ class Delivering:
         now = time.monotonic()
         known_since = max(now - PAUSES_KNOWN_SECONDS, self._pause_written_at)
         if feed.name in self._paused or self._pauses_asked_at <= known_since:
-            self._paused = await self._ledger.cursors.paused()
+            self._paused, resumes = await self._ledger.cursors.standing()
             self._pauses_asked_at = now
+            self._begin_anew(resumes)
         return feed.name in self._paused
+
+    def _begin_anew(self, resumes: Mapping[str, int]) -> None:
+        """What made a feed pause must not outlive the pause: one that was resumed starts with a new access token."""
+        if self._resumes is not None:
+            for name in {name for name, count in resumes.items() if self._resumes.get(name, 0) != count}:
+                self._partner.forget_token(name)
+        self._resumes = resumes
 
     def drain(self, grace: timedelta) -> None:
         """Claim nothing more and send nothing more. Requests in flight have `grace` to end; what was not sent goes back
@@ -296,14 +305,16 @@ class Delivering:
     async def _record(self, work: Work, group: Sequence[Result]) -> None:
         """Attempts first, then the deliveries, then the counts: see the module's note on dying in between."""
         now = self._now()
-        await self._ledger.attempts.record(work.batch, group)
+        made = [result for result in group if result.answer.ruling is not Ruling.OURS]
+        await self._ledger.attempts.record(work.batch, made)
         delivered = [result for result in group if result.verdict.outcome is Outcome.DELIVERED]
         failed = [result for result in group if result.verdict.outcome is not Outcome.DELIVERED]
         if delivered:
             statuses = ((result.delivery.id, result.answer.status or 0) for result in delivered)
             await self._ledger.deliveries.succeed(work.batch, _by_status(statuses), now)
         await self._ledger.deliveries.fail(work.batch, failed, now)
-        await self._ledger.stats.add_results(work.batch.feed, group, now)
+        if made:
+            await self._ledger.stats.add_results(work.batch.feed, made, now)
         work.recorded += len(group)
         for result in group:
             work.outcomes[result.verdict.outcome] += 1
@@ -362,7 +373,9 @@ class Delivering:
 async def _report(clock: EndpointClock, group: Sequence[Result]) -> None:
     """Tell the endpoint's clock, which never keeps results from being recorded."""
     try:
-        await clock.report([result.answer for result in group])
+        answers = [result.answer for result in group if result.answer.ruling is not Ruling.OURS]
+        if answers:
+            await clock.report(answers)
     except Exception as error:
         log.exception("endpoint_clock_failed", kind=type(error).__name__)
 

@@ -52,6 +52,9 @@ class Ruling(StrEnum):
     ACCEPTED = "accepted"
     FAILED = "failed"
     """Likely to pass: the same request may succeed later."""
+    OURS = "ours"
+    """Nothing was sent, for want of something of our own: file descriptors, a network, names, an access token. No fault
+    of the row, nor of the partner: it costs no attempt."""
     LOST = "lost"
     """No answer, and the request may have been processed."""
     DENIED = "denied"

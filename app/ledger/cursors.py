@@ -2,7 +2,8 @@
 
 {_id: feed, position, gaps [{low, high, since}], spans [{after, upto}], version, last_poll_at, last_row_at, last_error,
  paused, paused_reason, failures, retry_at, columns [{name, type}], offered, noted, noted_at,
- held, held_since, origin {table, key, strategy, column}, lowest, notices {<kind>: {said, at}}}
+ held, held_since, origin {table, key, strategy, column}, lowest, notices {<kind>: {said, at}},
+ resumes, refused {count, at}}
 """
 
 from __future__ import annotations
@@ -169,7 +170,11 @@ class Cursors:
         """Undo a pause. Returns whether the feed was paused."""
         result = await self._collection.update_one(
             {"_id": feed, "paused": True},
-            {"$set": {"paused": False, "failures": 0, "retry_at": None}, "$unset": {"paused_reason": "", "sends": ""}},
+            {
+                "$set": {"paused": False, "failures": 0, "retry_at": None},
+                "$unset": {"paused_reason": "", "sends": "", "refused": ""},
+                "$inc": {"resumes": 1},
+            },
         )
         return bool(result.modified_count)
 
@@ -178,6 +183,15 @@ class Cursors:
         """The feeds of which nothing is sent now."""
         stopped = self._collection.find({"paused": True, "sends": {"$ne": True}}, {"_id": 1})
         return [document["_id"] for document in await stopped.to_list()]
+
+    @query
+    async def standing(self) -> tuple[Sequence[str], dict[str, int]]:
+        """The feeds of which nothing is sent now; and of those that were ever resumed, how often."""
+        wanted: Document = {"$or": [{"paused": True}, {"resumes": {"$gt": 0}}]}
+        fields = {"paused": 1, "sends": 1, "resumes": 1}
+        found = await self._collection.find(wanted, fields).to_list()
+        paused = [d["_id"] for d in found if d.get("paused") and not d.get("sends")]
+        return paused, {d["_id"]: d["resumes"] for d in found if d.get("resumes")}
 
 
 def _held_since(cursor: Cursor, page: Page, now: datetime) -> datetime | None:

@@ -31,7 +31,7 @@ from app.clock import LONG_AGO
 from app.ledger.attempts import insert_telling_duplicates
 from app.ledger.client import Collection, Database, Document, query
 from app.ledger.indexes import QUEUED_OLDEST
-from app.models import Batch, Delivery, NewBatch, Position, Result, SourceRow, State, short_key
+from app.models import Batch, Delivery, NewBatch, Position, Result, Ruling, SourceRow, State, short_key
 
 _FAR_FUTURE = datetime(9999, 1, 1, tzinfo=UTC)
 
@@ -160,7 +160,8 @@ class Deliveries:
 
     @query
     async def fail(self, batch: Batch, results: Sequence[Result], now: datetime) -> int:
-        """Record failures as `retrying` or `dead`, where the batch still holds the delivery under our lease.
+        """Record failures as `retrying` or `dead`, where the batch still holds the delivery under our lease, and count
+        the attempt where one was made.
 
         Returns how many were recorded; the others were settled, or taken over, by someone else.
         """
@@ -387,4 +388,5 @@ def _failure(result: Result, now: datetime) -> Document:
         moved: Document = {"state": State.RETRYING.value, "next_attempt_at": verdict.next_attempt_at}
     else:
         moved = {"state": State.DEAD.value, "finished_at": now, "reason": verdict.reason}
-    return {"$set": moved | {"last": last}, "$inc": {"attempts": 1}, "$unset": {"batch": "", "token": ""}}
+    made = 0 if answer.ruling is Ruling.OURS else 1
+    return {"$set": moved | {"last": last}, "$inc": {"attempts": made}, "$unset": {"batch": "", "token": ""}}

@@ -12,11 +12,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from hashlib import sha256
 from typing import Self
 
 from app.endpoint import OAuth2Auth, Tls
 from app.feed import Feed
 from app.models import RESPONSE_LIMIT, Answer, Delivery, Ruling
+from app.partner.clock import Clocks
 from app.partner.content import Unreadable, unwrapped
 from app.partner.exchange import SENT_AGAIN, Reply, Request, exchange
 from app.partner.failures import Stale, Undone
@@ -61,8 +63,10 @@ class PartnerClient:
     Opens nothing until the first `send`. Raises `ConfigError` for a feed whose requests cannot be sent.
     """
 
-    def __init__(self, feeds: Iterable[Feed]) -> None:
+    def __init__(self, feeds: Iterable[Feed], clocks: Clocks | None = None) -> None:
+        """`clocks`: what keeps the token endpoints' clocks together over all workers."""
         self._feeds = tuple(feeds)
+        self._clocks = clocks
         self._transports: dict[Tls | None, Transport] = {}
         self._tokens: dict[tuple[OAuth2Auth, Tls | None], Tokens] = {}
         self._routes = {feed.name: self._open_route(feed) for feed in self._feeds}
@@ -74,8 +78,8 @@ class PartnerClient:
         partner may not have finished. Cancelling is passed on; nothing the network or the partner does raises.
 
         Before the request there may be one for an access token, and where the delivery is in doubt and the feed has a
-        `status_url`, one to that: then nothing is sent unless it says 404. With OAuth2 an answer of 401 leads to one
-        more request, with a new token. Each of these has the same time.
+        `status_url`, one to that: then nothing is sent unless it says 404. With OAuth2 an answer of 401 or 403 leads to
+        one more request, with a new token. Each of these has the same time.
         """
         route = self._routes.get(feed.name)
         if route is None or route.prepared.feed is not feed:
@@ -89,8 +93,15 @@ class PartnerClient:
                 reply = await _attempt(route, delivery)
         except Undone as failure:
             text = route.redact(str(failure))[:ERROR_LIMIT]
-            return Answer(at, _since_ms(started), failure.status, error=text, ruling=failure.ruling)
+            headers = {} if failure.wait is None else {"retry-after": f"{failure.wait:.3f}"}
+            return Answer(at, _since_ms(started), failure.status, headers, error=text, ruling=failure.ruling)
         return _answer(route, reply, at, _since_ms(started))
+
+    def forget_token(self, feed: str) -> None:
+        """Begin with a new access token, where the feed has one."""
+        route = self._routes.get(feed)
+        if route and route.tokens:
+            route.tokens.forget()
 
     async def close(self) -> None:
         """Close every connection. A request still in flight fails with an answer."""
@@ -116,10 +127,18 @@ class PartnerClient:
 
     def _shared_tokens(self, auth: OAuth2Auth, tls: Tls | None, prepared: Prepared) -> Tokens:
         """The tokens of these credentials: one for all feeds that have the same."""
-        transport, seconds = self._transports[tls], prepared.deadline_seconds
+        transport, seconds, clocks = self._transports[tls], prepared.deadline_seconds, self._clocks
+        endpoint = partial(clocks.of, _token_endpoint(auth, prepared.feed)) if clocks else None
         return self._tokens.setdefault(
-            (auth, tls), Tokens(auth, lambda request: exchange(transport, request, seconds, ANSWER_LIMIT))
+            (auth, tls),
+            Tokens(auth, lambda request: exchange(transport, request, seconds, ANSWER_LIMIT), endpoint=endpoint),
         )
+
+
+def _token_endpoint(auth: OAuth2Auth, feed: Feed) -> Feed:
+    """What the clock of a token endpoint goes by: a name that is the same in all workers, whichever feeds they have."""
+    who = sha256(f"{auth.token_url}\n{auth.client_id}".encode()).hexdigest()[:16]
+    return feed.model_copy(update={"name": f"token-endpoint-{who}"})
 
 
 async def _attempt(route: Route, delivery: Delivery) -> Reply:
@@ -139,7 +158,7 @@ async def _attempt(route: Route, delivery: Delivery) -> Reply:
     try:
         reply = await _authorized(route, lambda token: prepared.request(delivery, token))
     except Undone as failure:
-        ruling = Ruling.LOST if failure.ruling is Ruling.FAILED else failure.ruling
+        ruling = Ruling.LOST if failure.ruling in (Ruling.FAILED, Ruling.OURS) else failure.ruling
         raise Undone(str(failure), ruling, failure.status) from failure
     reply.note = SENT_AGAIN
     return reply
@@ -150,8 +169,8 @@ async def _ask(route: Route, delivery: Delivery) -> Reply | None:
     try:
         reply = await _authorized(route, lambda token: route.prepared.status_request(delivery, token))
     except Undone as failure:
-        ruling = Ruling.DENIED if failure.ruling is Ruling.DENIED else Ruling.LOST
-        raise Undone(f"status_url: {failure}", ruling) from failure
+        ruling = failure.ruling if failure.ruling in (Ruling.DENIED, Ruling.OURS) else Ruling.LOST
+        raise Undone(f"status_url: {failure}", ruling, wait=failure.wait) from failure
     if reply.status == 404:
         return None
     if reply.status == 200:
@@ -161,17 +180,17 @@ async def _ask(route: Route, delivery: Delivery) -> Reply | None:
 
 
 async def _authorized(route: Route, build: BuildRequest) -> Reply:
-    """Send a request with an access token, where the feed has one; after a 401 once more with a new one."""
+    """Send a request with an access token, where the feed has one; after a 401 or 403 once more with a new one."""
     tokens = route.tokens
     if tokens is None:
         return await _exchange(route, build(None))
     token = await tokens.get()
     reply = await _exchange(route, build(token))
-    if reply.status != 401:
+    if reply.status not in (401, 403) or not tokens.refused(token, reply.status):
         return reply
-    tokens.drop(token)
+    refused = reply.status
     reply = await _exchange(route, build(await tokens.get()))
-    reply.note = "401: sent once more with a new access token"
+    reply.note = f"{refused}: sent once more with a new access token"
     return reply
 
 

@@ -107,6 +107,10 @@ class EndpointClock:
                 return self._in(backlog)
         return None
 
+    def held_for(self) -> float:
+        """Seconds until the endpoint may be asked again; 0: now."""
+        return self._quiet_for()
+
     async def admit(self) -> datetime | None:
         """Wait until a request may start, for at most about `PATIENCE_SECONDS`.
 

@@ -34,13 +34,15 @@ class Failure(StrEnum):
 class Undone(Exception):
     """An attempt that ended without an answer to judge by its status. The text is one line, secrets not yet replaced.
 
-    `ruling`: what it means for the delivery. `status`: the one that came, where the rest of the answer did not.
+    `ruling`: what it means for the delivery. `status`: the one that came, where the rest of the answer did not. `wait`:
+    for how many seconds another try is of no use.
     """
 
-    def __init__(self, text: str, ruling: Ruling, status: int | None = None) -> None:
+    def __init__(self, text: str, ruling: Ruling, status: int | None = None, *, wait: float | None = None) -> None:
         super().__init__(text)
         self.ruling = ruling
         self.status = status
+        self.wait = wait
 
 
 class Stale(Undone):

@@ -3,6 +3,7 @@
 | answer | outcome |
 | --- | --- |
 | 2xx | delivered |
+| nothing sent, for want of something of our own (an access token) | retry; it is no attempt |
 | 408, 425, 429, 5xx, no connection | retry, until attempts or age are spent |
 | no answer to a request that may have been processed | the same; the attempt is on record as unknown |
 | 2xx that fails the feed's `success` check | retry, or dead where the feed says so |
@@ -37,6 +38,9 @@ UNDER_WAY_WAIT = timedelta(seconds=5)
 
 JITTER = 0.25
 """The part of a wait that is left to chance."""
+
+OWN_WAIT = timedelta(seconds=5)
+"""How long a row waits that was not sent for want of something of our own. It is never given up for that."""
 
 _RETRIED = frozenset({408, 425, 429})
 _DENIED = frozenset({401, 403})
@@ -73,6 +77,9 @@ def judge(
     ruling, reason = _ruling(answer, wait, sent_before=in_doubt or attempt > 1), describe(answer)
     if ruling is Ruling.ACCEPTED:
         return Verdict(Outcome.DELIVERED, reason)
+    if ruling is Ruling.OURS:
+        again = now + max(OWN_WAIT * (1 - JITTER * draw()), wait or timedelta(0))
+        return Verdict(Outcome.RETRY, reason, next_attempt_at=again, in_doubt=in_doubt)
     hold = now + wait if wait and answer.status not in _OF_THE_ROW else None
     if ruling is Ruling.REFUSED:
         return Verdict(Outcome.DEAD, reason, hold_until=hold)
@@ -142,6 +149,8 @@ def backoff(policy: Retry, attempt: int, draw: Callable[[], float]) -> timedelta
 def _wait(answer: Answer, now: datetime) -> timedelta | None:
     """How long the answer asks us to wait. An answer that speaks of our credentials or of the end asks for nothing."""
     status = answer.status
+    if answer.ruling is Ruling.OURS:
+        return wait_asked(answer.headers, "", now, too_fast=False)
     if status is None or status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.GONE):
         return None
     if 200 <= status <= 299 and answer.ruling is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -15,14 +15,16 @@ from app.endpoint import OAuth2Auth
 from app.feed import Feed, Retry
 from app.models import Answer, Outcome, Ruling, Verdict
 from app.partner.client import PartnerClient
+from app.partner.clock import Clocks
+from app.partner.clock_store import ClockStore
 from app.partner.exchange import Reply, Request
 from app.partner.failures import Undone
 from app.partner.head import Fields
 from app.partner.policy import judge
-from app.partner.tokens import PATIENCE_SECONDS, Tokens
+from app.partner.tokens import PATIENCE_SECONDS, RENEWED_AGAIN_SECONDS, Tokens
 from app.simulator.partner import Simulator, serve
 from app.url import parse_url
-from tests.support.partners import delivery, feed_to, raw_partner, read_request
+from tests.support.partners import delivery, feed_to, raw_partner, read_request, recording
 
 SECRET = "simulator-secret"  # noqa: S105  the simulator's
 
@@ -257,7 +259,12 @@ async def test_after_a_failure_the_endpoint_is_left_alone_for_a_moment() -> None
         (b"<html>", "unexpected character"),
         (b"{}", "missing_token"),
         (b'{"access_token":"a\\r\\nb"}', "a token that no header can carry"),
-        (b'{"access_token":"a","expires_in":"soon"}', "expires_in must be an int"),
+        (b'{"access_token":null,"token_type":"Bearer"}', "missing_token"),
+        (b'{"access_token":"","token_type":"Bearer"}', "missing_token"),
+        (b'{"access_token":"  "}', "missing_token"),
+        (b'{"access_token":12345}', "missing_token"),
+        (b'{"access_token":["a"]}', "missing_token"),
+        (b'{"access_token":"a b"}', "a token that no header can carry"),
         (b'{"error":"slow_down"}', "slow_down"),
     ],
 )
@@ -266,9 +273,108 @@ async def test_an_answer_without_a_token_is_a_failure_that_says_why(body: bytes,
     endpoint.body = body
     with pytest.raises(Undone) as caught:
         await endpoint.tokens().get()
-    assert caught.value.ruling is Ruling.FAILED
+    assert caught.value.ruling is Ruling.OURS
     assert told in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("told", "life"),
+    [
+        ("1000", 1000),
+        ('"1000"', 1000),
+        ("1000.5", 1000.5),
+        ('" 1000 "', 1000),
+        ("1e3", 1000),
+        ("null", 300),
+        ('""', 300),
+        ("-1", 300),
+        ("0", 300),
+        ("true", 300),
+        ('"soon"', 300),
+        ('"2026-01-01T00:00:00Z"', 300),
+        ("[]", 300),
+        ('"NaN"', 300),
+        ('"Infinity"', 300),
+        ("9" * 300, 86400),
+    ],
+)
+async def test_a_token_serves_whatever_form_its_life_is_told_in(told: str, life: float) -> None:
+    endpoint = Endpoint()
+    endpoint.body = f'{{"access_token":"x","expires_in":{told},"scope":null,"token_type":7}}'.encode()
+    tokens = endpoint.tokens()
+    assert await tokens.get() == "x"
+    endpoint.time = life - 0.01
+    assert await tokens.get() == "x"
+    endpoint.time = life
+    await tokens.get()
+    assert endpoint.asked >= 2
+    await tokens.close()
+
+
+async def test_a_token_in_a_form_is_read() -> None:
+    endpoint = Endpoint()
+    endpoint.body = b"access_token=abc&token_type=bearer&expires_in=60"
+    assert await endpoint.tokens().get() == "abc"
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_what_the_token_endpoint_asks_us_to_wait_holds_for_all_workers(clean_redis_url: str, status: int) -> None:
+    asked: list[tuple[bytes, bytes]] = []
+    head = f"HTTP/1.1 {status} No\r\nRetry-After: 20.5\r\nContent-Length: 0\r\n\r\n".encode()
+    async with raw_partner(recording(asked, head)) as login, serve() as partner:
+        feed = guarded_feed(partner.url, token_url=f"{login}/token")
+        other = feed.model_copy(update={"name": "bills"})
+        for number, sender in enumerate([feed, feed, other]):
+            clocks = Clocks(ClockStore(clean_redis_url, f"worker-{number}"))
+            async with PartnerClient([sender], clocks) as client:
+                for key in range(3):
+                    answer = await client.send(sender, delivery(str(key)))
+                    assert answer.ruling is Ruling.OURS
+                    verdict = judged(answer)
+                    assert verdict.next_attempt_at is not None
+                    assert verdict.next_attempt_at > datetime.now(UTC) + timedelta(seconds=10)
+                    assert verdict.hold_until is None
+            await clocks.close()
+        assert len(asked) == 1
+        assert partner.counts()["requests"] == 0
+
+
+async def test_a_403_asks_for_a_new_token_once_in_a_while_only() -> None:
+    """One row that a firewall blocks, again and again, must not become a flood of requests for tokens."""
+    endpoint = Endpoint()
+    tokens = endpoint.tokens()
+    assert tokens.refused(await tokens.get(), 403)
+    assert await tokens.get() == "t2"
+    assert not tokens.refused("t2", 403)
+    assert tokens.refused("t2", 401)
+    endpoint.time = RENEWED_AGAIN_SECONDS
+    assert tokens.refused(await tokens.get(), 403)
+
+
+async def test_a_token_that_the_api_answers_403_to_is_replaced_and_the_row_sent_once_more() -> None:
+    sent: list[bytes] = []
+
+    async def gateway(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head, _ = await read_request(reader)
+        sent.append(head)
+        status = b"403 Forbidden" if b"bearer token-1\r\n" in head else b"200 OK"
+        writer.write(b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+
+    async with serve() as login, raw_partner(gateway) as url:
+        feed = guarded_feed(url, token_url=f"{login.url}/oauth/token")
+        async with PartnerClient([feed]) as client:
+            answer = await client.send(feed, delivery())
+        assert (answer.status, answer.note) == (200, "403: sent once more with a new access token")
+        assert login.issuer.asked == 2
+
+
+async def test_a_feed_that_is_resumed_begins_with_a_new_token() -> None:
+    async with guarded() as (partner, feed, client):
+        await client.send(feed, delivery("1"))
+        client.forget_token(feed.name)
+        await client.send(feed, delivery("2"))
+        assert partner.issuer.asked == 2
 
 
 async def test_a_token_of_unknown_life_serves_for_a_while() -> None:
