@@ -81,10 +81,9 @@ def judge(
         again = now + max(OWN_WAIT * (1 - JITTER * draw()), wait or timedelta(0))
         return Verdict(Outcome.RETRY, reason, next_attempt_at=again, in_doubt=in_doubt)
     hold = now + wait if wait and answer.status not in _OF_THE_ROW else None
-    if ruling is Ruling.REFUSED:
-        return Verdict(Outcome.DEAD, reason, hold_until=hold)
-    if ruling is Ruling.GONE:
-        return Verdict(Outcome.DEAD, reason, pause_reason=f"{reason}: the endpoint is gone; check partner.url")
+    if ruling in (Ruling.REFUSED, Ruling.GONE):
+        gone = f"{reason}: the endpoint is gone; check partner.url" if ruling is Ruling.GONE else None
+        return Verdict(Outcome.DEAD, reason, hold_until=hold, pause_reason=gone)
     retry_at = now + max(backoff(policy, attempt, draw), wait or timedelta(0))
     if ruling is Ruling.DENIED:
         pause = f"{reason}: the partner refuses our credentials; check partner.auth"

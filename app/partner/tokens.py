@@ -211,9 +211,9 @@ def _token(reply: Reply, asked: float) -> Token:
         raise _no_token(f"{answered}: {error}") from error
     text = found.get("access_token")
     if not 200 <= reply.status <= 299 or not isinstance(text, str) or not text.strip():
-        error, more = str(found.get("error") or "missing_token"), str(found.get("error_description") or "")
-        ruling = Ruling.DENIED if error in _OUR_FAULT else Ruling.OURS
-        raise _no_token(f"{answered}: ({error[:100]}) {more[:200]}", ruling)
+        kind, more = str(found.get("error") or "missing_token"), str(found.get("error_description") or "")
+        ruling = Ruling.DENIED if kind in _OUR_FAULT else Ruling.OURS
+        raise _no_token(f"{answered}: ({kind[:100]}) {more[:200]}", ruling)
     text = text.strip()
     if not text.isascii() or not text.isprintable() or " " in text:
         raise _no_token(f"{answered}: a token that no header can carry")
