@@ -40,7 +40,7 @@ class Names:
         asking = self._asking.get(place)
         if asking is None:
             asking = self._asking[place] = loop.create_task(self._ask(place))
-            asking.add_done_callback(lambda _: self._asking.pop(place, None))
+            asking.add_done_callback(lambda task: self._asked(place, task))
         # Shielded: one request that is cancelled must not fail all the others that wait.
         return await asyncio.shield(asking)
 
@@ -49,6 +49,11 @@ class Names:
         for asking in (waiting := list(self._asking.values())):
             asking.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
+
+    def _asked(self, place: tuple[str, int], asking: asyncio.Task[Sequence[Address]]) -> None:
+        self._asking.pop(place, None)
+        if not asking.cancelled():
+            asking.exception()  # told to whoever waits; nobody may
 
     async def _ask(self, place: tuple[str, int]) -> Sequence[Address]:
         loop = asyncio.get_running_loop()

@@ -12,7 +12,7 @@ from app.feed import Feed
 from app.partner.auth import auth_headers
 from app.partner.body import Reference, parse_text, references, renderer
 from app.partner.signing import SIGNATURE_HEADERS, usable
-from app.partner.transport import tls_context
+from app.partner.transport import authorities_named, tls_context
 
 SECRET_NAME = re.compile(r"auth|cookie|key|password|secret|signature|token", re.IGNORECASE)
 """A header, query or member of such a name holds a secret."""
@@ -91,12 +91,16 @@ def _usable_name(name: str) -> bool:
 
 
 def _file_problems(feed: Feed) -> Iterator[Problem]:
-    if feed.partner.tls is None:
+    tls = feed.partner.tls
+    if tls is None and authorities_named() == (None, None):
         return
     try:
-        tls_context(feed.partner.tls)
+        tls_context(tls)
     except OSError as error:
         found = error.strerror or type(error).__name__
+        if tls is None:
+            yield Problem("environment", "SSL_CERT_FILE", found, "a readable PEM file, or nothing")
+            return
         yield Problem("feeds", f"feeds.{feed.name}.partner.tls", found, "readable PEM files, and the key's password")
 
 

@@ -94,6 +94,9 @@ class Transport:
     async def open(self, url: Url) -> Pooled:
         """A new connection. Raises `OSError`."""
         connection = await dial(url, self._names, self._context, self._reader)
+        if self._closed:
+            connection.abort()
+            raise ConnectionAbortedError("the client was closed")
         pooled = Pooled(connection, url.origin, self.loop.time())
         self._in_use.add(pooled)
         return pooled
@@ -159,10 +162,15 @@ def tls_context(tls: Tls | None) -> ssl.SSLContext:
     return context
 
 
+def authorities_named() -> tuple[str | None, str | None]:
+    """What `SSL_CERT_FILE` and `SSL_CERT_DIR` say; `None` for one that is not set or empty."""
+    return os.environ.get("SSL_CERT_FILE") or None, os.environ.get("SSL_CERT_DIR") or None
+
+
 def _default_context() -> ssl.SSLContext:
-    file, folder = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
+    file, folder = authorities_named()
     if file or folder:
-        return ssl.create_default_context(cafile=file or None, capath=folder or None)
+        return ssl.create_default_context(cafile=file, capath=folder)
     return ssl.create_default_context(cafile=certifi.where())
 
 

@@ -121,6 +121,27 @@ async def test_a_request_that_waits_for_a_connection_too_long_was_never_sent() -
         await transport.close()
 
 
+async def test_a_client_that_is_closed_while_it_connects_sends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    looked_up, go_on = asyncio.Event(), asyncio.Event()
+    async with raw_partner(answering(seen, "partner")) as url:
+
+        async def find(_names: Names, _host: str, port: int) -> Sequence[Address]:
+            looked_up.set()
+            await go_on.wait()
+            return [(socket.AF_INET, ("127.0.0.1", port))]
+
+        monkeypatch.setattr(Names, "find", find)
+        transport = Transport(None, 1)
+        sending = asyncio.create_task(post(transport, parse_url(url)))
+        await looked_up.wait()
+        await transport.close()
+        go_on.set()
+        with pytest.raises(Undone, match="the client was closed"):
+            await sending
+    assert "partner" not in seen
+
+
 # TLS
 
 

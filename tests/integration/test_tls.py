@@ -106,6 +106,14 @@ async def test_a_key_may_have_a_password(authority: Authority) -> None:
     assert answer.status == 200
 
 
+def test_authorities_of_the_environment_that_cannot_be_read_are_told_when_the_feed_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
+    with pytest.raises(ConfigError, match="SSL_CERT_FILE: found No such file"):
+        prepare(feed_to("https://partner.example"))
+
+
 @pytest.mark.parametrize("field", ["ca_file", "cert_file"])
 def test_a_file_that_cannot_be_read_is_told_when_the_feed_is_loaded(field: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"feeds\.orders\.partner\.tls: found No such file"):
