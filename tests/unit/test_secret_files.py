@@ -9,6 +9,9 @@ import pytest
 import config
 from app.errors import ConfigError
 
+FROM_FILE = "mongodb://from-the-file/ledger"
+"""A form that every setting takes: `MONGO_URL` is looked at when it is read."""
+
 FEEDS = """
 [feeds.orders]
 table = "orders"
@@ -25,7 +28,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in [*config.Settings.model_fields, "PARTNER_TOKEN"]:
         monkeypatch.delenv(name.upper(), raising=False)
     (tmp_path / "feeds.toml").write_text(FEEDS, encoding="utf-8")
-    (tmp_path / "secret").write_text("from-the-file\n", encoding="utf-8")
+    (tmp_path / "secret").write_text(f"{FROM_FILE}\n", encoding="utf-8")
     return tmp_path
 
 
@@ -42,18 +45,18 @@ def test_a_secret_setting_comes_from_the_file_that_is_named(
     monkeypatch.setenv("PARTNER_TOKEN", "t")
     monkeypatch.setenv(f"{setting}_FILE", str(place / "secret"))
     found = getattr(config.load().settings, setting.lower())
-    assert found.get_secret_value() == "from-the-file"
+    assert found.get_secret_value() == FROM_FILE
 
 
 def test_a_feeds_secret_comes_from_the_file_that_is_named(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PARTNER_TOKEN_FILE", str(place / "secret"))
     auth = config.load().feed("orders").partner.auth
-    assert auth.model_dump()["token"].get_secret_value() == "from-the-file"
+    assert auth.model_dump()["token"].get_secret_value() == FROM_FILE
 
 
 def test_the_file_may_be_named_in_dot_env(place: Path) -> None:
     (place / ".env").write_text("PARTNER_TOKEN_FILE=secret\nMONGO_URL_FILE=secret\n", encoding="utf-8")
-    assert config.load().settings.mongo_url.get_secret_value() == "from-the-file"
+    assert config.load().settings.mongo_url.get_secret_value() == FROM_FILE
 
 
 def test_a_value_and_a_file_together_are_a_problem_since_one_would_be_ignored(
