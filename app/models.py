@@ -413,7 +413,7 @@ _SAID = {
         "{count} source rows are read by no poll: they lie below the lowest that was there when reading began ({note})"
     ),
     DiscrepancyKind.AHEAD: "{note}",
-    DiscrepancyKind.WAITING: "{count} source rows wait beyond the cursor, and the feed is not read: {note}",
+    DiscrepancyKind.WAITING: "{count} source rows wait for the cursor, and the feed is not read: {note}",
     DiscrepancyKind.OTHER_SOURCE: "{count} deliveries are of another source than feeds.toml names: {note}",
     DiscrepancyKind.REMOVED: "{count} deliveries are still owed, of a feed that feeds.toml does not name any more",
 }

@@ -202,7 +202,8 @@ class Reconciling:
         """What the cursor does not reach, asked when the walk is over."""
         cursor = await self._ledger.cursors.get(run.feed.name)
         outside = await self._patient(run, lambda: self._source.outside(run.feed, cursor))
-        return tuple(of_cursor(run.feed, cursor, outside, self._now()))
+        in_gaps = run.walk.awaited, run.walk.awaited_ids
+        return tuple(of_cursor(run.feed, cursor, outside, in_gaps, self._now()))
 
     async def _forget(self, certificate: Certificate) -> None:
         """Drop what polls noticed before, and this comparison of all of the feed found no more."""
@@ -368,7 +369,7 @@ class Reconciling:
             if known in states:
                 continue
             if _in_a_gap(row.position, gaps):
-                walk.awaited += 1
+                walk.awaited += _named(walk.feed, [row], walk.awaited_ids)
             elif floor and floor.covers(row.position):
                 walk.purged += 1
             else:

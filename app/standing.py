@@ -14,8 +14,12 @@ UNREAD_AFTER = timedelta(minutes=15)
 """A feed whose last poll is longer ago than this, and than ten of its intervals, is read by nobody."""
 
 
-def of_cursor(feed: Feed, cursor: Cursor, outside: Outside, now: datetime) -> Iterator[Discrepancy]:
-    """What the cursor does not reach, and will not by itself."""
+def of_cursor(
+    feed: Feed, cursor: Cursor, outside: Outside, in_gaps: tuple[int, Sequence[str]], now: datetime
+) -> Iterator[Discrepancy]:
+    """What the cursor does not reach, and will not by itself. `in_gaps`: rows in open gaps, their number and ids: they
+    wait as well where nobody asks for them.
+    """
     if found := _rows(feed, DiscrepancyKind.NO_CURSOR_VALUE, outside.unordered):
         yield found
     lowest = cursor.lowest[0] if isinstance(cursor.lowest, list) else cursor.lowest
@@ -25,8 +29,10 @@ def of_cursor(feed: Feed, cursor: Cursor, outside: Outside, now: datetime) -> It
     if ahead:
         yield Discrepancy(DiscrepancyKind.AHEAD, 1, note=ahead.reason)
     unread = why_unread(feed, cursor, now)
-    if unread and (found := _rows(feed, DiscrepancyKind.WAITING, outside.waiting, unread)):
-        yield found
+    if unread and (outside.waiting.keys or outside.waiting.more or in_gaps[0]):
+        ids = (*in_gaps[1], *(f"{feed.name}:{key}" for key in outside.waiting.keys))
+        count = in_gaps[0] + len(outside.waiting.keys)
+        yield Discrepancy(DiscrepancyKind.WAITING, count, ids[:MISSING_NAMED], unread, more=outside.waiting.more)
 
 
 def why_unread(feed: Feed, cursor: Cursor, now: datetime) -> str | None:

@@ -2,7 +2,7 @@
 
     {_id: feed, token, saved_at, begun_at, position, since, spans [{after, upto}], floor, total, phase, place, after,
      last_id, source_rows, states {<state>: n}, found, missing, missing_ids, healed, deleted_states {<state>: n},
-     superseded, purged, awaited, shared, shared_ids, changed, changed_ids, by_key, acknowledged}
+     superseded, purged, awaited, awaited_ids, shared, shared_ids, changed, changed_ids, by_key, acknowledged}
 
 It locks nothing out. Of two walks over a feed, the one that began last is remembered; both are right.
 """
@@ -64,6 +64,7 @@ class Walk:
     superseded: int = 0
     purged: int = 0
     awaited: int = 0
+    awaited_ids: list[str] = field(default_factory=list)
     shared: int = 0
     """Rows that share their key with another one, and have no delivery of their own."""
     shared_ids: list[str] = field(default_factory=list)

@@ -281,6 +281,18 @@ async def test_a_paused_feed_with_rows_waiting_is_not_complete(shop: Shop) -> No
     assert any("paused: by hand" in said for said in certificate.remarks)
 
 
+async def test_a_row_in_an_open_gap_waits_too_where_nobody_asks_for_it(shop: Shop) -> None:
+    shop.feed_by("identity", cursor_start=0)
+    await shop.write(1, 2, 5)
+    await shop.poll()
+    await shop.write(3)
+    assert (await shop.reconcile()).complete, "the next poll asks for it"
+    await shop.ledger.cursors.pause("orders", "by hand")
+    certificate = await shop.reconcile()
+    assert certificate.awaited == 1
+    assert named(certificate) == {DiscrepancyKind.WAITING: (1, {"orders:3"})}
+
+
 async def test_rows_of_a_feed_that_nobody_polls_wait(shop: Shop) -> None:
     shop.feed_by("identity")
     await shop.write(1)
