@@ -34,14 +34,19 @@ from app.ledger import Ledger
 from app.models import Answer, Batch, Delivery, Lease, NewBatch, Outcome, Result, Ruling
 from app.partner.client import PartnerClient
 from app.partner.clock import Clocks, EndpointClock
+from app.partner.failures import Failure
 from app.partner.policy import judge
 from app.queue import Queue
 from app.renewal import keep_renewed
+from app.unforeseen import Troubles
 
 log = structlog.get_logger()
 
 PAUSES_KNOWN_SECONDS = 1.0
 """How long a worker goes by its knowledge that a feed is not paused, before it asks the ledger again."""
+
+SENDING = "sending"
+"""What a lack of our own is said of."""
 
 RECORD_PATIENCE = timedelta(minutes=5)
 """How long a worker keeps results that the ledger does not take, before it leaves them to the next lease."""
@@ -103,9 +108,10 @@ class Delivering:
         *,
         clocks: Clocks | None = None,
         queue: Queue | None = None,
+        troubles: Troubles | None = None,
     ) -> None:
         """Without `clocks` the process is alone with its endpoints; without `queue` the sweep brings back what is left
-        at shutdown.
+        at shutdown. `troubles`: where it is said that something of our own is wanting.
         """
         self._ledger = ledger
         self._partner = partner
@@ -113,6 +119,7 @@ class Delivering:
         self._now = now
         self._clocks = clocks or Clocks(now=now)
         self._queue = queue
+        self.troubles = troubles or Troubles()
         self._draining = False
         self._under_way: dict[str, Work] = {}
         self._paused: Sequence[str] = ()
@@ -232,6 +239,10 @@ class Delivering:
             if work.stopped or self._now() >= work.until:
                 return
             answer = await self._request(feed, delivery, work)
+        if answer.ruling is Ruling.OURS:
+            self._lacking(clock, answer)
+        elif self.troubles.current():
+            self.troubles.passed(SENDING, feed.name)
         verdict = judge(
             answer,
             attempt=delivery.attempts + 1,
@@ -246,6 +257,13 @@ class Delivering:
         if verdict.pause_reason:
             work.stopped = verdict.pause_reason
         work.results.put_nowait(Result(delivery, answer, verdict))
+
+    def _lacking(self, clock: EndpointClock, answer: Answer) -> None:
+        """Say what of our own is wanting, and ask for less of it."""
+        said = answer.error or "no answer"
+        if self.troubles.lacking(SENDING, clock.feed.name, said):
+            log.warning("nothing_to_send_with", feed=clock.feed.name, error=said)
+        clock.ease(machine=said.startswith(Failure.LOCAL_ERROR))
 
     async def _wait_for_turn(self, clock: EndpointClock, work: Work) -> None:
         """Wait until the endpoint may be called; where that is too far away, stop the batch until then."""

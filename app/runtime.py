@@ -41,6 +41,7 @@ from app.reporting.webhook import Webhook
 from app.source.engine import open_engine
 from app.source.reader import Source
 from app.sweep import Sweeping
+from app.unforeseen import Troubles
 from config import Config, Settings
 
 try:
@@ -80,7 +81,7 @@ class Services:
         await self.opened.aclose()
 
 
-async def open_services(config: Config, queue: Queue) -> Services:
+async def open_services(config: Config, queue: Queue, troubles: Troubles | None = None) -> Services:
     """Open the clients, and make the ledger's indexes. What was open when one fails is closed again.
 
     Raises `LedgerUnavailable` where the ledger cannot be reached, `ConfigError` for a source that cannot be opened.
@@ -113,7 +114,7 @@ async def open_services(config: Config, queue: Queue) -> Services:
             clocks=clocks,
             polling=Polling(source, ledger, queue, message_wait=settings.lease),
             reconciling=reconciling,
-            delivering=Delivering(ledger, partner, terms, clocks=clocks, queue=queue),
+            delivering=Delivering(ledger, partner, terms, clocks=clocks, queue=queue, troubles=troubles),
             sweeping=Sweeping(ledger, queue, config.feeds, lease=settings.lease, limit=settings.sweep_limit),
             reporting=reporting,
             purging=purging,

@@ -3,7 +3,8 @@
 A failure that was foreseen leaves its trace where it happens: a poll in the feed's cursor, a job in its tick, a
 delivery among its attempts. Everything else ends in a task that raises. There it is noted, for every task alike; the
 marker (`app.progress`) writes it into the ledger within seconds, over a connection of its own, and `status`, `health`
-and the metrics read it there. It is gone with the first run that ends well, and with the process.
+and the metrics read it there. It is gone with the first run that ends well, and with the process. So is what kept rows
+from being sent for want of something of our own: it is no attempt.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from app.errors import RowrelayError
 FIRST_REST, LONGEST_REST = timedelta(seconds=5), timedelta(minutes=5)
 SHOWN_FOR = timedelta(minutes=15)
 """A failure that is neither repeated nor followed by a success for so long is not spoken of any more."""
+SAID_EVERY = timedelta(minutes=1)
+"""How often the log says what is wanting, and how long nothing must have been before it is not spoken of any more."""
 KEPT = 50
 """Of so many tasks and feeds at most."""
 _ERROR_LIMIT = 500
@@ -76,6 +79,25 @@ class Troubles:
         found = self._kept.get((task, feed))
         if found and (found.subject == subject or self.now() - found.at > SHOWN_FOR):
             self._kept.pop((task, feed), None)
+
+    def lacking(self, what: str, feed: str, error: str) -> bool:
+        """Keep that something could not be done for want of something of our own. Returns whether that is news, or
+        was last said a minute ago."""
+        with self._lock:
+            now, before = self.now(), self._kept.get((what, feed))
+            news = before is None or before.error != error or now - before.since > SAID_EVERY
+            if before is None and len(self._kept) >= KEPT:
+                return news
+            failures = before.failures + 1 if before else 1
+            since = now if before is None or news else before.since
+            self._kept[what, feed] = Trouble(what, feed, None, error[:_ERROR_LIMIT], failures, since, now)
+            return news
+
+    def passed(self, what: str, feed: str) -> None:
+        """It was done, and nothing has been wanting for a while."""
+        found = self._kept.get((what, feed))
+        if found and self.now() - found.at > SAID_EVERY:
+            self._kept.pop((what, feed), None)
 
     def current(self) -> tuple[Trouble, ...]:
         """What fails now."""

@@ -18,7 +18,7 @@ log = structlog.get_logger()
 
 progress = Progress()
 queue = CeleryQueue(app)
-runtime = Runtime(lambda: open_services(loaded, queue))
+runtime = Runtime(lambda: open_services(loaded, queue, progress.troubles))
 
 
 class TaskCrashed(Exception):

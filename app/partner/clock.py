@@ -46,6 +46,8 @@ ALIVE_SECONDS = 5.0
 JITTER_SECONDS = 0.25
 """The processes start again up to this much apart after a hold."""
 
+_ROOM_SECONDS = 60.0
+_FIRST_EASE_SECONDS, _LONGEST_EASE_SECONDS = 1.0, 30.0
 _PROBE_PAUSE_SECONDS = 0.25
 _PROBE_GRACE_SECONDS = 5.0
 
@@ -89,6 +91,10 @@ class EndpointClock:
         self._window = breaker.Window(self._settings.window)
         self._untold = (0, 0)
         self._openings: list[tuple[datetime, timedelta]] = []
+        self._room: int | None = None
+        self._room_until = 0.0
+        self._ease = 0.0
+        self._eased_until = -1.0
         self._pace = LocalPace()
         rate = feed.partner.rate_limit
         self._permits = Permits(Pace.of(rate), self._reserve, PATIENCE_SECONDS) if rate else None
@@ -132,6 +138,20 @@ class EndpointClock:
         self._held_here(until)
         if self._store and (self._telling is None or self._telling.done()):
             self._telling = asyncio.create_task(self._tell_hold())
+
+    def ease(self, *, machine: bool) -> None:
+        """Something of our own is wanting. Of this machine: no more requests at once, for a while, than half of those
+        that it had room for. Else nothing is sent from here for a moment, longer each time."""
+        now = time.monotonic()
+        if machine:
+            self._room = max(1, min(self._room or self.slots.limit, self.slots.taken // 2))
+            self._room_until = now + _ROOM_SECONDS
+            self.slots.resize(min(self.slots.limit, self._room))
+        elif now > self._eased_until:
+            again = now < self._eased_until + 2 * self._ease
+            self._ease = min(2 * self._ease, _LONGEST_EASE_SECONDS) if again else _FIRST_EASE_SECONDS
+            self._eased_until = now + self._ease
+            self._be_quiet(self._in(self._ease))
 
     async def report(self, answers: Sequence[Answer]) -> None:
         """Count a group of answers for the breaker. Asks Redis once for a group with failures, else not at all."""
@@ -267,7 +287,10 @@ class EndpointClock:
         if self._registered >= self._live or time.monotonic() > self._lost_at + ALIVE_SECONDS:
             self._live = self._registered
         if self._synced or self._live == 1:
-            self.slots.resize(fair_share(self.feed.partner.concurrency, self._live, shared.rank))
+            share = fair_share(self.feed.partner.concurrency, self._live, shared.rank)
+            if time.monotonic() > self._room_until:
+                self._room = None
+            self.slots.resize(min(share, self._room or share))
         self._synced = True
 
     # --- the breaker

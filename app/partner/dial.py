@@ -11,6 +11,7 @@ from itertools import chain, zip_longest
 from typing import TypeAlias
 
 from app.partner.connection import Connection, Reader
+from app.partner.failures import is_ours
 from app.partner.incoming import Incoming
 from app.url import Url
 
@@ -107,7 +108,8 @@ async def _first_to_answer(addresses: Sequence[Address]) -> socket.socket:
                 return sockets[0]
     finally:
         await _give_up(trying)
-    raise failed[0]
+    # That one family has no way out says nothing where the other one has.
+    raise next((error for error in failed if not is_ours(error)), failed[0])
 
 
 def _outcome(task: asyncio.Task[socket.socket], failed: list[OSError]) -> socket.socket | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from app import VERSION
 from app.models import RESPONSE_LIMIT, Ruling
-from app.partner.failures import Expired, Failure, Stale, Undone, connecting_failed
+from app.partner.failures import Expired, Failure, Stale, Undone, connecting_failed, is_ours
 from app.partner.head import Fields
 from app.partner.transport import Pooled, Transport
 from app.url import Url
@@ -147,6 +147,8 @@ class Turn:
 
     def _undone(self, error: OSError, ruling: Ruling) -> Undone:
         failure, text = connecting_failed(error)
+        if ruling is Ruling.FAILED and is_ours(error):
+            ruling = Ruling.OURS
         if failure is Failure.CONNECT_TIMEOUT:
             text = "no connection within partner.connect_timeout"
             if self._connect_by == self.deadline:

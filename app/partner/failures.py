@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import resource
 import socket
 import ssl
 from collections.abc import Mapping
@@ -22,7 +23,11 @@ class Failure(StrEnum):
     CONNECT_TIMEOUT = "ConnectTimeout"
     TLS_ERROR = "TLSError"
     LOCAL_ERROR = "LocalError"
-    """This machine has no file descriptor, port or memory left: no fault of the partner, nor of the row."""
+    """This machine has no file descriptor, port or memory left."""
+    NETWORK_ERROR = "NetworkError"
+    """This machine has no way to the partner's network."""
+    CLOCK_ERROR = "ClockError"
+    """The partner's certificate is not valid yet: likely this machine's clock is behind."""
     DISCONNECTED = "Disconnected"
     """The partner closed the connection before its answer."""
     READ_ERROR = "ReadError"
@@ -65,7 +70,16 @@ CONNECTING: Mapping[type[OSError], Failure] = {
 """What getting a connection may raise. An error is looked up by its class, then by its base classes in order. After
 these nothing can have been processed: there was no connection to send the request on."""
 
-_OWN_ERRNOS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
+_OWN_ERRNOS: Mapping[int, Failure] = {
+    **dict.fromkeys(
+        (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL), Failure.LOCAL_ERROR
+    ),
+    **dict.fromkeys((errno.ENETUNREACH, errno.ENETDOWN), Failure.NETWORK_ERROR),
+}
+_NO_NAMES = frozenset({socket.EAI_AGAIN, socket.EAI_MEMORY, socket.EAI_SYSTEM})
+"""Nobody answered who could say whether the name exists. `EAI_NONAME` is an answer: it does not."""
+_NOT_YET_VALID = 9
+"""`X509_V_ERR_CERT_NOT_YET_VALID` (OpenSSL, x509_vfy.h)."""
 
 _REFUSED_BY_TLS = frozenset(
     {
@@ -88,9 +102,18 @@ one has handed nothing of what came to its application."""
 def connecting_failed(error: OSError) -> tuple[Failure, str]:
     """The kind of an error from getting a connection, and its text."""
     failure = next(CONNECTING[base] for base in type(error).__mro__ if base in CONNECTING)
-    if failure is Failure.CONNECT_ERROR and error.errno in _OWN_ERRNOS:
-        failure = Failure.LOCAL_ERROR
-    return failure, _reason(error)
+    if failure is Failure.CONNECT_ERROR:
+        failure = _OWN_ERRNOS.get(error.errno or 0, failure)
+    elif isinstance(error, ssl.SSLCertVerificationError) and error.verify_code == _NOT_YET_VALID:
+        failure = Failure.CLOCK_ERROR
+    return failure, _reason(error) + _limit(error)
+
+
+def is_ours(error: OSError) -> bool:
+    """Whether there is no connection for want of something of our own: no fault of the partner, nor of the row."""
+    if isinstance(error, socket.gaierror):
+        return error.errno in _NO_NAMES
+    return connecting_failed(error)[0] in (Failure.LOCAL_ERROR, Failure.NETWORK_ERROR, Failure.CLOCK_ERROR)
 
 
 def exchange_failed(error: BaseException | None, *, heard: bool) -> tuple[Failure, str, Ruling]:
@@ -116,6 +139,13 @@ def _because(text: str, error: BaseException | None) -> str:
 
 def _reason(error: OSError) -> str:
     return one_line(error.strerror or str(error) or type(error).__name__)
+
+
+def _limit(error: OSError) -> str:
+    """Which limit it was, where that is one of this process."""
+    if error.errno != errno.EMFILE or isinstance(error, socket.gaierror):
+        return ""
+    return f" (this process may have {resource.getrlimit(resource.RLIMIT_NOFILE)[0]}: ulimit -n)"
 
 
 def _alert(error: ssl.SSLError) -> str:

@@ -3,7 +3,7 @@
 | answer | outcome |
 | --- | --- |
 | 2xx | delivered |
-| nothing sent, for want of something of our own (an access token) | retry; it is no attempt |
+| nothing sent, for want of something of our own (a token, a file descriptor, a network) | retry; it is no attempt |
 | 408, 425, 429, 5xx, no connection | retry, until attempts or age are spent |
 | no answer to a request that may have been processed | the same; the attempt is on record as unknown |
 | 2xx that fails the feed's `success` check | retry, or dead where the feed says so |
