@@ -165,7 +165,10 @@ async def _attempt(route: Route, delivery: Delivery) -> Reply:
 
 
 async def _ask(route: Route, delivery: Delivery) -> Reply | None:
-    """The partner's word that it has the row, or `None` where it says that it has not. Raises `Undone` for all else."""
+    """The partner's word that it has the row, or `None` where it says that it has not, or cannot be asked for this row
+    alone: then it goes again, under the same key. Raises `Undone` for all else."""
+    if not route.prepared.can_ask(delivery):
+        return None
     try:
         reply = await _authorized(route, lambda token: route.prepared.status_request(delivery, token))
     except Undone as failure:

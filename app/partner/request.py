@@ -67,6 +67,16 @@ class Prepared:
         # A partner that can be asked is asked before a row goes a second time.
         return Request(self.method, self.url, headers, body, self.connect_seconds, resend=self.status_url is None)
 
+    def can_ask(self, delivery: Delivery) -> bool:
+        """Whether the question names this row alone. A key that is empty, `.` or `..` would be read as another resource
+        by whatever normalises a URL on its way (RFC 3986, section 5.2.4), and an escaped `.` means the same.
+        """
+        path, _, query = (self.status_url or "").partition("?")
+        parts = [part for part in path.split("/") if "{key}" in part]
+        if any(part.replace("{key}", delivery.key) in ("", ".", "..") for part in parts):
+            return False
+        return bool(delivery.key) or "{key}" not in path + query
+
     def status_request(self, delivery: Delivery, token: str | None = None) -> Request:
         """The question whether the partner has the delivery. Only for a feed with a `status_url`."""
         headers = {name: value for name, value in self.headers.items() if name != "content-type"}

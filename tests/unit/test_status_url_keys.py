@@ -1,0 +1,37 @@
+"""A row's key in a `status_url` never makes it ask for another resource."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from app.endpoint import NoAuth
+from app.feed import Partner
+from app.models import Delivery
+from app.partner.request import prepare
+from tests.support.feeds import make_feed
+
+
+@pytest.mark.parametrize(
+    ("url", "key", "asked"),
+    [
+        ("https://p.example/by-key/{key}", "..", False),
+        ("https://p.example/by-key/{key}", ".", False),
+        ("https://p.example/by-key/{key}", "", False),
+        ("https://p.example/by-key/.{key}", ".", False),
+        ("https://p.example/by-key/{key}/state", "..", False),
+        ("https://p.example/by-key?key={key}", "", False),
+        ("https://p.example/by-key?key={key}", "..", True),
+        ("https://p.example/by-key/{key}", "A-17", True),
+        ("https://p.example/by-key/{key}", "...", True),
+        ("https://p.example/by-key/{key}", "%2F..%3F%23", True),
+        ("https://p.example/by-key/k-{key}", "..", True),
+        ("https://p.example/by-id/{id}", "..", True),
+    ],
+)
+def test_a_key_that_would_name_another_resource_is_not_asked_for(url: str, key: str, asked: bool) -> None:
+    partner = Partner.model_validate({"url": "https://p.example/", "auth": NoAuth(), "status_url": url})
+    prepared = prepare(make_feed().model_copy(update={"partner": partner}))
+    delivery = Delivery(f"orders:{key}", "orders", key, "{}", datetime(2026, 1, 1, tzinfo=UTC))
+    assert prepared.can_ask(delivery) is asked
