@@ -158,7 +158,7 @@ async def _watch(stack: Stack, rows: int, patience: float) -> Progress:
 
 async def _progress(ledger: Ledger, rows: int, started: float) -> Progress:
     states = (await ledger.deliveries.counts()).get(FEED, {})
-    leased = await ledger.batches.leased(utc_now())
+    leased = await ledger.batches.leased(FEED, utc_now())
     return Progress(
         rows=rows,
         logged=sum(states.values()),

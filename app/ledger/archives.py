@@ -87,8 +87,9 @@ class Archives:
 
     @query
     async def of_feed(self, feed: str) -> list[Noted]:
-        """Every file of the feed, by name."""
-        return [_noted(document) for document in await self._collection.find({"feed": feed}).sort("_id", 1).to_list()]
+        """Every file of the feed, by name: names begin with `<feed>/`, and `0` follows `/`."""
+        found = self._collection.find({"_id": {"$gt": f"{feed}/", "$lt": f"{feed}0"}}).sort("_id", 1)
+        return [_noted(document) for document in await found.to_list()]
 
     @query
     async def begin(self, part: Part, now: datetime) -> None:

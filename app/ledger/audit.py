@@ -14,6 +14,7 @@ from typing import Any
 from pymongo import UpdateOne
 
 from app.ledger.client import Collection, Database, Document, query
+from app.ledger.deliveries import ids_of
 from app.models import Position, State
 
 _AT_ONCE = 500
@@ -104,7 +105,7 @@ class Audit:
     @query
     async def ids_after(self, feed: str, after: str, limit: int) -> list[str]:
         """The feed's next ids behind `after` (empty: from the first), in their order: from the index alone."""
-        found = self._collection.find(_of_feed(feed, after), {"_id": 1}).sort("_id", 1).limit(limit)
+        found = self._collection.find(ids_of(feed, after), {"_id": 1}).sort("_id", 1).limit(limit)
         return [document["_id"] for document in await found.to_list()]
 
     @query
@@ -112,10 +113,10 @@ class Audit:
         """How many deliveries the feed has: counted from the index alone, at most `stride` a question."""
         counted, after = 0, ""
         while True:
-            found = self._collection.find(_of_feed(feed, after), {"_id": 1}).sort("_id", 1).skip(stride - 1).limit(1)
+            found = self._collection.find(ids_of(feed, after), {"_id": 1}).sort("_id", 1).skip(stride - 1).limit(1)
             last = await found.to_list()
             if not last:
-                return counted + await self._collection.count_documents(_of_feed(feed, after))
+                return counted + await self._collection.count_documents(ids_of(feed, after))
             counted += stride
             after = last[0]["_id"]
 
@@ -130,8 +131,3 @@ def _acknowledged(was: int, is_now: int | None, by: str, now: datetime) -> Docum
 def _parts(ids: Sequence[str]) -> Iterator[list[str]]:
     for start in range(0, len(ids), _AT_ONCE):
         yield list(ids[start : start + _AT_ONCE])
-
-
-def _of_feed(feed: str, after: str) -> dict[str, Any]:
-    """Ids begin with `<feed>:`, and `;` follows `:`."""
-    return {"_id": {"$gt": after or f"{feed}:", "$lt": f"{feed};"}}

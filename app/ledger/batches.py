@@ -19,6 +19,8 @@ from pymongo import InsertOne, ReturnDocument
 
 from app.errors import LeaseLost
 from app.ledger.client import Collection, Database, Document, query, query_by_timer
+from app.ledger.indexes import ANY_FEED
+from app.ledger.merge import Order, feeds_in, first_of
 from app.models import Batch, Lease, NewBatch
 
 
@@ -97,10 +99,9 @@ class Batches:
     @query
     async def due(self, now: datetime, limit: int, paused: Sequence[str] = ()) -> list[NewBatch]:
         """The batches whose time has come, oldest first: never claimed, given back, or with a lease run out."""
-        found = self._collection.find(
-            {"visible_at": {"$lte": now}, "feed": {"$nin": list(paused)}}, {"feed": 1, "ids": 1}
-        )
-        documents = await found.sort("visible_at", 1).limit(limit).to_list()
+        feeds = await feeds_in(self._collection, {}, without=paused)
+        order = Order({"visible_at": {"$lte": now}}, "visible_at", {"feed": 1, "ids": 1})
+        documents = await first_of(self._collection, order, feeds, limit)
         return [NewBatch(d["_id"], d["feed"], tuple(d["ids"])) for d in documents]
 
     @query
@@ -132,10 +133,18 @@ class Batches:
         return await self._sum(pipeline)
 
     @query
-    async def leased(self, now: datetime) -> int:
-        """How many deliveries the batches under a running lease hold: what workers are at now."""
+    async def overdue(self, now: datetime) -> int:
+        """Batches whose time has come: their message was lost, their lease ran out, or the sweep has yet to come."""
+        return await self._collection.count_documents({"feed": ANY_FEED, "visible_at": {"$lte": now}})
+
+    @query
+    async def leased(self, feed: str, now: datetime) -> int:
+        """How many deliveries the feed's batches under a running lease hold: what workers are at now.
+
+        A lease runs until `visible_at`; that of a batch nobody holds is when the sweep looks at it.
+        """
         pipeline: list[dict[str, Any]] = [
-            {"$match": {"lease.until": {"$gt": now}}},
+            {"$match": {"feed": feed, "visible_at": {"$gt": now}, "lease.until": {"$gt": now}}},
             {"$group": {"_id": None, "n": {"$sum": {"$size": "$ids"}}}},
         ]
         return await self._sum(pipeline)

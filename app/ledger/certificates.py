@@ -38,12 +38,12 @@ class Certificates:
     @query
     async def at_or_before(self, feed: str, moment: datetime) -> Certificate | None:
         """The feed's last certificate, of all of it, of that moment or before."""
-        return await self._last({"$gte": f"{feed}|", "$lte": _id(feed, moment)})
+        return await self._last({"$gte": f"{feed}|", "$lte": certificate_id(feed, moment)})
 
     @query
     async def first_begun_since(self, feed: str, moment: datetime) -> Certificate | None:
         """The feed's first certificate, of all of it, whose comparison began at that moment or after."""
-        ids = {"$gte": _id(feed, moment), "$lt": f"{feed}}}"}
+        ids = {"$gte": certificate_id(feed, moment), "$lt": f"{feed}}}"}
         return await self._one({"_id": ids, "since": None, "begun_at": {"$gte": moment}}, 1)
 
     async def _last(self, ids: Document) -> Certificate | None:
@@ -55,14 +55,14 @@ class Certificates:
         return next(map(_certificate, await found.to_list()), None)
 
 
-def _id(feed: str, moment: datetime) -> str:
-    """In the order of time: to the millisecond, as the ledger keeps moments."""
+def certificate_id(feed: str, moment: datetime) -> str:
+    """The id of the feed's certificate of that moment. In the order of time, to the millisecond."""
     return f"{feed}|{moment.astimezone(UTC).isoformat(timespec='milliseconds')}"
 
 
 def _document(certificate: Certificate) -> Document:
     return {
-        "_id": _id(certificate.feed, certificate.at),
+        "_id": certificate_id(certificate.feed, certificate.at),
         "feed": certificate.feed,
         "at": certificate.at,
         "begun_at": certificate.begun_at,

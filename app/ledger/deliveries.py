@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from hashlib import blake2b
 from typing import Any
 from urllib.parse import quote
@@ -27,13 +27,11 @@ from urllib.parse import quote
 import orjson
 from pymongo import UpdateOne
 
-from app.clock import LONG_AGO
 from app.ledger.attempts import insert_telling_duplicates
 from app.ledger.client import Collection, Database, Document, query
-from app.ledger.indexes import QUEUED_OLDEST
-from app.models import Batch, Delivery, NewBatch, Position, Result, Ruling, SourceRow, State, short_key
-
-_FAR_FUTURE = datetime(9999, 1, 1, tzinfo=UTC)
+from app.ledger.indexes import BY_ID, MOMENTS, in_state
+from app.ledger.merge import Order, feeds_in, first_of
+from app.models import OPEN_STATES, Batch, Delivery, NewBatch, Position, Result, Ruling, SourceRow, State, short_key
 
 
 def delivery_id(feed: str, row: SourceRow) -> str:
@@ -46,6 +44,11 @@ def delivery_id(feed: str, row: SourceRow) -> str:
 def place_hash(position: Position) -> int:
     """A position in 48 bits, so that the server can add up many."""
     return int.from_bytes(blake2b(orjson.dumps(position), digest_size=6).digest(), "big")
+
+
+def ids_of(feed: str, after: str = "") -> Document:
+    """The feed's deliveries, behind one of them, as a range of ids: they begin with `<feed>:`, and `;` follows `:`."""
+    return {"_id": {"$gt": after or f"{feed}:", "$lt": f"{feed};"}}
 
 
 class Deliveries:
@@ -205,11 +208,10 @@ class Deliveries:
     @query
     async def due_retries(self, now: datetime, limit: int, paused: Sequence[str] = ()) -> list[tuple[str, str]]:
         """Retries whose time has come, oldest first, as (feed, delivery id)."""
-        found = self._collection.find(
-            {"state": State.RETRYING.value, "next_attempt_at": {"$lte": now}, "feed": {"$nin": list(paused)}},
-            {"feed": 1},
-        )
-        documents = await found.sort("next_attempt_at", 1).limit(limit).to_list()
+        waiting = in_state(State.RETRYING)
+        feeds = await feeds_in(self._collection, waiting, without=paused)
+        due = {"state": State.RETRYING.value, "next_attempt_at": {"$lte": now}}
+        documents = await first_of(self._collection, Order(due, "next_attempt_at", {"feed": 1}), feeds, limit)
         return [(document["feed"], document["_id"]) for document in documents]
 
     @query
@@ -222,6 +224,7 @@ class Deliveries:
                 "next_attempt_at": {"$lte": now},
             },
             {"$set": {"state": State.QUEUED.value, "batch": batch.id}, "$unset": {"next_attempt_at": ""}},
+            hint=BY_ID,
         )
         return result.modified_count
 
@@ -229,19 +232,17 @@ class Deliveries:
     async def queued_batches(self, logged_before: datetime) -> set[str]:
         """The batches that deliveries logged before then, and still queued, name."""
         pipeline: list[dict[str, Any]] = [
-            {"$match": {"state": State.QUEUED.value, "created_at": {"$lte": logged_before}}},
+            {"$match": in_state(State.QUEUED, moment={"$lte": logged_before})},
             {"$group": {"_id": "$batch"}},
         ]
         return {document["_id"] for document in await (await self._collection.aggregate(pipeline)).to_list()}
 
     @query
     async def queued_in(self, batch_ids: Iterable[str], limit: int) -> list[tuple[str, str]]:
-        """Queued deliveries that name one of these batches, oldest first, as (feed, delivery id)."""
-        found = self._collection.find(
-            {"state": State.QUEUED.value, "created_at": {"$gte": LONG_AGO}, "batch": {"$in": list(batch_ids)}},
-            {"feed": 1},
-        )
-        documents = await found.sort("created_at", 1).limit(limit).to_list()
+        """Queued deliveries that name one of these batches, a feed's oldest first, as (feed, delivery id)."""
+        wanted = in_state(State.QUEUED) | {"batch": {"$in": list(batch_ids)}}
+        found = self._collection.find(wanted, {"feed": 1}).sort([("feed", 1), ("created_at", 1)])
+        documents = await found.limit(limit).to_list()
         return [(document["feed"], document["_id"]) for document in documents]
 
     @query
@@ -262,9 +263,7 @@ class Deliveries:
     @query
     async def retrying(self, feed: str, limit: int) -> int:
         """How many of the feed's deliveries wait for a retry, counted up to `limit`."""
-        return await self._collection.count_documents(
-            {"state": State.RETRYING.value, "next_attempt_at": {"$lte": _FAR_FUTURE}, "feed": feed}, limit=limit
-        )
+        return await self._collection.count_documents(in_state(State.RETRYING, feed), limit=limit)
 
     @query
     async def counts(self) -> dict[str, dict[State, int]]:
@@ -278,11 +277,10 @@ class Deliveries:
     @query
     async def oldest_open(self, feed: str) -> datetime | None:
         """When the feed's oldest open delivery was logged; `None` where nothing is open."""
-        queued = {"state": State.QUEUED.value, "created_at": {"$gte": LONG_AGO}, "feed": feed}
-        waiting = {"state": State.RETRYING.value, "next_attempt_at": {"$lte": _FAR_FUTURE}, "feed": feed}
-        first = await self._collection.find(queued, {"created_at": 1}).sort("created_at", 1).limit(1).to_list()
-        second = await self._collection.find(waiting, {"created_at": 1}).sort("created_at", 1).limit(1).to_list()
-        moments: list[datetime] = [document["created_at"] for document in first + second]
+        queued = self._collection.find(in_state(State.QUEUED, feed), {"created_at": 1}).sort("created_at", 1).limit(1)
+        moments: list[datetime] = [document["created_at"] for document in await queued.to_list()]
+        for _, _, oldest in await self._open_by_feed(State.RETRYING, feed):
+            moments.append(oldest)
         return min(moments, default=None)
 
     @query
@@ -291,37 +289,40 @@ class Deliveries:
 
         Exact; reads what is open, by the partial indexes, and `max_backlog` bounds that.
         """
-        queued = {"state": State.QUEUED.value, "created_at": {"$gte": LONG_AGO}}
-        waiting = {"state": State.RETRYING.value, "next_attempt_at": {"$lte": _FAR_FUTURE}}
-        group = {"_id": "$feed", "n": {"$sum": 1}, "oldest": {"$min": "$created_at"}}
         found: dict[str, tuple[int, datetime]] = {}
-        for wanted in (queued, waiting):
-            pipeline: list[dict[str, Any]] = [{"$match": wanted}, {"$group": group}]
-            for document in await (await self._collection.aggregate(pipeline)).to_list():
-                count, oldest = found.get(document["_id"], (0, document["oldest"]))
-                found[document["_id"]] = (count + document["n"], min(oldest, document["oldest"]))
+        for state in OPEN_STATES:
+            for feed, more, since in await self._open_by_feed(state):
+                count, oldest = found.get(feed, (0, since))
+                found[feed] = (count + more, min(oldest, since))
         return found
+
+    async def _open_by_feed(self, state: State, feed: str | None = None) -> list[tuple[str, int, datetime]]:
+        """How many of each feed, or of one, are in an open state, and since when: read from the state's index alone."""
+        group = {"_id": "$feed", "n": {"$sum": 1}, "oldest": {"$min": "$created_at"}}
+        pipeline: list[dict[str, Any]] = [{"$match": in_state(state, feed)}, {"$group": group}]
+        found = await (await self._collection.aggregate(pipeline)).to_list()
+        return [(document["_id"], document["n"], document["oldest"]) for document in found]
 
     @query
     async def open_ids(self, feed: str, limit: int) -> list[str]:
         """Ids of the feed's open deliveries, at most `limit`: by the partial indexes."""
-        queued = {"state": State.QUEUED.value, "created_at": {"$gte": LONG_AGO}, "feed": feed}
-        waiting = {"state": State.RETRYING.value, "next_attempt_at": {"$lte": _FAR_FUTURE}, "feed": feed}
         ids: list[str] = []
-        for wanted in (queued, waiting):
-            found = self._collection.find(wanted, {"_id": 1}).limit(limit)
+        for state in OPEN_STATES:
+            found = self._collection.find(in_state(state, feed), {"_id": 1}).limit(limit)
             ids += [document["_id"] for document in await found.to_list()]
         return ids[:limit]
 
     @query
     async def listing(self, feed: str | None, state: State | None, limit: int) -> list[Document]:
-        """Deliveries without their payload, by id, for a person to look at."""
-        wanted: Document = {}
-        if feed:
-            wanted["feed"] = feed
+        """Deliveries without their payload, for a person to look at.
+
+        By id; those in a state by feed, and a feed's in the order of `MOMENTS`: as logged, due, or settled.
+        """
         if state:
-            wanted["state"] = state.value
-        return await self._collection.find(wanted, {"payload": 0}).sort("_id", 1).limit(limit).to_list()
+            wanted, order = in_state(state, feed), [("feed", 1), (MOMENTS[state], 1)]
+        else:
+            wanted, order = ids_of(feed) if feed else {}, [("_id", 1)]
+        return await self._collection.find(wanted, {"payload": 0}).sort(order).limit(limit).to_list()
 
     @query
     async def known(self, ids: Sequence[str]) -> int:
@@ -331,20 +332,13 @@ class Deliveries:
     @query
     async def ids(self, feed: str) -> dict[str, State]:
         """Every delivery of the feed and its state: for comparing with another list, whole."""
-        found = self._collection.find({"feed": feed}, {"state": 1})
+        found = self._collection.find(ids_of(feed), {"state": 1})
         return {document["_id"]: State(document["state"]) async for document in found}
 
     @query
     async def get(self, delivery_id: str) -> Document | None:
         """One delivery, whole, as stored; `None` where there is none of that id."""
         return await self._collection.find_one({"_id": delivery_id})
-
-    @query
-    async def explain(self, name: str) -> Document:
-        """The server's plan for the sweep's question that the index `name` is to serve."""
-        state, field = (State.QUEUED, "created_at") if name == QUEUED_OLDEST else (State.RETRYING, "next_attempt_at")
-        plan: Document = await self._collection.find({"state": state.value, field: {"$lte": _FAR_FUTURE}}).explain()
-        return plan
 
 
 def _logged(feed: str, row: SourceRow, now: datetime) -> Document:

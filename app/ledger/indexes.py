@@ -1,33 +1,65 @@
 """The ledger's indexes: one for each question that is asked periodically, and no other.
 
-Those of the sweep are partial on the state they ask about, so that they hold what is open, not what is done:
-the sweep costs the same with a thousand or a billion delivered rows behind it.
-Every query that is to use one names the index's leading field and the partial filter's state.
-Those of retention hold what is settled, in the order in which its time runs out (see `app/ledger/retention.py`); an
-operator's dead letters are read by `settled` too. Each one more costs each row that is logged and delivered.
+Those of what is open are partial on the state they ask about, so that they hold what is open, not what is done:
+the sweep costs the same with a thousand or a billion delivered rows behind it. They begin with the feed, so that no
+feed's question reads another's rows, and end with what else is asked of a row, so that counting reads no document.
+Those of retention hold what is settled, in the order in which its time runs out (see `app/ledger/retention.py`); what
+an operator asks for by its state is read by `settled` too. Each one more costs each row that is logged and delivered.
+
+A server takes a partial index only for a filter that can match nothing outside of it: `finished_at >= LONG_AGO` is
+not served by an index of `finished_at > LONG_AGO`. So filters by state are made here, by `in_state`.
+`tests/integration/test_ledger_plans.py` asks the server for its plan of every question.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from pymongo import IndexModel
+from pymongo import errors as driver
 
 from app.clock import LONG_AGO
-from app.ledger.client import Database, query
+from app.ledger.client import Database, Document, query
 from app.models import State
 
-RETRYING_DUE = "retrying_due"
-QUEUED_OLDEST = "queued_oldest"
+RETRYING = "retrying"
+QUEUED = "queued"
 SETTLED = "settled"
 KEPT = "kept"
 ARCHIVES_OPEN = "archives_open"
-BATCHES_DUE = "batches_due"
+BATCHES_OF_FEED = "batches_of_feed"
 TICKS_LATEST = "ticks_latest"
-TICKS_OPEN = "ticks_open"
+TICKS_IN_STATE = "ticks_in_state"
 REPORTS_OWED = "reports_owed"
 
+BY_ID = [("_id", 1)]
+"""A hint for what names its documents by id and something else that has an index: a server that weighs the two may read
+a day, or a backlog, for a hundred ids. By its keys, since not every server takes an index's name."""
 
-def _partial(field: str, state: State, name: str) -> IndexModel:
-    return IndexModel([(field, 1)], name=name, partialFilterExpression={"state": state.value})
+ANY_FEED: Document = {"$gt": ""}
+"""A condition on the feed for all of them: so that an index which begins with it can be asked."""
+
+MOMENTS = {
+    **dict.fromkeys(State, "finished_at"),
+    State.QUEUED: "created_at",
+    State.RETRYING: "next_attempt_at",
+}
+"""State → the field by which the index that holds it is in order, within a feed."""
+
+
+def in_state(state: State, feeds: str | Sequence[str] | None = None, moment: Document | None = None) -> Document:
+    """A filter by state that its index serves: of one feed, some, or (`None`) all; where its moment is as given."""
+    if feeds is None:
+        of_feeds: Any = ANY_FEED
+    else:
+        of_feeds = feeds if isinstance(feeds, str) else {"$in": list(feeds)}
+    return {"state": state.value, "feed": of_feeds, MOMENTS[state]: moment or {"$gt": LONG_AGO}}
+
+
+def _open(state: State, name: str, *more: str) -> IndexModel:
+    keys = [(field, 1) for field in ("feed", MOMENTS[state], "state", *more)]
+    return IndexModel(keys, name=name, partialFilterExpression={"state": state.value})
 
 
 def _dated(leading: tuple[str, ...], moment: str, name: str) -> IndexModel:
@@ -38,23 +70,48 @@ def _dated(leading: tuple[str, ...], moment: str, name: str) -> IndexModel:
 
 INDEXES = {
     "deliveries": (
-        _partial("next_attempt_at", State.RETRYING, RETRYING_DUE),
-        _partial("created_at", State.QUEUED, QUEUED_OLDEST),
+        _open(State.RETRYING, RETRYING, "created_at"),
+        _open(State.QUEUED, QUEUED),
         _dated(("state", "feed"), "finished_at", SETTLED),
         _dated(("feed",), "kept_from", KEPT),
     ),
     "archives": (IndexModel([("feed", 1)], name=ARCHIVES_OPEN, partialFilterExpression={"open": True}),),
-    "batches": (IndexModel([("visible_at", 1)], name=BATCHES_DUE),),
+    "batches": (IndexModel([("feed", 1), ("visible_at", 1)], name=BATCHES_OF_FEED),),
     "reports": (IndexModel([("retry_at", 1)], name=REPORTS_OWED, sparse=True),),
     "ticks": (
         IndexModel([("job", 1), ("end", 1)], name=TICKS_LATEST),
-        IndexModel([("job", 1), ("due_at", 1)], name=TICKS_OPEN, partialFilterExpression={"state": "open"}),
+        IndexModel([("job", 1), ("state", 1), ("end", 1)], name=TICKS_IN_STATE),
     ),
 }
+
+RETIRED: Mapping[str, Sequence[str]] = {
+    "deliveries": ("retrying_due", "queued_oldest"),
+    "batches": ("batches_due",),
+    "ticks": ("ticks_open",),
+}
+"""Indexes of earlier versions, which no question uses. A changed index takes a new name, and its old one goes here."""
+
+_NOT_THERE = (26, 27)
+"""NamespaceNotFound, IndexNotFound: https://www.mongodb.com/docs/manual/reference/error-codes/"""
 
 
 @query
 async def ensure_indexes(database: Database) -> None:
-    """Make the indexes that are missing. Running it again, or from several processes at once, changes nothing."""
+    """Make the indexes that are missing, then drop those that are retired.
+
+    Running it again, or from several processes at once, changes nothing.
+    """
     for collection, indexes in INDEXES.items():
         await database[collection].create_indexes(list(indexes))
+    for collection, names in RETIRED.items():
+        for name in names:
+            await _drop(database, collection, name)
+
+
+async def _drop(database: Database, collection: str, name: str) -> None:
+    """Drop an index; a no-op where there is none of that name."""
+    try:
+        await database[collection].drop_index(name)
+    except driver.OperationFailure as error:
+        if error.code not in _NOT_THERE:
+            raise

@@ -25,8 +25,9 @@ from pymongo.asynchronous.cursor import AsyncCursor
 
 from app.clock import LONG_AGO
 from app.ledger.attempts import insert_ignoring_duplicates
+from app.ledger.certificates import certificate_id
 from app.ledger.client import Collection, Database, Document, query
-from app.ledger.indexes import KEPT, SETTLED
+from app.ledger.indexes import BY_ID, KEPT, SETTLED
 from app.ledger.records import CHUNK_BYTES, Record, weight
 from app.ledger.stats import minute_id
 from app.models import Position, State
@@ -231,7 +232,7 @@ class Retention:
     async def strip(self, feed: str, category: Category, delivery_ids: Sequence[str], span: Span) -> int:
         """Drop the payload of these, where they are still what they were. Returns how many had one."""
         named = {"_id": {"$in": list(delivery_ids)}, **_of(feed, category, span), "payload": {"$exists": True}}
-        result = await self._deliveries.update_many(named, {"$unset": {"payload": ""}})
+        result = await self._deliveries.update_many(named, {"$unset": {"payload": ""}}, hint=BY_ID)
         return result.modified_count
 
     @query
@@ -239,7 +240,7 @@ class Retention:
         """Delete these, each only if it is as it was read. Returns how many were deleted."""
         if not chunk:
             return 0
-        result = await self._deliveries.bulk_write([DeleteOne(one.exactly) for one in chunk], ordered=False)
+        result = await self._deliveries.bulk_write([DeleteOne(one.exactly, hint=BY_ID) for one in chunk], ordered=False)
         return result.deleted_count
 
     @query
@@ -276,7 +277,8 @@ class Retention:
         last = await self._certificates.find({"_id": ids}, {"_id": 1}).sort("_id", -1).limit(1).to_list()
         if not last:
             return 0
-        return await _drop_some(self._certificates, {"_id": {**ids, "$lt": last[0]["_id"]}, "at": {"$lt": before}})
+        ids["$lt"] = min(last[0]["_id"], certificate_id(feed, before))
+        return await _drop_some(self._certificates, {"_id": ids, "at": {"$lt": before}})
 
     @query
     async def count_stats(self, feed: str, before: datetime) -> int:

@@ -23,8 +23,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from pymongo.asynchronous.cursor import AsyncCursor
+
 from app.clock import LONG_AGO
 from app.ledger.client import Collection, Database, Document, query
+from app.ledger.indexes import BY_ID, MOMENTS, in_state
 from app.models import NewBatch, State
 
 REPLAYS_KEPT = 20
@@ -32,8 +35,6 @@ REPLAYS_KEPT = 20
 _OF_A_SETTLED_ONE = ("token", "next_attempt_at", "finished_at", "reason", "restored_at", "acknowledged", "kept_from")
 _HAS_PAYLOAD: Document = {"payload": {"$gt": ""}}
 _OPEN_SINCE_LOGGED = (State.QUEUED, State.RETRYING)
-_INDEXED_BY = {State.DEAD: "finished_at", State.QUEUED: "created_at", State.RETRYING: "next_attempt_at"}
-"""State → the field that its index holds. The other states are read in the order of `_id`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +81,8 @@ class Picked:
     id: str
     feed: str
     batch: str | None
-    place: Any
-    """Where it stands in the order that its state is read in."""
+    place: datetime
+    """Where it stands among those of its feed and state."""
 
 
 class Selections:
@@ -99,7 +100,8 @@ class Selections:
                 {"$match": _all_of(_conditions(selection, state))},
                 {"$group": {"_id": _ALIKE, "n": {"$sum": 1}}},
             ]
-            found = await (await self._collection.aggregate(pipeline)).to_list()
+            by_id: dict[str, Any] = {"hint": dict(BY_ID)} if selection.ids else {}
+            found = await (await self._collection.aggregate(pipeline, **by_id)).to_list()
             counted += [_counted(document, state) for document in found]
         return counted
 
@@ -108,7 +110,7 @@ class Selections:
         """A few of the selected deliveries, without their payload."""
         found: list[Document] = []
         for state in selection.states:
-            chosen = self._collection.find(_all_of(_conditions(selection, state)), {"payload": 0})
+            chosen = self._find(selection, _all_of(_conditions(selection, state)), {"payload": 0})
             found += await chosen.limit(limit).to_list()
         return found[:limit]
 
@@ -130,7 +132,7 @@ class Selections:
         self, selection: Selection, state: State, begun: datetime, after: Picked | None, size: int
     ) -> list[Picked]:
         """The next at most `size` that can be replayed, behind `after`. None that were replayed since `begun`."""
-        return await self._pick(_replayable(selection, state, begun), state, after, size)
+        return await self._pick(selection, _replayable(selection, state, begun), state, after, size)
 
     @query
     async def replay(self, selection: Selection, state: State, begun: datetime, batch: NewBatch, stamp: Stamp) -> int:
@@ -145,6 +147,7 @@ class Selections:
                 "$push": {"replays": {"$each": [entry], "$slice": -REPLAYS_KEPT}},
                 "$unset": dict.fromkeys(_OF_A_SETTLED_ONE, ""),
             },
+            hint=BY_ID,
         )
         return result.modified_count
 
@@ -153,7 +156,7 @@ class Selections:
         self, selection: Selection, state: State, begun: datetime, after: Picked | None, size: int
     ) -> list[Picked]:
         """The next at most `size` that can be cancelled, behind `after`. None that were logged since `begun`."""
-        return await self._pick(_cancellable(selection, state, begun), state, after, size)
+        return await self._pick(selection, _cancellable(selection, state, begun), state, after, size)
 
     @query
     async def cancel(self, selection: Selection, state: State, delivery_ids: Iterable[str], stamp: Stamp) -> int:
@@ -169,6 +172,7 @@ class Selections:
                 },
                 "$unset": {"next_attempt_at": ""},
             },
+            hint=BY_ID,
         )
         return result.modified_count
 
@@ -189,7 +193,7 @@ class Selections:
         self, selection: Selection, begun: datetime, after: Picked | None, size: int, *, undo: bool
     ) -> list[Picked]:
         """The next at most `size` dead letters that can be acknowledged, or have been, behind `after`."""
-        return await self._pick(_acknowledgeable(selection, begun, undo=undo), State.DEAD, after, size)
+        return await self._pick(selection, _acknowledgeable(selection, begun, undo=undo), State.DEAD, after, size)
 
     @query
     async def acknowledge(self, selection: Selection, delivery_ids: Iterable[str], stamp: Stamp, *, undo: bool) -> int:
@@ -201,19 +205,36 @@ class Selections:
             {"$set": {"withdrawn": made}, "$unset": {"acknowledged": "", "kept_from": ""}}
             if undo
             else {"$set": {"acknowledged": made, "kept_from": stamp.at}},
+            hint=BY_ID,
         )
         return result.modified_count
 
-    async def _pick(self, conditions: list[Document], state: State, after: Picked | None, size: int) -> list[Picked]:
-        """Read on behind `after`. Where several share its place they are asked for again: those moved have left."""
-        field = _INDEXED_BY.get(state, "_id")
-        if field != "_id":
-            conditions = [{field: {"$gte": after.place if after else LONG_AGO}}, *conditions]
-        elif after:
-            conditions = [*conditions, {"_id": {"$gt": after.id}}]
-        found = self._collection.find(_all_of(conditions), {"feed": 1, "batch": 1, field: 1})
-        documents = await found.sort(field, 1).limit(size).to_list()
-        return [Picked(d["_id"], d["feed"], d.get("batch"), d[field]) for d in documents]
+    async def _pick(
+        self, selection: Selection, conditions: list[Document], state: State, after: Picked | None, size: int
+    ) -> list[Picked]:
+        """Read on behind `after`, feed by feed as the state's index has them: first the rest of its own feed.
+
+        Where several share its place they are asked for again: those moved have left. Ids are read in their order.
+        """
+        field = MOMENTS[state]
+        if selection.ids:
+            order, parts = [("_id", 1)], [[{"_id": {"$gt": after.id}}] if after else []]
+        else:
+            order, parts = [("feed", 1), (field, 1)], _parts_behind(after, field)
+        picked: list[Picked] = []
+        for part in parts:
+            wanted = _all_of([*part, *conditions])
+            found = self._find(selection, wanted, {"feed": 1, "batch": 1, field: 1}).sort(order)
+            documents = await found.limit(size - len(picked)).to_list()
+            picked += [Picked(d["_id"], d["feed"], d.get("batch"), d[field]) for d in documents]
+            if len(picked) == size:
+                break
+        return picked
+
+    def _find(self, selection: Selection, wanted: Document, fields: Document) -> AsyncCursor[Document]:
+        """What is named is found by its id, everything else by its state's index."""
+        found = self._collection.find(wanted, fields)
+        return found.hint(BY_ID) if selection.ids else found
 
 
 def narrowed(selection: Selection, feeds: Sequence[str]) -> Selection:
@@ -253,15 +274,10 @@ def _cancellable(selection: Selection, state: State, begun: datetime) -> list[Do
 
 
 def _conditions(selection: Selection, state: State) -> list[Document]:
-    """The selection as conditions that must all hold. Each names the state and, where there is one, its index."""
-    field = _INDEXED_BY.get(state)
-    conditions: list[Document] = [{"state": state.value}]
-    if field:
-        conditions.append({field: {"$gte": LONG_AGO}})
+    """The selection as conditions that must all hold. They name the state and what else its index needs."""
+    conditions: list[Document] = [{name: wanted} for name, wanted in in_state(state, selection.feeds).items()]
     if selection.ids:
         conditions.append({"_id": {"$in": list(selection.ids)}})
-    if selection.feeds is not None:
-        conditions.append(_of_feeds(selection.feeds, state))
     moment = "created_at" if state in _OPEN_SINCE_LOGGED else "finished_at"
     if selection.since:
         conditions.append({moment: {"$gte": selection.since}})
@@ -289,8 +305,8 @@ def _all_of(conditions: Iterable[Document]) -> Document:
     return wanted | ({"$and": again} if again else {})
 
 
-def _of_feeds(feeds: Sequence[str], state: State) -> Document:
-    """One feed that is read by `_id` is a range of it: ids begin with `<feed>:`, and `;` follows `:`."""
-    if len(feeds) == 1 and state not in _INDEXED_BY:
-        return {"feed": feeds[0], "_id": {"$gte": f"{feeds[0]}:", "$lt": f"{feeds[0]};"}}
-    return {"feed": {"$in": list(feeds)}}
+def _parts_behind(after: Picked | None, field: str) -> list[list[Document]]:
+    """What comes behind, as conditions: from its moment on in its own feed, then all later feeds."""
+    if after is None:
+        return [[]]
+    return [[{"feed": after.feed}, {field: {"$gte": after.place}}], [{"feed": {"$gt": after.feed}}]]

@@ -130,11 +130,6 @@ class Stats:
             await self._collection.bulk_write(updates, ordered=False)
 
     @query
-    async def since(self, start: datetime) -> list[Document]:
-        """The buckets of every feed from `start` on, oldest first."""
-        return await self._collection.find({"minute": {"$gte": start}}).sort("minute", 1).to_list()
-
-    @query
     async def between(self, feed: str, start: datetime, end: datetime) -> list[Document]:
         """The feed's buckets from `start` until before `end`, oldest first: a range of `_id`, by its index."""
         span = {"$gte": minute_id(feed, start), "$lt": minute_id(feed, end)}

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from datetime import datetime
 from typing import Any
 
-from app.clock import LONG_AGO
 from app.ledger.client import Collection, Database, query
+from app.ledger.indexes import in_state
 from app.models import State
 
-INDEXED = {State.QUEUED: "created_at", State.RETRYING: "next_attempt_at", State.DEAD: "finished_at"}
-"""The states that have an index of their own, and its field (see `indexes.py`)."""
+INDEXED = (State.QUEUED, State.RETRYING, State.DEAD)
+"""States that few deliveries are in, however many are done with: they are counted whenever somebody asks."""
 
 
 class Tally:
@@ -19,15 +18,14 @@ class Tally:
 
     def __init__(self, database: Database) -> None:
         self._deliveries: Collection = database["deliveries"]
-        self._batches: Collection = database["batches"]
 
     @query
     async def indexed(self) -> dict[str, dict[State, int]]:
         """Feed → queued, retrying and dead: exact, and read from no other delivery."""
         counts: dict[str, dict[State, int]] = defaultdict(dict)
-        for state, field in INDEXED.items():
+        for state in INDEXED:
             pipeline: list[dict[str, Any]] = [
-                {"$match": {"state": state.value, field: {"$gte": LONG_AGO}}},
+                {"$match": in_state(state)},
                 {"$group": {"_id": "$feed", "n": {"$sum": 1}}},
             ]
             for document in await (await self._deliveries.aggregate(pipeline)).to_list():
@@ -38,8 +36,3 @@ class Tally:
     async def deliveries(self) -> int:
         """How many there are in all, as the collection itself has counted them: costs nothing, nearly exact."""
         return await self._deliveries.estimated_document_count()
-
-    @query
-    async def overdue_batches(self, now: datetime) -> int:
-        """Batches whose time has come: their message was lost, their lease ran out, or the sweep has yet to come."""
-        return await self._batches.count_documents({"visible_at": {"$lte": now}})

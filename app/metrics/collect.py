@@ -92,7 +92,7 @@ class Exporter:
         self.open = _cheap("open", self._ledger.tally.indexed)
         self.done = Reading("done", self._read_done, every=FRESH_SECONDS, share=0.01)
         self.feeds = _cheap("feeds", self._read_feeds)
-        self.overdue = _cheap("overdue", lambda: self._ledger.tally.overdue_batches(self._now()))
+        self.overdue = _cheap("overdue", lambda: self._ledger.batches.overdue(self._now()))
         self.totals = _cheap("totals", self._read_totals)
         self.jobs = _cheap("jobs", self._read_jobs)
         self.processes = _cheap("processes", self._read_processes)

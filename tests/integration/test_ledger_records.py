@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
-from typing import Any
 
 from app.ledger import Ledger
 from app.ledger.stats import bucket_bound, bucket_of
@@ -22,6 +21,8 @@ from tests.support.ledger import (
     succeed,
     take_over,
 )
+
+MINUTE = timedelta(minutes=1)
 
 
 async def outcomes(ledger: Ledger, row_id: int) -> list[str]:
@@ -116,7 +117,7 @@ async def test_statistics_of_a_minute_add_up(ledger: Ledger) -> None:
     await ledger.stats.add_results(FEED, [accepted(rows["1"]), failed(rows["2"])], NOW + timedelta(seconds=10))
     await ledger.stats.add_results(FEED, [accepted(rows["3"])], NOW + timedelta(seconds=29))
     await ledger.stats.add_outcomes(FEED, Outcome.UNKNOWN, 2, NOW)
-    (minute,) = await ledger.stats.since(NOW - timedelta(minutes=1))
+    (minute,) = await ledger.stats.between(FEED, NOW - MINUTE, NOW + MINUTE)
     assert minute["minute"] == NOW.replace(second=0)
     assert minute["logged"] == 3
     assert minute["outcomes"] == {"delivered": 2, "retry": 1, "unknown": 2}
@@ -129,18 +130,15 @@ async def test_feeds_and_minutes_are_counted_apart(ledger: Ledger) -> None:
     await ledger.stats.add_logged(FEED, 1, NOW)
     await ledger.stats.add_logged(FEED, 2, NOW + timedelta(minutes=1))
     await ledger.stats.add_logged("other", 4, NOW)
-    found: list[dict[str, Any]] = await ledger.stats.since(NOW.replace(second=0))
-    assert sorted((bucket["feed"], bucket["logged"]) for bucket in found) == [
-        ("orders", 1),
-        ("orders", 2),
-        ("other", 4),
-    ]
-    assert [bucket["logged"] for bucket in await ledger.stats.since(NOW + timedelta(seconds=30))] == [2]
+    minute, hour = NOW.replace(second=0), NOW + timedelta(hours=1)
+    assert [found["logged"] for found in await ledger.stats.between(FEED, minute, hour)] == [1, 2]
+    assert [found["logged"] for found in await ledger.stats.between("other", minute, hour)] == [4]
+    assert [found["logged"] for found in await ledger.stats.between(FEED, minute + MINUTE, hour)] == [2]
 
 
 async def test_workers_that_count_at_once_lose_no_count(ledger: Ledger) -> None:
     await asyncio.gather(*(ledger.stats.add_logged(FEED, 1, NOW) for _ in range(20)))
-    (minute,) = await ledger.stats.since(NOW - timedelta(minutes=1))
+    (minute,) = await ledger.stats.between(FEED, NOW - MINUTE, NOW + MINUTE)
     assert minute["logged"] == 20
 
 

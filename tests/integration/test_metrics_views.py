@@ -100,7 +100,7 @@ async def test_open_and_dead_deliveries_counted_by_index_are_those_that_status_c
     for feed, states in indexed.items():
         assert states == {state: n for state, n in counts[feed].items() if state in states}
     assert await ledger.tally.deliveries() == 7
-    assert await ledger.tally.overdue_batches(LATER + timedelta(hours=1)) == 2
+    assert await ledger.batches.overdue(LATER + timedelta(hours=1)) == 2
     await ledger.batches.settle(held)
-    assert await ledger.tally.overdue_batches(LATER) == 1
+    assert await ledger.batches.overdue(LATER) == 1
     assert second.feed == "other"

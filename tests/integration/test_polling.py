@@ -50,7 +50,8 @@ async def test_rows_are_logged_in_batches_and_each_batch_is_one_message(relay: R
     assert len(messages) == 4, "pages of 5 and 2 rows, batches of 2"
     assert set(messages) == await relay.batches()
     await everything_is_owed_once(relay)
-    (minute,) = await relay.ledger.stats.since(relay.clock() - timedelta(minutes=1))
+    now, minute_long = relay.clock(), timedelta(minutes=1)
+    (minute,) = await relay.ledger.stats.between(relay.feed.name, now - minute_long, now + minute_long)
     assert minute["logged"] == 7
 
 

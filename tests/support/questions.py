@@ -1,0 +1,175 @@
+"""Every question of the ledger's repositories, as it is asked of `busy_ledger`, and what a server may read for it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from typing import Any, TypeAlias
+
+from app.ledger import Ledger
+from app.ledger.selection import Picked, Selection, Stamp
+from app.models import OPEN_STATES, Batch, Lease, NewBatch, SourceRow, State
+from tests.support.busy_ledger import BATCH, BIG, DAY, PAUSED, batch_name, name_of, open_ones
+from tests.support.ledger import FEED, LEASE, NOW, failed, loaded
+
+Asking: TypeAlias = Callable[[Ledger], Awaitable[Any]]
+LATER = NOW + timedelta(hours=1)
+STAMP = Stamp("me", NOW)
+KEPT_DEAD = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One way to ask, and how much the server may read beside what it returns and what is named by id."""
+
+    ask: Asking
+    within: int = 0
+    """Documents, and keys: of a sum, what it adds up."""
+
+
+def ids(state: State, *numbers: int, feed: str = FEED) -> list[str]:
+    return [name_of(feed, state, number) for number in numbers]
+
+
+def new_batch(state: State, *numbers: int) -> NewBatch:
+    return NewBatch("orders-ffffffffffffffff", FEED, tuple(ids(state, *numbers)))
+
+
+def held(number: int, *, taken_over: bool = False) -> Batch:
+    """The batch that a queued delivery of that number is in, as somebody claimed it."""
+    lease, first = Lease("token", LATER, "w1"), number // BATCH * BATCH
+    named = tuple(ids(State.QUEUED, *range(first, first + BATCH)))
+    before = Lease("before", NOW, "w0") if taken_over else None
+    return Batch(batch_name(FEED, number), FEED, named, lease, first=before or lease, tries=2, previous=before)
+
+
+def dead(*feeds: str, **narrowed: Any) -> Selection:
+    return Selection((State.DEAD,), feeds=feeds or None, **narrowed)
+
+
+def behind(state: State, number: int, feed: str = FEED) -> Picked:
+    """That delivery, as the last of a page."""
+    at = DAY + timedelta(seconds=number)
+    return Picked(name_of(feed, state, number), feed, None, at - LEASE if state is State.QUEUED else at)
+
+
+async def _fail(ledger: Ledger) -> None:
+    batch = held(40)
+    await ledger.deliveries.fail(batch, [failed(row) for row in (await loaded(ledger, batch)).values()], NOW)
+
+
+async def _list(ledger: Ledger, feed: str | None, state: State) -> None:
+    await ledger.deliveries.listing(feed, state, 20)
+
+
+async def _to_cancel(ledger: Ledger, state: State) -> None:
+    await ledger.selections.to_cancel(Selection((state,)), state, LATER, None, 100)
+
+
+async def _cancel(ledger: Ledger, state: State) -> None:
+    named = ids(state, *range(200, 300))
+    await ledger.selections.cancel(Selection((state,)), state, named, Stamp("me", LATER))
+
+
+async def _to_acknowledge(ledger: Ledger, *, undo: bool) -> None:
+    await ledger.selections.to_acknowledge(dead(), LATER, None, 50, undo=undo)
+
+
+async def _acknowledge(ledger: Ledger, *, undo: bool) -> None:
+    await ledger.selections.acknowledge(dead(), ids(State.DEAD, *range(20, 40)), STAMP, undo=undo)
+
+
+def of_deliveries() -> dict[str, list[Ask]]:
+    """Deliveries one by one and in batches, and the attempts of them."""
+    queued, hundred = held(0), ids(State.DELIVERED, *range(100))
+    waiting = open_ones(State.QUEUED) + 100  # a few more, once other questions have changed theirs
+    everything = max(waiting, open_ones(State.RETRYING))
+    return {
+        "attempts.delivered_under": [Ask(lambda at: at.attempts.delivered_under(dict.fromkeys(hundred, "aa")))],
+        "attempts.of_delivery": [Ask(lambda at: at.attempts.of_delivery(hundred[0]))],
+        "audit.count_states": [Ask(lambda at: at.audit.count_states(hundred))],
+        "audit.ids_after": [Ask(lambda at: at.audit.ids_after(FEED, hundred[0], 500))],
+        "audit.states_of": [Ask(lambda at: at.audit.states_of(hundred))],
+        "audit.total": [Ask(lambda at: at.audit.total(FEED, 2000), within=2000)],
+        "deliveries.adopt": [Ask(lambda at: at.deliveries.adopt(new_batch(State.QUEUED, 50, 51), ["gone"]))],
+        "deliveries.counts": [Ask(lambda at: at.deliveries.counts(), within=sum(map(open_ones, State)))],
+        "deliveries.fail": [Ask(_fail)],
+        "deliveries.fence": [Ask(lambda at: at.deliveries.fence(held(20, taken_over=True), NOW))],
+        "deliveries.get": [Ask(lambda at: at.deliveries.get(hundred[0]))],
+        "deliveries.ids": [Ask(lambda at: at.deliveries.ids(FEED))],
+        "deliveries.known": [Ask(lambda at: at.deliveries.known(hundred), within=len(hundred))],
+        "deliveries.listing": [
+            Ask(lambda at: at.deliveries.listing(None, None, 20)),
+            Ask(lambda at: at.deliveries.listing(PAUSED, None, 20)),
+            *(Ask(partial(_list, feed=feed, state=state)) for state in State for feed in (None, PAUSED)),
+        ],
+        "deliveries.load": [Ask(lambda at: at.deliveries.load(queued))],
+        "deliveries.note_seen": [
+            Ask(lambda at: at.deliveries.note_seen(FEED, [SourceRow("delivered-00001", 7, "{}")], NOW))
+        ],
+        "deliveries.requeue_due": [
+            Ask(lambda at: at.deliveries.requeue_due(new_batch(State.RETRYING, *range(50)), LATER))
+        ],
+        "deliveries.succeed": [
+            Ask(lambda at: at.deliveries.succeed(queued, {200: ids(State.QUEUED, 1, 2)}, NOW)),
+        ],
+        "deliveries.succeed_before": [
+            Ask(lambda at: at.deliveries.succeed_before(held(10, taken_over=True), {200: ids(State.QUEUED, 11)}, NOW)),
+        ],
+        "deliveries.unsettled": [Ask(lambda at: at.deliveries.unsettled(queued))],
+        "deliveries.due_retries": [
+            Ask(lambda at: at.deliveries.due_retries(LATER, 100)),
+            Ask(lambda at: at.deliveries.due_retries(LATER, 100, [PAUSED])),
+            Ask(lambda at: at.deliveries.due_retries(LATER, 100, [PAUSED, BIG, FEED])),
+        ],
+        "deliveries.oldest_open": [
+            Ask(lambda at: at.deliveries.oldest_open(FEED), within=open_ones(State.RETRYING, FEED)),
+            Ask(lambda at: at.deliveries.oldest_open("nobody")),
+        ],
+        "deliveries.open_by_feed": [Ask(lambda at: at.deliveries.open_by_feed(), within=everything)],
+        "deliveries.queued_batches": [Ask(lambda at: at.deliveries.queued_batches(NOW), within=waiting)],
+        "deliveries.queued_in": [Ask(lambda at: at.deliveries.queued_in(["gone"], 100), within=waiting)],
+        "deliveries.retrying": [Ask(lambda at: at.deliveries.retrying(FEED, 50), within=50)],
+        "tally.deliveries": [Ask(lambda at: at.tally.deliveries())],
+        "tally.indexed": [Ask(lambda at: at.tally.indexed(), within=everything)],
+    }
+
+
+def of_an_operator() -> dict[str, list[Ask]]:
+    """Selections: a page is no more than itself, whatever feeds are meant, and wherever it begins."""
+    named = Selection((State.DEAD,), ids=tuple(ids(State.DEAD, *range(100))))
+    selections: list[tuple[State, tuple[str, ...] | None]] = [
+        (state, feeds) for state in State for feeds in (None, (FEED,), (FEED, PAUSED))
+    ]
+
+    def replay(state: State, feeds: tuple[str, ...] | None, after: Picked | None) -> Ask:
+        selection = Selection((state,), feeds=feeds)
+        return Ask(lambda at: at.selections.to_replay(selection, state, LATER, after, 100), within=KEPT_DEAD)
+
+    return {
+        "selections.counts": [
+            Ask(lambda at: at.selections.counts(dead()), within=open_ones(State.DEAD)),
+            Ask(lambda at: at.selections.counts(dead(FEED)), within=open_ones(State.DEAD, FEED)),
+            Ask(lambda at: at.selections.counts(dead(FEED, since=NOW)), within=0),
+            Ask(lambda at: at.selections.counts(named), within=100),
+        ],
+        "selections.sample": [Ask(lambda at: at.selections.sample(dead(FEED, PAUSED), 10))],
+        "selections.beside": [Ask(lambda at: at.selections.beside(named))],
+        "selections.to_replay": [
+            *(replay(state, feeds, None) for state, feeds in selections),
+            *(replay(state, feeds, behind(state, 100)) for state, feeds in selections),
+            Ask(lambda at: at.selections.to_replay(named, State.DEAD, LATER, None, 100)),
+        ],
+        "selections.replay": [
+            Ask(lambda at: at.selections.replay(dead(FEED), State.DEAD, NOW, new_batch(State.DEAD, 1, 2, 3), STAMP))
+        ],
+        "selections.to_cancel": [Ask(partial(_to_cancel, state=state)) for state in OPEN_STATES],
+        "selections.cancel": [Ask(partial(_cancel, state=state)) for state in OPEN_STATES],
+        "selections.let_go": [Ask(lambda at: at.selections.let_go(ids(State.CANCELLED, 1, 2), ["gone"]))],
+        "selections.to_acknowledge": [
+            Ask(partial(_to_acknowledge, undo=undo), within=4 * KEPT_DEAD) for undo in (False, True)
+        ],
+        "selections.acknowledge": [Ask(partial(_acknowledge, undo=undo)) for undo in (False, True)],
+    }

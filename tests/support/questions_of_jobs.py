@@ -1,0 +1,223 @@
+"""As `questions`, of what is no delivery: batches, retention, periodic jobs, and what there is one of a feed."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import pytest
+
+from app.errors import LeaseLost
+from app.ledger import Ledger
+from app.ledger.archives import Contents, Part
+from app.ledger.progress import Mark, Role
+from app.ledger.purges import Claim
+from app.ledger.reports import ReportKey, Revised
+from app.ledger.retention import CATEGORIES, Category, Span, settled
+from app.ledger.stats import Gauge
+from app.ledger.ticks import StepDone, Tick, TickState
+from app.ledger.walks import Walk
+from app.models import Certificate, Cursor, Outcome, Page, State
+from app.period import Kind, Period
+from tests.support.busy_ledger import BATCH, BIG, COUNTS, DAY, ONE_DAY, PAUSED, batch_name, name_of, open_ones
+from tests.support.ledger import FEED, LEASE, NOW
+from tests.support.questions import LATER, Ask, held, ids
+
+ALL_DAY = Span(DAY, DAY + timedelta(days=1))
+DELIVERED = next(category for category in CATEGORIES if category.state is State.DELIVERED)
+
+
+async def _tick(ledger: Ledger, change: Callable[[Tick], Awaitable[object]]) -> None:
+    """Claim the oldest open tick of a job, change it, and give it back."""
+    tick = (await ledger.ticks.open("purge"))[0]
+    now = tick.lease.until if tick.lease else LATER
+    claimed = await ledger.ticks.claim(tick, "w1", now, LEASE)
+    assert claimed
+    await change(claimed)
+
+
+async def _count(ledger: Ledger, category: Category) -> None:
+    await ledger.retention.count(FEED, category, ALL_DAY)
+
+
+async def _read(ledger: Ledger, category: Category) -> None:
+    reading = await ledger.retention.read(FEED, category, ALL_DAY)
+    await reading.next(10)
+    await reading.close()
+
+
+async def _drop(ledger: Ledger) -> None:
+    found = [await ledger.deliveries.get(one) for one in ids(State.DELIVERED, *range(2000, 2100))]
+    await ledger.retention.drop([one for document in found if document and (one := settled(document))])
+
+
+async def _put_back(ledger: Ledger) -> None:
+    document = await ledger.deliveries.get(name_of(FEED, State.DELIVERED, 100))
+    assert document
+    (record,) = await ledger.retention.records([document])
+    await ledger.retention.put_back([record], NOW, "a file")
+
+
+def of_batches() -> dict[str, list[Ask]]:
+    """What is owed now."""
+    named = [batch_name(FEED, number) for number in range(0, 100, BATCH)]
+    own = COUNTS[FEED][State.QUEUED] // BATCH
+    return {
+        "batches.claim": [Ask(lambda at: at.batches.claim(batch_name(FEED, 100), "w1", NOW, LEASE))],
+        "batches.due": [
+            Ask(lambda at: at.batches.due(NOW, 20)),
+            Ask(lambda at: at.batches.due(NOW, 20, [PAUSED])),
+            Ask(lambda at: at.batches.due(NOW, 20, [PAUSED, BIG, FEED])),
+        ],
+        "batches.existing": [Ask(lambda at: at.batches.existing(named))],
+        "batches.held": [Ask(lambda at: at.batches.held(named))],
+        "batches.leased": [Ask(lambda at: at.batches.leased(FEED, NOW), within=own)],
+        "batches.overdue": [Ask(lambda at: at.batches.overdue(NOW), within=open_ones(State.QUEUED) // BATCH)],
+        "batches.owed": [Ask(lambda at: at.batches.owed(FEED), within=own)],
+        "batches.park": [Ask(lambda at: at.batches.park(batch_name(FEED, 110), LATER, NOW))],
+        "batches.postpone": [Ask(lambda at: at.batches.postpone(named, LATER, LATER + LEASE))],
+        "batches.release": [Ask(lambda at: _ours(at.batches.release(held(130), LATER)))],
+        "batches.renew": [Ask(lambda at: _ours(at.batches.renew(held(130), LATER)))],
+        "batches.settle": [Ask(lambda at: at.batches.settle(held(130)))],
+        "batches.show": [Ask(lambda at: at.batches.show(named, LATER))],
+    }
+
+
+async def _ours(change: Awaitable[None]) -> None:
+    """The question is asked though the lease is not ours."""
+    with pytest.raises(LeaseLost):
+        await change
+
+
+def of_retention() -> dict[str, list[Ask]]:
+    """Purge, its archive, and what it deletes beside deliveries."""
+    strip = ids(State.DELIVERED, *range(200, 300))
+    over = NOW - timedelta(days=60)
+    part, claim = Part(FEED, DAY.date(), 7), Claim(FEED, "token", None, None, ())
+    contents = Contents(1, 1, 1, "sha", "a", "b")
+    return {
+        "archives.done": [Ask(lambda at: at.archives.done(part, NOW))],
+        "archives.drop": [Ask(lambda at: at.archives.drop(part))],
+        "archives.get": [Ask(lambda at: at.archives.get(part))],
+        "archives.give_up": [Ask(lambda at: at.archives.give_up(PAUSED, NOW))],
+        "archives.of_feed": [Ask(lambda at: at.archives.of_feed(FEED))],
+        "archives.open": [Ask(lambda at: at.archives.open(FEED))],
+        "archives.verified": [Ask(lambda at: at.archives.verified(part, contents, NOW))],
+        "floors.get": [Ask(lambda at: at.floors.get(FEED))],
+        "floors.raise_to": [Ask(lambda at: at.floors.raise_to(FEED, NOW, 1))],
+        "purges.claim": [Ask(lambda at: at.purges.claim(BIG, "me", NOW, LEASE))],
+        "purges.holder": [Ask(lambda at: at.purges.holder(FEED))],
+        "purges.marks": [Ask(lambda at: at.purges.marks(FEED))],
+        "purges.note_chunk": [Ask(lambda at: _ours(at.purges.note_chunk(claim, [])))],
+        "purges.note_purged": [Ask(lambda at: _ours(at.purges.note_purged(claim, NOW)))],
+        "purges.note_stats": [Ask(lambda at: _ours(at.purges.note_stats(claim, NOW)))],
+        "purges.note_stripped": [Ask(lambda at: _ours(at.purges.note_stripped(claim, NOW)))],
+        "purges.release": [Ask(lambda at: at.purges.release(claim))],
+        "purges.renew": [Ask(lambda at: _ours(at.purges.renew(claim, LATER)))],
+        "purges.stats_deleted_before": [Ask(lambda at: at.purges.stats_deleted_before(FEED))],
+        "retention.any_restored": [Ask(lambda at: at.retention.any_restored(FEED))],
+        "retention.count": [Ask(partial(_count, category=one), within=ONE_DAY) for one in CATEGORIES],
+        "retention.count_payloads": [
+            Ask(lambda at: at.retention.count_payloads(FEED, DELIVERED, ALL_DAY), within=ONE_DAY)
+        ],
+        "retention.count_stats": [Ask(lambda at: at.retention.count_stats(FEED, NOW - timedelta(hours=49)), within=60)],
+        "retention.drop": [Ask(_drop)],
+        "retention.drop_attempts": [Ask(lambda at: at.retention.drop_attempts([f"{one}#aa" for one in strip]))],
+        "retention.drop_attempts_of": [Ask(lambda at: at.retention.drop_attempts_of(strip[:10], LATER))],
+        "retention.drop_certificates": [Ask(lambda at: at.retention.drop_certificates(FEED, over))],
+        "retention.drop_reports": [
+            Ask(lambda at: at.retention.drop_reports(FEED, NOW - timedelta(days=30)), within=48)
+        ],
+        "retention.drop_stats": [Ask(lambda at: at.retention.drop_stats(FEED, NOW - timedelta(hours=49)))],
+        "retention.existing": [Ask(lambda at: at.retention.existing(strip))],
+        "retention.first": [Ask(lambda at: at.retention.first(FEED, LATER))],
+        "retention.owed_batches": [Ask(lambda at: at.retention.owed_batches())],
+        "retention.put_back": [Ask(_put_back)],
+        "retention.read": [Ask(partial(_read, category=one)) for one in CATEGORIES],
+        "retention.records": [Ask(_put_back)],
+        "retention.strip": [Ask(lambda at: at.retention.strip(FEED, DELIVERED, strip, ALL_DAY))],
+    }
+
+
+def of_jobs() -> dict[str, list[Ask]]:
+    """Periodic jobs, and the reports and certificates that come of them."""
+    end = NOW.replace(minute=0, second=0)
+    period, key = Period(Kind.HOUR, end - timedelta(hours=1), end, "new"), ReportKey(FEED, "hour", "new", NOW, LATER)
+    until, step = LATER + LEASE, StepDone("orders", NOW, 1, {})
+    revised, stored = Revised(1, NOW, []), {"_id": f"{FEED}|new", "retry_at": NOW}
+    certificate = Certificate(FEED, LATER, 1, 0, {}, begun_at=NOW)
+    return {
+        "certificates.at_or_before": [Ask(lambda at: at.certificates.at_or_before(FEED, NOW - timedelta(days=50)))],
+        "certificates.first_begun_since": [Ask(lambda at: at.certificates.first_begun_since(FEED, DAY))],
+        "certificates.latest": [Ask(lambda at: at.certificates.latest(FEED))],
+        "certificates.save": [Ask(lambda at: at.certificates.save(certificate))],
+        "reports.claim": [Ask(lambda at: at.reports.claim(stored, until))],
+        "reports.get": [Ask(lambda at: at.reports.get(FEED, "new"))],
+        "reports.insert": [Ask(lambda at: at.reports.insert(key, {}, ["mail"], NOW))],
+        "reports.next_try": [Ask(lambda at: at.reports.next_try(key.id, until, None))],
+        "reports.note_failed": [
+            Ask(lambda at: at.reports.note_failed(key.id, until, "mail", "why", NOW, give_up=False))
+        ],
+        "reports.note_sent": [Ask(lambda at: at.reports.note_sent(key.id, until, "mail", NOW))],
+        "reports.owe": [Ask(lambda at: at.reports.owe(key.id, ["mail"], NOW))],
+        "reports.owed": [Ask(lambda at: at.reports.owed(LATER, 10))],
+        "reports.revise": [Ask(lambda at: at.reports.revise(stored, {}, revised, ["mail"]))],
+        "ticks.claim": [Ask(lambda at: _tick(at, at.ticks.release))],
+        "ticks.finish": [Ask(lambda at: _tick(at, lambda tick: at.ticks.finish(tick, TickState.DONE, NOW, None)))],
+        "ticks.forget": [Ask(lambda at: at.ticks.forget("reconcile", NOW - timedelta(days=90)))],
+        "ticks.last": [
+            Ask(lambda at: at.ticks.last("report-hour", [TickState.DONE])),
+            Ask(lambda at: at.ticks.last("report-hour", [TickState.FAILED])),
+            Ask(lambda at: at.ticks.last("report-hour", [TickState.DONE, TickState.FAILED])),
+        ],
+        "ticks.latest": [Ask(lambda at: at.ticks.latest("report-hour"))],
+        "ticks.note_step": [Ask(lambda at: _tick(at, lambda tick: at.ticks.note_step(tick, step)))],
+        "ticks.open": [Ask(lambda at: at.ticks.open("report-hour"))],
+        "ticks.pass_over": [Ask(_pass_over)],
+        "ticks.plan": [Ask(lambda at: at.ticks.plan("report-day", [(period, NOW)]))],
+        "ticks.release": [Ask(lambda at: _tick(at, at.ticks.release))],
+        "ticks.renew": [Ask(lambda at: _tick(at, lambda tick: at.ticks.renew(tick, until)))],
+        "ticks.retry": [Ask(lambda at: _tick(at, lambda tick: at.ticks.retry(tick, NOW, "why")))],
+        "ticks.standing_for": [Ask(lambda at: at.ticks.standing_for("report-day", NOW - timedelta(days=50)))],
+    }
+
+
+async def _pass_over(ledger: Ledger) -> None:
+    (tick, *_) = await ledger.ticks.open("report-day")
+    await ledger.ticks.pass_over(tick, TickState.SKIPPED, NOW, "why")
+
+
+def of_a_feed() -> dict[str, list[Ask]]:
+    """What there is one of a feed, of a process, or of a feed and minute."""
+    cursor, page = Cursor("new"), Page((), 1, (), full=False)
+    mark = Mark(Role.WORKER, "celery@here", "here", 1, NOW, NOW)
+    walk, hour_ago = Walk(FEED, "token", NOW, 1, ()), NOW - timedelta(hours=1)
+    results: list[Any] = []
+    return {
+        "cursors.advance": [Ask(lambda at: at.cursors.advance(cursor, page, NOW))],
+        "cursors.get": [Ask(lambda at: at.cursors.get(FEED))],
+        "cursors.note_failure": [Ask(lambda at: at.cursors.note_failure(FEED, NOW, "why", LATER))],
+        "cursors.note_poll": [Ask(lambda at: at.cursors.note_poll(FEED, NOW))],
+        "cursors.pause": [Ask(lambda at: at.cursors.pause(PAUSED, "why"))],
+        "cursors.paused": [Ask(lambda at: at.cursors.paused())],
+        "cursors.resume": [Ask(lambda at: at.cursors.resume(BIG))],
+        "cursors.rewind": [Ask(lambda at: at.cursors.rewind(Cursor("rewound"), Cursor("rewound")))],
+        "progress.forget": [Ask(lambda at: at.progress.forget(hour_ago))],
+        "progress.leave": [Ask(lambda at: at.progress.leave(Role.WORKER, "celery@gone", 1))],
+        "progress.put": [Ask(lambda at: at.progress.put(mark))],
+        "progress.since": [Ask(lambda at: at.progress.since(hour_ago, Role.WORKER, "here"))],
+        "stats.add_logged": [Ask(lambda at: at.stats.add_logged(FEED, 1, NOW))],
+        "stats.add_opening": [Ask(lambda at: at.stats.add_opening(FEED, NOW, LEASE))],
+        "stats.add_outcomes": [Ask(lambda at: at.stats.add_outcomes(FEED, Outcome.UNKNOWN, 1, NOW))],
+        "stats.add_results": [Ask(lambda at: at.stats.add_results(FEED, results, NOW))],
+        "stats.between": [Ask(lambda at: at.stats.between(FEED, hour_ago, NOW))],
+        "stats.feeds": [Ask(lambda at: at.stats.feeds())],
+        "stats.sample": [Ask(lambda at: at.stats.sample({FEED: Gauge(1, NOW, paused=False)}, NOW))],
+        "totals.of": [Ask(lambda at: at.totals.of(FEED, NOW))],
+        "walks.begin": [Ask(lambda at: at.walks.begin(walk, NOW))],
+        "walks.end": [Ask(lambda at: at.walks.end(walk))],
+        "walks.resume": [Ask(lambda at: at.walks.resume(FEED, "other", NOW))],
+        "walks.save": [Ask(lambda at: at.walks.save(walk, NOW))],
+    }
