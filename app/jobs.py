@@ -66,6 +66,7 @@ def _reconciling_removed(reconciling: Reconciling, feeds: Collection[str]) -> St
 def _purging(purging: Purging, feed: Feed) -> Step:
     async def work(_: Period) -> Result:
         purged = await purging.purge(feed, patience=PATIENCE)
+        await purging.remember_counts(feed)
         return {"stopped": purged.stopped, **_plain(purged)}
 
     return Step(feed.name, work)

@@ -187,6 +187,11 @@ class Purging:
         log.info("purged", feed=feed.name, payloads=purged.payloads, records=purged.records, files=len(purged.files))
         return purged
 
+    async def remember_counts(self, feed: Feed) -> None:
+        """Count what of the feed has been settled up to shortly before now, so that `status` need not."""
+        while await self._ledger.counts.fold(feed.name, self._now()):
+            pass
+
     async def purge_reports(self) -> ReportsPurged:
         """Delete reports, their files, and certificates that are over; of all feeds, what is over for each feed.
 

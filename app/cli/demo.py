@@ -157,8 +157,10 @@ async def _watch(stack: Stack, rows: int, patience: float) -> Progress:
 
 
 async def _progress(ledger: Ledger, rows: int, started: float) -> Progress:
-    states = (await ledger.deliveries.counts()).get(FEED, {})
-    leased = await ledger.batches.leased(FEED, utc_now())
+    now = utc_now()
+    standing = (await ledger.tally.standing(now)).get(FEED)
+    states = standing.states if standing else {}
+    leased = await ledger.batches.leased(FEED, now)
     return Progress(
         rows=rows,
         logged=sum(states.values()),

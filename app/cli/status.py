@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Annotated
+
+import typer
 
 import config
 from app.cli.output import AsJson, ago, console, load_config, print_json, print_table, with_ledger
@@ -13,6 +16,7 @@ from app.feed import Feed
 from app.health import failing_tasks, held_back, jobs
 from app.ledger import Ledger
 from app.ledger.progress import KEPT
+from app.ledger.tally import Standing
 from app.models import OPEN_STATES, Cursor, State
 from app.source.engine import open_engine
 from app.source.reader import Source
@@ -30,7 +34,10 @@ class FeedStatus:
 
     feed: str
     states: dict[str, int]
+    about: list[str]
+    """The states whose number is about right: what was settled earlier is remembered and not counted again."""
     logged: int
+    """The sum of the states; about right where one of them is."""
     open: int
     oldest_open: datetime | None
     lag_rows: int | None
@@ -48,15 +55,24 @@ class FeedStatus:
     """What polls came across that the certificate will not vouch for."""
 
 
-def status(as_json: AsJson = False) -> None:
-    """Per feed: states, backlog, oldest open, lag, gaps, last poll and error. Counts are exact."""
+Recount = Annotated[bool, typer.Option("--recount", help="Count every delivery anew, however many there are.")]
+
+
+def status(as_json: AsJson = False, recount: Recount = False) -> None:
+    """Per feed: states, backlog, oldest open, lag, gaps, last poll and error.
+
+    Counts are exact while the ledger holds up to a million deliveries. With more, those delivered, cancelled or skipped
+    are counted once and remembered; such a number is about right, and marked with ~ (JSON: "about").
+    """
     loaded = load_config()
-    lines, failing = with_ledger(loaded, lambda ledger: _read(loaded, ledger))
+    lines, failing = with_ledger(loaded, lambda ledger: _read(loaded, ledger, recount=recount))
     if as_json:
         print_json({"feeds": lines, "failing": failing})
         return
     columns = ["feed", *(state.value for state in State), "open", "oldest open", "lag", "gaps", "last poll", "note"]
     print_table("Feeds", columns, [_row(line) for line in lines])
+    if any(line.about for line in lines):
+        console.print("~ about: remembered, and what was settled since. status --recount counts all anew.")
     for line in failing:
         console.print(f"{line.where}: {line.said}", markup=False, highlight=False, soft_wrap=True)
 
@@ -70,8 +86,8 @@ class Failing:
     said: str
 
 
-async def _read(loaded: config.Config, ledger: Ledger) -> tuple[list[FeedStatus], list[Failing]]:
-    return await read_status(loaded, ledger), await read_failing(ledger)
+async def _read(loaded: config.Config, ledger: Ledger, *, recount: bool) -> tuple[list[FeedStatus], list[Failing]]:
+    return await read_status(loaded, ledger, recount=recount), await read_failing(ledger)
 
 
 async def read_failing(ledger: Ledger) -> list[Failing]:
@@ -82,24 +98,27 @@ async def read_failing(ledger: Ledger) -> list[Failing]:
     return of_processes + [Failing(job.name, said) for job in await jobs(ledger) for said in job.waits_for]
 
 
-async def read_status(loaded: config.Config, ledger: Ledger) -> list[FeedStatus]:
+async def read_status(loaded: config.Config, ledger: Ledger, *, recount: bool = False) -> list[FeedStatus]:
     """The state of every configured feed, read from the ledger and the source. Raises the ledger's errors."""
-    counts = await ledger.deliveries.counts()
+    standing, nothing = await ledger.tally.standing(utc_now(), recount=recount), Standing({})
     settings = loaded.settings
     url = settings.source_url.get_secret_value()
     source = Source(open_engine(url, settings.connect_timeout, settings.statement_timeout))
     try:
-        return [await _feed_status(feed, ledger, source, counts.get(feed.name, {})) for feed in loaded.feeds.values()]
+        feeds = loaded.feeds.values()
+        return [await _feed_status(feed, ledger, source, standing.get(feed.name, nothing)) for feed in feeds]
     finally:
         await source.close()
 
 
-async def _feed_status(feed: Feed, ledger: Ledger, source: Source, states: dict[State, int]) -> FeedStatus:
+async def _feed_status(feed: Feed, ledger: Ledger, source: Source, standing: Standing) -> FeedStatus:
+    states = standing.states
     cursor = await ledger.cursors.get(feed.name)
     lag, problem = await _lag(feed, cursor, source)
     return FeedStatus(
         feed=feed.name,
         states={state.value: states.get(state, 0) for state in State},
+        about=[state.value for state in State if state in standing.about],
         logged=sum(states.values()),
         open=sum(states.get(state, 0) for state in OPEN_STATES),
         oldest_open=await ledger.deliveries.oldest_open(feed.name),
@@ -126,7 +145,7 @@ async def _lag(feed: Feed, cursor: Cursor, source: Source) -> tuple[int | None, 
 def _row(line: FeedStatus) -> list[object]:
     return [
         line.feed,
-        *line.states.values(),
+        *(f"~{count}" if state in line.about else count for state, count in line.states.items()),
         line.open,
         ago(line.oldest_open) if line.oldest_open else None,
         line.lag_rows,

@@ -13,6 +13,7 @@ from app.ledger.audit import Audit
 from app.ledger.batches import Batches
 from app.ledger.certificates import Certificates
 from app.ledger.client import Document, database_of, open_client, query
+from app.ledger.counted import Counts
 from app.ledger.cursors import Cursors
 from app.ledger.deliveries import Deliveries
 from app.ledger.examine import Examination
@@ -41,6 +42,7 @@ class Ledger:
         self.audit = Audit(self._database)
         self.batches = Batches(self._database)
         self.certificates = Certificates(self._database)
+        self.counts = Counts(self._database)
         self.cursors = Cursors(self._database)
         self.deliveries = Deliveries(self._database)
         self.floors = Floors(self._database)

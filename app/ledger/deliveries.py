@@ -17,7 +17,6 @@ holder's failures match no more.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from hashlib import blake2b
@@ -114,7 +113,7 @@ class Deliveries:
                 "state": State.QUEUED.value,
                 "token": batch.fence,
             }
-        )
+        ).hint(BY_ID)
         return [
             Delivery(
                 d["_id"],
@@ -170,7 +169,7 @@ class Deliveries:
         """
         if not results:
             return 0
-        updates = [UpdateOne(_held(batch, result.delivery.id), _failure(result, now)) for result in results]
+        updates = [UpdateOne(_held(batch, result.delivery.id), _failure(result, now), hint=BY_ID) for result in results]
         written = await self._collection.bulk_write(updates, ordered=False)
         return written.modified_count
 
@@ -197,6 +196,7 @@ class Deliveries:
         await self._collection.update_many(
             named | {"state": State.QUEUED.value, "token": {"$not": {"$gte": batch.fence}}},
             {"$set": {"token": batch.fence, "last": last}, "$inc": {"attempts": 1}},
+            hint=BY_ID,
         )
         await self._collection.update_many(
             named | {"state": State.CANCELLED.value},
@@ -255,6 +255,7 @@ class Deliveries:
                 "batch": {"$in": list(orphaned_from)},
             },
             {"$set": {"batch": batch.id}, "$unset": {"token": ""}},
+            hint=BY_ID,
         )
         return result.modified_count
 
@@ -264,15 +265,6 @@ class Deliveries:
     async def retrying(self, feed: str, limit: int) -> int:
         """How many of the feed's deliveries wait for a retry, counted up to `limit`."""
         return await self._collection.count_documents(in_state(State.RETRYING, feed), limit=limit)
-
-    @query
-    async def counts(self) -> dict[str, dict[State, int]]:
-        """Feed → state → how many: exact, and read from every delivery, so for a person's question, not for a loop."""
-        pipeline: list[dict[str, Any]] = [{"$group": {"_id": {"feed": "$feed", "state": "$state"}, "n": {"$sum": 1}}}]
-        counts: dict[str, dict[State, int]] = defaultdict(dict)
-        for document in await (await self._collection.aggregate(pipeline)).to_list():
-            counts[document["_id"]["feed"]][State(document["_id"]["state"])] = document["n"]
-        return dict(counts)
 
     @query
     async def oldest_open(self, feed: str) -> datetime | None:

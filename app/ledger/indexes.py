@@ -1,8 +1,8 @@
 """The ledger's indexes: one for each question that is asked periodically, and no other.
 
 Those of what is open are partial on the state they ask about, so that they hold what is open, not what is done:
-the sweep costs the same with a thousand or a billion delivered rows behind it. They begin with the feed, so that no
-feed's question reads another's rows, and end with what else is asked of a row, so that counting reads no document.
+the sweep costs the same with a thousand or a billion delivered rows behind it. They are in order within each feed, so
+that no feed's question reads another's rows, and hold what else is counted of a row: no document is read for it.
 Those of retention hold what is settled, in the order in which its time runs out (see `app/ledger/retention.py`); what
 an operator asks for by its state is read by `settled` too. Each one more costs each row that is logged and delivered.
 
@@ -58,7 +58,7 @@ def in_state(state: State, feeds: str | Sequence[str] | None = None, moment: Doc
 
 
 def _open(state: State, name: str, *more: str) -> IndexModel:
-    keys = [(field, 1) for field in ("feed", MOMENTS[state], "state", *more)]
+    keys = [(field, 1) for field in ("state", "feed", MOMENTS[state], *more)]
     return IndexModel(keys, name=name, partialFilterExpression={"state": state.value})
 
 

@@ -1,16 +1,33 @@
-"""How many deliveries of each feed are in each state, for metrics: cheap for what is open or dead, by its index."""
+"""How many deliveries of each feed are in each state: exact for what is open or dead, and of a small ledger for all."""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from app.ledger.client import Collection, Database, query
+from app.ledger.counted import DONE_STATES, Counts
 from app.ledger.indexes import in_state
+from app.ledger.merge import feeds_in
 from app.models import State
 
 INDEXED = (State.QUEUED, State.RETRYING, State.DEAD)
 """States that few deliveries are in, however many are done with: they are counted whenever somebody asks."""
+EXACT_UP_TO = 1_000_000
+"""With more deliveries than this in the ledger, those that are done with are counted once and remembered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a feed's deliveries stand."""
+
+    states: Mapping[State, int]
+    """Every state."""
+    about: frozenset[State] = frozenset()
+    """States whose number is remembered and not counted: see `app/ledger/counted.py` for what it misses."""
 
 
 class Tally:
@@ -18,6 +35,22 @@ class Tally:
 
     def __init__(self, database: Database) -> None:
         self._deliveries: Collection = database["deliveries"]
+        self._counts = Counts(database)
+
+    async def standing(self, now: datetime, *, recount: bool = False) -> dict[str, Standing]:
+        """Where each feed that has deliveries stands. `recount`: count all of them, whatever that takes."""
+        few = not recount and await self.deliveries() <= EXACT_UP_TO
+        found = await self.indexed()
+        standing: dict[str, Standing] = {}
+        for feed in sorted({*found, *await self.settled_feeds()}):
+            if few:
+                done = await self._counts.exactly(feed)
+            else:
+                done = await (self._counts.recount if recount else self._counts.about)(feed, now)
+            states = dict.fromkeys(State, 0) | found.get(feed, {}) | done
+            about = frozenset(state for state in DONE_STATES if states[state]) if not (few or recount) else frozenset()
+            standing[feed] = Standing(states, about)
+        return standing
 
     @query
     async def indexed(self) -> dict[str, dict[State, int]]:
@@ -31,6 +64,11 @@ class Tally:
             for document in await (await self._deliveries.aggregate(pipeline)).to_list():
                 counts[document["_id"]][state] = document["n"]
         return dict(counts)
+
+    @query
+    async def settled_feeds(self) -> set[str]:
+        """The feeds that have a delivery which is done with: one step in its index for each."""
+        return {feed for state in DONE_STATES for feed in await feeds_in(self._deliveries, in_state(state))}
 
     @query
     async def deliveries(self) -> int:

@@ -52,8 +52,6 @@ FRESH_SECONDS = 5.0
 """What is cheap is read again after this."""
 LAG_LIMIT = 100_000
 """Rows waiting in the source are counted up to this."""
-COUNT_LIMIT = 20_000_000
-"""With more deliveries than this in the ledger, those that are done are not counted any more."""
 _DONE = [state for state in State if state not in INDEXED]
 PATIENCE_SECONDS = 8.0
 """How long a scrape waits for what is due. Prometheus gives up after 10 s."""
@@ -157,10 +155,10 @@ class Exporter:
 
     # --- reading
 
-    async def _read_done(self) -> Mapping[str, Mapping[State, int]] | None:
-        """Feed → state → how many, as `status` counts them: by a look at every delivery. `None`: there are too many."""
-        too_many = await self._ledger.tally.deliveries() > COUNT_LIMIT
-        return None if too_many else await self._ledger.deliveries.counts()
+    async def _read_done(self) -> Mapping[str, Mapping[State, int]]:
+        """Feed → state → how many, as `status` has them: exact, or about, where there are very many."""
+        standing = await self._ledger.tally.standing(self._now())
+        return {feed: stands.states for feed, stands in standing.items()}
 
     async def _read_feeds(self) -> Mapping[str, FeedView]:
         return {name: await self._read_feed(feed) for name, feed in self._feeds.items()}

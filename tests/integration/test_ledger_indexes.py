@@ -22,7 +22,7 @@ async def test_indexes_are_made_once_however_often_and_by_however_many(ledger: L
 async def test_indexes_of_earlier_versions_go_once_the_new_ones_are_there(ledger: Ledger) -> None:
     for collection, names in RETIRED.items():
         for name in names:
-            await ledger._database[collection].create_index("old", name=name)
+            await ledger._database[collection].create_index(f"of_{name}", name=name)
     await asyncio.gather(*(ledger.prepare() for _ in range(4)))
     await _has_exactly_those_named(ledger)
 

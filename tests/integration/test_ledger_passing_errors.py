@@ -269,7 +269,7 @@ async def test_what_a_refused_tick_leaves_for_an_operator_is_one_line(ledger: Le
     await office.worker().run(REPORT_HOUR.name)
     office.at("2026-01-01T13:05")
     with failing(server_url, ["count", "aggregate"], errorCode=8000), pytest.raises(LedgerRefused) as refused:
-        await ledger.deliveries.counts()
+        await ledger.tally.indexed()
     office.failing["all"] = refused.value
     await office.worker().run(REPORT_HOUR.name)
     (tick, *_) = await ledger.ticks.open(REPORT_HOUR.name)

@@ -95,10 +95,10 @@ async def test_open_and_dead_deliveries_counted_by_index_are_those_that_status_c
     held = await claim(ledger, first)
     deliveries = await loaded(ledger, held)
     await ledger.deliveries.fail(held, [failed(deliveries["2"]), failed(deliveries["3"], None)], NOW)
-    counts, indexed = await ledger.deliveries.counts(), await ledger.tally.indexed()
+    standing, indexed = await ledger.tally.standing(NOW), await ledger.tally.indexed()
     assert indexed == {"orders": {State.QUEUED: 1, State.RETRYING: 1, State.DEAD: 1}, "other": {State.QUEUED: 2}}
     for feed, states in indexed.items():
-        assert states == {state: n for state, n in counts[feed].items() if state in states}
+        assert states == {state: n for state, n in standing[feed].states.items() if state in states}
     assert await ledger.tally.deliveries() == 7
     assert await ledger.batches.overdue(LATER + timedelta(hours=1)) == 2
     await ledger.batches.settle(held)

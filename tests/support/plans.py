@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from bson.codec_options import CodecOptions, DatetimeConversion
 from pymongo.monitoring import CommandListener, CommandStartedEvent
 from pymongo.synchronous.database import Database
 
@@ -15,6 +16,8 @@ SLACK = 10
 """Documents and keys that are too few to matter: where a scan ends, and where it steps from one feed to the next."""
 _READING = ("find", "aggregate", "count", "distinct", "findAndModify")
 _WRITING = {"update": "updates", "delete": "deletes"}
+_BOUNDS: CodecOptions[Document] = CodecOptions(datetime_conversion=DatetimeConversion.DATETIME_AUTO)
+"""A plan's bounds reach to moments that Python has no datetime for."""
 _NOT_EXPLAINED = ("lsid", "txnNumber", "writeConcern", "ordered")
 
 
@@ -49,6 +52,8 @@ class Plan:
             yield f"examines {self.keys} keys, and answers with {self.answered}"
         if self.stages & {"SORT", "SORT_KEY_GENERATOR"}:
             yield "sorts in memory"
+        if "COLLSCAN" in self.stages:
+            yield "reads the collection"
 
 
 class Explained(CommandListener):
@@ -60,10 +65,18 @@ class Explained(CommandListener):
         """What kept a command from being explained: the driver keeps what a listener raises to itself."""
         self._database = database
 
+    def taken(self) -> list[Plan]:
+        """The plans since this was asked last. Raises what kept a command from being explained."""
+        for error in self.errors:
+            raise error
+        taken, self.plans = self.plans, []
+        return taken
+
     def started(self, event: CommandStartedEvent) -> None:
         try:
             for command in _questions(event.command_name, event.command):
-                found = self._database.command({"explain": command, "verbosity": "executionStats"})
+                explain = {"explain": command, "verbosity": "executionStats"}
+                found = self._database.command(explain, codec_options=_BOUNDS)
                 self.plans.append(_plan(command, found))
         except Exception as error:  # noqa: BLE001  a test looks at them
             self.errors.append(error)

@@ -94,7 +94,6 @@ def of_deliveries() -> dict[str, list[Ask]]:
         "audit.states_of": [Ask(lambda at: at.audit.states_of(hundred))],
         "audit.total": [Ask(lambda at: at.audit.total(FEED, 2000), within=2000)],
         "deliveries.adopt": [Ask(lambda at: at.deliveries.adopt(new_batch(State.QUEUED, 50, 51), ["gone"]))],
-        "deliveries.counts": [Ask(lambda at: at.deliveries.counts(), within=sum(map(open_ones, State)))],
         "deliveries.fail": [Ask(_fail)],
         "deliveries.fence": [Ask(lambda at: at.deliveries.fence(held(20, taken_over=True), NOW))],
         "deliveries.get": [Ask(lambda at: at.deliveries.get(hundred[0]))],
@@ -133,6 +132,8 @@ def of_deliveries() -> dict[str, list[Ask]]:
         "deliveries.queued_in": [Ask(lambda at: at.deliveries.queued_in(["gone"], 100), within=waiting)],
         "deliveries.retrying": [Ask(lambda at: at.deliveries.retrying(FEED, 50), within=50)],
         "tally.deliveries": [Ask(lambda at: at.tally.deliveries())],
+        "tally.settled_feeds": [Ask(lambda at: at.tally.settled_feeds())],
+        "tally.standing": [Ask(lambda at: at.tally.standing(NOW), within=open_ones(State.DELIVERED))],
         "tally.indexed": [Ask(lambda at: at.tally.indexed(), within=everything)],
     }
 

@@ -149,6 +149,10 @@ def of_jobs() -> dict[str, list[Ask]]:
     revised, stored = Revised(1, NOW, []), {"_id": f"{FEED}|new", "retry_at": NOW}
     certificate = Certificate(FEED, LATER, 1, 0, {}, begun_at=NOW)
     return {
+        "counts.exactly": [Ask(lambda at: at.counts.exactly(BIG), within=COUNTS[BIG][State.DELIVERED])],
+        "counts.recount": [Ask(lambda at: at.counts.recount(FEED, NOW), within=ONE_DAY)],
+        "counts.about": [Ask(lambda at: at.counts.about(FEED, LATER), within=20)],
+        "counts.fold": [Ask(lambda at: at.counts.fold(FEED, LATER), within=20)],
         "certificates.at_or_before": [Ask(lambda at: at.certificates.at_or_before(FEED, NOW - timedelta(days=50)))],
         "certificates.first_begun_since": [Ask(lambda at: at.certificates.first_begun_since(FEED, DAY))],
         "certificates.latest": [Ask(lambda at: at.certificates.latest(FEED))],
@@ -200,6 +204,7 @@ def of_a_feed() -> dict[str, list[Ask]]:
         "cursors.get": [Ask(lambda at: at.cursors.get(FEED))],
         "cursors.note_failure": [Ask(lambda at: at.cursors.note_failure(FEED, NOW, "why", LATER))],
         "cursors.note_poll": [Ask(lambda at: at.cursors.note_poll(FEED, NOW))],
+        "cursors.offer": [Ask(lambda at: at.cursors.offer(FEED, ["id"]))],
         "cursors.pause": [Ask(lambda at: at.cursors.pause(PAUSED, "why"))],
         "cursors.paused": [Ask(lambda at: at.cursors.paused())],
         "cursors.resume": [Ask(lambda at: at.cursors.resume(BIG))],

@@ -1,0 +1,143 @@
+"""`counted`: one document a feed: how many of its deliveries are done with, by the day on which they were settled.
+
+    {_id: feed, through, days {<date>: {<state>: n}}}
+
+Counting ten million entries of an index takes seconds, a billion minutes, and what was settled on a day that is over
+hardly changes. So days are counted once, from the index `settled`, by whoever asks and by each purge, up to a moment
+shortly before now; what has been settled since is counted each time. The move of `through` is a compare-and-set.
+
+A count kept so is *about* right. Days that purge has deleted are left out; what an operator replayed since its day was
+counted is still in it, and what was put back from an archive is not, until `recount`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from pymongo.errors import DuplicateKeyError
+
+from app.clock import LONG_AGO
+from app.ledger.client import Collection, Database, Document, query
+from app.ledger.indexes import in_state
+from app.models import State
+
+DONE_STATES = (State.DELIVERED, State.CANCELLED, State.SKIPPED)
+"""Their number grows with the ledger. A delivery in one of these is not touched again but by an operator."""
+LEFT_OPEN = timedelta(minutes=15)
+"""How long a stretch is left to be counted each time: a worker may record what it settled by a clock that is late."""
+FOLD_EVERY = timedelta(hours=1)
+"""The shortest stretch that is counted once, so that at most this and `LEFT_OPEN` are counted each time."""
+_DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What is kept of a feed."""
+
+    through: datetime | None = None
+    """What was settled before this is counted; `None`: nothing was counted yet."""
+    days: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+    def since(self, purged_before: datetime | None) -> Counter[State]:
+        """What was settled on days that purge has not deleted."""
+        first = f"{purged_before:%Y-%m-%d}" if purged_before else ""
+        counts: Counter[State] = Counter()
+        for day, states in self.days.items():
+            if day >= first:
+                counts.update({State(name): count for name, count in states.items()})
+        return counts
+
+
+class Counts:
+    """Every query that counts what is done with."""
+
+    def __init__(self, database: Database) -> None:
+        self._collection: Collection = database["counted"]
+        self._deliveries: Collection = database["deliveries"]
+        self._purges: Collection = database["purges"]
+
+    async def exactly(self, feed: str) -> Counter[State]:
+        """Count all of the feed's, from the index: about a second for a million."""
+        return await self._settled(feed, {})
+
+    async def about(self, feed: str, now: datetime) -> Counter[State]:
+        """What is kept, and what has been settled since. The first time for a feed, all is counted, day by day."""
+        while await self.fold(feed, now):
+            pass
+        kept, purged_before = await self._get(feed)
+        since = {"$gte": kept.through} if kept.through else {}
+        return kept.since(purged_before) + await self._settled(feed, since)
+
+    async def recount(self, feed: str, now: datetime) -> Counter[State]:
+        """Forget what is kept, and count all of it anew, a day at a time."""
+        await self._forget(feed)
+        return await self.about(feed, now)
+
+    async def fold(self, feed: str, now: datetime) -> bool:
+        """Count the next stretch that is over, at most a day, and keep that. Returns whether there was one."""
+        kept, purged_before = await self._get(feed)
+        upto = now - LEFT_OPEN
+        if kept.through and upto - kept.through < FOLD_EVERY:
+            return False
+        begin = await self._first(feed, kept.through, upto)
+        if begin is None:
+            return False
+        midnight = begin.replace(hour=0, minute=0, second=0, microsecond=0) + _DAY
+        end = min(midnight, upto)
+        counts = await self._settled(feed, {"$gte": begin, "$lt": end})
+        await self._keep(feed, kept, _added(kept, f"{begin:%Y-%m-%d}", counts, purged_before), end)
+        return True
+
+    @query
+    async def _get(self, feed: str) -> tuple[Counted, datetime | None]:
+        """What is kept of the feed, and before which midnight purge has deleted."""
+        document = await self._collection.find_one({"_id": feed})
+        purge = await self._purges.find_one({"_id": feed}, {"purged_before": 1}) or {}
+        return Counted(document["through"], document["days"]) if document else Counted(), purge.get("purged_before")
+
+    @query
+    async def _keep(self, feed: str, before: Counted, days: Document, through: datetime) -> None:
+        """Keep these days in place of those before; a no-op where somebody was faster."""
+        kept = {"through": through, "days": days}
+        if before.through is not None:
+            await self._collection.update_one({"_id": feed, "through": before.through}, {"$set": kept})
+            return
+        try:
+            await self._collection.insert_one({"_id": feed, **kept})
+        except DuplicateKeyError:
+            return
+
+    @query
+    async def _forget(self, feed: str) -> None:
+        await self._collection.delete_one({"_id": feed})
+
+    @query
+    async def _first(self, feed: str, after: datetime | None, before: datetime) -> datetime | None:
+        """The first moment of the stretch at which anything was settled; `None`: at none."""
+        span = {"$lt": before} | ({"$gte": after} if after else {"$gt": LONG_AGO})
+        moments: list[datetime] = []
+        for state in DONE_STATES:
+            found = self._deliveries.find(in_state(state, feed, span), {"finished_at": 1}).sort("finished_at", 1)
+            moments += [document["finished_at"].astimezone(UTC) for document in await found.limit(1).to_list()]
+        return min(moments, default=None)
+
+    @query
+    async def _settled(self, feed: str, span: Document) -> Counter[State]:
+        """How many were settled in a span of time, from the index alone."""
+        counts: Counter[State] = Counter()
+        for state in DONE_STATES:
+            counts[state] = await self._deliveries.count_documents(in_state(state, feed, span))
+        return counts
+
+
+def _added(kept: Counted, day: str, counts: Counter[State], purged_before: datetime | None) -> Document:
+    """The days with more counted of one of them, without those that purge has deleted."""
+    first = f"{purged_before:%Y-%m-%d}" if purged_before else ""
+    days = {name: dict(states) for name, states in kept.days.items() if name >= first}
+    of_day = days.setdefault(day, {})
+    for state, count in counts.items():
+        of_day[state.value] = of_day.get(state.value, 0) + count
+    return days
