@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pymongo
 from pymongo import IndexModel
 from pymongo import errors as driver
 
@@ -91,6 +92,7 @@ RETIRED: Mapping[str, Sequence[str]] = {
 }
 """Indexes of earlier versions, which no question uses. A changed index takes a new name, and its old one goes here."""
 
+BUILD_SECONDS = 86_400
 _NOT_THERE = (26, 27)
 """NamespaceNotFound, IndexNotFound: https://www.mongodb.com/docs/manual/reference/error-codes/"""
 
@@ -99,10 +101,13 @@ _NOT_THERE = (26, 27)
 async def ensure_indexes(database: Database) -> None:
     """Make the indexes that are missing, then drop those that are retired.
 
-    Running it again, or from several processes at once, changes nothing.
+    Running it again, or from several processes at once, changes nothing. Waits for a build, for a day at most: on ten
+    million deliveries it takes longer than any other answer may.
     """
+    await database.command("ping")
     for collection, indexes in INDEXES.items():
-        await database[collection].create_indexes(list(indexes))
+        with pymongo.timeout(BUILD_SECONDS):
+            await database[collection].create_indexes(list(indexes))
     for collection, names in RETIRED.items():
         for name in names:
             await _drop(database, collection, name)

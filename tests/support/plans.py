@@ -18,7 +18,7 @@ _READING = ("find", "aggregate", "count", "distinct", "findAndModify")
 _WRITING = {"update": "updates", "delete": "deletes"}
 _BOUNDS: CodecOptions[Document] = CodecOptions(datetime_conversion=DatetimeConversion.DATETIME_AUTO)
 """A plan's bounds reach to moments that Python has no datetime for."""
-_NOT_EXPLAINED = ("lsid", "txnNumber", "writeConcern", "ordered")
+_NOT_EXPLAINED = ("lsid", "txnNumber", "readConcern", "writeConcern", "ordered")
 
 
 @dataclass(frozen=True, slots=True)
