@@ -19,7 +19,7 @@ from app.ledger.retention import CATEGORIES, Category, Span, settled
 from app.ledger.stats import Gauge
 from app.ledger.ticks import StepDone, Tick, TickState
 from app.ledger.walks import Walk
-from app.models import Certificate, Cursor, Outcome, Page, State
+from app.models import Certificate, Cursor, DiscrepancyKind, Notice, Origin, Outcome, Page, State
 from app.period import Kind, Period
 from tests.support.busy_ledger import BATCH, BIG, COUNTS, DAY, ONE_DAY, PAUSED, batch_name, name_of, open_ones
 from tests.support.ledger import FEED, LEASE, NOW
@@ -199,11 +199,17 @@ def of_a_feed() -> dict[str, list[Ask]]:
     mark = Mark(Role.WORKER, "celery@here", "here", 1, NOW, NOW)
     walk, hour_ago = Walk(FEED, "token", NOW, 1, ()), NOW - timedelta(hours=1)
     results: list[Any] = []
+    notice = Notice(DiscrepancyKind.CHANGED, "what", NOW)
     return {
+        "cursors.adopt": [Ask(lambda at: at.cursors.adopt(FEED, Origin("orders", ("id",), "identity", "id")))],
         "cursors.advance": [Ask(lambda at: at.cursors.advance(cursor, page, NOW))],
+        "cursors.feeds": [Ask(lambda at: at.cursors.feeds())],
+        "cursors.forget": [Ask(lambda at: at.cursors.forget(FEED, [notice.kind], NOW))],
         "cursors.get": [Ask(lambda at: at.cursors.get(FEED))],
+        "cursors.note_empty": [Ask(lambda at: at.cursors.note_empty(cursor, page, NOW))],
         "cursors.note_failure": [Ask(lambda at: at.cursors.note_failure(FEED, NOW, "why", LATER))],
         "cursors.note_poll": [Ask(lambda at: at.cursors.note_poll(FEED, NOW))],
+        "cursors.notice": [Ask(lambda at: at.cursors.notice(FEED, [notice]))],
         "cursors.offer": [Ask(lambda at: at.cursors.offer(FEED, ["id"]))],
         "cursors.pause": [Ask(lambda at: at.cursors.pause(PAUSED, "why"))],
         "cursors.paused": [Ask(lambda at: at.cursors.paused())],
