@@ -213,6 +213,7 @@ def of_a_feed() -> dict[str, list[Ask]]:
         "cursors.offer": [Ask(lambda at: at.cursors.offer(FEED, ["id"]))],
         "cursors.pause": [Ask(lambda at: at.cursors.pause(PAUSED, "why"))],
         "cursors.paused": [Ask(lambda at: at.cursors.paused())],
+        "cursors.standing": [Ask(lambda at: at.cursors.standing())],
         "cursors.resume": [Ask(lambda at: at.cursors.resume(BIG))],
         "cursors.rewind": [Ask(lambda at: at.cursors.rewind(Cursor("rewound"), Cursor("rewound")))],
         "progress.forget": [Ask(lambda at: at.progress.forget(hour_ago))],
