@@ -29,6 +29,7 @@ from app.partner.signing import usable
 from app.url import parse_url
 
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_HOST_OF_URL = re.compile(r"(?<=://)[^/?@]*(?=[/?]|$)|(?<=@)[^/?@]*(?=[/?]|$)")
 _SECRET_FIELDS = re.compile(r"auth|body|cookie|header|key|password|secret|sign|token|url", re.IGNORECASE)
 _SHORTEST_SECRET = 4
 """Characters. A shorter value would be found, and masked, in many a text that has nothing to do with it."""
@@ -311,10 +312,13 @@ def _references(value: object) -> Iterator[str]:
 
 
 def _secret_references(table: Mapping[str, Any]) -> Iterator[str]:
-    """The names that stand in the feed's headers and body."""
+    """The names that stand in the feed's headers and body, and in its URLs but for the host and port."""
     partner = table.get("partner")
-    headers = partner.get("headers") if isinstance(partner, dict) else None
-    yield from _references([table.get("body"), headers])
+    partner = partner if isinstance(partner, dict) else {}
+    urls = [
+        _HOST_OF_URL.sub("", url) for url in (partner.get("url"), partner.get("status_url")) if isinstance(url, str)
+    ]
+    yield from _references([table.get("body"), partner.get("headers"), urls])
 
 
 def _substitute(value: Any, environment: Mapping[str, str]) -> Any:

@@ -197,11 +197,15 @@ def _with_feed(name: str) -> config.Config:
 
 
 def _described(feed: Feed, cursor: Cursor) -> dict[str, object]:
+    url = feed.partner.url
+    path = url.path
+    for secret in sorted((secret.get_secret_value() for secret in feed.secrets), key=len, reverse=True):
+        path = path.replace(secret, "[secret]")
     return {
         "feed": feed.name,
         "table": feed.table,
         "cursor": f"{feed.cursor.strategy.value} {feed.cursor.column}",
-        "partner": f"{feed.partner.url.scheme}://{feed.partner.url.host}:{feed.partner.url.port}{feed.partner.url.path}",
+        "partner": f"{url.scheme}://{url.host}:{url.port}{path}",
         "position": cursor.position,
         "paused": cursor.paused_reason if cursor.paused else None,
     }

@@ -179,3 +179,13 @@ def test_an_unknown_feed_is_named_with_those_that_exist(place: Path) -> None:
     (place / "feeds.toml").write_text(GOOD, encoding="utf-8")
     with pytest.raises(UnknownFeed, match="'bills': not configured; known feeds: orders"):
         config.load().feed("bills")
+
+
+def test_what_a_name_stands_for_in_a_url_is_a_secret_but_for_the_host() -> None:
+    table = {
+        "partner": {
+            "url": "https://${USER}:${PASSWORD}@${HOST}:8443/hooks/${HOOK}?sig=${SIG}",
+            "status_url": "https://${HOST}/s/${OTHER}/{key}",
+        }
+    }
+    assert set(config._secret_references(table)) == {"USER", "PASSWORD", "HOOK", "SIG", "OTHER"}
