@@ -37,6 +37,7 @@ from app.partner.clock import Clocks, EndpointClock
 from app.partner.failures import Failure
 from app.partner.policy import judge
 from app.queue import Queue
+from app.refusals import Refusals
 from app.renewal import keep_renewed
 from app.unforeseen import Troubles
 
@@ -120,6 +121,7 @@ class Delivering:
         self._clocks = clocks or Clocks(now=now)
         self._queue = queue
         self.troubles = troubles or Troubles()
+        self._refusals = Refusals(ledger)
         self._draining = False
         self._under_way: dict[str, Work] = {}
         self._paused: Sequence[str] = ()
@@ -254,7 +256,7 @@ class Delivering:
         )
         if verdict.hold_until:
             clock.hold(verdict.hold_until)
-        if verdict.pause_reason:
+        if verdict.pause_reason and answer.status != 403:  # whose fault a 403 is, the group tells
             work.stopped = verdict.pause_reason
         work.results.put_nowait(Result(delivery, answer, verdict))
 
@@ -307,10 +309,12 @@ class Delivering:
         Where it cannot be recorded nothing more of the batch is sent.
         """
         give_up = self._now() + RECORD_PATIENCE
-        delay = 0.1
+        delay, reconsidered = 0.1, False
         while True:
             try:
-                await self._pause_if_asked(feed, group)
+                if not reconsidered:
+                    group, reconsidered = await self._refusals.reconsider(feed, group, self._now()), True
+                await self._pause_if_asked(feed, work, group)
                 return await self._record(work, group)
             except RowrelayError as error:
                 if not error.retryable or self._now() >= give_up:
@@ -344,9 +348,11 @@ class Delivering:
             for at, open_for in clock.openings():
                 await self._ledger.stats.add_opening(clock.feed.name, at, open_for)
 
-    async def _pause_if_asked(self, feed: Feed, group: Sequence[Result]) -> None:
-        reason = next((result.verdict.pause_reason for result in group if result.verdict.pause_reason), None)
-        if reason:
+    async def _pause_if_asked(self, feed: Feed, work: Work, group: Sequence[Result]) -> None:
+        result = next((result for result in group if result.verdict.pause_reason), None)
+        if result:
+            reason = f"{result.verdict.pause_reason} (delivery {result.delivery.id})"
+            work.stopped = reason
             await self._ledger.cursors.pause(feed.name, reason)
             self._pause_written_at = time.monotonic()
             log.error("feed_paused", feed=feed.name, reason=reason)

@@ -181,6 +181,8 @@ class Partner(Frozen):
     timeout: Duration = timedelta(seconds=10)
     """The deadline of one attempt, from before connecting to the last byte of the answer."""
     connect_timeout: Duration = timedelta(seconds=5)
+    stop_after: int = Field(default=10, ge=0, le=100_000)
+    """So many refusals in a row, and nothing accepted in between, pause the feed. 0: never."""
     success: Success | None = None
     status_url: Annotated[str, AfterValidator(checked_status_url)] | None = Field(default=None, repr=False)
     """Asked before a row is sent again whose last attempt may have reached the partner."""

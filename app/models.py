@@ -300,6 +300,8 @@ class Delivery:
     replayed_at: datetime | None = None
     in_doubt: bool = False
     """An attempt before may have reached the partner, and nothing since has told."""
+    refused_at: datetime | None = None
+    """When the partner first answered 403 to it."""
 
     @property
     def owed_since(self) -> datetime:

@@ -185,6 +185,28 @@ class Cursors:
         return [document["_id"] for document in await stopped.to_list()]
 
     @query
+    async def refusals(self, feed: str) -> tuple[int, datetime | None]:
+        """How many refusals in a row are counted, and when the last was."""
+        found = await self._collection.find_one({"_id": feed}, {"refused": 1})
+        refused = (found or {}).get("refused") or {}
+        return refused.get("count", 0), refused.get("at")
+
+    @query
+    async def count_refusals(self, feed: str, count: int, now: datetime, *, begin: bool) -> int:
+        """Add to the refusals in a row, or begin to count anew. Returns how many there were before these."""
+        if not begin:
+            document = await self._collection.find_one_and_update(
+                {"_id": feed, "refused.count": {"$gt": 0}},
+                {"$inc": {"refused.count": count}, "$set": {"refused.at": now}},
+                return_document=True,
+            )
+            if document is not None:
+                return int(document["refused"]["count"]) - count
+        refused: Document = {"$set": {"refused": {"count": count, "at": now}}, "$setOnInsert": {"version": 0}}
+        await self._collection.update_one({"_id": feed}, refused, upsert=True)
+        return 0
+
+    @query
     async def standing(self) -> tuple[Sequence[str], dict[str, int]]:
         """The feeds of which nothing is sent now; and of those that were ever resumed, how often."""
         wanted: Document = {"$or": [{"paused": True}, {"resumes": {"$gt": 0}}]}

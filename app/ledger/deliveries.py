@@ -18,7 +18,7 @@ holder's failures match no more.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from hashlib import blake2b
 from typing import Any
 from urllib.parse import quote
@@ -124,6 +124,7 @@ class Deliveries:
                 d["attempts"],
                 d.get("replayed_at"),
                 in_doubt="in_doubt" in d.get("last", ()),
+                refused_at=d.get("last", {}).get("refused_at"),
             )
             for d in await found.to_list()
         ]
@@ -202,6 +203,12 @@ class Deliveries:
             named | {"state": State.CANCELLED.value},
             {"$set": {"last": last}, "$inc": {"attempts": 1}, "$unset": {"batch": "", "token": ""}},
         )
+
+    @query
+    async def accepted_since(self, feed: str, since: datetime) -> bool:
+        """Whether a success of the feed was recorded after that moment. Served by the index `settled`."""
+        wanted = {"state": State.DELIVERED.value, "feed": feed, "finished_at": {"$gt": max(since, LONG_AGO)}}
+        return await self._collection.find_one(wanted, {"_id": 1}) is not None
 
     # --- the sweep's questions
 
@@ -363,6 +370,13 @@ def _success(status: int, now: datetime) -> Document:
     }
 
 
+def _refused_at(result: Result) -> datetime | None:
+    answer = result.answer
+    if result.delivery.refused_at or answer.status != 403:
+        return result.delivery.refused_at
+    return answer.at + timedelta(milliseconds=answer.duration_ms)
+
+
 def _failure(result: Result, now: datetime) -> Document:
     verdict, answer = result.verdict, result.answer
     last: Document = {"at": answer.at, "error": verdict.reason}
@@ -370,6 +384,8 @@ def _failure(result: Result, now: datetime) -> Document:
         last["status"] = answer.status
     if verdict.in_doubt:
         last["in_doubt"] = True
+    if refused_at := _refused_at(result):
+        last["refused_at"] = refused_at
     if verdict.next_attempt_at is not None:
         moved: Document = {"state": State.RETRYING.value, "next_attempt_at": verdict.next_attempt_at}
     else:

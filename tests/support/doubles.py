@@ -132,6 +132,9 @@ class ScriptedPartner:
     """Delivery id → the answer waits for this."""
     requests: int = 0
 
+    def forget_token(self, feed: str) -> None:
+        """There is none."""
+
     async def send(self, feed: Feed, delivery: Delivery) -> Answer:
         del feed
         mood = self.moods[self.requests % len(self.moods)]
