@@ -207,7 +207,7 @@ class Deliveries:
     @query
     async def accepted_since(self, feed: str, since: datetime) -> bool:
         """Whether a success of the feed was recorded after that moment. Served by the index `settled`."""
-        wanted = {"state": State.DELIVERED.value, "feed": feed, "finished_at": {"$gt": max(since, LONG_AGO)}}
+        wanted = {"state": State.DELIVERED.value, "feed": feed, "finished_at": {"$gt": since}}
         return await self._collection.find_one(wanted, {"_id": 1}) is not None
 
     # --- the sweep's questions
