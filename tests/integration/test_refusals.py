@@ -26,8 +26,8 @@ class Refusing(ScriptedPartner):
         return Answer(self.now(), 1, status)
 
 
-def refusing(ledger: Ledger, **parts: int) -> tuple[Relay, Refusing]:
-    relay = Relay(ledger, make_feed(batch_size=100, **parts))
+def refusing(ledger: Ledger) -> tuple[Relay, Refusing]:
+    relay = Relay(ledger, make_feed(batch_size=100))
     partner = Refusing(relay.clock)
     partner.statuses = {}
     relay.partner = partner
