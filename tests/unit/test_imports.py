@@ -46,7 +46,11 @@ ALLOWED = {
     "app.source": RECORDS | {"app.source"},
     "app.ledger": RECORDS | {"app.ledger"},
     "app.partner": RECORDS | {"app.partner"},
-    **dict.fromkeys(USE_CASES, RECORDS | EDGES | COMPARING | {"app.filter", "app.intake", "app.queue", "app.renewal"}),
+    "app.refusals": {"app.feed", "app.ledger", "app.models"},
+    **dict.fromkeys(
+        USE_CASES,
+        RECORDS | EDGES | COMPARING | {"app.filter", "app.intake", "app.queue", "app.refusals", "app.renewal"},
+    ),
     "app.purge": RECORDS | {"app.archive", "app.hold", "app.ledger", "app.pace"},
     "app.report": RECORDS | {"app.ledger", "app.reporting"},
     "app.reporting": RECORDS | {"app.ledger", "app.partner", "app.reporting"},
