@@ -104,7 +104,7 @@ def connecting_failed(error: OSError) -> tuple[Failure, str]:
     failure = next(CONNECTING[base] for base in type(error).__mro__ if base in CONNECTING)
     if failure is Failure.CONNECT_ERROR:
         failure = _OWN_ERRNOS.get(error.errno or 0, failure)
-    elif isinstance(error, ssl.SSLCertVerificationError) and error.verify_code == _NOT_YET_VALID:
+    elif getattr(error, "verify_code", None) == _NOT_YET_VALID:
         failure = Failure.CLOCK_ERROR
     return failure, _reason(error) + _limit(error)
 

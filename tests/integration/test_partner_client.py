@@ -488,5 +488,8 @@ def test_every_error_of_getting_a_connection_has_its_kind(error: type[OSError]) 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOMEM])
 def test_what_this_machine_lacks_is_told_from_what_the_partner_does(number: int) -> None:
-    assert connecting_failed(OSError(number, "x")) == (Failure.LOCAL_ERROR, "x")
+    failure, text = connecting_failed(OSError(number, "x"))
+    assert failure is Failure.LOCAL_ERROR
+    assert text.startswith("x")
+    assert ("ulimit -n" in text) is (number == errno.EMFILE)
     assert connecting_failed(OSError(errno.ECONNREFUSED, "x")) == (Failure.CONNECT_ERROR, "x")
