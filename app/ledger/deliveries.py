@@ -47,7 +47,8 @@ def place_hash(position: Position) -> int:
 
 def ids_of(feed: str, after: str = "") -> Document:
     """The feed's deliveries, behind one of them, as a range of ids: they begin with `<feed>:`, and `;` follows `:`."""
-    return {"_id": {"$gt": after or f"{feed}:", "$lt": f"{feed};"}}
+    begin = {"$gt": after} if after else {"$gte": f"{feed}:"}  # a key may be the empty text
+    return {"_id": begin | {"$lt": f"{feed};"}}
 
 
 class Deliveries:

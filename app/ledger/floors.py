@@ -9,13 +9,15 @@ is missing: then a record that was purged meanwhile lies below the floor that wa
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TypeAlias
 
 from app.ledger.client import Collection, Database, Document, query
 from app.models import Position
 
+_WITH_OFFSET = re.compile(r"(\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d)(\.\d+)? ?([+-])(\d\d):(\d\d)")
 Place: TypeAlias = "tuple[int, int | str]"
 """A position as something to compare: numbers before texts; of a list the leading part, which is the column's value."""
 
@@ -43,12 +45,27 @@ class Floor:
 def place_of(position: Position) -> Place | None:
     """A position in the order of its strategy; `None` where it has none.
 
-    Ids compare as numbers, versions (`0x` and 16 digits) and moments (ISO 8601) as text.
+    Ids compare as numbers, versions (`0x` and 16 digits) and moments (ISO 8601) as text; one with an offset as its
+    moment in UTC, since rows may hold different offsets.
     """
     leading = position[0] if isinstance(position, list) and position else position
     if isinstance(leading, int):
         return 0, leading
-    return (1, leading) if isinstance(leading, str) else None
+    return (1, _in_utc(leading)) if isinstance(leading, str) else None
+
+
+def _in_utc(text: str) -> str:
+    """A moment with an offset in UTC, with all its digits; any other text as it is."""
+    found = _WITH_OFFSET.fullmatch(text)
+    if found is None:
+        return text
+    whole, fraction, sign, hours, minutes = found.groups()
+    offset = timedelta(hours=int(hours), minutes=int(minutes))
+    try:
+        moment = datetime.fromisoformat(whole) - (offset if sign == "+" else -offset)
+    except (ValueError, OverflowError):
+        return text
+    return moment.isoformat(" ", "seconds") + (fraction or "")
 
 
 def higher(one: Position, other: Position) -> Position:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnClause, Connection, TableClause, column, inspect, table
+from sqlalchemy import ColumnClause, Connection, TableClause, column, inspect, table, text
 from sqlalchemy.engine import Inspector
 from sqlalchemy.exc import NoSuchTableError
 from sqlalchemy.sql import quoted_name
@@ -23,6 +23,7 @@ from app.source.mssql_columns import all_columns
 
 _PART = re.compile(r'\[((?:[^\]]|\]\])+)\]|"((?:[^"]|"")+)"|([^."\[\]]+)')
 _NAMES_SHOWN = 20
+_DIGITS = text("SELECT name, scale FROM sys.columns WHERE object_id = OBJECT_ID(:named)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,23 @@ def find_table(connection: Connection, feed: Feed) -> SourceTable:
     if connection.dialect.name == "mssql":
         named = all_columns(connection, written, name, named)
     columns = tuple(Column(*column) for column in named)
+    if connection.dialect.name == "mssql":
+        _tell_digits(connection, quoted_table(written, name), columns)
     return SourceTable(feed.name, written, name, columns)
+
+
+def quoted_table(schema: str | None, name: str) -> str:
+    """A table's name as OBJECT_ID() takes it, whatever letters it has."""
+    return ".".join(f"[{part.replace(']', ']]')}]" for part in (schema, name) if part)
+
+
+def _tell_digits(connection: Connection, named: str, columns: Iterable[Column]) -> None:
+    """Give types of dates and times the digits of a second that SQL Server declares: SQLAlchemy leaves them out."""
+    untold = {known.name: known.type for known in columns if getattr(known.type, "precision", 0) is None}
+    if untold:
+        for column_name, digits in connection.execute(_DIGITS, {"named": named}):
+            if column_name in untold:
+                vars(untold[column_name])["precision"] = digits
 
 
 def _no_such_table(inspector: Inspector, feed: Feed, schema: str | None) -> SourceRefused:

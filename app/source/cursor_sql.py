@@ -29,7 +29,7 @@ from sqlalchemy.sql import literal_column
 from sqlalchemy.types import Date, DateTime, Integer, LargeBinary, NullType, Numeric, String, TypeEngine
 
 from app.feed import CursorSpec
-from app.source.catalogue import Column, SourceTable
+from app.source.catalogue import Column, SourceTable, quoted_table
 from app.source.codec import Codec, Expression
 from app.source.mssql_codecs import Moment, lowest_moment, moment_of, mssql_codec
 from app.source.sqlite_codecs import sqlite_codec
@@ -94,10 +94,11 @@ def _mssql_identity_counter(_: Connection | None, source: SourceTable, wanted: C
     columns = table("identity_columns", *map(column, names), schema="sys").c
     exact = Numeric(38, 0)
     fresh = cast(columns.seed_value, exact) - cast(columns.increment_value, exact)
-    name = ".".join(f"[{part.replace(']', ']]')}]" for part in (source.schema, source.name) if part)
     counted = func.coalesce(cast(columns.last_value, exact), fresh)
     values: tuple[Expression, ...] = (counted, cast(columns.increment_value, exact))
-    return select(*values).where(and_(columns.object_id == func.OBJECT_ID(name), columns.name == wanted.name))
+    return select(*values).where(
+        and_(columns.object_id == func.OBJECT_ID(quoted_table(source.schema, source.name)), columns.name == wanted.name)
+    )
 
 
 # --- SQLite

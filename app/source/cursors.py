@@ -26,6 +26,9 @@ from app.source.gaps import Gaps
 from app.source.rows import KEY_CHARACTERS
 from app.source.where import matches
 
+TIES = 1000
+"""Rows that may be equal to the server in cursor column and key."""
+
 
 @dataclass(frozen=True, slots=True)
 class Statement:
@@ -170,6 +173,15 @@ class CursorStrategy(ABC):
         """
         del more
         return positions[-1] if positions else before
+
+    def tied(self, last: Position, following: Position) -> Statement | None:
+        """The rows that the server holds equal to the last of a page, where the row behind it may be one of them.
+
+        Keys that differ to us may be equal to the server (`A` and `a`, by the column's collation): then they stand in
+        no order, and the page behind the one would not begin at the other. At most `TIES` rows and one.
+        """
+        del last, following
+        return None
 
     @abstractmethod
     def newest(self, position: Position) -> list[Statement]:

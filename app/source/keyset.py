@@ -18,7 +18,7 @@ from sqlalchemy.types import _Binary as Binary  # the base of LargeBinary, BINAR
 from app.feed import parse_position
 from app.models import Position
 from app.source.codec import POSITION_CHARACTERS, Codec, Expression, PartValue, Unplaceable
-from app.source.cursors import CursorStrategy, Selection, Statement
+from app.source.cursors import TIES, CursorStrategy, Selection, Statement
 from app.source.gaps import Gaps
 
 
@@ -177,6 +177,12 @@ class Keyset(CursorStrategy):
         if not position or sum(len(part) for part in position if isinstance(part, str)) > POSITION_CHARACTERS:
             return value if isinstance(value, str) else before
         return position
+
+    def tied(self, last: Position, following: Position) -> Statement | None:
+        if not isinstance(last, list) or not isinstance(following, list) or last[0] != following[0]:
+            return None
+        same = [part.equal(value) for part, value in zip(self.parts, last, strict=True)]
+        return Statement(self._rows.where(*same).limit(TIES + 1))
 
     def beyond(self, position: Position, name: str = "position") -> ColumnElement[bool]:
         if position is None:

@@ -23,7 +23,7 @@ from app.source.broken import Salvage, gaps_stretch, page_stretch, walked_stretc
 from app.source.broken import Stretch as BrokenStretch
 from app.source.catalogue import Column
 from app.source.columns import form_of, settled, still_there
-from app.source.cursors import Statement
+from app.source.cursors import TIES, Statement
 from app.source.engine import dialect_of, source_name
 from app.source.errors import advised, is_by_value, translated
 from app.source.examine import examine_feed
@@ -243,12 +243,12 @@ class Source:
         async with self._reading(feed) as (connection, _):
             plan = await self._agreed_plan(connection, feed, agreed)
             read = await self._fetch(connection, plan, walked_stretch(stretch, after, limit + 1), limit + 1)
-        end = cut(read.positions, limit)
-        places = kept(plan, stretch, read.rows[:end])
+            more = read.more or len(read.rows) > limit
+            read = await _with_ties(connection, plan, read, cut(read.positions, limit))
+        places = kept(plan, stretch, read.rows)
         portion = Portion([read.rows[place] for place in places], [read.positions[place] for place in places])
         found = await _source_rows(plan, portion, plan.shape.content_row)
-        more = read.more or len(read.rows) > limit
-        return Window(found, plan.strategy.reached(read.positions[:end], after, more=more), more)
+        return Window(found, plan.strategy.reached(read.positions, after, more=more), more)
 
     async def _agreed_plan(self, connection: AsyncConnection, feed: Feed, agreed: Columns) -> FeedPlan:
         """The plan that reads the columns agreed, as far as the table has them."""
@@ -383,8 +383,8 @@ class Source:
                 raise
             found = await self._salvaging(connection, plan).read(stretch, error)
             return Portion(found.rows[:limit], found.positions[:limit], found.more or len(found) > limit)
-        positions = plan.strategy.positions(rows, stretch.behind)
-        return Portion(list(rows[:limit]), positions[:limit], len(rows) > limit)
+        read = Portion(list(rows), plan.strategy.positions(rows, stretch.behind))
+        return await _with_ties(connection, plan, read, limit)
 
     def _may_be_a_row(self, plan: FeedPlan, error: SQLAlchemyError) -> bool:
         """Whether a row's value may be the cause; while the plan is one that has worked, a new one is asked first."""
@@ -464,6 +464,27 @@ async def _source_time(connection: AsyncConnection, plan: FeedPlan, now: datetim
         return now
     skew = datetime.fromisoformat(text).replace(tzinfo=UTC) - utc_now()
     return now + skew if abs(skew) > TOLERATED_SKEW else now
+
+
+async def _with_ties(connection: AsyncConnection, plan: FeedPlan, read: Portion, size: int) -> Portion:
+    """The first `size` rows (1 or more); with them, where more were read, what the server holds equal to the last.
+
+    Raises `SourceRefused` where that is more than `TIES`.
+    """
+    more = read.more or len(read) > size
+    rows, positions = read.rows[:size], read.positions[:size]
+    tied = plan.strategy.tied(positions[-1], read.positions[size]) if len(read) > size else None
+    if tied is None:
+        return Portion(rows, positions, more)
+    found = await _run(connection, tied)
+    if len(found) > TIES:
+        raise plan.strategy.refused(f"and key are the same in more than {TIES} rows: the key must be unique")
+    others = [
+        (row, position)
+        for row, position in zip(found, plan.strategy.positions(found), strict=True)
+        if position not in positions
+    ]
+    return Portion(rows + [row for row, _ in others], positions + [position for _, position in others], more)
 
 
 def _matching(plan: FeedPlan, portion: Portion) -> Portion:

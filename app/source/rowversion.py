@@ -22,6 +22,14 @@ from app.source.keyset import Keyset, VersionCodec
 _LOWEST = f"0x{0:016X}"
 
 
+def _version(value: object) -> str:
+    """A version that the server gives, as bytes or as a number, in the form of positions. Raises `Unplaceable`."""
+    number = int.from_bytes(value, "big") if isinstance(value, bytes) else value
+    if not isinstance(number, int) or not 0 <= number < 2**64:
+        raise Unplaceable(f"holds {value!a:.40}, which is no version")
+    return f"0x{number:016X}"
+
+
 class Rowversion(Keyset):
     """`WHERE rv > :position AND rv < :horizon ORDER BY rv, key`."""
 
@@ -44,8 +52,7 @@ class Rowversion(Keyset):
     def below(self, horizon: Any) -> ColumnElement[bool] | None:
         if horizon is None:
             return None
-        codec = self.parts[0].codec
-        return self.column < codec.bind("horizon", codec.place(horizon))
+        return self.column < self.parts[0].codec.bind("horizon", _version(horizon))
 
     def cursor_codec(self) -> Codec:
         return VersionCodec(super().cursor_codec())
@@ -54,7 +61,7 @@ class Rowversion(Keyset):
         if horizon is None:
             return None
         return (
-            f"MIN_ACTIVE_ROWVERSION() is {self.parts[0].codec.place(horizon)}: a transaction has been open in this "
+            f"MIN_ACTIVE_ROWVERSION() is {_version(horizon)}: a transaction has been open in this "
             "database since before they were written (DBCC OPENTRAN tells which), or the feed reads a view of another "
             "database, whose versions are none of this one's: name that database in SOURCE_URL"
         )
@@ -79,7 +86,7 @@ class Rowversion(Keyset):
         if foreign := self._foreign(newest):
             return foreign
         try:
-            found = _LOWEST if value is None else str(self.parts[0].codec.place(value))
+            found = _LOWEST if value is None else _version(value)
         except Unplaceable:  # on SQLite, where any value can stand in a column of integers
             return None
         standing, feed = self.change(position), self.selection.feed
@@ -99,7 +106,7 @@ class Rowversion(Keyset):
     def _foreign(self, newest: Sequence[Row[Any] | None]) -> Ahead | None:
         if len(newest) < 3 or newest[1] is None or newest[2] is None or newest[1][0] is None:
             return None
-        highest, last = (str(self.parts[0].codec.place(row[0])) for row in newest[1:3] if row)
+        highest, last = (str(_version(row[0])) for row in newest[1:3] if row)
         if highest <= last:
             return None
         feed = self.selection.feed
