@@ -180,8 +180,7 @@ async def test_a_poll_counts_what_it_read_and_what_could_not_be_sent(ledger: Led
 
 async def test_an_open_breaker_is_counted(ledger: Ledger) -> None:
     breaker = {"min_requests": 4, "open_for": "30s"}
-    feed = make_feed(batch_size=10)
-    feed = feed.model_validate(feed.model_dump() | {"partner": feed.partner.model_dump() | {"breaker": breaker}})
+    feed = make_feed(batch_size=10, partner={"url": "http://partner.invalid/rows", "breaker": breaker})
     relay = Relay(ledger, feed)
     await relay.poll_rows(10)
     relay.partner.moods = [Mood.FAILS]

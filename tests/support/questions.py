@@ -96,6 +96,10 @@ def of_deliveries() -> dict[str, list[Ask]]:
         "audit.keys_of": [Ask(lambda at: at.audit.keys_of(hundred))],
         "audit.states_of": [Ask(lambda at: at.audit.states_of(hundred))],
         "audit.total": [Ask(lambda at: at.audit.total(FEED, 2000), within=2000)],
+        "deliveries.accepted_since": [
+            Ask(lambda at: at.deliveries.accepted_since(FEED, NOW - timedelta(days=1))),
+            Ask(lambda at: at.deliveries.accepted_since("nobody", NOW - timedelta(days=1))),
+        ],
         "deliveries.adopt": [Ask(lambda at: at.deliveries.adopt(new_batch(State.QUEUED, 50, 51), ["gone"]))],
         "deliveries.fail": [Ask(_fail)],
         "deliveries.fence": [Ask(lambda at: at.deliveries.fence(held(20, taken_over=True), NOW))],

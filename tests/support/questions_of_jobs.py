@@ -203,6 +203,10 @@ def of_a_feed() -> dict[str, list[Ask]]:
     return {
         "cursors.adopt": [Ask(lambda at: at.cursors.adopt(FEED, Origin("orders", ("id",), "identity", "id")))],
         "cursors.advance": [Ask(lambda at: at.cursors.advance(cursor, page, NOW))],
+        "cursors.count_refusals": [
+            Ask(lambda at: at.cursors.count_refusals(FEED, 1, NOW, begin=False)),
+            Ask(lambda at: at.cursors.count_refusals(FEED, 1, NOW, begin=True)),
+        ],
         "cursors.feeds": [Ask(lambda at: at.cursors.feeds())],
         "cursors.forget": [Ask(lambda at: at.cursors.forget(FEED, [notice.kind], NOW))],
         "cursors.get": [Ask(lambda at: at.cursors.get(FEED))],
@@ -214,6 +218,7 @@ def of_a_feed() -> dict[str, list[Ask]]:
         "cursors.pause": [Ask(lambda at: at.cursors.pause(PAUSED, "why"))],
         "cursors.paused": [Ask(lambda at: at.cursors.paused())],
         "cursors.standing": [Ask(lambda at: at.cursors.standing())],
+        "cursors.refusals": [Ask(lambda at: at.cursors.refusals(FEED))],
         "cursors.resume": [Ask(lambda at: at.cursors.resume(BIG))],
         "cursors.rewind": [Ask(lambda at: at.cursors.rewind(Cursor("rewound"), Cursor("rewound")))],
         "progress.forget": [Ask(lambda at: at.progress.forget(hour_ago))],
