@@ -93,6 +93,8 @@ class Run:
     tell: Tell
     unsettled: dict[str, int] = field(default_factory=dict)
     """Batches of this run that are not known to be settled: id → how many deliveries."""
+    being_sent: set[str] = field(default_factory=set)
+    """Passed over, since a worker holds them: no more than workers have in flight."""
 
     @property
     def chunk(self) -> int:
@@ -162,7 +164,8 @@ class Replaying:
     async def _replay_state(self, run: Run, state: State) -> None:
         after: Picked | None = None
         due = time.monotonic()
-        while picked := await self._ledger.selections.to_replay(run.selection, state, run.begun, after, PICKED_AT_ONCE):
+        to_replay = self._ledger.selections.to_replay
+        while picked := await to_replay(run.selection, state, run.begun, after, PICKED_AT_ONCE, without=run.being_sent):
             after = picked[-1]
             for start in range(0, len(picked), run.chunk):
                 chunk = picked[start : start + run.chunk]
@@ -203,6 +206,7 @@ class Replaying:
         """Leave out what is in a batch that a worker still holds: an attempt of it may not be on record yet."""
         held = await self._ledger.batches.held({one.batch for one in picked if one.batch})
         free = [one for one in picked if one.batch not in held]
+        run.being_sent |= {one.id for one in picked if one.batch in held}
         run.account.skipped[BEING_SENT] += len(picked) - len(free)
         return free
 

@@ -129,10 +129,21 @@ class Selections:
 
     @query
     async def to_replay(
-        self, selection: Selection, state: State, begun: datetime, after: Picked | None, size: int
+        self,
+        selection: Selection,
+        state: State,
+        begun: datetime,
+        after: Picked | None,
+        size: int,
+        *,
+        without: Iterable[str] = (),
     ) -> list[Picked]:
-        """The next at most `size` that can be replayed, behind `after`. None that were replayed since `begun`."""
-        return await self._pick(selection, _replayable(selection, state, begun), state, after, size)
+        """The next at most `size` that can be replayed, behind `after`. None that were replayed since `begun`, and none
+        of the ids in `without`: those that were passed over.
+        """
+        ids = list(without)
+        passed_over: list[Document] = [{"_id": {"$nin": ids}}] if ids else []
+        return await self._pick(selection, _replayable(selection, state, begun) + passed_over, state, after, size)
 
     @query
     async def replay(self, selection: Selection, state: State, begun: datetime, batch: NewBatch, stamp: Stamp) -> int:

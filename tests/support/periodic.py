@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from app.ledger import Ledger
+from app.ledger.client import query
 from app.ledger.ticks import Tick, TickState, _tick
 from app.period import Period
 from app.periodic import JOBS, SETTLE, Job, Periodic, Result, Step
@@ -70,6 +71,7 @@ class Office:
         return {t.period.name: t.state for t in ticks if t.period.end + SETTLE <= self.clock.time}
 
 
+@query
 async def all_ticks(ledger: Ledger, job: str) -> list[Tick]:
     """Every tick of a job, the oldest period first."""
     found = await ledger._database["ticks"].find({"job": job}).to_list()
