@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 from collections.abc import Callable
+from contextlib import suppress
 from typing import cast
 
 from app.models import Ruling
@@ -19,6 +21,10 @@ PIECE = 2**16
 
 QUIET_SECONDS = 0.05
 """An answer whose end cannot be told has ended when nothing came for this long."""
+
+_TCP_CLOSE = 7
+_UNACKED_AT = 24
+"""Where `struct tcp_info` has the segments sent and not acknowledged (Linux, include/uapi/linux/tcp.h)."""
 
 Reader = Callable[[int], Incoming]
 """Makes what reads one answer, of whose body so many bytes are kept."""
@@ -40,6 +46,10 @@ class Connection(asyncio.Protocol):
         """Of the request's body: what is still to be written."""
         self._full = False
         self._quiet: asyncio.TimerHandle | None = None
+        self._unread = False
+        """The other side had closed before the whole of the request reached it."""
+        self.broke_off = False
+        """It had served before, and was closed without an answer to the last request."""
         self.closed = False
         """It ended, or was given up."""
         self.served = False
@@ -109,6 +119,10 @@ class Connection(asyncio.Protocol):
             self._quiet = self._loop.call_later(QUIET_SECONDS, self._end, None)
         return None
 
+    def eof_received(self) -> None:
+        """The other side closed, in order: what had reached it by then it has acknowledged."""
+        self._unread = _unacknowledged(self._socket)
+
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection ended; in the middle of an answer that may be its end, or its loss."""
         self.closed = True
@@ -155,7 +169,8 @@ class Connection(asyncio.Protocol):
             self._settle(incoming)
             return
         failure, text, ruling = exchange_failed(exc, heard=incoming.heard)
-        kind = Stale if self.served and failure is Failure.DISCONNECTED else Undone
+        self.broke_off = self.served and failure is Failure.DISCONNECTED
+        kind = Stale if self.broke_off and self._unread else Undone
         self._fail(kind(f"{failure}: {text}", ruling, _status(incoming)))
 
     def _expire(self) -> None:
@@ -175,6 +190,16 @@ class Connection(asyncio.Protocol):
             piece, rest = self._rest[:PIECE], self._rest[PIECE:]
             self._rest = rest or None
             self._transport.write(piece)
+
+
+def _unacknowledged(sock: socket.socket) -> bool:
+    """Whether the kernel of the other side has not taken all that was sent, or refused it since nobody reads there any
+    more. False where this system cannot tell.
+    """
+    with suppress(AttributeError, OSError, struct.error):
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 32)
+        return bool(info[0] == _TCP_CLOSE or struct.unpack_from("I", info, _UNACKED_AT)[0])
+    return False
 
 
 def _status(incoming: Incoming) -> int | None:

@@ -77,9 +77,9 @@ async def exchange(transport: Transport, request: Request, seconds: float, limit
     Raises `Undone` for anything the network or the other side does: `LOST` where the request may have been processed,
     `FAILED` where it cannot have been. A success whose body breaks off is lost. Cancelling is passed on.
 
-    A request on a kept connection that ends before a byte of the answer goes once more, on a new one, within the same
-    time: the other side closes an idle connection at any moment, mostly without having seen what was on its way. What
-    makes this safe is that it could happen anyway: the request carries the key under which it would be sent again.
+    A request on a kept connection goes once more, on a new one and within the same time, where the other side closed
+    before the whole of the request reached it: it may close an idle connection at any moment. One that arrived and was
+    not answered may have been processed: it is lost, and stands on record as such before the row is sent again.
     """
     head, deadline = request.head(), transport.loop.time() + seconds
     turn = Turn(transport, request, seconds, deadline)

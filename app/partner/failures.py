@@ -51,7 +51,7 @@ class Undone(Exception):
 
 
 class Stale(Undone):
-    """A connection that had served before ended before a byte of the answer to this request."""
+    """A connection that had served before was closed before the whole of this request reached the other side."""
 
 
 class Expired(Undone):

@@ -10,7 +10,7 @@ import asyncio
 import os
 import random
 import ssl
-from collections import defaultdict
+from collections import defaultdict, deque
 from contextlib import suppress
 
 import certifi
@@ -28,6 +28,10 @@ IDLE_SECONDS = 15.0
 AGE_SECONDS = (30.0, 50.0)
 """A connection serves for a random time between these. A name that has moved is followed within a minute, however
 steady the traffic, and connections that were opened together are not closed together."""
+
+BROKEN_OFF, BROKEN_OFF_SECONDS, UNKEPT_SECONDS = 3, 10.0, 60.0
+"""Where so many kept connections within so many seconds are closed without an answer, none is kept for a minute: the
+other side closes them unsaid, and each request on one would be in doubt."""
 
 _SWEEP_SECONDS = 5.0
 _JUST_SECONDS = 0.01
@@ -64,6 +68,10 @@ class Transport:
         self._names = Names()
         self._idle: defaultdict[Origin, list[Pooled]] = defaultdict(list)
         self._in_use: set[Pooled] = set()
+        self._broken_off: defaultdict[Origin, deque[float]] = defaultdict(lambda: deque(maxlen=BROKEN_OFF))
+        """When kept connections were last closed without an answer."""
+        self._unkept: dict[Origin, float] = {}
+        """Until when none is kept."""
         self._sweep: asyncio.TimerHandle | None = None
         self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -105,9 +113,11 @@ class Transport:
         """Done with a connection, however that went: it is kept if it can serve again."""
         self._in_use.discard(pooled)
         connection, loop = pooled.connection, self.loop
+        if connection.broke_off:
+            self._note_broken_off(pooled.origin, loop.time())
         if connection.closed:
             return None
-        if self._closed or not connection.served:
+        if self._closed or not connection.served or loop.time() < self._unkept.get(pooled.origin, 0.0):
             return connection.abort()
         pooled.idle_since = loop.time()
         pooled.idle_until = pooled.idle_since + _idle_seconds(connection.keep_alive)
@@ -115,6 +125,15 @@ class Transport:
         if self._sweep is None:
             self._sweep = loop.call_later(_SWEEP_SECONDS, self._close_old)
         return None
+
+    def _note_broken_off(self, origin: Origin, now: float) -> None:
+        """Keep no connections for a while where this happens again and again: those that are idle go too."""
+        times = self._broken_off[origin]
+        times.append(now)
+        if len(times) == BROKEN_OFF and now - times[0] < BROKEN_OFF_SECONDS:
+            self._unkept[origin] = now + UNKEPT_SECONDS
+            for pooled in self._idle.pop(origin, ()):
+                pooled.connection.abort()
 
     async def close(self) -> None:
         """Close every connection; requests in flight fail."""

@@ -19,6 +19,7 @@ from app.partner.client import ERROR_LIMIT, PartnerClient
 from app.partner.connection import PIECE
 from app.partner.exchange import SENT_AGAIN
 from app.partner.failures import Failure, connecting_failed
+from app.partner.transport import BROKEN_OFF
 from app.simulator.faults import Faults
 from app.simulator.partner import serve
 from tests.support.partners import (
@@ -114,72 +115,107 @@ async def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.Monke
         assert (await send_once(feed_to(partner.url))).status == 200
 
 
-def closing_after(answers: list[bytes], requests: list[bytes]) -> Respond:
-    """Answers once a connection, and closes with the next request on it unanswered; then with `answers` spent."""
+class Shutting:
+    """Answers each request with the next of `answers`, or closes for want of one; `shut` closes the other way round:
+    before a request comes.
+    """
 
-    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        for answer in (answers.pop(0) if answers else b"", b""):
-            requests.append((await read_request(reader))[0])
-            writer.write(answer)
-            if not answer:
+    def __init__(self, *answers: bytes) -> None:
+        self.answers = list(answers)
+        self.requests: list[bytes] = []
+        self._writers: list[asyncio.StreamWriter] = []
+
+    async def respond(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.append(writer)
+        while True:
+            self.requests.append((await read_request(reader))[0])
+            if not self.answers:
                 return
+            writer.write(self.answers.pop(0))
 
-    return respond
+    def shut(self) -> None:
+        """The kernel refuses what comes from now on; the client has had no turn to notice."""
+        self._writers[-1].get_extra_info("socket").shutdown(socket.SHUT_RDWR)
 
 
-async def test_a_row_on_a_kept_connection_that_was_closed_unsaid_goes_once_more_within_the_attempt() -> None:
-    requests: list[bytes] = []
-    async with raw_partner(closing_after([OK, OK], requests)) as url:
+async def test_a_row_that_came_after_its_kept_connection_was_closed_goes_once_more_within_the_attempt() -> None:
+    partner = Shutting(OK, OK)
+    async with raw_partner(partner.respond) as url:
         feed = feed_to(url, method="PUT")
         async with PartnerClient([feed]) as client:
             await client.send(feed, delivery("1"))
+            partner.shut()
             answer = await client.send(feed, delivery("2"))
     assert (answer.status, answer.note) == (200, SENT_AGAIN)
-    assert [b"orders:2" in head for head in requests] == [False, True, True]
+    assert [b"orders:2" in head for head in partner.requests] == [False, True]
 
 
-async def test_it_goes_once_more_only() -> None:
-    requests: list[bytes] = []
-    async with raw_partner(closing_after([OK], requests)) as url:
+async def test_a_row_that_arrived_and_was_not_answered_is_in_doubt_and_does_not_go_again_unrecorded() -> None:
+    partner = Shutting(OK)
+    async with raw_partner(partner.respond) as url:
         feed = feed_to(url)
         async with PartnerClient([feed]) as client:
             await client.send(feed, delivery("1"))
             answer = await client.send(feed, delivery("2"))
     assert (str(answer.error).partition(":")[0], answer.ruling) == (Failure.DISCONNECTED, Ruling.LOST)
-    assert len(requests) == 3
+    assert len(partner.requests) == 2
 
 
-async def test_a_row_that_may_have_arrived_is_in_doubt_though_it_could_not_go_once_more() -> None:
+async def test_it_goes_once_more_only() -> None:
+    partner = Shutting(OK)
+    async with raw_partner(partner.respond) as url:
+        feed = feed_to(url)
+        async with PartnerClient([feed]) as client:
+            await client.send(feed, delivery("1"))
+            partner.shut()
+            answer = await client.send(feed, delivery("2"))
+    assert (str(answer.error).partition(":")[0], answer.ruling) == (Failure.DISCONNECTED, Ruling.LOST)
+    assert len(partner.requests) == 2
+
+
+async def test_a_row_that_could_not_go_once_more_is_in_doubt() -> None:
     """The second connection is refused, which alone would mean that nothing was sent."""
-    requests: list[bytes] = []
-    sockets: list[asyncio.Server] = []
-
-    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await read_request(reader)
-        writer.write(OK)
-        requests.append((await read_request(reader))[0])
-        sockets[0].close()
-        writer.close()
-
-    sockets.append(await asyncio.start_server(respond, "127.0.0.1", 0))
-    feed = feed_to(f"http://127.0.0.1:{sockets[0].sockets[0].getsockname()[1]}")
+    partner = Shutting(OK)
+    server = await asyncio.start_server(partner.respond, "127.0.0.1", 0)
+    feed = feed_to(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
     async with PartnerClient([feed]) as client:
         await client.send(feed, delivery("1"))
+        server.close()
+        partner.shut()
         answer = await client.send(feed, delivery("2"))
     assert (str(answer.error).partition(":")[0], answer.ruling) == (Failure.CONNECT_ERROR, Ruling.LOST)
-    assert len(requests) == 1
+    assert len(partner.requests) == 1
 
 
 async def test_a_partner_that_can_be_asked_is_asked_before_a_row_goes_once_more() -> None:
-    requests: list[bytes] = []
     missing = b"HTTP/1.1 404 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-    async with raw_partner(closing_after([OK, missing, OK], requests)) as url:
+    partner = Shutting(OK, missing, OK)
+    async with raw_partner(partner.respond) as url:
         feed = feed_to(url, status_url=f"{url}/status/{{id}}")
         async with PartnerClient([feed]) as client:
             await client.send(feed, delivery("1"))
+            partner.shut()
             answer = await client.send(feed, delivery("2"))
     assert (answer.status, answer.note) == (200, SENT_AGAIN)
-    assert [head.split()[0] for head in requests] == [b"post", b"post", b"get", b"post"]
+    assert [head.split()[0] for head in partner.requests] == [b"post", b"get", b"post"]
+
+
+async def test_no_connection_is_kept_for_a_while_where_kept_ones_are_closed_without_an_answer() -> None:
+    connections: list[int] = []
+
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(1)
+        await read_request(reader)
+        writer.write(OK)
+        await read_request(reader)
+
+    async with raw_partner(respond) as url:
+        feed = feed_to(url)
+        async with PartnerClient([feed]) as client:
+            answers = [await client.send(feed, delivery(str(number))) for number in range(20)]
+    in_doubt = [answer for answer in answers if answer.ruling is Ruling.LOST]
+    assert len(in_doubt) == BROKEN_OFF
+    assert len(connections) == len(answers) - BROKEN_OFF
 
 
 # What comes back
