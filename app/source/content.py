@@ -19,10 +19,9 @@ def by_name(names: Sequence[str]) -> tuple[tuple[str, int], ...]:
     return tuple(sorted((name, place) for place, name in enumerate(names)))
 
 
-def held(ordered: Sequence[tuple[str, int]], values: Sequence[Any]) -> tuple[list[str], list[Any]]:
-    """Names and values of what is not NULL, in that order."""
-    found = [(name, value) for name, place in ordered if (value := values[place]) is not None]
-    return [name for name, _ in found], [value for _, value in found]
+def held(ordered: Sequence[tuple[str, int]], values: Sequence[Any]) -> dict[str, Any]:
+    """What is not NULL, by name, in that order."""
+    return {name: value for name, place in ordered if (value := values[place]) is not None}
 
 
 def hashed(key: str, content: bytes) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -242,13 +243,13 @@ class Source:
         """
         async with self._reading(feed) as (connection, _):
             plan = await self._agreed_plan(connection, feed, agreed)
+            begun = time.monotonic()
             read = await self._fetch(connection, plan, walked_stretch(stretch, after, limit + 1), limit + 1)
             more = read.more or len(read.rows) > limit
             read = await _with_ties(connection, plan, read, cut(read.positions, limit))
-        places = kept(plan, stretch, read.rows)
-        portion = Portion([read.rows[place] for place in places], [read.positions[place] for place in places])
-        found = await _source_rows(plan, portion, plan.shape.content_row)
-        return Window(found, plan.strategy.reached(read.positions, after, more=more), more)
+            asked = begun, time.monotonic()
+        found = await _source_rows(plan, kept(plan, stretch, read), plan.shape.content_row)
+        return Window(found, plan.strategy.reached(read.positions, after, more=more), more, asked)
 
     async def _agreed_plan(self, connection: AsyncConnection, feed: Feed, agreed: Columns) -> FeedPlan:
         """The plan that reads the columns agreed, as far as the table has them."""

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -69,7 +69,7 @@ class RowShape:
             return found
         values = self._values(row)
         try:
-            payload = payload_json(self.names, values)
+            payload = payload_json(dict(zip(self.names, values, strict=True)))
         except RowUnreadable as error:
             return SourceRow(found.key, position, "", str(error))
         if len(payload) > self.max_payload:
@@ -79,33 +79,40 @@ class RowShape:
 
     def content_row(self, row: Sequence[Any], position: Position) -> SourceRow:
         """The row's key, position and hash, without a payload. One whose content has no JSON form has no hash."""
-        found = self.key_row(row, position)
-        if found.error:
-            return found
+        key, error = self._identity(row, position)
+        if error is not None:
+            return SourceRow(key, position, "", error)
         try:
-            return SourceRow(found.key, position, "", content=self._content(found.key, self._values(row)))
+            return SourceRow(key, position, "", content=self._content(key, self._values(row)))
         except RowUnreadable:
-            return found
+            return SourceRow(key, position, "")
 
     def key_row(self, row: Sequence[Any], position: Position) -> SourceRow:
         """The row's key and position alone. One that has no identity carries the reason in `error`."""
+        key, error = self._identity(row, position)
+        return SourceRow(key, position, "", error)
+
+    def _identity(self, row: Sequence[Any], position: Position) -> tuple[str, str | None]:
+        """The row's key; where that is none, what stands for it, and why."""
         parts = [row[place] for place in self.key_places]
         try:
             key = key_text(parts, self.key_writers)
         except (TypeError, ValueError) as error:
             # The position keeps two such rows apart in the ledger.
-            return SourceRow(f"{_NO_TEXT}@{position}", position, "", f"the key has no text: {error}")
+            return f"{_NO_TEXT}@{position}", f"the key has no text: {error}"
         if None in parts:
-            return SourceRow(f"{key}@{position}", position, "", "a key column is NULL: the row has no identity")
+            return f"{key}@{position}", "a key column is NULL: the row has no identity"
         if len(key) > KEY_CHARACTERS:
             reason = f"the key is {len(key):,} characters long as text, over {KEY_CHARACTERS:,}"
-            return SourceRow(f"{short_key(key)}@{short_key(str(position))}", position, "", reason)
-        return SourceRow(key, position, "")
+            return f"{short_key(key)}@{short_key(str(position))}", reason
+        return key, None
 
     def _content(self, key: str, values: Sequence[Any]) -> int:
-        return hashed(key, payload_json(*held(self.by_name, values)))
+        return hashed(key, payload_json(held(self.by_name, values)))
 
-    def _values(self, row: Sequence[Any]) -> list[Any]:
+    def _values(self, row: Sequence[Any]) -> Sequence[Any]:
+        if not self.decoders:
+            return row[: len(self.names)]
         values = list(row[: len(self.names)])
         for place, decode in self.decoders:
             values[place] = decode(values[place])
@@ -118,21 +125,21 @@ def key_text(parts: Sequence[object], writers: Sequence[Callable[[object], str]]
 
     `writers`: what makes each part text, where that is not `part_text`. Raises `TypeError` or `ValueError`.
     """
-    if len(parts) == 1 and type(parts[0]) is int and not writers:
-        return str(parts[0])
+    if len(parts) == 1:  # the usual key, and this is done for each row
+        return (writers[0] if writers else part_text)(parts[0])
     return ":".join([write(part) for write, part in zip(writers or [part_text] * len(parts), parts, strict=True)])
 
 
-def payload_json(names: Sequence[str], values: Sequence[Any]) -> bytes:
+def payload_json(members: Mapping[str, Any]) -> bytes:
     """A row as a JSON object in UTF-8. Raises `RowUnreadable` that names the column whose value has no JSON form."""
-    kinds = set(map(type, values))
-    infinite = float in kinds and not all(isfinite(value) for value in values if type(value) is float)
-    if infinite or kinds & _NESTED:  # orjson would write a float that is not finite as null
-        return _column_by_column(names, values)
+    kinds = set(map(type, members.values()))
+    infinite = float in kinds and not all(isfinite(value) for value in members.values() if type(value) is float)
+    if infinite or not kinds.isdisjoint(_NESTED):  # orjson would write a float that is not finite as null
+        return _column_by_column(members)
     try:
-        return orjson.dumps(dict(zip(names, values, strict=True)), default=plain_text)
+        return orjson.dumps(members, default=plain_text)
     except TypeError:  # an integer beyond 64 bits, a time with an offset, or what has no JSON form
-        return _column_by_column(names, values)
+        return _column_by_column(members)
 
 
 def part_text(part: object) -> str:
@@ -147,16 +154,16 @@ def part_text(part: object) -> str:
     return quote(text, safe="", errors="surrogatepass")
 
 
-def _column_by_column(names: Sequence[str], values: Sequence[Any]) -> bytes:
+def _column_by_column(members: Mapping[str, Any]) -> bytes:
     """What orjson would write, by the standard library: slower, with integers of any size, and knowing the column."""
-    members: list[bytes] = []
-    for name, value in zip(names, values, strict=True):
+    written: list[bytes] = []
+    for name, value in members.items():
         try:
             text = json.dumps(value, default=plain_text, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-            members.append(json.dumps(name, ensure_ascii=False).encode() + b":" + text.encode())
+            written.append(json.dumps(name, ensure_ascii=False).encode() + b":" + text.encode())
         except (TypeError, ValueError, RecursionError) as error:
             raise RowUnreadable(f"column {name!r}: no JSON form: {error}") from error
-    return b"{" + b",".join(members) + b"}"
+    return b"{" + b",".join(written) + b"}"
 
 
 _PLAIN_TYPES = (Decimal, datetime, date, time, timedelta, UUID)

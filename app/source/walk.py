@@ -21,7 +21,7 @@ from app.models import Position, SourceRow, Span
 from app.source.cursors import Statement
 from app.source.dialect import Dialect
 from app.source.plan import FeedPlan, plan_table
-from app.source.portion import Broken, Read
+from app.source.portion import Broken, Portion
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,8 @@ class Window:
     """The last row's position, of all that were read; where none was, as it was before."""
     more: bool
     """Rows may be waiting behind these."""
+    asked: tuple[float, float] = (0.0, 0.0)
+    """Between these moments of the monotonic clock the source was at work on it."""
 
 
 def narrowed(plan: FeedPlan, dialect: Dialect, product: str, *, where: bool = True) -> FeedPlan:
@@ -73,15 +75,18 @@ def cut(positions: Sequence[Position], limit: int) -> int:
     return len(positions) if len(positions) > limit and positions[limit] == positions[limit - 1] else limit
 
 
-def kept(plan: FeedPlan, stretch: Stretch, rows: Sequence[Read]) -> list[int]:
-    """Which of the rows of a `window` the walk gives: those that the conditions select, and no walk gave before."""
+def kept(plan: FeedPlan, stretch: Stretch, read: Portion) -> Portion:
+    """The rows of a `window` that the walk gives: those that the conditions select, and no walk gave before."""
     matched = plan.strategy.selection.match_place
-    return [
+    if matched is None and not stretch.walked:
+        return read
+    places = [
         place
-        for place, row in enumerate(rows)
+        for place, row in enumerate(read.rows)
         if (matched is None or isinstance(row, Broken) or row[matched])
         and not (stretch.walked and (row.bare if isinstance(row, Broken) else row)[-1])
     ]
+    return Portion([read.rows[place] for place in places], [read.positions[place] for place in places])
 
 
 def stride(plan: FeedPlan, stretch: Stretch, after: Position, size: int) -> Statement:

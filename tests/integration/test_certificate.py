@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from app import reconcile
 from app.ledger import Ledger
 from app.models import Certificate, DiscrepancyKind, State
 from app.poll import Polling
+from app.reconcile import bounds
 from app.source import plans
 from tests.support.doubles import VirtualClock
 from tests.support.reconciled import WAIT, Shop, sums
@@ -39,8 +39,8 @@ async def shop(request: pytest.FixtureRequest, tmp_path: Path, ledger: Ledger) -
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reconcile, "WINDOW", 10)
-    monkeypatch.setattr(reconcile, "CHUNK", 4)
+    monkeypatch.setattr(bounds, "WINDOW", 10)
+    monkeypatch.setattr(bounds, "CHUNK", 4)
 
 
 def named(certificate: Certificate) -> dict[DiscrepancyKind, tuple[int, set[str]]]:

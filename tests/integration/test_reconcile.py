@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from app import reconcile
 from app.clock import utc_now
 from app.errors import SourceRefused
 from app.ledger import Ledger
 from app.models import State
+from app.reconcile import bounds
 from app.rewind import Rewinding
 from tests.support.reconciled import Shop, counted, sums
 from tests.support.sources import PRODUCTS, source_tables
@@ -37,9 +37,9 @@ async def shop(request: pytest.FixtureRequest, tmp_path: Path, ledger: Ledger) -
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bounds so small that a few rows reach them."""
-    monkeypatch.setattr(reconcile, "WINDOW", 10)
-    monkeypatch.setattr(reconcile, "CHUNK", 4)
-    monkeypatch.setattr(reconcile, "STRIDE", 6)
+    monkeypatch.setattr(bounds, "WINDOW", 10)
+    monkeypatch.setattr(bounds, "CHUNK", 4)
+    monkeypatch.setattr(bounds, "STRIDE", 6)
 
 
 @STRATEGIES

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from app import reconcile
 from app.clock import utc_now
 from app.errors import SourceUnavailable
 from app.ledger import Ledger
 from app.models import DiscrepancyKind, State
+from app.reconcile import bounds
 from app.source.reader import Source
 from tests.support.reconciled import Shop, counted, sums
 from tests.support.sources import source_tables
@@ -34,9 +34,9 @@ async def shop(tmp_path: Path, ledger: Ledger) -> AsyncIterator[Shop]:
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reconcile, "WINDOW", 10)
-    monkeypatch.setattr(reconcile, "CHUNK", 4)
-    monkeypatch.setattr(reconcile, "SAVED_EVERY", timedelta(0))
+    monkeypatch.setattr(bounds, "WINDOW", 10)
+    monkeypatch.setattr(bounds, "CHUNK", 4)
+    monkeypatch.setattr(bounds, "SAVED_EVERY", timedelta(0))
 
 
 async def _crashing(shop: Shop, fate: Fate) -> bool:

@@ -18,6 +18,7 @@ EDGES = {"app.source", "app.ledger", "app.partner"}
 READERS = {"app.broker", "app.health", "app.progress"}
 USE_CASES = {"app.poll", "app.deliver", "app.reconcile", "app.replay", "app.report", "app.sweep", "app.rewind"}
 COMPARING = {"app.compare", "app.standing"}
+USED = {"app.filter", "app.intake", "app.queue", "app.refusals", "app.renewal"}
 
 ALLOWED = {
     "app": set[str](),
@@ -47,10 +48,8 @@ ALLOWED = {
     "app.ledger": RECORDS | {"app.ledger"},
     "app.partner": RECORDS | {"app.partner"},
     "app.refusals": {"app.feed", "app.ledger", "app.models"},
-    **dict.fromkeys(
-        USE_CASES,
-        RECORDS | EDGES | COMPARING | {"app.filter", "app.intake", "app.queue", "app.refusals", "app.renewal"},
-    ),
+    **dict.fromkeys(USE_CASES, RECORDS | EDGES | COMPARING | USED),
+    "app.reconcile": RECORDS | EDGES | COMPARING | USED | {"app.reconcile"},
     "app.purge": RECORDS | {"app.archive", "app.hold", "app.ledger", "app.pace"},
     "app.report": RECORDS | {"app.ledger", "app.reporting"},
     "app.reporting": RECORDS | {"app.ledger", "app.partner", "app.reporting"},

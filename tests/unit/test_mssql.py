@@ -259,7 +259,7 @@ def test_a_variant_is_read_as_text_by_its_base_type() -> None:
 )
 def test_what_the_driver_returns_becomes_json(column_type: TypeEngine[Any], value: object, expected: str) -> None:
     decode = MSSQL.decoder(column_type)
-    assert payload_json(["c"], [decode(value) if decode else value]).decode() == f'{{"c":{expected}}}'
+    assert payload_json({"c": decode(value) if decode else value}).decode() == f'{{"c":{expected}}}'
 
 
 def test_wide_text_lets_lone_surrogates_through_to_the_row() -> None:

@@ -21,7 +21,7 @@ PARIS = timezone(timedelta(hours=2))
 
 def written(value: object) -> str:
     """The JSON text of one value."""
-    return payload_json(["c"], [value]).decode().removeprefix('{"c":').removesuffix("}")
+    return payload_json({"c": value}).decode().removeprefix('{"c":').removesuffix("}")
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_each_kind_of_value_keeps_all_it_says(value: object, expected: str) -> N
 )
 def test_a_value_without_a_json_form_is_refused_by_column(value: object) -> None:
     with pytest.raises(RowUnreadable, match="column 'amount'"):
-        payload_json(["id", "amount"], [1, value])
+        payload_json({"id": 1, "amount": value})
 
 
 _values = (
@@ -93,7 +93,7 @@ def _restored(value: object, original: object) -> object:
 @given(st.lists(_values, max_size=6))
 def test_every_value_can_be_read_back(values: list[Any]) -> None:
     names = [f"c{place}" for place in range(len(values))]
-    read = json.loads(payload_json(names, values))
+    read = json.loads(payload_json(dict(zip(names, values, strict=True))))
     assert list(read) == names
     assert [_restored(read[name], value) for name, value in zip(names, values, strict=True)] == values
 

@@ -1,0 +1,125 @@
+"""Counting a window's rows: by number and sum where each agrees with its delivery, else row by row."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import TypeAlias
+
+from app.compare import Compared, changed, compare, hash_sum, sharing, still_there
+from app.ledger.audit import Fact
+from app.ledger.deliveries import delivery_id
+from app.ledger.floors import Floor
+from app.ledger.walks import Walk
+from app.models import Gap, Position, SourceRow, State
+from app.reconcile import bounds
+from app.reconcile.healing import settle
+from app.reconcile.run import Run, chunks, named
+from app.source.walk import Window
+
+Read: TypeAlias = Callable[[], Awaitable[Window]]
+"""Reads the window again."""
+
+
+async def account(run: Run, rows: Sequence[SourceRow], read: Read) -> None:
+    """Count a window's rows, and log those that are missing."""
+    walk = run.walk
+    if floor := _floor(walk):
+        above = [row for row in rows if not floor.covers(row.position)]
+        walk.purged += len(rows) - len(above)
+        rows = above
+    if not rows:
+        return
+    by_id = {delivery_id(walk.feed, row): row for row in rows}
+    counts, hashes = await run.patient(lambda: run.ledger.audit.count_states(list(by_id)))
+    if counts.total() == len(rows) and hashes == hash_sum(rows):
+        walk.source_rows += len(rows)
+        walk.found += len(by_id)
+        walk.states += counts
+        return
+    await settle(run, await _by_row(run, rows, read))
+
+
+async def _by_row(run: Run, rows: Sequence[SourceRow], read: Read) -> list[SourceRow]:
+    """Count the rows that have a delivery, and those left out. Returns the others: the missing."""
+    walk, audit = run.walk, run.ledger.audit
+    facts = await run.patient(lambda: audit.facts_of([delivery_id(walk.feed, row) for row in rows]))
+    compared = compare(walk.feed, rows, facts)
+    if compared.suspects:
+        await _confirm(run, compared, read)
+    walk.by_key += compared.by_key
+    _count(walk, [fact.state for _, fact in compared.own])
+    if not compared.absent:
+        return []
+    gaps = (await run.ledger.cursors.get(walk.feed)).gaps  # in this order: see `app.reconcile`
+    states = await audit.states_of(list(compared.absent))
+    floor = await run.ledger.floors.get(walk.feed)
+    _count(walk, list(states.values()))
+    missing: list[SourceRow] = []
+    for known, row in compared.absent.items():
+        if known in states:
+            continue
+        if _in_a_gap(row.position, gaps):
+            walk.awaited += named(walk.feed, [row], walk.awaited_ids)
+        elif floor and floor.covers(row.position):
+            walk.purged += 1
+        else:
+            missing.append(row)
+    return missing
+
+
+def _count(walk: Walk, states: Sequence[State]) -> None:
+    """Count rows that have a delivery of their own."""
+    walk.source_rows += len(states)
+    walk.found += len(states)
+    walk.states += Counter(states)
+
+
+async def _confirm(run: Run, compared: Compared, read: Read) -> None:
+    """Look at the suspects again, on both sides, and note those that stay: as changed, or as sharing a key.
+
+    All but the latter have a delivery, so they go to what has its own.
+    """
+    walk, feed = run.walk, run.feed
+    again = (await run.patient(read)).rows
+    ids = [delivery_id(walk.feed, row) for row in compared.suspects]
+    facts = await run.patient(lambda: run.ledger.audit.facts_of(ids))
+    there = still_there(walk.feed, compared.suspects, again)
+    keys = list(dict.fromkeys(row.key for row in there if not row.error))
+    found: list[SourceRow] = []
+    agreed = (await run.ledger.cursors.get(feed.name)).columns
+    for chunk in chunks(keys, min(bounds.CHUNK, feed.page_size)):
+        found += await run.patient(lambda: run.source.find_all(feed, chunk, agreed))  # noqa: B023
+    shared = sharing(walk.feed, there, compared.rows, found, facts)
+    differing = [row for row in there if row not in shared and _differs(walk.feed, row, facts)]
+    walk.source_rows += len(shared)
+    walk.shared += named(walk.feed, shared, walk.shared_ids)
+    if run.acknowledge and not run.dry:
+        walk.acknowledged += await _acknowledge(run, differing, facts)
+    else:
+        walk.changed += named(walk.feed, differing, walk.changed_ids)
+    for row in compared.suspects:
+        if row not in shared and (fact := facts.get(delivery_id(walk.feed, row))):
+            compared.own.append((row, fact))
+
+
+async def _acknowledge(run: Run, rows: Sequence[SourceRow], facts: Mapping[str, Fact]) -> int:
+    ids = {delivery_id(run.feed.name, row): row.content for row in rows}
+    contents = {known: (was, ids[known]) for known in ids if (was := facts[known].content) is not None}
+    return await run.ledger.audit.acknowledge(contents, run.acknowledge, run.means.now())
+
+
+def _floor(walk: Walk) -> Floor | None:
+    """The floor as it was when the walk began."""
+    return None if walk.floor is None else Floor(walk.feed, walk.begun_at, walk.floor)
+
+
+def _in_a_gap(position: Position, gaps: Iterable[Gap]) -> bool:
+    if not isinstance(position, int):
+        return False
+    return any((gap.low is None or gap.low <= position) and position <= gap.high for gap in gaps)
+
+
+def _differs(feed: str, row: SourceRow, facts: Mapping[str, Fact]) -> bool:
+    fact = facts.get(delivery_id(feed, row))
+    return fact is not None and changed(row, fact)

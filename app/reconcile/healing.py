@@ -1,0 +1,70 @@
+"""What is missing: read whole from the source by key, and logged as a poll would log it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import structlog
+
+from app.intake import backlog
+from app.ledger.deliveries import delivery_id
+from app.models import SourceRow, State
+from app.reconcile import bounds
+from app.reconcile.run import Run, chunks, named
+
+log = structlog.get_logger()
+
+
+async def settle(run: Run, missing: Sequence[SourceRow]) -> None:
+    """Count rows that are missing, and log them, within the bounds; in a dry run only count them."""
+    for chunk in chunks(missing, min(bounds.CHUNK, run.feed.page_size)):
+        await _settle(run, chunk)
+    if missing:
+        ids = [delivery_id(run.walk.feed, row) for row in missing[:10]]
+        log.warning("rows_missing", feed=run.walk.feed, rows=len(missing), first=ids, dry_run=run.dry)
+
+
+async def _settle(run: Run, missing: Sequence[SourceRow]) -> None:
+    walk = run.walk
+    logged = await _heal(run, missing) if await _may_heal(run) else {}
+    states = [state for row in missing if (state := logged.get(row.key))]
+    walk.source_rows += len(missing)
+    walk.missing += len(missing)
+    walk.healed += len(states)
+    walk.found += len(states)
+    walk.states += Counter(states)
+    named(walk.feed, missing, walk.missing_ids)
+
+
+async def _may_heal(run: Run) -> bool:
+    if run.dry or run.walk.healed >= run.means.heal_at_most:
+        return False
+    return await backlog(run.feed, run.ledger) < run.feed.max_backlog
+
+
+async def _heal(run: Run, missing: Sequence[SourceRow]) -> dict[str, State]:
+    """Read the rows whole and log them. Returns key → state; not for a row that was deleted meanwhile.
+
+    With `capture = "changes"` a row that was updated meanwhile is logged as the change that it is now.
+    """
+    keyless = [row for row in missing if row.error]
+    keys = [row.key for row in missing if not row.error]
+    agreed = (await run.ledger.cursors.get(run.feed.name)).columns
+    whole = await run.patient(lambda: run.source.find_all(run.feed, keys, agreed))
+    rows = [*keyless, *_one_a_key(run.feed.name, whole, missing)]
+    logged = await run.patient(lambda: run.means.intake.log(run.feed, rows))
+    await run.means.intake.send(run.feed, logged)
+    states = await run.ledger.audit.states_of([delivery_id(run.feed.name, row) for row in rows])
+    return {row.key: states[known] for row in rows if (known := delivery_id(run.feed.name, row)) in states}
+
+
+def _one_a_key(feed: str, whole: Sequence[SourceRow], missing: Sequence[SourceRow]) -> list[SourceRow]:
+    """Of rows that share an id the one that was missing, so that the others are not taken for it."""
+    wanted = {delivery_id(feed, row): row.position for row in missing}
+    chosen: dict[str, SourceRow] = {}
+    for row in whole:
+        known = delivery_id(feed, row)
+        if known not in chosen or row.position == wanted.get(known):
+            chosen[known] = row
+    return list(chosen.values())

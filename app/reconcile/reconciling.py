@@ -1,0 +1,129 @@
+"""The use case: a walk from its begin to its certificate."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Sequence
+from datetime import timedelta
+
+from app.clock import Clock, utc_now
+from app.feed import Feed
+from app.intake import Intake
+from app.ledger import Ledger
+from app.ledger.walks import Phase
+from app.models import MISSING_NAMED, Certificate, Discrepancy, DiscrepancyKind, Origin
+from app.queue import Queue
+from app.reconcile import bounds
+from app.reconcile.beginning import begun, resumed
+from app.reconcile.certify import certificate_of, owed_before, say
+from app.reconcile.ledger_walk import some_have_no_row, walk_ledger
+from app.reconcile.run import Means, Progress, Run, Since, Sleep
+from app.reconcile.source_walk import count_purged, walk_source
+from app.source.catalogue import origin_of
+from app.source.reader import Source
+from app.standing import of_cursor, of_other_source, of_removed
+
+
+def _untold(doing: str, done: int, of: int | None) -> None:
+    """Progress that nobody watches."""
+
+
+class Reconciling:
+    """Reconciles feeds for one process."""
+
+    def __init__(
+        self,
+        source: Source,
+        ledger: Ledger,
+        queue: Queue,
+        *,
+        message_wait: timedelta,
+        heal_at_most: int = bounds.HEALED_AT_MOST,
+        now: Clock = utc_now,
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
+        """`message_wait`: after this long without a claim, the sweep takes a batch's message for lost."""
+        intake = Intake(ledger, queue, message_wait=message_wait, now=now)
+        self._means = Means(source, ledger, intake, heal_at_most, now, sleep)
+        self._ledger = ledger
+        self._now = now
+
+    async def reconcile(
+        self,
+        feed: Feed,
+        *,
+        since: Since = None,
+        dry_run: bool = False,
+        resume: bool = True,
+        acknowledge: str = "",
+        progress: Progress = _untold,
+    ) -> Certificate:
+        """Compare the feed's source with the ledger, heal what is missing, and save the certificate.
+
+        `dry_run` changes and saves nothing. `acknowledge`: who takes changed rows as they are now.
+        `resume` goes on with a walk over the whole feed that was cut off.
+        Raises the source's and the ledger's errors; `SourceRefused` also where the ledger does not say from where on
+        the feed was read, and `since` does not either.
+        """
+        cursor = await self._ledger.cursors.get(feed.name)
+        if cursor.origin is not None and cursor.origin != origin_of(feed):
+            return await self._refused(feed, cursor.origin, dry_run=dry_run)
+        walk = None if dry_run or since is not None or not resume else await resumed(self._means, feed)
+        walk = walk or await begun(self._means, feed, since, dry_run=dry_run)
+        run = Run(self._means, feed, walk, dry_run, progress, self._now(), acknowledge)
+        if walk.phase is Phase.PURGED:
+            await count_purged(run)
+        if walk.phase is Phase.SOURCE:
+            await walk_source(run)
+        if walk.phase is Phase.LEDGER and some_have_no_row(walk):
+            await walk_ledger(run)
+        certificate = certificate_of(walk, await self._standing_of(run), self._now())
+        if not dry_run:
+            await self._ledger.certificates.save(certificate)
+            await self._ledger.walks.end(walk)
+            await self._forget(certificate)
+        say(certificate, dry_run=dry_run)
+        return certificate
+
+    async def removed(self, feeds: Collection[str], *, dry_run: bool = False) -> list[Certificate]:
+        """Certify what is owed of feeds that the ledger knows and `feeds` does not name: those that owe something, or
+        did by their last certificate. Raises the ledger's errors.
+        """
+        owing = await self._ledger.deliveries.open_by_feed()
+        known = {*await self._ledger.cursors.feeds(), *owing} - set(feeds)
+        made: list[Certificate] = []
+        for name in sorted(known):
+            owed, _ = owing.get(name, (0, None))
+            latest = await self._ledger.certificates.latest(name)
+            if owed or (latest and owed_before(latest)):
+                ids = await self._ledger.deliveries.open_ids(name, MISSING_NAMED)
+                made.append(of_removed(name, owed, ids, self._now()))
+        for certificate in made if not dry_run else ():
+            await self._ledger.certificates.save(certificate)
+            say(certificate, dry_run=dry_run)
+        return made
+
+    async def _refused(self, feed: Feed, origin: Origin, *, dry_run: bool) -> Certificate:
+        """What the feed reads is not compared with deliveries of another source: each row would be missing."""
+        audit = self._ledger.audit
+        total = await audit.total(feed.name, bounds.STRIDE)
+        ids = await audit.ids_after(feed.name, "", MISSING_NAMED)
+        certificate = of_other_source(feed, origin, total, ids, self._now())
+        if not dry_run:
+            await self._ledger.certificates.save(certificate)
+        say(certificate, dry_run=dry_run)
+        return certificate
+
+    async def _standing_of(self, run: Run) -> Sequence[Discrepancy]:
+        """What the cursor does not reach, asked when the walk is over."""
+        cursor = await self._ledger.cursors.get(run.feed.name)
+        outside = await run.patient(lambda: run.source.outside(run.feed, cursor))
+        in_gaps = run.walk.awaited, run.walk.awaited_ids
+        return tuple(of_cursor(run.feed, cursor, outside, in_gaps, self._now()))
+
+    async def _forget(self, certificate: Certificate) -> None:
+        """Drop what polls noticed before, and this comparison of all of the feed found no more."""
+        if certificate.since is None and certificate.begun_at:
+            still = {found.kind for found in certificate.discrepancies}
+            over = [kind for kind in DiscrepancyKind if kind not in still]
+            await self._ledger.cursors.forget(certificate.feed, over, certificate.begun_at)
