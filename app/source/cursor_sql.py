@@ -31,7 +31,8 @@ from sqlalchemy.types import Date, DateTime, Integer, LargeBinary, NullType, Num
 from app.feed import CursorSpec
 from app.source.catalogue import Column, SourceTable, quoted_table
 from app.source.codec import Codec, Expression
-from app.source.mssql_codecs import Moment, lowest_moment, moment_of, mssql_codec
+from app.source.mssql_codecs import mssql_codec
+from app.source.mssql_moments import Moment, lowest_moment, moment_of
 from app.source.sqlite_codecs import sqlite_codec
 
 

@@ -116,6 +116,25 @@ def test_a_datetime_key_is_found_by_what_the_driver_gave_for_it() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("kind", "shown", "place"),
+    [
+        (DATETIME2(7), "2026-01-31 10:20:30.997", "2026-01-31 10:20:30.9970000"),
+        (DATETIME2(7), "2026-01-31 10:20:30.1234567", "2026-01-31 10:20:30.1234567"),
+        (OFFSET(7), "2026-01-31 10:20:30.997 +05:30", "2026-01-31 10:20:30.9970000 +05:30"),
+        (DATETIME2(7), "2026-01-31 10:20:30", "2026-01-31 10:20:30"),
+        (DATETIME2(0), "2026-01-31 10:20:30", "2026-01-31 10:20:30"),
+        (mssql.DATETIME(), "2026-01-31 10:20:30.997", "2026-01-31 10:20:30.997"),
+    ],
+)
+def test_a_position_of_ours_fits_whatever_digits_the_server_writes(
+    kind: TypeEngine[Any], shown: str, place: str
+) -> None:
+    codec = _codec(kind)
+    assert codec.place(shown) == place
+    assert codec.fits(place)
+
+
 def test_a_datetimeoffset_is_shown_whole() -> None:
     shown = _codec(OFFSET(7)).shown(column("at"))
     assert shown is not None
