@@ -29,7 +29,7 @@ class Health:
     """What was found about one process or feed."""
 
     role: str
-    """`worker`, `beat`, `feed` or `job`."""
+    """`worker`, `beat`, `watch`, `feed` or `job`."""
     name: str
     problems: tuple[str, ...] = ()
     """Why it is not live: it makes no progress."""
@@ -68,6 +68,8 @@ class Bounds:
 
 def judge_mark(mark: Mark, bounds: Bounds, now: datetime) -> Health:
     """What a process's last mark says, and its age. `now` by the clock of a machine that keeps time."""
+    if mark.role is Role.WATCH:
+        return Health(mark.role.value, mark.name, waits_for=tuple(failing_tasks(mark, now)))
     silent = now - mark.marked_at
     if silent > bounds.progress:
         problems = [f"stands still: no sign of it for {_seconds(silent)}"]
@@ -148,8 +150,11 @@ def held_back(feed: Feed, cursor: Cursor, now: datetime) -> str | None:
 async def processes(
     ledger: Ledger, bounds: Bounds, now: datetime, role: Role | None = None, host: str | None = None
 ) -> list[Health]:
-    """Every worker and beat that was heard of within `KEPT`; of one role and host, where given."""
-    return [judge_mark(mark, bounds, now) for mark in await ledger.progress.since(now - KEPT, role, host)]
+    """Every worker and beat that was heard of within `KEPT`, and watchdogs whose checks fail; of one role and host,
+    where given.
+    """
+    found = [judge_mark(mark, bounds, now) for mark in await ledger.progress.since(now - KEPT, role, host)]
+    return [health for health in found if health.role != Role.WATCH or not health.ready]
 
 
 async def jobs(ledger: Ledger) -> list[Health]:

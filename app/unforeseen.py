@@ -117,7 +117,7 @@ def told(error: Exception) -> str:
     name, text = type(error).__name__, " ".join(str(error).split())[:_ERROR_LIMIT]
     if isinstance(error, RowrelayError):
         return text
-    return f"{name}, see the worker's log" if is_bug(error) else f"{name}: {text}"
+    return f"{name}, see the process's log" if is_bug(error) else f"{name}: {text}"
 
 
 def is_bug(error: Exception) -> bool:

@@ -93,7 +93,10 @@ class Watchdog:
         return None
 
     async def _checked(self, pid: int) -> str | None:
-        """What the check finds; nothing, where it fails itself: nobody can tell then, and the child goes on."""
+        """What the check finds; nothing, where it fails itself: nobody can tell then, and the child goes on.
+
+        The check says in the ledger that it fails, see `app.cli.watch`.
+        """
         try:
             return await self._check(pid)
         except Exception as error:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
+from contextlib import suppress
 from datetime import timedelta
 from typing import Annotated
 
@@ -16,10 +18,11 @@ from app.clock import utc_now
 from app.errors import RowrelayError
 from app.health import judge_mark
 from app.ledger import Ledger
-from app.ledger.progress import KEPT
+from app.ledger.progress import KEPT, Mark, Role
 from app.logs import configure_logging, log_what_nobody_caught
 from app.progress import pause_between
-from app.watch import Check, Patience, Watchdog
+from app.unforeseen import Troubles
+from app.watch import Patience, Watchdog
 
 LONGEST_START = timedelta(seconds=60)
 """How long a process may take until its first mark, at least."""
@@ -49,24 +52,60 @@ def watch(command: Annotated[list[str], typer.Argument(help="The command, behind
 async def _watch(loaded: config.Config, command: list[str], patience: Patience) -> int:
     settings = loaded.settings
     ledger = Ledger.at(settings.mongo_url.get_secret_value(), settings.connect_timeout)
+    check = ByMark(loaded, ledger)
     try:
-        return await Watchdog(command, progress_of(loaded, ledger), patience).run()
+        return await Watchdog(command, check, patience).run()
     finally:
+        await check.leave()
         await ledger.close()
 
 
-def progress_of(loaded: config.Config, ledger: Ledger) -> Check:
-    """Whether a process of this machine makes progress, by its mark."""
-    bounds, host = bounds_of(loaded), socket.gethostname()
+class ByMark:
+    """Whether a process of this machine makes progress, by its mark.
 
-    async def check(pid: int) -> str | None:
-        now = utc_now()
+    A check that fails itself is said in the ledger, in a mark of the watchdog's own, as long as it does.
+    """
+
+    def __init__(self, loaded: config.Config, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._bounds = bounds_of(loaded)
+        self._troubles = Troubles()
+        self._host, self._pid, self._started_at = socket.gethostname(), os.getpid(), utc_now()
+        self._name = f"watch@{self._host}-{self._pid}"
+
+    async def __call__(self, pid: int) -> str | None:
+        """What is wrong with it; `None`: nothing, or the ledger is away. Raises what nobody foresaw."""
+        failed = bool(self._troubles.current())
         try:
-            marks = [mark for mark in await ledger.progress.since(now - KEPT, host=host) if mark.pid == pid]
-        except RowrelayError:
-            return None
+            with self._troubles.noted("watch", None):
+                found = await self._ask(pid)
+        except RowrelayError as error:
+            if error.retryable:
+                return None
+            await self._say()
+            raise
+        except Exception:
+            await self._say()
+            raise
+        if failed:
+            await self.leave()
+        return found
+
+    async def leave(self) -> None:
+        """Take back what was said."""
+        with suppress(RowrelayError):
+            await self._ledger.progress.leave(Role.WATCH, self._name, self._pid)
+
+    async def _ask(self, pid: int) -> str | None:
+        now = utc_now()
+        known = await self._ledger.progress.since(now - KEPT, host=self._host)
+        marks = [mark for mark in known if mark.pid == pid and mark.role is not Role.WATCH]
         if not marks:
             return "it has left no mark yet"
-        return "; ".join(problem for mark in marks for problem in judge_mark(mark, bounds, now).problems) or None
+        return "; ".join(problem for mark in marks for problem in judge_mark(mark, self._bounds, now).problems) or None
 
-    return check
+    async def _say(self) -> None:
+        told = self._troubles.current()
+        mark = Mark(Role.WATCH, self._name, self._host, self._pid, self._started_at, utc_now(), troubles=told)
+        with suppress(RowrelayError):
+            await self._ledger.progress.put(mark)

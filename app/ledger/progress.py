@@ -1,4 +1,5 @@
-"""`progress`: one document a worker or beat, in which it says every few seconds how far it got.
+"""`progress`: one document a worker or beat, in which it says every few seconds how far it got; and one a watchdog
+whose checks fail.
 
     {_id: "<role>:<name>", role, name, host, pid, started_at, marked_at, stopping, running, taken, queues,
      broker_seconds, consumer_seconds, loop_seconds, moved_seconds, waiting_seconds, sent_seconds,
@@ -30,6 +31,8 @@ class Role(StrEnum):
 
     WORKER = "worker"
     BEAT = "beat"
+    WATCH = "watch"
+    """A watchdog: marks only while its checks fail."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,7 @@ class Mark:
 
     role: Role
     name: str
-    """`celery@host` for a worker, `beat@host` for beat."""
+    """`celery@host` for a worker, `beat@host` for beat, `watch@host-pid` for a watchdog."""
     host: str
     pid: int
     started_at: datetime

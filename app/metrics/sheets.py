@@ -112,8 +112,12 @@ def add_job(sheet: Sheet, job: str, view: JobView) -> None:
 
 
 def add_process(sheet: Sheet, mark: Mark, health: Health) -> None:
-    """How a worker or beat gets on."""
+    """How a worker or beat gets on, or what a watchdog's checks fail of."""
     role, name = mark.role.value, mark.name
+    for trouble in mark.troubles:
+        sheet.set(families.TASK_FAILING, trouble.failures, name, trouble.task, trouble.feed or "")
+    if mark.role is Role.WATCH:
+        return
     sheet.set(families.LIVE, health.live, role, name)
     sheet.set(families.READY, health.ready, role, name)
     sheet.set(families.MARKED, mark.marked_at.timestamp(), role, name)
@@ -126,8 +130,6 @@ def add_process(sheet: Sheet, mark: Mark, health: Health) -> None:
     sheet.set(families.TAKEN, mark.taken, name)
     for task, times in sorted(mark.tasks.items()):
         _add_task(sheet, name, task, times)
-    for trouble in mark.troubles:
-        sheet.set(families.TASK_FAILING, trouble.failures, name, trouble.task, trouble.feed or "")
 
 
 def _add_task(sheet: Sheet, process: str, task: str, times: TaskTimes) -> None:

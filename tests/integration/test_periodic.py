@@ -352,7 +352,7 @@ async def test_what_an_unforeseen_error_says_is_not_in_the_ledger(office: Office
     office.failing["all"] = ValueError("https://user:hunter2@hooks.example")
     await knock(office, worker, "2026-01-01T21:01")
     errors = {tick.error for tick in await all_ticks(office.ledger, PURGE.name)}
-    assert errors == {None, "all: ValueError, see the worker's log"}
+    assert errors == {None, "all: ValueError, see the process's log"}
 
 
 # --- one job after another

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,12 +17,15 @@ import pytest
 from sqlalchemy.dialects.mssql import INTEGER, ROWVERSION
 from typer.testing import CliRunner
 
+import config
 from app.cli.main import main
+from app.cli.watch import ByMark
 from app.clock import utc_now
 from app.embedded.source import create_source
 from app.errors import LedgerUnavailable
 from app.health import Bounds, held_back, judge_feed
 from app.ledger import Ledger
+from app.ledger.progress import Mark
 from app.models import Cursor, Page
 from app.period import Period
 from app.periodic import REPORT_HOUR, Periodic, Result, Step
@@ -140,7 +144,7 @@ async def test_every_task_that_fails_unforeseen_is_said_and_rests(
         feed = "orders" if name in ("poll", "deliver") else ""
         assert f'rowrelay_task_failing{{feed="{feed}",process="celery@here",task="{name}"}}' in metrics
     cursor = await ledger.cursors.get("orders")
-    assert (cursor.last_error, cursor.failures) == ("RuntimeError, see the worker's log", 1)
+    assert (cursor.last_error, cursor.failures) == ("RuntimeError, see the process's log", 1)
     assert cursor.retry_at is not None
     assert "what is in a row" not in str(health) + str(status) + metrics
 
@@ -257,3 +261,29 @@ def test_a_trouble_is_rested_from_longer_each_time_up_to_a_bound() -> None:
         assert troubles.resting("sweep", None) is None
     assert rests[:3] == [FIRST_REST, 2 * FIRST_REST, 4 * FIRST_REST]
     assert rests[-1] == LONGEST_REST < SHOWN_FOR
+
+
+async def test_a_watchdog_whose_checks_fail_is_said_everywhere_until_one_ends_well(
+    environment: dict[str, str], ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    check, since = ByMark(config.load(), ledger), ledger.progress.since
+
+    async def fail(*_: object, **__: object) -> list[Mark]:
+        raise KeyError("what is in a row")
+
+    for _ in range(2):
+        monkeypatch.setattr(ledger.progress, "since", fail)
+        with pytest.raises(KeyError):
+            await check(os.getpid())
+    monkeypatch.setattr(ledger.progress, "since", since)
+    told = "watch has failed 2 times in a row: KeyError, see the process's log"
+    assert f"waits: watch watch@{socket.gethostname()}-{os.getpid()}: {told}" in await said(environment, "health")
+    assert told in await said(environment, "status")
+    metrics = await said(environment, "metrics", "--once")
+    assert f'{{feed="",process="watch@{socket.gethostname()}-{os.getpid()}",task="watch"}} 2.0' in metrics
+    assert "what is in a row" not in metrics
+    assert await check(os.getpid()) == "it has left no mark yet"
+    assert "watch" not in await said(environment, "health")
+    assert 'task="watch"' not in await said(environment, "metrics", "--once")
