@@ -28,6 +28,7 @@ import config
 from app.clock import LONG_AGO
 from app.errors import ConfigError
 from app.logs import configure_logging, is_text, log_what_nobody_caught
+from app.redis_url import WrongRedisUrl, parse_redis_url
 
 POLL, DELIVER, MAINTENANCE = "poll", "deliver", "maintenance"
 TASKS = ("health", "poll", "deliver", "sweep", "report", "reconcile", "purge", "progress")
@@ -79,9 +80,13 @@ def make_app(loaded: config.Config) -> Celery:
     settings = loaded.settings
     celery = RelayCelery("rowrelay", include=[f"tasks.{name}" for name in TASKS])
     timeout = settings.connect_timeout.total_seconds()
+    redis = parse_redis_url(settings.redis_url.get_secret_value())
     celery.conf.update(
-        broker_url=settings.redis_url.get_secret_value(),
-        result_backend=settings.redis_url.get_secret_value(),
+        broker_url=redis.text,
+        broker_use_ssl=redis.tls,
+        result_backend=redis.text,
+        redis_backend_use_ssl=redis.tls,
+        redis_socket_connect_timeout=timeout,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         worker_consumer="tasks.consumer:LastingConsumer",
@@ -118,7 +123,10 @@ try:
 except ConfigError as error:
     sys.exit(f"rowrelay: {error}")
 
-app = make_app(loaded)
+try:
+    app = make_app(loaded)
+except WrongRedisUrl as error:  # none is set; a wrong one is a problem of the configuration
+    sys.exit(f"rowrelay: REDIS_URL: found {error}")
 
 
 @celeryd_init.connect

@@ -26,6 +26,7 @@ from app.feed import Duration, Feed
 from app.ledger.url import url_problems
 from app.partner.problems import problems as partner_problems
 from app.partner.signing import usable
+from app.redis_url import WrongRedisUrl, parse_redis_url
 from app.url import parse_url
 
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -201,7 +202,8 @@ def load() -> Config:
     except ValidationError as error:
         problems += [_setting_problem(detail) for detail in error.errors()]
     if settings:
-        problems += _ledger_problems(settings.mongo_url.get_secret_value())
+        doubted = {problem.field for problem in problems}
+        problems += [found for found in _url_problems(settings) if found.field + _FILE not in doubted]
     path = settings.feeds_file if settings else Path(environment.get("FEEDS_FILE", "feeds.toml"))
     feeds, feed_problems = _read_feeds(path, environment)
     problems += feed_problems
@@ -210,10 +212,25 @@ def load() -> Config:
     return Config(settings, feeds)
 
 
-def _ledger_problems(url: str) -> list[Problem]:
-    """What of the ledger's URL would break a promise. An empty one is that of a process that asks no ledger."""
-    where = "environment" if {"MONGO_URL", "MONGO_URL" + _FILE} & os.environ.keys() else ".env"
-    return [Problem(where, "MONGO_URL", found, allowed) for found, allowed in (url_problems(url) if url else ())]
+def _url_problems(settings: Settings) -> list[Problem]:
+    """What of the servers' URLs a client could not read, would read in another sense, or would break a promise with.
+
+    An empty URL is that of a process that asks no such server.
+    """
+    found: list[tuple[str, str, str]] = []
+    if redis := settings.redis_url.get_secret_value():
+        try:
+            parse_redis_url(redis)
+        except WrongRedisUrl as error:
+            found.append(("REDIS_URL", error.found, error.allowed))
+    if ledger := settings.mongo_url.get_secret_value():
+        found += [("MONGO_URL", *problem) for problem in url_problems(ledger)]
+    return [Problem(_where(name), name, what, allowed) for name, what, allowed in found]
+
+
+def _where(name: str) -> str:
+    """Where a setting was given."""
+    return "environment" if {name, name + _FILE} & os.environ.keys() else ".env"
 
 
 def _environment() -> dict[str, str]:
@@ -247,8 +264,7 @@ def _read_secrets(names: Iterable[str], environment: Mapping[str, str]) -> tuple
 
 def _setting_problem(detail: ErrorDetails) -> Problem:
     name = str(detail["loc"][0]).upper() if detail["loc"] else "settings"
-    where = "environment" if name in os.environ else ".env"
-    return Problem(where, name, _found(detail), _allowed(detail))
+    return Problem(_where(name), name, _found(detail), _allowed(detail))
 
 
 def _read_feeds(path: Path, environment: Mapping[str, str]) -> tuple[dict[str, Feed], list[Problem]]:

@@ -13,6 +13,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from app.errors import BrokerUnavailable
+from app.redis_url import parse_redis_url
 
 T = TypeVar("T")
 
@@ -23,8 +24,8 @@ class Broker:
     def __init__(self, url: str, timeout: timedelta) -> None:
         """`timeout`: how long Redis may take to answer. Connects on first use."""
         seconds = timeout.total_seconds()
-        self._redis = Redis.from_url(
-            url,
+        self._redis = Redis(
+            **parse_redis_url(url).options,
             decode_responses=True,
             socket_timeout=seconds,
             socket_connect_timeout=seconds,

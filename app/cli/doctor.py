@@ -9,10 +9,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import typer
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 import config
+from app.cli import doctor_broker
 from app.cli.output import FOUND_WRONG, AsJson, load_config, print_json, print_table, run
 from app.errors import ConfigError, Problem, RowrelayError
 from app.feed import Feed
@@ -66,15 +66,15 @@ async def _check_all(loaded: config.Config) -> list[Check]:
     """All servers at once, so that several that do not answer cost no more time than one."""
     settings, feeds = loaded.settings, loaded.feeds.values()
     timeout = settings.connect_timeout.total_seconds()
-    (broker, ledger, source), partners = await asyncio.gather(
+    servers, partners = await asyncio.gather(
         asyncio.gather(
-            _checked("broker (REDIS_URL)", lambda: _redis_version(settings)),
+            _check_broker(settings),
             _check_ledger(settings),
             _check_source(loaded),
         ),
         asyncio.gather(*(_checked(f"partner {feed.name}", _partner_check(feed, timeout)) for feed in feeds)),
     )
-    return [broker, *ledger, *source, *partners]
+    return [*(check for checks in servers for check in checks), *partners]
 
 
 async def _check_source(loaded: config.Config) -> list[Check]:
@@ -159,21 +159,18 @@ def _one_line(error: Exception) -> str:
     return " ".join(said.split()) or type(error).__name__
 
 
-async def _redis_version(settings: config.Settings) -> str:
-    timeout = settings.connect_timeout.total_seconds()
-    client = Redis.from_url(
-        settings.redis_url.get_secret_value(), socket_timeout=timeout, socket_connect_timeout=timeout
-    )
-    try:
-        info = await client.info("server")
-        memory = await client.info("memory")
-    finally:
-        with suppress(RedisError):
-            await client.aclose()
-    policy = memory.get("maxmemory_policy")
-    if policy not in ("noeviction", None):
-        raise RedisError(f"maxmemory-policy is {policy}: queued messages may be evicted; set it to noeviction")
-    return f"Redis {info['redis_version']}"
+async def _check_broker(settings: config.Settings) -> list[Check]:
+    """Redis itself, then each of the other clients that will use it: those only where it answers at all."""
+    first = await _checked(doctor_broker.NAME, lambda: doctor_broker.version(settings))
+    if not first.ok:
+        return [first]
+
+    def asking(client: Callable[[], str]) -> Callable[[], Awaitable[str]]:
+        return lambda: doctor_broker.ask(client, settings)
+
+    others = [await _checked(name, asking(client)) for name, client in doctor_broker.clients().items()]
+    doubts = [Check(name, True, level, detail, None) for name, level, detail in doctor_broker.doubts(settings)]
+    return [first, *others, *doubts]
 
 
 async def _check_ledger(settings: config.Settings) -> list[Check]:

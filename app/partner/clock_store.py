@@ -23,6 +23,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from app.redis_url import parse_redis_url
+
 log = structlog.get_logger()
 
 CHANNEL = "rowrelay:clock"
@@ -158,12 +160,12 @@ class ClockStore:
 
     def __init__(self, url: str, process: str, *, timeout: float = 1.0) -> None:
         """`process` names this worker process among all; `timeout`: the seconds that Redis may take for one answer."""
-        self._redis = Redis.from_url(
-            url,
+        self._redis = Redis(
+            **parse_redis_url(url).options,
             decode_responses=True,
             socket_timeout=timeout,
             socket_connect_timeout=timeout,
-            health_check_interval=_LISTEN_SECONDS,
+            health_check_interval=round(_LISTEN_SECONDS),
             retry=Retry(NoBackoff(), 0),
         )
         self._process = process

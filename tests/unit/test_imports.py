@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 RECORDS = {
     "app", "app.errors", "app.models", "app.endpoint", "app.feed", "app.clock", "app.period", "app.unforeseen",
-    "app.url",
+    "app.redis_url", "app.url",
 }  # fmt: skip
 EDGES = {"app.source", "app.ledger", "app.partner"}
 READERS = {"app.broker", "app.health", "app.progress"}
@@ -28,6 +28,7 @@ ALLOWED = {
     "app.period": {"app.clock"},
     "app.unforeseen": {"app.clock", "app.errors"},
     "app.url": set[str](),
+    "app.redis_url": set[str](),
     "app.endpoint": {"app.url"},
     "app.feed": {"app.endpoint", "app.url"},
     "app.compare": RECORDS | {"app.ledger"},

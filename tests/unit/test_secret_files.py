@@ -10,7 +10,8 @@ import config
 from app.errors import ConfigError
 
 FROM_FILE = "mongodb://from-the-file/ledger"
-"""A form that every setting takes: `MONGO_URL` is looked at when it is read."""
+FORMS = {"REDIS_URL": "rediss://from-the-file:6379/1"}
+"""Settings that take another form: a URL is looked at when it is read."""
 
 FEEDS = """
 [feeds.orders]
@@ -42,10 +43,12 @@ def _problems() -> dict[str, str]:
 def test_a_secret_setting_comes_from_the_file_that_is_named(
     place: Path, monkeypatch: pytest.MonkeyPatch, setting: str
 ) -> None:
+    value = FORMS.get(setting, FROM_FILE)
+    (place / "secret").write_text(f"{value}\n", encoding="utf-8")
     monkeypatch.setenv("PARTNER_TOKEN", "t")
     monkeypatch.setenv(f"{setting}_FILE", str(place / "secret"))
     found = getattr(config.load().settings, setting.lower())
-    assert found.get_secret_value() == FROM_FILE
+    assert found.get_secret_value() == value
 
 
 def test_a_feeds_secret_comes_from_the_file_that_is_named(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

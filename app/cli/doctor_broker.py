@@ -1,0 +1,107 @@
+"""What `doctor` asks of Redis: each client that will use it is tried, since each connects in a way of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from importlib.util import find_spec
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+import config
+from app.errors import BrokerUnavailable
+from app.redis_url import RedisUrl, parse_redis_url
+from app.source.findings import Level
+
+NAME = "broker (REDIS_URL)"
+_LONGEST = 3
+"""Times `CONNECT_TIMEOUT` that one of Celery's clients may take: it tries more than once."""
+
+
+def redis_url(settings: config.Settings) -> RedisUrl:
+    """Where Redis is, as every client is told. Raises `BrokerUnavailable` where none is set."""
+    if not settings.redis_url.get_secret_value():
+        raise BrokerUnavailable("REDIS_URL is empty: set it in the environment or .env")
+    return parse_redis_url(settings.redis_url.get_secret_value())
+
+
+async def version(settings: config.Settings) -> str:
+    """Who answers; raises for one that may throw messages away. This client is that of the endpoint's clock, health and
+    metrics."""
+    timeout = settings.connect_timeout.total_seconds()
+    client = Redis(
+        **redis_url(settings).options,
+        socket_timeout=timeout,
+        socket_connect_timeout=timeout,
+    )
+    try:
+        info = await client.info("server")
+        memory = await client.info("memory")
+    finally:
+        with suppress(RedisError):
+            await client.aclose()
+    policy = memory.get("maxmemory_policy")
+    if policy not in ("noeviction", None):
+        raise RedisError(f"maxmemory-policy is {policy}: queued messages may be evicted; set it to noeviction")
+    return f"Redis {info['redis_version']}"
+
+
+def doubts(settings: config.Settings) -> list[tuple[str, Level, str]]:
+    """What works, and should not be left so: subject, level and what to do."""
+    url = redis_url(settings)
+    if url.tls is None or url.verified:
+        return []
+    detail = (
+        "the server's certificate is not verified: whoever answers at that address can read and start tasks; "
+        "remove ssl_cert_reqs and ssl_check_hostname from REDIS_URL, and name a private authority with ssl_ca_certs"
+    )
+    return [("broker: certificate", Level.WARNING, detail)]
+
+
+async def ask(client: Callable[[], str], settings: config.Settings) -> str:
+    """Have one of Celery's clients connect; they block. Raises `BrokerUnavailable`, whatever that client raises."""
+    seconds = _LONGEST * settings.connect_timeout.total_seconds()
+    try:
+        async with asyncio.timeout(seconds):
+            return await asyncio.to_thread(client)
+    except TimeoutError:
+        raise BrokerUnavailable(f"no connection within {seconds:g} s") from None
+    except Exception as error:  # noqa: BLE001 - four libraries, each with errors of its own
+        raise BrokerUnavailable(f"{' '.join(str(error).split()) or type(error).__name__}") from None
+
+
+def clients() -> dict[str, Callable[[], str]]:
+    """The check's name → what connects as worker, beat, result backend and Flower do."""
+    found = {"broker: worker and beat": _queue, "broker: results": _results}
+    if find_spec("flower"):
+        found["broker: Flower"] = _flower
+    return found
+
+
+def _celery() -> Any:
+    from celery_app import app  # noqa: PLC0415 - Celery takes a while to load, and checks of other servers need none
+
+    return app
+
+
+def _queue() -> str:
+    with _celery().connection_for_write() as connection:
+        connection.ensure_connection(max_retries=1, interval_start=0)
+    return "a connection made"
+
+
+def _results() -> str:
+    _celery().backend.client.ping()
+    return "a connection made"
+
+
+def _flower() -> str:
+    from flower.utils.broker import Broker  # noqa: PLC0415 - as above
+
+    conf = _celery().conf
+    broker = Broker(conf.broker_url, broker_options=conf.broker_transport_options, broker_use_ssl=conf.broker_use_ssl)
+    asyncio.run(broker.queues(["deliver"]))
+    return "a connection made"
