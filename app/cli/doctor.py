@@ -21,6 +21,7 @@ from app.ledger.examine import Role
 from app.models import Cursor
 from app.partner.problems import column_problems
 from app.partner.transport import tls_context
+from app.source.columns import columns_finding, sent_names
 from app.source.engine import check_reachable, open_engine
 from app.source.findings import Finding, Level
 from app.source.reader import Source
@@ -93,16 +94,29 @@ async def _check_source(loaded: config.Config) -> list[Check]:
         reached = await _checked(name, connect)
         if not reached.ok:
             return [reached]
-        return [
-            reached,
-            *[check for feed in loaded.feeds.values() for check in await _check_feed(loaded, opened[0], feed)],
-        ]
+        cursors = await _cursors(loaded)
+        checks = [reached]
+        for feed in loaded.feeds.values():
+            checks += await _check_feed(opened[0], feed, cursors.get(feed.name))
+        return checks
     finally:
         for source in opened:
             await source.close()
 
 
-async def _check_feed(loaded: config.Config, source: Source, feed: Feed) -> list[Check]:
+async def _cursors(loaded: config.Config) -> dict[str, Cursor]:
+    """Feed → cursor; none where the ledger does not answer, which has a check of its own."""
+    settings = loaded.settings
+    ledger = Ledger.at(settings.mongo_url.get_secret_value(), settings.connect_timeout)
+    try:
+        return {name: await ledger.cursors.get(name) for name in loaded.feeds}
+    except RowrelayError:
+        return {}
+    finally:
+        await ledger.close()
+
+
+async def _check_feed(source: Source, feed: Feed, cursor: Cursor | None) -> list[Check]:
     """That the feed's table can be read, what the catalogue says about it, and how many rows wait."""
     findings: list[Finding] = []
 
@@ -110,8 +124,10 @@ async def _check_feed(loaded: config.Config, source: Source, feed: Feed) -> list
         columns = await source.check(feed)
         findings.extend(await source.examine(feed))
         if feed.columns is None:
-            names = [column.name for column in columns]
-            findings.extend(map(_of_columns, column_problems(feed, names)))
+            if cursor is not None:
+                findings.append(columns_finding(feed, cursor, columns))
+            sent = sent_names(feed, cursor or Cursor(feed.name), columns)
+            findings.extend(map(_of_columns, column_problems(feed, sent)))
         return f"{feed.table}: {len(columns)} columns; one row read, or none there"
 
     name = f"feed {feed.name}"
@@ -122,7 +138,7 @@ async def _check_feed(loaded: config.Config, source: Source, feed: Feed) -> list
         Check(f"{name}: {found.subject}", found.level is not Level.FAILED, found.level, found.detail, None)
         for found in findings
     ]
-    return [first, *details, await _checked(f"{name}: waiting", lambda: _waiting(loaded.settings, source, feed))]
+    return [first, *details, await _checked(f"{name}: waiting", lambda: _waiting(source, feed, cursor))]
 
 
 def _of_columns(problem: Problem) -> Finding:
@@ -130,17 +146,10 @@ def _of_columns(problem: Problem) -> Finding:
     return Finding(problem.field.split(".", 2)[2], Level.FAILED, f"no column {problem.found}; {problem.allowed}")
 
 
-async def _waiting(settings: config.Settings, source: Source, feed: Feed) -> str:
+async def _waiting(source: Source, feed: Feed, cursor: Cursor | None) -> str:
     """Rows beyond the cursor. Where the ledger does not answer, as if the feed had not begun."""
-    ledger = Ledger.at(settings.mongo_url.get_secret_value(), settings.connect_timeout)
-    cursor, since = Cursor(feed.name), "the feed's start, as the ledger does not answer"
-    try:
-        cursor, since = await ledger.cursors.get(feed.name), "the cursor"
-    except RowrelayError:
-        pass
-    finally:
-        await ledger.close()
-    count = await source.waiting(feed, cursor, WAITING_SHOWN)
+    since = "the cursor" if cursor else "the feed's start, as the ledger does not answer"
+    count = await source.waiting(feed, cursor or Cursor(feed.name), WAITING_SHOWN)
     return f"{count}{' or more' if count == WAITING_SHOWN else ''} rows beyond {since}"
 
 

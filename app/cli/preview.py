@@ -52,18 +52,21 @@ def preview_request(
 
 
 async def _row(loaded: config.Config, feed: Feed, key: str) -> tuple[SourceRow | None, str]:
-    """The row and where it was found: in the ledger where it is there with its payload, else in the source."""
+    """The row and where it was found: in the ledger where it is there with its payload, else in the source, with the
+    columns that are agreed for the feed.
+    """
     settings = loaded.settings
     ledger = Ledger.at(settings.mongo_url.get_secret_value(), settings.connect_timeout)
     try:
         document = await ledger.deliveries.get(f"{feed.name}:{short_key(key)}")
+        agreed = (await ledger.cursors.get(feed.name)).columns
     finally:
         await ledger.close()
     if document and document.get("payload"):
         return SourceRow(document["key"], document["position"], document["payload"]), "ledger"
     source = Source(open_engine(settings.source_url.get_secret_value(), settings.connect_timeout))
     try:
-        return await source.find(feed, document["key"] if document else key), "source"
+        return await source.find(feed, document["key"] if document else key, agreed), "source"
     finally:
         await source.close()
 

@@ -17,6 +17,13 @@ from app.errors import ColumnsCame
 from app.feed import Feed
 from app.models import Columns, Cursor, NewForm
 from app.source.catalogue import Column, SourceTable
+from app.source.findings import Finding, Level
+
+_FOLLOWS = {
+    "include": "sent from the next page on",
+    "ignore": 'not sent (on_new_column = "ignore")',
+    "pause": 'the next page pauses the feed (on_new_column = "pause")',
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +64,36 @@ def form_of(feed: Feed, cursor: Cursor, found: Columns) -> Form:
         return Form(_names(columns))
     said = "; ".join(_said(feed, came, [name for name in had if name not in types], _retyped(kept, had)))
     return Form(_names(columns), NewForm(columns, offered, said))
+
+
+def sent_names(feed: Feed, cursor: Cursor, found: Columns) -> list[str]:
+    """The columns that the next page sends; where it would pause the feed, those agreed that the table still has."""
+    try:
+        form = form_of(feed, cursor, found)
+    except ColumnsCame:
+        return list(still_there(feed, cursor.columns, found) or ())
+    return list(form.names or feed.columns or ())
+
+
+def columns_finding(feed: Feed, cursor: Cursor, found: Columns) -> Finding:
+    """What is agreed for a feed that names no columns, and how the table differs from it now."""
+    agreed, now = dict(cursor.columns), dict(found)
+    if not agreed:
+        said = f"none agreed yet; the first page sends all that the table has: {_listed(list(now))}"
+        return Finding("columns", Level.OK, said)
+    said = f"agreed and sent: {_listed(list(agreed))}"
+    came = [name for name in now if name not in agreed]
+    kept = tuple((name, now[name]) for name in agreed if name in now)
+    news: list[str] = []
+    if came and not (feed.on_new_column == "ignore" and set(came) <= set(cursor.offered)):
+        news.append(f"new: {_listed(came)}: {_FOLLOWS[feed.on_new_column]}")
+    elif came:
+        said += f'; not sent (on_new_column = "ignore"): {_listed(came)}'
+    if gone := [name for name in agreed if name not in now]:
+        news.append(f"gone: {_listed(gone)}: the next page is sent without")
+    if retyped := _retyped(kept, agreed):
+        news.append(f"changed: {', '.join(retyped)}")
+    return Finding("columns", Level.WARNING if news else Level.OK, "; ".join([said, *news]))
 
 
 def settled(feed: Feed, cursor: Cursor) -> bool:

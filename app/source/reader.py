@@ -22,8 +22,7 @@ from app.feed import Feed
 from app.models import Ahead, Columns, Cursor, Page, Position, SourceRow, Span
 from app.source.broken import Salvage, gaps_stretch, page_stretch, walked_stretch
 from app.source.broken import Stretch as BrokenStretch
-from app.source.catalogue import Column
-from app.source.columns import form_of, settled, still_there
+from app.source.columns import columns_of, form_of, settled, still_there
 from app.source.cursors import TIES, Statement
 from app.source.engine import dialect_of, source_name
 from app.source.errors import advised, is_by_value, translated
@@ -169,13 +168,13 @@ class Source:
             return int(await _one(connection, plan.strategy.waiting(position, limit)))
 
     @renewing
-    async def check(self, feed: Feed) -> tuple[Column, ...]:
-        """Look the feed's table up anew and read a row of it. Returns all columns of the table."""
+    async def check(self, feed: Feed) -> Columns:
+        """Look the feed's table up anew and read a row of it. Returns all columns of the table, with their types."""
         self._plans.forget(feed)
         async with self._reading(feed) as (connection, plan):
             horizon = await _one(connection, plan.strategy.horizon())
             await _run(connection, plan.strategy.page(None, 1, horizon))
-            return plan.table.columns
+            return columns_of(plan.table, connection.dialect)
 
     @renewing
     async def explain(self, feed: Feed) -> list[Explained]:
@@ -190,12 +189,13 @@ class Source:
         async with self._reading(feed) as (connection, plan):
             return await connection.run_sync(examine_feed, plan, self._dialect)
 
-    async def find(self, feed: Feed, key: str) -> SourceRow | None:
+    async def find(self, feed: Feed, key: str, agreed: Columns = ()) -> SourceRow | None:
         """The row of that key, written as in its delivery's id; `None` where there is none. The table is looked up
-        anew, so that it is the row as the next page would give it.
+        anew. `agreed`: the cursor's `columns`; none: all columns that the table has.
         """
         self._plans.forget(feed)
-        async with self._reading(feed) as (connection, plan):
+        async with self._reading(feed) as (connection, _):
+            plan = await self._agreed_plan(connection, feed, agreed)
             rows = await _run(connection, find_row(plan, key))
             return plan.shape.source_row(rows[0], None) if rows else None
 

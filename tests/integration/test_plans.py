@@ -13,12 +13,15 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import DBAPIError
 
+from app.cli import doctor
+from app.cli.doctor import Check
 from app.errors import SourceUnavailable
 from app.feed import Feed
 from app.ledger import Ledger
 from app.models import Cursor
 from app.poll import Polled, Polling
 from app.source import plans
+from app.source.findings import Level
 from app.source.reader import Source
 from tests.support.doubles import MemoryQueue, VirtualClock
 from tests.support.sources import PRODUCTS, SourceTables, source_feed, source_tables
@@ -233,3 +236,51 @@ async def test_a_feed_that_names_its_columns_is_told_nothing(workers: Workers) -
     assert (await workers.poll(worker, feed)).logged == 1
     assert (await workers.cursor()).noted is None
     assert await workers.sent() == [["id", "note"]]
+
+
+async def _columns_check(workers: Workers, feed: Feed) -> Check:
+    """What `doctor` says of the feed's columns."""
+    source = workers.tables.source()
+    checks = await doctor._check_feed(source, feed, await workers.cursor())
+    await source.close()
+    return next(check for check in checks if check.name == "feed orders: columns")
+
+
+@pytest.mark.parametrize(
+    ("policy", "follows"),
+    [
+        ("include", "'added': sent from the next page on"),
+        ("ignore", "'added': not sent (on_new_column = \"ignore\")"),
+        ("pause", "'added': the next page pauses the feed"),
+    ],
+)
+async def test_doctor_shows_the_columns_agreed_and_how_the_table_differs(
+    workers: Workers, policy: str, follows: str
+) -> None:
+    feed, worker = a_feed(workers, on_new_column=policy), workers.start()
+    check = await _columns_check(workers, feed)
+    assert (check.level, check.detail[:16]) == (Level.OK, "none agreed yet;")
+    await workers.write(note="a")
+    await workers.poll(worker, feed)
+    check = await _columns_check(workers, feed)
+    assert check.level is Level.OK
+    assert check.detail.startswith("agreed and sent: 'id'")
+    await workers.add_column("added")
+    await workers.drop_column("extra")
+    check = await _columns_check(workers, feed)
+    assert check.level is Level.WARNING
+    assert f"new: {follows}" in check.detail
+    assert "gone: 'extra': the next page is sent without" in check.detail
+
+
+@pytest.mark.usefixtures("_plans_live_for_no_time")
+async def test_doctor_does_not_warn_of_a_column_that_is_ignored_on_purpose(workers: Workers) -> None:
+    feed, worker = a_feed(workers, on_new_column="ignore"), workers.start()
+    await workers.write(note="a")
+    await workers.poll(worker, feed)
+    await workers.add_column("added")
+    await workers.write(note="b")
+    await workers.poll(worker, feed)
+    check = await _columns_check(workers, feed)
+    assert check.level is Level.OK
+    assert "not sent (on_new_column = \"ignore\"): 'added'" in check.detail

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from app.cli.main import main
 from app.ledger import Ledger
-from app.models import SourceRow
+from app.models import Cursor, NewForm, Page, SourceRow
 from tests.support.ledger import NOW, batch_of
 
 FEEDS = """
@@ -93,6 +93,26 @@ def test_a_row_of_the_ledger_is_shown_as_it_was_logged(place: Path, mongo_databa
         "# row from the ledger; nothing was sent\nPUT http://127.0.0.1:1/rows?token=[secret]&v=1\n"
     )
     assert '"note":"from the ledger"' in output
+
+
+def test_a_row_of_the_source_is_shown_with_the_columns_that_are_agreed(place: Path, mongo_database_url: str) -> None:
+    """A column that came since is not sent before a poll agrees on it."""
+    plain = "\n".join(line for line in FEEDS.splitlines() if not line.startswith(("[feeds.orders.body", "reference")))
+    plain = plain.replace('api_token = "${PLANTED}-in-the-body"\ncustomer.note = "$note"', "")
+    (place / "feeds.toml").write_text(plain, encoding="utf-8")
+
+    async def agree() -> None:
+        ledger = Ledger.at(mongo_database_url, timedelta(seconds=5))
+        form = NewForm((("shop", "TEXT"), ("id", "INTEGER"), ("note", "TEXT")))
+        await ledger.cursors.advance(Cursor("orders"), Page((), 7, (), full=False, form=form), NOW)
+        await ledger.close()
+
+    asyncio.run(agree())
+    with closing(sqlite3.connect(place / "shop.db")) as connection:
+        connection.execute("ALTER TABLE orders ADD COLUMN added TEXT DEFAULT 'x'")
+        connection.commit()
+    shown = json.loads(preview("A%20B:7", "--json").stdout)
+    assert json.loads(shown["body"]) == {"shop": "A B", "id": 7, "note": "from the source"}
 
 
 @pytest.mark.usefixtures("place")

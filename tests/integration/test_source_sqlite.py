@@ -493,10 +493,7 @@ async def test_a_row_that_cannot_be_sent_says_why_and_stops_no_other(
 
 
 async def test_check_and_version_say_what_was_found(source: Source) -> None:
-    assert [(column.name, str(column.type)) for column in await source.check(a_feed())] == [
-        ("id", "INTEGER"),
-        ("note", "TEXT"),
-    ]
+    assert await source.check(a_feed()) == (("id", "INTEGER"), ("note", "TEXT"))
     assert await source.version() == f"sqlite {sqlite3.sqlite_version}"
 
 
