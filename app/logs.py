@@ -7,6 +7,7 @@ the text of a driver's exception, in which there may be a row, is left out of tr
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import socket
@@ -22,6 +23,8 @@ from typing import TextIO, TypeAlias
 import orjson
 import structlog
 from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
+
+from app.shown import plain, plain_json, plain_lines
 
 log = structlog.get_logger()
 
@@ -63,7 +66,7 @@ def configure_logging(level: str, form: str) -> None:
             foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name, _of_libraries],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.dev.ConsoleRenderer() if as_text else _as_json,
+                *([_plain, structlog.dev.ConsoleRenderer()] if as_text else [_as_json]),
             ],
         )
     )
@@ -174,4 +177,16 @@ def _add_worker(_logger: WrappedLogger, _method: str, event: EventDict) -> Event
 
 
 def _as_json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
-    return orjson.dumps(event, default=str).decode()
+    try:
+        text = orjson.dumps(event, default=str).decode()
+    except orjson.JSONEncodeError:  # half of a surrogate pair, which UTF-8 cannot hold
+        text = json.dumps(event, default=str)
+    return plain_json(text)
+
+
+def _plain(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Each text so that it cannot act on the terminal; only a traceback has lines."""
+    for name, value in event.items():
+        if isinstance(value, str):
+            event[name] = plain_lines(value) if name == "exception" else plain(value)
+    return event

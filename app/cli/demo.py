@@ -129,9 +129,9 @@ def demo(
 
 
 def _start(stack: Stack, workers: int) -> None:
-    console.print(f"A partner at {stack.partner_url}, and these servers for this run alone:", highlight=False)
+    console.print(f"A partner at {stack.partner_url}, and these servers for this run alone:")
     for description in stack.servers:
-        console.print(f"- {description}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"- {description}", soft_wrap=True)
     for _ in range(workers):
         stack.start_worker("--loglevel", "INFO")
     stack.start_beat()
@@ -237,14 +237,14 @@ def _print_books(books: Books) -> None:
     account = {name: value for name, value in asdict(books).items() if name != "differences"}
     print_fields(account)
     for line in books.differences:
-        console.print(f"DIFFERENCE: {line}", style="red", markup=False)
+        console.print(f"DIFFERENCE: {line}", style="red")
     if not books.differences:
         console.print("The books balance: every row of the source is settled, and every delivered row was seen.")
 
 
 def _certify(stack: Stack) -> bool:
     """Reconcile, as an operator does. Returns whether the certificate is complete."""
-    console.print("\npython -m app reconcile", highlight=False)
+    console.print("\npython -m app reconcile")
     asked = subprocess.run([sys.executable, "-m", "app", "reconcile"], env=stack.environment, cwd=ROOT, check=False)
     return asked.returncode == 0
 
@@ -262,18 +262,18 @@ async def _report(stack: Stack, started_at: datetime) -> None:
         await ledger.close()
     console.print()
     print_report(reports[0])
-    console.print(f"The report as a page: {page.resolve()}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"The report as a page: {page.resolve()}", soft_wrap=True)
 
 
 def _stay(stack: Stack) -> None:
     """Keep everything running until Ctrl-C, and say how to look around."""
-    console.print("\nStill running. In another terminal, from the project's root:", markup=False)
+    console.print("\nStill running. In another terminal, from the project's root:")
     for name, value in stack.variables.items():
-        console.print(f"  export {name}={shlex.quote(value)}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"  export {name}={shlex.quote(value)}", soft_wrap=True)
     for command in ("status", "deliveries list", "doctor", "ping"):
-        console.print(f"  .venv/bin/python -m app {command}", highlight=False)
-    console.print("  .venv/bin/celery -A celery_app flower --address=127.0.0.1", highlight=False)
-    console.print(f"  curl {stack.partner_url}/_simulator/counts", highlight=False)
+        console.print(f"  .venv/bin/python -m app {command}")
+    console.print("  .venv/bin/celery -A celery_app flower --address=127.0.0.1")
+    console.print(f"  curl {stack.partner_url}/_simulator/counts")
     console.print("Ctrl-C stops everything.")
     try:
         while True:

@@ -99,7 +99,7 @@ def adopt_feed(name: Name) -> None:
     except SourceRefused as error:
         fail(str(error))
     for line in lines:
-        console.print(line, markup=False, highlight=False)
+        console.print(line)
 
 
 @feeds.command("explain")
@@ -140,7 +140,7 @@ def rewind_feed(
     except ValueError as error:
         fail(f"--to: found {to!r}; {error}", WRONG_USAGE)
     for line in with_ledger(loaded, lambda ledger: _rewound(loaded, feed, ledger, position, dry_run=dry_run)):
-        console.print(line, markup=False, highlight=False)
+        console.print(line)
 
 
 async def _rewound(loaded: config.Config, feed: Feed, ledger: Ledger, to: int | str, *, dry_run: bool) -> Sequence[str]:

@@ -90,8 +90,8 @@ def _said(health: Health) -> str:
 
 def _print(found: list[Health], untold: str | None) -> None:
     if untold is not None:
-        console.print(f"not told: {untold}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"not told: {untold}", soft_wrap=True)
     for health in found:
         verdict = "ok" if health.ready else "waits" if health.live else "NO PROGRESS"
         said = f": {_said(health)}" if _said(health) else ""
-        console.print(f"{verdict}: {health.role} {health.name}{said}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"{verdict}: {health.role} {health.name}{said}", soft_wrap=True)

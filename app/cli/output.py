@@ -14,14 +14,17 @@ from typing import Annotated, Any, TypeVar
 
 import orjson
 import typer
+from rich.cells import cell_len
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
 
 import config
 from app.clock import utc_now
 from app.errors import ConfigError, RowrelayError
 from app.ledger import Ledger
+from app.shown import plain, plain_json, plain_lines
 
 T = TypeVar("T")
 
@@ -31,8 +34,22 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")
 
 _WIDEST = 10_000
 """Columns of text; no table is wider."""
+_LEAST = 8
+"""Columns of text that a cut cell keeps."""
 
-console = Console()
+
+class PlainConsole(Console):
+    """Takes every text for data: no markup, no emoji codes, and nothing in it that acts on the terminal."""
+
+    def __init__(self, *, stderr: bool = False, width: int | None = None) -> None:
+        super().__init__(stderr=stderr, width=width, markup=False, emoji=False, highlight=False)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """As Rich calls it for each text that it prints."""
+        return super().render_str(plain_lines(text), **options)
+
+
+console = PlainConsole()
 
 
 def load_config() -> config.Config:
@@ -45,8 +62,13 @@ def load_config() -> config.Config:
 
 def fail(message: str, code: int = FOUND_WRONG) -> typing.NoReturn:
     """Say what is wrong on stderr, and exit."""
-    sys.stderr.write(f"rowrelay: {message}\n")
+    warn(message)
     raise typer.Exit(code)
+
+
+def warn(message: str) -> None:
+    """Say something on stderr that ends nothing."""
+    sys.stderr.write(f"rowrelay: {plain_lines(message)}\n")
 
 
 def fail_feeds(failed: Mapping[str, str]) -> typing.NoReturn:
@@ -78,23 +100,29 @@ def with_ledger(loaded: config.Config, ask: Callable[[Ledger], Coroutine[Any, An
 
 def print_json(value: object) -> None:
     """Print a value as indented JSON; moments in ISO 8601."""
-    sys.stdout.write(
-        orjson.dumps(value, default=str, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS).decode() + "\n"
-    )
+    document = orjson.dumps(value, default=str, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS).decode()
+    sys.stdout.write(plain_json(document) + "\n")
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a table, an empty cell for `None`; where it is wider than the terminal, a record at a time."""
-    table = Table(title=title, title_justify="left")
+    """Print a table, an empty cell for `None`.
+
+    On a terminal that is too narrow for it the widest columns are cut; where little would be left of them, it is
+    printed a record at a time. In a file or a pipe a table is as wide as it needs to be.
+    """
+    table = Table(title=title, title_justify="left", show_header=any(columns))
     for column in columns:
-        table.add_column(column)
+        table.add_column(column, overflow="ellipsis")
     for row in rows:
-        table.add_row(*("" if cell is None else str(cell) for cell in row))
-    unbounded = console.options.update(max_width=_WIDEST)
-    if Measurement.get(console, unbounded, table).maximum <= console.width:
+        table.add_row(*(Text(_cell(cell), no_wrap=True, overflow="ellipsis") for cell in row))
+    width = Measurement.get(console, console.options.update(max_width=_WIDEST), table).maximum
+    if not _is_bounded() or width <= console.width:
+        PlainConsole(width=width).print(table)
+        return
+    if _least_width(columns, rows) <= console.width:
         console.print(table)
         return
-    console.print(title, style="italic", markup=False, highlight=False)
+    console.print(title, style="italic")
     for row in rows:
         print_fields(dict(zip(columns, row, strict=True)))
         console.print()
@@ -104,7 +132,22 @@ def print_fields(fields: Mapping[str, object]) -> None:
     """Print one record, a field a line."""
     width = max(map(len, fields), default=0)
     for name, value in fields.items():
-        console.print(f"{name:<{width}}  {value if value is not None else ''}", markup=False, highlight=False)
+        console.print(f"{name:<{width}}  {_cell(value)}")
+
+
+def _cell(value: object) -> str:
+    return "" if value is None else plain(str(value))
+
+
+def _is_bounded() -> bool:
+    """Whether the output has a width: a terminal, or what COLUMNS says."""
+    return console.is_terminal or "COLUMNS" in os.environ
+
+
+def _least_width(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> int:
+    """Of a table with every cell cut to `_LEAST`; its rules and blanks are three a column, and one."""
+    widest = (max(cell_len(_cell(cell)) for cell in of) for of in zip(columns, *rows, strict=True))
+    return sum(min(width, _LEAST) + 3 for width in widest) + 1
 
 
 def ago(moment: datetime | None) -> str:

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 import config
 from app.cli.output import (
     WRONG_USAGE,
     AsJson,
+    PlainConsole,
     fail,
     fail_feeds,
     load_config,
     print_json,
     print_table,
+    warn,
     with_ledger,
 )
 from app.errors import LedgerUnavailable, RowrelayError, UnknownFeed
@@ -83,7 +83,7 @@ class Bar:
             self._progress.update(self._task, completed=done, description=f"{name}: {doing}" if doing else name)
             if not self.shown and doing.startswith("feed ") and doing not in self._told:
                 self._told.add(doing)
-                sys.stderr.write(f"rowrelay: waiting: {doing}\n")
+                warn(f"waiting: {doing}")
 
         return tell
 
@@ -91,8 +91,8 @@ class Bar:
 @contextmanager
 def progress_bar(as_json: bool) -> Iterator[Bar]:
     """A bar on a terminal; elsewhere one line on stderr, the first time that something is waited for."""
-    errors = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    errors = PlainConsole(stderr=True)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=errors, disable=as_json or not errors.is_terminal, transient=True) as progress:
         yield Bar(progress)
 

@@ -10,7 +10,6 @@ from datetime import timedelta
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 import config
@@ -18,6 +17,7 @@ from app.cli.output import (
     FOUND_WRONG,
     WRONG_USAGE,
     AsJson,
+    PlainConsole,
     console,
     fail,
     fail_feeds,
@@ -25,6 +25,7 @@ from app.cli.output import (
     operator,
     print_json,
     run,
+    warn,
     with_ledger,
 )
 from app.errors import RowrelayError, Unavailable, UnknownFeed
@@ -102,7 +103,7 @@ def certificate(feeds: Feeds = None, as_json: AsJson = False) -> None:
     if as_json:
         print_json({"certificates": [_as_fields(one) for one in found if one]})
     for name in (name for name, one in zip(chosen, found, strict=False) if one is None):
-        sys.stderr.write(f"rowrelay: feed {name}: never reconciled: python -m app reconcile {name}\n")
+        warn(f"feed {name}: never reconciled: python -m app reconcile {name}")
     for one in found:
         if one is not None and not as_json:
             _print(one, f"{one.at:%Y-%m-%d %H:%M:%S} UTC")
@@ -192,8 +193,8 @@ def _queue() -> Queue:
 @contextmanager
 def _progress(feed: Feed, *, as_json: bool) -> Iterator[Tell]:
     """A bar on a terminal; where it is not known how many rows there are, it only moves."""
-    errors = Console(stderr=True)
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    errors = PlainConsole(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
     hidden = as_json or not errors.is_terminal
     with Progress(*columns, TimeRemainingColumn(), console=errors, disable=hidden, transient=True) as bar:
         task = bar.add_task(feed.name, total=None)
@@ -208,7 +209,7 @@ def _print(made: Certificate, note: str) -> None:
     verdict = "complete" if made.complete else "NOT COMPLETE"
     lines = [f"{made.feed}: {verdict}{f' ({note})' if note else ''}", f"  {made.account}"]
     for line in [*lines, *(f"  {remark}" for remark in _remarks(made))]:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
 
 
 def _remarks(made: Certificate) -> Iterator[str]:

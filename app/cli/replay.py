@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, TypeAlias
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import config
@@ -17,6 +16,7 @@ from app.cli.output import (
     FOUND_WRONG,
     WRONG_USAGE,
     AsJson,
+    PlainConsole,
     ago,
     fail,
     load_config,
@@ -24,6 +24,7 @@ from app.cli.output import (
     print_fields,
     print_json,
     print_table,
+    warn,
     with_ledger,
 )
 from app.clock import utc_now
@@ -262,8 +263,8 @@ def _confirm(verb: str, account: Account, yes: bool) -> None:
 @contextmanager
 def _progress(doing: str, account: Account, as_json: bool) -> Iterator[Tell]:
     """A progress bar on a terminal; elsewhere one line on stderr, the first time that something is waited for."""
-    errors = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    errors = PlainConsole(stderr=True)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     told: set[str] = set()
     with Progress(*columns, console=errors, disable=as_json or not errors.is_terminal, transient=True) as progress:
         task = progress.add_task(doing, total=account.movable)
@@ -272,7 +273,7 @@ def _progress(doing: str, account: Account, as_json: bool) -> Iterator[Tell]:
             progress.update(task, completed=moved, description=f"{doing}: {waits}" if waits else doing)
             if waits and not told and progress.disable:
                 told.add(waits)
-                sys.stderr.write(f"rowrelay: waiting: {waits}\n")
+                warn(f"waiting: {waits}")
 
         yield tell
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 import config
 from app.cli.output import (
@@ -153,9 +152,9 @@ def print_report(report: Report) -> None:
     _print_reasons("Dead by reason", report.dead_reasons)
     _print_reasons("Top errors", report.errors)
     for proof in report.certificates:
-        console.print(sentence(proof), style=None if proof.complete else "red", markup=False, highlight=False)
+        console.print(sentence(proof), style=None if proof.complete else "red")
     for name in report.uncertified:
-        console.print(lacking(name), style="yellow", markup=False, highlight=False)
+        console.print(lacking(name), style="yellow")
 
 
 def _feed_row(line: FeedLine) -> list[object]:
@@ -173,9 +172,9 @@ def _feed_row(line: FeedLine) -> list[object]:
 
 def _print_reasons(name: str, reasons: tuple[Reason, ...]) -> None:
     if reasons:
-        rows = [[escape(reason.text), number(reason.count), _look_at(reason)] for reason in reasons]
+        rows = [[reason.text, number(reason.count), _look_at(reason)] for reason in reasons]
         print_table(name, ["reason", "count", "look at one"], rows)
 
 
 def _look_at(reason: Reason) -> str | None:
-    return escape(look_at(reason.example)) if reason.example else None
+    return look_at(reason.example) if reason.example else None

@@ -74,7 +74,7 @@ def status(as_json: AsJson = False, recount: Recount = False) -> None:
     if any(line.about for line in lines):
         console.print("~ about: remembered, and what was settled since. status --recount counts all anew.")
     for line in failing:
-        console.print(f"{line.where}: {line.said}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"{line.where}: {line.said}", soft_wrap=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,11 +75,12 @@ def prune(folder: Path, feed: str, before: date) -> int:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file as a whole: others see what was there before, or all of it. One that is there keeps its mode.
+    """Write a file as a whole: others see what was there before, or all of it. A new one is not for others (0640); one
+    that is there keeps its mode.
 
     Raises `OSError`.
     """
-    mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o644
+    mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o640
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:

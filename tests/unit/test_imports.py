@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 RECORDS = {
     "app", "app.errors", "app.models", "app.endpoint", "app.feed", "app.clock", "app.period", "app.unforeseen",
-    "app.redis_url", "app.url",
+    "app.redis_url", "app.shown", "app.url",
 }  # fmt: skip
 EDGES = {"app.source", "app.ledger", "app.partner"}
 READERS = {"app.broker", "app.health", "app.progress"}
@@ -29,6 +29,7 @@ ALLOWED = {
     "app.unforeseen": {"app.clock", "app.errors"},
     "app.url": set[str](),
     "app.redis_url": set[str](),
+    "app.shown": set[str](),
     "app.endpoint": {"app.url"},
     "app.feed": {"app.endpoint", "app.url"},
     "app.compare": RECORDS | {"app.ledger"},
@@ -39,7 +40,7 @@ ALLOWED = {
     "app.intake": RECORDS | EDGES | {"app.compare", "app.filter", "app.queue"},
     "app.health": RECORDS | {"app.ledger", "app.periodic"},
     "app.hold": RECORDS | {"app.ledger", "app.renewal"},
-    "app.logs": set[str](),
+    "app.logs": {"app.shown"},
     "app.metrics": RECORDS | EDGES | READERS | {"app.intake", "app.metrics", "app.periodic", "config"},
     "app.pace": set[str](),
     "app.progress": RECORDS | {"app.broker", "app.ledger"},

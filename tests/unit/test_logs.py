@@ -242,3 +242,15 @@ def test_celery_and_so_flower_is_told_no_driver_s_text(tmp_path: Path) -> None:
         ("task_crashed", "BulkWriteError", "orders", "t1"),
         ("task_failed", "LedgerUnavailable", "orders", "t1"),
     ]
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_what_others_wrote_is_data_in_a_line(form: str, capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("INFO", form)
+
+    structlog.get_logger().info("attempted", answer="\x1b]0;title\x07 \x9b31m \u202e\nforged line", half="\ud800")
+    logging.getLogger("library").warning("it said \x1b[2J\nanother line")
+
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert not [letter for line in lines for letter in ("\x1b]", "\x1b[2J", "\x07", "\x9b", "\u202e") if letter in line]
