@@ -155,11 +155,16 @@ class Breaker(Frozen):
     be retried. Other answers prove it alive."""
     window: Duration = timedelta(seconds=30)
     min_requests: int = Field(default=20, ge=1)
-    """Fewer requests than this in the window prove nothing."""
-    open_for: Duration = timedelta(seconds=10)
-    """How long nothing is sent; then the probes go."""
+    """Fewer requests than this in the window prove nothing; then failures in a row count."""
+    consecutive_failures: int = Field(default=10, ge=0, le=100_000)
+    """With fewer requests than that, so many such answers in a row open it, however slowly they come. 0: never."""
+    open_for: Annotated[Duration, Field(le=timedelta(days=1))] = timedelta(seconds=10)
+    """How long nothing is sent; then the probes go. Twice as long each time that they fail."""
+    open_for_cap: Annotated[Duration, Field(le=timedelta(days=1))] = timedelta(minutes=2)
+    """The longest that becomes. Never longer than `backoff_cap`, nor shorter than `open_for`."""
     probes: int = Field(default=3, ge=1, le=1000)
-    """Requests let through by all workers together; it closes when all succeed, and opens again when one fails."""
+    """Requests let through by all workers together; it closes when all succeed, or nobody wants more for `open_for`,
+    and opens again when one fails."""
 
 
 class Partner(Frozen):

@@ -1,7 +1,9 @@
 """When a circuit breaker opens: pure counting, over the results of one endpoint.
 
 Closed, requests go as they come. Where too many of the last ones failed it opens, and nothing is sent for a while. Then
-it is half-open: a few probes go, and it closes when all of them succeed, or opens again with the first that fails.
+it is half-open: a few probes go, and it closes when all of them succeed, or opens again, for longer, with the first
+that fails. Where a feed sends too little for its last requests to say anything, failures in a row count, however slowly
+they come.
 https://learn.microsoft.com/azure/architecture/patterns/circuit-breaker
 """
 
@@ -9,6 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import timedelta
 from http import HTTPStatus
 
@@ -17,6 +20,8 @@ from app.models import Answer, Ruling
 
 BUCKETS = 10
 """Parts that a window is counted in; the oldest falls out as a whole."""
+
+_MAX_DOUBLINGS = 20
 
 
 def failed(answer: Answer) -> bool:
@@ -30,14 +35,53 @@ def failed(answer: Answer) -> bool:
     return answer.status is None or answer.status >= 500 or answer.status == HTTPStatus.REQUEST_TIMEOUT
 
 
-def count_failed(answers: Iterable[Answer]) -> int:
-    """How many of the answers say so."""
-    return sum(map(failed, answers))
+def of_the_endpoint(answer: Answer) -> bool:
+    """Whether the answer says anything of the endpoint: a row of which no request can be made does not."""
+    return answer.status is not None or failed(answer)
 
 
-def should_open(breaker: Breaker, sent: int, failures: int) -> bool:
-    """Whether `failures` of `sent` requests in the window are too many."""
-    return breaker.enabled and sent >= breaker.min_requests and failures >= breaker.failure_ratio * sent
+@dataclass(frozen=True, slots=True)
+class Results:
+    """What some requests came to, one after the other."""
+
+    sent: int = 0
+    failed: int = 0
+    trailing: int = 0
+    """Failures since the last that did not fail."""
+
+    @classmethod
+    def of(cls, answers: Iterable[Answer]) -> Results:
+        """Of answers in the order in which they came."""
+        sent = failures = trailing = 0
+        for answer in answers:
+            unwell = failed(answer)
+            sent, failures, trailing = sent + 1, failures + unwell, trailing + 1 if unwell else 0
+        return cls(sent, failures, trailing)
+
+    def then(self, later: Results) -> Results:
+        """These, and after them those."""
+        return Results(self.sent + later.sent, self.failed + later.failed, later.in_a_row(self.trailing))
+
+    def in_a_row(self, before: int) -> int:
+        """Failures in a row at the end of these, where there were so many before them."""
+        return self.trailing if self.sent > self.failed else before + self.failed
+
+
+def should_open(breaker: Breaker, sent: int, failures: int, in_a_row: int) -> bool:
+    """Whether `failures` of `sent` requests in the window are too many, or, where that is too few to say, the failures
+    `in_a_row`, of whatever age."""
+    if not breaker.enabled:
+        return False
+    if sent >= breaker.min_requests:
+        return failures >= breaker.failure_ratio * sent
+    return 0 < breaker.consecutive_failures <= in_a_row
+
+
+def cooldown(breaker: Breaker, reopened: int, longest_retry: timedelta) -> timedelta:
+    """How long nothing is sent once it has opened again `reopened` times in a row: twice as long each time, but no
+    longer than `open_for_cap`, nor than a row waits for its retry."""
+    cap = max(min(breaker.open_for_cap, longest_retry), breaker.open_for)
+    return min(breaker.open_for * 2.0 ** min(reopened, _MAX_DOUBLINGS), cap)
 
 
 class Window:

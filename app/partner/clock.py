@@ -89,7 +89,11 @@ class EndpointClock:
         self._probes_left = 0
         self._no_probe_until = 0.0
         self._window = breaker.Window(self._settings.window)
-        self._untold = (0, 0)
+        self._untold = breaker.Results()
+        self._in_a_row = 0
+        """Failures in a row by all, as last heard."""
+        self._reopened = 0
+        """How often the breaker has opened again in a row."""
         self._openings: list[tuple[datetime, timedelta]] = []
         self._room: int | None = None
         self._room_until = 0.0
@@ -160,11 +164,10 @@ class EndpointClock:
         if self._generation:
             await self._judge_probes(answers)
             return
-        failures = breaker.count_failed(answers)
-        self._window.add(time.monotonic(), len(answers), failures)
-        sent, failed = self._untold
-        self._untold = (sent + len(answers), failed + failures)
-        if failures:
+        results = breaker.Results.of(filter(breaker.of_the_endpoint, answers))
+        self._window.add(time.monotonic(), results.sent, results.failed)
+        self._untold = self._untold.then(results)
+        if results.failed:
             await self._sync_and_judge()
 
     def openings(self) -> Sequence[tuple[datetime, timedelta]]:
@@ -247,34 +250,35 @@ class EndpointClock:
     # --- the beat
 
     async def _exchange(self, store: ClockStore) -> Shared | None:
-        sent, failed = self._untold
-        self._untold = (0, 0)
+        results, self._untold = self._untold, breaker.Results()
         shared = await store.sync(
             self.feed.name,
             lease=ALIVE_SECONDS,
             hold=self._remaining(self._hold),
-            sent=sent,
-            failed=failed,
+            results=results,
+            in_a_row=self._in_a_row,
             bucket=self._settings.window.total_seconds() / breaker.BUCKETS,
             buckets=breaker.BUCKETS,
+            unwanted=self._settings.open_for.total_seconds(),
         )
         if shared is None:
             self._lost_at = time.monotonic()
-            self._untold = (self._untold[0] + sent, self._untold[1] + failed)
+            self._untold = results.then(self._untold)
         return shared
 
     async def _take_over(self, store: ClockStore, shared: Shared) -> None:
         if shared.hold > self._remaining(self._hold) + JITTER_SECONDS:
             self._held_here(self._in(shared.hold))
         self._share_out(shared)
+        self._in_a_row = shared.in_a_row
         forgotten = self._generation > shared.generation
         if not shared.tripped and (self._tripped_alone or forgotten):
-            await store.trip(self.feed.name, 0, self._remaining(self._opened_until))
+            await store.trip(self.feed.name, 0, self._remaining(self._opened_until), self._reopened)
             self._tripped_alone = False
         elif shared.tripped != self._generation:
             self._tripped_alone = False
-            self._follow(shared.tripped, shared.open)
-        elif not shared.tripped and breaker.should_open(self._settings, shared.sent, shared.failed):
+            self._follow(shared.tripped, shared.open, shared.reopened)
+        elif not shared.tripped and breaker.should_open(self._settings, shared.sent, shared.failed, shared.in_a_row):
             await self._trip()
 
     def _share_out(self, shared: Shared) -> None:
@@ -295,10 +299,11 @@ class EndpointClock:
 
     # --- the breaker
 
-    def _follow(self, generation: int, open_for: float) -> None:
-        """Another process opened the breaker, or closed it (generation 0)."""
-        self._generation = generation
+    def _follow(self, generation: int, open_for: float, reopened: int) -> None:
+        """The breaker has opened, here or in another process, or closed (generation 0)."""
+        self._generation, self._reopened = generation, reopened
         self._window.clear()
+        self._untold, self._in_a_row = breaker.Results(), 0
         if generation:
             self._open_here(open_for)
         else:
@@ -319,19 +324,21 @@ class EndpointClock:
         alone = self._store is None or not self._store.up
         if alone and not self._generation:
             sent, failures = self._window.totals(time.monotonic())
-            if breaker.should_open(self._settings, sent, failures):
+            if breaker.should_open(self._settings, sent, failures, self._untold.in_a_row(self._in_a_row)):
                 await self._trip()
 
     async def _trip(self) -> None:
         """Open the breaker, or open it again: for all where Redis answers, else here."""
-        open_for = self._settings.open_for.total_seconds()
-        opened = await self._store.trip(self.feed.name, self._generation, open_for) if self._store else None
+        reopened = self._reopened + 1 if self._generation else 0
+        open_for = breaker.cooldown(self._settings, reopened, self.feed.retry.backoff_cap)
+        seconds = open_for.total_seconds()
+        opened = await self._store.trip(self.feed.name, self._generation, seconds, reopened) if self._store else None
         if opened == 0:
             await self.sync()
         else:
             self._tripped_alone = opened is None
-            self._openings.append((self._now(), self._settings.open_for))
-            self._follow(opened or self._generation + 1, open_for)
+            self._openings.append((self._now(), open_for))
+            self._follow(opened or self._generation + 1, seconds, reopened)
 
     async def _probe(self) -> bool:
         """Whether a request may go as a probe."""
@@ -355,10 +362,14 @@ class EndpointClock:
     async def _judge_probes(self, answers: Sequence[Answer]) -> None:
         """Only what was sent after the pause speaks; the rest was in flight when the breaker opened."""
         opened_until = self._opened_until
-        probes = [answer for answer in answers if opened_until is None or answer.at >= opened_until]
+        probes = [
+            answer
+            for answer in answers
+            if breaker.of_the_endpoint(answer) and (opened_until is None or answer.at >= opened_until)
+        ]
         if not probes:
             return
-        if breaker.count_failed(probes):
+        if any(map(breaker.failed, probes)):
             await self._trip()
             return
         settled = (
@@ -367,7 +378,7 @@ class EndpointClock:
             else None
         )
         if settled or (settled is None and self._probes_left <= 0):
-            self._follow(0, 0.0)
+            self._follow(0, 0.0, 0)
 
     # --- the rate
 

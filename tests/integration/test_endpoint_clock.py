@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -21,6 +21,7 @@ from app.models import Answer
 from app.partner import clock as clock_module
 from app.partner.clock import Clocks, EndpointClock
 from app.partner.clock_store import CHANNEL, ClockStore
+from app.partner.clock_view import BreakerState, view_endpoints
 from app.url import parse_url
 from tests.support.feeds import make_feed
 from tests.support.wait import until
@@ -301,6 +302,159 @@ async def test_what_was_opened_alone_opens_for_all_once_redis_is_back(own_redis:
         assert other.parked_until() is None
         await asyncio.to_thread(own_redis.restart)
         await until(other.parked_until, message="the other process to hear of it")
+
+
+# --- the breaker of a quiet feed
+
+_QUIET = Breaker(window=timedelta(milliseconds=50), open_for=timedelta(seconds=30), probes=2)
+"""Of a window that holds one request at a time, like that of a feed with a row a minute."""
+
+
+async def _fail_slowly(clocks: Sequence[EndpointClock], times: int) -> None:
+    for n in range(times):
+        await clocks[n % len(clocks)].report(_answers(1, 503))
+        await asyncio.sleep(0.06)
+
+
+async def test_failures_in_a_row_open_it_for_all_however_slowly_they_come(clean_redis_url: str) -> None:
+    async with _processes(clean_redis_url, _feed(breaker=_QUIET)) as clocks:
+        await _fail_slowly(clocks, 9)
+        assert await _admitted(clocks[0]), "nine are too few"
+        await clocks[1].report(_answers(1, None))
+        await until(lambda: all(clock.parked_until() for clock in clocks))
+
+
+async def test_a_success_anywhere_begins_the_row_anew(clean_redis_url: str) -> None:
+    async with _processes(clean_redis_url, _feed(breaker=_QUIET)) as clocks:
+        await _fail_slowly(clocks, 9)
+        await clocks[0].report(_answers(1, 200))
+        await clocks[0].sync()
+        await _fail_slowly(clocks, 9)
+        await asyncio.gather(*(clock.sync() for clock in clocks))
+        assert not any(clock.parked_until() for clock in clocks)
+
+
+async def test_a_row_of_failures_outlives_a_redis_that_forgets_and_a_worker_that_ends(clean_redis_url: str) -> None:
+    feed = _feed(breaker=_QUIET)
+    async with _process(clean_redis_url, "one", feed) as one, Redis.from_url(clean_redis_url) as redis:
+        async with _process(clean_redis_url, "two", feed) as two:
+            await _fail_slowly([two], 5)
+        await one.sync()
+        await redis.flushall()
+        await _fail_slowly([one], 4)
+        assert one.parked_until() is None
+        await redis.flushall()
+        await one.report(_answers(1, 503))
+        assert one.parked_until()
+
+
+async def test_alone_failures_in_a_row_open_it_too(own_redis: EmbeddedRedis) -> None:
+    async with _process(own_redis.url, "one", _feed(breaker=_QUIET)) as clock:
+        await _fail_slowly([clock], 6)
+        await asyncio.to_thread(own_redis.kill)
+        await _fail_slowly([clock], 3)
+        assert clock.parked_until() is None
+        await clock.report(_answers(1, None))
+        assert clock.parked_until()
+
+
+async def test_each_time_its_probes_fail_it_stays_open_for_longer_also_where_redis_forgets(
+    clean_redis_url: str,
+) -> None:
+    breaker = _QUIET.model_copy(
+        update={"open_for": timedelta(seconds=0.2), "open_for_cap": timedelta(seconds=60), "consecutive_failures": 1}
+    )
+    async with _processes(clean_redis_url, _feed(breaker=breaker)) as clocks, Redis.from_url(clean_redis_url) as redis:
+        for reopened in range(4):
+            clock = clocks[reopened % 2]
+            await until(lambda clock=clock: _admitted(clock), message="half open")  # type: ignore[misc]
+            await clock.report(_answers(1, 503))
+            assert [length for _, length in clock.openings()] == [breaker.open_for * 2**reopened]
+            await until(lambda: clocks[0]._generation == clocks[1]._generation)
+            if reopened == 2:
+                await redis.flushall()
+                await until(lambda: redis.exists("rowrelay:{orders}:clock"), message="the breaker to be told again")
+        await until(lambda: _admitted(clocks[0]))
+        await clocks[0].report(_answers(2, 200))
+        await until(lambda: not any(clock._generation for clock in clocks))
+        assert [clock._reopened for clock in clocks] == [0, 0]
+
+
+async def test_half_open_one_success_is_enough_where_nobody_wants_more(clean_redis_url: str) -> None:
+    """A feed with a row an hour is not half open for hours."""
+    breaker = _QUIET.model_copy(update={"open_for": timedelta(seconds=0.3), "probes": 3})
+    async with _processes(clean_redis_url, _feed(breaker=breaker)) as clocks:
+        await _fail_slowly(clocks, 10)
+        await until(lambda: all(clock._generation for clock in clocks))
+        await until(lambda: _admitted(clocks[0]))
+        await clocks[0].report(_answers(1, 200))
+        await until(lambda: not any(clock._generation for clock in clocks), message="the breaker to close for all")
+
+
+# --- what is not of our making
+
+_JUNK: dict[str, Callable[[Redis, str], Awaitable[Any]]] = {
+    "text in the place of a hash": lambda redis, key: redis.set(key, "junk"),
+    "a list in the place of anything": lambda redis, key: redis.rpush(key, "junk"),
+    "words for numbers": lambda redis, key: redis.hset(
+        key, mapping=dict.fromkeys(["hold", "open", "due", "tripped", "generation", "in_a_row", "reopened"], "junk")
+    ),
+    "numbers beyond all bounds": lambda redis, key: redis.hset(
+        key, mapping=dict.fromkeys(["hold", "open", "due", "tripped", "generation", "in_a_row", "reopened"], "1e300")
+    ),
+    "no numbers": lambda redis, key: redis.hset(
+        key, mapping={"hold": "nan", "open": "-inf", "due": "inf", "in_a_row": "-5", "probes": "nan", "7:sent": "x"}
+    ),
+    "counts of no bucket": lambda redis, key: redis.hset(
+        key, mapping={"99999999999999:sent": "5", "x:failed": "1", "1:other": "2", "": ""}
+    ),
+    "members that live for ever": lambda redis, key: redis.zadd(key, {"ghost": float("inf"), "past": float("-inf")}),
+}
+
+
+@pytest.mark.parametrize("what", _JUNK)
+async def test_junk_under_our_keys_holds_nobody_back_and_is_mended(
+    clean_redis_url: str, what: str, logged: Callable[[str], int]
+) -> None:
+    feed = _feed(breaker=_QUIET, concurrency=10, rate_limit=Rate(count=1000, per_seconds=1))
+    async with Redis.from_url(clean_redis_url, decode_responses=True) as redis:
+        for name in ("clock", "live", "counts"):
+            await _JUNK[what](redis, f"rowrelay:{{{feed.name}}}:{name}")
+        seen = await view_endpoints(redis, [feed.name])
+        assert seen[feed.name].hold_seconds == 0
+        assert seen[feed.name].breaker is not BreakerState.OPEN
+        async with _process(clean_redis_url, "one", feed) as clock:
+            await until(lambda: _admitted(clock))
+            await until(lambda: clock.slots.limit == 10)
+            await _fail_slowly([clock], 10)
+            assert clock.parked_until(), "and its breaker opens"
+            assert clock._store
+            assert clock._store.up
+    assert logged("endpoint_clock_alone") == 0
+
+
+async def test_junk_on_the_channel_is_passed_over(clean_redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock_module, "BEAT_SECONDS", 600.0)
+    junk: list[str | bytes] = [
+        "",
+        "junk",
+        "orders hold",
+        "orders hold soon",
+        "orders hold 1e400",
+        "a b c d",
+        b"\xff\xfe",
+    ]
+    async with _processes(clean_redis_url, _feed()) as clocks, Redis.from_url(clean_redis_url) as redis:
+
+        async def listening() -> bool:
+            return dict(await redis.pubsub_numsub(CHANNEL)) == {CHANNEL.encode(): 2}
+
+        await until(listening, message="each process to subscribe")
+        for message in junk:
+            await redis.publish(CHANNEL, message)
+        await until(listening, message="each process to subscribe again")
+        clocks[0].hold(utc_now() + timedelta(seconds=60))
+        await until(lambda: all(clock.parked_until() for clock in clocks))
 
 
 async def test_an_outage_of_redis_is_said_once(own_redis: EmbeddedRedis, logged: Callable[[str], int]) -> None:

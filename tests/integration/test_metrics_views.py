@@ -12,6 +12,7 @@ from app.broker import Broker
 from app.errors import BrokerUnavailable
 from app.ledger import Ledger
 from app.models import State
+from app.partner.breaker import Results
 from app.partner.clock_store import ClockStore
 from app.partner.clock_view import BreakerState, EndpointView, view_endpoints
 from tests.support.ledger import LATER, NOW, claim, failed, loaded, log_batch, source_rows, succeed
@@ -39,7 +40,9 @@ async def view(broker: Broker, feed: str = "orders") -> EndpointView:
 
 
 async def sync(store: ClockStore, hold: float = 0.0) -> None:
-    await store.sync("orders", lease=5.0, hold=hold, sent=0, failed=0, bucket=1.0, buckets=10)
+    await store.sync(
+        "orders", lease=5.0, hold=hold, results=Results(), in_a_row=0, bucket=1.0, buckets=10, unwanted=10.0
+    )
 
 
 async def test_depths_are_those_of_the_queues_and_0_where_nothing_waits(broker: Broker, clean_redis_url: str) -> None:
@@ -75,7 +78,7 @@ async def test_a_hold_and_who_shares_the_endpoint_are_seen(broker: Broker, store
 
 
 async def test_the_breaker_is_open_then_half_open_then_closed(broker: Broker, store: ClockStore) -> None:
-    generation = await store.trip("orders", 0, open_for=5)
+    generation = await store.trip("orders", 0, open_for=5, reopened=0)
     assert generation == 1
     seen = await view(broker)
     assert (seen.breaker, seen.opened) == (BreakerState.OPEN, 1)

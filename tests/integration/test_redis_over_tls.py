@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from celery import Celery
@@ -14,11 +15,22 @@ import config
 from app.broker import Broker
 from app.cli import doctor, doctor_broker
 from app.errors import BrokerUnavailable
+from app.partner.breaker import Results
 from app.partner.clock_store import ClockStore
 from app.redis_url import parse_redis_url
 from app.source.findings import Level
 from tests.support.tls_front import Front, tls_front
 from tests.unit.test_config import GOOD
+
+SAID: dict[str, Any] = {
+    "lease": 1,
+    "hold": 0,
+    "results": Results(),
+    "in_a_row": 0,
+    "bucket": 1,
+    "buckets": 1,
+    "unwanted": 1,
+}
 
 
 @pytest.fixture
@@ -57,7 +69,7 @@ async def test_each_client_connects_where_the_authority_is_trusted(
     broker, store = Broker(url, timedelta(seconds=20)), ClockStore(url, "w", timeout=20)
     try:
         assert await broker.depths(["deliver"]) == {"deliver": 0}
-        assert await store.sync("f", lease=1, hold=0, sent=0, failed=0, bucket=1, buckets=1) is not None
+        assert await store.sync("f", **SAID) is not None
     finally:
         await broker.close()
         await store.close()
@@ -72,7 +84,7 @@ async def test_no_client_talks_to_a_server_that_it_cannot_trust(front: Front, ce
     try:
         with pytest.raises(BrokerUnavailable, match="certificate verify failed"):
             await broker.depths(["deliver"])
-        assert await store.sync("f", lease=1, hold=0, sent=0, failed=0, bucket=1, buckets=1) is None
+        assert await store.sync("f", **SAID) is None
     finally:
         await broker.close()
         await store.close()
