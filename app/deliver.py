@@ -49,6 +49,9 @@ PAUSES_KNOWN_SECONDS = 1.0
 SENDING = "sending"
 """What a lack of our own is said of."""
 
+STRANGE_WAIT = timedelta(seconds=5)
+"""How long a batch waits, of whose feed a worker knows nothing, before another is asked."""
+
 RECORD_PATIENCE = timedelta(minutes=5)
 """How long a worker keeps results that the ledger does not take, before it leaves them to the next lease."""
 
@@ -156,6 +159,18 @@ class Delivering:
             await self._send_all(feed, clock, deliveries, work)
         await self._finish(work, len(deliveries))
         return dict(work.outcomes)
+
+    async def pass_over(self, feed: str, batch_id: str) -> None:
+        """Leave a batch of a feed that this worker does not know to the sweep of one that does. Costs no attempt.
+
+        Where nobody knows it, it waits until the feed is back (see `app.unconfigured`).
+        """
+        now = self._now()
+        if await self._ledger.batches.park(batch_id, now + STRANGE_WAIT, now) is None:
+            return
+        said = "feeds.toml of this worker does not name it"
+        if self.troubles.lacking(SENDING, feed, said):
+            log.warning("feed_not_configured", feed=feed, batch=batch_id, found=said)
 
     async def _is_paused(self, feed: Feed) -> bool:
         """Whether the feed is paused. That it is not may be known from up to `PAUSES_KNOWN_SECONDS` ago: one question

@@ -16,6 +16,7 @@ from app.ledger import Ledger
 from app.ledger.progress import KEPT, Mark, Role
 from app.models import Cursor
 from app.periodic import JOBS
+from app.unconfigured import unconfigured
 from app.unforeseen import SHOWN_FOR
 
 HELD_PATIENCE = timedelta(minutes=2)
@@ -168,8 +169,10 @@ async def jobs(ledger: Ledger) -> list[Health]:
 
 
 async def feeds(ledger: Ledger, configured: Sequence[Feed], bounds: Bounds, now: datetime) -> list[Health]:
-    """Every configured feed."""
-    return [judge_feed(feed, await ledger.cursors.get(feed.name), bounds, now) for feed in configured]
+    """Every configured feed, and every other that something is owed of."""
+    judged = [judge_feed(feed, await ledger.cursors.get(feed.name), bounds, now) for feed in configured]
+    others = await unconfigured(ledger, {feed.name for feed in configured})
+    return judged + [Health("feed", other.feed, waits_for=(other.said(now),)) for other in others]
 
 
 def _seconds(span: timedelta) -> str:

@@ -4,6 +4,8 @@
 - batches whose time has come: their message was lost, or the lease over them ran out;
 - and, asked less often, orphans: queued deliveries whose batch is gone.
 
+A feed that this process does not know is passed over: it may be back, or another worker's. That is said once.
+
 Once a minute it also notes how each feed stands, for the reports: what is open then cannot be told later.
 
 Each new batch is inserted before a delivery moves into it, and each move is conditional: a sweep that dies half-way, or
@@ -28,6 +30,7 @@ from app.ledger.batches import new_batch
 from app.ledger.stats import Gauge
 from app.models import NewBatch
 from app.queue import Queue
+from app.unconfigured import Unconfigured
 
 log = structlog.get_logger()
 
@@ -67,6 +70,8 @@ class Sweeping:
         """The minute that this process noted last."""
         self._rested: datetime | None = None
         """From when on it may look again."""
+        self._passed_over: set[str] = set()
+        """Feeds that are not configured, have something open, and were spoken of."""
 
     async def sweep(self) -> Swept:
         """Put back what is due, and note how each feed stands. Raises the ledger's errors."""
@@ -110,13 +115,24 @@ class Sweeping:
         gauges: dict[str, Gauge] = {}
         for feed in sorted(feeds):
             count, oldest = found.get(feed, (0, None))
-            gauges[feed] = Gauge(count, oldest, feed in paused)
+            gauges[feed] = Gauge(count, oldest, feed in paused, configured=feed in self._feeds)
         await self._ledger.stats.sample(gauges, now)
+        await self._look_after_unconfigured(found, now)
         self._sampled, self._rested = minute, now + _REST * (self._now() - now)
+
+    async def _look_after_unconfigured(self, owed: Mapping[str, tuple[int, datetime]], now: datetime) -> None:
+        """Say which feeds nobody sends; of one that owes nothing any more, delete what is left of its batches."""
+        unknown = [Unconfigured(feed, *found) for feed, found in owed.items() if feed not in self._feeds]
+        for one in unknown:
+            if one.feed not in self._passed_over:
+                log.warning("feed_not_configured", feed=one.feed, open=one.open, oldest=one.oldest, do=one.said(now))
+        self._passed_over = {one.feed for one in unknown}
+        for feed in set(await self._ledger.batches.feeds()) - owed.keys() - self._feeds.keys():
+            await self._ledger.batches.drop_due(feed, now - self._lease)
 
     async def _requeue_retries(self, paused: Sequence[str]) -> int:
         now = self._now()
-        due = await self._ledger.deliveries.due_retries(now, self._limit, paused)
+        due = await self._ledger.deliveries.due_retries(now, self._limit, paused, among=self._feeds)
         return await self._gather(due, lambda batch: self._ledger.deliveries.requeue_due(batch, now))
 
     async def _gather(self, found: Iterable[tuple[str, str]], move: Callable[[NewBatch], Awaitable[int]]) -> int:
@@ -148,7 +164,7 @@ class Sweeping:
             if room <= 0:
                 return 0
             now = self._now()
-            due = await self._ledger.batches.due(now, room, paused)
+            due = await self._ledger.batches.due(now, room, paused, among=self._feeds)
             if due:
                 await self._queue.publish(due)
                 await self._ledger.batches.postpone([batch.id for batch in due], now, now + self._lease)

@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 import config
 from app.cli import doctor_broker
 from app.cli.output import FOUND_WRONG, AsJson, load_config, print_json, print_table, run
+from app.clock import utc_now
 from app.errors import ConfigError, Problem, RowrelayError
 from app.feed import Feed
 from app.ledger import Ledger
@@ -25,6 +26,7 @@ from app.source.columns import columns_finding, sent_names
 from app.source.engine import check_reachable, open_engine
 from app.source.findings import Finding, Level
 from app.source.reader import Source
+from app.unconfigured import unconfigured
 
 WAITING_SHOWN = 10_000
 """Rows waiting are counted up to this many, so that the question stays cheap."""
@@ -63,6 +65,18 @@ def _took(latency_ms: float | None) -> str:
     return "" if latency_ms is None else f"{latency_ms:.0f} ms"
 
 
+async def _check_others(loaded: config.Config) -> list[Check]:
+    """Feeds that owe something and that nobody sends. A ledger that does not answer is told by its own check."""
+    ledger = Ledger.at(loaded.settings.mongo_url.get_secret_value(), loaded.settings.connect_timeout)
+    try:
+        others = await unconfigured(ledger, loaded.feeds)
+    except RowrelayError:
+        return []
+    finally:
+        await ledger.close()
+    return [Check(f"feed {other.feed}", True, Level.WARNING, other.said(utc_now()), None) for other in others]
+
+
 async def _check_all(loaded: config.Config) -> list[Check]:
     """All servers at once, so that several that do not answer cost no more time than one."""
     settings, feeds = loaded.settings, loaded.feeds.values()
@@ -72,6 +86,7 @@ async def _check_all(loaded: config.Config) -> list[Check]:
             _check_broker(settings),
             _check_ledger(settings),
             _check_source(loaded),
+            _check_others(loaded),
         ),
         asyncio.gather(*(_checked(f"partner {feed.name}", _partner_check(feed, timeout)) for feed in feeds)),
     )

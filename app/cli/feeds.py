@@ -22,6 +22,7 @@ from app.cli.output import (
     with_ledger,
 )
 from app.cli.preview import preview_request
+from app.clock import utc_now
 from app.errors import ConfigError, SourceRefused, SourceUnavailable, UnknownFeed
 from app.feed import Feed, parse_position
 from app.ledger import Ledger
@@ -31,6 +32,7 @@ from app.source.catalogue import origin_of, other_source
 from app.source.engine import open_engine
 from app.source.explain import PRODUCTS, Explained, explain_unseen
 from app.source.reader import Source
+from app.unconfigured import Unconfigured, unconfigured
 
 feeds = typer.Typer(no_args_is_help=True)
 feeds.command("preview")(preview_request)
@@ -43,18 +45,21 @@ Name = Annotated[str, typer.Argument(metavar="NAME")]
 
 @feeds.command("list")
 def list_feeds(as_json: AsJson = False) -> None:
-    """The configured feeds, and whether each is paused."""
+    """The configured feeds, and whether each is paused; and those that feeds.toml does not name and that owe rows."""
     loaded = load_config()
 
-    async def ask(ledger: Ledger) -> list[Cursor]:
-        return [await ledger.cursors.get(name) for name in loaded.feeds]
+    async def ask(ledger: Ledger) -> tuple[list[Cursor], list[Unconfigured]]:
+        return [await ledger.cursors.get(name) for name in loaded.feeds], await unconfigured(ledger, loaded.feeds)
 
-    cursors = with_ledger(loaded, ask)
+    cursors, others = with_ledger(loaded, ask)
     if as_json:
-        print_json({"feeds": [_described(loaded.feeds[cursor.feed], cursor) for cursor in cursors]})
+        described = [_described(loaded.feeds[cursor.feed], cursor) for cursor in cursors]
+        print_json({"feeds": described, "not_configured": others})
         return
     rows = [list(_described(loaded.feeds[cursor.feed], cursor).values()) for cursor in cursors]
     print_table("Feeds", ["feed", "table", "cursor", "partner", "position", "paused"], rows)
+    for other in others:
+        console.print(f"{other.feed}: {other.said(utc_now())}", soft_wrap=True)
 
 
 @feeds.command("pause")

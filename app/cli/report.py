@@ -6,6 +6,7 @@ import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
+from zoneinfo import ZoneInfo
 
 import typer
 
@@ -25,7 +26,7 @@ from app.ledger import Ledger
 from app.period import Period, parse_period
 from app.report import Compiled
 from app.reporting.files import Format, rendered, write_whole
-from app.reporting.page import title
+from app.reporting.page import nobody_sends, title
 from app.reporting.record import ALL, FeedLine, Reason, Report
 from app.reporting.table import figures, lacking, sentence
 from app.reporting.words import duration, look_at, number, percent
@@ -155,6 +156,8 @@ def print_report(report: Report) -> None:
         console.print(sentence(proof), style=None if proof.complete else "red")
     for name in report.uncertified:
         console.print(lacking(name), style="yellow")
+    for feed, backlog in report.unsent:
+        console.print(nobody_sends(feed, backlog, ZoneInfo(report.timezone)), style="red")
 
 
 def _feed_row(line: FeedLine) -> list[object]:

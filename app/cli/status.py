@@ -20,6 +20,7 @@ from app.ledger.tally import Standing
 from app.models import OPEN_STATES, Cursor, State
 from app.source.engine import open_engine
 from app.source.reader import Source
+from app.unconfigured import Unconfigured, unconfigured
 
 LAG_LIMIT = 100_000
 """Rows waiting in the source are counted up to this."""
@@ -53,6 +54,8 @@ class FeedStatus:
     noted_at: datetime | None
     notices: list[str]
     """What polls came across that the certificate will not vouch for."""
+    configured: bool = True
+    """Whether feeds.toml names it."""
 
 
 Recount = Annotated[bool, typer.Option("--recount", help="Count every delivery anew, however many there are.")]
@@ -99,16 +102,21 @@ async def read_failing(ledger: Ledger) -> list[Failing]:
 
 
 async def read_status(loaded: config.Config, ledger: Ledger, *, recount: bool = False) -> list[FeedStatus]:
-    """The state of every configured feed, read from the ledger and the source. Raises the ledger's errors."""
+    """The state of every configured feed, read from the ledger and the source, and of every other that owes something.
+
+    Raises the ledger's errors.
+    """
     standing, nothing = await ledger.tally.standing(utc_now(), recount=recount), Standing({})
     settings = loaded.settings
     url = settings.source_url.get_secret_value()
     source = Source(open_engine(url, settings.connect_timeout, settings.statement_timeout))
     try:
         feeds = loaded.feeds.values()
-        return [await _feed_status(feed, ledger, source, standing.get(feed.name, nothing)) for feed in feeds]
+        found = [await _feed_status(feed, ledger, source, standing.get(feed.name, nothing)) for feed in feeds]
     finally:
         await source.close()
+    others = await unconfigured(ledger, loaded.feeds)
+    return found + [await _other_status(other, ledger, standing.get(other.feed, nothing)) for other in others]
 
 
 async def _feed_status(feed: Feed, ledger: Ledger, source: Source, standing: Standing) -> FeedStatus:
@@ -132,6 +140,30 @@ async def _feed_status(feed: Feed, ledger: Ledger, source: Source, standing: Sta
         noted=cursor.noted,
         noted_at=cursor.noted_at,
         notices=[notice.said for notice in cursor.notices],
+    )
+
+
+async def _other_status(other: Unconfigured, ledger: Ledger, standing: Standing) -> FeedStatus:
+    """Of a feed that feeds.toml does not name: nobody knows its source."""
+    states, cursor = standing.states, await ledger.cursors.get(other.feed)
+    return FeedStatus(
+        feed=other.feed,
+        states={state.value: states.get(state, 0) for state in State},
+        about=[state.value for state in State if state in standing.about],
+        logged=sum(states.values()),
+        open=other.open,
+        oldest_open=other.oldest,
+        lag_rows=None,
+        gaps=len(cursor.gaps),
+        paused=cursor.paused,
+        paused_reason=cursor.paused_reason,
+        position=cursor.position,
+        last_poll_at=cursor.last_poll_at,
+        last_error=other.said(utc_now()),
+        noted=None,
+        noted_at=None,
+        notices=[],
+        configured=False,
     )
 
 
@@ -161,7 +193,7 @@ def _note(line: FeedStatus) -> str | None:
 
 
 def _pressing(line: FeedStatus) -> str | None:
-    if line.paused:
+    if line.paused and line.configured:
         return f"paused: {line.paused_reason}"
     if line.last_error or line.noted is None or line.noted_at is None or utc_now() - line.noted_at > NOTED_FOR:
         return line.last_error

@@ -11,7 +11,8 @@ run out. `first` is the lease since which the batch was never given back: who se
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection as Names
+from collections.abc import Container, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -97,9 +98,12 @@ class Batches:
         await self._collection.delete_one({"_id": batch.id, "lease.token": batch.lease.token})
 
     @query
-    async def due(self, now: datetime, limit: int, paused: Sequence[str] = ()) -> list[NewBatch]:
-        """The batches whose time has come, oldest first: never claimed, given back, or with a lease run out."""
-        feeds = await feeds_in(self._collection, {}, without=paused)
+    async def due(
+        self, now: datetime, limit: int, paused: Sequence[str] = (), *, among: Container[str] | None = None
+    ) -> list[NewBatch]:
+        """The batches whose time has come, oldest first: never claimed, given back, or with a lease run out. `among`:
+        of these feeds only."""
+        feeds = await feeds_in(self._collection, {}, without=paused, among=among)
         order = Order({"visible_at": {"$lte": now}}, "visible_at", {"feed": 1, "ids": 1})
         documents = await first_of(self._collection, order, feeds, limit)
         return [NewBatch(d["_id"], d["feed"], tuple(d["ids"])) for d in documents]
@@ -133,9 +137,22 @@ class Batches:
         return await self._sum(pipeline)
 
     @query
-    async def overdue(self, now: datetime) -> int:
-        """Batches whose time has come: their message was lost, their lease ran out, or the sweep has yet to come."""
-        return await self._collection.count_documents({"feed": ANY_FEED, "visible_at": {"$lte": now}})
+    async def overdue(self, now: datetime, feeds: Names[str] | None = None) -> int:
+        """Batches, of these feeds where given, whose time has come: their message was lost, their lease ran out, or the
+        sweep has yet to come."""
+        of = ANY_FEED if feeds is None else {"$in": sorted(feeds)}
+        return await self._collection.count_documents({"feed": of, "visible_at": {"$lte": now}})
+
+    @query
+    async def feeds(self) -> list[str]:
+        """The feeds that have a batch."""
+        return await feeds_in(self._collection, {})
+
+    @query
+    async def drop_due(self, feed: str, now: datetime) -> int:
+        """Delete the feed's batches whose time has come: for a feed of which nothing is owed any more, and that nobody
+        works at. Returns how many."""
+        return (await self._collection.delete_many({"feed": feed, "visible_at": {"$lte": now}})).deleted_count
 
     @query
     async def leased(self, feed: str, now: datetime) -> int:

@@ -17,7 +17,7 @@ holder's failures match no more.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from hashlib import blake2b
 from typing import Any
@@ -214,10 +214,12 @@ class Deliveries:
     # --- the sweep's questions
 
     @query
-    async def due_retries(self, now: datetime, limit: int, paused: Sequence[str] = ()) -> list[tuple[str, str]]:
-        """Retries whose time has come, oldest first, as (feed, delivery id)."""
+    async def due_retries(
+        self, now: datetime, limit: int, paused: Sequence[str] = (), *, among: Container[str] | None = None
+    ) -> list[tuple[str, str]]:
+        """Retries whose time has come, oldest first, as (feed, delivery id). `among`: of these feeds only."""
         waiting = in_state(State.RETRYING)
-        feeds = await feeds_in(self._collection, waiting, without=paused)
+        feeds = await feeds_in(self._collection, waiting, without=paused, among=among)
         due = {"state": State.RETRYING.value, "next_attempt_at": {"$lte": now}}
         documents = await first_of(self._collection, Order(due, "next_attempt_at", {"feed": 1}), feeds, limit)
         return [(document["feed"], document["_id"]) for document in documents]
@@ -284,14 +286,18 @@ class Deliveries:
         return min(moments, default=None)
 
     @query
-    async def open_by_feed(self) -> dict[str, tuple[int, datetime]]:
-        """Feed → how many of its deliveries are open, and when the oldest was logged; feeds with none are left out.
+    async def open_by_feed(self, without: Container[str] | None = None) -> dict[str, tuple[int, datetime]]:
+        """Feed → how many of its deliveries are open, and when the oldest was logged; feeds with none are left out, and
+        those that `without` names: of them nothing is read.
 
         Exact; reads what is open, by the partial indexes, and `max_backlog` bounds that.
         """
         found: dict[str, tuple[int, datetime]] = {}
         for state in OPEN_STATES:
-            for feed, more, since in await self._open_by_feed(state):
+            feeds: list[str | None] = [None]
+            if without is not None:
+                feeds = [*await feeds_in(self._collection, in_state(state), without=without)]
+            for feed, more, since in [one for name in feeds for one in await self._open_by_feed(state, name)]:
                 count, oldest = found.get(feed, (0, since))
                 found[feed] = (count + more, min(oldest, since))
         return found

@@ -7,8 +7,7 @@ MongoDB takes at most 200 for one merge (`internalQueryMaxScansToExplode`) and s
 
 from __future__ import annotations
 
-from collections.abc import Collection as Container
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 
@@ -17,10 +16,13 @@ from app.ledger.client import Collection, Document
 _MERGED = 100
 
 
-async def feeds_in(collection: Collection, wanted: Document, *, without: Container[str] = ()) -> list[str]:
-    """The feeds that have a document as `wanted`, but for some: one step in an index that begins with the feed."""
+async def feeds_in(
+    collection: Collection, wanted: Document, *, without: Container[str] = (), among: Container[str] | None = None
+) -> list[str]:
+    """The feeds that have a document as `wanted`, but for some, or of these only: one step in an index that begins with
+    the feed."""
     found = await collection.distinct("feed", wanted)
-    return [feed for feed in found if feed not in without]
+    return [feed for feed in found if feed not in without and (among is None or feed in among)]
 
 
 @dataclass(frozen=True, slots=True)

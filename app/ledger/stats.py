@@ -54,6 +54,8 @@ class Gauge:
     oldest_open_at: datetime | None
     """When the oldest of them was logged."""
     paused: bool
+    configured: bool = True
+    """Whether the process that looked knows the feed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,7 @@ class Stats:
         updates = []
         for feed, gauge in gauges.items():
             seen = {"at": now, "open": gauge.open, "oldest_open_at": gauge.oldest_open_at, "paused": gauge.paused}
+            seen |= {} if gauge.configured else {"configured": False}
             updates.append(_upsert(feed, _minute(now), {"$set": {"gauge": seen}}))
         if updates:
             await self._collection.bulk_write(updates, ordered=False)

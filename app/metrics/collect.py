@@ -39,12 +39,14 @@ from app.metrics.sheets import (
     add_feed,
     add_job,
     add_process,
+    add_unconfigured,
     add_values,
 )
 from app.models import State
 from app.partner.clock_view import EndpointView, view_endpoints
 from app.periodic import JOBS
 from app.source.reader import Source
+from app.unconfigured import unconfigured
 
 T = TypeVar("T")
 
@@ -90,14 +92,15 @@ class Exporter:
         self.open = _cheap("open", self._ledger.tally.indexed)
         self.done = Reading("done", self._read_done, every=FRESH_SECONDS, share=0.01)
         self.feeds = _cheap("feeds", self._read_feeds)
-        self.overdue = _cheap("overdue", lambda: self._ledger.batches.overdue(self._now()))
+        self.others = _cheap("others", lambda: unconfigured(self._ledger, self._feeds))
+        self.overdue = _cheap("overdue", lambda: self._ledger.batches.overdue(self._now(), self._feeds))
         self.totals = _cheap("totals", self._read_totals)
         self.jobs = _cheap("jobs", self._read_jobs)
         self.processes = _cheap("processes", self._read_processes)
         self.redis = _cheap("redis", self._read_redis)
         self.lag = Reading("source", self._read_lag, every=3 * FRESH_SECONDS, share=0.05)
-        of_ledger = (self.up, self.open, self.done, self.feeds, self.overdue, self.totals, self.jobs, self.processes)
-        self.readings: tuple[Reading[Any], ...] = (*of_ledger, self.redis, self.lag)
+        of_ledger = (self.up, self.open, self.done, self.feeds, self.others, self.overdue, self.totals, self.jobs)
+        self.readings: tuple[Reading[Any], ...] = (*of_ledger, self.processes, self.redis, self.lag)
 
     async def collect(self, patience: float = PATIENCE_SECONDS) -> Sheet:
         """Read what is due, for `patience` seconds at most, and write everything down."""
@@ -107,6 +110,8 @@ class Exporter:
         self._add_deliveries(sheet)
         for name, view in (self.feeds.value or {}).items():
             add_feed(sheet, self._feeds[name], view, now)
+        for other in self.others.value or ():
+            add_unconfigured(sheet, other, now)
         for name, sums in (self.totals.value or {}).items():
             add_counters(sheet, name, sums)
         for name, job in (self.jobs.value or {}).items():

@@ -87,7 +87,10 @@ DELIVERED_SECONDS = _histogram(
 BACKLOG = _gauge("backlog", "Open deliveries, as the bound max_backlog counts them: never too few.", "feed")
 BACKLOG_LIMIT = _gauge("backlog_limit", "The feed's max_backlog: above it the source is not read.", "feed")
 OLDEST_OPEN = _gauge("oldest_open_seconds", "Age of the oldest open delivery; 0 where none is open.", "feed")
-OVERDUE = _gauge("overdue_batches", "Batches whose time has come and that nobody holds.")
+UNCONFIGURED = _gauge(
+    "unconfigured_open", "Open deliveries of a feed that feeds.toml does not name: nobody sends them.", "feed"
+)
+OVERDUE = _gauge("overdue_batches", "Batches of configured feeds whose time has come and that nobody holds.")
 QUEUE_DEPTH = _gauge("queue_depth", "Messages that wait in a queue for a worker.", "queue")
 
 # --- source

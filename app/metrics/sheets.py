@@ -16,6 +16,7 @@ from app.metrics import families
 from app.metrics.families import Family, Sheet
 from app.models import Certificate, Cursor, DiscrepancyKind, State
 from app.partner.clock_view import BreakerState, EndpointView
+from app.unconfigured import Unconfigured
 
 _BUCKETS_A_BOUND = 5
 """The ledger's buckets that one of ours holds: 20 a decade become 4, so that their bounds are the same."""
@@ -76,6 +77,12 @@ def add_feed(sheet: Sheet, feed: Feed, view: FeedView, now: datetime) -> None:
         found = {one.kind: one.count for one in view.certificate.discrepancies}
         for kind in DiscrepancyKind:
             sheet.set(families.DISCREPANCY, found.get(kind, 0), name, kind.value)
+
+
+def add_unconfigured(sheet: Sheet, other: Unconfigured, now: datetime) -> None:
+    """What is owed of a feed that nobody sends."""
+    sheet.set(families.UNCONFIGURED, other.open, other.feed)
+    sheet.set(families.OLDEST_OPEN, _seconds_since(other.oldest, now), other.feed)
 
 
 def add_endpoint(sheet: Sheet, feed: str, view: EndpointView) -> None:

@@ -254,6 +254,7 @@ def _backlog(by_time: Iterable[Document]) -> Backlog | None:
         at=min(gauge["at"] for gauge in last.values()),
         open=sum(gauge["open"] for gauge in last.values()),
         oldest_open_at=min(oldest, default=None),
+        unsent=sum(gauge["open"] for gauge in last.values() if not gauge.get("configured", True)),
     )
 
 

@@ -19,8 +19,9 @@ from markupsafe import Markup
 
 from app.period import Kind
 from app.reporting.charts import charts
-from app.reporting.record import ALL, Report
+from app.reporting.record import ALL, Backlog, Report
 from app.reporting.words import clock, duration, look_at, number, percent
+from app.unconfigured import way_out
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -46,6 +47,7 @@ def page(report: Report, revised: Mapping[str, Any] | None = None) -> str:
         name=title(report),
         when=when(report, zone),
         cards=cards(report, zone),
+        unsent=[nobody_sends(feed, backlog, zone) for feed, backlog in report.unsent],
         charts=charts(report),
         style=style,
         zone=zone,
@@ -111,6 +113,15 @@ def _backlog(report: Report, zone: ZoneInfo) -> Card:
     oldest = report.backlog.oldest_open_at
     since = f"oldest since {clock(oldest, zone)}" if oldest else "nothing is owed"
     return Card(label, number(report.backlog.open), f"{since}; sampled {clock(report.backlog.at, zone)}")
+
+
+def nobody_sends(feed: str, backlog: Backlog, zone: ZoneInfo) -> str:
+    """That rows are owed of a feed that is not configured, in one line."""
+    since = f" (the oldest since {clock(backlog.oldest_open_at, zone)})" if backlog.oldest_open_at else ""
+    return (
+        f"{feed}: NOT CONFIGURED: {number(backlog.unsent)} open deliveries{since} that nobody sends, since feeds.toml "
+        f"does not name the feed: put it back, or give them up: {way_out(feed)}"
+    )
 
 
 def _others(p50_ms: float | None, p99_ms: float | None) -> str:

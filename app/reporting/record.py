@@ -99,6 +99,8 @@ class Backlog:
     at: datetime
     open: int
     oldest_open_at: datetime | None
+    unsent: int = 0
+    """Of the open: those of feeds that feeds.toml did not name, so that nobody sent them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +250,12 @@ class Report:
             return ()
         feeds = [line.feed for line in self.feeds] if self.feed == ALL else [self.feed]
         return tuple(feed for feed in feeds if feed not in {proof.feed for proof in self.certificates})
+
+    @property
+    def unsent(self) -> tuple[tuple[str, Backlog], ...]:
+        """Feeds that feeds.toml did not name at the end, and what they owed then."""
+        lines = [(line.feed, line.backlog) for line in self.feeds] if self.feed == ALL else [(self.feed, self.backlog)]
+        return tuple((feed, backlog) for feed, backlog in lines if backlog and backlog.unsent)
 
     @property
     def running(self) -> bool:

@@ -9,7 +9,7 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from app.period import Kind
-from app.reporting.page import title, when
+from app.reporting.page import nobody_sends, title, when
 from app.reporting.record import ALL, Counts, Latency, Proof, Report, Span
 from app.reporting.words import clock, duration, number, percent
 
@@ -65,6 +65,8 @@ def summary(report: Report) -> str:
     lines += [f"{name:<24}{value}" for name, value in figures(report)]
     if proofs := [*map(sentence, report.certificates), *map(lacking, report.uncertified)]:
         lines += ["", *proofs]
+    if unsent := [nobody_sends(feed, backlog, zone) for feed, backlog in report.unsent]:
+        lines += ["", *unsent]
     if report.dead_reasons:
         lines += ["", "Dead:", *(f"  {number(reason.count):>8}  {reason.text}" for reason in report.dead_reasons)]
     if report.errors:

@@ -126,10 +126,15 @@ async def test_the_page_agrees_with_status_to_the_row(
     for line in await read_status(settings, ledger):
         states = {state: value(found, "deliveries", feed=line.feed, state=state) for state in line.states}
         assert states == line.states, line.feed
+        assert value(found, "unconfigured_open", feed=line.feed) == (None if line.configured else line.open)
+        if not line.configured:
+            continue
         assert value(found, "gaps", feed=line.feed) == line.gaps
         assert value(found, "feed_paused", feed=line.feed) == line.paused
         assert value(found, "source_lag_rows", feed=line.feed) == line.lag_rows
     assert value(found, "deliveries", feed="left", state="queued") == 3, "a feed that is no longer configured"
+    assert value(found, "unconfigured_open", feed="left") == 3
+    assert (value(found, "oldest_open_seconds", feed="left") or 0) > 1000
     assert value(found, "source_lag_rows", feed="returns") is None, "its table does not exist"
 
 

@@ -129,13 +129,17 @@ def of_deliveries() -> dict[str, list[Ask]]:
             Ask(lambda at: at.deliveries.due_retries(LATER, 100)),
             Ask(lambda at: at.deliveries.due_retries(LATER, 100, [PAUSED])),
             Ask(lambda at: at.deliveries.due_retries(LATER, 100, [PAUSED, BIG, FEED])),
+            Ask(lambda at: at.deliveries.due_retries(LATER, 100, [PAUSED], among=[FEED])),
         ],
         "deliveries.oldest_open": [
             Ask(lambda at: at.deliveries.oldest_open(FEED), within=open_ones(State.RETRYING, FEED)),
             Ask(lambda at: at.deliveries.oldest_open("nobody")),
         ],
         "deliveries.open_ids": [Ask(lambda at: at.deliveries.open_ids(FEED, 100))],
-        "deliveries.open_by_feed": [Ask(lambda at: at.deliveries.open_by_feed(), within=everything)],
+        "deliveries.open_by_feed": [
+            Ask(lambda at: at.deliveries.open_by_feed(), within=everything),
+            Ask(lambda at: at.deliveries.open_by_feed(without=[PAUSED, BIG, FEED])),
+        ],
         "deliveries.queued_batches": [Ask(lambda at: at.deliveries.queued_batches(NOW), within=waiting)],
         "deliveries.queued_in": [Ask(lambda at: at.deliveries.queued_in(["gone"], 100), within=waiting)],
         "deliveries.retrying": [Ask(lambda at: at.deliveries.retrying(FEED, 50), within=50)],

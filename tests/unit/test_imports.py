@@ -15,7 +15,7 @@ RECORDS = {
     "app.redis_url", "app.shown", "app.url",
 }  # fmt: skip
 EDGES = {"app.source", "app.ledger", "app.partner"}
-READERS = {"app.broker", "app.health", "app.progress"}
+READERS = {"app.broker", "app.health", "app.progress", "app.unconfigured"}
 USE_CASES = {"app.poll", "app.deliver", "app.reconcile", "app.replay", "app.report", "app.sweep", "app.rewind"}
 COMPARING = {"app.compare", "app.standing"}
 USED = {"app.filter", "app.intake", "app.queue", "app.refusals", "app.renewal"}
@@ -38,7 +38,8 @@ ALLOWED = {
     "app.broker": RECORDS,
     "app.filter": {"app.feed", "app.models"},
     "app.intake": RECORDS | EDGES | {"app.compare", "app.filter", "app.queue"},
-    "app.health": RECORDS | {"app.ledger", "app.periodic"},
+    "app.health": RECORDS | {"app.ledger", "app.periodic", "app.unconfigured"},
+    "app.unconfigured": RECORDS | {"app.ledger"},
     "app.hold": RECORDS | {"app.ledger", "app.renewal"},
     "app.logs": {"app.shown"},
     "app.metrics": RECORDS | EDGES | READERS | {"app.intake", "app.metrics", "app.periodic", "config"},
@@ -52,9 +53,10 @@ ALLOWED = {
     "app.refusals": {"app.feed", "app.ledger", "app.models"},
     **dict.fromkeys(USE_CASES, RECORDS | EDGES | COMPARING | USED),
     "app.reconcile": RECORDS | EDGES | COMPARING | USED | {"app.reconcile"},
+    "app.sweep": RECORDS | {"app.ledger", "app.queue", "app.unconfigured"},
     "app.purge": RECORDS | {"app.archive", "app.hold", "app.ledger", "app.pace"},
     "app.report": RECORDS | {"app.ledger", "app.reporting"},
-    "app.reporting": RECORDS | {"app.ledger", "app.partner", "app.reporting"},
+    "app.reporting": RECORDS | {"app.ledger", "app.partner", "app.reporting", "app.unconfigured"},
     "config": RECORDS | {"app.ledger", "app.partner"},
     "app.periodic": RECORDS | EDGES | {"app.renewal"},
     "app.jobs": RECORDS | USE_CASES | {"app.periodic", "app.purge"},
