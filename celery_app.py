@@ -11,6 +11,7 @@ import sys
 from datetime import timedelta
 from typing import Any
 
+import structlog
 from celery import Celery
 from celery.signals import (
     celeryd_init,
@@ -144,13 +145,18 @@ def _configure_logging(**_: object) -> None:
 
 @worker_init.connect
 def _begin_worker(**_: object) -> None:
-    from app import tracing  # noqa: PLC0415 - a worker has these parts; beat and Flower need none of them
+    from app import descriptors, tracing  # noqa: PLC0415 - a worker has these parts; beat and Flower need none
     from tasks import console  # noqa: PLC0415
+    from tasks.base import progress  # noqa: PLC0415
 
     if not is_text(loaded.settings.log_format):
         console.say_events()
     if tracing.wanted():
         tracing.start()
+    need = descriptors.need_of(loaded.feeds.values(), loaded.settings.worker_concurrency)
+    progress.short_of = descriptors.shortage(need, descriptors.raise_limit(need).soft)
+    if progress.short_of:
+        structlog.get_logger().warning("file_descriptors_short", found=progress.short_of)
 
 
 @worker_shutting_down.connect

@@ -86,12 +86,14 @@ def judge_mark(mark: Mark, bounds: Bounds, now: datetime) -> Health:
 
 
 def failing_tasks(mark: Mark, now: datetime) -> list[str]:
-    """What fails there, and nobody foresaw. No want of progress: a restart mends no fault of the code or the data."""
-    return [
+    """What fails there, and nobody foresaw, or is wanting. No want of progress: a restart mends no fault of the code or
+    the data."""
+    failing = [
         f"{trouble.name} has failed {trouble.failures} times in a row: {trouble.error}"
         for trouble in mark.troubles
         if now - trouble.at < SHOWN_FOR
     ]
+    return [*failing, mark.short_of] if mark.short_of else failing
 
 
 def _worker_problems(mark: Mark, bounds: Bounds) -> Iterator[str]:

@@ -62,6 +62,8 @@ class Progress:
     """Queue → messages taken from it."""
     troubles: Troubles = field(default_factory=Troubles)
     """What fails, and nobody foresaw."""
+    short_of: str | None = None
+    """What the process was given too little of when it started."""
     _begun: dict[str, float] = field(default_factory=dict)
     """Task id → when it began."""
     _times: dict[str, TaskTimes] = field(default_factory=dict)
@@ -272,6 +274,7 @@ class Marker:
             queues=self._identity.queues,
             tasks=progress.times,
             troubles=progress.troubles.current(),
+            short_of=progress.short_of,
         )
 
 

@@ -21,6 +21,7 @@ from typing import TypeVar
 
 import structlog
 
+from app import descriptors
 from app.deliver import Delivering, Terms
 from app.jobs import works
 from app.ledger import Ledger
@@ -95,7 +96,9 @@ async def open_services(config: Config, queue: Queue, troubles: Troubles | None 
         source = Source(open_engine(url, settings.connect_timeout, settings.statement_timeout))
         opened.push_async_callback(source.close)
         worker = process_name()
-        clocks = Clocks(ClockStore(settings.redis_url.get_secret_value(), worker))
+        need = descriptors.need_of(config.feeds.values(), settings.worker_concurrency)
+        part = descriptors.part_that_fits(need, descriptors.limit().soft)
+        clocks = Clocks(ClockStore(settings.redis_url.get_secret_value(), worker), part=part)
         opened.push_async_callback(clocks.close)
         clocks.start()
         partner = PartnerClient(config.feeds.values(), clocks)

@@ -12,6 +12,7 @@ import typer
 from redis.exceptions import RedisError
 
 import config
+from app import descriptors
 from app.cli import doctor_broker
 from app.cli.output import FOUND_WRONG, AsJson, load_config, print_json, print_table, run
 from app.clock import utc_now
@@ -65,6 +66,18 @@ def _took(latency_ms: float | None) -> str:
     return "" if latency_ms is None else f"{latency_ms:.0f} ms"
 
 
+def _check_descriptors(loaded: config.Config) -> Check:
+    """Whether a worker started here, as this command was, could have as many files open as it needs."""
+    need = descriptors.need_of(loaded.feeds.values(), loaded.settings.worker_concurrency)
+    found = descriptors.limit()
+    if said := descriptors.shortage(need, found.hard):
+        return Check("file descriptors", True, Level.WARNING, f"a worker started here: {said}", None)
+    told = f"a worker needs {need}. Started here it may have {found.soft}"
+    if found.soft < need.total:
+        told += f", and raises that by itself: the hard limit is {found.hard}"
+    return Check("file descriptors", True, Level.OK, told, None)
+
+
 async def _check_others(loaded: config.Config) -> list[Check]:
     """Feeds that owe something and that nobody sends. A ledger that does not answer is told by its own check."""
     ledger = Ledger.at(loaded.settings.mongo_url.get_secret_value(), loaded.settings.connect_timeout)
@@ -90,7 +103,7 @@ async def _check_all(loaded: config.Config) -> list[Check]:
         ),
         asyncio.gather(*(_checked(f"partner {feed.name}", _partner_check(feed, timeout)) for feed in feeds)),
     )
-    return [*(check for checks in servers for check in checks), *partners]
+    return [*(check for checks in servers for check in checks), _check_descriptors(loaded), *partners]
 
 
 async def _check_source(loaded: config.Config) -> list[Check]:

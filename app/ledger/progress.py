@@ -3,7 +3,8 @@ whose checks fail.
 
     {_id: "<role>:<name>", role, name, host, pid, started_at, marked_at, stopping, running, taken, queues,
      broker_seconds, consumer_seconds, loop_seconds, moved_seconds, waiting_seconds, sent_seconds,
-     tasks {<task>: {done, failed, seconds, buckets [n]}}, troubles [{task, feed, subject, error, failures, since, at}]}
+     tasks {<task>: {done, failed, seconds, buckets [n]}}, troubles [{task, feed, subject, error, failures, since, at}],
+     short_of}
 
 The `…_seconds` are ages at `marked_at`, by a clock that never goes back. A process that stops takes its document with
 it; of one that was killed it stays until `KEPT` has passed.
@@ -81,6 +82,8 @@ class Mark:
     tasks: Mapping[str, TaskTimes] = field(default_factory=dict)
     troubles: tuple[Trouble, ...] = ()
     """What fails, and nobody foresaw."""
+    short_of: str | None = None
+    """Worker: what it has too little of for as long as it runs."""
 
 
 class Marks:

@@ -62,11 +62,14 @@ class EndpointClock:
         *,
         now: Clock = utc_now,
         draw: Callable[[], float] = random.random,
+        part: float = 1.0,
     ) -> None:
-        """Without a `store` the process is alone. `draw` gives a random number in [0, 1) for the jitter."""
+        """Without a `store` the process is alone. `draw` gives a random number in [0, 1) for the jitter. `part` of the
+        feed's concurrency, and at least 1, is what this process can have in flight, however few share it.
+        """
         self.feed = feed
-        cap = feed.partner.concurrency
-        self.slots = Slots(cap if store is None else 1)
+        self._most = max(1, int(feed.partner.concurrency * part))
+        self.slots = Slots(self._most if store is None else 1)
         """The requests in flight of this process. 1 until Redis has said how many share the cap."""
         self.guarded = False
         """Whether `admit` has anything to say: the one look that a request costs otherwise."""
@@ -294,7 +297,7 @@ class EndpointClock:
             share = fair_share(self.feed.partner.concurrency, self._live, shared.rank)
             if time.monotonic() > self._room_until:
                 self._room = None
-            self.slots.resize(min(share, self._room or share))
+            self.slots.resize(min(share, self._most, self._room or share))
         self._synced = True
 
     # --- the breaker
@@ -407,9 +410,12 @@ class EndpointClock:
 class Clocks:
     """The clocks of every endpoint that this process sends to, and what keeps them together."""
 
-    def __init__(self, store: ClockStore | None = None, now: Clock = utc_now) -> None:
-        """Without a `store` the process is alone, and nothing runs in the background."""
+    def __init__(self, store: ClockStore | None = None, now: Clock = utc_now, *, part: float = 1.0) -> None:
+        """Without a `store` the process is alone, and nothing runs in the background. `part` of each feed's concurrency
+        is what this process has room for.
+        """
         self._store = store
+        self._part = part
         self._now = now
         self._clocks: dict[str, EndpointClock] = {}
         self._running: list[asyncio.Task[None]] = []
@@ -423,7 +429,7 @@ class Clocks:
         """The clock of the feed's endpoint. The first time, it first hears what all know."""
         clock = self._clocks.get(feed.name)
         if clock is None:
-            clock = self._clocks[feed.name] = EndpointClock(feed, self._store, now=self._now)
+            clock = self._clocks[feed.name] = EndpointClock(feed, self._store, now=self._now, part=self._part)
             await clock.sync()
         return clock
 

@@ -40,6 +40,7 @@ ALLOWED = {
     "app.intake": RECORDS | EDGES | {"app.compare", "app.filter", "app.queue"},
     "app.health": RECORDS | {"app.ledger", "app.periodic", "app.unconfigured"},
     "app.unconfigured": RECORDS | {"app.ledger"},
+    "app.descriptors": {"app.feed"},
     "app.hold": RECORDS | {"app.ledger", "app.renewal"},
     "app.logs": {"app.shown"},
     "app.metrics": RECORDS | EDGES | READERS | {"app.intake", "app.metrics", "app.periodic", "config"},
@@ -63,9 +64,9 @@ ALLOWED = {
     "app.runtime": RECORDS
     | EDGES
     | USE_CASES
-    | {"app.jobs", "app.periodic", "app.purge", "app.queue", "app.reporting", "config"},
+    | {"app.descriptors", "app.jobs", "app.periodic", "app.purge", "app.queue", "app.reporting", "config"},
     "app.tracing": EDGES | {"app.deliver", "app.intake", "app.poll"},
-    "celery_app": RECORDS | {"app.logs", "app.tracing", "config", "tasks"},
+    "celery_app": RECORDS | {"app.descriptors", "app.logs", "app.tracing", "config", "tasks"},
     "tasks": RECORDS
     | READERS
     | {"app.ledger", "app.logs", "app.periodic", "app.runtime", "app.queue", "celery_app", "tasks"},
