@@ -24,13 +24,14 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from app.errors import ConfigError, Problem, UnknownFeed
 from app.feed import Duration, Feed
 from app.ledger.url import url_problems
+from app.partner.masking import longest_first, secrets_of_url
 from app.partner.problems import problems as partner_problems
 from app.partner.signing import usable
 from app.redis_url import WrongRedisUrl, parse_redis_url
 from app.url import parse_url
 
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-_HOST_OF_URL = re.compile(r"(?<=://)[^/?@]*(?=[/?]|$)|(?<=@)[^/?@]*(?=[/?]|$)")
+_URLS = (("partner", "url"), ("partner", "status_url"), ("partner", "auth", "token_url"))
 _SECRET_FIELDS = re.compile(r"auth|body|cookie|header|key|password|secret|sign|token|url", re.IGNORECASE)
 _SHORTEST_SECRET = 4
 """Characters. A shorter value would be found, and masked, in many a text that has nothing to do with it."""
@@ -305,14 +306,29 @@ def _read_feed(
     ]
     if problems:
         return None, problems
+    feed: Feed | None = None
     try:
-        texts = [environment[variable] for variable in _secret_references(table)]
-        secrets = [text for text in texts if len(text) >= _SHORTEST_SECRET]
+        texts = {text for part in ("body", "partner") for text in _secrets(table.get(part), environment, (part,))}
+        secrets = sorted(text for text in texts if len(text) >= _SHORTEST_SECRET)
         feed = Feed.model_validate({"secrets": secrets, **_substitute(table, environment), "name": name})
+        problems = [replace(problem, where=where) for problem in partner_problems(feed)]
     except ValidationError as error:
         details = error.errors()
-        return None, [Problem(where, _path(name, detail), _found(detail), _allowed(detail)) for detail in details]
-    return feed, [replace(problem, where=where) for problem in partner_problems(feed)]
+        problems = [Problem(where, _path(name, detail), _found(detail), _allowed(detail)) for detail in details]
+    return feed, [_by_name(problem, wanted, environment) for problem in problems]
+
+
+def _by_name(problem: Problem, variables: Iterable[str], environment: Mapping[str, str]) -> Problem:
+    """The problem with `${NAME}`, as it was written, in place of what that stands for."""
+    found, allowed = problem.found, problem.allowed
+    for variable in sorted(variables, key=lambda name: -len(environment[name])):
+        value, name = environment[variable], f"${{{variable}}}"
+        if found == repr(value):
+            found = repr(name)
+        if len(value) >= _SHORTEST_SECRET:
+            for text in longest_first({value, repr(value)[1:-1]}):
+                found, allowed = found.replace(text, name), allowed.replace(text, name)
+    return replace(problem, found=found, allowed=allowed)
 
 
 def _references(value: object) -> Iterator[str]:
@@ -327,14 +343,23 @@ def _references(value: object) -> Iterator[str]:
             yield from _references(item)
 
 
-def _secret_references(table: Mapping[str, Any]) -> Iterator[str]:
-    """The names that stand in the feed's headers and body, and in its URLs but for the host and port."""
-    partner = table.get("partner")
-    partner = partner if isinstance(partner, dict) else {}
-    urls = [
-        _HOST_OF_URL.sub("", url) for url in (partner.get("url"), partner.get("status_url")) if isinstance(url, str)
-    ]
-    yield from _references([table.get("body"), partner.get("headers"), urls])
+def _secrets(part: object, environment: Mapping[str, str], path: tuple[str, ...]) -> Iterator[str]:
+    """What `${NAME}` stands for anywhere below `part`; in a URL all of it but scheme, host and port."""
+    if isinstance(part, str) and path in _URLS:
+        given, longer = [], 0
+        for found in _REFERENCE.finditer(part):
+            begin = found.start() + longer
+            longer += len(environment[found[1]]) - len(found[0])
+            given.append((begin, found.end() + longer))
+        yield from secrets_of_url(_substitute(part, environment), given)
+    elif isinstance(part, str):
+        yield from (environment[variable] for variable in _REFERENCE.findall(part))
+    elif isinstance(part, dict):
+        for name, item in part.items():
+            yield from _secrets(item, environment, (*path, name))
+    elif isinstance(part, list):
+        for item in part:
+            yield from _secrets(item, environment, (*path, ""))
 
 
 def _substitute(value: Any, environment: Mapping[str, str]) -> Any:

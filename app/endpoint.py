@@ -36,7 +36,7 @@ class ApiKeyAuth(Frozen):
 
 class BasicAuth(Frozen):
     type: Literal["basic"]
-    username: str = Field(min_length=1)
+    username: str = Field(min_length=1, repr=False)
     password: SecretStr
 
 
@@ -45,11 +45,11 @@ class OAuth2Auth(Frozen):
 
     type: Literal["oauth2"]
     token_url: HttpUrl
-    client_id: str = Field(min_length=1)
+    client_id: str = Field(min_length=1, repr=False)
     client_secret: SecretStr = Field(min_length=1)
-    scope: str | None = None
+    scope: str | None = Field(default=None, repr=False)
     """Several are separated by spaces."""
-    audience: str | None = None
+    audience: str | None = Field(default=None, repr=False)
     """For token endpoints that want one."""
     client_auth: Literal["basic", "body"] = "basic"
     """How the client id and secret go to the token endpoint."""

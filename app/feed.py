@@ -256,7 +256,7 @@ class Feed(Frozen):
     body: str | Mapping[str, Any] | None = Field(default=None, repr=False, min_length=1)
     """What is sent in place of the row: a template, or a function as `package.module:name` (see `docs/feeds.md`)."""
     secrets: tuple[SecretStr, ...] = Field(default=(), repr=False)
-    """What `${NAME}` stands for in headers and body: given by `config`, and shown nowhere."""
+    """What `${NAME}` stands for in `partner` and `body`, but for where URLs lead: given by `config`, shown nowhere."""
     partner: Partner
     retry: Retry = Retry()
     retention: Retention = Retention()

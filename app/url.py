@@ -91,10 +91,24 @@ def parse_url(text: object) -> Url:
         scheme=scheme,
         host=found["address"].replace("%25", "%") if found["address"] else _name(found["name"]),
         port=port,
-        target=_BEYOND_ASCII.sub(lambda letters: quote(letters[0]), target if target[0] == "/" else f"/{target}"),
+        target=as_sent(target if target[0] == "/" else f"/{target}"),
         username=unquote(user) if user or colon else None,
         password=unquote(password) if colon else None,
     )
+
+
+def as_sent(text: str) -> str:
+    """A part of a URL as it goes on the wire: letters beyond ASCII percent-encoded, everything else as written."""
+    return _BEYOND_ASCII.sub(lambda letters: quote(letters[0]), text)
+
+
+def span_of_place(text: str) -> tuple[int, int] | None:
+    """Where in a URL's text host and port begin and end; `None` where it is no URL."""
+    found = _FORM.fullmatch(text)
+    if found is None:
+        return None
+    begin = found.start("name") if found["name"] else found.start("address") - 1
+    return begin, found.start("target") if found["target"] else len(text)
 
 
 HttpUrl: TypeAlias = Annotated[Url, BeforeValidator(parse_url), Field(repr=False)]

@@ -1,6 +1,7 @@
 """What is sent in place of the row: a feed's `body`, as a template or a function of the operator's.
 
-In a template a text `$column` stands for the row's value, `$$` for a `$`; `"*"` for all columns, or all but some:
+In a template a text `$column` stands for the row's value, `$column|quote` for its text percent-encoded, `$$` for a `$`;
+`"*"` for all columns, or all but some:
 
     {"*": {"except": ["note"]}, "customer": {"name": "$customer"}, "source": "erp"}
 """
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 
@@ -22,6 +24,8 @@ Row = dict[str, Any]
 Render = Callable[[Row], Any]
 
 ALL = "*"
+QUOTED = "|quote"
+"""Behind a column: its value as text, percent-encoded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,13 @@ class Reference:
     """Stands for a column's value."""
 
     column: str
+    quoted: bool = False
+    """Its text, percent-encoded in UTF-8 but for `A-Z a-z 0-9 _ . - ~`, as keys are in ids; NULL stays NULL."""
+
+    def of(self, row: Row, where: str) -> Any:
+        """The row's value. Raises `Undone` where the row has no such column."""
+        value = cell(row, self.column, where)
+        return quote(text_of(value), safe="", errors="surrogatepass") if self.quoted and value is not None else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +60,11 @@ def row_of(payload: str) -> Row:
     return row
 
 
+def text_of(value: Any) -> str:
+    """A value as text: itself, or its JSON."""
+    return value if isinstance(value, str) else to_json(value).decode()
+
+
 def cell(row: Row, column: str, where: str) -> Any:
     """The value of the column of that name: written the same, or else the only one that differs in case alone.
 
@@ -66,7 +82,8 @@ def parse_text(text: str) -> str | Reference:
     """A text of a template or a header: a reference, or the text that is meant."""
     if text.startswith("$$") or not text.startswith("$") or text == "$":
         return text.removeprefix("$") if text.startswith("$$") else text
-    return Reference(text[1:])
+    column = text[1:].removesuffix(QUOTED)
+    return Reference(column, quoted=column != text[1:])
 
 
 def renderer(body: str | Mapping[str, Any]) -> Render:
@@ -141,7 +158,7 @@ def _rest(value: Any) -> Rest:
 
 def _filled(part: Any, row: Row) -> Any:
     if isinstance(part, Reference):
-        return cell(row, part.column, "body")
+        return part.of(row, "body")
     if isinstance(part, dict):
         filled: Row = {}
         for name, inner in part.items():

@@ -18,7 +18,7 @@ SECRET_NAME = re.compile(r"auth|cookie|key|password|secret|signature|token", re.
 """A header, query or member of such a name holds a secret."""
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_VALUE = re.compile(r"[\x20-\x7e]*")
+_UNCARRIED = re.compile(r"[^\x20-\x7e]")
 _RESERVED = frozenset(
     {
         "accept-encoding",
@@ -32,12 +32,13 @@ _RESERVED = frozenset(
     }
 )
 _OWN = "a header name that Rowrelay does not set itself"
-_PRINTABLE = "printable ASCII on one line"
+PRINTABLE = "a header's value is printable ASCII on one line"
 
 
-def header_value(text: str) -> bool:
-    """Whether HTTP can carry the text as a header's value."""
-    return _VALUE.fullmatch(text) is not None
+def uncarried(text: str) -> str | None:
+    """The first letter that HTTP cannot carry in a header's value; `None`: it can carry the text."""
+    found = _UNCARRIED.search(text)
+    return found and f"U+{ord(found[0]):04X} (letter {found.start() + 1})"
 
 
 def problems(feed: Feed) -> Iterator[Problem]:
@@ -74,13 +75,13 @@ def _header_problems(feed: Feed) -> Iterator[Problem]:
     for name, value in feed.partner.headers.items():
         if not _usable_name(name):
             yield Problem("feeds", f"{where}.headers", repr(name), _OWN)
-        if not header_value(value):
-            yield Problem("feeds", f"{where}.headers.{name}", "other characters", _PRINTABLE)
+        if uncarried(value):
+            yield Problem("feeds", f"{where}.headers.{name}", "other characters", PRINTABLE)
     for name, value in auth_headers(feed.partner.auth).items():
         if not _usable_name(name):
             yield Problem("feeds", f"{where}.auth.header", repr(name), _OWN)
-        if not header_value(value):
-            yield Problem("feeds", f"{where}.auth", "a secret with other characters", _PRINTABLE)
+        if uncarried(value):
+            yield Problem("feeds", f"{where}.auth", "a secret with other characters", PRINTABLE)
     auth = feed.partner.auth
     if isinstance(auth, OAuth2Auth) and auth.token_url.username is not None:
         yield Problem("feeds", f"{where}.auth.token_url", "a user", "client_id and client_secret say who we are")

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
-from urllib.parse import parse_qsl, quote, unquote
+from urllib.parse import quote, unquote
 
 from app.endpoint import NoAuth, OAuth2Auth, Success
 from app.errors import ConfigError
 from app.feed import Feed
 from app.models import Delivery
-from app.partner.auth import auth_headers, auth_secrets, basic
-from app.partner.body import Reference, Render, Row, cell, parse_text, renderer, row_of, to_json, unsendable
+from app.partner.auth import auth_headers, basic
+from app.partner.body import (
+    QUOTED,
+    Reference,
+    Render,
+    Row,
+    parse_text,
+    renderer,
+    row_of,
+    text_of,
+    to_json,
+    unsendable,
+)
 from app.partner.exchange import Request
-from app.partner.problems import SECRET_NAME, header_value, problems
+from app.partner.masking import feed_secrets, masked, user_of
+from app.partner.problems import PRINTABLE, problems, uncarried
 from app.partner.signing import Sign, signer
 from app.url import Url, parse_url
 
@@ -34,8 +46,8 @@ class Prepared:
     secrets: tuple[str, ...] = ()
     render: Render | None = None
     """Makes what is sent in place of the row; `None`: the row goes as it is."""
-    row_headers: Mapping[str, str] = field(default_factory=dict)
-    """Header name → the column its value comes from."""
+    row_headers: Mapping[str, Reference] = field(default_factory=dict)
+    """Header name, as written → the column its value comes from."""
     sign: Sign | None = None
     status_url: str | None = None
     success: Success | None = None
@@ -45,10 +57,7 @@ class Prepared:
 
         Where `text` was cut off, the start of a secret at its end goes too.
         """
-        secrets = (*also, *self.secrets) if also else self.secrets
-        for secret in secrets:
-            text = text.replace(secret, "[secret]")
-        return _without_started(text, secrets) if cut else text
+        return masked(text, (*also, *self.secrets) if also else self.secrets, cut=cut)
 
     def request(self, delivery: Delivery, token: str | None = None) -> Request:
         """The request for one delivery, with an access token where there is one: the same, its key included, for each
@@ -68,12 +77,14 @@ class Prepared:
         return Request(self.method, self.url, headers, body, self.connect_seconds, resend=self.status_url is None)
 
     def can_ask(self, delivery: Delivery) -> bool:
-        """Whether the question names this row alone. A key that is empty, `.` or `..` would be read as another resource
-        by whatever normalises a URL on its way (RFC 3986, section 5.2.4), and an escaped `.` means the same.
+        """Whether the question names this row alone. Whatever normalises a URL on its way may decode the key first, and
+        reads an empty part, `.` or `..` as another resource (RFC 3986, section 5.2.4); what follows a `;` some leave
+        out.
         """
         path, _, query = (self.status_url or "").partition("?")
-        parts = [part for part in path.split("/") if "{key}" in part]
-        if any(part.replace("{key}", delivery.key) in ("", ".", "..") for part in parts):
+        filled = [part.replace("{key}", unquote(delivery.key)) for part in path.split("/") if "{key}" in part]
+        parts = [part for each in filled for part in re.split(r"[/\\]", each)]
+        if any(part.partition(";")[0] in ("", ".", "..") for part in parts):
             return False
         return bool(delivery.key) or "{key}" not in path + query
 
@@ -93,8 +104,18 @@ class Prepared:
     def _headers_of(self, payload: str) -> dict[str, str]:
         """The headers whose values come from the row, but for those that are NULL."""
         row = row_of(payload)
-        texts = {name: _header_text(row, name, column) for name, column in self.row_headers.items()}
-        return {name: text for name, text in texts.items() if text is not None}
+        texts = {name: _header_text(row, name, reference) for name, reference in self.row_headers.items()}
+        if faults := [fault for name, text in texts.items() if text and (fault := self._fault(name, text))]:
+            raise unsendable("; ".join(faults))
+        return {name.lower(): text for name, text in texts.items() if text is not None}
+
+    def _fault(self, name: str, text: str) -> str | None:
+        """Why HTTP cannot carry the text as that header's value, and what to do; `None` where it can."""
+        found = uncarried(text)
+        if found is None:
+            return None
+        column = self.row_headers[name].column
+        return f'headers.{name}: column {column!r} holds {found}; {PRINTABLE}, or "${column}{QUOTED}" encodes it'
 
 
 def prepare(feed: Feed) -> Prepared:
@@ -110,12 +131,10 @@ def prepare(feed: Feed) -> Prepared:
         headers=_headers(feed),
         deadline_seconds=partner.timeout.total_seconds(),
         connect_seconds=partner.connect_timeout.total_seconds(),
-        secrets=_secrets(feed),
+        secrets=feed_secrets(feed),
         render=None if feed.body is None else renderer(feed.body),
         row_headers={
-            name.lower(): text.column
-            for name, value in partner.headers.items()
-            if isinstance(text := parse_text(value), Reference)
+            name: text for name, value in partner.headers.items() if isinstance(text := parse_text(value), Reference)
         },
         sign=signer(partner.signing) if partner.signing else None,
         status_url=partner.status_url,
@@ -130,7 +149,7 @@ def _headers(feed: Feed) -> dict[str, str]:
         text = parse_text(value)
         if isinstance(text, str):
             headers[name.lower()] = text
-    if (user := _user(feed.partner.url)) and isinstance(feed.partner.auth, NoAuth):
+    if (user := user_of(feed.partner.url)) and isinstance(feed.partner.auth, NoAuth):
         headers["authorization"] = basic(*user)
     headers |= {name.lower(): value for name, value in auth_headers(feed.partner.auth).items()}
     if isinstance(feed.partner.auth, OAuth2Auth):
@@ -138,62 +157,9 @@ def _headers(feed: Feed) -> dict[str, str]:
     return headers
 
 
-def _secrets(feed: Feed) -> tuple[str, ...]:
-    """The longest first, so that a secret within another leaves nothing of it behind."""
-    partner = feed.partner
-    secrets = {*auth_secrets(partner.auth), partner.url.password or ""}
-    secrets |= {value for name, value in partner.headers.items() if SECRET_NAME.search(name)}
-    secrets |= {value for name, value in _queries(feed) if SECRET_NAME.search(name)}
-    secrets |= set(_named_secrets(feed.body))
-    secrets |= {secret.get_secret_value() for secret in feed.secrets}
-    if partner.signing:
-        texts = [secret.get_secret_value() for secret in partner.signing.secrets]
-        secrets |= {*texts, *(text.removeprefix("whsec_") for text in texts)}
-    if user := _user(partner.url):
-        secrets.add(basic(*user).removeprefix("Basic "))
-    references = {value for value in secrets if isinstance(parse_text(value), Reference)}
-    return tuple(sorted(secrets - references - {""}, key=len, reverse=True))
-
-
-def _user(url: Url) -> tuple[str, str] | None:
-    """The user and password that a URL holds."""
-    return (url.username or "", url.password or "") if url.username or url.password else None
-
-
-def _queries(feed: Feed) -> Iterator[tuple[str, str]]:
-    """The queries of the feed's URLs, as (name, value): as written, which is how they are sent, and decoded."""
-    for text in (feed.partner.url.target, feed.partner.status_url or ""):
-        query = text.partition("?")[2]
-        yield from parse_qsl(query, keep_blank_values=True)
-        for pair in query.split("&"):
-            name, _, value = pair.partition("=")
-            yield unquote(name), value
-
-
-def _named_secrets(part: Any) -> list[str]:
-    """The texts in a body's template whose name says that they are secret."""
-    if isinstance(part, list):
-        return [secret for item in part for secret in _named_secrets(item)]
-    if not isinstance(part, Mapping):
-        return []
-    named = [value for name, value in part.items() if isinstance(value, str) and SECRET_NAME.search(name)]
-    return named + [secret for value in part.values() for secret in _named_secrets(value)]
-
-
-def _header_text(row: Row, name: str, column: str) -> str | None:
-    """A header's value from the row; `None` where the column is NULL. Raises `Undone` for one HTTP cannot carry."""
-    value = cell(row, column, f"headers.{name}")
-    if value is None:
-        return None
-    text = value if isinstance(value, str) else to_json(value).decode()
-    if not header_value(text):
-        raise unsendable(f"headers.{name}: column {column!r} holds more than printable ASCII on one line")
-    return text
-
-
-def _without_started(text: str, secrets: tuple[str, ...]) -> str:
-    for secret in secrets:
-        for length in range(len(secret) - 1, 0, -1):
-            if text.endswith(secret[:length]):
-                return text[:-length]
-    return text
+def _header_text(row: Row, name: str, reference: Reference) -> str | None:
+    """A header's value from the row, without the blanks around it, which are no part of a header's value (RFC 9110,
+    section 5.5); `None` where the column is NULL.
+    """
+    value = reference.of(row, f"headers.{name}")
+    return None if value is None else text_of(value).strip(" ")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from base64 import b64encode
 from dataclasses import dataclass
 from email.message import EmailMessage
 from email.policy import SMTP
@@ -20,6 +21,7 @@ import aiosmtplib
 import structlog
 from pydantic import SecretStr
 
+from app.partner.masking import longest_first, masked, variants
 from app.reporting.files import Format, path_of, rendered
 from app.reporting.page import title, when
 from app.reporting.sending import NotSent, Outgoing
@@ -85,9 +87,14 @@ class Mail:
         return ssl.create_default_context(cafile=str(self._server.ca_file) if self._server.ca_file else None)
 
     def _said(self, error: Exception) -> str:
-        """The error in a line, without the password, should the server have quoted it."""
-        text = f"SMTP: {type(error).__name__}: {error}"
-        return text.replace(self._password(), "***") if self._password() else text
+        """The error in a line, without the password, should the server have quoted it: as it is, or as it was sent (RFC
+        4616, and AUTH LOGIN).
+        """
+        text, password = f"SMTP: {type(error).__name__}: {error}", self._password()
+        if not password:
+            return text
+        sent = {b64encode(word.encode()).decode() for word in (password, f"\0{self._server.user}\0{password}")}
+        return masked(text, longest_first(variants(password) | sent))
 
     def _password(self) -> str:
         return self._server.password.get_secret_value() if self._server.password else ""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from urllib.parse import unquote
 
+import orjson
 import pytest
 
 from app.errors import ConfigError
@@ -135,8 +137,79 @@ def test_a_null_leaves_its_header_out() -> None:
     assert "x-note" not in headers_for({"X-Note": "$note"})
 
 
-@pytest.mark.parametrize("value", ["Zoë", "two\r\nX-Injected: 1"])
-def test_a_value_that_no_header_can_carry_makes_the_row_a_dead_letter(value: str) -> None:
-    with pytest.raises(Undone, match=r"headers\.x-name: column 'name' holds more than printable ASCII") as caught:
-        headers_for({"X-Name": "$name"}, json.dumps({"name": value}))
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        ("Zoë", r"U+00EB (letter 3)"),
+        ("two\r\nX-Injected: 1", r"U+000D (letter 4)"),
+        ("two\nX-Injected: 1", r"U+000A (letter 4)"),
+        ("a\x00", r"U+0000 (letter 2)"),
+        ("a\tb", r"U+0009 (letter 2)"),
+        ("\x7f", r"U+007F (letter 1)"),
+        ("\x85", r"U+0085 (letter 1)"),
+        ("\u2028", r"U+2028 (letter 1)"),
+        ("\xa0x", r"U+00A0 (letter 1)"),
+        ("\ud800", r"U+D800 (letter 1)"),
+        ("𝛑", r"U+1D6D1 (letter 1)"),
+        (["é"], r"U+00E9 (letter 3)"),
+    ],
+    ids=ascii,
+)
+def test_a_value_that_no_header_can_carry_makes_the_row_a_dead_letter_that_says_what_to_write(
+    value: Any, found: str
+) -> None:
+    row = json.dumps({"name": value})
+    with pytest.raises(Undone) as caught:
+        headers_for({"X-Name": "$name", "X-Other": "$NAME"}, row)
     assert caught.value.ruling is Ruling.REFUSED
+    assert str(caught.value) == "; ".join(
+        f"headers.{header}: column '{column}' holds {found}; a header's value is printable ASCII on one line, "
+        f'or "${column}|quote" encodes it'
+        for header, column in (("X-Name", "name"), ("X-Other", "NAME"))
+    )
+    assert headers_for({"X-Name": "$name|quote"}, row)["x-name"].isascii()
+
+
+@pytest.mark.parametrize(
+    ("value", "sent"),
+    [
+        ("plain-text_1.~", "plain-text_1.~"),
+        ("Zoë & Söhne", "Zo%C3%AB%20%26%20S%C3%B6hne"),
+        ("100%", "100%25"),
+        ("a\r\nX-Injected: 1", "a%0D%0AX-Injected%3A%201"),
+        ("\x00", "%00"),
+        (" padded ", "%20padded%20"),
+        ("", ""),
+        ("\ud800", "%ED%A0%80"),
+        (7, "7"),
+        (2**80, str(2**80)),
+        (True, "true"),
+        ({"a": "é"}, "%7B%22a%22%3A%22%C3%A9%22%7D"),
+    ],
+    ids=ascii,
+)
+def test_a_quoted_value_is_percent_encoded_and_can_be_read_back(value: Any, sent: str) -> None:
+    row = json.dumps({"name": value})
+    assert headers_for({"X-Name": "$name|quote"}, row)["x-name"] == sent
+    plain = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    assert unquote(sent, errors="surrogatepass") == plain
+    assert orjson.loads(prepare(feed_to(URL, body={"name": "$name|quote"})).body(row)) == {"name": sent}
+
+
+def test_a_quoted_null_leaves_its_header_out_and_stays_null_in_a_body() -> None:
+    assert "x-note" not in headers_for({"X-Note": "$note|quote"})
+    assert prepare(feed_to(URL, body={"note": "$note|quote"})).body(ROW) == b'{"note":null}'
+
+
+@pytest.mark.parametrize(("value", "sent"), [("  ACME  ", "ACME"), ("   ", ""), ("a  b", "a  b")])
+def test_blanks_around_a_header_s_value_are_no_part_of_it(value: str, sent: str) -> None:
+    assert headers_for({"X-Name": "$name"}, json.dumps({"name": value}))["x-name"] == sent
+
+
+def test_what_follows_a_column_is_quote_and_nothing_else() -> None:
+    feed = feed_to(URL, headers={"X-Tenant": "$id|qoute", "X-Good": "$id|quote"})
+    with pytest.raises(ConfigError) as caught:
+        prepare(feed.model_copy(update={"columns": ("id",)}))
+    assert [(problem.field, problem.found) for problem in caught.value.problems] == [
+        ("feeds.orders.partner.headers.X-Tenant", "'id|qoute'")
+    ]

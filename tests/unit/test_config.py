@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import html
+import json
 import re
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import quote, unquote
 
 import pytest
 
 import config
 from app.errors import ConfigError, UnknownFeed
+from app.partner.request import prepare
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -181,11 +185,62 @@ def test_an_unknown_feed_is_named_with_those_that_exist(place: Path) -> None:
         config.load().feed("bills")
 
 
-def test_what_a_name_stands_for_in_a_url_is_a_secret_but_for_the_host() -> None:
-    table = {
-        "partner": {
-            "url": "https://${USER}:${PASSWORD}@${HOST}:8443/hooks/${HOOK}?sig=${SIG}",
-            "status_url": "https://${HOST}/s/${OTHER}/{key}",
-        }
-    }
-    assert set(config._secret_references(table)) == {"USER", "PASSWORD", "HOOK", "SIG", "OTHER"}
+URL_SECRETS = {
+    "HOOK": "T0123/hook-s3cret",
+    "SIG": "s1g%2Fs3cret",
+    "PASSWORD": "p&ss-s3cret",
+    "WHOLE": "https://us:passw0rd-s3cret@partner.example:8443/hooks/T0999/0ther-s3cret?code=c0de-s3cret&page=1",
+    "LOGIN": "https://login.example/t0ken/login-s3cret?page=1",
+    "BEHIND": "partner.example/tenants/t3nant-s3cret",
+    "UMLAUT": "gehäim-s3cret",
+    "CLIENT": "client-s3cret",
+}
+OAUTH2 = 'auth = { type = "oauth2", token_url = "${LOGIN}", client_id = "${CLIENT}", client_secret = "qqqq" }'
+
+
+@pytest.mark.parametrize(
+    ("partner", "shown"),
+    [
+        ('url = "https://${HOST}:8443/hooks/${HOOK}?sig=${SIG}"', "https://partner.example:8443/hooks/[secret]"),
+        ('url = "${WHOLE}"', "https://partner.example:8443[secret]"),
+        ('url = "https://${BEHIND}/rows"', "https://partner.example:443[secret]/rows"),
+        ('url = "https://${HOST}/${UMLAUT}"', "https://partner.example:443/[secret]"),
+        ('url = "https://us:${PASSWORD}@${HOST}/rows"', "https://partner.example:443/rows"),
+        ('url = "https://${HOST}/rows"\nstatus_url = "${LOGIN}&key={key}"', "https://partner.example:443/rows"),
+        (f'url = "https://${{HOST}}/rows"\n{OAUTH2}', "https://partner.example:443/rows"),
+    ],
+)
+def test_what_a_name_stands_for_in_a_url_is_a_secret_but_for_where_it_leads(
+    place: Path, monkeypatch: pytest.MonkeyPatch, partner: str, shown: str
+) -> None:
+    for name, value in {**URL_SECRETS, "HOST": "partner.example"}.items():
+        monkeypatch.setenv(name, value)
+    text = GOOD.replace('partner = { url = "https://partner.example/v1/orders" }', f"[feeds.orders.partner]\n{partner}")
+    (place / "feeds.toml").write_text(text, encoding="utf-8")
+    feed = config.load().feed("orders")
+    redact, url = prepare(feed).redact, feed.partner.url
+    assert redact(f"{url.scheme}://{url.host}:{url.port}{url.path}") == shown
+    for name in (name for name in URL_SECRETS if f"${{{name}}}" in partner):
+        for secret in re.findall(r"[^/?&=:@]*s3cret", URL_SECRETS[name]):
+            for said in (secret, quote(secret, safe=""), unquote(secret), json.dumps(secret), html.escape(secret)):
+                assert "s3cret" not in redact(f"no such <{said}> here")
+    assert redact("rows of partner.example, page 1") == "rows of partner.example, page 1"
+
+
+@pytest.mark.parametrize(
+    ("field", "told"),
+    [
+        ('table = "orders"\npage_size = "${N}"', "found '${N}'"),
+        ('table = "orders"\non_new_column = "${S}"', "found '${S}'"),
+        ('table = "orders"\nfilter = [{ column = "a", op = "${S}" }]', "found '${S}'"),
+        ('table = "orders"\nbody = "${S}:function"', 'found "${S}:function" cannot be imported'),
+    ],
+)
+def test_a_problem_is_told_with_the_name_of_what_a_value_came_from(
+    place: Path, monkeypatch: pytest.MonkeyPatch, field: str, told: str
+) -> None:
+    monkeypatch.setenv("S", "pl4nted'\\s3cret")
+    monkeypatch.setenv("N", "0")
+    problems = _problems(GOOD.replace('table = "dbo.orders"', field), place)
+    assert told in str(problems)
+    assert "pl4nted" not in str(problems)

@@ -1,0 +1,130 @@
+"""What of a feed is secret, and how it is masked in every text that is shown or kept."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+from urllib.parse import parse_qsl, quote, quote_plus, unquote, unquote_plus
+
+from app.endpoint import OAuth2Auth
+from app.feed import Feed
+from app.partner.auth import auth_secrets, basic
+from app.partner.body import Reference, parse_text
+from app.partner.problems import SECRET_NAME
+from app.url import Url, as_sent, span_of_place
+
+MASK = "[secret]"
+
+_SEPARATORS = re.compile(r"[/?&=@:;,]")
+_MIXED_SECRET, _LONG_SECRET = 8, 20
+"""Characters: what is a secret by its looks has letters and digits, or is longer than words are."""
+_SHORTEST_VARIANT = 4
+"""Characters: in a shorter one there is little of the secret, and it would be found in many a text."""
+
+
+def masked(text: str, secrets: Sequence[str], *, cut: bool = False) -> str:
+    """`text` with each of the secrets replaced. Where it was cut off, the start of a secret at its end goes too."""
+    for secret in secrets:
+        text = text.replace(secret, MASK)
+    return _without_started(text, secrets) if cut else text
+
+
+def feed_secrets(feed: Feed) -> tuple[str, ...]:
+    """Every secret of a feed, as configured and as it may come back: the longest first, so that one within another
+    leaves nothing of it behind.
+    """
+    partner = feed.partner
+    secrets = {*auth_secrets(partner.auth), partner.url.password or ""}
+    secrets |= {value for name, value in partner.headers.items() if SECRET_NAME.search(name)}
+    secrets |= {value for name, value in _queries(feed) if SECRET_NAME.search(name)}
+    secrets |= set(_named_secrets(feed.body))
+    secrets |= {secret.get_secret_value() for secret in feed.secrets}
+    if partner.signing:
+        texts = [secret.get_secret_value() for secret in partner.signing.secrets]
+        secrets |= {*texts, *(text.removeprefix("whsec_") for text in texts)}
+    if user := user_of(partner.url):
+        secrets.add(basic(*user).removeprefix("Basic "))
+    references = {value for value in secrets if isinstance(parse_text(value), Reference)}
+    return longest_first(variant for secret in secrets - references for variant in variants(secret))
+
+
+def longest_first(secrets: Iterable[str]) -> tuple[str, ...]:
+    """Each once, and none that is empty."""
+    return tuple(sorted({*secrets} - {""}, key=len, reverse=True))
+
+
+def variants(secret: str) -> set[str]:
+    """A secret as it stands, as it stands in a URL, a form, JSON and HTML, and decoded: a server may quote any."""
+    text = secret.encode("utf-8", "replace").decode()
+    coded = {
+        as_sent(text),
+        unquote(text),
+        unquote_plus(text),
+        quote(text, safe=""),
+        quote(text),
+        quote_plus(text),
+        json.dumps(text)[1:-1],
+        json.dumps(text, ensure_ascii=False)[1:-1],
+        html.escape(text),
+    }
+    return {secret, *(text for text in coded if len(text) >= _SHORTEST_VARIANT)}
+
+
+def secrets_of_url(url: str, given: Iterable[tuple[int, int]]) -> Iterator[str]:
+    """The secrets in a URL of which some parts are secret (`given`: where each begins and ends): each such part, but
+    for scheme, host and port, which say where a request goes and are shown.
+
+    Of a part that is more than one value, such as a whole path or query, also each that looks like a secret: a partner
+    may quote it alone.
+    """
+    place = span_of_place(url)
+    secret_zones = [(0, len(url))] if place is None else [(url.index("://") + 3, place[0]), (place[1], len(url))]
+    for first, last in given:
+        for begin, end in secret_zones:
+            part = url[max(first, begin) : min(last, end)].removesuffix("@")
+            yield from (part, *part.split("?"))
+            yield from filter(_telling, _SEPARATORS.split(part))
+
+
+def _telling(text: str) -> bool:
+    """Whether a text is likely a secret by itself, and no word that stands in many a text."""
+    mixed = re.search(r"\d", text) and re.search(r"[A-Za-z]", text)
+    return len(text) >= _LONG_SECRET or (len(text) >= _MIXED_SECRET and bool(mixed))
+
+
+def user_of(url: Url) -> tuple[str, str] | None:
+    """The user and password that a URL holds."""
+    return (url.username or "", url.password or "") if url.username or url.password else None
+
+
+def _queries(feed: Feed) -> Iterator[tuple[str, str]]:
+    """The queries of the feed's URLs, as (name, value): as written, which is how they are sent, and decoded."""
+    auth = feed.partner.auth
+    token_url = auth.token_url.target if isinstance(auth, OAuth2Auth) else ""
+    for text in (feed.partner.url.target, feed.partner.status_url or "", token_url):
+        query = text.partition("?")[2]
+        yield from parse_qsl(query, keep_blank_values=True)
+        for pair in query.split("&"):
+            name, _, value = pair.partition("=")
+            yield unquote(name), value
+
+
+def _named_secrets(part: Any) -> list[str]:
+    """The texts in a body's template whose name says that they are secret."""
+    if isinstance(part, list):
+        return [secret for item in part for secret in _named_secrets(item)]
+    if not isinstance(part, Mapping):
+        return []
+    named = [value for name, value in part.items() if isinstance(value, str) and SECRET_NAME.search(name)]
+    return named + [secret for value in part.values() for secret in _named_secrets(value)]
+
+
+def _without_started(text: str, secrets: Iterable[str]) -> str:
+    for secret in secrets:
+        for length in range(len(secret) - 1, 0, -1):
+            if text.endswith(secret[:length]):
+                return text[:-length]
+    return text
