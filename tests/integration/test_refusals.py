@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import timedelta
 
 from app.feed import Feed
 from app.ledger import Ledger
@@ -37,6 +38,12 @@ def refusing(ledger: Ledger) -> tuple[Relay, Refusing]:
 async def send_all(relay: Relay, count: int) -> None:
     for batch in await relay.poll_rows(count):
         await relay.delivering().deliver(relay.feed, batch)
+
+
+async def send_again(relay: Relay) -> None:
+    """Let the time of every retry come, and a worker take what is due."""
+    await relay.sweep_later(timedelta(minutes=5))
+    await relay.deliver_all()
 
 
 async def reason(relay: Relay) -> str | None:
@@ -83,6 +90,40 @@ async def test_a_403_for_one_row_is_that_rows_fault(ledger: Ledger) -> None:
     await send_all(relay, 9)
     assert (await relay.states())["orders:3"] == "retrying"
     assert await reason(relay) is None
+
+
+async def test_a_403_again_while_rows_sent_later_are_accepted_is_a_dead_letter_with_the_reason(ledger: Ledger) -> None:
+    relay, partner = refusing(ledger)
+    partner.statuses = {"orders:3": 403}
+    await send_all(relay, 9)
+    await send_again(relay)
+    await send_all(relay, 3)
+    await send_again(relay)
+    found = await ledger.deliveries.get("orders:3")
+    assert found is not None
+    said = "403 Forbidden: the partner accepts other rows, and refused this one again"
+    assert (found["state"], found["reason"], found["attempts"]) == ("dead", said, 3)
+    attempts = await ledger.attempts.of_delivery("orders:3")
+    assert [(attempt["outcome"], attempt["status"]) for attempt in attempts] == [
+        ("retry", 403),
+        ("retry", 403),  # nothing had been sent since the first
+        ("dead", 403),
+    ]
+    assert Counter((await relay.states()).values()) == {"dead": 1, "delivered": 11}
+    assert await reason(relay) is None
+
+
+async def test_a_403_again_with_nothing_accepted_since_is_no_dead_letter(ledger: Ledger) -> None:
+    """The credentials may have been withdrawn at the moment of the first one: the row proves nothing alone."""
+    relay, partner = refusing(ledger)
+    partner.statuses = {"orders:3": 403}
+    await send_all(relay, 9)
+    for _ in range(2):
+        await send_again(relay)
+        assert (await relay.states())["orders:3"] == "retrying"
+    partner.statuses = {}
+    await send_again(relay)
+    assert (await relay.states())["orders:3"] == "delivered"
 
 
 async def test_a_403_for_all_pauses_the_feed_and_names_a_row(ledger: Ledger) -> None:
