@@ -20,7 +20,7 @@ import asyncio
 import random
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -113,9 +113,11 @@ class Delivering:
         clocks: Clocks | None = None,
         queue: Queue | None = None,
         troubles: Troubles | None = None,
+        seen: Callable[[Result], None] | None = None,
     ) -> None:
         """Without `clocks` the process is alone with its endpoints; without `queue` the sweep brings back what is left
-        at shutdown. `troubles`: where it is said that something of our own is wanting.
+        at shutdown. `troubles`: where it is said that something of our own is wanting. `seen`: told of each result that
+        was recorded.
         """
         self._ledger = ledger
         self._partner = partner
@@ -125,6 +127,7 @@ class Delivering:
         self._queue = queue
         self.troubles = troubles or Troubles()
         self._refusals = Refusals(ledger)
+        self._seen = seen or _say_attempt
         self._draining = False
         self._under_way: dict[str, Work] = {}
         self._paused: Sequence[str] = ()
@@ -132,9 +135,10 @@ class Delivering:
         self._pauses_asked_at = 0.0
         self._pause_written_at = 0.0
 
-    async def deliver(self, feed: Feed, batch_id: str) -> dict[Outcome, int] | None:
+    async def deliver(self, feed: Feed, batch_id: str, only: str | None = None) -> dict[Outcome, int] | None:
         """Send the batch's open deliveries. Returns how many had each outcome; `None` where it was not ours to send.
 
+        With `only` the delivery of that id, where it is one of them, and the others are given back at once.
         Raises `LedgerUnavailable`: the batch then waits for its lease to run out.
         """
         if self._draining:
@@ -156,7 +160,7 @@ class Delivering:
         deliveries = await self._ledger.deliveries.load(batch)
         work = Work(batch, batch.lease.until)
         async with self._renewing(work):
-            await self._send_all(feed, clock, deliveries, work)
+            await self._send_all(feed, clock, [one for one in deliveries if only in (None, one.id)], work)
         await self._finish(work, len(deliveries))
         return dict(work.outcomes)
 
@@ -355,7 +359,7 @@ class Delivering:
         work.recorded += len(group)
         for result in group:
             work.outcomes[result.verdict.outcome] += 1
-            _say_attempt(result)
+            self._seen(result)
 
     async def _count_openings(self, clock: EndpointClock) -> None:
         """Count that we opened the endpoint's breaker. Where the ledger is away, the count falls short."""

@@ -29,23 +29,32 @@ class Refusals:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
-    async def reconsider(self, feed: Feed, group: Sequence[Result], now: datetime) -> Sequence[Result]:
-        """The group in its order, with verdicts that other rows' answers change. Raises the ledger's errors."""
+    async def reconsider(
+        self, feed: Feed, group: Sequence[Result], now: datetime, *, counting: bool = True
+    ) -> Sequence[Result]:
+        """The group in its order, with verdicts that other rows' answers change. Raises the ledger's errors.
+
+        Without `counting` nothing is written: it is what would follow.
+        """
         if not any(map(_refused, group)):
             return group
         accepted = [place for place, result in enumerate(group) if result.verdict.outcome is Outcome.DELIVERED]
         tail = accepted[-1] + 1 if accepted else 0
         count = sum(map(_refused, group[tail:]))
-        before = await self._count(feed, count, now, fresh=bool(accepted)) if count and feed.partner.stop_after else 0
+        before = 0
+        if count and feed.partner.stop_after:
+            before = await self._before(feed, fresh=bool(accepted))
+            if counting:
+                before = await self._ledger.cursors.count_refusals(feed.name, count, now, begin=not before)
         judged = await self._forbidden(feed, group, now)
         return _stopped(feed, judged, tail, before, now) if feed.partner.stop_after else judged
 
-    async def _count(self, feed: Feed, count: int, now: datetime, *, fresh: bool) -> int:
-        """Count refusals for all workers; returns how many there were in a row before them."""
+    async def _before(self, feed: Feed, *, fresh: bool) -> int:
+        """How many refusals in a row all workers have counted. `fresh`: something was accepted since."""
         known, last = await self._ledger.cursors.refusals(feed.name)
         if fresh or last is None or await self._ledger.deliveries.accepted_since(feed.name, last):
-            known = 0
-        return await self._ledger.cursors.count_refusals(feed.name, count, now, begin=not known)
+            return 0
+        return known
 
     async def _forbidden(self, feed: Feed, group: Sequence[Result], now: datetime) -> list[Result]:
         if not any(map(_denied, group)):

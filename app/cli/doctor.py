@@ -15,6 +15,7 @@ import config
 from app import descriptors
 from app.cli import doctor_broker
 from app.cli.output import FOUND_WRONG, AsJson, load_config, print_json, print_table, run
+from app.cli.preview import shown_request
 from app.clock import utc_now
 from app.errors import ConfigError, Problem, RowrelayError
 from app.feed import Feed
@@ -22,11 +23,13 @@ from app.ledger import Ledger
 from app.ledger.examine import Role
 from app.models import Cursor
 from app.partner.problems import column_problems
+from app.partner.request import prepare
 from app.partner.transport import tls_context
 from app.source.columns import columns_finding, sent_names
 from app.source.engine import check_reachable, open_engine
 from app.source.findings import Finding, Level
 from app.source.reader import Source
+from app.trial import newest_row, of_source
 from app.unconfigured import unconfigured
 
 WAITING_SHOWN = 10_000
@@ -156,6 +159,7 @@ async def _check_feed(source: Source, feed: Feed, cursor: Cursor | None) -> list
                 findings.append(columns_finding(feed, cursor, columns))
             sent = sent_names(feed, cursor or Cursor(feed.name), columns)
             findings.extend(map(_of_columns, column_problems(feed, sent)))
+        findings.extend(await _newest_row(source, feed, cursor))
         return f"{feed.table}: {len(columns)} columns; one row read, or none there"
 
     name = f"feed {feed.name}"
@@ -172,6 +176,19 @@ async def _check_feed(source: Source, feed: Feed, cursor: Cursor | None) -> list
 def _of_columns(problem: Problem) -> Finding:
     """What the configuration cannot tell where a feed does not list its columns."""
     return Finding(problem.field.split(".", 2)[2], Level.FAILED, f"no column {problem.found}; {problem.allowed}")
+
+
+async def _newest_row(source: Source, feed: Feed, cursor: Cursor | None) -> list[Finding]:
+    """Where no request can be made of the newest row that the feed would send: why, and what to do."""
+    row = await newest_row(feed, source, cursor.columns if cursor else ())
+    if row is None:
+        return []
+    subject = of_source(feed, row, utc_now())
+    shown = shown_request(prepare(feed), subject)
+    if shown["sent"] or subject.unsent:
+        return []
+    detail = f"delivery {subject.delivery.id} would be a dead letter: {shown['reason']}"
+    return [Finding("newest row", Level.FAILED, detail)]
 
 
 async def _waiting(source: Source, feed: Feed, cursor: Cursor | None) -> str:

@@ -1,4 +1,4 @@
-"""`feeds list`, `pause`, `resume`, `adopt`, `explain`, `rewind` and, from a file of its own, `preview`."""
+"""`feeds list`, `pause`, `resume`, `adopt`, `explain`, `rewind`; from files of their own, `preview` and `test`."""
 
 from __future__ import annotations
 
@@ -22,11 +22,13 @@ from app.cli.output import (
     with_ledger,
 )
 from app.cli.preview import preview_request
+from app.cli.trial import try_row
 from app.clock import utc_now
 from app.errors import ConfigError, SourceRefused, SourceUnavailable, UnknownFeed
 from app.feed import Feed, parse_position
 from app.ledger import Ledger
 from app.models import Cursor
+from app.partner.masking import feed_secrets, masked
 from app.rewind import Rewinding
 from app.source.catalogue import origin_of, other_source
 from app.source.engine import open_engine
@@ -36,6 +38,7 @@ from app.unconfigured import Unconfigured, unconfigured
 
 feeds = typer.Typer(no_args_is_help=True)
 feeds.command("preview")(preview_request)
+feeds.command("test")(try_row)
 
 COUNTED = 10_000
 """Rows that a dry run counts, at most and a page."""
@@ -203,9 +206,7 @@ def _with_feed(name: str) -> config.Config:
 
 def _described(feed: Feed, cursor: Cursor) -> dict[str, object]:
     url = feed.partner.url
-    path = url.path
-    for secret in sorted((secret.get_secret_value() for secret in feed.secrets), key=len, reverse=True):
-        path = path.replace(secret, "[secret]")
+    path = masked(url.path, feed_secrets(feed))
     return {
         "feed": feed.name,
         "table": feed.table,

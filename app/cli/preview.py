@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -14,16 +13,16 @@ from app.clock import utc_now
 from app.endpoint import OAuth2Auth
 from app.errors import ConfigError, UnknownFeed
 from app.feed import Feed
-from app.filter import sift
 from app.ledger import Ledger
-from app.models import Delivery, SourceRow, short_key
 from app.partner.failures import Undone
+from app.partner.masking import MASK
 from app.partner.problems import SECRET_NAME
 from app.partner.request import Prepared, prepare
+from app.shown import plain, plain_lines
 from app.source.engine import open_engine
 from app.source.reader import Source
+from app.trial import Subject, find_subject
 
-MASK = "[secret]"
 TOKEN_FETCHED_LATER = "[access token, fetched when sending]"  # noqa: S105  stands in for one
 
 _NOT_SECRET = frozenset({"idempotency-key"})
@@ -41,44 +40,37 @@ def preview_request(
         prepared = prepare(feed)
     except (UnknownFeed, ConfigError) as error:
         fail(str(error))
-    row, found_in = run(_row(loaded, feed, key))
-    if row is None:
-        fail(f"feed {name}: no row with key {key!r}, neither in the ledger nor in the source")
-    shown = _shown(prepared, row) | {"row_from": found_in}
+    subject = run(subject_of(loaded, feed, key))
+    shown = shown_request(prepared, subject) | {"row_from": subject.found_in}
     if as_json:
         print_json(shown)
     else:
-        _print(shown)
+        typer.echo(f"# row from the {subject.found_in}; nothing was sent")
+        print_request(shown)
 
 
-async def _row(loaded: config.Config, feed: Feed, key: str) -> tuple[SourceRow | None, str]:
-    """The row and where it was found: in the ledger where it is there with its payload, else in the source, with the
-    columns that are agreed for the feed.
-    """
+async def subject_of(loaded: config.Config, feed: Feed, key: str | None) -> Subject:
+    """The row of that key, or the newest. Exit code 1 where there is none."""
     settings = loaded.settings
     ledger = Ledger.at(settings.mongo_url.get_secret_value(), settings.connect_timeout)
-    try:
-        document = await ledger.deliveries.get(f"{feed.name}:{short_key(key)}")
-        agreed = (await ledger.cursors.get(feed.name)).columns
-    finally:
-        await ledger.close()
-    if document and document.get("payload"):
-        return SourceRow(document["key"], document["position"], document["payload"]), "ledger"
     source = Source(open_engine(settings.source_url.get_secret_value(), settings.connect_timeout))
     try:
-        return await source.find(feed, document["key"] if document else key, agreed), "source"
+        found = await find_subject(feed, ledger, source, key, utc_now())
     finally:
         await source.close()
+        await ledger.close()
+    if found is None:
+        wanted = "no row to send in the source" if key is None else f"no row with key {key!r}"
+        fail(f"feed {feed.name}: {wanted}{'' if key is None else ', neither in the ledger nor in the source'}")
+    return found
 
 
-def _shown(prepared: Prepared, row: SourceRow) -> dict[str, object]:
+def shown_request(prepared: Prepared, subject: Subject) -> dict[str, object]:
     """The request as texts, or why there is none."""
-    sifted = sift(prepared.feed.filter, [row])
-    if not sifted.sent:
-        reason = next((reason for _, reason in sifted.skipped), None) or sifted.unreadable[0].error
+    if reason := subject.unsent or subject.error:
         return {"sent": False, "reason": reason}
     try:
-        request = prepared.request(_delivery(prepared.feed, row, utc_now()), _token(prepared.feed))
+        request = prepared.request(subject.delivery, _token(prepared.feed))
     except Undone as error:
         return {"sent": False, "reason": prepared.redact(str(error))}
     return {
@@ -86,12 +78,21 @@ def _shown(prepared: Prepared, row: SourceRow) -> dict[str, object]:
         "method": request.method,
         "url": prepared.redact(str(request.url)),
         "headers": {name: _masked(prepared, name, value) for name, value in request.all_headers().items()},
-        "body": prepared.redact(prepared.body(row.payload).decode()),
+        "body": prepared.redact(request.body.decode()),
     }
 
 
-def _delivery(feed: Feed, row: SourceRow, now: datetime) -> Delivery:
-    return Delivery(id=f"{feed.name}:{row.key}", feed=feed.name, key=row.key, payload=row.payload, created_at=now)
+def print_request(shown: Mapping[str, object], limit: int | None = None) -> None:
+    """The request as it would be on the wire; of the body at most so many letters."""
+    if not shown["sent"]:
+        typer.echo(f"# would not be sent: {plain(str(shown['reason']))}")
+        return
+    headers, body = shown["headers"], str(shown["body"])
+    typer.echo(f"{shown['method']} {shown['url']}")
+    if isinstance(headers, dict):
+        typer.echo("\n".join(f"{name}: {value}" for name, value in headers.items()))
+    more = f"\n# … {len(body) - limit} letters more" if limit and len(body) > limit else ""
+    typer.echo(f"\n{plain_lines(body[:limit])}{more}")
 
 
 def _token(feed: Feed) -> str | None:
@@ -104,16 +105,3 @@ def _masked(prepared: Prepared, name: str, value: str) -> str:
         return value
     secret = SECRET_NAME.search(name) and name not in _NOT_SECRET
     return MASK if secret else prepared.redact(value)
-
-
-def _print(shown: Mapping[str, object]) -> None:
-    """The request as it would be on the wire, after a line that says where the row is from."""
-    typer.echo(f"# row from the {shown['row_from']}; nothing was sent")
-    if not shown["sent"]:
-        typer.echo(f"# would not be sent: {shown['reason']}")
-        return
-    headers = shown["headers"]
-    typer.echo(f"{shown['method']} {shown['url']}")
-    if isinstance(headers, dict):
-        typer.echo("\n".join(f"{name}: {value}" for name, value in headers.items()))
-    typer.echo(f"\n{shown['body']}")

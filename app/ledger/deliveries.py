@@ -40,6 +40,22 @@ def delivery_id(feed: str, row: SourceRow) -> str:
     return f"{feed}:{key}" if row.change is None else f"{feed}:{key}:{short_key(quote(row.change))}"
 
 
+def delivery_of(document: Document) -> Delivery:
+    """A delivery as it is on record, with its payload."""
+    last = document.get("last", {})
+    return Delivery(
+        document["_id"],
+        document["feed"],
+        document["key"],
+        document["payload"],
+        document["created_at"],
+        document["attempts"],
+        document.get("replayed_at"),
+        in_doubt="in_doubt" in last,
+        refused_at=last.get("refused_at"),
+    )
+
+
 def place_hash(position: Position) -> int:
     """A position in 48 bits, so that the server can add up many."""
     return int.from_bytes(blake2b(orjson.dumps(position), digest_size=6).digest(), "big")
@@ -115,20 +131,7 @@ class Deliveries:
                 "token": batch.fence,
             }
         ).hint(BY_ID)
-        return [
-            Delivery(
-                d["_id"],
-                batch.feed,
-                d["key"],
-                d["payload"],
-                d["created_at"],
-                d["attempts"],
-                d.get("replayed_at"),
-                in_doubt="in_doubt" in d.get("last", ()),
-                refused_at=d.get("last", {}).get("refused_at"),
-            )
-            for d in await found.to_list()
-        ]
+        return [delivery_of(document) for document in await found.to_list()]
 
     @query
     async def succeed(self, batch: Batch, delivery_ids_by_status: Mapping[int, Sequence[str]], now: datetime) -> int:

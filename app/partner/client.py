@@ -63,8 +63,13 @@ class PartnerClient:
     Opens nothing until the first `send`. Raises `ConfigError` for a feed whose requests cannot be sent.
     """
 
-    def __init__(self, feeds: Iterable[Feed], clocks: Clocks | None = None) -> None:
-        """`clocks`: what keeps the token endpoints' clocks together over all workers."""
+    def __init__(
+        self, feeds: Iterable[Feed], clocks: Clocks | None = None, *, shown: tuple[str, ...] | None = None
+    ) -> None:
+        """`clocks`: what keeps the token endpoints' clocks together over all workers. `shown`: the headers that each
+        answer keeps, for somebody to look at; without them, those that decide.
+        """
+        self._shown = shown
         self._feeds = tuple(feeds)
         self._clocks = clocks
         self._transports: dict[Tls | None, Transport] = {}
@@ -95,7 +100,10 @@ class PartnerClient:
             text = route.redact(str(failure))[:ERROR_LIMIT]
             headers = {} if failure.wait is None else {"retry-after": f"{failure.wait:.3f}"}
             return Answer(at, _since_ms(started), failure.status, headers, error=text, ruling=failure.ruling)
-        return _answer(route, reply, at, _since_ms(started))
+        kept = self._shown
+        if kept is None:
+            kept = () if route.plain and 200 <= reply.status <= 299 else KEPT_HEADERS
+        return _answer(route, reply, at, _since_ms(started), kept)
 
     def forget_token(self, feed: str) -> None:
         """Begin with a new access token, where the feed has one."""
@@ -202,10 +210,9 @@ async def _exchange(route: Route, request: Request) -> Reply:
     return await exchange(route.transport, request, route.prepared.deadline_seconds, limit)
 
 
-def _answer(route: Route, reply: Reply, at: datetime, duration_ms: int) -> Answer:
+def _answer(route: Route, reply: Reply, at: datetime, duration_ms: int, kept: tuple[str, ...]) -> Answer:
     """What is kept of a reply: bounded, secrets replaced, and checked where the feed says what a success is."""
     redact, found = route.redact, reply.headers
-    kept = () if route.plain and 200 <= reply.status <= 299 else KEPT_HEADERS
     headers = {name: redact(value) for name in kept if (value := found.joined(name)) is not None}
     body, packed = _content(reply)
     text = _text(redact, body)

@@ -124,6 +124,12 @@ class EndpointClock:
         """Seconds until the endpoint may be asked again; 0: now."""
         return self._quiet_for()
 
+    def quiet_because(self) -> str:
+        """Why the endpoint may not be asked now, where `admit` says so."""
+        if self._remaining(self._opened_until) or self._generation:
+            return "its circuit breaker is open"
+        return "the partner asked for it" if self._remaining(self._hold) else "its rate limit is used up"
+
     async def admit(self) -> datetime | None:
         """Wait until a request may start, for at most about `PATIENCE_SECONDS`.
 

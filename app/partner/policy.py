@@ -31,7 +31,7 @@ from app.feed import Retry
 from app.models import Answer, Outcome, Ruling, Verdict
 from app.partner.retry_after import HOLD_LIMIT, limit_used_up, wait_asked
 
-__all__ = ["HOLD_LIMIT", "backoff", "classify", "describe", "judge"]
+__all__ = ["HOLD_LIMIT", "OF_THE_ROW", "backoff", "classify", "describe", "judge"]
 
 UNDER_WAY_WAIT = timedelta(seconds=5)
 """How long a request that the partner still works at is left alone, at least."""
@@ -44,7 +44,7 @@ OWN_WAIT = timedelta(seconds=5)
 
 _RETRIED = frozenset({408, 425, 429})
 _DENIED = frozenset({401, 403})
-_OF_THE_ROW = frozenset({409, 413, 425})
+OF_THE_ROW = frozenset({409, 413, 425})
 """Their wait is asked of this row's request alone."""
 _TOO_FAST = frozenset({429, 503})
 _RESULT_OPEN = frozenset({502, 504})
@@ -80,7 +80,7 @@ def judge(
     if ruling is Ruling.OURS:
         again = now + max(OWN_WAIT * (1 - JITTER * draw()), wait or timedelta(0))
         return Verdict(Outcome.RETRY, reason, next_attempt_at=again, in_doubt=in_doubt)
-    hold = now + wait if wait and answer.status not in _OF_THE_ROW else None
+    hold = now + wait if wait and answer.status not in OF_THE_ROW else None
     if ruling in (Ruling.REFUSED, Ruling.GONE):
         gone = f"{reason}: the endpoint is gone; check partner.url" if ruling is Ruling.GONE else None
         return Verdict(Outcome.DEAD, reason, hold_until=hold, pause_reason=gone)

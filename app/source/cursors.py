@@ -145,6 +145,10 @@ class CursorStrategy(ABC):
         """The next rows after `position`, in order, at most `limit`, and below the horizon: keyset, never OFFSET."""
 
     @abstractmethod
+    def latest(self, limit: int, horizon: Any = None) -> Statement:
+        """The newest rows that a page could read now, at most `limit`: newest first."""
+
+    @abstractmethod
     def beyond(self, position: Position, name: str = "position") -> ColumnElement[bool]:
         """That a row lies after the position; after `None` lies every row that the cursor column orders.
 

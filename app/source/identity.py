@@ -76,6 +76,10 @@ class Identity(CursorStrategy):
         del horizon
         return Statement(self._pages.where(self.beyond(position)).limit(limit))
 
+    def latest(self, limit: int, horizon: Any = None) -> Statement:
+        del horizon
+        return Statement(self._rows.where(self.column.is_not(None)).order_by(self.column.desc()).limit(limit))
+
     def beyond(self, position: Position, name: str = "position") -> ColumnElement[bool]:
         del name  # SQLAlchemy names the parameter after the column, and numbers it
         after = self._id(position)

@@ -109,10 +109,7 @@ class Keyset(CursorStrategy):
 
     def start(self, where: int | str, horizon: Any = None) -> Statement | None:
         """With `now`: the last row that a page could read now."""
-        if where != "now":
-            return None
-        last = self._rows.where(self.column.is_not(None)).order_by(*(column.desc() for column in self._order))
-        return self._below(last.limit(1), horizon)
+        return self.latest(1, horizon) if where == "now" else None
 
     def started(self, where: int | str, rows: Sequence[Row[Any]], now: datetime) -> tuple[Position, Gaps]:
         del now
@@ -125,6 +122,10 @@ class Keyset(CursorStrategy):
     def page(self, position: Position, limit: int, horizon: Any = None) -> Statement:
         beyond = self._rows.where(self.beyond(position)).order_by(*self._order)
         return self._below(beyond.limit(limit), horizon)
+
+    def latest(self, limit: int, horizon: Any = None) -> Statement:
+        last = self._rows.where(self.column.is_not(None)).order_by(*(column.desc() for column in self._order))
+        return self._below(last.limit(limit), horizon)
 
     def waiting(self, position: Position, limit: int) -> Statement:
         rows = select(self.column).where(self.beyond(position)).limit(limit).subquery()

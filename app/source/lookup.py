@@ -6,15 +6,27 @@ The key needs an index, as `doctor` says: without one each statement reads the w
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, or_, select
+from sqlalchemy import ColumnElement, and_, or_
 
 from app.errors import SourceRefused
-from app.models import is_short_key
+from app.models import SourceRow, is_short_key
 from app.source.codec import PartValue, Unplaceable
 from app.source.cursors import Statement
 from app.source.plan import FeedPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A row that was asked for by its key."""
+
+    row: SourceRow
+    """As a page would give it."""
+    read: bool
+    """A poll gives it: the feed's conditions (`where`) select it, and its cursor column is not NULL."""
+
 
 _SIZES = (1, 10, 100, 500)
 _COMPOSITE_SIZES = (1, 10, 50)
@@ -35,7 +47,7 @@ def find_row(plan: FeedPlan, key: str) -> Statement:
         selection.rows.c[column.name] == _bound(plan, number, part, f"key{number}")
         for number, (column, part) in enumerate(zip(selection.key, parts, strict=True))
     ]
-    return Statement(select(*selection.columns(selection.rows)).where(*wanted).limit(1))
+    return Statement(plan.strategy.every_row.where(*wanted).limit(1))
 
 
 def keys_a_statement(plan: FeedPlan) -> int:

@@ -30,7 +30,7 @@ from app.source.examine import examine_feed
 from app.source.explain import Explained, explain
 from app.source.findings import Finding
 from app.source.gaps import GAP_RANGES, Gaps, Round, coarsen
-from app.source.lookup import can_be_found, find_row, find_rows, keys_a_statement
+from app.source.lookup import Found, can_be_found, find_row, find_rows, keys_a_statement
 from app.source.outside import Outside, Rows, below, keys_of, unordered, waiting
 from app.source.plan import FeedPlan
 from app.source.plans import Plans
@@ -54,6 +54,8 @@ SECOND_LOOKS_SECONDS = (0.0, 0.25, 1.0)
 """How long before each new look at a table whose plan was refused."""
 STATEMENT_CHARACTERS = 1_000_000
 """Of keys in one statement at most, unless a single key has more."""
+LATEST = 20
+"""Rows that are read to show one."""
 _ROWS_A_TURN = 500
 """Rows turned into JSON before the event loop gets a turn: a few milliseconds."""
 
@@ -189,7 +191,7 @@ class Source:
         async with self._reading(feed) as (connection, plan):
             return await connection.run_sync(examine_feed, plan, self._dialect)
 
-    async def find(self, feed: Feed, key: str, agreed: Columns = ()) -> SourceRow | None:
+    async def find(self, feed: Feed, key: str, agreed: Columns = ()) -> Found | None:
         """The row of that key, written as in its delivery's id; `None` where there is none. The table is looked up
         anew. `agreed`: the cursor's `columns`; none: all columns that the table has.
         """
@@ -197,7 +199,26 @@ class Source:
         async with self._reading(feed) as (connection, _):
             plan = await self._agreed_plan(connection, feed, agreed)
             rows = await _run(connection, find_row(plan, key))
-            return plan.shape.source_row(rows[0], None) if rows else None
+            if not rows:
+                return None
+            ordered = _ordered(plan, rows)
+            if not ordered:
+                return Found(plan.shape.source_row(rows[0], None), read=False)
+            portion = Portion([*ordered], plan.strategy.positions(ordered))
+            found = await _source_rows(plan, portion)
+            return Found(found[0], read=bool(_matching(plan, portion).rows))
+
+    async def latest(self, feed: Feed, agreed: Columns = ()) -> tuple[SourceRow, ...]:
+        """The newest rows that a poll would give, newest first: of the last `LATEST` those that the feed's conditions
+        select. The table is looked up anew; `agreed` as for `find`.
+        """
+        self._plans.forget(feed)
+        async with self._reading(feed) as (connection, _):
+            plan = await self._agreed_plan(connection, feed, agreed)
+            horizon = await _one(connection, plan.strategy.horizon())
+            rows = [*reversed(await _run(connection, plan.strategy.latest(LATEST, horizon)))]
+            portion = Portion([*rows], plan.strategy.positions(rows))
+            return (await _source_rows(plan, _matching(plan, portion)))[::-1]
 
     @renewing
     async def find_all(self, feed: Feed, keys: Sequence[str], agreed: Columns = ()) -> tuple[SourceRow, ...]:

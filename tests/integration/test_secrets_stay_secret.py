@@ -40,6 +40,10 @@ PLANTED = {
     "SIGNING": "whsec_cGw0bnRlZC1zaWduaW5nLXNlY3JldC1rZXk=",
     "URL_PASSWORD": "pl4nted-url",
     "QUERY": "pl4nted-query",
+    "HOOK": "pl4nted%2fhook-in-the-path",
+    "VALUE": "pl4nted-value-of-any-name",
+    "LOGIN_CODE": "pl4nted-code-of-the-login",
+    "CLIENT_ID": "pl4nted-client",
     "HEADER": "pl4nted-header",
     "BODY": "pl4nted-body",
 }
@@ -55,7 +59,7 @@ AUTHS = {
     "bearer": '{ type = "bearer", token = "${TOKEN}" }',
     "api_key": '{ type = "api_key", key = "${API_KEY}" }',
     "basic": '{ type = "basic", username = "us", password = "${PASSWORD}" }',
-    "oauth2": '{ type = "oauth2", token_url = "LOGIN/oauth/token", client_id = "us",'
+    "oauth2": '{ type = "oauth2", token_url = "LOGIN/oauth/token?c=${LOGIN_CODE}", client_id = "${CLIENT_ID}",'
     ' client_secret = "${CLIENT_SECRET}" }',
 }
 
@@ -70,13 +74,22 @@ id = "$id"
 app = "${BODY}"
 
 [feeds.NAME.partner]
-url = "http://us:${URL_PASSWORD}@PARTNER/rows?token=${QUERY}"
+url = "http://us:${URL_PASSWORD}@PARTNER/rows/${HOOK}?v=${VALUE}&token=${QUERY}"
 auth = AUTH
 headers = { "X-Session" = "${HEADER}" }
 signing = { secrets = ["${SIGNING}"] }
-status_url = "http://PARTNER/status/{key}?token=${QUERY}"
+status_url = "http://PARTNER/status/${HOOK}/{key}?token=${QUERY}"
 timeout = "2s"
 """
+
+WHOLE_URL = """
+[feeds.whole-KIND]
+table = "orders"
+key = "id"
+cursor = { strategy = "identity", column = "id" }
+partner = { url = "${WHOLE_KIND}", status_url = "${WHOLE_KIND}/{key}", timeout = "2s" }
+"""
+"""A feed whose URL is a secret as a whole, as webhook providers hand them out."""
 
 
 def traces(text: str) -> list[str]:
@@ -102,8 +115,11 @@ async def break_off(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) 
 async def place_of_feeds(place: Path) -> AsyncIterator[None]:
     """Partners that echo, a login, and a file with a feed for each way to authenticate and to fail."""
     async with serve() as login, raw_partner(refuse) as refusing, raw_partner(break_off) as breaking:
-        login.issuer.client = ("us", PLANTED["CLIENT_SECRET"])
+        login.issuer.client = (PLANTED["CLIENT_ID"], PLANTED["CLIENT_SECRET"])
         text = ""
+        for kind, url in (("refused", refusing), ("broken", breaking)):
+            text += WHOLE_URL.replace("KIND", kind)
+            (place / kind).write_text(f"{url}/pl4nted-1/hook?pl4nted-2=a&code=pl4nted-3-code", encoding="utf-8")
         for way, auth in AUTHS.items():
             for kind, url in (("refused", refusing), ("broken", breaking)):
                 feed = FEED.replace("NAME", f"{way}-{kind}").replace("AUTH", auth).replace("LOGIN", login.url)
@@ -125,6 +141,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mongo_database_url: s
     monkeypatch.setenv("REDIS_URL", redis_url.replace("redis://", f"redis://:{PLANTED['REDIS_SECRET']}@"))
     monkeypatch.setenv("SOURCE_URL", f"sqlite:///{tmp_path}/shop.db?mode={PLANTED['SOURCE_SECRET']}")
     monkeypatch.setenv("MONGO_URL", mongo_database_url)
+    for kind in ("refused", "broken"):
+        monkeypatch.setenv(f"WHOLE_{kind}_FILE", str(tmp_path / kind))
     return tmp_path
 
 
@@ -189,6 +207,10 @@ COMMANDS = [
     ["deliveries", "show", "bearer-refused:1", "--json"],
     ["feeds", "list", "--json"],
     ["feeds", "list"],
+    ["feeds", "preview", "whole-refused", "--key", "1"],
+    ["feeds", "test", "whole-refused", "--send"],
+    ["feeds", "test", "oauth2-refused", "--key", "1", "--send", "--record", "--json"],
+    ["metrics", "--once"],
     ["feeds", "preview", "basic-refused", "--key", "1", "--json"],
     ["feeds", "preview", "api_key-refused", "--key", "1"],
     ["feeds", "preview", "oauth2-refused", "--key", "1", "--json"],

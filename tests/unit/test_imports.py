@@ -65,6 +65,7 @@ ALLOWED = {
     | EDGES
     | USE_CASES
     | {"app.descriptors", "app.jobs", "app.periodic", "app.purge", "app.queue", "app.reporting", "config"},
+    "app.trial": RECORDS | EDGES | {"app.deliver", "app.filter", "app.refusals"},
     "app.tracing": EDGES | {"app.deliver", "app.intake", "app.poll"},
     "celery_app": RECORDS | {"app.descriptors", "app.logs", "app.tracing", "config", "tasks"},
     "tasks": RECORDS

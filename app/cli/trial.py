@@ -1,0 +1,181 @@
+"""`feeds test`: one row as a delivery would send it; where asked it is sent, and what the answer means is said."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from contextlib import AsyncExitStack
+from http import HTTPStatus
+from typing import Annotated
+
+import typer
+
+import config
+from app.cli.output import FOUND_WRONG, WRONG_USAGE, AsJson, fail, load_config, operator, print_json, run
+from app.cli.preview import print_request, shown_request, subject_of
+from app.clock import utc_now
+from app.deliver import Delivering, Terms
+from app.errors import ConfigError, UnknownFeed
+from app.feed import Feed
+from app.ledger import Ledger
+from app.logs import configure_logging
+from app.models import RESPONSE_LIMIT, Answer, Ruling, State, Verdict
+from app.partner.client import PartnerClient
+from app.partner.clock import Clocks
+from app.partner.clock_store import ClockStore
+from app.partner.request import Prepared, prepare
+from app.runtime import process_name
+from app.shown import plain, plain_lines
+from app.trial import SHOWN_HEADERS, Subject, Trial, Tried
+
+
+def try_row(
+    name: Annotated[str, typer.Argument(metavar="NAME")],
+    *,
+    key: Annotated[
+        str | None, typer.Option(help="The row's key, as in its delivery's id; else the newest row.")
+    ] = None,
+    send: Annotated[bool, typer.Option("--send", help="Send it, and show the answer and what it would mean.")] = False,
+    record: Annotated[bool, typer.Option("--record", help="As an attempt of its delivery, on record.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show the request for one row, or send it and show the answer. Records nothing unless told to.
+
+    Exit code 0 where the partner took the row (without --send: where it can be sent), else 1.
+    """
+    if record and not send:
+        fail("--record goes with --send", WRONG_USAGE)
+    loaded = load_config()
+    configure_logging("ERROR", loaded.settings.log_format)
+    try:
+        feed = loaded.feed(name)
+        prepared = prepare(feed)
+    except (UnknownFeed, ConfigError) as error:
+        fail(str(error), WRONG_USAGE)
+    subject = run(subject_of(loaded, feed, key))
+    shown = shown_request(prepared, subject)
+    if not as_json:
+        _print_subject(subject)
+        print_request(shown, RESPONSE_LIMIT)
+    tried = None
+    if send:
+        _confirm(prepared, subject, yes)
+        tried = run(_try(loaded, feed, subject, record=record))
+    if as_json:
+        print_json(_described(subject, shown, tried))
+    elif tried:
+        _print_tried(tried)
+    if not (tried.delivered if tried else shown["sent"]):
+        raise typer.Exit(FOUND_WRONG)
+
+
+async def _try(loaded: config.Config, feed: Feed, subject: Subject, *, record: bool) -> Tried:
+    settings = loaded.settings
+    async with AsyncExitStack() as opened:
+        ledger = Ledger.at(settings.mongo_url.get_secret_value(), settings.connect_timeout)
+        opened.push_async_callback(ledger.close)
+        store = ClockStore(settings.redis_url.get_secret_value(), process_name())
+        clocks = Clocks(store)
+        opened.push_async_callback(clocks.close)
+        clocks.start()
+        await clocks.of(feed)
+        if not store.up:
+            sys.stderr.write("rowrelay: Redis does not answer, so it is not known whether the endpoint is left alone\n")
+        client = await opened.enter_async_context(PartnerClient([feed], clocks, shown=SHOWN_HEADERS))
+        trial = Trial(feed, ledger, client, clocks)
+        if not record:
+            return await trial.send(subject)
+        terms = Terms(f"{operator()} (feeds test)", settings.lease, settings.group_size, settings.group_wait)
+
+        def begun(delivering: Delivering) -> None:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGINT, delivering.drain, settings.shutdown_grace)
+
+        return await trial.record(subject, terms, begun)
+
+
+def _confirm(prepared: Prepared, subject: Subject, yes: bool) -> None:
+    """Ask a person before a partner gets a row; a program is not asked."""
+    if yes or not _asks():
+        return
+    again = ", which has it already" if subject.state is State.DELIVERED else ""
+    if not typer.confirm(f"Send {subject.delivery.id} to {prepared.url.host}{again}?", err=True):
+        raise typer.Exit(FOUND_WRONG)
+
+
+def _asks() -> bool:
+    """Whether somebody is there to answer."""
+    return sys.stdin.isatty()
+
+
+def _print_subject(subject: Subject) -> None:
+    state = f", {subject.state.value}" if subject.state else ", not logged yet"
+    typer.echo(f"# {subject.delivery.id}: row from the {subject.found_in}{state}")
+
+
+def _print_tried(tried: Tried) -> None:
+    if tried.answer:
+        _print_answer(tried.answer, tried.verdict.reason if tried.verdict else "")
+    if tried.refused:
+        typer.echo(f"\n# nothing was sent: {tried.refused}")
+    if tried.answer and tried.verdict:
+        typer.echo(f"\n# verdict: {_said(tried.answer, tried.verdict)}")
+        recorded = "on record as an attempt" if tried.recorded else "nothing was recorded"
+        typer.echo(f"# {recorded}")
+
+
+def _print_answer(answer: Answer, reason: str) -> None:
+    """What came, but for what the verdict's reason says anyway."""
+    typer.echo(f"\n# after {answer.duration_ms} ms")
+    if answer.status is not None:
+        typer.echo(f"HTTP {answer.status} {_phrase(answer.status)}".rstrip())
+        for name, value in answer.headers.items():
+            typer.echo(f"{name}: {plain(value)}")
+    if answer.body:
+        typer.echo("\n" + "\n".join(f"  {line}" for line in plain_lines(answer.body).split("\n")))
+    for told in (answer.error, answer.note):
+        if told and told not in reason:
+            typer.echo(f"# {plain(told)}")
+
+
+def _said(answer: Answer, verdict: Verdict) -> str:
+    """What would follow, in a line."""
+    said = plain(verdict.reason)
+    follows = verdict.outcome.value
+    if answer.ruling is Ruling.OURS:
+        follows = "not sent, for want of something of our own"
+    if verdict.next_attempt_at:
+        seconds = max(0.0, (verdict.next_attempt_at - utc_now()).total_seconds())
+        follows += f"; again in about {seconds:.0f} s"
+    pause = f"; the feed is paused: {plain(verdict.pause_reason)}" if verdict.pause_reason else ""
+    hold = "; nothing is sent to this endpoint until then" if verdict.hold_until else ""
+    return f"{follows}: {said}{hold}{pause}"
+
+
+def _described(subject: Subject, shown: dict[str, object], tried: Tried | None) -> dict[str, object]:
+    """For programs."""
+    answer, verdict = (tried.answer, tried.verdict) if tried else (None, None)
+    return {
+        "delivery": subject.delivery.id,
+        "row_from": subject.found_in,
+        "state": subject.state,
+        "request": shown,
+        "sent": answer is not None and _reached_out(answer),
+        "refused": tried.refused if tried else None,
+        "answer": answer,
+        "verdict": verdict,
+        "recorded": bool(tried and tried.recorded),
+    }
+
+
+def _reached_out(answer: Answer) -> bool:
+    """Whether anything was sent: not where something of our own is wanting, or no request could be made of the row."""
+    return answer.status is not None or answer.ruling not in (Ruling.OURS, Ruling.REFUSED)
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return ""
