@@ -26,6 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import ClassVar
 
 
@@ -73,7 +74,16 @@ class SourceUnavailable(Unavailable):
 
 
 class LedgerUnavailable(Unavailable):
-    """MongoDB cannot be reached, or has no primary now."""
+    """MongoDB cannot be reached, has no primary now, or has too much to do."""
+
+    def __init__(self, said: str, *, retry_after: timedelta | None = None, unreachable: bool = False) -> None:
+        super().__init__(said)
+        self.retry_after = retry_after
+        """How long the server said to wait before the same is asked again."""
+        self.unreachable = unreachable
+        """No server was found to ask."""
+        self.given_up = False
+        """It was asked again as often as it is to be: see `app/ledger/persistence.py`."""
 
 
 class BrokerUnavailable(Unavailable):

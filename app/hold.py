@@ -17,6 +17,7 @@ import structlog
 from app.clock import Clock, utc_now
 from app.errors import LeaseLost, RowrelayError
 from app.ledger import Ledger
+from app.ledger.persistence import persistent
 from app.ledger.purges import Claim, Purges
 from app.renewal import keep_renewed
 
@@ -75,7 +76,7 @@ class Holding:
         finally:
             ended.set()
             await renewal
-            with suppress(RowrelayError):
+            with suppress(RowrelayError), persistent(sleep=self._sleep, feed=feed):
                 await self._purges.release(claim)
 
     async def renew(self, held: Held) -> None:
@@ -85,12 +86,13 @@ class Holding:
 
     async def _claim(self, feed: str, patience: timedelta, tell: Tell) -> Claim | None:
         give_up = self._now() + patience
-        while True:
-            claim = await self._purges.claim(feed, self._holder, self._now(), self._lease)
-            if claim or self._now() >= give_up:
-                return claim
-            tell(0, f"feed {feed}: {await self._purges.holder(feed)} purges it, or was killed at it")
-            await self._sleep(ASK_SECONDS)
+        with persistent(sleep=self._sleep, feed=feed):
+            while True:
+                claim = await self._purges.claim(feed, self._holder, self._now(), self._lease)
+                if claim or self._now() >= give_up:
+                    return claim
+                tell(0, f"feed {feed}: {await self._purges.holder(feed)} purges it, or was killed at it")
+                await self._sleep(ASK_SECONDS)
 
     async def _renew(self, held: Held, ended: asyncio.Event) -> None:
         held.lost = await keep_renewed(ended, self._lease, lambda: self.renew(held), self._now, feed=held.claim.feed)

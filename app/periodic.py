@@ -33,6 +33,7 @@ import structlog
 from app.clock import Clock, utc_now
 from app.errors import LeaseLost, SourceRefused
 from app.ledger import Ledger
+from app.ledger.persistence import persistent
 from app.ledger.ticks import StepDone, Tick, Ticks, TickState
 from app.period import Kind, Period, period_of, periods
 from app.renewal import keep_renewed
@@ -253,7 +254,8 @@ class Periodic:
     async def _take(self, step: Step, work: Work) -> None:
         started = time.monotonic()
         try:
-            result = await step.work(work.tick.period)
+            with persistent(job=work.tick.job, step=step.name):
+                result = await step.work(work.tick.period)
         except SourceRefused as error:  # told, and not asked again for this period
             log.warning("step_refused", tick=work.tick.id, step=step.name, error=str(error))
             result = {"refused": str(error)[:_ERROR_LIMIT]}

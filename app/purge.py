@@ -40,13 +40,14 @@ import structlog
 
 from app.archive.archive import Archive, InThread
 from app.clock import Clock, utc_now
-from app.errors import LeaseLost
+from app.errors import LeaseLost, RowrelayError
 from app.feed import Feed
 from app.hold import Held, Holding, Tell
 from app.ledger import Ledger
 from app.ledger.archives import Part
 from app.ledger.client import Document
 from app.ledger.floors import Floor, higher
+from app.ledger.persistence import persistent
 from app.ledger.purges import Claim
 from app.ledger.records import Record
 from app.ledger.retention import CATEGORIES, Category, Settled, Span, settled
@@ -132,6 +133,10 @@ class Run:
         """Payloads and records done with."""
         return self.purged.payloads + self.purged.records
 
+    def tell_wait(self, seconds: float, error: RowrelayError) -> None:
+        """Tell that the ledger is waited for."""
+        self.tell(self.done, f"waiting {seconds:g} s: {error}")
+
 
 class Purging:
     """Purges for one process."""
@@ -179,7 +184,9 @@ class Purging:
                 if held is None:
                     purged.stopped = ANOTHER
                     return purged
-                await self._purge(Run(feed, held, pace, progress, purged))
+                run = Run(feed, held, pace, progress, purged)
+                with persistent(sleep=self._sleep, check=held.check, tell=run.tell_wait, feed=feed.name):
+                    await self._purge(run)
         except LeaseLost as error:
             purged.stopped = ANOTHER
             log.warning("purge_lost", feed=feed.name, error=str(error))
@@ -189,14 +196,17 @@ class Purging:
 
     async def remember_counts(self, feed: Feed) -> None:
         """Count what of the feed has been settled up to shortly before now, so that `status` need not."""
-        while await self._ledger.counts.fold(feed.name, self._now()):
-            pass
+        await self._ledger.counts.remember(feed.name, self._now())
 
     async def purge_reports(self) -> ReportsPurged:
         """Delete reports, their files, and certificates that are over; of all feeds, what is over for each feed.
 
         Raises the ledger's errors, and `Unavailable` where a file cannot be removed.
         """
+        with persistent(sleep=self._sleep):
+            return await self._purge_reports()
+
+    async def _purge_reports(self) -> ReportsPurged:
         kept = {name: feed.retention.report_days for name, feed in self._feeds.items()}
         if kept:
             kept[ALL_FEEDS] = max(kept.values())

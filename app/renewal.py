@@ -13,13 +13,14 @@ from datetime import timedelta
 import structlog
 
 from app.clock import Clock
-from app.errors import LeaseLost, RowrelayError
+from app.errors import LeaseLost, LedgerUnavailable, RowrelayError
 
 log = structlog.get_logger()
 
 RENEWALS_A_LEASE = 3
 SOONER = 4
-"""After a failure the next renewal comes this many times sooner."""
+"""After a failure the next renewal comes this many times sooner, unless the server said to wait longer."""
+_NOT_AT_ALL = timedelta(0)
 
 
 async def keep_renewed(
@@ -42,7 +43,8 @@ async def keep_renewed(
             log.warning("renew_failed", error=str(error), **about)
             if now() >= until:
                 return LeaseLost(f"the lease ran out before it could be renewed: {error}")
-            pause = every / SOONER
+            told = error.retry_after if isinstance(error, LedgerUnavailable) else None
+            pause = min(max(every / SOONER, told or _NOT_AT_ALL), every)
         else:
             pause, until = every, prolonged
     return None

@@ -40,6 +40,8 @@ from app.errors import BrokerUnavailable
 from app.feed import Feed, Rate
 from app.ledger import Ledger
 from app.ledger.batches import new_batch
+from app.ledger.counted import DONE_STATES
+from app.ledger.persistence import Waiting, persistent
 from app.ledger.selection import Counted, Picked, Selection, Stamp, narrowed
 from app.models import NewBatch, State
 from app.queue import Queue
@@ -139,14 +141,16 @@ class Replaying:
 
         Returns once all have moved, not once they are sent. Raises the ledger's errors; running it again goes on.
         """
-        account, _ = await self.look(selection)
-        paused = await self._ledger.cursors.paused()
+        with persistent(sleep=self._sleep):
+            account, _ = await self.look(selection)
+            paused = await self._ledger.cursors.paused()
         open_feeds = [feed for feed in self._feeds if feed not in paused]
         per_second = rate.count / rate.per_seconds
         run = Run(narrowed(selection, open_feeds), self._now(), by, per_second, account, tell)
         movable = account.movable
-        for state in selection.states:
-            await self._replay_state(run, state)
+        with persistent(sleep=self._sleep, tell=_waits(account, tell)):
+            for state in selection.states:
+                await self._replay_state(run, state)
         changed = movable - account.moved - account.skipped[BEING_SENT]
         account.skipped += Counter({CHANGED: changed})
         return account
@@ -183,6 +187,7 @@ class Replaying:
         now = self._now()
         await self._ledger.batches.insert(batches, now + self._message_wait)
         run.unsettled |= {batch.id: len(batch.delivery_ids) for batch in batches}
+        await self._mark(state, picked, now)
         stamp = Stamp(run.by, now)
         moved = 0
         for batch in batches:
@@ -192,6 +197,12 @@ class Replaying:
         except BrokerUnavailable as error:
             log.warning("publish_failed", batches=len(batches), error=str(error))
         return moved
+
+    async def _mark(self, state: State, picked: Sequence[Picked], now: datetime) -> None:
+        """Have the days counted again that these were settled on, where such days are remembered."""
+        if state in DONE_STATES:
+            for feed in {one.feed for one in picked}:
+                await self._ledger.counts.mark(feed, {one.place for one in picked if one.feed == feed}, now)
 
     def _batches(self, picked: Sequence[Picked]) -> Iterator[NewBatch]:
         by_feed: dict[str, list[str]] = defaultdict(list)
@@ -234,9 +245,12 @@ class Replaying:
 class Cancelling:
     """Cancels for one operator."""
 
-    def __init__(self, ledger: Ledger, now: Clock = utc_now) -> None:
+    def __init__(
+        self, ledger: Ledger, now: Clock = utc_now, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
+    ) -> None:
         self._ledger = ledger
         self._now = now
+        self._sleep = sleep
 
     async def look(self, selection: Selection) -> tuple[Account, list[Counted]]:
         """Count what a cancel of the selection would move and skip, and move nothing. Raises the ledger's errors."""
@@ -249,12 +263,14 @@ class Cancelling:
         Deliveries move between `queued` and `retrying` meanwhile, so both are gone through until a round finds none.
         Raises the ledger's errors; running it again goes on.
         """
-        account, _ = await self.look(selection)
+        with persistent(sleep=self._sleep):
+            account, _ = await self.look(selection)
         movable, stamp, before = account.movable, Stamp(by, self._now()), -1
-        while account.moved > before:
-            before = account.moved
-            for state in selection.states:
-                await self._cancel_state(selection, state, stamp, account, tell)
+        with persistent(sleep=self._sleep, tell=_waits(account, tell)):
+            while account.moved > before:
+                before = account.moved
+                for state in selection.states:
+                    await self._cancel_state(selection, state, stamp, account, tell)
         account.skipped += Counter({CHANGED: movable - account.moved})
         return account
 
@@ -265,6 +281,8 @@ class Cancelling:
         while picked := await self._ledger.selections.to_cancel(selection, state, stamp.at, after, CHUNK_LIMIT):
             after = picked[-1]
             ids = [one.id for one in picked]
+            for feed in {one.feed for one in picked}:  # under the moment at which the cancel began
+                await self._ledger.counts.mark(feed, [stamp.at], self._now())
             account.moved += await self._ledger.selections.cancel(selection, state, ids, stamp)
             batches = {one.batch for one in picked if one.batch}
             await self._ledger.selections.let_go(ids, batches - await self._ledger.batches.held(batches))
@@ -274,10 +292,18 @@ class Cancelling:
 class Acknowledging:
     """Acknowledges dead letters for one operator, or with `undo` takes that back."""
 
-    def __init__(self, ledger: Ledger, *, undo: bool = False, now: Clock = utc_now) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        *,
+        undo: bool = False,
+        now: Clock = utc_now,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
         self._ledger = ledger
         self._undo = undo
         self._now = now
+        self._sleep = sleep
 
     async def look(self, selection: Selection) -> tuple[Account, list[Counted]]:
         """Count what would change and what not, and change nothing. Raises the ledger's errors."""
@@ -293,15 +319,22 @@ class Acknowledging:
 
         Raises the ledger's errors; running it again goes on.
         """
-        account, _ = await self.look(selection)
+        with persistent(sleep=self._sleep):
+            account, _ = await self.look(selection)
         movable, stamp, after = account.movable, Stamp(by, self._now()), None
         selections, undo = self._ledger.selections, self._undo
-        while picked := await selections.to_acknowledge(selection, stamp.at, after, CHUNK_LIMIT, undo=undo):
-            after = picked[-1]
-            account.moved += await selections.acknowledge(selection, [one.id for one in picked], stamp, undo=undo)
-            tell(account.moved, "")
+        with persistent(sleep=self._sleep, tell=_waits(account, tell)):
+            while picked := await selections.to_acknowledge(selection, stamp.at, after, CHUNK_LIMIT, undo=undo):
+                after = picked[-1]
+                account.moved += await selections.acknowledge(selection, [one.id for one in picked], stamp, undo=undo)
+                tell(account.moved, "")
         account.skipped += Counter({CHANGED: movable - account.moved})
         return account
+
+
+def _waits(account: Account, tell: Tell) -> Waiting:
+    """Tells that the ledger is waited for."""
+    return lambda seconds, error: tell(account.moved, f"waiting {seconds:g} s: {error}")
 
 
 async def _account(ledger: Ledger, selection: Selection, counted: Sequence[Counted]) -> Account:

@@ -95,7 +95,7 @@ async def _measure(loaded: config.Config, rows: int, rounds: int) -> list[tuple[
     async with aiohttp.ClientSession() as session:
         for number in range(rounds + 1):
             batches = messages.batches[number * share : (number + 1) * share]
-            ours = await _cost(_deliver(services, batches), rows)
+            ours = await _cost(deliver(services, batches), rows)
             bare = await _cost(_post(session, str(feed.partner.url), rows), rows)
             measured.append((ours, bare))
     await services.close()
@@ -108,14 +108,15 @@ async def _cost(work: Awaitable[None], rows: int) -> Cost:
     return Cost((time.process_time() - cpu) / rows * 1e6, rows / (time.perf_counter() - started))
 
 
-async def _deliver(services: Services, batches: Iterable[NewBatch]) -> None:
+async def deliver(services: Services, batches: Iterable[NewBatch]) -> None:
+    """Send these batches, as many at once as a worker does."""
     free = asyncio.Semaphore(AT_ONCE)
 
-    async def deliver(batch: NewBatch) -> None:
+    async def send(batch: NewBatch) -> None:
         async with free:
             await services.delivering.deliver(services.config.feeds[batch.feed], batch.id)
 
-    await asyncio.gather(*map(deliver, batches))
+    await asyncio.gather(*map(send, batches))
 
 
 async def _post(session: aiohttp.ClientSession, url: str, rows: int) -> None:

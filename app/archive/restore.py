@@ -19,6 +19,8 @@ from app.errors import ArchiveDamaged, ArchiveUnavailable, LeaseLost
 from app.hold import Held, Holding, Tell
 from app.ledger import Ledger
 from app.ledger.archives import Contents
+from app.ledger.counted import DONE_STATES
+from app.ledger.persistence import persistent
 from app.ledger.records import Record
 from app.ledger.retention import settled
 
@@ -63,7 +65,8 @@ class Restoring:
             async with self._holding.hold(restored.feed, patience, progress) as held:
                 if held is None:
                     raise LeaseLost(f"feed {restored.feed}: another purges it; try again when that is over")
-                await self._put_all_back(path, restored, held, progress, dry_run=dry_run)
+                with persistent(check=held.check, feed=restored.feed):
+                    await self._put_all_back(path, restored, held, progress, dry_run=dry_run)
         except OSError as error:
             raise unreadable(path, error) from error
         return restored
@@ -87,8 +90,10 @@ class Restoring:
         restored.there += len(there)
         if dry_run:
             restored.restored += len(absent)
-        else:
-            restored.restored += await self._ledger.retention.put_back(absent, self._now(), path.name)
+            return
+        done = [record.delivery for record in absent if record.delivery["state"] in DONE_STATES]
+        await self._ledger.counts.mark(restored.feed, {one["finished_at"] for one in done}, self._now())
+        restored.restored += await self._ledger.retention.put_back(absent, self._now(), path.name)
 
 
 def checked(path: Path, tell: Tell = lambda *_: None) -> tuple[Contents, str]:

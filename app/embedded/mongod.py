@@ -44,8 +44,12 @@ class Mongod:
     version: str
     origin: str
 
-    def command(self, data: Path, port: int, keyfile: Path) -> Sequence[str]:
-        """The command of a member of the replica set that keeps its data in `data`.
+    def command(
+        self, data: Path, port: int, keyfile: Path | None, *, in_set: bool = True, test_commands: bool = False
+    ) -> Sequence[str]:
+        """The command of a member of the replica set, or of a server alone, that keeps its data in `data`.
+
+        Without `keyfile` it asks for no login. With `test_commands` it fails on command (`configureFailPoint`).
 
         A write concern of "majority" is answered once the journal is written, so that what was acknowledged outlives
         SIGKILL. The journal is also written every 10 ms instead of every 100, which is what a dropped database waits
@@ -54,7 +58,9 @@ class Mongod:
         """
         return [
             *(self.program, "--bind_ip", HOST, "--port", str(port), "--dbpath", str(data), "--nounixsocket", "--quiet"),
-            *("--replSet", REPLICA_SET, "--keyFile", str(keyfile), "--oplogSize", "1024"),
+            *(("--replSet", REPLICA_SET, "--oplogSize", "1024") if in_set else ()),
+            *(("--keyFile", str(keyfile)) if keyfile else ()),
+            *(("--setParameter", "enableTestCommands=1") if test_commands else ()),
             *("--wiredTigerCacheSizeGB", "0.25", "--journalCommitInterval", "10"),
             *("--wiredTigerEngineConfigString", "log=(prealloc=false,file_max=16MB)"),
             *("--setParameter", "diagnosticDataCollectionEnabled=false"),
@@ -120,6 +126,10 @@ class Credentials:
         """For what an administrator does."""
         return _url(f"{ROOT_USER}:{self.root_password}", ports, database)
 
+    def alone_url(self, port: int, database: str) -> str:
+        """For what an administrator does at one member alone, whether it is primary or not."""
+        return f"mongodb://{ROOT_USER}:{self.root_password}@{HOST}:{port}/{database}?directConnection=true&authSource=admin"
+
     def ledger_url(self, ports: Sequence[int], database: str) -> str:
         """For a user that may read and write each database, and no more: what a ledger's user may in its own."""
         return _url(f"{LEDGER_USER}:{self.ledger_password}", ports, database)
@@ -157,8 +167,8 @@ def wait_for_primary(ports: Sequence[int], timeout: float = START_SECONDS) -> in
     return port
 
 
-def initiate(ports: Sequence[int], credentials: Credentials, *, election_seconds: float = 10.0) -> None:
-    """Make one replica set of the members on these ports, and its two users.
+def initiate(ports: Sequence[int], credentials: Credentials | None, *, election_seconds: float = 10.0) -> None:
+    """Make one replica set of the members on these ports, and its two users, where it has a login.
 
     `election_seconds`: how long members miss their primary before they elect another. Raises `NotStarted`.
     """
@@ -173,12 +183,16 @@ def initiate(ports: Sequence[int], credentials: Credentials, *, election_seconds
     try:
         with Client(HOST, ports[0], directConnection=True) as client:
             client.admin.command("replSetInitiate", config)
-        # Until there is a user, whoever comes from this machine may make the first.
-        with Client(HOST, wait_for_primary(ports), directConnection=True) as client:
-            client.admin.command("createUser", ROOT_USER, pwd=credentials.root_password, roles=["root"])
-        with Client(credentials.root_url(ports, "admin")) as client:
-            client.admin.command(
-                "createUser", LEDGER_USER, pwd=credentials.ledger_password, roles=["readWriteAnyDatabase"]
-            )
+        primary = wait_for_primary(ports)
+        if credentials:
+            _make_users(primary, credentials)
     except OperationFailure as error:
         raise NotStarted(f"mongo: cannot make the replica set: {error}") from error
+
+
+def _make_users(port: int, credentials: Credentials) -> None:
+    """Until there is a user, whoever comes from this machine may make the first."""
+    with Client(HOST, port, directConnection=True) as client:
+        client.admin.command("createUser", ROOT_USER, pwd=credentials.root_password, roles=["root"])
+    with Client(credentials.alone_url(port, "admin")) as client:
+        client.admin.command("createUser", LEDGER_USER, pwd=credentials.ledger_password, roles=["readWriteAnyDatabase"])

@@ -6,14 +6,23 @@ There is no stand-in for it: without a mongod that runs here, `start()` raises `
 from __future__ import annotations
 
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Self
 
-from app.embedded.mongod import Credentials, Mongod, find_mongod, find_primary, initiate, say_hello, wait_for_primary
+from app.embedded.mongod import (
+    REPLICA_SET,
+    Credentials,
+    Mongod,
+    find_mongod,
+    find_primary,
+    initiate,
+    say_hello,
+    wait_for_primary,
+)
 from app.embedded.process import NotStarted
-from app.embedded.server import START_SECONDS, Server
+from app.embedded.server import HOST, START_SECONDS, Server
 from app.embedded.servers import DATABASE
 
 
@@ -22,20 +31,38 @@ class Member(Server):
 
     name = "mongo"
 
-    def __init__(self, directory: Path | None, mongod: Mongod, credentials: Credentials) -> None:
+    def __init__(
+        self,
+        directory: Path | None,
+        mongod: Mongod,
+        credentials: Credentials | None,
+        *,
+        in_set: bool = True,
+        test_commands: bool = False,
+    ) -> None:
+        """As `Mongod.command` takes them; without `credentials` it asks for no login."""
         super().__init__(directory)
         self._mongod = mongod
         self._credentials = credentials
+        self._in_set = in_set
+        self._test_commands = test_commands
+
+    @property
+    def address(self) -> str:
+        """Host and port."""
+        return f"{HOST}:{self.port}"
 
     @property
     def url(self) -> str:
         """The URL of this member alone, for its administrator; one that is no primary can be read with it."""
-        alone = self._credentials.root_url([self.port], DATABASE)
-        return f"{alone.partition('?')[0]}?directConnection=true&authSource=admin"
+        if self._credentials is None:
+            return f"mongodb://{self.address}/{DATABASE}?directConnection=true"
+        return self._credentials.alone_url(self.port, DATABASE)
 
     def command(self, data: Path) -> Sequence[str]:
-        """`mongod` as a member of the set."""
-        return self._mongod.command(data, self.port, self._credentials.write_key(data.parent / "keyfile"))
+        """`mongod` as a member of the set, or alone."""
+        keyfile = self._credentials.write_key(data.parent / "keyfile") if self._credentials else None
+        return self._mongod.command(data, self.port, keyfile, in_set=self._in_set, test_commands=self._test_commands)
 
     def ping(self) -> bool:
         """Whether it answers `hello` within a second."""
@@ -60,17 +87,27 @@ class Member(Server):
 
 
 class EmbeddedReplicaSet:
-    """Three members with a key and a login; a context manager.
+    """Three members, with a key and a login unless told otherwise; a context manager.
 
     Takes the directory for data and logs, without which each member has a temporary one; the number of members; and
     `election_seconds`, how long they miss their primary before they elect another (MongoDB's own default is 10).
+    `test_commands`: they fail on command.
     """
 
-    def __init__(self, directory: Path | None = None, *, members: int = 3, election_seconds: float = 2.0) -> None:
+    def __init__(
+        self,
+        directory: Path | None = None,
+        *,
+        members: int = 3,
+        election_seconds: float = 2.0,
+        login: bool = True,
+        test_commands: bool = False,
+    ) -> None:
         self._directory = directory
         self._count = members
         self._election_seconds = election_seconds
-        self._credentials = Credentials()
+        self._credentials = Credentials() if login else None
+        self._test_commands = test_commands
         self.members: list[Member] = []
 
     @property
@@ -81,18 +118,24 @@ class EmbeddedReplicaSet:
     @property
     def url(self) -> str:
         """The URL of the database `celery_logs`, with all members, for a user that may read and write."""
-        return self._credentials.ledger_url(self.ports, DATABASE)
+        return self._url(self._credentials.ledger_url if self._credentials else None)
 
     @property
     def admin_url(self) -> str:
         """As `url`, for the administrator."""
-        return self._credentials.root_url(self.ports, DATABASE)
+        return self._url(self._credentials.root_url if self._credentials else None)
+
+    def _url(self, with_login: Callable[[Sequence[int], str], str] | None) -> str:
+        if with_login:
+            return with_login(self.ports, DATABASE)
+        hosts = ",".join(f"{HOST}:{port}" for port in self.ports)
+        return f"mongodb://{hosts}/{DATABASE}?replicaSet={REPLICA_SET}"
 
     def start(self) -> Self:
         """Start all members, and return once one is the primary. Raises `NotStarted`, of which `NoServer` is one."""
         mongod = find_mongod()
         places = [self._directory / f"mongo{number}" if self._directory else None for number in range(self._count)]
-        self.members = [Member(place, mongod, self._credentials) for place in places]
+        self.members = [Member(place, mongod, self._credentials, test_commands=self._test_commands) for place in places]
         try:
             with ThreadPoolExecutor() as pool:
                 list(pool.map(Member.start, self.members))

@@ -15,6 +15,7 @@ from pymongo import UpdateOne
 
 from app.ledger.client import Collection, Database, Document, query
 from app.ledger.deliveries import ids_of
+from app.ledger.persistence import counted
 from app.models import Position, State
 
 _AT_ONCE = 500
@@ -75,14 +76,22 @@ class Audit:
             }
         return facts
 
-    @query
     async def acknowledge(self, contents: Mapping[str, tuple[int, int | None]], by: str, now: datetime) -> int:
         """Take what rows hold now as what is compared from here on: id → hash that was, and is. Returns how many."""
         updates = [
             UpdateOne({"_id": known, "content": was}, _acknowledged(was, is_now, by, now))
             for known, (was, is_now) in contents.items()
         ]
-        return (await self._collection.bulk_write(updates, ordered=False)).modified_count if updates else 0
+        made = {"_id": {"$in": list(contents)}, "content_acknowledged.at": now}
+        return await counted(self._update(updates), lambda: self._count(made)) if updates else 0
+
+    @query
+    async def _update(self, updates: Sequence[UpdateOne]) -> int:
+        return (await self._collection.bulk_write(updates, ordered=False)).modified_count
+
+    @query
+    async def _count(self, wanted: Document) -> int:
+        return await self._collection.count_documents(wanted)
 
     @query
     async def states_of(self, delivery_ids: Sequence[str]) -> dict[str, State]:

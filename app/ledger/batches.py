@@ -16,9 +16,10 @@ from collections.abc import Container, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from pymongo import InsertOne, ReturnDocument
+from pymongo import ReturnDocument
 
 from app.errors import LeaseLost
+from app.ledger.attempts import insert_ignoring_duplicates
 from app.ledger.client import Collection, Database, Document, query, query_by_timer
 from app.ledger.indexes import ANY_FEED
 from app.ledger.merge import Order, feeds_in, first_of
@@ -39,17 +40,11 @@ class Batches:
     @query
     async def insert(self, batches: Sequence[NewBatch], visible_at: datetime) -> None:
         """Add new batches; the sweep looks at them from `visible_at` on, should their messages be lost."""
-        if not batches:
-            return
-        await self._collection.bulk_write(
-            [
-                InsertOne(
-                    {"_id": b.id, "feed": b.feed, "ids": list(b.delivery_ids), "visible_at": visible_at, "tries": 0}
-                )
-                for b in batches
-            ],
-            ordered=False,
-        )
+        documents = [
+            {"_id": b.id, "feed": b.feed, "ids": list(b.delivery_ids), "visible_at": visible_at, "tries": 0}
+            for b in batches
+        ]
+        await insert_ignoring_duplicates(self._collection, documents)
 
     @query
     async def claim(self, batch_id: str, worker: str, now: datetime, lease: timedelta) -> Batch | None:

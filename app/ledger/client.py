@@ -20,7 +20,8 @@ from pymongo.read_concern import ReadConcern
 
 from app.errors import LedgerRefused, LedgerUnavailable, RowrelayError
 from app.ledger.error_codes import PASSING, PASSING_LABELS
-from app.ledger.error_text import problems_of, refuses_retryable_writes, told
+from app.ledger.error_text import problems_of, refuses_retryable_writes, retry_after, told, wait_in
+from app.ledger.persistence import Asking, note_answered
 from app.ledger.url import url_problems
 
 Document: TypeAlias = dict[str, Any]
@@ -45,7 +46,10 @@ _FROM_DRIVER = (driver.PyMongoError, BSONError, OverflowError, UnicodeEncodeErro
 def translate(error: Exception) -> RowrelayError:
     """Our error for a driver's: `LedgerUnavailable` where the same call may succeed later, else `LedgerRefused`."""
     text = f"ledger: {told(error)}"
-    return LedgerUnavailable(text) if _passes(error) else LedgerRefused(text)
+    if not _passes(error):
+        return LedgerRefused(text)
+    unreachable = isinstance(error, driver.ServerSelectionTimeoutError)
+    return LedgerUnavailable(text, retry_after=retry_after(error), unreachable=unreachable)
 
 
 def _passes(error: Exception) -> bool:
@@ -54,6 +58,8 @@ def _passes(error: Exception) -> bool:
     if isinstance(error, driver.BulkWriteError):
         problems = [problem for problem in problems_of(error) if problem.get("code") != DUPLICATE_KEY]
         return bool(problems) and all(map(_problem_passes, problems))
+    if retry_after(error) is not None:  # whatever its code
+        return True
     if isinstance(error, _PASSING) or (isinstance(error, driver.OperationFailure) and error.code in PASSING):
         return True
     return isinstance(error, driver.PyMongoError) and any(map(error.has_error_label, PASSING_LABELS))
@@ -70,6 +76,8 @@ def _is_unacknowledged(error: AttributeError) -> bool:
 
 def _problem_passes(problem: Mapping[str, Any]) -> bool:
     """Whether a problem of a bulk write passes: one with a write, or with its being acknowledged."""
+    if wait_in(str(problem.get("errmsg", ""))) is not None:
+        return True
     return problem.get("code") in PASSING or not set(PASSING_LABELS).isdisjoint(problem.get("errorLabels", ()))
 
 
@@ -84,14 +92,34 @@ answers = Answers()
 
 
 def query(function: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
-    """Mark a function as one of the ledger's queries: driver errors leave it as ours, and an answer is noted."""
-    asking = query_by_timer(function)
+    """Mark a function as one of the ledger's queries: driver errors leave it as ours, and an answer is noted.
+
+    It may be asked again before it fails: see `app/ledger/persistence.py`.
+    """
+    return _asked(function, once=False)
+
+
+def query_once(function: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """As `query`, for what would count double if it were done twice."""
+    return _asked(function, once=True)
+
+
+def _asked(function: Callable[P, Awaitable[T]], *, once: bool) -> Callable[P, Coroutine[Any, Any, T]]:
+    ask = query_by_timer(function)
 
     @functools.wraps(function)
     async def run(*args: P.args, **kwargs: P.kwargs) -> T:
-        answer = await asking(*args, **kwargs)
-        answers.at = time.monotonic()
-        return answer
+        asking: Asking | None = None
+        while True:
+            try:
+                answer = await ask(*args, **kwargs)
+            except LedgerUnavailable as error:
+                asking = asking or Asking(once)
+                await asking.wait(error)
+            else:
+                answers.at = time.monotonic()
+                note_answered()
+                return answer
 
     return run
 

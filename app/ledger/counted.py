@@ -1,19 +1,24 @@
 """`counted`: one document a feed: how many of its deliveries are done with, by the day on which they were settled.
 
-    {_id: feed, through, days {<date>: {<state>: n}}}
+    {_id: feed, version, through, days {<date>: {<state>: n}}, stale {<date>: moment}}
 
 Counting ten million entries of an index takes seconds, a billion minutes, and what was settled on a day that is over
 hardly changes. So days are counted once, from the index `settled`, by whoever asks and by each purge, up to a moment
-shortly before now; what has been settled since is counted each time. The move of `through` is a compare-and-set.
+shortly before now; what has been settled since is counted each time. Each change is a compare-and-set on `version`.
 
-A count kept so is *about* right. Days that purge has deleted are left out; what an operator replayed since its day was
-counted is still in it, and what was put back from an archive is not, until `recount`.
+Only an operator changes what a day that is over comes to: by a replay, a cancel that takes long, a restore. Before the
+deliveries move, their days are marked as stale until a moment by which they have moved, whatever becomes of whoever
+moves them. A stale day is counted again whenever somebody asks, for the last time after that moment.
+
+Days that purge has deleted are left out. What was put back of them from an archive is counted each time, from the index
+`restored`. All this is *about* right: it misses a success of what was cancelled long before, and a clock that is wrong
+by more than `LEFT_OPEN`.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -21,13 +26,14 @@ from pymongo.errors import DuplicateKeyError
 
 from app.clock import LONG_AGO
 from app.ledger.client import Collection, Database, Document, query
-from app.ledger.indexes import in_state
+from app.ledger.indexes import in_state, restored
 from app.models import State
 
 DONE_STATES = (State.DELIVERED, State.CANCELLED, State.SKIPPED)
 """Their number grows with the ledger. A delivery in one of these is not touched again but by an operator."""
 LEFT_OPEN = timedelta(minutes=15)
-"""How long a stretch is left to be counted each time: a worker may record what it settled by a clock that is late."""
+"""How long a stretch is left to be counted each time: a worker may record what it settled by a clock that is late. And
+how long an operator's move of some deliveries takes at most."""
 FOLD_EVERY = timedelta(hours=1)
 """The shortest stretch that is counted once, so that at most this and `LEFT_OPEN` are counted each time."""
 _DAY = timedelta(days=1)
@@ -40,6 +46,9 @@ class Counted:
     through: datetime | None = None
     """What was settled before this is counted; `None`: nothing was counted yet."""
     days: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    stale: Mapping[str, datetime] = field(default_factory=dict)
+    """Days to count again, each until when."""
+    version: int | None = None
 
     def since(self, purged_before: datetime | None) -> Counter[State]:
         """What was settled on days that purge has not deleted."""
@@ -65,16 +74,32 @@ class Counts:
 
     async def about(self, feed: str, now: datetime) -> Counter[State]:
         """What is kept, and what has been settled since. The first time for a feed, all is counted, day by day."""
-        while await self.fold(feed, now):
-            pass
+        await self.remember(feed, now)
         kept, purged_before = await self._get(feed)
-        since = {"$gte": kept.through} if kept.through else {}
-        return kept.since(purged_before) + await self._settled(feed, since)
+        if kept.through is None:
+            return await self.exactly(feed)
+        counts = kept.since(purged_before) + await self._settled(feed, {"$gte": kept.through})
+        return counts + await self._restored(feed, purged_before) if purged_before else counts
 
     async def recount(self, feed: str, now: datetime) -> Counter[State]:
         """Forget what is kept, and count all of it anew, a day at a time."""
         await self._forget(feed)
         return await self.about(feed, now)
+
+    async def remember(self, feed: str, now: datetime) -> None:
+        """Count what has been settled up to shortly before now, and again the days that have changed."""
+        while await self.fold(feed, now):
+            pass
+        kept, purged_before = await self._get(feed)
+        for day in sorted(kept.stale):
+            await self._count_again(feed, day, now, purged_before)
+
+    @query
+    async def mark(self, feed: str, moments: Iterable[datetime], now: datetime) -> None:
+        """Have the days of these moments counted again: deliveries settled then are about to move, or to come back."""
+        stale = {f"stale.{moment.astimezone(UTC):%Y-%m-%d}": now + LEFT_OPEN for moment in moments}
+        if stale:
+            await self._collection.update_one({"_id": feed}, {"$max": stale}, upsert=True)
 
     async def fold(self, feed: str, now: datetime) -> bool:
         """Count the next stretch that is over, at most a day, and keep that. Returns whether there was one."""
@@ -94,25 +119,46 @@ class Counts:
     @query
     async def _get(self, feed: str) -> tuple[Counted, datetime | None]:
         """What is kept of the feed, and before which midnight purge has deleted."""
-        document = await self._collection.find_one({"_id": feed})
+        document = await self._collection.find_one({"_id": feed}) or {}
         purge = await self._purges.find_one({"_id": feed}, {"purged_before": 1}) or {}
-        return Counted(document["through"], document["days"]) if document else Counted(), purge.get("purged_before")
+        found = Counted(
+            document.get("through"), document.get("days", {}), document.get("stale", {}), document.get("version")
+        )
+        return found, purge.get("purged_before")
 
-    @query
     async def _keep(self, feed: str, before: Counted, days: Document, through: datetime) -> None:
         """Keep these days in place of those before; a no-op where somebody was faster."""
-        kept = {"through": through, "days": days}
-        if before.through is not None:
-            await self._collection.update_one({"_id": feed, "through": before.through}, {"$set": kept})
+        await self._change(feed, before, {"$set": {"through": through, "days": days}})
+
+    async def _count_again(self, feed: str, day: str, now: datetime, purged_before: datetime | None) -> None:
+        """Count a stale day again, as far as it is kept; a no-op where somebody was faster."""
+        kept, _ = await self._get(feed)
+        until = kept.stale.get(day)
+        if until is None:
             return
+        begin = datetime.fromisoformat(day).replace(tzinfo=UTC)
+        change: Document = {"$unset": {f"stale.{day}": ""}} if until <= now else {}
+        if kept.through and begin < kept.through and not (purged_before and begin < purged_before):
+            counts = await self._settled(feed, {"$gte": begin, "$lt": min(begin + _DAY, kept.through)})
+            change["$set"] = {f"days.{day}": {state.value: count for state, count in counts.items()}}
+        if change:
+            await self._change(feed, kept, change, {f"stale.{day}": until})
+
+    @query
+    async def _change(self, feed: str, before: Counted, change: Document, also: Document | None = None) -> None:
+        """Change what is kept, where it still is as it was before, and these fields `also` are as given."""
+        wanted = {"_id": feed, "version": before.version} | (also or {})
+        numbered = change.get("$set", {}) | {"version": (before.version or 0) + 1}
         try:
-            await self._collection.insert_one({"_id": feed, **kept})
+            await self._collection.update_one(wanted, change | {"$set": numbered}, upsert=before.version is None)
         except DuplicateKeyError:
             return
 
     @query
     async def _forget(self, feed: str) -> None:
-        await self._collection.delete_one({"_id": feed})
+        """Forget the days, and what is being counted of them meanwhile."""
+        forgotten = {"$unset": {"through": "", "days": ""}, "$inc": {"version": 1}}
+        await self._collection.update_one({"_id": feed}, forgotten)
 
     @query
     async def _first(self, feed: str, after: datetime | None, before: datetime) -> datetime | None:
@@ -123,6 +169,14 @@ class Counts:
             found = self._deliveries.find(in_state(state, feed, span), {"finished_at": 1}).sort("finished_at", 1)
             moments += [document["finished_at"].astimezone(UTC) for document in await found.limit(1).to_list()]
         return min(moments, default=None)
+
+    @query
+    async def _restored(self, feed: str, before: datetime) -> Counter[State]:
+        """How many that were settled before then are back from an archive, from their index alone."""
+        counts: Counter[State] = Counter()
+        for state in DONE_STATES:
+            counts[state] = await self._deliveries.count_documents(restored(feed, state, {"$lt": before}))
+        return counts
 
     @query
     async def _settled(self, feed: str, span: Document) -> Counter[State]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 from pymongo import errors as driver
@@ -23,6 +24,9 @@ _DRIVER_INTERNALS = re.compile(r" \(configured timeouts: [^)]*\)|, Timeout: [0-9
 _RAW = re.compile(r"\$clusterTime|\$db\b|\blsid\b|\boperationTime\b|\bsignature\b|\btxnNumber\b|\bdocuments: \[")
 """What marks a document that a server or the driver quotes as its own, not as what an operator wrote."""
 _COMMAND = re.compile(r"\{ *(\w+):")
+_RETRY_AFTER = re.compile(r"Error=\d+, RetryAfterMs=(\d{1,9})\b")
+"""How Azure Cosmos DB begins what it says of a command, or of a write of many, that was one too many (16500, HTTP 429):
+"Error=16500, RetryAfterMs=34, Details='Response status code does not indicate success: TooManyRequests (429) …'"."""
 _SELECTION = (
     (
         re.compile(r'No replica set members match selector "Primary\(\)"|No primary available for writes'),
@@ -59,6 +63,20 @@ def told(error: Exception) -> str:
 def refuses_retryable_writes(text: str) -> bool:
     """Whether a server says so: Amazon DocumentDB (with code 301), Azure Cosmos DB (2), or PyMongo of MongoDB (20)."""
     return "etryable writes are not supported" in text or "does not support retryable writes" in text
+
+
+def retry_after(error: Exception) -> timedelta | None:
+    """How long the server says to wait before the same is asked again; `None` where it does not say."""
+    if isinstance(error, driver.BulkWriteError):
+        said = [wait_in(str(problem.get("errmsg", ""))) for problem in problems_of(error)]
+        return max((wait for wait in said if wait is not None), default=None)
+    return wait_in(str(error)) if isinstance(error, driver.OperationFailure) else None
+
+
+def wait_in(text: str) -> timedelta | None:
+    """As `retry_after`, of a server's message."""
+    found = _RETRY_AFTER.match(text)
+    return timedelta(milliseconds=int(found[1])) if found else None
 
 
 def problems_of(error: driver.BulkWriteError) -> Iterator[Mapping[str, Any]]:

@@ -28,6 +28,7 @@ RETRYING = "retrying"
 QUEUED = "queued"
 SETTLED = "settled"
 KEPT = "kept"
+RESTORED = "restored"
 ARCHIVES_OPEN = "archives_open"
 BATCHES_OF_FEED = "batches_of_feed"
 TICKS_LATEST = "ticks_latest"
@@ -58,6 +59,11 @@ def in_state(state: State, feeds: str | Sequence[str] | None = None, moment: Doc
     return {"state": state.value, "feed": of_feeds, MOMENTS[state]: moment or {"$gt": LONG_AGO}}
 
 
+def restored(feed: str, state: State, finished_at: Document) -> Document:
+    """A filter, served by its index, by what is back from an archive."""
+    return {"feed": feed, "state": state.value, "finished_at": finished_at, "restored_at": {"$gt": LONG_AGO}}
+
+
 def _open(state: State, name: str, *more: str) -> IndexModel:
     keys = [(field, 1) for field in ("state", "feed", MOMENTS[state], *more)]
     return IndexModel(keys, name=name, partialFilterExpression={"state": state.value})
@@ -75,6 +81,7 @@ INDEXES = {
         _open(State.QUEUED, QUEUED),
         _dated(("state", "feed"), "finished_at", SETTLED),
         _dated(("feed",), "kept_from", KEPT),
+        _dated(("feed", "state", "finished_at"), "restored_at", RESTORED),
     ),
     "archives": (IndexModel([("feed", 1)], name=ARCHIVES_OPEN, partialFilterExpression={"open": True}),),
     "batches": (IndexModel([("feed", 1), ("visible_at", 1)], name=BATCHES_OF_FEED),),

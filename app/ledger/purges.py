@@ -38,13 +38,16 @@ class Purges:
     def __init__(self, database: Database) -> None:
         self._collection: Collection = database["purges"]
 
-    @query
     async def claim(self, feed: str, holder: str, now: datetime, lease: timedelta) -> Claim | None:
         """Take the feed's purge for `lease`; `None` where another's lease runs."""
-        token = secrets.token_hex(8)
+        return await self._claim(feed, holder, now, lease, secrets.token_hex(8))
+
+    @query
+    async def _claim(self, feed: str, holder: str, now: datetime, lease: timedelta, token: str) -> Claim | None:
+        """Asked again, it finds the lease that is its own already."""
         await self._collection.update_one({"_id": feed}, {"$setOnInsert": {"lease": None}}, upsert=True)
         document = await self._collection.find_one_and_update(
-            {"_id": feed, "$or": [{"lease": None}, {"lease.until": {"$lte": now}}]},
+            {"_id": feed, "$or": [{"lease": None}, {"lease.until": {"$lte": now}}, {"lease.token": token}]},
             {"$set": {"lease": {"token": token, "until": now + lease, "holder": holder}}},
             return_document=True,
         )

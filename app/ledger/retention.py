@@ -16,18 +16,21 @@ outside of the span. What was restored is therefore sifted out here and not by t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from pymongo import DeleteMany, DeleteOne
 from pymongo.asynchronous.cursor import AsyncCursor
+from pymongo.errors import PyMongoError
 
 from app.clock import LONG_AGO
 from app.ledger.attempts import insert_ignoring_duplicates
 from app.ledger.certificates import certificate_id
 from app.ledger.client import Collection, Database, Document, query
 from app.ledger.indexes import BY_ID, KEPT, SETTLED
+from app.ledger.persistence import counted
 from app.ledger.records import CHUNK_BYTES, Record, weight
 from app.ledger.stats import minute_id
 from app.models import Position, State
@@ -38,6 +41,8 @@ _DROPPED_AT_ONCE = 1000
 _BATCH = 100
 """Documents that a server sends together. A few chunks with the longest pauses must not take the 10 minutes after which
 a server forgets a cursor that nobody asks."""
+_LARGEST_BATCH = 6400
+"""Where cursors are lost batches grow: what shares the last moment is read again, and that must not be lost as well."""
 _BARE = dict.fromkeys(("state", "created_at", "position", "finished_at", "acknowledged", "restored_at", "kept_from"), 1)
 
 
@@ -130,31 +135,88 @@ def _category(state: State, document: Document) -> Category:
 
 
 class Reading:
-    """What of a category settled in a span of time, in that order, a chunk at a time. Close it."""
+    """What of a category settled in a span of time, in that order, a chunk at a time. Close it.
 
-    def __init__(self, cursor: AsyncCursor[Document], category: Category) -> None:
-        self._cursor = cursor
+    Where a cursor is lost nothing of what it read is: asked again, `next` goes on behind it with another one.
+    """
+
+    def __init__(self, find: Callable[[Span, int], AsyncCursor[Document]], category: Category, span: Span) -> None:
+        """`find`: a cursor over a part of the span, and how many documents it gets at a time."""
+        self._find = find
+        self._at_once = _BATCH
         self._category = category
+        self._span = span
+        self._cursor: AsyncCursor[Document] | None = None
+        self._place = _Place()
+        self._chunk: list[Document] = []
 
     @query
     async def next(self, size: int) -> list[Document]:
         """At most `size` more, fewer where they are heavy; none: that was all."""
-        chunk: list[Document] = []
-        held = 0
-        while len(chunk) < size and held < CHUNK_BYTES:
-            document = await anext(self._cursor, None)
-            if document is None:
-                return chunk
-            found = settled(document)
-            if found and found.category is self._category:
-                chunk.append(document)
-                held += weight(document, document.get("attempts", 0))
+        try:
+            await self._fill(size)
+        except PyMongoError:
+            self._cursor = None  # the driver has closed it
+            self._at_once = min(4 * self._at_once, _LARGEST_BATCH)
+            raise
+        chunk, self._chunk = self._chunk, []
         return chunk
 
     @query
     async def close(self) -> None:
         """Let the server forget the cursor."""
-        await self._cursor.close()
+        if self._cursor:
+            await self._cursor.close()
+
+    async def _fill(self, size: int) -> None:
+        held = sum(map(_weight, self._chunk))
+        while len(self._chunk) < size and held < CHUNK_BYTES:
+            document = await self._following()
+            if document is None:
+                return
+            found = settled(document)
+            if found and found.category is self._category:
+                self._chunk.append(document)
+                held += _weight(document)
+
+    async def _following(self) -> Document | None:
+        """The next document that was not read before."""
+        if self._cursor is None:
+            behind = Span(self._place.come_back() or self._span.start, self._span.end)
+            self._cursor = self._find(behind, self._at_once)
+        while (document := await anext(self._cursor, None)) is not None:
+            if self._place.reach(document["_id"], document[self._category.moment]):
+                return document
+        return None
+
+
+class _Place:
+    """How far a reading came: the last moment, and what was read of it. Hashes, since a million may share a moment."""
+
+    def __init__(self) -> None:
+        self._moment: datetime | None = None
+        self._read = array("q")
+        self._again: frozenset[int] = frozenset()
+        """What a cursor that was opened at the last moment gives a second time."""
+
+    def reach(self, delivery_id: str, moment: datetime) -> bool:
+        """Note a document. Returns whether it is read for the first time."""
+        if moment != self._moment:
+            self._moment, self._read, self._again = moment, array("q"), frozenset()
+        known = hash(delivery_id)
+        if known in self._again:
+            return False
+        self._read.append(known)
+        return True
+
+    def come_back(self) -> datetime | None:
+        """From which moment on another cursor is to read; `None`: nothing was read yet."""
+        self._again = frozenset(self._read)
+        return self._moment
+
+
+def _weight(document: Document) -> int:
+    return weight(document, document.get("attempts", 0))
 
 
 class Retention:
@@ -192,18 +254,17 @@ class Retention:
     @query
     async def any_restored(self, feed: str) -> bool:
         """Whether anything of the feed was put back from an archive."""
-        kept = self._deliveries.find(_of(feed, KEPT_ONES, Span(LONG_AGO, _FAR_FUTURE)), {"restored_at": 1})
-        async with kept:
-            async for document in kept:
-                if "restored_at" in document:
-                    return True
-        return False
+        back = {"feed": feed, "restored_at": {"$gt": LONG_AGO}}
+        return await self._deliveries.find_one(back, {"_id": 1}) is not None
 
-    @query
     async def read(self, feed: str, category: Category, span: Span, *, whole: bool = False) -> Reading:
         """Read what of the category settled in the span; without payloads unless `whole`."""
-        found = self._deliveries.find(_of(feed, category, span), None if whole else _BARE)
-        return Reading(found.sort(category.moment, 1).batch_size(_BATCH), category)
+
+        def find(part: Span, at_once: int) -> AsyncCursor[Document]:
+            found = self._deliveries.find(_of(feed, category, part), None if whole else _BARE)
+            return found.sort(category.moment, 1).batch_size(at_once)
+
+        return Reading(find, category, span)
 
     async def records(self, deliveries: Sequence[Document]) -> list[Record]:
         """These deliveries with their attempts."""
@@ -228,24 +289,23 @@ class Retention:
 
     # --- what becomes of it
 
-    @query
     async def strip(self, feed: str, category: Category, delivery_ids: Sequence[str], span: Span) -> int:
         """Drop the payload of these, where they are still what they were. Returns how many had one."""
-        named = {"_id": {"$in": list(delivery_ids)}, **_of(feed, category, span), "payload": {"$exists": True}}
-        result = await self._deliveries.update_many(named, {"$unset": {"payload": ""}}, hint=BY_ID)
-        return result.modified_count
+        named = {"_id": {"$in": list(delivery_ids)}, **_of(feed, category, span)}
+        return await counted(self._strip(named), lambda: self._count_named(named | {"payload": {"$exists": False}}))
 
-    @query
     async def drop(self, chunk: Sequence[Settled]) -> int:
         """Delete these, each only if it is as it was read. Returns how many were deleted."""
-        if not chunk:
-            return 0
-        result = await self._deliveries.bulk_write([DeleteOne(one.exactly, hint=BY_ID) for one in chunk], ordered=False)
-        return result.deleted_count
+        ids = {one.id for one in chunk}
+
+        async def gone() -> int:
+            return len(ids) - len(await self.existing(ids))
+
+        return await counted(self._drop(chunk), gone) if chunk else 0
 
     @query
     async def drop_attempts(self, attempt_ids: Sequence[str]) -> int:
-        """Delete these attempts. Returns how many there were."""
+        """Delete these attempts. Returns how many there were; too few where it was asked again."""
         dropped = 0
         for start in range(0, len(attempt_ids), _DROPPED_AT_ONCE):
             some = list(attempt_ids[start : start + _DROPPED_AT_ONCE])
@@ -254,7 +314,7 @@ class Retention:
 
     @query
     async def drop_attempts_of(self, delivery_ids: Sequence[str], before: datetime) -> int:
-        """Delete every attempt of these that was made before then. Returns how many there were.
+        """Delete every attempt of these that was made before then. Returns how many there were, as `drop_attempts`.
 
         The bound spares the attempts of a row that was read again, and logged anew, since its record was purged.
         """
@@ -290,18 +350,36 @@ class Retention:
         """Delete at most 1,000 of the feed's minutes before then, by a range of `_id`. Returns how many."""
         return await _drop_some(self._stats, _minutes(feed, before))
 
-    @query
     async def put_back(self, records: Sequence[Record], now: datetime, source: str) -> int:
         """Insert records that are not there, their attempts first; their time runs from now on, anew.
 
         Returns how many deliveries were inserted.
         """
-        attempts = [dict(attempt) for record in records for attempt in record.attempts]
-        await insert_ignoring_duplicates(self._attempts, attempts)
         restored = {"restored_at": now, "restored_from": source, "kept_from": now}
-        return await insert_ignoring_duplicates(self._deliveries, [record.delivery | restored for record in records])
+        named = {"_id": {"$in": [record.id for record in records]}}
+        return await counted(self._put_back(records, restored), lambda: self._count_named(named | restored))
 
     # --- steps of the above
+
+    @query
+    async def _strip(self, named: Document) -> int:
+        there = named | {"payload": {"$exists": True}}
+        return (await self._deliveries.update_many(there, {"$unset": {"payload": ""}}, hint=BY_ID)).modified_count
+
+    @query
+    async def _drop(self, chunk: Sequence[Settled]) -> int:
+        deletions = [DeleteOne(one.exactly, hint=BY_ID) for one in chunk]
+        return (await self._deliveries.bulk_write(deletions, ordered=False)).deleted_count
+
+    @query
+    async def _put_back(self, records: Sequence[Record], restored: Document) -> int:
+        attempts = [dict(attempt) for record in records for attempt in record.attempts]
+        await insert_ignoring_duplicates(self._attempts, attempts)
+        return await insert_ignoring_duplicates(self._deliveries, [record.delivery | restored for record in records])
+
+    @query
+    async def _count_named(self, wanted: Document) -> int:
+        return await self._deliveries.count_documents(wanted, hint=BY_ID)
 
     @query
     async def _first(self, feed: str, category: Category, before: datetime) -> datetime | None:
@@ -312,9 +390,6 @@ class Retention:
     @query
     async def _attempts_of(self, delivery_id: str) -> list[Document]:
         return await self._attempts.find({"_id": _attempts_range(delivery_id)}).sort("_id", 1).to_list()
-
-
-_FAR_FUTURE = LONG_AGO + timedelta(days=365 * 8000)
 
 
 def _of(feed: str, category: Category, span: Span) -> Document:

@@ -28,6 +28,7 @@ from pymongo.asynchronous.cursor import AsyncCursor
 from app.clock import LONG_AGO
 from app.ledger.client import Collection, Database, Document, query
 from app.ledger.indexes import BY_ID, MOMENTS, in_state
+from app.ledger.persistence import counted
 from app.models import NewBatch, State
 
 REPLAYS_KEPT = 20
@@ -145,22 +146,16 @@ class Selections:
         passed_over: list[Document] = [{"_id": {"$nin": ids}}] if ids else []
         return await self._pick(selection, _replayable(selection, state, begun) + passed_over, state, after, size)
 
-    @query
     async def replay(self, selection: Selection, state: State, begun: datetime, batch: NewBatch, stamp: Stamp) -> int:
         """Put the batch's deliveries back to `queued`, with all attempts before them. Returns how many moved."""
-        named: Document = {"_id": {"$in": list(batch.delivery_ids)}}
         entry = {"at": stamp.at, "by": stamp.by, "was": state.value}
-        result = await self._collection.update_many(
-            _all_of([named, *_replayable(selection, state, begun)]),
-            {
-                "$set": {"state": State.QUEUED.value, "batch": batch.id, "attempts": 0, "replayed_at": stamp.at},
-                "$inc": {"replay_count": 1},
-                "$push": {"replays": {"$each": [entry], "$slice": -REPLAYS_KEPT}},
-                "$unset": dict.fromkeys(_OF_A_SETTLED_ONE, ""),
-            },
-            hint=BY_ID,
-        )
-        return result.modified_count
+        change: Document = {
+            "$set": {"state": State.QUEUED.value, "batch": batch.id, "attempts": 0, "replayed_at": stamp.at},
+            "$inc": {"replay_count": 1},
+            "$push": {"replays": {"$each": [entry], "$slice": -REPLAYS_KEPT}},
+            "$unset": dict.fromkeys(_OF_A_SETTLED_ONE, ""),
+        }
+        return await self._move(batch.delivery_ids, _replayable(selection, state, begun), change, {"batch": batch.id})
 
     @query
     async def to_cancel(
@@ -169,23 +164,20 @@ class Selections:
         """The next at most `size` that can be cancelled, behind `after`. None that were logged since `begun`."""
         return await self._pick(selection, _cancellable(selection, state, begun), state, after, size)
 
-    @query
-    async def cancel(self, selection: Selection, state: State, delivery_ids: Iterable[str], stamp: Stamp) -> int:
+    async def cancel(self, selection: Selection, state: State, delivery_ids: Sequence[str], stamp: Stamp) -> int:
         """Move these to `cancelled`, of what was logged up to the stamp. Returns how many moved."""
-        result = await self._collection.update_many(
-            _all_of([{"_id": {"$in": list(delivery_ids)}}, *_cancellable(selection, state, stamp.at)]),
-            {
-                "$set": {
-                    "state": State.CANCELLED.value,
-                    "finished_at": stamp.at,
-                    "reason": f"cancelled by {stamp.by}",
-                    "cancelled": {"at": stamp.at, "by": stamp.by},
-                },
-                "$unset": {"next_attempt_at": ""},
+        change: Document = {
+            "$set": {
+                "state": State.CANCELLED.value,
+                "finished_at": stamp.at,
+                "reason": f"cancelled by {stamp.by}",
+                "cancelled": {"at": stamp.at, "by": stamp.by},
             },
-            hint=BY_ID,
+            "$unset": {"next_attempt_at": ""},
+        }
+        return await self._move(
+            delivery_ids, _cancellable(selection, state, stamp.at), change, {"cancelled.at": stamp.at}
         )
-        return result.modified_count
 
     @query
     async def let_go(self, delivery_ids: Iterable[str], batch_ids: Iterable[str]) -> None:
@@ -206,19 +198,29 @@ class Selections:
         """The next at most `size` dead letters that can be acknowledged, or have been, behind `after`."""
         return await self._pick(selection, _acknowledgeable(selection, begun, undo=undo), State.DEAD, after, size)
 
-    @query
-    async def acknowledge(self, selection: Selection, delivery_ids: Iterable[str], stamp: Stamp, *, undo: bool) -> int:
+    async def acknowledge(self, selection: Selection, delivery_ids: Sequence[str], stamp: Stamp, *, undo: bool) -> int:
         """Take these dead letters for settled, or no longer. Returns how many that changed."""
-        named: Document = {"_id": {"$in": list(delivery_ids)}}
         made = {"at": stamp.at, "by": stamp.by}
-        result = await self._collection.update_many(
-            _all_of([named, *_acknowledgeable(selection, stamp.at, undo=undo)]),
-            {"$set": {"withdrawn": made}, "$unset": {"acknowledged": "", "kept_from": ""}}
-            if undo
-            else {"$set": {"acknowledged": made, "kept_from": stamp.at}},
-            hint=BY_ID,
-        )
-        return result.modified_count
+        change: Document = {"$set": {"acknowledged": made, "kept_from": stamp.at}}
+        if undo:
+            change = {"$set": {"withdrawn": made}, "$unset": {"acknowledged": "", "kept_from": ""}}
+        marked = {"withdrawn.at" if undo else "acknowledged.at": stamp.at}
+        return await self._move(delivery_ids, _acknowledgeable(selection, stamp.at, undo=undo), change, marked)
+
+    async def _move(
+        self, delivery_ids: Sequence[str], conditions: list[Document], change: Document, moved: Document
+    ) -> int:
+        """Change these where the conditions hold. Returns how many; those that are as `moved` where that was lost."""
+        named: Document = {"_id": {"$in": list(delivery_ids)}}
+        return await counted(self._change(_all_of([named, *conditions]), change), lambda: self._count(named | moved))
+
+    @query
+    async def _change(self, wanted: Document, change: Document) -> int:
+        return (await self._collection.update_many(wanted, change, hint=BY_ID)).modified_count
+
+    @query
+    async def _count(self, wanted: Document) -> int:
+        return await self._collection.count_documents(wanted, hint=BY_ID)
 
     async def _pick(
         self, selection: Selection, conditions: list[Document], state: State, after: Picked | None, size: int

@@ -23,7 +23,7 @@ from datetime import datetime, timedelta
 
 from pymongo import ReturnDocument, UpdateOne
 
-from app.ledger.client import Collection, Database, Document, query
+from app.ledger.client import Collection, Database, Document, query, query_once
 from app.ledger.reasons import normal, slug
 from app.models import Outcome, Result
 
@@ -89,7 +89,7 @@ class Stats:
         self._reasons: dict[str, tuple[datetime, set[str]]] = {}
         """Feed → the minute counted last, and the reasons its document is known to have."""
 
-    @query
+    @query_once
     async def add_logged(self, feed: str, rows: int, now: datetime, page: Taken | None = None) -> None:
         """Count rows that were new in the ledger, and what else the page held."""
         page = page or Taken()
@@ -101,18 +101,18 @@ class Stats:
             ]
             await self._add(feed, now, Counter(counts), failed)
 
-    @query
+    @query_once
     async def add_results(self, feed: str, results: Sequence[Result], now: datetime) -> None:
         """Count a group of attempts by outcome, status, latency, whether it was the first, and reason."""
         await self._add(feed, now, _counts(results, now), list(_failures(results)))
 
-    @query
+    @query_once
     async def add_outcomes(self, feed: str, outcome: Outcome, count: int, now: datetime) -> None:
         """Count attempts that have an outcome and nothing else on record."""
         if count:
             await self._add(feed, now, Counter({f"outcomes.{outcome.value}": count}))
 
-    @query
+    @query_once
     async def add_opening(self, feed: str, at: datetime, open_for: timedelta) -> None:
         """Count that the endpoint's breaker opened, and in each minute how long nothing is sent for it."""
         updates = []

@@ -31,7 +31,7 @@ async def account(run: Run, rows: Sequence[SourceRow], read: Read) -> None:
     if not rows:
         return
     by_id = {delivery_id(walk.feed, row): row for row in rows}
-    counts, hashes = await run.patient(lambda: run.ledger.audit.count_states(list(by_id)))
+    counts, hashes = await run.ledger.audit.count_states(list(by_id))
     if counts.total() == len(rows) and hashes == hash_sum(rows):
         walk.source_rows += len(rows)
         walk.found += len(by_id)
@@ -43,7 +43,7 @@ async def account(run: Run, rows: Sequence[SourceRow], read: Read) -> None:
 async def _by_row(run: Run, rows: Sequence[SourceRow], read: Read) -> list[SourceRow]:
     """Count the rows that have a delivery, and those left out. Returns the others: the missing."""
     walk, audit = run.walk, run.ledger.audit
-    facts = await run.patient(lambda: audit.facts_of([delivery_id(walk.feed, row) for row in rows]))
+    facts = await audit.facts_of([delivery_id(walk.feed, row) for row in rows])
     compared = compare(walk.feed, rows, facts)
     if compared.suspects:
         await _confirm(run, compared, read)
@@ -83,7 +83,7 @@ async def _confirm(run: Run, compared: Compared, read: Read) -> None:
     walk, feed = run.walk, run.feed
     again = (await run.patient(read)).rows
     ids = [delivery_id(walk.feed, row) for row in compared.suspects]
-    facts = await run.patient(lambda: run.ledger.audit.facts_of(ids))
+    facts = await run.ledger.audit.facts_of(ids)
     there = still_there(walk.feed, compared.suspects, again)
     keys = list(dict.fromkeys(row.key for row in there if not row.error))
     found: list[SourceRow] = []

@@ -53,7 +53,7 @@ async def _heal(run: Run, missing: Sequence[SourceRow]) -> dict[str, State]:
     agreed = (await run.ledger.cursors.get(run.feed.name)).columns
     whole = await run.patient(lambda: run.source.find_all(run.feed, keys, agreed))
     rows = [*keyless, *_one_a_key(run.feed.name, whole, missing)]
-    logged = await run.patient(lambda: run.means.intake.log(run.feed, rows))
+    logged = await run.means.intake.log(run.feed, rows)
     await run.means.intake.send(run.feed, logged)
     states = await run.ledger.audit.states_of([delivery_id(run.feed.name, row) for row in rows])
     return {row.key: states[known] for row in rows if (known := delivery_id(run.feed.name, row)) in states}

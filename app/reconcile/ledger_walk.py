@@ -24,7 +24,7 @@ async def walk_ledger(run: Run) -> None:
     """Look the row of each delivery up by its key, and count those whose row is gone."""
     walk, done = run.walk, 0
     while True:
-        ids = await run.patient(lambda: run.ledger.audit.ids_after(walk.feed, walk.last_id, bounds.CHUNK))
+        ids = await run.ledger.audit.ids_after(walk.feed, walk.last_id, bounds.CHUNK)
         if not ids:
             return
         keys = await _keys_of(run, ids)
@@ -44,7 +44,7 @@ async def walk_ledger(run: Run) -> None:
 async def _keys_of(run: Run, ids: Sequence[str]) -> dict[str, str]:
     """Delivery id → key: out of the id, or from the ledger where the id holds a hash of it."""
     hashed = [known for known in ids if is_short_key(known)]
-    whole = await run.patient(lambda: run.ledger.audit.keys_of(hashed)) if hashed else {}
+    whole = await run.ledger.audit.keys_of(hashed) if hashed else {}
     return {known: whole.get(known) or _key_of(run.feed, known) for known in ids}
 
 

@@ -10,6 +10,7 @@ from app.clock import Clock, utc_now
 from app.feed import Feed
 from app.intake import Intake
 from app.ledger import Ledger
+from app.ledger.persistence import persistent
 from app.ledger.walks import Phase
 from app.models import MISSING_NAMED, Certificate, Discrepancy, DiscrepancyKind, Origin
 from app.queue import Queue
@@ -65,12 +66,19 @@ class Reconciling:
         Raises the source's and the ledger's errors; `SourceRefused` also where the ledger does not say from where on
         the feed was read, and `since` does not either.
         """
-        cursor = await self._ledger.cursors.get(feed.name)
-        if cursor.origin is not None and cursor.origin != origin_of(feed):
-            return await self._refused(feed, cursor.origin, dry_run=dry_run)
-        walk = None if dry_run or since is not None or not resume else await resumed(self._means, feed)
-        walk = walk or await begun(self._means, feed, since, dry_run=dry_run)
+        with persistent(sleep=self._means.sleep, feed=feed.name):
+            cursor = await self._ledger.cursors.get(feed.name)
+            if cursor.origin is not None and cursor.origin != origin_of(feed):
+                return await self._refused(feed, cursor.origin, dry_run=dry_run)
+            walk = None if dry_run or since is not None or not resume else await resumed(self._means, feed)
+            walk = walk or await begun(self._means, feed, since, dry_run=dry_run)
         run = Run(self._means, feed, walk, dry_run, progress, self._now(), acknowledge)
+        with persistent(sleep=self._means.sleep, tell=run.tell_wait, feed=feed.name):
+            return await self._walked(run)
+
+    async def _walked(self, run: Run) -> Certificate:
+        """Walk to the end, and certify what was found."""
+        walk = run.walk
         if walk.phase is Phase.PURGED:
             await count_purged(run)
         if walk.phase is Phase.SOURCE:
@@ -78,11 +86,11 @@ class Reconciling:
         if walk.phase is Phase.LEDGER and some_have_no_row(walk):
             await walk_ledger(run)
         certificate = certificate_of(walk, await self._standing_of(run), self._now())
-        if not dry_run:
+        if not run.dry:
             await self._ledger.certificates.save(certificate)
             await self._ledger.walks.end(walk)
             await self._forget(certificate)
-        say(certificate, dry_run=dry_run)
+        say(certificate, dry_run=run.dry)
         return certificate
 
     async def removed(self, feeds: Collection[str], *, dry_run: bool = False) -> list[Certificate]:

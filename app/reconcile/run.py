@@ -10,7 +10,7 @@ from typing import TypeAlias, TypeVar
 import structlog
 
 from app.clock import Clock
-from app.errors import Unavailable
+from app.errors import RowrelayError, SourceUnavailable
 from app.feed import Feed
 from app.intake import Intake
 from app.ledger import Ledger
@@ -65,21 +65,28 @@ class Run:
         return self.means.ledger
 
     async def patient(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """Ask; where the other side cannot be reached, again after a while, unless the walk has only begun."""
+        """Ask; where the source cannot be reached, again after a while, unless the walk has only begun.
+
+        What is asked of the ledger is asked again by itself (`app/ledger/persistence.py`).
+        """
         for wait in bounds.PATIENCE_SECONDS if self.walk.source_rows else ():
             try:
                 return await ask()
-            except Unavailable as error:
+            except SourceUnavailable as error:
                 log.warning("reconciliation_waits", feed=self.feed.name, seconds=wait, error=str(error))
-                self.tell(f"waiting {wait:g} s: {error}", self.walk.source_rows, self.walk.total)
+                self.tell_wait(wait, error)
                 await self.means.sleep(wait)
         return await ask()
+
+    def tell_wait(self, seconds: float, error: RowrelayError) -> None:
+        """Tell that the source, or the ledger, is waited for."""
+        self.tell(f"waiting {seconds:g} s: {error}", self.walk.source_rows, self.walk.total)
 
     async def save(self, *, at_once: bool = False) -> None:
         """Keep how far the walk came, now and then: a run that goes on with it begins there."""
         now = self.means.now()
         if not self.dry and (at_once or now - self.saved_at >= bounds.SAVED_EVERY):
-            await self.patient(lambda: self.ledger.walks.save(self.walk, now))
+            await self.ledger.walks.save(self.walk, now)
             self.saved_at = now
 
 

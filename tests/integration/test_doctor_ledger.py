@@ -13,8 +13,9 @@ import config
 from app.cli import doctor
 from app.cli.doctor import Check
 from app.clock import utc_now
+from app.embedded.replica_set import Member
 from app.source.findings import Level
-from tests.support.mongods import PASSWORD, Client, Member, hello, replica_set, standalone, url_of
+from tests.support.mongods import PASSWORD, Client, hello, lone, replica_set, url_of
 from tests.support.wait import until
 
 
@@ -43,11 +44,9 @@ def three() -> Iterator[list[Member]]:
 
 @pytest.fixture(scope="module")
 def guarded() -> Iterator[Member]:
-    """A set of one that wants a login: `root`, `writer` and `reader` have one."""
-    with replica_set(1, key="a" * 64) as (member,):
+    """A set of one that wants a login: `writer` and `reader` have one."""
+    with replica_set(1, login=True) as (member,):
         with Client(member.url) as client:
-            client.admin.command("createUser", "root", pwd=PASSWORD, roles=["root"])
-        with Client(url_of([member], f"root:{PASSWORD}@")) as client:
             for user, role in (("writer", "readWrite"), ("reader", "read")):
                 client.admin.command("createUser", user, pwd=PASSWORD, roles=[{"role": role, "db": "ledger"}])
         yield member
@@ -62,7 +61,7 @@ async def test_a_set_with_a_user_that_may_write_is_well(guarded: Member) -> None
 
 async def test_nothing_of_what_was_written_stays(guarded: Member) -> None:
     await _checks(url_of([guarded], f"writer:{PASSWORD}@"))
-    with Client(url_of([guarded], f"root:{PASSWORD}@")) as client:
+    with Client(guarded.url) as client:
         assert client["ledger"]["doctor"].count_documents({}) == 0
 
 
@@ -90,7 +89,7 @@ async def test_no_right_to_write(guarded: Member) -> None:
 
 
 async def test_no_replica_set() -> None:
-    with standalone() as member:
+    with lone(in_set=False) as member:
         checks = await _checks(member.url)
         assert checks["ledger: replica set"].level is Level.WARNING
         assert "make it a replica set" in checks["ledger: replica set"].detail
@@ -101,7 +100,7 @@ async def test_no_replica_set() -> None:
 
 
 async def test_a_set_that_was_never_made() -> None:
-    with Member() as member:
+    with lone(in_set=True) as member:
         name, said = await _failure(member.url)
     assert name == "ledger (MONGO_URL)"
     assert "run rs.initiate()" in said

@@ -9,8 +9,9 @@ from datetime import timedelta
 import pytest
 from pymongo import WriteConcern
 
+from app.embedded.replica_set import Member
 from app.ledger import Ledger
-from tests.support.mongods import Client, Member, replica_set, url_of
+from tests.support.mongods import Client, replica_set, url_of
 from tests.support.wait import until
 
 

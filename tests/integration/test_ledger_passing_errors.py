@@ -17,21 +17,25 @@ from pymongo import helpers_shared
 from pymongo.errors import PyMongoError
 from structlog.testing import capture_logs
 
+from app.archive.restore import Restoring
 from app.errors import LedgerRefused, LedgerUnavailable
 from app.feed import Rate
+from app.hold import Holding
 from app.ledger import Ledger
 from app.ledger.error_codes import PASSING, PERMANENT
+from app.ledger.persistence import persistent
+from app.ledger.retention import CATEGORIES, Span
 from app.ledger.selection import Selection
 from app.ledger.ticks import TickState
 from app.models import Outcome, State
 from app.periodic import REPORT_HOUR
-from app.replay import Replaying
+from app.replay import Acknowledging, Cancelling, Replaying
 from tests.support.doubles import VirtualClock
 from tests.support.mongods import Client, failing, replica_set, url_of
 from tests.support.periodic import Office
 from tests.support.reconciled import Shop
 from tests.support.relay import LEASE, Relay
-from tests.support.retention import Shelf, kept_feed
+from tests.support.retention import Shelf, at_once, kept_feed
 from tests.support.sources import source_tables
 from tests.support.wait import until
 
@@ -85,6 +89,12 @@ def _nothing_raw_is_logged() -> Iterator[None]:
         yield
     for event in logged:
         assert _is_one_plain_line(str(event.get("error", ""))), event
+
+
+@pytest.fixture
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cursor gets a few documents at a time."""
+    monkeypatch.setattr("app.ledger.retention._BATCH", 3)
 
 
 def _is_one_plain_line(text: str) -> bool:
@@ -158,35 +168,91 @@ async def test_a_tick_is_done_and_its_lease_renewed(ledger: Ledger, server_url: 
     assert office.done[REPORT_HOUR.name]
 
 
+@pytest.mark.usefixtures("small_batches")
+@pytest.mark.parametrize("archive", [True, False], ids=["with an archive", "without one"])
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_purge_comes_to_its_end(ledger: Ledger, server_url: str, kind: str, tmp_path: Path) -> None:
-    feed = kept_feed(archive=True)
-    shelf = Shelf(ledger, VirtualClock(), tmp_path, {"orders": feed})
+async def test_one_run_of_a_purge_comes_to_its_end(
+    ledger: Ledger, server_url: str, kind: str, tmp_path: Path, archive: bool
+) -> None:
+    """It asks some 200 times, and goes on where it was."""
+    feed = kept_feed(archive=archive)
+    shelf = Shelf(ledger, VirtualClock(), tmp_path if archive else None, {"orders": feed})
     ids = {await shelf.add(key, shelf.ago(days=40)) for key in range(12)}
     kept = await shelf.add("new", shelf.ago(days=1))
-
-    async def purge() -> bool:
-        return (await shelf.purging().purge(feed)).stopped is None
-
-    with _some_fail(server_url, kind, SHARE / 10):  # a run asks some 200 times, and begins anew after a failure
-        for _ in range(TRIES):
-            if await insisted(purge, lambda: shelf.clock.advance(2 * LEASE)):
-                break
-            shelf.clock.advance(2 * LEASE)
+    with _some_fail(server_url, kind):
+        purged = await shelf.purging().purge(feed)
+    assert (purged.stopped, purged.payloads, purged.records) == (None, 12, 12)
     assert await shelf.ids() == {kept}
     assert await shelf.attempts_left() == {kept}
-    assert shelf.archived().keys() == ids
+    assert not archive or shelf.archived().keys() == ids
+
+
+@pytest.mark.usefixtures("small_batches")
+@pytest.mark.parametrize("kind", ["an operation that was killed", "a primary that steps down"])
+async def test_what_is_read_is_read_once_though_its_cursor_is_lost(ledger: Ledger, server_url: str, kind: str) -> None:
+    """Many share a moment, as those that were cancelled together do."""
+    shelf = Shelf(ledger, VirtualClock())
+    ids = [await shelf.add(key, shelf.ago(days=40, hours=-(key // 20))) for key in range(50)]
+    day = Span(shelf.ago(days=41), shelf.ago(days=39))
+    delivered = next(category for category in CATEGORIES if category.state is State.DELIVERED)
+    read: list[str] = []
+    with _some_fail(server_url, kind, 0.3), persistent(sleep=at_once):
+        reading = await ledger.retention.read("orders", delivered, day)
+        while chunk := await reading.next(7):
+            read += [document["_id"] for document in chunk]
+        await reading.close()
+    assert read == ids
+
+
+@pytest.mark.parametrize("kind", ["no majority in time", "a server with too much to do"])
+async def test_what_an_operator_moved_is_told_right_though_answers_were_lost(
+    ledger: Ledger, server_url: str, kind: str
+) -> None:
+    relay = Relay(ledger)
+    shelf = Shelf(ledger, relay.clock)
+    for key in range(30):
+        state = State.DEAD if key < 20 else State.RETRYING
+        await shelf.add(key, shelf.ago(days=1), state, next_attempt_at=shelf.ago(hours=1))
+    dead = [
+        Selection(states=(State.DEAD,), ids=tuple(f"orders:{key}" for key in keys)) for keys in (range(9), range(9, 20))
+    ]
+    replaying = Replaying(
+        ledger, relay.queue, {"orders": relay.feed}, message_wait=LEASE, now=relay.clock, sleep=at_once
+    )
+    cancelling = Cancelling(ledger, relay.clock, at_once)
+    with _some_fail(server_url, kind, 0.3):
+        replayed = await replaying.replay(dead[0], Rate(count=100_000, per_seconds=1), "ada@desk")
+        cancelled = await cancelling.cancel(Selection((State.RETRYING,)), "ada@desk")
+        acknowledged = await Acknowledging(ledger, now=relay.clock, sleep=at_once).acknowledge(dead[1], "ada@desk")
+    told = [(one.moved, sum(one.skipped.values())) for one in (replayed, cancelled, acknowledged)]
+    assert told == [(9, 0), (10, 0), (11, 0)]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_replay_moves_each_dead_letter(ledger: Ledger, server_url: str, kind: str) -> None:
+async def test_one_run_of_a_restore_puts_each_record_back(
+    ledger: Ledger, server_url: str, kind: str, tmp_path: Path
+) -> None:
+    shelf = Shelf(ledger, VirtualClock(), tmp_path, {"orders": kept_feed(payload_days=30)})
+    ids = {await shelf.add(key, shelf.ago(days=40)) for key in range(12)}
+    await shelf.purging().purge(shelf.feeds["orders"])
+    (path,) = shelf.files()
+    restoring = Restoring(ledger, Holding(ledger, "operator", LEASE, now=shelf.clock), shelf.clock)
+    with _some_fail(server_url, kind):
+        restored = await restoring.restore(path)
+    assert (restored.restored, restored.there) == (12, 0)
+    assert await shelf.ids() == await shelf.attempts_left() == ids
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_one_run_of_a_replay_moves_each_dead_letter(ledger: Ledger, server_url: str, kind: str) -> None:
     relay = Relay(ledger)
     shelf = Shelf(ledger, relay.clock)
     ids = {await shelf.add(key, shelf.ago(days=1), State.DEAD, reason="400") for key in range(12)}
     replaying = Replaying(ledger, relay.queue, {"orders": relay.feed}, message_wait=LEASE, now=relay.clock)
     selection = Selection(states=(State.DEAD,), feeds=("orders",))
-    with _some_fail(server_url, kind, SHARE / 3):
-        await insisted(lambda: replaying.replay(selection, Rate(count=100_000, per_seconds=1), "ada@desk"))
+    with _some_fail(server_url, kind):
+        account = await replaying.replay(selection, Rate(count=100_000, per_seconds=1), "ada@desk")
+        assert (account.moved, account.skipped.total()) == (12, 0)
         for _ in range(TRIES):
             if len(relay.partner.accepted) == 12:
                 break
@@ -195,7 +261,7 @@ async def test_a_replay_moves_each_dead_letter(ledger: Ledger, server_url: str, 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_reconciliation_finds_what_is_missing(
+async def test_one_run_of_a_reconciliation_finds_what_is_missing(
     ledger: Ledger, server_url: str, kind: str, tmp_path: Path
 ) -> None:
     async with source_tables("sqlite", tmp_path) as tables:
@@ -207,7 +273,7 @@ async def test_a_reconciliation_finds_what_is_missing(
         await shop.poll()
         await shop.lose(3, 11)
         with _some_fail(server_url, kind):
-            certificate = await insisted(shop.reconcile)
+            certificate = await shop.reconcile()
         await source.close()
     assert certificate.source_rows == 20
     assert await shop.logged() == set(range(1, 21))

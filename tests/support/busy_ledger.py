@@ -34,6 +34,8 @@ ACKNOWLEDGED = 100
 ONE_DAY = 3000
 """So many of a feed's deliveries were settled on one day, a second apart; the others a quarter of an hour apart."""
 DAY = (NOW - timedelta(days=20)).replace(hour=0, minute=0, second=0)
+RESTORED = 200
+"""Delivered ones of the paused feed that are back from an archive: every fourth of the first 800."""
 TICKS, REPORTS, CERTIFICATES, MINUTES, FILES = 2400, 1000, 120, 3000, 200
 """Of each job, or of each feed."""
 
@@ -92,6 +94,8 @@ def _delivery(feed: str, state: State, number: int) -> Document:
     document |= {"finished_at": at, "last": {"at": at, "status": 200}, "reason": "404"}
     if state is State.DEAD and number % 4 == 0 and number < 4 * ACKNOWLEDGED:
         document |= {"acknowledged": {"at": at, "by": "me"}, "kept_from": at}
+    if feed == PAUSED and state is State.DELIVERED and number % 4 == 0 and number < 4 * RESTORED:
+        document |= {"restored_at": NOW, "restored_from": "a file", "kept_from": NOW}
     return document
 
 

@@ -21,7 +21,7 @@ from app.ledger.ticks import StepDone, Tick, TickState
 from app.ledger.walks import Walk
 from app.models import Certificate, Cursor, DiscrepancyKind, Notice, Origin, Outcome, Page, State
 from app.period import Kind, Period
-from tests.support.busy_ledger import BATCH, BIG, COUNTS, DAY, ONE_DAY, PAUSED, batch_name, name_of, open_ones
+from tests.support.busy_ledger import BATCH, BIG, COUNTS, DAY, ONE_DAY, PAUSED, RESTORED, batch_name, name_of, open_ones
 from tests.support.ledger import FEED, LEASE, NOW
 from tests.support.questions import LATER, Ask, held, ids
 
@@ -58,6 +58,20 @@ async def _put_back(ledger: Ledger) -> None:
     assert document
     (record,) = await ledger.retention.records([document])
     await ledger.retention.put_back([record], NOW, "a file")
+
+
+async def _remember(ledger: Ledger) -> None:
+    """A day has changed, and is counted again."""
+    await ledger.counts.mark(FEED, [DAY], NOW)
+    await ledger.counts.remember(FEED, NOW)
+
+
+async def _about_restored(ledger: Ledger) -> None:
+    """What purge has deleted is left out, but for what is back."""
+    claim = await ledger.purges.claim(PAUSED, "me", LATER, LEASE)
+    assert claim
+    await ledger.purges.note_purged(claim, DAY + timedelta(days=1))
+    await ledger.counts.about(PAUSED, NOW)
 
 
 def of_batches() -> dict[str, list[Ask]]:
@@ -123,7 +137,10 @@ def of_retention() -> dict[str, list[Ask]]:
         "purges.release": [Ask(lambda at: at.purges.release(claim))],
         "purges.renew": [Ask(lambda at: _ours(at.purges.renew(claim, LATER)))],
         "purges.stats_deleted_before": [Ask(lambda at: at.purges.stats_deleted_before(FEED))],
-        "retention.any_restored": [Ask(lambda at: at.retention.any_restored(FEED))],
+        "retention.any_restored": [
+            Ask(lambda at: at.retention.any_restored(FEED)),
+            Ask(lambda at: at.retention.any_restored(PAUSED)),
+        ],
         "retention.count": [Ask(partial(_count, category=one), within=ONE_DAY) for one in CATEGORIES],
         "retention.count_payloads": [
             Ask(lambda at: at.retention.count_payloads(FEED, DELIVERED, ALL_DAY), within=ONE_DAY)
@@ -157,7 +174,12 @@ def of_jobs() -> dict[str, list[Ask]]:
     return {
         "counts.exactly": [Ask(lambda at: at.counts.exactly(BIG), within=COUNTS[BIG][State.DELIVERED])],
         "counts.recount": [Ask(lambda at: at.counts.recount(FEED, NOW), within=ONE_DAY)],
-        "counts.about": [Ask(lambda at: at.counts.about(FEED, LATER), within=20)],
+        "counts.about": [
+            Ask(lambda at: at.counts.about(FEED, LATER), within=20),
+            Ask(_about_restored, within=RESTORED),
+        ],
+        "counts.mark": [Ask(lambda at: at.counts.mark(FEED, [DAY], NOW))],
+        "counts.remember": [Ask(_remember, within=ONE_DAY)],
         "counts.fold": [Ask(lambda at: at.counts.fold(FEED, LATER), within=20)],
         "certificates.at_or_before": [Ask(lambda at: at.certificates.at_or_before(FEED, NOW - timedelta(days=50)))],
         "certificates.first_begun_since": [Ask(lambda at: at.certificates.first_begun_since(FEED, DAY))],

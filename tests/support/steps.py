@@ -117,8 +117,8 @@ class Stepped:
 def stepped_ledger(ledger: Ledger, steps: Steps) -> Ledger:
     """The ledger, each query a step."""
     names = (
-        *("archives", "attempts", "audit", "batches", "certificates", "cursors", "deliveries", "floors", "purges"),
-        *("retention", "selections", "stats", "ticks", "walks"),
+        *("archives", "attempts", "audit", "batches", "certificates", "counts", "cursors", "deliveries", "floors"),
+        *("purges", "retention", "selections", "stats", "ticks", "walks"),
     )
     parts = {name: Stepped(getattr(ledger, name), steps, LedgerUnavailable) for name in names}
     return cast("Ledger", SimpleNamespace(**parts))
