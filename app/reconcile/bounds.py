@@ -16,6 +16,6 @@ SAVED_EVERY = timedelta(seconds=5)
 RESUMED_WITHIN = timedelta(hours=6)
 """A walk that was cut off is gone on with for this long; then the next one begins anew."""
 PATIENCE_SECONDS = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
-"""The waits before a walk that has come some way gives a source or ledger up that cannot be reached."""
+"""The waits before a walk that has come some way gives a source up that cannot be reached."""
 LONGEST_REST_SECONDS = 1.0
 """Between two statements the source is left alone for as long as the last one took, but for no longer than this."""

@@ -12,6 +12,12 @@ fi
 # mongod refuses a key that others may read; a secret that Compose mounts has the mode that it has on the host.
 rm -f /tmp/keyfile
 install -m 400 "$keyfile" /tmp/keyfile
-server='mongodb://127.0.0.1:27017/?directConnection=true&serverSelectionTimeoutMS=120000'
-(mongosh --quiet --norc "$server" "$here/init.js" &)
-exec mongod --replSet rs0 --keyFile /tmp/keyfile --bind_ip_all --wiredTigerCacheSizeGB "${CACHE_GB:-0.5}"
+port=${PORT:-27017}
+server="mongodb://127.0.0.1:$port/?directConnection=true&serverSelectionTimeoutMS=120000"
+set_up() {
+  # mongosh gives up at once where nothing listens yet, whatever it is told to wait.
+  until (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do sleep 0.2; done
+  mongosh --quiet --norc "$server" "$here/init.js"
+}
+(set_up &)
+exec mongod --replSet rs0 --port "$port" --keyFile /tmp/keyfile --bind_ip_all --wiredTigerCacheSizeGB "${CACHE_GB:-0.5}"

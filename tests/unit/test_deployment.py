@@ -6,7 +6,9 @@ import importlib.util
 import os
 import re
 import shlex
+import signal
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -16,6 +18,8 @@ import pytest
 import yaml
 
 import config
+from app.embedded.server import free_port
+from tests.support.wait import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
@@ -307,3 +311,42 @@ def test_a_missing_secret_is_one_clear_line(script: str, tmp_path: Path) -> None
     assert re.fullmatch(
         rf"\w+: no (password|key) in {re.escape(str(tmp_path))}/\w+: run scripts/secrets\n", done.stderr
     )
+
+
+_SLOW_SERVER = """#!{python}
+import socket, sys, time
+time.sleep(1)
+with socket.create_server(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1]))):
+    time.sleep(60)
+"""
+_CLIENT = """#!{python}
+import pathlib, socket, sys
+port = int(sys.argv[3].partition("127.0.0.1:")[2].partition("/")[0])
+try:
+    socket.create_connection(("127.0.0.1", port)).close()
+    said = "connected"
+except OSError as error:
+    said = str(error)
+pathlib.Path({said!r}).write_text(said)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="bash")
+def test_mongodb_is_set_up_however_slowly_it_starts(tmp_path: Path) -> None:
+    """mongosh gives up at once where nothing listens yet, and without it there is no user."""
+    said = tmp_path / "said"
+    for name, program in (("mongod", _SLOW_SERVER), ("mongosh", _CLIENT)):
+        (tmp_path / name).write_text(program.format(python=sys.executable, said=str(said)))
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "mongo_keyfile").write_text("key")
+    environment = {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}", "SECRETS": str(tmp_path), "PORT": str(free_port())
+    }  # fmt: skip
+    started = subprocess.Popen(["bash", ROOT / "deploy/mongo/start.sh"], env=environment, start_new_session=True)
+    try:
+        wait_until(lambda: said.exists() and said.read_text(), timeout=30, message="mongosh")
+    finally:
+        os.killpg(started.pid, signal.SIGKILL)
+        started.wait()
+        Path("/tmp/keyfile").unlink(missing_ok=True)  # noqa: S108 - where the script puts it
+    assert said.read_text() == "connected"
