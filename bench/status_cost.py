@@ -83,7 +83,7 @@ def _print_command(stack: Stack) -> None:
 def _print_counts(stack: Stack, deliveries: Deliveries) -> None:
     """Each count that the command asks for, and the same from the documents."""
     _print("open and dead, from their indexes", asyncio.run(_on(stack, _timed(_indexed))))
-    dead = [{"$match": {"state": {"$in": ["queued", "retrying", "dead"]}}}, {"$group": _BY_STATE}]
+    dead: list[dict[str, Any]] = [{"$match": {"state": {"$in": ["queued", "retrying", "dead"]}}}, {"$group": _BY_STATE}]
     _print("  the same, by reading all documents", [_grouping(deliveries, dead) for _ in range(TIMES)])
     _print("done with, as remembered", asyncio.run(_on(stack, _timed(_about))))
     _print("done with, counted from the index", asyncio.run(_on(stack, _timed(_exactly))))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 
 import structlog
 
+from app.errors import LedgerUnavailable
 from app.intake import backlog
 from app.ledger.deliveries import delivery_id
 from app.models import SourceRow, State
@@ -54,7 +56,10 @@ async def _heal(run: Run, missing: Sequence[SourceRow]) -> dict[str, State]:
     whole = await run.patient(lambda: run.source.find_all(run.feed, keys, agreed))
     rows = [*keyless, *_one_a_key(run.feed.name, whole, missing)]
     logged = await run.means.intake.log(run.feed, rows)
-    await run.means.intake.send(run.feed, logged)
+    with suppress(
+        LedgerUnavailable
+    ):  # the messages are out; what counts them must not be done twice, and may fall short
+        await run.means.intake.send(run.feed, logged)
     states = await run.ledger.audit.states_of([delivery_id(run.feed.name, row) for row in rows])
     return {row.key: states[known] for row in rows if (known := delivery_id(run.feed.name, row)) in states}
 
