@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 from celery import Celery
 from celery.signals import (
+    beat_init,
     celeryd_init,
     import_modules,
     setup_logging,
@@ -30,6 +31,8 @@ from app.clock import LONG_AGO
 from app.errors import ConfigError
 from app.logs import configure_logging, is_text, log_what_nobody_caught
 from app.redis_url import WrongRedisUrl, parse_redis_url
+
+log = structlog.get_logger()
 
 POLL, DELIVER, MAINTENANCE = "poll", "deliver", "maintenance"
 TASKS = ("health", "poll", "deliver", "sweep", "report", "reconcile", "purge", "progress")
@@ -141,6 +144,13 @@ def _banner_for_people(instance: Any, **_: object) -> None:
 def _configure_logging(**_: object) -> None:
     configure_logging(loaded.settings.log_level, loaded.settings.log_format)
     log_what_nobody_caught()
+
+
+@worker_init.connect
+@beat_init.connect
+def _say_doubts(**_: object) -> None:
+    for doubt in loaded.warnings:
+        log.warning("setting_doubtful", setting=doubt.field, where=doubt.where, found=doubt.found, do=doubt.allowed)
 
 
 @worker_init.connect

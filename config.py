@@ -16,11 +16,11 @@ from typing import Any, Literal
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
-from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app.env_file import FILE, EnvFile, read_env_file, read_text, unreadable
 from app.errors import ConfigError, Problem, UnknownFeed
 from app.feed import Duration, Feed
 from app.ledger.url import url_problems
@@ -28,22 +28,33 @@ from app.partner.masking import longest_first, secrets_of_url
 from app.partner.problems import problems as partner_problems
 from app.partner.signing import usable
 from app.redis_url import WrongRedisUrl, parse_redis_url
+from app.source_url import source_url_problem
+from app.spelling import likely
 from app.url import parse_url
+from app.wrong_values import allowed, found, names_of, place, shown
 
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _URLS = (("partner", "url"), ("partner", "status_url"), ("partner", "auth", "token_url"))
-_SECRET_FIELDS = re.compile(r"auth|body|cookie|header|key|password|secret|sign|token|url", re.IGNORECASE)
+_OURS = ("name", "secrets")
+"""Fields of a feed that are not written: the table's own name says the one, `${NAME}` the other."""
+_NOT_A_FIELD = "no such field: remove it"
 _SHORTEST_SECRET = 4
 """Characters. A shorter value would be found, and masked, in many a text that has nothing to do with it."""
 _SET = "set {0} or {0}_FILE in the environment or .env"
 _FILE = "_FILE"
 """`NAME_FILE` names a file that holds the value of `NAME`, as Docker and Kubernetes hand out secrets."""
+_OF_OTHERS = re.compile(
+    r"ACCEPT_EULA|ROWRELAY_VERSION|(FLOWER|METRICS|GRAFANA)_PORT|DEMO_(FAULTS|RATE)|MSSQL_(PID|SA_PASSWORD)"
+    r"|(CELERY|COMPOSE|DOCKER|FLOWER|OTEL|PYTHON|SSL_CERT|TEST)_.*|.*_PROXY|TZ|PATH|LANG|LC_.*",
+    re.IGNORECASE,
+)
+"""Names that are no settings of ours, and have a place in the same file: of docker compose, Celery, OpenTelemetry, …"""
 
 
 class Settings(BaseSettings):
     """What one process needs to know. Each field is an environment variable of the same name in capitals."""
 
-    model_config = SettingsConfigDict(env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(extra="ignore", frozen=True)
 
     redis_url: SecretStr = SecretStr("redis://localhost:6379/0")
     """The broker and result backend."""
@@ -84,7 +95,7 @@ class Settings(BaseSettings):
     """The zone whose hours and days reports and periodic jobs go by: a name such as `Europe/Berlin`."""
     reports_dir: Path = Path("reports")
     """Where reports are written as files: `<feed>/<period>.json`, `.csv` and `.html`."""
-    report_send: str = Field(default="day", pattern="^(day|hour|day,hour|hour,day)$")
+    report_send: Literal["day", "hour", "day,hour", "hour,day"] = "day"
     """The periods whose report of all feeds is sent by itself, on every way that is configured below."""
     report_mail_from: str = ""
     report_mail_to: str = ""
@@ -104,8 +115,8 @@ class Settings(BaseSettings):
     """Where purge writes what it deletes: one directory for all workers. None: it is deleted without an archive."""
     purge_share: float = Field(default=0.2, gt=0, le=1)
     """The part of the time that a purge may keep the ledger at work; a quarter of that while deliveries are behind."""
-    log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
-    log_format: str = Field(default="auto", pattern="^(auto|json|text)$")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["auto", "json", "text"] = "auto"
     """`auto`: text on a terminal, JSON elsewhere."""
 
     @property
@@ -121,6 +132,13 @@ class Settings(BaseSettings):
         except (KeyError, ValueError, OSError):
             raise ValueError('a name of the IANA time zone database, such as "UTC" or "Europe/Berlin"') from None
         return name
+
+    @field_validator("mssql_host")
+    @classmethod
+    def _is_a_host(cls, host: str) -> str:
+        if re.search(r"[\s/@?#]", host):
+            raise ValueError("a host's name or address alone: port, user and database have settings of their own")
+        return host
 
     @field_validator("smtp_host")
     @classmethod
@@ -159,7 +177,7 @@ class Settings(BaseSettings):
     def _of_parts(cls, url: SecretStr, found: ValidationInfo) -> SecretStr:
         """The URL, made of `mssql_*` where that is how the source is given. Raises `ValueError` for both."""
         parts = found.data
-        wrong_already = "mssql_port" not in parts
+        wrong_already = not {"mssql_host", "mssql_port"} <= parts.keys()
         if wrong_already or not any(parts[name] for name in ("mssql_host", "mssql_database", "mssql_user")):
             return url
         if url.get_secret_value():
@@ -175,6 +193,8 @@ class Config:
 
     settings: Settings
     feeds: Mapping[str, Feed]
+    warnings: tuple[Problem, ...] = ()
+    """What can be worked with, and is likely not meant. None holds a secret."""
 
     def feed(self, name: str) -> Feed:
         """The feed of that name. Raises `UnknownFeed`."""
@@ -193,24 +213,57 @@ def _mssql_url(parts: Mapping[str, Any]) -> str:
 
 def load() -> Config:
     """Read the environment, `.env` and the feeds file. Raises `ConfigError` with every problem found."""
-    environment = _environment()
-    secrets = [name.upper() for name, field in Settings.model_fields.items() if field.annotation is SecretStr]
+    file = read_env_file(Path(FILE), os.environ)
+    environment = {**file.values, **os.environ}
+    settings, problems = _read_settings(file, environment)
+    path = settings.feeds_file if settings else Path(environment.get("FEEDS_FILE", "feeds.toml"))
+    document, feed_problems = _read_document(path)
+    feeds: dict[str, Feed] = {}
+    if not feed_problems:
+        feeds, feed_problems = _read_feeds(str(path), document, environment)
+    problems = [*file.problems, *problems, *feed_problems]
+    if problems or settings is None:
+        raise ConfigError(problems)
+    return Config(settings, feeds, (*file.warnings, *_misspelt(file, set(_references(document)))))
+
+
+def _read_settings(file: EnvFile, environment: Mapping[str, str]) -> tuple[Settings | None, list[Problem]]:
+    """The settings, `.env` below the environment; `None` and what is wrong where they cannot be used."""
+    secrets = [name.upper() for name in _secret_settings()]
     from_files, problems = _read_secrets(secrets, environment)
-    given: dict[str, Any] = {name.lower(): value for name, value in from_files.items()}
-    settings: Settings | None = None
+    above = {name.lower() for name in os.environ}
+    given: dict[str, Any] = {
+        name.lower(): value
+        for name, value in file.values.items()
+        if name.lower() in Settings.model_fields and name.lower() not in above
+    }
+    given |= {name.lower(): value for name, value in from_files.items()}
     try:
         settings = Settings(**given)
     except ValidationError as error:
-        problems += [_setting_problem(detail) for detail in error.errors()]
-    if settings:
-        doubted = {problem.field for problem in problems}
-        problems += [found for found in _url_problems(settings) if found.field + _FILE not in doubted]
-    path = settings.feeds_file if settings else Path(environment.get("FEEDS_FILE", "feeds.toml"))
-    feeds, feed_problems = _read_feeds(path, environment)
-    problems += feed_problems
-    if problems or settings is None:
-        raise ConfigError(problems)
-    return Config(settings, feeds)
+        return None, problems + [_setting_problem(detail) for detail in error.errors()]
+    doubted = {problem.field for problem in problems}
+    return settings, problems + [one for one in _url_problems(settings) if one.field + _FILE not in doubted]
+
+
+def _secret_settings() -> list[str]:
+    return [name for name, field in Settings.model_fields.items() if field.annotation is SecretStr]
+
+
+def _misspelt(file: EnvFile, referenced: set[str]) -> list[Problem]:
+    """Names that are no setting and look like one; in `.env`, which is ours, also those that look like none."""
+    known = {name.upper() for name in Settings.model_fields} | referenced
+    known |= {f"{name}{_FILE}" for name in [*map(str.upper, _secret_settings()), *referenced]}
+    used = {name for text in file.values.values() for name in _REFERENCE.findall(text)}
+    warnings: list[Problem] = []
+    for name in sorted({*file.values, *os.environ}):
+        if name.upper() in known or name in used or _OF_OTHERS.fullmatch(name):
+            continue
+        meant = likely(name, known)
+        if meant or name not in os.environ:
+            said = f"{meant} was likely meant" if meant else "remove it, or mend it (.env.example has them all)"
+            warnings.append(Problem(_where(name), name, "a name that is no setting, and counts for nothing", said))
+    return warnings
 
 
 def _url_problems(settings: Settings) -> list[Problem]:
@@ -218,26 +271,22 @@ def _url_problems(settings: Settings) -> list[Problem]:
 
     An empty URL is that of a process that asks no such server.
     """
-    found: list[tuple[str, str, str]] = []
+    wrong: list[tuple[str, str, str]] = []
     if redis := settings.redis_url.get_secret_value():
         try:
             parse_redis_url(redis)
         except WrongRedisUrl as error:
-            found.append(("REDIS_URL", error.found, error.allowed))
+            wrong.append(("REDIS_URL", error.found, error.allowed))
+    if (source := settings.source_url.get_secret_value()) and (problem := source_url_problem(source)):
+        wrong.append(("SOURCE_URL", *problem))
     if ledger := settings.mongo_url.get_secret_value():
-        found += [("MONGO_URL", *problem) for problem in url_problems(ledger)]
-    return [Problem(_where(name), name, what, allowed) for name, what, allowed in found]
+        wrong += [("MONGO_URL", *problem) for problem in url_problems(ledger)]
+    return [Problem(_where(name), name, what, right) for name, what, right in wrong]
 
 
 def _where(name: str) -> str:
     """Where a setting was given."""
     return "environment" if {name, name + _FILE} & os.environ.keys() else ".env"
-
-
-def _environment() -> dict[str, str]:
-    """`.env` below the real environment, as pydantic-settings layers them."""
-    values = {name: value for name, value in dotenv_values(".env").items() if value is not None}
-    return values | dict(os.environ)
 
 
 def _read_secrets(names: Iterable[str], environment: Mapping[str, str]) -> tuple[dict[str, str], list[Problem]]:
@@ -253,10 +302,10 @@ def _read_secrets(names: Iterable[str], environment: Mapping[str, str]) -> tuple
             problems.append(Problem("environment", variable, f"{name} too", f"set either {name} or {variable}"))
             continue
         try:
-            values[name] = Path(path).read_text(encoding="utf-8").rstrip("\r\n")
-        except (OSError, UnicodeDecodeError) as error:
-            found = getattr(error, "strerror", None) or type(error).__name__
-            problems.append(Problem("environment", variable, f"{path!r}: {found}", "a readable UTF-8 file"))
+            values[name] = read_text(Path(path)).rstrip("\r\n")
+        except (OSError, UnicodeDecodeError, ValueError) as error:
+            why = f"{path!r}: {unreadable(error)}"
+            problems.append(Problem("environment", variable, why, "a readable UTF-8 file"))
             continue
         if not values[name]:
             problems.append(Problem("environment", variable, f"{path!r}: empty", "a file that holds the value"))
@@ -265,27 +314,32 @@ def _read_secrets(names: Iterable[str], environment: Mapping[str, str]) -> tuple
 
 def _setting_problem(detail: ErrorDetails) -> Problem:
     name = str(detail["loc"][0]).upper() if detail["loc"] else "settings"
-    return Problem(_where(name), name, _found(detail), _allowed(detail))
+    return Problem(_where(name), name, found(detail), allowed(detail))
 
 
-def _read_feeds(path: Path, environment: Mapping[str, str]) -> tuple[dict[str, Feed], list[Problem]]:
+def _read_document(path: Path) -> tuple[dict[str, Any], list[Problem]]:
     where = str(path)
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(read_text(path)), []
     except FileNotFoundError:
         return {}, [Problem(where, "FEEDS_FILE", "no such file", "write one: feeds.example.toml shows how")]
-    except (OSError, UnicodeDecodeError) as error:
-        return {}, [Problem(where, "FEEDS_FILE", str(error), "a readable UTF-8 file")]
     except tomllib.TOMLDecodeError as error:
         return {}, [Problem(where, "TOML", str(error), "valid TOML 1.0")]
+    except (OSError, UnicodeDecodeError) as error:
+        return {}, [Problem(where, "FEEDS_FILE", unreadable(error), "a readable UTF-8 file")]
+
+
+def _read_feeds(
+    where: str, document: Mapping[str, Any], environment: Mapping[str, str]
+) -> tuple[dict[str, Feed], list[Problem]]:
     tables = document.get("feeds")
     if not isinstance(tables, dict) or not tables or set(document) != {"feeds"}:
         return {}, [Problem(where, "feeds", ", ".join(document) or "nothing", "tables [feeds.<name>], at least one")]
     feeds: dict[str, Feed] = {}
     problems: list[Problem] = []
     for name, table in tables.items():
-        feed, found = _read_feed(where, name, table, environment)
-        problems += found
+        feed, wrong = _read_feed(where, name, table, environment)
+        problems += wrong
         if feed is not None:
             feeds[name] = feed
     return feeds, problems
@@ -295,7 +349,7 @@ def _read_feed(
     where: str, name: str, table: object, environment: Mapping[str, str]
 ) -> tuple[Feed | None, list[Problem]]:
     if not isinstance(table, dict):
-        return None, [Problem(where, f"feeds.{name}", repr(table), f"a table [feeds.{name}]")]
+        return None, [Problem(where, f"feeds.{name}", shown(table), f"a table [feeds.{name}]")]
     wanted = sorted(set(_references(table)))
     from_files, problems = _read_secrets(wanted, environment)
     environment = {**environment, **from_files}
@@ -304,31 +358,44 @@ def _read_feed(
         for variable in wanted
         if variable not in environment and variable + _FILE not in environment
     ]
+    problems += [Problem(where, f"feeds.{name}.{ours}", "a value", _NOT_A_FIELD) for ours in _OURS if ours in table]
     if problems:
         return None, problems
     feed: Feed | None = None
+    given = _substitute(table, environment)
     try:
         texts = {text for part in ("body", "partner") for text in _secrets(table.get(part), environment, (part,))}
         secrets = sorted(text for text in texts if len(text) >= _SHORTEST_SECRET)
-        feed = Feed.model_validate({"secrets": secrets, **_substitute(table, environment), "name": name})
+        feed = Feed.model_validate({**given, "secrets": secrets, "name": name})
         problems = [replace(problem, where=where) for problem in partner_problems(feed)]
     except ValidationError as error:
-        details = error.errors()
-        problems = [Problem(where, _path(name, detail), _found(detail), _allowed(detail)) for detail in details]
+        problems = _feed_problems(where, name, given, error.errors())
     return feed, [_by_name(problem, wanted, environment) for problem in problems]
 
 
 def _by_name(problem: Problem, variables: Iterable[str], environment: Mapping[str, str]) -> Problem:
     """The problem with `${NAME}`, as it was written, in place of what that stands for."""
-    found, allowed = problem.found, problem.allowed
+    what, right = problem.found, problem.allowed
     for variable in sorted(variables, key=lambda name: -len(environment[name])):
         value, name = environment[variable], f"${{{variable}}}"
-        if found == repr(value):
-            found = repr(name)
+        if what == repr(value):
+            what = repr(name)
         if len(value) >= _SHORTEST_SECRET:
             for text in longest_first({value, repr(value)[1:-1]}):
-                found, allowed = found.replace(text, name), allowed.replace(text, name)
-    return replace(problem, found=found, allowed=allowed)
+                what, right = what.replace(text, name), right.replace(text, name)
+    return replace(problem, found=what, allowed=right)
+
+
+def _feed_problems(where: str, name: str, table: Mapping[str, Any], details: Iterable[ErrorDetails]) -> list[Problem]:
+    """One problem for each place: where several forms are allowed, each of them is named."""
+    known = names_of(Feed) - set(_OURS)
+    by_place: dict[str, tuple[str, list[str]]] = {}
+    for detail in details:
+        at = ".".join(["feeds", name, *place(table, detail["loc"], detail["type"])])
+        _, forms = by_place.setdefault(at, (found(detail), []))
+        if (form := allowed(detail, known)) not in forms:
+            forms.append(form)
+    return [Problem(where, at, what, " or ".join(forms)) for at, (what, forms) in by_place.items()]
 
 
 def _references(value: object) -> Iterator[str]:
@@ -370,26 +437,3 @@ def _substitute(value: Any, environment: Mapping[str, str]) -> Any:
     if isinstance(value, list):
         return [_substitute(item, environment) for item in value]
     return value
-
-
-def _path(name: str, detail: ErrorDetails) -> str:
-    return ".".join(["feeds", name, *map(str, detail["loc"])])
-
-
-def _found(detail: ErrorDetails) -> str:
-    if detail["type"] in ("missing", "union_tag_not_found"):
-        return "nothing"
-    if any(_SECRET_FIELDS.search(str(part)) for part in detail["loc"]):
-        return "a value not shown here"
-    if isinstance(detail["input"], (dict, list, tuple)):
-        return "a table" if isinstance(detail["input"], dict) else "a list"  # there may be secrets in it
-    return repr(detail["input"])
-
-
-def _allowed(detail: ErrorDetails) -> str:
-    kind, message = detail["type"], detail["msg"]
-    if kind == "missing":
-        return "this field is required"
-    if kind == "extra_forbidden":
-        return "no such field: check the spelling"
-    return message.removeprefix("Value error, ").removeprefix("Input should be ").strip()

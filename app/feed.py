@@ -15,24 +15,31 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_va
 
 from app.endpoint import Auth, Frozen, NoAuth, Signing, Success, Tls, checked_status_url
 from app.url import HttpUrl
+from app.wrong_values import DURATION
 
 _UNIT_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", re.ASCII)
 _RATE = re.compile(r"(\d+)\s*/\s*(second|minute|hour|day)")
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
 _RATE_SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 
 
 def parse_duration(value: object) -> object:
-    """Turn `"200ms"`, `"5s"`, `"10m"`, `"2h"`, `"3d"` into a timedelta; leave anything else to pydantic.
+    """Turn `"200ms"`, `"5s"`, `"10m"`, `"2h"`, `"3d"` into a timedelta, and a number, or the text of one, into seconds.
 
-    Raises `ValueError` for text of another form.
+    So a duration is written in one way wherever it stands: `feeds.toml`, `.env`, an option of a command. Raises
+    `ValueError` for another form, and for one that no clock measures.
     """
-    if not isinstance(value, str):
+    if isinstance(value, timedelta):
         return value
-    match = _DURATION.fullmatch(value.strip())
+    text = str(value).strip() if isinstance(value, (int, float, str)) and not isinstance(value, bool) else ""
+    match = _DURATION.fullmatch(text)
     if not match:
-        raise ValueError('a duration such as "200ms", "5s", "10m", "2h" or "3d"')
-    return timedelta(seconds=float(match[1]) * _UNIT_SECONDS[match[2]])
+        raise ValueError(DURATION)
+    try:
+        return timedelta(seconds=float(match[1]) * _UNIT_SECONDS[match[2] or "s"])
+    except OverflowError:
+        raise ValueError("a duration of 3650d or less") from None
 
 
 Duration = Annotated[timedelta, BeforeValidator(parse_duration), Field(gt=timedelta(0), le=timedelta(days=3650))]
@@ -224,7 +231,7 @@ class Retention(Frozen):
 class Feed(Frozen):
     """One source table (or view) whose new rows go to one partner endpoint."""
 
-    name: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,62}$")
+    name: str
     table: str = Field(min_length=1)
     """`table` or `schema.table`."""
     key: tuple[str, ...] = Field(min_length=1)
@@ -260,6 +267,13 @@ class Feed(Frozen):
     partner: Partner
     retry: Retry = Retry()
     retention: Retention = Retention()
+
+    @field_validator("name")
+    @classmethod
+    def _is_a_name(cls, name: str) -> str:
+        if not _NAME.fullmatch(name):
+            raise ValueError("a feed's name of letters, digits, _ and -, at most 63, that begins with a letter")
+        return name
 
     @field_validator("key", mode="before")
     @classmethod

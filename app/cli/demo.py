@@ -22,7 +22,7 @@ import typer
 from rich.live import Live
 from rich.table import Table
 
-from app.cli.output import FOUND_WRONG, console, fail, print_fields
+from app.cli.output import FOUND_WRONG, console, duration_option, fail, print_fields
 from app.cli.report import print_report
 from app.clock import utc_now
 from app.embedded.process import NotStarted
@@ -97,7 +97,10 @@ def demo(
     pattern: Annotated[Pattern, typer.Option(help="How rows are written.")] = Pattern.LATE_COMMIT,
     faults: Annotated[FaultLevel, typer.Option(help="How badly the partner behaves.")] = FaultLevel.MILD,
     workers: Annotated[int, typer.Option(min=1, max=16, help="Worker processes.")] = 1,
-    patience: Annotated[float, typer.Option(min=1, help="Seconds to wait for everything to arrive.")] = 600,
+    patience: Annotated[
+        timedelta,
+        typer.Option(parser=duration_option, show_default="10m", help="How long to wait for everything to arrive."),
+    ] = timedelta(minutes=10),
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the books to this file.")] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Stay up until Ctrl-C, and say how to look around.")] = False,
 ) -> None:
@@ -112,7 +115,7 @@ def demo(
             with Stack(Path(directory), faults=faults.value, gap_timeout="15s", temporary=True) as stack:
                 _start(stack, workers)
                 generator = stack.start_generator(rows, rate=rate, pattern=pattern.value)
-                progress = asyncio.run(_watch(stack, rows, patience))
+                progress = asyncio.run(_watch(stack, rows, patience.total_seconds()))
                 generator.wait(timeout=5)
                 books = asyncio.run(_balance(stack, progress))
                 _print_books(books)

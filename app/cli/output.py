@@ -9,7 +9,7 @@ import socket
 import sys
 import typing
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any, TypeVar
 
 import orjson
@@ -23,6 +23,7 @@ from rich.text import Text
 import config
 from app.clock import utc_now
 from app.errors import ConfigError, RowrelayError
+from app.feed import parse_duration
 from app.ledger import Ledger
 from app.shown import plain, plain_json, plain_lines
 
@@ -55,9 +56,24 @@ console = PlainConsole()
 def load_config() -> config.Config:
     """The configuration, or one message that lists every problem, and exit code 2."""
     try:
-        return config.load()
+        loaded = config.load()
     except ConfigError as error:
         fail(str(error), WRONG_USAGE)
+    for warning in loaded.warnings:
+        sys.stderr.write(f"rowrelay: warning: {warning}\n")
+    return loaded
+
+
+def duration_option(value: object) -> timedelta:
+    """An option's value, written as any duration is. Raises `typer.BadParameter`, which exits with code 2."""
+    try:
+        parsed = parse_duration(value)
+    except ValueError as error:
+        raise typer.BadParameter(f"{value!r}: {error}") from error
+    assert isinstance(parsed, timedelta)  # noqa: S101 - what it makes of text
+    if not parsed:
+        raise typer.BadParameter(f"{value!r}: a duration above 0")
+    return parsed
 
 
 def fail(message: str, code: int = FOUND_WRONG) -> typing.NoReturn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 from typing import Annotated
 
 import typer
@@ -10,11 +11,13 @@ from celery.exceptions import TimeoutError as NoAnswer
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from app.cli.output import AsJson, fail, load_config, print_fields, print_json
+from app.cli.output import AsJson, duration_option, fail, load_config, print_fields, print_json
 
 
 def ping(
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for a worker.")] = 10.0,
+    timeout: Annotated[
+        timedelta, typer.Option(parser=duration_option, show_default="10s", help="How long to wait for a worker.")
+    ] = timedelta(seconds=10),
     as_json: AsJson = False,
 ) -> None:
     """Send `add(2, 3)` through broker, worker and result backend, and say how long each leg took."""
@@ -25,13 +28,13 @@ def ping(
     try:
         pending = add.delay(2, 3)
         sent = time.time()
-        total = pending.get(timeout=timeout)
+        total = pending.get(timeout=timeout.total_seconds())
         answered = time.time()
         done = pending.date_done.timestamp() if pending.date_done else answered
         pending.forget()
     except NoAnswer:
         pending.forget()
-        fail(f"no worker answered within {timeout:g} s: is one running, with the queue `maintenance`?")
+        fail(f"no worker answered within {timeout.total_seconds():g} s: is one running, with the queue `maintenance`?")
     except (OperationalError, RedisError, OSError) as error:
         fail(f"broker: {error}")
     if total != 5:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import timedelta
 from typing import Annotated, Any
@@ -122,13 +122,11 @@ def _since(feed: Feed, text: str) -> Since:
     """Where to compare from; exit code 2 for what is neither a duration nor a position of the feed's strategy."""
     if text == "beginning":
         return None
-    try:
-        ago = parse_duration(text)
-    except ValueError:
-        pass
-    else:
-        assert isinstance(ago, timedelta)  # noqa: S101 - what it makes of text
-        return ago
+    if not text.strip().isdigit():  # a number alone is a position
+        with suppress(ValueError):
+            ago = parse_duration(text)
+            assert isinstance(ago, timedelta)  # noqa: S101 - what it makes of text
+            return ago
     try:
         return parse_position(feed.cursor.strategy, text)
     except ValueError as error:

@@ -9,6 +9,7 @@ In a template a text `$column` stands for the row's value, `$column|quote` for i
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -26,6 +27,9 @@ Render = Callable[[Row], Any]
 ALL = "*"
 QUOTED = "|quote"
 """Behind a column: its value as text, percent-encoded."""
+
+_FUNCTION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+"""`package.module:name`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +126,18 @@ def references(body: str | Mapping[str, Any] | None) -> Iterator[str]:
 
 
 def _called(path: str) -> Render:
+    if not _FUNCTION.fullmatch(path):
+        raise ValueError(f"{path!r}, which names no function")
     module, _, name = path.partition(":")
     try:
-        function = getattr(import_module(module), name)
+        function = getattr(import_module(module), name, None)
+    except ModuleNotFoundError as error:
+        missing = error.name or module
+        raise ValueError(f"{path!r} cannot be imported: there is no module {missing}") from error
     except Exception as error:  # importing the operator's module runs the operator's code
         raise ValueError(f"{path!r} cannot be imported: {type(error).__name__}: {error}") from error
+    if function is None:
+        raise ValueError(f"{path!r} cannot be imported: the module has no {name}")
     if not callable(function):
         raise ValueError(f"{path!r} is no function")  # noqa: TRY004  the caller reports one kind of error
 

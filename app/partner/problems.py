@@ -97,8 +97,8 @@ def _file_problems(feed: Feed) -> Iterator[Problem]:
         return
     try:
         tls_context(tls)
-    except OSError as error:
-        found = error.strerror or type(error).__name__
+    except (OSError, ValueError) as error:  # the latter for a path that no file can have
+        found = getattr(error, "strerror", None) or "a path that no file can have"
         if tls is None:
             yield Problem("environment", "SSL_CERT_FILE", found, "a readable PEM file, or nothing")
             return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import socket
 from collections.abc import Mapping
 from datetime import timedelta
@@ -19,6 +18,7 @@ from app.errors import ConfigError, Problem, SourceUnavailable
 from app.source.dialect import Dialect, Timeouts
 from app.source.mssql import MSSQL
 from app.source.sqlite import SQLITE
+from app.source_url import ALLOWED, UNREADABLE, source_url_problem, split_scheme
 
 DIALECTS: Mapping[str, Dialect] = {
     "mssql": MSSQL,
@@ -26,10 +26,6 @@ DIALECTS: Mapping[str, Dialect] = {
     "postgresql": Dialect(driver="asyncpg", connect_args=lambda timeouts: {"timeout": timeouts.connect}),
 }
 _ALIASES = {"postgres": "postgresql"}
-_SCHEME = re.compile(r"[a-z][a-z0-9_]*(\+[a-z0-9_]+)?")
-_ALLOWED = "one of " + ", ".join(
-    f"{backend}:// ({backend}+{dialect.driver}://)" for backend, dialect in DIALECTS.items()
-)
 
 POOL_SIZE = 5
 POOL_OVERFLOW = 5
@@ -45,16 +41,14 @@ def async_url(url: str) -> str:
     which is returned unchanged. Raises `ConfigError`, never showing what stands behind `://`, for a driver that is
     sync or unknown and for text that is no URL.
     """
-    scheme, separator, rest = url.partition("://")
-    if not separator or not _SCHEME.fullmatch(scheme):
-        raise _wrong("a value that is no database URL" if url else "nothing", _ALLOWED)
+    if problem := source_url_problem(url):
+        raise _wrong(*problem)
+    scheme, rest = split_scheme(url)
     backend, _, driver = scheme.partition("+")
     backend = _ALIASES.get(backend, backend)
-    if not driver and backend not in DIALECTS:
-        raise _wrong(f"{scheme}://…", _ALLOWED)
     name = f"{backend}+{driver or DIALECTS[backend].driver}"
     if driver and not _is_async(name):
-        raise _wrong(f"{scheme}://…, whose driver is unknown or not async", _ALLOWED)
+        raise _wrong(f"{scheme}://…, whose driver is unknown or not async", ALLOWED)
     _parse(f"{name}://{rest}")
     return f"{name}://{rest}"
 
@@ -148,10 +142,7 @@ def _parse(url: str) -> URL:
         return make_url(url)
     except (ArgumentError, ValueError):
         # Not chained: the parser's text may quote a piece of the password.
-        raise _wrong(
-            "a URL that cannot be read (not shown: it may hold a password)",
-            "write @ : / in a user or password as %40 %3A %2F, and the port as a number",
-        ) from None
+        raise _wrong(*UNREADABLE) from None
 
 
 def _wrong(found: str, allowed: str) -> ConfigError:

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 RECORDS = {
     "app", "app.errors", "app.models", "app.endpoint", "app.feed", "app.clock", "app.period", "app.unforeseen",
-    "app.redis_url", "app.shown", "app.url",
+    "app.redis_url", "app.shown", "app.source_url", "app.url", "app.wrong_values",
 }  # fmt: skip
 EDGES = {"app.source", "app.ledger", "app.partner"}
 READERS = {"app.broker", "app.health", "app.progress", "app.unconfigured"}
@@ -30,8 +30,12 @@ ALLOWED = {
     "app.url": set[str](),
     "app.redis_url": set[str](),
     "app.shown": set[str](),
+    "app.source_url": set[str](),
+    "app.spelling": set[str](),
+    "app.env_file": {"app.errors"},
+    "app.wrong_values": {"app.spelling"},
     "app.endpoint": {"app.url"},
-    "app.feed": {"app.endpoint", "app.url"},
+    "app.feed": {"app.endpoint", "app.url", "app.wrong_values"},
     "app.compare": RECORDS | {"app.ledger"},
     "app.standing": RECORDS | {"app.source"},
     "app.archive": RECORDS | {"app.archive", "app.hold", "app.ledger"},
@@ -58,7 +62,7 @@ ALLOWED = {
     "app.purge": RECORDS | {"app.archive", "app.hold", "app.ledger", "app.pace"},
     "app.report": RECORDS | {"app.ledger", "app.reporting"},
     "app.reporting": RECORDS | {"app.ledger", "app.partner", "app.reporting", "app.unconfigured"},
-    "config": RECORDS | {"app.ledger", "app.partner"},
+    "config": RECORDS | {"app.env_file", "app.ledger", "app.partner", "app.spelling"},
     "app.periodic": RECORDS | EDGES | {"app.renewal"},
     "app.jobs": RECORDS | USE_CASES | {"app.periodic", "app.purge"},
     "app.runtime": RECORDS

@@ -10,7 +10,7 @@ import config
 from app.errors import ConfigError
 
 FROM_FILE = "mongodb://from-the-file/ledger"
-FORMS = {"REDIS_URL": "rediss://from-the-file:6379/1"}
+FORMS = {"REDIS_URL": "rediss://from-the-file:6379/1", "SOURCE_URL": "mssql://from-the-file/shop"}
 """Settings that take another form: a URL is looked at when it is read."""
 
 FEEDS = """

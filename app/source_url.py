@@ -1,0 +1,49 @@
+"""`SOURCE_URL`: what can be said of it before a driver is loaded. A part of a password is never said."""
+
+from __future__ import annotations
+
+import re
+from types import MappingProxyType
+
+DRIVERS = MappingProxyType({"mssql": "aioodbc", "sqlite": "aiosqlite", "postgresql": "asyncpg"})
+"""Database → the driver that a plain URL gets."""
+ALLOWED = "one of " + ", ".join(f"{backend}:// ({backend}+{driver}://)" for backend, driver in DRIVERS.items())
+_ALIASES = ("postgres",)
+_SCHEME = re.compile(r"[a-z][a-z0-9_]*(\+[a-z0-9_]+)?")
+_LOGIN = re.compile(r"[^:/]*(?::[^@]*)?@")
+"""As SQLAlchemy reads it: up to the first @."""
+_PORT = re.compile(r"(?:\[[^\]]*\]|[^/:]*)(?::(?P<port>[^/]*))?")
+_OPTIONS = re.compile(r"[^&=]+=[^&]*(&[^&=]+=[^&]*)*&?")
+UNREADABLE = (
+    "a URL that cannot be read (not shown: it may hold a password)",
+    "write @ : / in a user or password as %40 %3A %2F, and the port as a number",
+)
+
+
+def split_scheme(url: str) -> tuple[str, str]:
+    """Scheme and the rest; two empty texts for what is no URL."""
+    scheme, separator, rest = url.partition("://")
+    return (scheme, rest) if separator and _SCHEME.fullmatch(scheme) else ("", "")
+
+
+def source_url_problem(url: str) -> tuple[str, str] | None:
+    """What is wrong with the URL: what was found, and what to do."""
+    scheme, rest = split_scheme(url)
+    if not scheme:
+        return "a value that is no database URL" if url else "nothing", ALLOWED
+    if "+" not in scheme and scheme not in (*DRIVERS, *_ALIASES):
+        return f"{scheme}://…", ALLOWED
+    if scheme.partition("+")[0] == "sqlite":  # a file, whose path may hold what it likes
+        return None
+    login = _LOGIN.match(rest)
+    place = rest[login.end() :] if login else rest
+    where, _, options = place.partition("?")
+    port = _PORT.match(where)
+    cut_short = "@" in where or ("@" in options and not _OPTIONS.fullmatch(options))
+    if cut_short or (port and port["port"] and not _is_port(port["port"])):
+        return UNREADABLE
+    return None
+
+
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdigit() and 0 < int(text) < 2**16
