@@ -70,7 +70,10 @@ class Settings(BaseSettings):
     """The source database, plain (`mssql://…`) or with its driver (`mssql+aioodbc://…`); made of the parts if empty."""
     feeds_file: Path = Path("feeds.toml")
     worker_concurrency: int = Field(default=16, ge=1, le=1000)
-    """Tasks a worker process runs at once, each a batch or a periodic job; requests are bounded a feed."""
+    """Tasks a worker process takes from Celery at once. None waits for a partner, so few are enough for any number of
+    feeds."""
+    worker_batches: int = Field(default=500, ge=1, le=100_000)
+    """Batches under way in a worker process, shared out among the feeds that have any; each has at least one."""
     lease: Duration = timedelta(seconds=60)
     """How long a dead worker's batches wait before another takes them. A live worker renews."""
     visibility_timeout: Duration = timedelta(minutes=5)

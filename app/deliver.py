@@ -66,11 +66,28 @@ class Terms:
     group_wait: timedelta
 
 
+class Watcher:
+    """Whoever wants to know how a batch gets on. This one does not."""
+
+    def claimed(self, batch: Batch, *, waited: bool) -> None:
+        """The batch is ours. `waited`: it was due in the ledger, and others of its feed may be."""
+
+    def loaded(self, rows: int) -> None:
+        """So many of its rows are still to be sent."""
+
+    def recorded(self, rows: int) -> None:
+        """So many of them are done with."""
+
+
+NOBODY = Watcher()
+
+
 @dataclass(slots=True)
 class Work:
     """One claimed batch under way."""
 
     batch: Batch
+    watcher: Watcher
     until: datetime
     """When the lease runs out, as last renewed."""
     stopped: str | None = None
@@ -128,37 +145,44 @@ class Delivering:
         self.troubles = troubles or Troubles()
         self._refusals = Refusals(ledger)
         self._seen = seen or _say_attempt
-        self._draining = False
+        self.draining = False
+        """Nothing more is claimed or sent."""
         self._under_way: dict[str, Work] = {}
         self._paused: Sequence[str] = ()
         self._resumes: Mapping[str, int] | None = None
         self._pauses_asked_at = 0.0
         self._pause_written_at = 0.0
 
-    async def deliver(self, feed: Feed, batch_id: str, only: str | None = None) -> dict[Outcome, int] | None:
-        """Send the batch's open deliveries. Returns how many had each outcome; `None` where it was not ours to send.
+    async def deliver(
+        self, feed: Feed, batch_id: str | None, watcher: Watcher = NOBODY, *, only: str | None = None
+    ) -> dict[Outcome, int] | None:
+        """Send the batch's open deliveries. `batch_id` `None`: the batch of the feed that has been due the longest.
 
-        With `only` the delivery of that id, where it is one of them, and the others are given back at once.
-        Raises `LedgerUnavailable`: the batch then waits for its lease to run out.
+        Returns how many had each outcome; `None` where it was not ours to send. With `only` the delivery of that id,
+        where it is one of them, and the others are given back at once. Raises `LedgerUnavailable`: the batch then waits
+        for its lease to run out.
         """
-        if self._draining:
-            await self._hand_back(batch_id)
+        if self.draining:
+            if batch_id is not None:
+                await self._hand_back(batch_id)
             return None
         if await self._is_paused(feed):
             return None
         clock = await self._clocks.of(feed)
         await self._count_openings(clock)
         if until := clock.parked_until():
-            await self._ledger.batches.park(batch_id, until, self._now())
-            log.debug("batch_parked", batch=batch_id, feed=feed.name, until=until)
+            if batch_id is not None:
+                await self._ledger.batches.park(batch_id, until, self._now())
+                log.debug("batch_parked", batch=batch_id, feed=feed.name, until=until)
             return None
-        batch = await self._ledger.batches.claim(batch_id, self._terms.worker, self._now(), self._terms.lease)
+        batch = await self._claim(feed, batch_id, watcher)
         if batch is None:
             return None
         if batch.previous:
             await self._take_over(batch, batch.previous)
         deliveries = await self._ledger.deliveries.load(batch)
-        work = Work(batch, batch.lease.until)
+        watcher.loaded(len(deliveries))
+        work = Work(batch, watcher, batch.lease.until)
         async with self._renewing(work):
             await self._send_all(feed, clock, [one for one in deliveries if only in (None, one.id)], work)
         await self._finish(work, len(deliveries))
@@ -175,6 +199,16 @@ class Delivering:
         said = "feeds.toml of this worker does not name it"
         if self.troubles.lacking(SENDING, feed, said):
             log.warning("feed_not_configured", feed=feed, batch=batch_id, found=said)
+
+    async def _claim(self, feed: Feed, batch_id: str | None, watcher: Watcher) -> Batch | None:
+        now, batches, terms = self._now(), self._ledger.batches, self._terms
+        if batch_id is None:
+            batch = await batches.claim_next(feed.name, terms.worker, now, terms.lease)
+        else:
+            batch = await batches.claim(batch_id, terms.worker, now, terms.lease)
+        if batch:
+            watcher.claimed(batch, waited=batch.due_since is not None and batch.due_since <= now)
+        return batch
 
     async def _is_paused(self, feed: Feed) -> bool:
         """Whether the feed is paused. That it is not may be known from up to `PAUSES_KNOWN_SECONDS` ago: one question
@@ -199,7 +233,7 @@ class Delivering:
         """Claim nothing more and send nothing more. Requests in flight have `grace` to end; what was not sent goes back
         to the queue as soon as they have. Call it on the event loop.
         """
-        self._draining = True
+        self.draining = True
         for work in self._under_way.values():
             work.stop("shutdown")
         asyncio.get_running_loop().call_later(grace.total_seconds(), self._cut)
@@ -239,7 +273,7 @@ class Delivering:
 
     async def _send_all(self, feed: Feed, clock: EndpointClock, deliveries: Sequence[Delivery], work: Work) -> None:
         """Send all at once, as the endpoint's clock allows, while results are written as they come."""
-        if self._draining:
+        if self.draining:
             work.stopped = "shutdown"
             return
         self._under_way[work.batch.lease.token] = work
@@ -357,6 +391,7 @@ class Delivering:
         if made:
             await self._ledger.stats.add_results(work.batch.feed, made, now)
         work.recorded += len(group)
+        work.watcher.recorded(len(group))
         for result in group:
             work.outcomes[result.verdict.outcome] += 1
             self._seen(result)
@@ -383,7 +418,7 @@ class Delivering:
             return
         with suppress(LeaseLost):
             await self._ledger.batches.release(work.batch, work.back_at or self._now())
-        if self._draining:
+        if self.draining:
             await self._publish(NewBatch(work.batch.id, work.batch.feed, work.batch.delivery_ids))
         log.warning(
             "batch_released", batch=work.batch.id, unsent=loaded - work.recorded, reason=work.stopped or "lease"

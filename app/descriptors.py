@@ -62,7 +62,7 @@ class Limit:
 def need_of(feeds: Iterable[Feed], tasks: int) -> Need:
     """What a worker of these feeds needs that runs so many tasks at once."""
     partners = sum(feed.partner.concurrency for feed in feeds)
-    ledger = min(tasks, LEDGER_POOL) + LEDGER_OWN
+    ledger = LEDGER_POOL + LEDGER_OWN  # batches are under way on the event loop, however few tasks there are
     usual = OWN + REDIS_OWN + LEDGER_OWN + min(tasks, LEDGER_POOL) // 2
     return Need(partners, ledger, tasks + REDIS_OWN, SOURCE + FILES + OWN, usual)
 

@@ -28,7 +28,7 @@ from app.ledger.batches import new_batch
 from app.ledger.deliveries import delivery_id
 from app.ledger.stats import Taken
 from app.models import Discrepancy, NewBatch, SourceRow
-from app.queue import Queue
+from app.queue import HINTS_A_FEED, Queue
 
 log = structlog.get_logger()
 
@@ -83,9 +83,15 @@ class Intake:
         return Logged(batches, len(rows) - len(before), Taken(len(rows), skipped, dead), found, moved)
 
     async def send(self, feed: Feed, logged: Logged) -> None:
-        """Send the batches' messages, and count the rows. Those that the broker does not take, the sweep sends."""
+        """Send the batches' messages, and count the rows. Those that the broker does not take, the sweep sends.
+
+        Of many batches only the first have a message; the others are due at once, for whoever has room.
+        """
+        hints = logged.batches[:HINTS_A_FEED]
+        if len(hints) < len(logged.batches):
+            await self._ledger.batches.show([batch.id for batch in logged.batches], self._now())
         try:
-            await self._queue.publish(logged.batches)
+            await self._queue.publish(hints)
         except BrokerUnavailable as error:
             log.warning("publish_failed", feed=feed.name, batches=len(logged.batches), error=str(error))
         await self._ledger.stats.add_logged(feed.name, logged.new, self._now(), logged.taken)

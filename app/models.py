@@ -275,6 +275,8 @@ class Batch:
     """The lease that ran out before this claim: what it left unsettled has an unknown outcome."""
     inherited: str | None = None
     """The fence that deliveries carried when the batch was last given back."""
+    due_since: datetime | None = None
+    """From when on it was due. Before the moment of the claim: it waited in the ledger, and others may."""
 
     @property
     def fence(self) -> str | None:

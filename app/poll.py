@@ -51,7 +51,7 @@ class Polled:
     logged: int = 0
     """Rows that were new in the ledger."""
     stopped: str = UP_TO_DATE
-    """Why it ended: one of those, `backlog`, `paused` or `backing off`."""
+    """Why it ended: one of those, `backlog`, `paused`, `backing off` or `worker stops`."""
     again: Look | None = None
     """The poll that should follow; `None`: beat's is soon enough. Where it is lost, nothing else is."""
 
@@ -68,6 +68,7 @@ class Polling:
         self._intake = Intake(ledger, queue, message_wait=message_wait, now=now)
         self._now = now
         self._under_way: set[str] = set()
+        self._draining = False
         self._rows_came: dict[str, datetime] = {}
         """Feed → when a poll of this process last logged any."""
         self._looked_up: dict[str, datetime] = {}
@@ -113,6 +114,10 @@ class Polling:
         polled.again = next_look(feed, polled, look, began=began, now=now, busy=busy)
         return polled
 
+    def drain(self) -> None:
+        """Read no further page. Call it on the event loop."""
+        self._draining = True
+
     async def _read_pages(self, feed: Feed, polled: Polled) -> None:
         cursor = await self._ledger.cursors.get(feed.name)
         if not cursor.paused:
@@ -139,9 +144,15 @@ class Polling:
                 await self._say_ahead(feed, page.ahead, cursor, polled)
             if not page.full:
                 return
-            if self._now() >= deadline:
-                polled.stopped = BUDGET
+            if reason := self._enough(deadline):
+                polled.stopped = reason
                 return
+
+    def _enough(self, deadline: datetime) -> str | None:
+        """Why no further page is read now."""
+        if self._draining:
+            return "worker stops"
+        return BUDGET if self._now() >= deadline else None
 
     async def _require_origin(self, feed: Feed, cursor: Cursor) -> None:
         """Raises `SourceRefused` where the feed reads something else than what its deliveries came from."""

@@ -29,7 +29,7 @@ from app.clock import utc_now
 from app.errors import RowrelayError
 from app.ledger import Ledger
 from app.ledger.client import answers
-from app.ledger.progress import DURATION_BOUNDS, KEPT, Mark, Role, TaskTimes
+from app.ledger.progress import DURATION_BOUNDS, KEPT, Held, Mark, Role, TaskTimes
 from app.unforeseen import Troubles
 
 log = structlog.get_logger()
@@ -56,7 +56,8 @@ class Progress:
     consumed_at: float | None = None
     """When the consumer last asked for work, or had its hands full."""
     moved_at: float | None = None
-    """When a task last began or ended; what the ledger answered besides is noted where it is asked."""
+    """When a task last began or ended; what the ledger answered besides is noted where it is asked. A task begins when
+    its work does, on the event loop: that a message was taken proves nothing of it."""
     sent_at: float | None = None
     taken: Counter[str] = field(default_factory=Counter)
     """Queue → messages taken from it."""
@@ -91,6 +92,11 @@ class Progress:
     def task_begins(self, task_id: str) -> None:
         """A task begins, in any thread."""
         self._begun[task_id] = self.moved_at = time.monotonic()
+
+    def task_failed(self, task: str) -> None:
+        """It failed before anything of it was under way. That is no movement."""
+        with self._counting:
+            self._times[task] = _counted(self._times.get(task, TaskTimes()), 0.0, failed=True)
 
     def task_ends(self, task_id: str, task: str, *, failed: bool) -> None:
         """It ends."""
@@ -187,8 +193,10 @@ class Marker:
         pause: timedelta,
         full: Callable[[], bool] = lambda: False,
         ping: Ping = lambda _: False,
+        held: Callable[[], Mapping[str, tuple[int, int]]] = dict,
     ) -> None:
-        """`full`: whether the process can take no more; `ping`: reaches the event loop that its tasks run on."""
+        """`full`: whether the process can take no more; `ping`: reaches the event loop that its tasks run on; `held`:
+        feed → batches under way there, and rows in them."""
         self._identity = identity
         self._progress = progress
         self._open_ledger = open_ledger
@@ -196,6 +204,7 @@ class Marker:
         self._pause = pause.total_seconds()
         self._full = full
         self._ping = ping
+        self._held = held
         self._observed = Observed(progress, identity.queues)
         self._started_at = utc_now()
         self._ending = threading.Event()
@@ -275,6 +284,7 @@ class Marker:
             tasks=progress.times,
             troubles=progress.troubles.current(),
             short_of=progress.short_of,
+            holds=tuple(Held(feed, batches, rows) for feed, (batches, rows) in sorted(self._held().items())),
         )
 
 

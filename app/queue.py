@@ -7,6 +7,10 @@ from typing import Protocol
 
 from app.models import NewBatch
 
+HINTS_A_FEED = 16
+"""Messages sent at once for one feed. Whoever takes one, and has room for more, takes the feed's other batches out of
+the ledger: so a feed with a hundred thousand rows to send fills no queue in front of the others."""
+
 
 class Queue(Protocol):
     """Carries batch ids to the workers. It may lose any of them: the ledger knows what is owed."""

@@ -1,8 +1,8 @@
 """The process's event loop and its clients: one of each, whatever the pool's threads.
 
 Nothing opens at import. The loop starts, and the clients open, with the first task after the fork; all close at
-shutdown. Pool threads hand coroutines over with `run` and wait, so they share connections, and a slow call delays
-no other batch.
+shutdown, once what was handed over has ended. Pool threads hand their work over with `call` and do not wait for it
+(`app/under_way.py`), so no partner, however slow, holds one.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import gc
 import os
 import socket
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
@@ -23,6 +23,7 @@ import structlog
 
 from app import descriptors
 from app.deliver import Delivering, Terms
+from app.dispatch import Dispatch
 from app.jobs import works
 from app.ledger import Ledger
 from app.partner.client import PartnerClient
@@ -31,6 +32,7 @@ from app.partner.clock_store import ClockStore
 from app.period import Kind
 from app.periodic import Periodic
 from app.poll import Polling
+from app.progress import Progress
 from app.purge import Purging
 from app.purge import Terms as PurgeTerms
 from app.queue import Queue
@@ -42,7 +44,7 @@ from app.reporting.webhook import Webhook
 from app.source.engine import open_engine
 from app.source.reader import Source
 from app.sweep import Sweeping
-from app.unforeseen import Troubles
+from app.under_way import UnderWay
 from config import Config, Settings
 
 try:
@@ -71,23 +73,36 @@ class Services:
     polling: Polling
     reconciling: Reconciling
     delivering: Delivering
+    dispatch: Dispatch
+    under_way: UnderWay
     sweeping: Sweeping
     reporting: Reporting
     purging: Purging
     periodic: Periodic
     opened: AsyncExitStack
 
+    def drain(self, grace: timedelta) -> None:
+        """Begin nothing more, and give requests and jobs under way `grace` to end. Call it on the event loop."""
+        if not self.delivering.draining:
+            self.polling.drain()
+            self.delivering.drain(grace)
+            self.periodic.drain(grace)
+
     async def close(self) -> None:
-        """Close every client, the last opened first."""
+        """End what is under way, then close every client, the last opened first."""
+        self.drain(self.config.settings.shutdown_grace)
+        await self.under_way.finished()
         await self.opened.aclose()
 
 
-async def open_services(config: Config, queue: Queue, troubles: Troubles | None = None) -> Services:
+async def open_services(config: Config, queue: Queue, progress: Progress | None = None) -> Services:
     """Open the clients, and make the ledger's indexes. What was open when one fails is closed again.
+
+    `progress`: where it is told what the process does, and what fails.
 
     Raises `LedgerUnavailable` where the ledger cannot be reached, `ConfigError` for a source that cannot be opened.
     """
-    settings = config.settings
+    settings, progress = config.settings, progress or Progress()
     async with AsyncExitStack() as opened:
         ledger = Ledger.at(settings.mongo_url.get_secret_value(), settings.connect_timeout)
         opened.push_async_callback(ledger.close)
@@ -108,6 +123,8 @@ async def open_services(config: Config, queue: Queue, troubles: Troubles | None 
         reporting = open_reporting(config, ledger)
         purge_terms = PurgeTerms(worker, settings.lease, settings.purge_share, settings.archive_dir)
         purging = Purging(ledger, config.feeds, purge_terms, prune_files=reporting.prune)
+        delivering = Delivering(ledger, partner, terms, clocks=clocks, queue=queue, troubles=progress.troubles)
+        under_way = UnderWay(progress)
         work = works(config.feeds.values(), reporting, reconciling, purging)
         return Services(
             config=config,
@@ -117,7 +134,11 @@ async def open_services(config: Config, queue: Queue, troubles: Troubles | None 
             clocks=clocks,
             polling=Polling(source, ledger, queue, message_wait=settings.lease),
             reconciling=reconciling,
-            delivering=Delivering(ledger, partner, terms, clocks=clocks, queue=queue, troubles=troubles),
+            delivering=delivering,
+            dispatch=Dispatch(
+                delivering, ledger, clocks, under_way, most_batches=settings.worker_batches, lease=settings.lease
+            ),
+            under_way=under_way,
             sweeping=Sweeping(ledger, queue, config.feeds, lease=settings.lease, limit=settings.sweep_limit),
             reporting=reporting,
             purging=purging,
@@ -179,13 +200,25 @@ class Runtime:
         loop = self._started_loop()
         return asyncio.run_coroutine_threadsafe(self._with_services(use_case), loop).result()
 
+    def call(self, function: Callable[[Services], None]) -> None:
+        """Have a function called on the loop, from any other thread, and return without waiting for it.
+
+        The first call waits until the services are open, and raises what keeps them from it.
+        """
+        services = self._services or self.run(_services)
+        self._started_loop().call_soon_threadsafe(function, services)
+
     def drain(self, grace: timedelta) -> None:
         """Send nothing more, and give requests and jobs under way `grace` to end. Returns at once; safe in a signal
         handler."""
         loop, services = self._loop, self._services
         if loop and services:
-            loop.call_soon_threadsafe(services.delivering.drain, grace)
-            loop.call_soon_threadsafe(services.periodic.drain, grace)
+            loop.call_soon_threadsafe(services.drain, grace)
+
+    def held(self) -> Mapping[str, tuple[int, int]]:
+        """Feed → batches under way and rows in them. From any thread."""
+        services = self._services
+        return services.dispatch.shares.held() if services else {}
 
     def ping(self, answered: Callable[[], None]) -> bool:
         """Have the loop call `answered` as soon as it gets to it. `False`: no task has started it yet."""
@@ -196,12 +229,12 @@ class Runtime:
         return True
 
     def close(self) -> None:
-        """Close the services and stop the loop. A later `run` would open them anew."""
+        """End what is under way, close the services and stop the loop. A later `run` would open them anew."""
         with self._starting:
             loop, thread = self._loop, self._thread
             if loop is None or thread is None:
                 return
-            asyncio.run_coroutine_threadsafe(self._close_services(), loop).result(timeout=30)
+            asyncio.run_coroutine_threadsafe(self._close_services(), loop).result()
             loop.call_soon_threadsafe(loop.stop)
             thread.join()
             loop.close()
@@ -230,6 +263,10 @@ class Runtime:
         if self._services is not None:
             await self._services.close()
             self._services = None
+
+
+async def _services(services: Services) -> Services:
+    return services
 
 
 def spare_from_collection() -> None:

@@ -1,7 +1,8 @@
 """The sweep: puts back on the queue what the ledger says is owed and nobody is working on.
 
 - due retries, gathered into new batches;
-- batches whose time has come: their message was lost, or the lease over them ran out;
+- batches that are due: their message was lost, the lease over them ran out, or no worker had room for them. Of each
+  feed a few messages are enough (`HINTS_A_FEED`); the worker that takes one takes the others too, as it has room;
 - and, asked less often, orphans: queued deliveries whose batch is gone.
 
 A feed that this process does not know is passed over: it may be back, or another worker's. That is said once.
@@ -11,6 +12,9 @@ Once a minute it also notes how each feed stands, for the reports: what is open 
 Each new batch is inserted before a delivery moves into it, and each move is conditional: a sweep that dies half-way, or
 runs twice at once, leaves batches with nothing in them, and whoever claims one deletes it. No other sweep sends a batch
 before its deliveries are in it: it would be claimed and deleted while they come, and they would wait as orphans.
+
+What is due is asked of the ledger at each look, and stays due until it is claimed. So which messages were sent a moment
+ago is kept in memory: where it is forgotten, a message more is sent.
 """
 
 from __future__ import annotations
@@ -29,10 +33,13 @@ from app.ledger import Ledger
 from app.ledger.batches import new_batch
 from app.ledger.stats import Gauge
 from app.models import NewBatch
-from app.queue import Queue
+from app.queue import HINTS_A_FEED, Queue
 from app.unconfigured import Unconfigured
 
 log = structlog.get_logger()
+
+HINT_AGAIN = timedelta(seconds=5)
+"""How long the message of a batch that is due counts as being on its way."""
 
 _DEFAULT_BATCH_SIZE = 100
 _REST = 20
@@ -72,6 +79,8 @@ class Sweeping:
         """From when on it may look again."""
         self._passed_over: set[str] = set()
         """Feeds that are not configured, have something open, and were spoken of."""
+        self._hinted: dict[str, datetime] = {}
+        """Batch id → when its message was last sent from here."""
 
     async def sweep(self) -> Swept:
         """Put back what is due, and note how each feed stands. Raises the ledger's errors."""
@@ -158,17 +167,23 @@ class Sweeping:
                 yield new_batch(feed, ids[start : start + size])
 
     async def _republish(self, paused: Sequence[str]) -> int:
-        """Send messages for due batches, as many as keep the queue within `limit`, and look again after a lease."""
+        """Send messages for batches that are due: a few of each feed, as many as keep the queue within `limit`."""
         try:
             room = self._limit - await self._queue.depth()
             if room <= 0:
                 return 0
             now = self._now()
-            due = await self._ledger.batches.due(now, room, paused, among=self._feeds)
-            if due:
-                await self._queue.publish(due)
-                await self._ledger.batches.postpone([batch.id for batch in due], now, now + self._lease)
+            due = await self._ledger.batches.due(now, HINTS_A_FEED, paused, among=self._feeds)
+            hints = self._not_hinted(due, now)[:room]
+            if hints:
+                await self._queue.publish(hints)
+                self._hinted |= {batch.id: now for batch in hints}
         except BrokerUnavailable as error:
             log.warning("publish_failed", error=str(error))
             return 0
-        return len(due)
+        return len(hints)
+
+    def _not_hinted(self, due: Sequence[NewBatch], now: datetime) -> Sequence[NewBatch]:
+        """Those whose message was not sent a moment ago."""
+        self._hinted = {batch_id: at for batch_id, at in self._hinted.items() if now - at < HINT_AGAIN}
+        return [batch for batch in due if batch.id not in self._hinted]

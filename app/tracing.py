@@ -67,6 +67,11 @@ STEPS = (
         lambda batch: {"claimed": batch is not None},
     ),
     Step(
+        Batches, "claim_next", "claim",
+        lambda feed, *_: {"feed": feed},
+        lambda batch: {"claimed": batch is not None, "batch": batch.id if batch else None},
+    ),
+    Step(
         PartnerClient, "send", "attempt",
         lambda feed, delivery, *_: {"feed": feed.name, "delivery": delivery.id, "attempt": delivery.attempts + 1},
         lambda answer: {"status": answer.status, "failed": answer.error is not None},

@@ -73,9 +73,17 @@ class Troubles:
         try:
             yield
         except Exception as error:
-            if not (isinstance(error, RowrelayError) and error.retryable):
-                self._failed(task, feed, subject, error)
+            self.failed(task, feed, subject, error)
             raise
+        self.went_well(task, feed, subject)
+
+    def failed(self, task: str, feed: str | None, subject: str | None, error: Exception) -> None:
+        """Keep it, unless a retry mends it."""
+        if not (isinstance(error, RowrelayError) and error.retryable):
+            self._keep(task, feed, subject, error)
+
+    def went_well(self, task: str, feed: str | None, subject: str | None) -> None:
+        """What was kept of it is over."""
         found = self._kept.get((task, feed))
         if found and (found.subject == subject or self.now() - found.at > SHOWN_FOR):
             self._kept.pop((task, feed), None)
@@ -104,7 +112,7 @@ class Troubles:
         with self._lock:
             return tuple(self._kept.values())
 
-    def _failed(self, task: str, feed: str | None, subject: str | None, error: Exception) -> None:
+    def _keep(self, task: str, feed: str | None, subject: str | None, error: Exception) -> None:
         with self._lock:
             now, before = self.now(), self._kept.get((task, feed))
             failures, since = (before.failures + 1, before.since) if before else (1, now)

@@ -33,7 +33,7 @@ from app.partner.failures import Undone
 from app.url import parse_url
 from bench import row_cost
 from bench.candidates import CANDIDATES, Candidate
-from bench.scene import _announced
+from bench.scene import announced
 from tests.support.zoo import LIMIT, Credentials, Seen, visit
 from tests.support.zoo_manners import manners
 from tests.support.zoo_tls import issue
@@ -61,7 +61,7 @@ def main() -> None:
         for name in options.only:
             _print_job(name, options)
     else:
-        with tempfile.TemporaryDirectory() as directory, _announced("bench.partner", Path(directory)) as (_, url):
+        with tempfile.TemporaryDirectory() as directory, announced("bench.partner", Path(directory)) as (_, url):
             _print_costs(uvloop.run(_measure(options, f"{url}/v1/orders")))
 
 

@@ -105,7 +105,7 @@ class Scene:
         self.partner = self._start_partner()
 
     def _start_partner(self) -> Partner:
-        process, url = self._running.enter_context(_announced("bench.partner", self.directory))
+        process, url = self._running.enter_context(announced("bench.partner", self.directory))
         partner = Partner(process, url)
         self._running.callback(partner.close)
         return partner
@@ -114,7 +114,7 @@ class Scene:
     def server(self, name: str, place: Place) -> Iterator[tuple[str, int | None]]:
         """The URL of a server, and its process id where it is known. `simulator`, the demo's partner, starts for it."""
         if name == "simulator":
-            with _announced("app.simulator.partner", place.directory) as (process, url):
+            with announced("app.simulator.partner", place.directory) as (process, url):
                 yield url, process.pid
             return
         urls = {"partner": self.partner.url, "redis": self.redis.url, "ledger": place.ledger_url}
@@ -168,7 +168,7 @@ class Scene:
 
 
 @contextmanager
-def _announced(module: str, directory: Path) -> Iterator[tuple[Process, str]]:
+def announced(module: str, directory: Path) -> Iterator[tuple[Process, str]]:
     """Run a server that writes its URL to a file."""
     announce = directory / f"{module}.url"
     argv = [sys.executable, "-m", module, "--announce", str(announce)]

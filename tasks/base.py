@@ -1,7 +1,8 @@
-"""What every task shares: the process's runtime, the log context, and how a failure is reported."""
+"""What every task shares: the process's runtime, and how its work is handed over to the event loop."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import structlog
@@ -10,7 +11,8 @@ from celery import Task
 from app.errors import RowrelayError
 from app.logs import describe
 from app.progress import Progress
-from app.runtime import Runtime, open_services
+from app.runtime import Runtime, Services, open_services
+from app.under_way import About
 from celery_app import app, loaded
 from tasks.queue import CeleryQueue
 
@@ -18,7 +20,7 @@ log = structlog.get_logger()
 
 progress = Progress()
 queue = CeleryQueue(app)
-runtime = Runtime(lambda: open_services(loaded, queue, progress.troubles))
+runtime = Runtime(lambda: open_services(loaded, queue, progress))
 
 
 class TaskCrashed(Exception):
@@ -28,26 +30,37 @@ class TaskCrashed(Exception):
 class RelayTask(Task[Any, Any]):
     """Binds the log context, and keeps what nobody foresaw (`app.unforeseen`). Never retries: what failed is in the
     ledger, and the next poll or sweep meets it again.
+
+    A task hands its work over to the event loop and is done, so that none waits in one of Celery's slots. What becomes
+    of the work is seen to by `app.under_way`.
     """
 
     abstract = True
-    rests = True
-    """Not run for a while after a failure that nobody foresaw. A batch that fails rests by its own lease."""
+    hands_over = True
     throws = (RowrelayError,)  # expected: one line in the log, no traceback
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        about = {name: kwargs[name] for name in ("feed", "batch") if name in kwargs}
         feed, batch = kwargs.get("feed"), kwargs.get("batch")
+        about = {name: kwargs[name] for name in ("feed", "batch") if name in kwargs}
         with structlog.contextvars.bound_contextvars(task=self.name, task_id=self.request.id, **about):
-            if self.rests and (trouble := progress.troubles.resting(self.name, feed)):
-                log.info("task_rests", failures=trouble.failures, until=trouble.rests_until.isoformat())
-                return None
             try:
-                with progress.troubles.noted(self.name, feed, batch):
-                    return super().__call__(*args, **kwargs)
+                return super().__call__(*args, **kwargs)
             except RowrelayError as error:
+                progress.troubles.failed(self.name, feed, batch, error)
                 log.warning("task_failed", error=str(error), kind=type(error).__name__, retryable=error.retryable)
                 raise error from None
             except Exception as error:  # Celery would tell Flower its text
+                progress.troubles.failed(self.name, feed, batch, error)
                 log.exception("task_crashed", kind=type(error).__name__)
                 raise TaskCrashed(describe(error)) from None
+
+
+def hand_over(
+    task: str, work: Callable[[Services], Awaitable[object]], feed: str | None = None, *, alone: bool = True
+) -> None:
+    """Have the loop see the work through. `alone`: it is left out while the same is under way in this process.
+
+    Raises what keeps the services from being opened.
+    """
+    about = About(task, feed)
+    runtime.call(lambda services: services.under_way.start(lambda: work(services), about, alone=alone))

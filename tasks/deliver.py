@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from celery_app import app, loaded
-from tasks.base import RelayTask, runtime
+from tasks.base import RelayTask, hand_over, runtime
 
 
-@app.task(name="deliver", base=RelayTask, rests=False)
-def deliver(batch: str, feed: str, n: int) -> None:  # noqa: ARG001 - n is for whoever reads the message
-    """Send the batch's open deliveries, unless another worker has it."""
+@app.task(name="deliver", base=RelayTask)
+def deliver(batch: str, feed: str, n: int) -> None:
+    """Have the batch's open deliveries sent as soon as the feed has room for it, here or at another worker."""
     spec = loaded.feeds.get(feed)
     if spec is None:
-        runtime.run(lambda services: services.delivering.pass_over(feed, batch))
+        hand_over("deliver", lambda services: services.delivering.pass_over(feed, batch), feed, alone=False)
     else:
-        runtime.run(lambda services: services.delivering.deliver(spec, batch))
+        runtime.call(lambda services: services.dispatch.hint(spec, batch, n))

@@ -6,7 +6,7 @@ from celery_app import app
 from tasks.base import RelayTask
 
 
-@app.task(name="add", base=RelayTask, ignore_result=False, expires=60)
+@app.task(name="add", base=RelayTask, hands_over=False, ignore_result=False, expires=60)
 def add(x: int, y: int) -> int:
     """Return the sum."""
     return x + y

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from app.feed import Feed
 from app.models import Look
+from app.runtime import Services
 from celery_app import app, loaded
-from tasks.base import RelayTask, queue, runtime
+from tasks.base import RelayTask, hand_over, queue
 
 
 @app.task(name="poll", base=RelayTask)
@@ -18,5 +20,9 @@ def poll(feed: str, after: float | None = None, until: float | None = None) -> N
     spec, look = loaded.feed(feed), None
     if after is not None and until is not None:
         look = Look(timedelta(seconds=after), datetime.fromtimestamp(until, UTC))
-    if again := runtime.run(lambda services: services.polling.poll(spec, look)).again:
-        queue.look_again(feed, again)
+    hand_over("poll", lambda services: _poll(services, spec, look), feed, alone=False)
+
+
+async def _poll(services: Services, feed: Feed, look: Look | None) -> None:
+    if again := (await services.polling.poll(feed, look)).again:
+        await queue.look_again(feed.name, again)

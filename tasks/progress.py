@@ -40,6 +40,7 @@ def begin_worker(consumer: Any) -> None:
         Identity(Role.WORKER, consumer.hostname, queues),
         full=lambda: len(state.reserved_requests) >= consumer.pool.num_processes,
         ping=runtime.ping,
+        held=runtime.held,
     )
 
 
@@ -90,13 +91,22 @@ def _taken(request: Any, **_: object) -> None:
 
 
 @task_prerun.connect
-def _task_begins(task_id: str, **_: object) -> None:
-    progress.task_begins(task_id)
+def _task_begins(task_id: str, task: Any, **_: object) -> None:
+    if not _hands_over(task):
+        progress.task_begins(task_id)
 
 
 @task_postrun.connect
 def _task_ends(task_id: str, task: Any, state: str | None = None, **_: object) -> None:
-    progress.task_ends(task_id, task.name, failed=state != "SUCCESS")
+    if not _hands_over(task):
+        progress.task_ends(task_id, task.name, failed=state != "SUCCESS")
+    elif state != "SUCCESS":
+        progress.task_failed(task.name)
+
+
+def _hands_over(task: Any) -> bool:
+    """What it hands over is counted where it is seen through: `app.under_way`."""
+    return getattr(task, "hands_over", False)
 
 
 @worker_shutting_down.connect

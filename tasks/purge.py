@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from app.periodic import PURGE
 from celery_app import app
-from tasks.base import RelayTask, runtime
+from tasks.base import RelayTask, hand_over
 
 
 @app.task(name="purge", base=RelayTask)
 def purge() -> None:
     """Each feed's records, then the reports, every hour."""
-    runtime.run(lambda services: services.periodic.run(PURGE.name))
+    hand_over("purge", lambda services: services.periodic.run(PURGE.name))

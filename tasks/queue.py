@@ -29,8 +29,11 @@ class CeleryQueue:
         """Messages that wait in the `deliver` queue. Raises `BrokerUnavailable`."""
         return await asyncio.to_thread(self._depth)
 
-    def look_again(self, feed: str, look: Look) -> None:
-        """Have the feed polled when the look is due. Blocks. Raises `BrokerUnavailable`."""
+    async def look_again(self, feed: str, look: Look) -> None:
+        """Have the feed polled when the look is due. Raises `BrokerUnavailable`."""
+        await asyncio.to_thread(self._look_again, feed, look)
+
+    def _look_again(self, feed: str, look: Look) -> None:
         seconds = look.after.total_seconds()
         with self._translated():
             self._celery.send_task(

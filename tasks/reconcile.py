@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from app.periodic import RECONCILE
 from celery_app import app
-from tasks.base import RelayTask, runtime
+from tasks.base import RelayTask, hand_over
 
 
 @app.task(name="reconcile", base=RelayTask)
 def reconcile() -> None:
     """Each feed, once the day is over."""
-    runtime.run(lambda services: services.periodic.run(RECONCILE.name))
+    hand_over("reconcile", lambda services: services.periodic.run(RECONCILE.name))

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from celery_app import app
-from tasks.base import RelayTask, runtime
+from tasks.base import RelayTask, hand_over
 
 
 @app.task(name="retries", base=RelayTask)
 def retries() -> None:
     """Due retries, and batches whose time has come."""
-    runtime.run(lambda services: services.sweeping.requeue())
+    hand_over("retries", lambda services: services.sweeping.requeue())
 
 
 @app.task(name="sweep", base=RelayTask)
 def sweep() -> None:
     """The same, and how each feed stands."""
-    runtime.run(lambda services: services.sweeping.sweep())
+    hand_over("sweep", lambda services: services.sweeping.sweep())
 
 
 @app.task(name="adopt_orphans", base=RelayTask)
 def adopt_orphans() -> None:
     """Queued deliveries whose batch is gone."""
-    runtime.run(lambda services: services.sweeping.adopt_orphans())
+    hand_over("adopt_orphans", lambda services: services.sweeping.adopt_orphans())

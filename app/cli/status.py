@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated
@@ -15,7 +16,7 @@ from app.errors import RowrelayError
 from app.feed import Feed
 from app.health import failing_tasks, held_back, jobs
 from app.ledger import Ledger
-from app.ledger.progress import KEPT
+from app.ledger.progress import KEPT, Role
 from app.ledger.tally import Standing
 from app.models import OPEN_STATES, Cursor, State
 from app.source.engine import open_engine
@@ -24,6 +25,9 @@ from app.unconfigured import Unconfigured, unconfigured
 
 LAG_LIMIT = 100_000
 """Rows waiting in the source are counted up to this."""
+
+HEARD_OF = timedelta(minutes=1)
+"""A worker that has said nothing for longer has nothing in hand, as far as anybody knows."""
 
 NOTED_FOR = timedelta(days=1)
 """How long a change of a feed's table is shown; `--json` always has it."""
@@ -40,6 +44,8 @@ class FeedStatus:
     logged: int
     """The sum of the states; about right where one of them is."""
     open: int
+    sending: int
+    """Of those, rows that workers have in hand now, as they last said."""
     oldest_open: datetime | None
     lag_rows: int | None
     """Rows in the source past the cursor, up to `LAG_LIMIT`; `None` where the source cannot be asked."""
@@ -72,7 +78,17 @@ def status(as_json: AsJson = False, recount: Recount = False) -> None:
     if as_json:
         print_json({"feeds": lines, "failing": failing})
         return
-    columns = ["feed", *(state.value for state in State), "open", "oldest open", "lag", "gaps", "last poll", "note"]
+    columns = [
+        "feed",
+        *(state.value for state in State),
+        "open",
+        "sending",
+        "oldest open",
+        "lag",
+        "gaps",
+        "last poll",
+        "note",
+    ]
     print_table("Feeds", columns, [_row(line) for line in lines])
     if any(line.about for line in lines):
         console.print("~ about: remembered, and what was settled since. status --recount counts all anew.")
@@ -106,20 +122,34 @@ async def read_status(loaded: config.Config, ledger: Ledger, *, recount: bool = 
 
     Raises the ledger's errors.
     """
+    sending = await read_sending(ledger)
     standing, nothing = await ledger.tally.standing(utc_now(), recount=recount), Standing({})
     settings = loaded.settings
     url = settings.source_url.get_secret_value()
     source = Source(open_engine(url, settings.connect_timeout, settings.statement_timeout))
     try:
         feeds = loaded.feeds.values()
-        found = [await _feed_status(feed, ledger, source, standing.get(feed.name, nothing)) for feed in feeds]
+        found = [
+            await _feed_status(feed, ledger, source, standing.get(feed.name, nothing), sending[feed.name])
+            for feed in feeds
+        ]
     finally:
         await source.close()
     others = await unconfigured(ledger, loaded.feeds)
     return found + [await _other_status(other, ledger, standing.get(other.feed, nothing)) for other in others]
 
 
-async def _feed_status(feed: Feed, ledger: Ledger, source: Source, standing: Standing) -> FeedStatus:
+async def read_sending(ledger: Ledger) -> Counter[str]:
+    """Feed → rows that workers have in hand: what each of them that was heard of lately said. Raises the ledger's
+    errors."""
+    marks = await ledger.progress.since(utc_now() - HEARD_OF, Role.WORKER)
+    sending: Counter[str] = Counter()
+    for held in (held for mark in marks for held in mark.holds):
+        sending[held.feed] += held.rows
+    return sending
+
+
+async def _feed_status(feed: Feed, ledger: Ledger, source: Source, standing: Standing, sending: int) -> FeedStatus:
     states = standing.states
     cursor = await ledger.cursors.get(feed.name)
     lag, problem = await _lag(feed, cursor, source)
@@ -129,6 +159,7 @@ async def _feed_status(feed: Feed, ledger: Ledger, source: Source, standing: Sta
         about=[state.value for state in State if state in standing.about],
         logged=sum(states.values()),
         open=sum(states.get(state, 0) for state in OPEN_STATES),
+        sending=sending,
         oldest_open=await ledger.deliveries.oldest_open(feed.name),
         lag_rows=lag,
         gaps=len(cursor.gaps),
@@ -152,6 +183,7 @@ async def _other_status(other: Unconfigured, ledger: Ledger, standing: Standing)
         about=[state.value for state in State if state in standing.about],
         logged=sum(states.values()),
         open=other.open,
+        sending=0,
         oldest_open=other.oldest,
         lag_rows=None,
         gaps=len(cursor.gaps),
@@ -179,6 +211,7 @@ def _row(line: FeedStatus) -> list[object]:
         line.feed,
         *(f"~{count}" if state in line.about else count for state, count in line.states.items()),
         line.open,
+        line.sending,
         ago(line.oldest_open) if line.oldest_open else None,
         line.lag_rows,
         line.gaps,

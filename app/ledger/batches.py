@@ -3,9 +3,10 @@
     {_id, feed, ids, visible_at, lease {token, until, worker}, first {token, until, worker}, fence, tries}
 
 A batch is inserted before its deliveries name it, and deleted only by the holder of its lease when none of them is
-still queued in it. `visible_at` is when the sweep next looks at it: its message is taken for lost, or its lease has
-run out. `first` is the lease since which the batch was never given back: who sent a delivery that was not fenced since.
-`fence` is what the deliveries carried when it was given back.
+still queued in it. `visible_at` is from when on it is due. Until then somebody sees to it: its message is on its way,
+its deliveries are still coming, the endpoint's clock holds it back, or a lease runs. A batch that is due and that
+nobody holds may be claimed by whoever has room for it. `first` is the lease since which the batch was never given back:
+who sent a delivery that was not fenced since. `fence` is what the deliveries carried when it was given back.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from app.errors import LeaseLost
 from app.ledger.attempts import insert_ignoring_duplicates
 from app.ledger.client import Collection, Database, Document, query, query_by_timer
 from app.ledger.indexes import ANY_FEED
-from app.ledger.merge import Order, feeds_in, first_of
+from app.ledger.merge import Order, feeds_in, first_of_each
 from app.models import Batch, Lease, NewBatch
 
 
@@ -59,6 +60,22 @@ class Batches:
         return _claimed(lapsed, taken, first=_lease(lapsed["first"])) if lapsed else None
 
     @query
+    async def claim_next(self, feed: str, worker: str, now: datetime, lease: timedelta) -> Batch | None:
+        """Take the batch of the feed that has been due the longest and that nobody holds, for `lease`; `None`: none."""
+        taken = Lease(token=secrets.token_hex(8), until=now + lease, worker=worker)
+        lease_document = {"token": taken.token, "until": taken.until, "worker": taken.worker}
+        before = await self._collection.find_one_and_update(
+            {"feed": feed, "visible_at": {"$lte": now}, "lease": None},
+            {
+                "$set": {"lease": lease_document, "visible_at": taken.until, "first": lease_document},
+                "$inc": {"tries": 1},
+            },
+            sort=[("visible_at", 1)],
+            return_document=ReturnDocument.BEFORE,
+        )
+        return _claimed(before, taken, first=taken) if before else None
+
+    @query
     async def park(self, batch_id: str, until: datetime, now: datetime) -> NewBatch | None:
         """Let a batch that nobody holds wait until then; the sweep sends its message. `None`: held, or settled."""
         parked = await self._collection.find_one_and_update(
@@ -70,7 +87,7 @@ class Batches:
 
     @query
     async def show(self, batch_ids: Sequence[str], now: datetime) -> None:
-        """Let the sweep see new batches from now on: all that is to be in them is there. One that is held stays so."""
+        """Let batches be due from `now` on: all that is to be in them is there. One that is held stays so."""
         await self._collection.update_many(
             {"_id": {"$in": list(batch_ids)}, "lease": None}, {"$set": {"visible_at": now}}
         )
@@ -94,21 +111,14 @@ class Batches:
 
     @query
     async def due(
-        self, now: datetime, limit: int, paused: Sequence[str] = (), *, among: Container[str] | None = None
+        self, now: datetime, each: int, paused: Sequence[str] = (), *, among: Container[str] | None = None
     ) -> list[NewBatch]:
-        """The batches whose time has come, oldest first: never claimed, given back, or with a lease run out. `among`:
-        of these feeds only."""
+        """Of each feed the `each` batches that have been due the longest; oldest first. Nobody holds them, or the lease
+        has run out. `among`: of these feeds only."""
         feeds = await feeds_in(self._collection, {}, without=paused, among=among)
         order = Order({"visible_at": {"$lte": now}}, "visible_at", {"feed": 1, "ids": 1})
-        documents = await first_of(self._collection, order, feeds, limit)
+        documents = await first_of_each(self._collection, order, feeds, each)
         return [NewBatch(d["_id"], d["feed"], tuple(d["ids"])) for d in documents]
-
-    @query
-    async def postpone(self, batch_ids: Sequence[str], now: datetime, visible_at: datetime) -> None:
-        """Say when to look again at batches whose message was just sent. One claimed meanwhile keeps its own time."""
-        await self._collection.update_many(
-            {"_id": {"$in": list(batch_ids)}, "visible_at": {"$lte": now}}, {"$set": {"visible_at": visible_at}}
-        )
 
     @query
     async def existing(self, batch_ids: Iterable[str]) -> set[str]:
@@ -185,6 +195,7 @@ def _claimed(before: Document, taken: Lease, first: Lease) -> Batch:
         first=first,
         tries=before["tries"] + 1,
         previous=_lease(before["lease"]) if before.get("lease") else None,
+        due_since=before["visible_at"],
         inherited=before.get("fence"),
     )
 

@@ -29,7 +29,7 @@ from pymongo import UpdateOne
 from app.ledger.attempts import insert_telling_duplicates
 from app.ledger.client import Collection, Database, Document, query
 from app.ledger.indexes import BY_ID, MOMENTS, in_state
-from app.ledger.merge import Order, feeds_in, first_of
+from app.ledger.merge import Order, fair_first_of, feeds_in
 from app.models import OPEN_STATES, Batch, Delivery, NewBatch, Position, Result, Ruling, SourceRow, State, short_key
 
 
@@ -220,11 +220,12 @@ class Deliveries:
     async def due_retries(
         self, now: datetime, limit: int, paused: Sequence[str] = (), *, among: Container[str] | None = None
     ) -> list[tuple[str, str]]:
-        """Retries whose time has come, oldest first, as (feed, delivery id). `among`: of these feeds only."""
+        """Retries whose time has come, at most `limit`, as (feed, delivery id): the oldest, and some of each feed.
+        `among`: of these feeds only."""
         waiting = in_state(State.RETRYING)
         feeds = await feeds_in(self._collection, waiting, without=paused, among=among)
         due = {"state": State.RETRYING.value, "next_attempt_at": {"$lte": now}}
-        documents = await first_of(self._collection, Order(due, "next_attempt_at", {"feed": 1}), feeds, limit)
+        documents = await fair_first_of(self._collection, Order(due, "next_attempt_at", {"feed": 1}), feeds, limit)
         return [(document["feed"], document["_id"]) for document in documents]
 
     @query

@@ -7,8 +7,10 @@ MongoDB takes at most 200 for one merge (`internalQueryMaxScansToExplode`) and s
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from operator import itemgetter
 
 from app.ledger.client import Collection, Document
@@ -45,3 +47,19 @@ async def first_of(collection: Collection, order: Order, feeds: Sequence[str], l
         asked = collection.find(some, {order.moment: 1, **order.fields}).sort(order.moment, 1).limit(limit)
         found += await asked.to_list()
     return sorted(found, key=itemgetter(order.moment))[:limit] if len(feeds) > _MERGED else found
+
+
+async def first_of_each(collection: Collection, order: Order, feeds: Sequence[str], each: int) -> list[Document]:
+    """The first `each` documents of every feed, in the order of all: what one has waiting hides no other's."""
+    found = await asyncio.gather(*(first_of(collection, order, [feed], each) for feed in feeds))
+    return sorted(chain.from_iterable(found), key=itemgetter(order.moment))
+
+
+async def fair_first_of(collection: Collection, order: Order, feeds: Sequence[str], limit: int) -> list[Document]:
+    """The first `limit` documents of these feeds; where there are more, every feed has a part of them."""
+    found = await first_of(collection, order, feeds, limit)
+    if len(found) < limit or len(feeds) < 2:
+        return found
+    parts = await first_of_each(collection, order, feeds, max(1, limit // len(feeds)))
+    chosen = {document["_id"]: document for document in (*parts, *found)}
+    return list(chosen.values())[:limit]

@@ -4,7 +4,7 @@ whose checks fail.
     {_id: "<role>:<name>", role, name, host, pid, started_at, marked_at, stopping, running, taken, queues,
      broker_seconds, consumer_seconds, loop_seconds, moved_seconds, waiting_seconds, sent_seconds,
      tasks {<task>: {done, failed, seconds, buckets [n]}}, troubles [{task, feed, subject, error, failures, since, at}],
-     short_of}
+     holds [{feed, batches, rows}], short_of}
 
 The `…_seconds` are ages at `marked_at`, by a clock that never goes back. A process that stops takes its document with
 it; of one that was killed it stays until `KEPT` has passed.
@@ -50,6 +50,16 @@ class TaskTimes:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """What a worker has under way of one feed."""
+
+    feed: str
+    batches: int
+    rows: int
+    """Claimed, and not recorded yet."""
+
+
+@dataclass(frozen=True, slots=True)
 class Mark:
     """What a process said of itself at `marked_at`. `None` in place of an age: it does not apply, or is not known."""
 
@@ -84,6 +94,8 @@ class Mark:
     """What fails, and nobody foresaw."""
     short_of: str | None = None
     """Worker: what it has too little of for as long as it runs."""
+    holds: tuple[Held, ...] = ()
+    """Worker: the feeds that it has batches of under way."""
 
 
 class Marks:
@@ -131,5 +143,6 @@ def _mark(document: Document) -> Mark:
     known = {name: value for name, value in document.items() if name in Mark.__dataclass_fields__}
     tasks = {name: TaskTimes(**{**times, "buckets": tuple(times["buckets"])}) for name, times in known["tasks"].items()}
     troubles = tuple(Trouble(**trouble) for trouble in known.get("troubles", ()))
-    plain = {"role": Role(known["role"]), "tasks": tasks, "queues": tuple(known["queues"]), "troubles": troubles}
-    return Mark(**known | plain)
+    holds = tuple(Held(**held) for held in known.get("holds", ()))
+    plain = {"role": Role(known["role"]), "tasks": tasks, "queues": tuple(known["queues"])}
+    return Mark(**known | plain | {"troubles": troubles, "holds": holds})

@@ -90,7 +90,10 @@ OLDEST_OPEN = _gauge("oldest_open_seconds", "Age of the oldest open delivery; 0 
 UNCONFIGURED = _gauge(
     "unconfigured_open", "Open deliveries of a feed that feeds.toml does not name: nobody sends them.", "feed"
 )
-OVERDUE = _gauge("overdue_batches", "Batches of configured feeds whose time has come and that nobody holds.")
+OVERDUE = _gauge(
+    "overdue_batches",
+    "Batches of configured feeds that are due: none had room for them, or a message or worker was lost.",
+)
 QUEUE_DEPTH = _gauge("queue_depth", "Messages that wait in a queue for a worker.", "queue")
 
 # --- source
@@ -130,6 +133,8 @@ MARKED = _gauge("process_last_mark_timestamp_seconds", "When it last said how fa
 STARTED = _gauge("process_started_timestamp_seconds", "When it was started.", "role", "process")
 SENT = _gauge("beat_last_sent_timestamp_seconds", "When beat last sent a message.", "process")
 RUNNING = _gauge("worker_tasks_running", "Tasks under way.", "process")
+BATCHES_HELD = _gauge("worker_batches", "Batches that a worker has under way.", "process", "feed")
+ROWS_HELD = _gauge("worker_rows", "Rows in them: claimed, and not recorded yet.", "process", "feed")
 TAKEN = _counter("worker_messages_taken", "Messages taken from the queues.", "process")
 TASK_SECONDS = _histogram("task_duration_seconds", "How long runs of a task took.", "process", "task")
 TASK_FAILURES = _counter("task_failures", "Runs of a task that ended with an error.", "process", "task")

@@ -137,6 +137,9 @@ def add_process(sheet: Sheet, mark: Mark, health: Health) -> None:
     sheet.set(families.TAKEN, mark.taken, name)
     for task, times in sorted(mark.tasks.items()):
         _add_task(sheet, name, task, times)
+    for held in mark.holds:
+        sheet.set(families.BATCHES_HELD, held.batches, name, held.feed)
+        sheet.set(families.ROWS_HELD, held.rows, name, held.feed)
 
 
 def _add_task(sheet: Sheet, process: str, task: str, times: TaskTimes) -> None:

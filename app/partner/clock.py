@@ -33,12 +33,12 @@ from app.partner.slots import Slots, fair_share
 log = structlog.get_logger()
 
 PATIENCE_SECONDS = 2.0
-"""What a request waits for in its worker. For more the batch is parked: a waiting batch keeps a task and a lease, a
+"""What a request waits for in its worker. For more the batch is parked: a waiting batch keeps a place and a lease, a
 parked one costs nothing, and comes back up to a second late."""
 
 BACKLOG_SECONDS = 20.0
 """How far the requests that already wait may fill the rate limit before more batches are parked. Longer than a sweep
-takes to bring them back, so that the limit is used up; short, so that one slow feed does not take every task."""
+takes to bring them back, so that the limit is used up; short, so that other workers get a part of them."""
 
 BEAT_SECONDS = 1.0
 ALIVE_SECONDS = 5.0
@@ -438,6 +438,10 @@ class Clocks:
             clock = self._clocks[feed.name] = EndpointClock(feed, self._store, now=self._now, part=self._part)
             await clock.sync()
         return clock
+
+    def known(self, feed: Feed) -> EndpointClock | None:
+        """The same, where it was asked for before."""
+        return self._clocks.get(feed.name)
 
     async def close(self) -> None:
         """Stop, tell the others that this process is gone, and close the connections."""

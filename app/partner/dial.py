@@ -6,9 +6,11 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from itertools import chain, zip_longest
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from app.partner.connection import Connection, Reader
 from app.partner.failures import is_ours
@@ -18,8 +20,17 @@ from app.url import Url
 NAMES_KEPT_SECONDS = 5.0
 """How long an answer about a name is used again. Short, so that a name that moves is followed."""
 
+NAMES_ASKED = 64
+"""Names asked for at once. The loop's own threads are few, and a name whose server is silent holds one for half a
+minute: a handful of such partners would keep all others from theirs."""
+
+_ASKING = ThreadPoolExecutor(NAMES_ASKED, thread_name_prefix="rowrelay-names")
+
 HEAD_START_SECONDS = 0.25
 """How long one address is tried alone before the next one is tried beside it (RFC 8305, section 5)."""
+
+Found: TypeAlias = Sequence[tuple[Any, Any, int, str, Any]]
+"""As `socket.getaddrinfo` gives it."""
 
 Address: TypeAlias = tuple[int, tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]]
 """A family (`AF_…`) and what a socket of it connects to."""
@@ -58,10 +69,24 @@ class Names:
 
     async def _ask(self, place: tuple[str, int]) -> Sequence[Address]:
         loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(*place, type=socket.SOCK_STREAM)
+        found = _literal(*place)
+        if found is None:
+            found = await loop.run_in_executor(_ASKING, partial(_look_up, *place))
         addresses = in_turns([(family, address) for family, _, _, _, address in found])
         self._found[place] = (loop.time() + NAMES_KEPT_SECONDS, addresses)
         return addresses
+
+
+def _literal(host: str, port: int) -> Found | None:
+    """What an address written out stands for; `None` for a name."""
+    try:
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    except socket.gaierror:
+        return None
+
+
+def _look_up(host: str, port: int) -> Found:
+    return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
 
 
 def in_turns(addresses: Sequence[Address]) -> Sequence[Address]:

@@ -24,6 +24,7 @@ from app.models import OPEN_STATES
 from tests.chaos.replica_set import ChaosSet
 from tests.support.wait import wait_until
 
+FEED = "orders"
 OPEN = {"$in": [state.value for state in OPEN_STATES]}
 
 
@@ -57,6 +58,10 @@ class Scene:
     def deliveries(self) -> pymongo.collection.Collection[dict[str, Any]]:
         return self.client.get_default_database()["deliveries"]
 
+    def _orders(self, **wanted: Any) -> int:
+        """Deliveries of the feed whose books are balanced; another may run beside it."""
+        return self.deliveries.count_documents({"feed": FEED, **wanted})
+
     @property
     def attempts(self) -> pymongo.collection.Collection[dict[str, Any]]:
         return self.client.get_default_database()["attempts"]
@@ -69,7 +74,7 @@ class Scene:
     def delivered(self) -> int:
         """Deliveries the ledger says are delivered; -1 while it does not answer."""
         try:
-            return self.deliveries.count_documents({"state": "delivered"})
+            return self._orders(state="delivered")
         except PyMongoError:
             return -1
 
@@ -153,10 +158,10 @@ class Scene:
 
     def settled(self, before: datetime | None = None) -> bool:
         """Whether all rows (or all logged before a moment) are settled."""
-        wanted: dict[str, Any] = {"state": OPEN} | ({"created_at": {"$lt": before}} if before else {})
+        wanted: dict[str, Any] = {"feed": FEED, "state": OPEN} | ({"created_at": {"$lt": before}} if before else {})
         try:
             return self.deliveries.count_documents(wanted, limit=1) == 0 and (
-                before is not None or self.deliveries.count_documents({}) == self.rows
+                before is not None or self._orders() == self.rows
             )
         except PyMongoError:
             return False
@@ -197,7 +202,7 @@ def _wait_for_batches(scene: Scene) -> None:
 
     def none_left() -> bool:
         with suppress(PyMongoError):
-            return batches.count_documents({}) == 0
+            return batches.count_documents({"feed": FEED}) == 0
         return False
 
     wait_until(none_left, timeout=60, message="no batch to be left")
@@ -207,8 +212,9 @@ def balance(scene: Scene, recovery_s: float) -> Books:
     """Check the promises by key, over source, ledger and partner."""
     with closing(connect(scene.stack.database)) as source:
         in_source = {f"orders:{row[0]}" for row in source.execute("SELECT id FROM orders")}
-    states = {document["_id"]: document["state"] for document in scene.deliveries.find({}, {"state": 1})}
-    made = [(_delivery_of(a), a["outcome"]) for a in scene.attempts.find({}, {"outcome": 1})]
+    states = {document["_id"]: document["state"] for document in scene.deliveries.find({"feed": FEED}, {"state": 1})}
+    of_feed = {"_id": {"$regex": f"^{FEED}:"}}
+    made = [(_delivery_of(a), a["outcome"]) for a in scene.attempts.find(of_feed, {"outcome": 1})]
     attempts = Counter(delivery_id for delivery_id, _ in made)
     unknown = Counter(delivery_id for delivery_id, outcome in made if outcome == "unknown")
     with scene.stack.partner() as partner:

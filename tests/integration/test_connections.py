@@ -8,6 +8,8 @@ import re
 import shutil
 import socket
 import ssl
+import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -67,12 +69,12 @@ async def test_a_name_that_moves_is_followed_under_steady_traffic(monkeypatch: p
 async def test_an_answer_about_a_name_is_used_again_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[object] = []
 
-    async def getaddrinfo(*place: object, **_: object) -> object:
+    def look_up(*place: object) -> object:
         asked.append(place)
-        await asyncio.sleep(0.05)
+        time.sleep(0.05)  # what a name server takes
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 80))]
 
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr("app.partner.dial._look_up", look_up)
     names = Names()
     found = await asyncio.gather(*(names.find("partner.example", 80) for _ in range(20)))
     assert [list(each) for each in found] == [[(socket.AF_INET, ("127.0.0.1", 80))]] * 20
@@ -82,6 +84,28 @@ async def test_an_answer_about_a_name_is_used_again_for_a_moment(monkeypatch: py
     for _ in range(2):
         await names.find("partner.example", 80)
     assert len(asked) == 3
+
+
+async def test_names_whose_server_is_silent_keep_no_other_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, asked = threading.Event(), threading.Semaphore(0)
+
+    def look_up(host: str, _port: int) -> object:
+        if host.startswith("silent"):
+            asked.release()
+            found.wait(60)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 80))]
+
+    monkeypatch.setattr("app.partner.dial._look_up", look_up)
+    names = Names()
+    silent = [asyncio.create_task(names.find(f"silent{number}.example", 80)) for number in range(20)]
+    try:
+        for _ in silent:
+            assert await asyncio.to_thread(asked.acquire, timeout=30)
+        assert await names.find("partner.example", 80) == [(socket.AF_INET, ("127.0.0.1", 80))]
+        assert not any(task.done() for task in silent)
+    finally:
+        found.set()
+        await asyncio.gather(*silent)
 
 
 def test_families_take_turns() -> None:

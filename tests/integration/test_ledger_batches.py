@@ -87,23 +87,57 @@ async def test_only_the_holder_settles(ledger: Ledger) -> None:
     assert await ledger.batches.existing([holder.id]) == set()
 
 
-async def test_due_batches_come_oldest_first_and_bounded(ledger: Ledger) -> None:
+async def test_due_batches_come_oldest_first_and_no_feed_hides_another(ledger: Ledger) -> None:
     batches = [batch_of(i) for i in range(4)]
     for place, batch in enumerate(reversed(batches)):
-        await ledger.batches.insert([batch], NOW - place * SECOND)
+        await ledger.batches.insert([batch], NOW - (9 + place) * SECOND)
     other = batch_of(9, feed="other")
-    await ledger.batches.insert([other], NOW - 9 * SECOND)
-    assert await ledger.batches.due(NOW, 3) == [other, *batches[:2]]
+    await ledger.batches.insert([other], NOW - SECOND)
+    assert await ledger.batches.due(NOW, 3) == [*batches[:3], other]
     assert await ledger.batches.due(NOW, 9, paused=["other"]) == batches
-    assert await ledger.batches.due(NOW - 2 * SECOND, 9, paused=[FEED]) == [other]
+    assert await ledger.batches.due(NOW - 9 * SECOND, 9, paused=["other"]) == batches
+    assert await ledger.batches.due(NOW, 9, paused=[FEED]) == [other]
 
 
-async def test_postponing_leaves_a_batch_claimed_meanwhile_alone(ledger: Ledger) -> None:
+async def test_the_next_batch_is_the_one_of_the_feed_that_has_been_due_the_longest(ledger: Ledger) -> None:
+    younger, older, hidden = batch_of(1), batch_of(2), batch_of(3)
+    await ledger.batches.insert([younger, older, hidden], NOW + SECOND)
+    await ledger.batches.insert([batch_of(9, feed="other")], NOW - 9 * SECOND)
+    await ledger.batches.show([younger.id], NOW)
+    await ledger.batches.show([older.id], NOW - SECOND)
+    found = [await ledger.batches.claim_next(FEED, f"w{i}", NOW, LEASE) for i in range(3)]
+    assert [held.id if held else None for held in found] == [older.id, younger.id, None]
+    first = found[0]
+    assert first is not None
+    assert (first.lease.worker, first.lease.until, first.first, first.previous, first.tries) == (
+        "w0", NOW + LEASE, first.lease, None, 1,
+    )  # fmt: skip
+    assert first.due_since == NOW - SECOND
+    assert await ledger.batches.claim(older.id, "w9", NOW, LEASE) is None
+    assert (await claim(ledger, hidden)).due_since is not None
+
+
+async def test_of_many_that_take_whatever_is_due_each_gets_another(ledger: Ledger) -> None:
+    batches = [batch_of(i) for i in range(1, 6)]
+    await ledger.batches.insert(batches, NOW)
+    claims = [ledger.batches.claim_next(FEED, f"w{i}", NOW, LEASE) for i in range(9)]
+    held = [each.id for each in await asyncio.gather(*claims) if each]
+    assert sorted(held) == sorted(batch.id for batch in batches)
+
+
+async def test_a_batch_whose_lease_ran_out_is_taken_over_by_its_id_alone(ledger: Ledger) -> None:
+    """Who takes it over has to know what the lease before left unsettled."""
+    batch = await log_batch(ledger, 1)
+    await claim(ledger, batch)
+    assert await ledger.batches.claim_next(FEED, "w2", LATER, LEASE) is None
+    assert await ledger.batches.due(LATER, 9) == [batch]
+
+
+async def test_showing_leaves_a_batch_claimed_meanwhile_alone(ledger: Ledger) -> None:
     claimed, waiting = await log_batch(ledger, 1), await log_batch(ledger, 2)
     await ledger.batches.renew(await claim(ledger, claimed), NOW + 3 * LEASE)
-    await ledger.batches.postpone([claimed.id, waiting.id], NOW, NOW + LEASE)
-    assert await ledger.batches.due(NOW + LEASE - SECOND, 10) == []
-    assert await ledger.batches.due(NOW + LEASE, 10) == [waiting]
+    await ledger.batches.show([claimed.id, waiting.id], NOW)
+    assert await ledger.batches.due(NOW, 10) == [waiting]
     assert await ledger.batches.due(NOW + 3 * LEASE, 10) == [waiting, claimed]
 
 

@@ -8,7 +8,9 @@ from datetime import timedelta
 import pytest
 
 from app.ledger import Ledger
-from tests.support.doubles import Mood
+from app.queue import HINTS_A_FEED
+from app.sweep import HINT_AGAIN, Sweeping
+from tests.support.doubles import MemorySource, Mood
 from tests.support.feeds import make_feed
 from tests.support.relay import LEASE, MESSAGE_WAIT, Relay
 from tests.support.steps import Crashed, Fate, Kind, Steps, stepped_ledger
@@ -22,18 +24,71 @@ def relay(ledger: Ledger) -> Relay:
     return Relay(ledger)
 
 
-async def test_a_lost_message_is_sent_again_and_again_after_a_lease(relay: Relay) -> None:
+async def test_a_lost_message_is_sent_again_and_again(relay: Relay) -> None:
     (batch_id,) = await relay.poll_rows(2)
     relay.queue.messages.clear()
-    assert await relay.sweep_later(MESSAGE_WAIT - SECOND) == 0
-    assert await relay.sweep_later(SECOND) == 1
+    sweeping = relay.sweeping()
+
+    async def sweep_later(after: timedelta) -> int:
+        relay.clock.advance(after)
+        return (await sweeping.sweep()).messages
+
+    assert await sweep_later(MESSAGE_WAIT - SECOND) == 0
+    assert await sweep_later(SECOND) == 1
     assert relay.queue.messages == [("orders", batch_id)]
     relay.queue.messages.clear()
-    assert await relay.sweep_later(LEASE - SECOND) == 0, "it may be on its way"
-    assert await relay.sweep_later(SECOND) == 1
+    assert await sweep_later(HINT_AGAIN - SECOND) == 0, "it may be on its way"
+    assert await sweep_later(SECOND) == 1
     await relay.deliver_all()
     assert set((await relay.states()).values()) == {"delivered"}
-    assert await relay.sweep_later(timedelta(days=1)) == 0
+    assert await sweep_later(timedelta(days=1)) == 0
+
+
+async def test_a_feed_with_much_to_send_gets_a_few_messages_and_hides_no_other(ledger: Ledger) -> None:
+    relay = Relay(ledger, make_feed(batch_size=1, page_size=1000), sweep_limit=HINTS_A_FEED + 5)
+    big = await relay.poll_rows(3 * HINTS_A_FEED)
+    assert len(big) == HINTS_A_FEED, "the others are due at once"
+    other = relay.feed
+    relay.feed = make_feed(name="small")
+    relay.source = MemorySource()
+    (small,) = await relay.poll_rows(1)
+    relay.queue.messages.clear()
+    relay.clock.advance(MESSAGE_WAIT)
+    sweeping = Sweeping(
+        ledger, relay.queue, {feed.name: feed for feed in (other, relay.feed)}, lease=LEASE, limit=1000, now=relay.clock
+    )
+    assert (await sweeping.requeue()).messages == HINTS_A_FEED + 1
+    assert ("small", small) in relay.queue.messages
+    assert (await sweeping.requeue()).messages == 0, "nobody claimed any, and more messages would not help"
+    hinted = [batch_id for feed, batch_id in relay.queue.messages if feed == "orders"]
+    for batch_id in hinted[:3]:
+        assert await ledger.batches.claim(batch_id, "w1", relay.clock(), LEASE)
+    assert (await sweeping.requeue()).messages == 3, "as many as were claimed"
+
+
+async def test_a_feed_that_is_not_configured_gets_no_message(relay: Relay) -> None:
+    await relay.poll_rows(2)
+    relay.queue.messages.clear()
+    relay.clock.advance(MESSAGE_WAIT)
+    other = make_feed(name="other")
+    sweeping = Sweeping(relay.ledger, relay.queue, {"other": other}, lease=LEASE, limit=100, now=relay.clock)
+    assert (await sweeping.requeue()).messages == 0
+    assert await relay.sweep_later(SECOND) == 1, "it is still owed"
+
+
+async def test_due_retries_of_one_feed_leave_room_for_those_of_another(ledger: Ledger) -> None:
+    relay = Relay(ledger, make_feed(batch_size=10))
+    relay.partner.moods = [Mood.FAILS]
+    await relay.poll_rows(30)
+    await relay.deliver_all()
+    relay.clock.advance(SECOND)
+    relay.feed, relay.source = make_feed(name="small", batch_size=10), MemorySource()
+    await relay.poll_rows(2)
+    await relay.deliver_all()
+    relay.clock.advance(LONGEST_BACKOFF)
+    due = await ledger.deliveries.due_retries(relay.clock(), 10)
+    assert len(due) == 10
+    assert sum(feed == "small" for feed, _ in due) == 2
 
 
 async def test_after_a_flush_everything_still_arrives(relay: Relay) -> None:

@@ -80,6 +80,7 @@ def of_batches() -> dict[str, list[Ask]]:
     own = COUNTS[FEED][State.QUEUED] // BATCH
     return {
         "batches.claim": [Ask(lambda at: at.batches.claim(batch_name(FEED, 100), "w1", NOW, LEASE))],
+        "batches.claim_next": [Ask(lambda at: at.batches.claim_next(FEED, "w1", LATER, LEASE))],
         "batches.due": [
             Ask(lambda at: at.batches.due(NOW, 20)),
             Ask(lambda at: at.batches.due(NOW, 20, [PAUSED])),
@@ -97,7 +98,6 @@ def of_batches() -> dict[str, list[Ask]]:
         ],
         "batches.owed": [Ask(lambda at: at.batches.owed(FEED), within=own)],
         "batches.park": [Ask(lambda at: at.batches.park(batch_name(FEED, 110), LATER, NOW))],
-        "batches.postpone": [Ask(lambda at: at.batches.postpone(named, LATER, LATER + LEASE))],
         "batches.release": [Ask(lambda at: _ours(at.batches.release(held(130), LATER)))],
         "batches.renew": [Ask(lambda at: _ours(at.batches.renew(held(130), LATER)))],
         "batches.settle": [Ask(lambda at: at.batches.settle(held(130)))],

@@ -52,6 +52,9 @@ ALLOWED = {
     "app.progress": RECORDS | {"app.broker", "app.ledger"},
     "app.queue": {"app.models"},
     "app.renewal": RECORDS,
+    "app.shares": set[str](),
+    "app.under_way": RECORDS | {"app.progress"},
+    "app.dispatch": RECORDS | EDGES | {"app.deliver", "app.shares", "app.under_way"},
     "app.source": RECORDS | {"app.source"},
     "app.ledger": RECORDS | {"app.ledger"},
     "app.partner": RECORDS | {"app.partner"},
@@ -68,13 +71,14 @@ ALLOWED = {
     "app.runtime": RECORDS
     | EDGES
     | USE_CASES
-    | {"app.descriptors", "app.jobs", "app.periodic", "app.purge", "app.queue", "app.reporting", "config"},
+    | {"app.descriptors", "app.jobs", "app.periodic", "app.purge", "app.queue", "app.reporting", "config"}
+    | {"app.dispatch", "app.progress", "app.under_way"},
     "app.trial": RECORDS | EDGES | {"app.deliver", "app.filter", "app.refusals"},
     "app.tracing": EDGES | {"app.deliver", "app.intake", "app.poll"},
     "celery_app": RECORDS | {"app.descriptors", "app.logs", "app.tracing", "config", "tasks"},
     "tasks": RECORDS
     | READERS
-    | {"app.ledger", "app.logs", "app.periodic", "app.runtime", "app.queue", "celery_app", "tasks"},
+    | {"app.ledger", "app.logs", "app.periodic", "app.runtime", "app.queue", "app.under_way", "celery_app", "tasks"},
     "app.watch": set[str](),
     "app.simulator": RECORDS | {"app.simulator", "app.embedded"},
     "app.embedded": RECORDS | {"app.embedded"},
