@@ -52,6 +52,8 @@ class Connection(asyncio.Protocol):
         """It had served before, and was closed without an answer to the last request."""
         self.closed = False
         """It ended, or was given up."""
+        self.when_left: Callable[[float], object] | None = None
+        """Told the time when the other side closes the connection while nothing is asked on it."""
         self.served = False
         """It brought an answer."""
         self.keep_alive: str | None = None
@@ -125,6 +127,8 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection ended; in the middle of an answer that may be its end, or its loss."""
+        if self._incoming is None and not self.closed and self.when_left is not None:
+            self.when_left(self._loop.time())
         self.closed = True
         self._rest = None
         self._end(exc)

@@ -10,7 +10,8 @@ from app import VERSION
 from app.models import RESPONSE_LIMIT, Ruling
 from app.partner.failures import Expired, Failure, Stale, Undone, connecting_failed, is_ours
 from app.partner.head import Fields
-from app.partner.transport import Pooled, Transport
+from app.partner.kept import Pooled
+from app.partner.transport import Transport
 from app.url import Url
 
 DEFAULT_HEADERS: Mapping[str, str] = {

@@ -16,13 +16,13 @@ from pathlib import Path
 import pytest
 import trustme
 
-from app.partner import transport as transport_module
+from app.partner import kept
 from app.partner.dial import Address, Names, in_turns
 from app.partner.exchange import Request, exchange
 from app.partner.failures import Undone
 from app.partner.transport import Transport
 from app.url import Url, parse_url
-from tests.support.partners import OK, Respond, raw_partner, read_request
+from tests.support.partners import KEPT, OK, Respond, raw_partner, read_request
 from tests.support.zoo import Credentials
 from tests.support.zoo_client import OurClient
 
@@ -46,9 +46,9 @@ async def post(transport: Transport, url: Url, connect_seconds: float | None = N
 
 
 async def test_a_name_that_moves_is_followed_under_steady_traffic(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport_module, "AGE_SECONDS", (0.1, 0.2))
+    monkeypatch.setattr(kept, "AGE_SECONDS", (0.1, 0.2))
     seen: list[str] = []
-    async with raw_partner(answering(seen, "old")) as old, raw_partner(answering(seen, "new")) as new:
+    async with raw_partner(answering(seen, "old", KEPT)) as old, raw_partner(answering(seen, "new")) as new:
         leads_to = old
 
         async def ask(_names: Names, _place: tuple[str, int]) -> Sequence[Address]:

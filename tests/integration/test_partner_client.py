@@ -13,16 +13,18 @@ import pytest
 from pydantic import SecretStr
 
 from app.endpoint import BearerAuth
-from app.feed import Partner
-from app.models import RESPONSE_LIMIT, Ruling
+from app.feed import Feed, Partner
+from app.models import RESPONSE_LIMIT, Answer, Ruling
+from app.partner import kept
 from app.partner.client import ERROR_LIMIT, PartnerClient
 from app.partner.connection import PIECE
 from app.partner.exchange import SENT_AGAIN
 from app.partner.failures import Failure, connecting_failed
-from app.partner.transport import BROKEN_OFF
+from app.partner.kept import BROKEN_OFF
 from app.simulator.faults import Faults
 from app.simulator.partner import serve
 from tests.support.partners import (
+    KEPT,
     OK,
     Respond,
     delivery,
@@ -33,6 +35,13 @@ from tests.support.partners import (
     send_once,
     silent,
 )
+
+
+@pytest.fixture
+def unseen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that ends right before it is used again: nobody has seen it, however slow the machine."""
+    monkeypatch.setattr(kept, "JUST_SECONDS", 600.0)
+
 
 # What is sent
 
@@ -85,7 +94,7 @@ async def test_small_answers_leave_the_connection_open_for_the_next_row() -> Non
         while not reader.at_eof():
             await read_request(reader)
             body = b"x" * RESPONSE_LIMIT
-            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+            writer.write(b"HTTP/1.1 200 OK\r\nKeep-Alive: timeout=60\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
 
     async with raw_partner(respond) as url:
         feed = feed_to(url)
@@ -138,8 +147,9 @@ class Shutting:
         self._writers[-1].get_extra_info("socket").shutdown(socket.SHUT_RDWR)
 
 
+@pytest.mark.usefixtures("unseen")
 async def test_a_row_that_came_after_its_kept_connection_was_closed_goes_once_more_within_the_attempt() -> None:
-    partner = Shutting(OK, OK)
+    partner = Shutting(KEPT, KEPT)
     async with raw_partner(partner.respond) as url:
         feed = feed_to(url, method="PUT")
         async with PartnerClient([feed]) as client:
@@ -151,7 +161,7 @@ async def test_a_row_that_came_after_its_kept_connection_was_closed_goes_once_mo
 
 
 async def test_a_row_that_arrived_and_was_not_answered_is_in_doubt_and_does_not_go_again_unrecorded() -> None:
-    partner = Shutting(OK)
+    partner = Shutting(KEPT)
     async with raw_partner(partner.respond) as url:
         feed = feed_to(url)
         async with PartnerClient([feed]) as client:
@@ -161,8 +171,9 @@ async def test_a_row_that_arrived_and_was_not_answered_is_in_doubt_and_does_not_
     assert len(partner.requests) == 2
 
 
+@pytest.mark.usefixtures("unseen")
 async def test_it_goes_once_more_only() -> None:
-    partner = Shutting(OK)
+    partner = Shutting(KEPT)
     async with raw_partner(partner.respond) as url:
         feed = feed_to(url)
         async with PartnerClient([feed]) as client:
@@ -173,9 +184,10 @@ async def test_it_goes_once_more_only() -> None:
     assert len(partner.requests) == 2
 
 
+@pytest.mark.usefixtures("unseen")
 async def test_a_row_that_could_not_go_once_more_is_in_doubt() -> None:
     """The second connection is refused, which alone would mean that nothing was sent."""
-    partner = Shutting(OK)
+    partner = Shutting(KEPT)
     server = await asyncio.start_server(partner.respond, "127.0.0.1", 0)
     feed = feed_to(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
     async with PartnerClient([feed]) as client:
@@ -187,9 +199,10 @@ async def test_a_row_that_could_not_go_once_more_is_in_doubt() -> None:
     assert len(partner.requests) == 1
 
 
+@pytest.mark.usefixtures("unseen")
 async def test_a_partner_that_can_be_asked_is_asked_before_a_row_goes_once_more() -> None:
     missing = b"HTTP/1.1 404 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-    partner = Shutting(OK, missing, OK)
+    partner = Shutting(KEPT, missing, OK)
     async with raw_partner(partner.respond) as url:
         feed = feed_to(url, status_url=f"{url}/status/{{id}}")
         async with PartnerClient([feed]) as client:
@@ -200,13 +213,90 @@ async def test_a_partner_that_can_be_asked_is_asked_before_a_row_goes_once_more(
     assert [head.split()[0] for head in partner.requests] == [b"post", b"get", b"post"]
 
 
+class Closing:
+    """Closes each connection unsaid, so long after its first answer. Counts connections, and rows that it read."""
+
+    def __init__(self, after: float, answer: bytes = OK) -> None:
+        self.connections = self.rows = 0
+        self._after, self._answer = after, answer
+
+    async def respond(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        closing: asyncio.TimerHandle | None = None
+        try:
+            while await read_request(reader):
+                self.rows += 1
+                writer.write(self._answer)
+                closing = closing or asyncio.get_running_loop().call_later(self._after, writer.close)
+        finally:
+            if closing:
+                closing.cancel()
+
+
+async def sent_for(seconds: float, client: PartnerClient, feed: Feed, pause: float) -> list[Answer]:
+    """One row after the other for that long, with a pause between them."""
+    answers, end = list[Answer](), asyncio.get_running_loop().time() + seconds
+    while asyncio.get_running_loop().time() < end:
+        answers.append(await client.send(feed, delivery(str(len(answers)))))
+        await asyncio.sleep(pause)
+    return answers
+
+
+async def test_a_partner_that_closes_after_each_answer_unsaid_leaves_no_row_in_doubt() -> None:
+    partner = Closing(0.003)
+    async with raw_partner(partner.respond) as url:
+        feed = feed_to(url)
+        async with PartnerClient([feed]) as client:
+            some = [client.send(feed, delivery(str(number))) for number in range(30)]
+            answers = await asyncio.gather(*some)
+            answers += await sent_for(1.0, client, feed, 0.002)
+    assert {answer.status for answer in answers} == {200}
+    assert partner.rows == partner.connections == len(answers), "each row came once, on a connection of its own"
+
+
+async def test_a_connection_is_used_again_once_the_partner_is_known_to_keep_it() -> None:
+    partner = Closing(600.0)
+    async with raw_partner(partner.respond) as url:
+        feed = feed_to(url)
+        async with PartnerClient([feed]) as client:
+            await sent_for(2 * kept.PROOF_SECONDS, client, feed, 0.01)
+            before = partner.connections
+            answers = await sent_for(0.5, client, feed, 0.01)
+    assert before > 1
+    assert len(answers) > 1
+    assert partner.connections == before
+
+
+async def test_a_partner_that_says_that_it_keeps_connections_is_believed() -> None:
+    partner = Closing(600.0, KEPT)
+    async with raw_partner(partner.respond) as url:
+        feed = feed_to(url)
+        async with PartnerClient([feed]) as client:
+            for number in range(5):
+                await client.send(feed, delivery(str(number)))
+    assert partner.connections == 1
+
+
+async def test_a_connection_is_not_used_again_about_as_late_as_the_partner_was_seen_to_close_one() -> None:
+    """It closes what has been open for 1.2 s: each row comes 1.1 s after the one before."""
+    partner = Closing(1.2)
+    async with raw_partner(partner.respond) as url:
+        feed = feed_to(url)
+        async with PartnerClient([feed]) as client:
+            await client.send(feed, delivery("first"))
+            await asyncio.sleep(2.0)
+            answers = await sent_for(3.0, client, feed, 1.1)
+    assert {answer.status for answer in answers} == {200}
+    assert partner.connections == len(answers) + 1
+
+
 async def test_no_connection_is_kept_for_a_while_where_kept_ones_are_closed_without_an_answer() -> None:
     connections: list[int] = []
 
     async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connections.append(1)
         await read_request(reader)
-        writer.write(OK)
+        writer.write(KEPT)
         await read_request(reader)
 
     async with raw_partner(respond) as url:

@@ -15,6 +15,8 @@ from app.partner.client import PartnerClient
 
 Respond = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+KEPT = b"HTTP/1.1 200 OK\r\nKeep-Alive: timeout=60\r\nContent-Length: 2\r\n\r\n{}"
+"""From a partner that says that it keeps connections: they are used again at once."""
 
 
 def feed_to(

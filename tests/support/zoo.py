@@ -23,6 +23,8 @@ from unittest.mock import patch
 SECONDS = 30.0
 """The deadline of a request, where it is of no interest."""
 
+KNOWN = 0.4
+"""Seconds after which a client may know that its connection is kept."""
 BRIEF = 0.3
 """The deadline of a request that waits in vain."""
 
@@ -297,6 +299,7 @@ async def _compare(manner: Manner, keeper: Keeper, client: Client, url: str, sla
     loop, wrong = asyncio.get_running_loop(), keeper.faults
     for _ in range(manner.before):
         await client.send(f"{url}/before", ROW, SECONDS)
+        await asyncio.sleep(KNOWN)
     started = loop.time()
     body = b'{"a":"' + b"x" * 15_000_000 + b'"}' if manner.large else ROW
     seen = await client.send(url + manner.path, body, manner.seconds)

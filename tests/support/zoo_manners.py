@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from tests.support.zoo import BRIEF, LIMIT, LOST, NEVER, NEXT, ROW, Behave, Manner, Visitor, drips, floods, says
+from tests.support.zoo import BRIEF, KNOWN, LIMIT, LOST, NEVER, NEXT, ROW, Behave, Manner, Visitor, drips, floods, says
 
 OK = b"HTTP/1.1 200 OK\r\n"
 SIZED = OK + b"Content-Length: 2\r\n"
@@ -264,13 +264,13 @@ def kept_connections() -> Iterator[Manner]:
         "Connection: close, and closed", says(SIZED + b"Connection: close\r\n\r\n{}", then="close"), "200", b"{}"
     )
     yield _ok("HTTP/1.0 keep-alive", b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\n{}")
-    yield Manner("closed unsaid after the answer", says(ANSWER, then="close"), "200", b"{}", pause=0.1)
+    yield Manner("closed unsaid after the answer", says(ANSWER, then="close"), "200", b"{}", pause=KNOWN)
     yield Manner("closed with the next row unanswered", _closes_when_asked_again, LOST, before=1)
     yield Manner("reset with the next row unanswered", _resets_when_asked_again, LOST, before=1)
     yield _ok("two answers at once", ANSWER + b"HTTP/1.1 422 No\r\nContent-Length: 0\r\n\r\n")
-    yield Manner("a second answer later", _says_more_later, "200", b"{}", pause=0.1)
+    yield Manner("a second answer later", _says_more_later, "200", b"{}", pause=KNOWN)
     yield _ok("a stray line end after the body", ANSWER + b"\r\n")
-    yield Manner("half closed", _half_closes, "200", b"{}", pause=0.1)
+    yield Manner("half closed", _half_closes, "200", b"{}", pause=KNOWN)
 
 
 async def _closes_when_asked_again(visitor: Visitor) -> bool:
@@ -387,7 +387,7 @@ def requests_as_meant() -> Iterator[Manner]:
         says(b'HTTP/1.1 401 No\r\nWWW-Authenticate: Basic realm="x"\r\nContent-Length: 0\r\n\r\n'),
         "401",
     )
-    yield Manner("408 on an idle connection", _times_out, "200", b"{}", pause=0.1)
+    yield Manner("408 on an idle connection", _times_out, "200", b"{}", pause=KNOWN)
     yield Manner("425", says(b"HTTP/1.1 425 Too Early\r\nContent-Length: 0\r\n\r\n"), "425")
     yield Manner(
         "503 that closes",
