@@ -107,6 +107,11 @@ def is_short_key(key: str) -> bool:
     return _HASHED in key
 
 
+def has_identity(key: str) -> bool:
+    """Whether a row can be found by that text: not where it is what stands for a key that the row has not got."""
+    return "@" not in key  # percent-encoded in every key
+
+
 @dataclass(frozen=True, slots=True)
 class Gap:
     """Identity values `low..high` (inclusive) that were missing when the range was read."""

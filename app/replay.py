@@ -14,6 +14,8 @@ Live rows keep their priority by two bounds: the rate, and that no more of a rep
 unsettled at any moment, so that a partner slower than the rate slows the replay and not the live rows. A replay also
 waits while a feed has half of its `max_backlog` open: it never stops a feed from being polled.
 
+A dead letter whose row could not be read is read from the source again first: see `app.reread`.
+
 Cancel moves `queued` and `retrying` ones to `cancelled`. What a worker has loaded by then it sends all the same: a
 success makes it `delivered`, since the partner has the row; a failure is on record, and it stays cancelled.
 
@@ -45,6 +47,8 @@ from app.ledger.persistence import Waiting, persistent
 from app.ledger.selection import Counted, Picked, Selection, Stamp, narrowed
 from app.models import NewBatch, State
 from app.queue import Queue
+from app.reread import Rereading
+from app.source.reader import Source
 
 log = structlog.get_logger()
 
@@ -114,10 +118,14 @@ class Replaying:
         feeds: Mapping[str, Feed],
         *,
         message_wait: timedelta,
+        open_source: Callable[[], Source] | None = None,
         now: Clock = utc_now,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
-        """`message_wait`: after this long without a claim, the sweep takes a batch's message for lost."""
+        """`message_wait`: after this long without a claim, the sweep takes a batch's message for lost.
+        `open_source`: where rows are read again that could not be read; without it they are left alone.
+        """
+        self._open_source = open_source
         self._ledger = ledger
         self._queue = queue
         self._feeds = feeds
@@ -142,11 +150,15 @@ class Replaying:
         Returns once all have moved, not once they are sent. Raises the ledger's errors; running it again goes on.
         """
         with persistent(sleep=self._sleep):
-            account, _ = await self.look(selection)
+            account, groups = await self.look(selection)
             paused = await self._ledger.cursors.paused()
         open_feeds = [feed for feed in self._feeds if feed not in paused]
         per_second = rate.count / rate.per_seconds
         run = Run(narrowed(selection, open_feeds), self._now(), by, per_second, account, tell)
+        if self._open_source and any(group.never_read for group in groups):
+            reading = Rereading(self._ledger, self._feeds, self._open_source, Stamp(by, run.begun))
+            with persistent(sleep=self._sleep, tell=_waits(account, tell)):
+                account.skipped += await reading.reread(run.selection, run.begun)
         movable = account.movable
         with persistent(sleep=self._sleep, tell=_waits(account, tell)):
             for state in selection.states:
@@ -159,7 +171,7 @@ class Replaying:
         """Why deliveries of this kind cannot be replayed; `None` where they can."""
         if group.acknowledged:
             return ACKNOWLEDGED
-        if not group.has_payload:
+        if not group.has_payload and not (group.never_read and self._open_source):
             return "no payload"
         if group.feed not in self._feeds:
             return "feed not configured"

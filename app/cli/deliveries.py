@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from app.cli.output import AsJson, ago, fail, load_config, print_fields, print_json, print_table, with_ledger
+from app.cli.output import AsJson, ago, console, fail, load_config, print_fields, print_json, print_table, with_ledger
 from app.ledger import Ledger
 from app.ledger.client import Document
-from app.models import State
+from app.models import State, has_identity
 
 deliveries = typer.Typer(no_args_is_help=True)
 
@@ -54,6 +54,9 @@ def show_delivery(delivery_id: Annotated[str, typer.Argument(metavar="ID")], as_
         print_json({"delivery": delivery, "attempts": attempts})
         return
     print_fields(delivery)
+    if delivery["state"] == State.DEAD and delivery.get("payload") == "" and has_identity(delivery["key"]):
+        said = f"never read: mend the row in the source, then: python -m app replay '{delivery['_id']}'"
+        console.print(said, markup=False, highlight=False, soft_wrap=True)
     rows = [
         [
             a["at"].isoformat(timespec="milliseconds"),

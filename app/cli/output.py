@@ -26,6 +26,8 @@ from app.errors import ConfigError, RowrelayError
 from app.feed import parse_duration
 from app.ledger import Ledger
 from app.shown import plain, plain_json, plain_lines
+from app.source.engine import open_engine
+from app.source.reader import Source
 
 T = TypeVar("T")
 
@@ -112,6 +114,13 @@ def with_ledger(loaded: config.Config, ask: Callable[[Ledger], Coroutine[Any, An
             await ledger.close()
 
     return run(asking())
+
+
+def open_source(loaded: config.Config) -> Source:
+    """The source, connected on first use. Close it."""
+    settings = loaded.settings
+    url = settings.source_url.get_secret_value()
+    return Source(open_engine(url, settings.connect_timeout, settings.statement_timeout))
 
 
 def print_json(value: object) -> None:

@@ -22,6 +22,7 @@ from app.cli.output import (
     fail,
     fail_feeds,
     load_config,
+    open_source,
     operator,
     print_json,
     run,
@@ -36,8 +37,6 @@ from app.models import Certificate
 from app.queue import Queue
 from app.reconcile import Progress as Tell
 from app.reconcile import Reconciling, Since
-from app.source.engine import open_engine
-from app.source.reader import Source
 
 Feeds = Annotated[list[str] | None, typer.Argument(metavar="FEED", help="Feeds by name; all where none is named.")]
 From = Annotated[
@@ -150,8 +149,7 @@ async def _reconciled(
     """
     settings = loaded.settings
     ledger = Ledger.at(settings.mongo_url.get_secret_value(), settings.connect_timeout)
-    url = settings.source_url.get_secret_value()
-    source = Source(open_engine(url, settings.connect_timeout, settings.statement_timeout))
+    source = open_source(loaded)
     reconciling = Reconciling(source, ledger, _queue(), message_wait=settings.lease, heal_at_most=sys.maxsize)
     certificates: list[Certificate] = []
     failed: dict[str, str] = {}

@@ -20,6 +20,7 @@ from app.cli.output import (
     ago,
     fail,
     load_config,
+    open_source,
     operator,
     print_fields,
     print_json,
@@ -105,7 +106,8 @@ def replay(
 ) -> None:
     """Put dead deliveries back to queued; cancelled or delivered ones too, where --state says so.
 
-    Times are when they died, were cancelled or were delivered. Attempts and age start anew; the key stays.
+    Times are when they died, were cancelled or were delivered. Attempts and age start anew; the key stays. Dead ones
+    whose rows could not be read are read from the source again.
 
     Stopped half-way, the same command goes on with what is left.
     """
@@ -118,7 +120,13 @@ def replay(
         _check_feed(loaded, feed)
 
     def replaying(ledger: Ledger) -> Replaying:
-        return Replaying(ledger, _queue(), loaded.feeds, message_wait=loaded.settings.lease)
+        return Replaying(
+            ledger,
+            _queue(),
+            loaded.feeds,
+            message_wait=loaded.settings.lease,
+            open_source=lambda: open_source(loaded),
+        )
 
     account, counted, sample = with_ledger(loaded, lambda ledger: _look(replaying(ledger).look, ledger, selection))
     if not dry_run:
@@ -302,7 +310,7 @@ def _by_feed(counted: Sequence[Counted]) -> list[list[object]]:
 
 
 def _kind(one: Counted) -> str:
-    payload = "" if one.has_payload else ", no payload"
+    payload = "" if one.has_payload else ", to be read again" if one.never_read else ", no payload"
     return f"{one.state.value}{', acknowledged' if one.acknowledged else ''}{payload}"
 
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import config
-from app.cli.output import AsJson, ago, console, load_config, print_json, print_table, with_ledger
+from app.cli.output import AsJson, ago, console, load_config, open_source, print_json, print_table, with_ledger
 from app.clock import utc_now
 from app.errors import RowrelayError
 from app.feed import Feed
@@ -19,7 +19,6 @@ from app.ledger import Ledger
 from app.ledger.progress import KEPT, Role
 from app.ledger.tally import Standing
 from app.models import OPEN_STATES, Cursor, State
-from app.source.engine import open_engine
 from app.source.reader import Source
 from app.unconfigured import Unconfigured, unconfigured
 
@@ -124,9 +123,7 @@ async def read_status(loaded: config.Config, ledger: Ledger, *, recount: bool = 
     """
     sending = await read_sending(ledger)
     standing, nothing = await ledger.tally.standing(utc_now(), recount=recount), Standing({})
-    settings = loaded.settings
-    url = settings.source_url.get_secret_value()
-    source = Source(open_engine(url, settings.connect_timeout, settings.statement_timeout))
+    source = open_source(loaded)
     try:
         feeds = loaded.feeds.values()
         found = [

@@ -30,7 +30,19 @@ from app.ledger.attempts import insert_telling_duplicates
 from app.ledger.client import Collection, Database, Document, query
 from app.ledger.indexes import BY_ID, MOMENTS, in_state
 from app.ledger.merge import Order, fair_first_of, feeds_in
-from app.models import OPEN_STATES, Batch, Delivery, NewBatch, Position, Result, Ruling, SourceRow, State, short_key
+from app.models import (
+    OPEN_STATES,
+    Batch,
+    Delivery,
+    NewBatch,
+    Position,
+    Result,
+    Ruling,
+    SourceRow,
+    State,
+    has_identity,
+    short_key,
+)
 
 
 def delivery_id(feed: str, row: SourceRow) -> str:
@@ -54,6 +66,9 @@ def delivery_of(document: Document) -> Delivery:
         in_doubt="in_doubt" in last,
         refused_at=last.get("refused_at"),
     )
+
+
+MEND_IT = "; mend the row in the source, then replay: it is read again"
 
 
 def place_hash(position: Position) -> int:
@@ -89,7 +104,7 @@ class Deliveries:
     async def log_unreadable(self, feed: str, rows: Iterable[SourceRow], now: datetime) -> list[str]:
         """Log rows that have no payload as dead letters, each with its reason. Returns as `log`."""
         documents = [
-            _logged(feed, row, now) | {"state": State.DEAD.value, "reason": row.error, "finished_at": now}
+            _logged(feed, row, now) | {"state": State.DEAD.value, "reason": _why_dead(row), "finished_at": now}
             for row in rows
         ]
         return await insert_telling_duplicates(self._collection, documents)
@@ -362,6 +377,11 @@ def _logged(feed: str, row: SourceRow, now: datetime) -> Document:
         "attempts": 0,
         "place": place_hash(row.position),
     } | ({} if row.content is None else {"content": row.content})
+
+
+def _why_dead(row: SourceRow) -> str:
+    """With what to do about it, where the row may be read again under its key."""
+    return f"{row.error}{MEND_IT}" if not row.payload and has_identity(row.key) else row.error or ""
 
 
 def _sender(token: str | None, batch: Batch) -> str:

@@ -8,6 +8,7 @@ Fields of a delivery that these moves write, beside those of `app/ledger/deliver
     cancelled     {at, by}, the last time it was cancelled
     acknowledged  {at, by}, while a dead letter is taken for settled: its retention counts from here
     withdrawn     {at, by}, the last time that was undone
+    reread        {at, by}, the last time its row was read again, since it had no payload
     kept_from     the moment that retention counts from, where it is not `finished_at`
 
 All moves repeat the selection in their filter. A delivery that has changed since it was picked stays as it is, and a
@@ -18,23 +19,27 @@ sending it: the worker that takes the batch over finds it by that.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from pymongo import UpdateOne
 from pymongo.asynchronous.cursor import AsyncCursor
 
 from app.clock import LONG_AGO
 from app.ledger.client import Collection, Database, Document, query
+from app.ledger.deliveries import delivery_id, place_hash
 from app.ledger.indexes import BY_ID, MOMENTS, in_state
 from app.ledger.persistence import counted
-from app.models import NewBatch, State
+from app.models import NewBatch, SourceRow, State
 
 REPLAYS_KEPT = 20
 
 _OF_A_SETTLED_ONE = ("token", "next_attempt_at", "finished_at", "reason", "restored_at", "acknowledged", "kept_from")
 _HAS_PAYLOAD: Document = {"payload": {"$gt": ""}}
+_NEVER_READ: Document = {"payload": ""}
+"""A payload that retention has dropped is not there at all."""
 _OPEN_SINCE_LOGGED = (State.QUEUED, State.RETRYING)
 
 
@@ -73,6 +78,8 @@ class Counted:
     count: int
     acknowledged: bool = False
     """Dead, and taken for settled."""
+    never_read: bool = False
+    """Its row could not be read: it never had a payload."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +163,46 @@ class Selections:
             "$unset": dict.fromkeys(_OF_A_SETTLED_ONE, ""),
         }
         return await self._move(batch.delivery_ids, _replayable(selection, state, begun), change, {"batch": batch.id})
+
+    @query
+    async def to_reread(
+        self, selection: Selection, begun: datetime, after: Picked | None, size: int, *, without: Iterable[str]
+    ) -> list[Picked]:
+        """The next at most `size` dead letters whose rows could not be read, behind `after` and not in `without`."""
+        ids = list(without)
+        passed_over: list[Document] = [{"_id": {"$nin": ids}}] if ids else []
+        conditions = _never_read(selection, begun) + passed_over
+        return await self._pick(selection, conditions, State.DEAD, after, size)
+
+    @query
+    async def give_payload(self, feed: str, rows: Iterable[SourceRow], stamp: Stamp) -> None:
+        """Give dead letters what could not be read when they were logged. One that has changed stays as it is."""
+        await self._tell_reread(
+            {
+                delivery_id(feed, row): {
+                    "payload": row.payload,
+                    "content": row.content,
+                    "position": row.position,
+                    "place": place_hash(row.position),
+                }
+                for row in rows
+            },
+            stamp,
+        )
+
+    @query
+    async def give_reason(self, reasons: Mapping[str, str], stamp: Stamp) -> None:
+        """Say why dead letters whose rows were read again stay dead: id → reason."""
+        await self._tell_reread({known: {"reason": reason} for known, reason in reasons.items()}, stamp)
+
+    async def _tell_reread(self, fields: Mapping[str, Document], stamp: Stamp) -> None:
+        told: Document = {"reread": {"at": stamp.at, "by": stamp.by}}
+        updates = [
+            UpdateOne({"_id": known, "state": State.DEAD.value, **_NEVER_READ}, {"$set": changed | told})
+            for known, changed in fields.items()
+        ]
+        if updates:
+            await self._collection.bulk_write(updates, ordered=False)
 
     @query
     async def to_cancel(
@@ -259,6 +306,7 @@ def narrowed(selection: Selection, feeds: Sequence[str]) -> Selection:
 _ALIKE: Document = {
     "feed": "$feed",
     "has_payload": {"$gt": ["$payload", ""]},
+    "never_read": {"$eq": ["$payload", ""]},
     "acknowledged": {"$gt": ["$acknowledged.at", LONG_AGO]},
 }
 
@@ -266,13 +314,24 @@ _ALIKE: Document = {
 def _counted(document: Document, state: State) -> Counted:
     alike = document["_id"]
     acknowledged = state is State.DEAD and alike["acknowledged"]
-    return Counted(alike["feed"], state, alike["has_payload"], document["n"], acknowledged)
+    never_read = state is State.DEAD and alike["never_read"]
+    return Counted(alike["feed"], state, alike["has_payload"], document["n"], acknowledged, never_read)
 
 
 def _replayable(selection: Selection, state: State, begun: datetime) -> list[Document]:
     """What died again since `begun` is not put back a second time by the same run; what is acknowledged, not at all."""
     open_ones = [{"acknowledged": None}] if state is State.DEAD else []
     return [*_conditions(selection, state), *open_ones, _HAS_PAYLOAD, {"replayed_at": {"$not": {"$gte": begun}}}]
+
+
+def _never_read(selection: Selection, begun: datetime) -> list[Document]:
+    """What dies while the run is under way was not meant."""
+    return [
+        *_conditions(selection, State.DEAD),
+        {"acknowledged": None},
+        {"finished_at": {"$lte": begun}},
+        _NEVER_READ,
+    ]
 
 
 def _acknowledgeable(selection: Selection, begun: datetime, *, undo: bool) -> list[Document]:

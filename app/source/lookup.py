@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, or_
 
 from app.errors import SourceRefused
-from app.models import SourceRow, is_short_key
+from app.models import SourceRow, has_identity, is_short_key
 from app.source.codec import PartValue, Unplaceable
 from app.source.cursors import Statement
 from app.source.plan import FeedPlan
@@ -35,7 +35,7 @@ composite key takes a term for each of its parts, and products bound how many of
 
 
 def find_row(plan: FeedPlan, key: str) -> Statement:
-    """The statement that reads the row of this key, as it stands in a delivery's id (see `rows.key_text`).
+    """The statement that reads the row of this key (see `rows.key_text`), as a page would.
 
     Raises `SourceRefused` for a text that cannot be the key of one of the feed's rows.
     """
@@ -58,7 +58,7 @@ def keys_a_statement(plan: FeedPlan) -> int:
 def can_be_found(plan: FeedPlan, key: str) -> bool:
     """Whether a text has the form of a key of this feed; not where a part is NULL, or the key had other parts."""
     parts = key.split(":")
-    if len(parts) != len(plan.strategy.selection.key) or "%-" in parts or "@" in key or is_short_key(key):
+    if len(parts) != len(plan.strategy.selection.key) or "%-" in parts or not has_identity(key) or is_short_key(key):
         return False
     try:
         for number, part in enumerate(parts):

@@ -224,12 +224,12 @@ class Source:
     async def find_all(self, feed: Feed, keys: Sequence[str], agreed: Columns = ()) -> tuple[SourceRow, ...]:
         """The rows of these keys that the feed's conditions select, whole, as a page would give them.
 
-        Each key as `walk` gave it. `agreed`: the cursor's `columns`.
+        Each key as `walk` gave it; nothing is found under one of another form. `agreed`: the cursor's `columns`.
         """
         found: list[SourceRow] = []
         async with self._reading(feed) as (connection, _):
             plan = await self._agreed_plan(connection, feed, agreed)
-            for part in _parts(plan, keys):
+            for part in _parts(plan, [key for key in keys if can_be_found(plan, key)]):
                 found += [row for row in await self._find_part(connection, plan, part) if row.key in part]
         return tuple(found)
 

@@ -8,6 +8,7 @@ import pytest
 
 from app.errors import LedgerRefused
 from app.ledger import Ledger
+from app.ledger.deliveries import MEND_IT
 from app.models import SourceRow, State
 from tests.support.ledger import (
     FEED,
@@ -62,7 +63,11 @@ async def test_an_unreadable_row_is_a_dead_letter_with_its_reason(ledger: Ledger
     assert await ledger.deliveries.log_unreadable(FEED, [unreadable], NOW) == []
     assert await ledger.deliveries.log_unreadable(FEED, [unreadable], LATER) == ["orders:7"]
     found = await delivery(ledger, 7)
-    assert (found["state"], found["reason"], found["finished_at"]) == ("dead", "column note: no JSON form", NOW)
+    assert (found["state"], found["reason"], found["finished_at"]) == (
+        "dead",
+        f"column note: no JSON form{MEND_IT}",
+        NOW,
+    )
 
 
 async def test_a_batch_loads_only_what_names_it_and_is_queued(ledger: Ledger) -> None:

@@ -18,6 +18,7 @@ Asking: TypeAlias = Callable[[Ledger], Awaitable[Any]]
 LATER = NOW + timedelta(hours=1)
 STAMP = Stamp("me", NOW)
 KEPT_DEAD = 100
+UNREAD = SourceRow("gone", 1, "{}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +176,15 @@ def of_an_operator() -> dict[str, list[Ask]]:
             *(replay(state, feeds, behind(state, 100)) for state, feeds in selections),
             Ask(lambda at: at.selections.to_replay(named, State.DEAD, LATER, None, 100)),
         ],
+        "selections.to_reread": [
+            Ask(
+                lambda at: at.selections.to_reread(dead(FEED), LATER, None, 100, without=()),
+                within=open_ones(State.DEAD, FEED),
+            ),
+            Ask(lambda at: at.selections.to_reread(named, LATER, None, 100, without=["gone"]), within=100),
+        ],
+        "selections.give_payload": [Ask(lambda at: at.selections.give_payload(FEED, [UNREAD], STAMP))],
+        "selections.give_reason": [Ask(lambda at: at.selections.give_reason({f"{FEED}:gone": "why"}, STAMP))],
         "selections.replay": [
             Ask(lambda at: at.selections.replay(dead(FEED), State.DEAD, NOW, new_batch(State.DEAD, 1, 2, 3), STAMP))
         ],
