@@ -8,22 +8,34 @@ a word. `sys.columns` names it all the same, with the system's type that it rest
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from sqlalchemy import Connection, text
-from sqlalchemy.dialects import mssql
 from sqlalchemy.types import NullType, TypeEngine
 
-Seen: TypeAlias = "Sequence[tuple[str, str | None, int, int, int]]"
-"""Name, the system's type, length in bytes, precision and scale of every column, in order."""
+
+class Seen(NamedTuple):
+    """A column as `sys.columns` has it."""
+
+    name: str
+    kind: str | None
+    """The system's type that it rests on."""
+    length: int
+    """In bytes; -1: any."""
+    precision: int
+    scale: int
+    collation: str | None
+
+
 Columns: TypeAlias = "list[tuple[str, TypeEngine[Any]]]"
 
 _COLUMNS = text(
-    "SELECT c.name, TYPE_NAME(c.system_type_id), c.max_length, c.precision, c.scale "
+    "SELECT c.name, TYPE_NAME(c.system_type_id), c.max_length, c.precision, c.scale, c.collation_name "
     "FROM sys.columns AS c WHERE c.object_id = OBJECT_ID(:name) ORDER BY c.column_id"
 )
 _WIDE = ("nchar", "nvarchar")
-_SIZED = (*_WIDE, "char", "varchar", "binary", "varbinary")
+_TEXT = (*_WIDE, "char", "varchar")
+_SIZED = (*_TEXT, "binary", "varbinary")
 _EXACT = ("decimal", "numeric")
 
 
@@ -34,26 +46,24 @@ def all_columns(connection: Connection, schema: str | None, name: str, found: Co
     """
     written = ".".join(f"[{part.replace(']', ']]')}]" for part in (schema, name) if part)
     rows = connection.execute(_COLUMNS, {"name": written})
-    return merged(found, [(row[0], row[1], row[2], row[3], row[4]) for row in rows], mssql.dialect.ischema_names)
+    types: Any = connection.dialect  # only dialects that can read a catalogue have this attribute
+    return merged(found, [Seen(*row) for row in rows], types.ischema_names)
 
 
-def merged(found: Columns, seen: Seen, types: Mapping[str, Callable[..., TypeEngine[Any]]]) -> Columns:
+def merged(found: Columns, seen: Sequence[Seen], types: Mapping[str, Callable[..., TypeEngine[Any]]]) -> Columns:
     """As found where nothing was hidden; else in the order that was seen."""
     known = dict(found)
-    if all(name in known for name, *_ in seen):
+    if all(column.name in known for column in seen):
         return found
-    return [
-        (name, known[name] if name in known else _type(types, kind, length, precision, scale))
-        for name, kind, length, precision, scale in seen
-    ]
+    return [(column.name, known.get(column.name) or _type(types, column)) for column in seen]
 
 
-def _type(
-    types: Mapping[str, Callable[..., TypeEngine[Any]]], kind: str | None, length: int, precision: int, scale: int
-) -> TypeEngine[Any]:
+def _type(types: Mapping[str, Callable[..., TypeEngine[Any]]], column: Seen) -> TypeEngine[Any]:
+    kind = column.kind
     made = types.get(kind or "")
     if made is None or kind is None:
         return NullType()
     if kind in _SIZED:
-        return made(length=None if length < 0 else length // 2 if kind in _WIDE else length)
-    return made(precision=precision, scale=scale) if kind in _EXACT else made()
+        size = None if column.length < 0 else column.length // 2 if kind in _WIDE else column.length
+        return made(length=size, collation=column.collation) if kind in _TEXT else made(length=size)
+    return made(precision=column.precision, scale=column.scale) if kind in _EXACT else made()

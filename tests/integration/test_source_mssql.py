@@ -99,6 +99,9 @@ async def _drop(server: Server) -> None:
         for name, kind in sorted(found, key=lambda row: row[1] != "V"):
             quoted = name.replace("]", "]]").replace(":", "\\:")
             await connection.execute(text(f"DROP {kinds[kind]} [{server.schema}].[{quoted}]"))
+        types = "SELECT name FROM sys.types WHERE schema_id = SCHEMA_ID(:schema)"
+        for (name,) in (await connection.execute(text(types), {"schema": server.schema})).all():
+            await connection.execute(text(f"DROP TYPE [{server.schema}].[{name}]"))
         await connection.execute(text(f"DROP SCHEMA {server.schema}"))
 
 
@@ -286,6 +289,27 @@ async def test_a_login_without_rights_is_told_what_it_lacks(server: Server) -> N
         await server.run(f"DROP USER {login}")
     finally:
         await server.run(f"DROP LOGIN {login}")
+
+
+async def test_columns_of_alias_types_are_what_they_rest_on(server: Server) -> None:
+    """As a key, in a position and as values."""
+    bases = {"Num": "bigint", "Code": "nvarchar(12)", "Phone": "varchar(20)", "Amount": "decimal(12,2)"}
+    await server.needs(*(f"CREATE TYPE {{s}}.{name} FROM {base}" for name, base in bases.items()))
+    columns = "id int IDENTITY PRIMARY KEY, num {s}.Num, code {s}.Code NOT NULL, phone {s}.Phone, amount {s}.Amount"
+    await server.run(
+        f"CREATE TABLE {{s}}.t ({columns})",
+        "INSERT INTO {s}.t (num, code, phone, amount) VALUES (3000000000, N'Ж1', '12', 12.5), (4, N'b', NULL, NULL)",
+    )
+    wanted = [
+        {"id": 1, "num": 3000000000, "code": "Ж1", "phone": "12", "amount": "12.50"},
+        {"id": 2, "num": 4, "code": "b", "phone": None, "amount": None},
+    ]
+    for fields in ({"key": "code"}, {"key": ["num", "code"]}):
+        rows = await server.read(**fields)
+        assert [json.loads(row.payload) for row in rows] == wanted
+        assert await server.source.find_all(server.feed(**fields), [row.key for row in rows]) == rows
+    (row,) = await server.read(cursor={"strategy": "identity", "column": "num", "start": 5})
+    assert json.loads(row.payload)["code"] == "Ж1"
 
 
 async def _fails(url: Any, statement_timeout: timedelta = TIMEOUT) -> tuple[Exception, float]:
