@@ -259,12 +259,16 @@ class Delivering:
             log.warning("publish_failed", error=str(error))
 
     async def _take_over(self, batch: Batch, previous: Lease) -> None:
-        """Settle what the lease before ours left: successes on record count, everything else is `unknown`."""
+        """Settle what the lease before ours left: successes on record count, everything else is `unknown`.
+
+        In this order, since the former holder may be alive: each attempt is on record as what it came to or as unknown,
+        whoever wrote first, before it is asked which of them succeeded.
+        """
         left = await self._ledger.deliveries.unsettled(batch)
-        delivered = await self._ledger.attempts.delivered_under(left)
+        told = await self._ledger.attempts.record_unknown(batch, left, previous)
+        unknown = left.keys() - told
+        delivered = await self._ledger.attempts.delivered_under({known: left[known] for known in told})
         await self._ledger.deliveries.succeed_before(batch, _by_status(delivered.items()), self._now())
-        unknown = {delivery_id: token for delivery_id, token in left.items() if delivery_id not in delivered}
-        await self._ledger.attempts.record_unknown(batch, unknown, previous)
         await self._ledger.deliveries.fence(batch, self._now())
         await self._ledger.stats.add_outcomes(batch.feed, Outcome.UNKNOWN, len(unknown), self._now())
         log.warning("batch_taken_over", batch=batch.id, feed=batch.feed, left_by=previous.worker, unknown=len(unknown))

@@ -48,10 +48,10 @@ class Attempts:
         await insert_ignoring_duplicates(self._collection, [_document(batch, result) for result in results])
 
     @query
-    async def record_unknown(self, batch: Batch, tokens: Mapping[str, str], lapsed: Lease) -> None:
+    async def record_unknown(self, batch: Batch, tokens: Mapping[str, str], lapsed: Lease) -> list[str]:
         """Write down that a lease ran out over these deliveries (id → token they may have been sent under).
 
-        An attempt whose outcome is on record keeps it.
+        An attempt that is on record keeps its outcome. Returns the ids of the deliveries whose attempt was.
         """
         unknown = [
             {
@@ -63,7 +63,8 @@ class Attempts:
             }
             for delivery_id, token in tokens.items()
         ]
-        await insert_ignoring_duplicates(self._collection, unknown)
+        on_record = await insert_telling_duplicates(self._collection, unknown)
+        return [attempt_id.rpartition("#")[0] for attempt_id in on_record]
 
     @query
     async def delivered_under(self, tokens: Mapping[str, str]) -> dict[str, int]:

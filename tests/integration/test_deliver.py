@@ -13,7 +13,7 @@ from app.deliver import RECORD_PATIENCE, Delivering, Terms
 from app.errors import LeaseLost, LedgerRefused, LedgerUnavailable, RowrelayError
 from app.feed import Feed
 from app.ledger import Ledger
-from app.models import Answer, Delivery, Outcome
+from app.models import Answer, Batch, Delivery, Outcome
 from tests.support.doubles import Mood, ScriptedPartner
 from tests.support.feeds import make_feed
 from tests.support.ledger import accepted, loaded
@@ -287,6 +287,33 @@ async def test_a_success_on_record_is_not_sent_again(relay: Relay) -> None:
     assert await outcomes(relay, "orders:1") == ["delivered"]
     assert await outcomes(relay, "orders:2") == ["unknown", "delivered"]
     assert [await attempts(relay, i) for i in ("orders:1", "orders:2")] == [1, 2]
+
+
+async def test_a_success_that_is_recorded_during_a_take_over_is_not_sent_again(relay: Relay) -> None:
+    """The former holder is alive, as after a clock jumped, and writes an attempt down between our two questions."""
+    (batch_id,) = await relay.poll_rows(2)
+    former = await relay.ledger.batches.claim(batch_id, "former", relay.clock(), LEASE)
+    assert former
+    rows = await loaded(relay.ledger, former)
+    relay.clock.advance(LEASE)
+    deliveries, recorded = relay.ledger.deliveries, relay.ledger.attempts
+
+    async def unsettled(batch: Batch) -> dict[str, str]:
+        left = await deliveries.unsettled(batch)
+        await recorded.record(former, [accepted(rows["1"])])
+        return left
+
+    async def delivered_under(tokens: dict[str, str]) -> dict[str, int]:
+        found = await recorded.delivered_under(tokens)
+        await recorded.record(former, [accepted(rows["2"])])
+        return found
+
+    during = replaced(relay.ledger, "deliveries", unsettled=unsettled)
+    during = replaced(during, "attempts", delivered_under=delivered_under)
+    await relay.delivering(ledger=during).deliver(relay.feed, batch_id)
+    assert set(relay.partner.payloads) == {"orders:2"}
+    assert await outcomes(relay, "orders:1") == ["delivered"]
+    assert await outcomes(relay, "orders:2") == ["unknown", "delivered"], "what may be sent again is on record as such"
 
 
 # --- the ledger is away
