@@ -18,6 +18,7 @@ from app.url import Url, as_sent, span_of_place
 
 MASK = "[secret]"
 
+_ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
 _SEPARATORS = re.compile(r"[/?&=@:;,]")
 _MIXED_SECRET, _LONG_SECRET = 8, 20
 """Characters: what is a secret by its looks has letters and digits, or is longer than words are."""
@@ -70,7 +71,16 @@ def variants(secret: str) -> set[str]:
         json.dumps(text, ensure_ascii=False)[1:-1],
         html.escape(text),
     }
-    return {secret, *(text for text in coded if len(text) >= _SHORTEST_VARIANT)}
+    cased = {_ESCAPE.sub(change, form) for form in coded for change in (_lower, _upper)}
+    return {secret, *(form for form in coded | cased if len(form) >= _SHORTEST_VARIANT)}
+
+
+def _lower(found: re.Match[str]) -> str:
+    return found[0].lower()
+
+
+def _upper(found: re.Match[str]) -> str:
+    return found[0].upper()
 
 
 def secrets_of_url(url: str, given: Iterable[tuple[int, int]]) -> Iterator[str]:
@@ -123,8 +133,12 @@ def _named_secrets(part: Any) -> list[str]:
 
 
 def _without_started(text: str, secrets: Iterable[str]) -> str:
-    for secret in secrets:
-        for length in range(len(secret) - 1, 0, -1):
-            if text.endswith(secret[:length]):
-                return text[:-length]
+    """Without the start of a secret that the text ends with: one that ends with the text's last letter."""
+    last = text[-1:]
+    for secret in secrets if last else ():
+        place = secret.rfind(last, 0, -1)
+        while place >= 0:
+            if text.endswith(secret[: place + 1]):
+                return text[: -place - 1]
+            place = secret.rfind(last, 0, place)
     return text
