@@ -58,7 +58,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=2000, help="a round, of each set of indexes")
     parser.add_argument("--rounds", type=int, default=4)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as directory, Stack(Path(directory)) as stack:
+    with tempfile.TemporaryDirectory() as directory, Stack(Path(directory), settings={"LEASE": "60s"}) as stack:
         os.environ.update(stack.variables)
         configure_logging("WARNING", "json")
         print(stack.mongo.description)
