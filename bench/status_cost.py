@@ -45,7 +45,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--old", type=int, default=1_500_000, help="deliveries")
     old = parser.parse_args().old
-    with tempfile.TemporaryDirectory(dir=Path.cwd()) as directory, Stack(Path(directory)) as stack:
+    with tempfile.TemporaryDirectory(prefix="rowrelay-") as directory, Stack(Path(directory), temporary=True) as stack:
         print(stack.mongo.description, flush=True)
         with MongoClient[dict[str, Any]](stack.mongo.url) as client:
             deliveries = client.get_default_database()["deliveries"]
