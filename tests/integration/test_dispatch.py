@@ -126,7 +126,7 @@ async def test_a_feed_whose_partner_answers_nothing_keeps_no_other_waiting(world
     worker = world.worker()
     slow, fast = await world.log(SLOW, 40, hold=True), await world.log(FAST, 40)
     worker.hint(SLOW, slow)
-    await until(lambda: world.partner.requests == SLOW.partner.concurrency, message="all that may be sent")
+    await until(lambda: world.partner.requests == SLOW.partner.concurrency, message="all that may be sent", timeout=60)
     worker.hint(FAST, fast)
     await until(lambda: _all(world, FAST, 40), timeout=60, message="the fast feed's rows")
     assert await world.delivered(SLOW) == 0
@@ -152,7 +152,9 @@ async def test_what_finds_no_room_stays_in_the_ledger_for_any_worker_that_has(wo
     requests = world.partner.requests
     idle.hint(SLOW, left[:1])  # as the sweep does
     await until(
-        lambda: world.partner.requests == requests + SLOW.partner.concurrency, message="as many requests as it may make"
+        lambda: world.partner.requests == requests + SLOW.partner.concurrency,
+        message="as many requests as it may make",
+        timeout=60,
     )
     world.release()
     await until(lambda: _all(world, SLOW, 40), timeout=60, message="all rows")
@@ -180,7 +182,7 @@ async def test_batches_of_one_row_use_all_the_requests_that_a_feed_may_make(worl
     feed = make_feed(name="slow", batch_size=1, concurrency=20)
     worker = world.worker()
     worker.hint(feed, await world.log(feed, 60, hold=True))
-    await until(lambda: world.partner.requests == 20, message="20 requests in flight")
+    await until(lambda: world.partner.requests == 20, message="20 requests in flight", timeout=60)
     world.release()
     await until(lambda: _all(world, feed, 60), timeout=60)
 
@@ -189,9 +191,9 @@ async def test_what_comes_beside_a_full_worker_is_taken_as_soon_as_it_has_room(w
     worker = world.worker()
     first = await world.log(SLOW, 8, hold=True)
     worker.hint(SLOW, first)
-    await until(lambda: world.partner.requests == 3)
+    await until(lambda: world.partner.requests == 3, timeout=60)
     world.release(lambda one: one in first[0].delivery_ids)
-    await until(lambda: _all(world, SLOW, 2), message="the first batch")
+    await until(lambda: _all(world, SLOW, 2), message="the first batch", timeout=60)
     world.release()
     await until(lambda: _all(world, SLOW, 8), timeout=60)
     await worker.under_way.finished()
@@ -252,7 +254,7 @@ async def test_a_worker_that_stops_hands_on_what_it_is_told_of(world: World) -> 
     worker = world.worker()
     batches = await world.log(SLOW, 40, hold=True)
     worker.hint(SLOW, batches[:15])
-    await until(lambda: world.partner.requests == 3)
+    await until(lambda: world.partner.requests == 3, timeout=60)
     worker.delivering.drain(timedelta(seconds=0))
     worker.hint(SLOW, batches[15:])
     await worker.under_way.finished()
