@@ -14,6 +14,7 @@ import pytest
 import config
 from app.errors import LedgerUnavailable
 from app.runtime import Runtime, Services, open_services
+from app.under_way import About
 from tests.support.doubles import MemoryQueue
 from tests.unit.test_config import GOOD
 
@@ -82,6 +83,31 @@ def test_what_a_use_case_raises_reaches_its_caller(runtime: Runtime) -> None:
 
     with pytest.raises(LedgerUnavailable, match="gone"):
         runtime.run(fails)
+
+
+def test_work_that_is_handed_over_keeps_nobody_waiting_but_the_end(runtime: Runtime) -> None:
+    released, begun, ended = threading.Event(), list[str](), list[str]()
+
+    def hand_over(name: str) -> None:
+        async def work() -> None:
+            begun.append(name)
+            await asyncio.to_thread(released.wait)
+            ended.append(name)
+
+        runtime.call(lambda services: services.under_way.start(work, About(name), alone=True))
+
+    for name in ("poll", "sweep", "poll"):
+        hand_over(name)
+    runtime.run(_where)
+    assert (begun, ended) == (["poll", "sweep"], []), (
+        "each once: what is under way sees what the second would have seen"
+    )
+    with ThreadPoolExecutor(1) as pool:
+        closing = pool.submit(runtime.close)
+        assert not closing.done()
+        released.set()
+        closing.result(timeout=60)
+    assert sorted(ended) == ["poll", "sweep"]
 
 
 def test_a_closed_runtime_opens_anew(runtime: Runtime) -> None:
