@@ -15,7 +15,7 @@ RUN python -m venv --without-pip /opt/rowrelay \
         --root-user-action=ignore --require-hashes --only-binary=:all: -r requirements.lock
 COPY app /app/app
 COPY tasks /app/tasks
-COPY config.py celery_app.py /app/
+COPY config.py celery_app.py flowerconfig.py /app/
 # Debian's build of the driver is the one that this image can load.
 RUN rm -rf /opt/rowrelay/lib/python3.13/site-packages/mssql_python_odbc/libs/linux/alpine \
         /opt/rowrelay/lib/python3.13/site-packages/mssql_python_odbc/libs/linux/rhel \

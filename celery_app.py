@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from datetime import timedelta
+from importlib import import_module
 from typing import Any
 
 import structlog
@@ -31,6 +32,7 @@ from app.clock import LONG_AGO
 from app.errors import ConfigError
 from app.logs import configure_logging, is_text, log_what_nobody_caught
 from app.redis_url import WrongRedisUrl, parse_redis_url
+from tasks.options import level_asked_for, refuse_unsupported
 
 log = structlog.get_logger()
 
@@ -83,6 +85,8 @@ def make_app(loaded: config.Config) -> Celery:
     """The application for a configuration. Connects to nothing."""
     settings = loaded.settings
     celery = RelayCelery("rowrelay", include=[f"tasks.{name}" for name in TASKS])
+    for name in ("worker", "beat"):
+        celery.user_options[name].add(refuse_unsupported(name))
     timeout = settings.connect_timeout.total_seconds()
     redis = parse_redis_url(settings.redis_url.get_secret_value())
     celery.conf.update(
@@ -141,9 +145,20 @@ def _banner_for_people(instance: Any, **_: object) -> None:
 
 @import_modules.connect  # Flower does not ask for logging to be set up
 @setup_logging.connect
-def _configure_logging(**_: object) -> None:
-    configure_logging(loaded.settings.log_level, loaded.settings.log_format)
+def _configure_logging(logfile: str | None = None, **_: object) -> None:
+    """As the settings say; `--loglevel` and `--logfile` win over them."""
+    settings = loaded.settings
+    configure_logging(level_asked_for() or settings.log_level, settings.log_format, logfile)
     log_what_nobody_caught()
+
+
+@import_modules.connect
+def _close_metrics(**_: object) -> None:
+    """Flower's pages ask for its login, where one is set; its `/metrics` did not."""
+    if "flower.views.monitor" in sys.modules:
+        page = sys.modules["flower.views.monitor"].Metrics
+        if not hasattr(page.get, "__wrapped__"):
+            page.get = import_module("tornado.web").authenticated(page.get)
 
 
 @worker_init.connect

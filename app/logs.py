@@ -17,6 +17,7 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from logging.handlers import WatchedFileHandler
 from types import TracebackType
 from typing import TextIO, TypeAlias
 
@@ -43,9 +44,12 @@ _HOST = socket.gethostname()
 _ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | None]
 
 
-def configure_logging(level: str, form: str) -> None:
-    """Send records of `level` and above to stderr. `form`: `json`, `text`, or `auto`: text on a terminal."""
-    as_text = is_text(form)
+def configure_logging(level: str, form: str, file: str | None = None) -> None:
+    """Send records of `level` and above to stderr, or to a file, which may be moved away to rotate it.
+
+    `form`: `json`, `text`, or `auto`: text on a terminal.
+    """
+    as_text = form == "text" if file else is_text(form)
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -60,7 +64,7 @@ def configure_logging(level: str, form: str) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler()
+    handler = WatchedFileHandler(file, encoding="utf-8") if file else logging.StreamHandler()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name, _of_libraries],

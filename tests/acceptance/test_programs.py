@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,10 +35,10 @@ def _start(stack: Stack, started: list[Process], name: str, *arguments: str) -> 
     return process
 
 
-def _page(port: int, path: str) -> str:
+def _page(port: int, path: str, login: tuple[str, str] | None = None) -> str:
     """A page of Flower's; empty while it does not answer."""
     try:
-        return httpx.get(f"http://127.0.0.1:{port}/{path}", trust_env=False, timeout=30).text
+        return httpx.get(f"http://127.0.0.1:{port}/{path}", auth=login, trust_env=False, timeout=30).text
     except httpx.TransportError:
         return ""
 
@@ -51,11 +52,16 @@ def test_worker_beat_and_flower_run_from_the_projects_root(stack: Stack, started
     worker = _start(stack, started, "worker", "worker")
     _start(stack, started, "beat", "beat")
     port = free_port()
-    _start(stack, started, "flower", "flower", "--address=127.0.0.1", f"--port={port}")
+    _start(stack, started, "flower", "flower", "--address=127.0.0.1", f"--port={port}", "--basic-auth=me:s3cret")
     stack.start_generator(10)
 
     wait_until(lambda: _accepted(stack) == 10, timeout=60, message="10 rows at the partner")
-    wait_until(lambda: "celery@" in _page(port, "workers"), timeout=60, message="Flower to show the worker")
+    login = ("me", "s3cret")
+    wait_until(lambda: "celery@" in _page(port, "workers", login), timeout=60, message="Flower to show the worker")
+    assert "flower_" in _page(port, "metrics", login)
+    assert [_page(port, path) for path in ("metrics", "workers", "healthcheck")] == ["Access denied"] * 2 + ["OK"]
+    columns = re.findall(r"<th[^>]*>\s*([A-Za-z]+)", _page(port, "tasks", login))
+    assert columns == ["Name", "kwargs", "State", "Received", "Runtime", "Worker"], "flowerconfig.py is read"
     assert worker.stop(timeout=20) == 0
     assert "Traceback" not in worker.log.read_text(encoding="utf-8")
 

@@ -77,10 +77,11 @@ ALLOWED = {
     | {"app.dispatch", "app.progress", "app.under_way"},
     "app.trial": RECORDS | EDGES | {"app.deliver", "app.filter", "app.refusals"},
     "app.tracing": EDGES | {"app.deliver", "app.intake", "app.poll"},
-    "celery_app": RECORDS | {"app.descriptors", "app.logs", "app.tracing", "config", "tasks"},
+    "celery_app": RECORDS | {"app.descriptors", "app.logs", "app.tracing", "config", "tasks", "tasks.options"},
     "tasks": RECORDS
     | READERS
     | {"app.ledger", "app.logs", "app.periodic", "app.runtime", "app.queue", "app.under_way", "celery_app", "tasks"},
+    "tasks.options": set[str](),
     "app.watch": set[str](),
     "app.simulator": RECORDS | {"app.simulator", "app.embedded"},
     "app.embedded": RECORDS | {"app.embedded"},
