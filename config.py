@@ -44,7 +44,7 @@ _SET = "set {0} or {0}_FILE in the environment or .env"
 _FILE = "_FILE"
 """`NAME_FILE` names a file that holds the value of `NAME`, as Docker and Kubernetes hand out secrets."""
 _OF_OTHERS = re.compile(
-    r"ACCEPT_EULA|ROWRELAY_VERSION|(FLOWER|METRICS|GRAFANA)_PORT|DEMO_(FAULTS|RATE)|MSSQL_(PID|SA_PASSWORD)"
+    r"ACCEPT_EULA|ROWRELAY_(VERSION|CONFIG)|(FLOWER|METRICS|GRAFANA)_PORT|DEMO_(FAULTS|RATE)|MSSQL_(PID|SA_PASSWORD)"
     r"|(CELERY|COMPOSE|DOCKER|FLOWER|OTEL|PYTHON|SSL_CERT|TEST)_.*|.*_PROXY|TZ|PATH|LANG|LC_.*",
     re.IGNORECASE,
 )
@@ -216,10 +216,10 @@ def _mssql_url(parts: Mapping[str, Any]) -> str:
 
 def load() -> Config:
     """Read the environment, `.env` and the feeds file. Raises `ConfigError` with every problem found."""
-    file = read_env_file(Path(FILE), os.environ)
+    file = read_env_file(_directory() / FILE, os.environ)
     environment = {**file.values, **os.environ}
     settings, problems = _read_settings(file, environment)
-    path = settings.feeds_file if settings else Path(environment.get("FEEDS_FILE", "feeds.toml"))
+    path = settings.feeds_file if settings else _directory() / environment.get("FEEDS_FILE", "feeds.toml")
     document, feed_problems = _read_document(path)
     feeds: dict[str, Feed] = {}
     if not feed_problems:
@@ -228,6 +228,11 @@ def load() -> Config:
     if problems or settings is None:
         raise ConfigError(problems)
     return Config(settings, feeds, (*file.warnings, *_misspelt(file, set(_references(document)))))
+
+
+def _directory() -> Path:
+    """Where `.env`, `feeds.toml` and every relative path of a setting are: `ROWRELAY_CONFIG`, else where we run."""
+    return Path(os.environ.get("ROWRELAY_CONFIG", ""))
 
 
 def _read_settings(file: EnvFile, environment: Mapping[str, str]) -> tuple[Settings | None, list[Problem]]:
@@ -245,6 +250,8 @@ def _read_settings(file: EnvFile, environment: Mapping[str, str]) -> tuple[Setti
         settings = Settings(**given)
     except ValidationError as error:
         return None, problems + [_setting_problem(detail) for detail in error.errors()]
+    paths = {name: getattr(settings, name) for name in ("feeds_file", "reports_dir", "archive_dir")}
+    settings = settings.model_copy(update={name: _directory() / path for name, path in paths.items() if path})
     doubted = {problem.field for problem in problems}
     return settings, problems + [one for one in _url_problems(settings) if one.field + _FILE not in doubted]
 
@@ -305,7 +312,7 @@ def _read_secrets(names: Iterable[str], environment: Mapping[str, str]) -> tuple
             problems.append(Problem("environment", variable, f"{name} too", f"set either {name} or {variable}"))
             continue
         try:
-            values[name] = read_text(Path(path)).rstrip("\r\n")
+            values[name] = read_text(_directory() / path).rstrip("\r\n")
         except (OSError, UnicodeDecodeError, ValueError) as error:
             why = f"{path!r}: {unreadable(error)}"
             problems.append(Problem("environment", variable, why, "a readable UTF-8 file"))

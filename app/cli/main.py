@@ -1,10 +1,11 @@
-"""All commands in one place."""
+"""All commands in one place: for tests, and for whoever wants them in one program. `python -m app` loads one alone."""
 
 from __future__ import annotations
 
 import typer
 
 from app.cli.archive import archive
+from app.cli.commands import COMMANDS, EPILOG, HELP
 from app.cli.deliveries import deliveries
 from app.cli.demo import demo
 from app.cli.doctor import doctor
@@ -22,8 +23,8 @@ from app.cli.watch import watch
 
 main = typer.Typer(
     name="rowrelay",
-    help="Delivers every new row of a SQL Server table to a partner's HTTP API, and can prove it.",
-    epilog="Exit codes: 0 all is well; 1 something is wrong, or could not be done; 2 wrong usage or configuration.",
+    help=HELP,
+    epilog=EPILOG,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -42,6 +43,6 @@ main.command()(replay)
 main.command()(report)
 main.command()(status)
 main.command()(watch)
-main.add_typer(archive, name="archive", help="Check archive files, and put their records back.")
-main.add_typer(deliveries, name="deliveries", help="Look at single deliveries.")
-main.add_typer(feeds, name="feeds", help="List, test, pause, resume, explain and rewind feeds.")
+main.add_typer(archive, name="archive", help=COMMANDS["archive"][1])
+main.add_typer(deliveries, name="deliveries", help=COMMANDS["deliveries"][1])
+main.add_typer(feeds, name="feeds", help=COMMANDS["feeds"][1])
