@@ -86,7 +86,7 @@ ALLOWED = {
     "app.simulator": RECORDS | {"app.simulator", "app.embedded"},
     "app.embedded": RECORDS | {"app.embedded"},
     "app.cli": None,
-    "app.__main__": {"app.cli"},
+    "app.__main__": {"app", "app.cli"},
 }
 """What each part may import of ours; `None`: anything."""
 
