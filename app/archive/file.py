@@ -5,6 +5,8 @@
 
 Zstandard (RFC 8878) with a checksum in each frame: `zstdcat FILE` reads it, and `sha256sum FILE` gives the manifest's
 hash. Files may hold personal data: only their owner can read them.
+
+What is read may have been written by anybody: a line, what it unpacks to and the manifest are bounded.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ import orjson
 
 from app.errors import ArchiveDamaged
 from app.ledger.archives import Contents, Part
-from app.ledger.records import Record, from_line, glance, to_line
+from app.ledger.records import LINE_BYTES, Record, from_line, glance, to_line
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -32,6 +34,9 @@ else:
 
 FORMAT = "rowrelay-archive-1"
 _OPTIONS: dict[int, int] = {zstd.CompressionParameter.compression_level: 3, zstd.CompressionParameter.checksum_flag: 1}
+_BOUNDS: dict[int, int] = {zstd.DecompressionParameter.window_log_max: 23}
+"""8 MiB of what came before are kept to unpack what follows; we write with 2 MiB."""
+_MANIFEST_BYTES = 2**16
 _TEMPORARY = ".tmp"
 
 
@@ -108,7 +113,12 @@ class Writer:
     def add(self, records: Iterable[Record]) -> None:
         """Write these, a line each."""
         for record in records:
-            self._compressed.write(to_line(record))
+            line = to_line(record)
+            if len(line) > LINE_BYTES:
+                raise ArchiveDamaged(
+                    f"archive {self.path.name}: {record.id}: {len(line)} bytes are too long for a line"
+                )
+            self._compressed.write(line)
             self._seen.note(record.id, len(record.attempts))
 
     def finish(self) -> Contents:
@@ -141,8 +151,9 @@ def _forget_cached(descriptor: int) -> None:
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def check(path: Path, tell: Callable[[int], None] = lambda _: None) -> Contents:
-    """What a file holds: every line is looked at. `tell` is told the number of lines, now and then.
+def check(path: Path, tell: Callable[[int], None] = lambda _: None, most: int | None = None) -> Contents:
+    """What a file holds: every line is looked at. `tell` is told the number of lines, now and then; `most`: how many
+    there can be.
 
     Raises `ArchiveDamaged` that says where it ceases to be an archive file, `OSError` where it cannot be read.
     """
@@ -154,6 +165,8 @@ def check(path: Path, tell: Callable[[int], None] = lambda _: None) -> Contents:
                 seen.note(*glance(line))
             except ValueError as error:
                 raise ArchiveDamaged(f"archive {path}: line {seen.count + 1}: {error}") from error
+            if most is not None and seen.count > most:
+                raise ArchiveDamaged(f"archive {path}: more than the {most} lines that its manifest says")
             if seen.count % 1000 == 0:
                 tell(seen.count)
     return seen.contents(hashed)
@@ -171,7 +184,12 @@ def read(path: Path) -> Generator[Record, None, None]:
 
 def _lines(path: Path, file: _Hashed) -> Iterator[bytes]:
     try:
-        yield from zstd.ZstdFile(file, "r")
+        unpacked, number = zstd.ZstdFile(file, "r", options=_BOUNDS), 1
+        while line := unpacked.readline(LINE_BYTES + 1):
+            if len(line) > LINE_BYTES:
+                raise ArchiveDamaged(f"archive {path}: line {number}: longer than {LINE_BYTES} bytes")
+            yield line
+            number += 1
     except (zstd.ZstdError, EOFError) as error:
         raise ArchiveDamaged(f"archive {path}: {error}") from error
 
@@ -214,7 +232,8 @@ def write_manifest(path: Path, part: Part, contents: Contents) -> None:
 def read_manifest(path: Path) -> Contents | None:
     """What the manifest says that a file holds; `None` without one. Raises `ArchiveDamaged` for one that is none."""
     try:
-        about = orjson.loads(manifest_path(path).read_bytes())
+        with manifest_path(path).open("rb") as file:
+            about = orjson.loads(file.read(_MANIFEST_BYTES))
         return Contents(**{name: about[name] for name in Contents.__dataclass_fields__})
     except FileNotFoundError:
         return None

@@ -103,9 +103,9 @@ def checked(path: Path, tell: Tell = lambda *_: None) -> tuple[Contents, str]:
     `OSError` where it cannot be read. Blocks.
     """
     said = file.read_manifest(path)
-    contents = file.check(path, lambda count: tell(count, ""))
     if said is None:
         raise ArchiveDamaged(f"archive {path}: no manifest beside it: {file.manifest_path(path).name}")
+    contents = file.check(path, lambda count: tell(count, ""), said.count)
     if said != contents:
         raise ArchiveDamaged(f"archive {path}: not what its manifest says: {_difference(said, contents)}")
     records = file.read(path)

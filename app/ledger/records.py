@@ -24,6 +24,14 @@ CHUNK_BYTES = 8_000_000
 """About how much of payloads and attempts is held in memory at once."""
 ATTEMPT_BYTES = 2500
 """What an attempt holds at most, about: its answer's body is cut at 2 KiB."""
+LINE_BYTES = 64 * 2**20
+"""Of one line at most. A payload (15 MB at most) may take twice its bytes as a JSON string, and attempts the rest."""
+ATTEMPTS_BYTES = 16 * 2**20
+"""Of one delivery's attempts as JSON, at most, about."""
+_PLAIN_LINE = 2**20
+"""A shorter line cannot make many values; a longer one is counted through before it is read."""
+_MOST_VALUES = 500_000
+"""In one line: each takes memory, however short it is written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +57,11 @@ def weight(delivery: Document, attempts: int) -> int:
     return len(delivery.get("payload") or "") + ATTEMPT_BYTES * attempts
 
 
+def attempt_weight(attempt: Document) -> int:
+    """How many bytes an attempt takes in a line at most, about: control characters are written as six."""
+    return 500 + 6 * (len(attempt.get("response") or "") + len(attempt.get("error") or ""))
+
+
 def to_line(record: Record) -> bytes:
     """The record as a line, with its end."""
     parts = {"delivery": record.delivery, "attempts": record.attempts}
@@ -58,9 +71,12 @@ def to_line(record: Record) -> bytes:
 def from_line(line: bytes) -> Record:
     """The record of a line. Raises `ValueError` that says what is wrong with it."""
     try:
+        _require_bounded(line)
         found = loads(line.decode(), json_options=_OPTIONS)
-    except (ValueError, TypeError, BSONError) as error:
+    except (ValueError, TypeError, BSONError, OverflowError) as error:
         raise ValueError(f"not Extended JSON: {error}") from error
+    except RecursionError as error:
+        raise ValueError("not Extended JSON: nested too deeply") from error
     return Record(*_parts(found))
 
 
@@ -69,8 +85,21 @@ def glance(line: bytes) -> tuple[str, int]:
 
     Raises `ValueError` as `from_line` does, but looks into no value.
     """
+    _require_bounded(line)
     delivery, attempts = _parts(orjson.loads(line))
     return delivery["_id"], len(attempts)
+
+
+def _require_bounded(line: bytes) -> None:
+    """Raises `ValueError` for a line of so many values that reading it would take a multiple of its bytes."""
+    if len(line) <= _PLAIN_LINE:
+        return
+    bare = line.replace(b"\\\\", b"").replace(b'\\"', b"")
+    if bare.count(b'"') > 2 * _MOST_VALUES:
+        raise ValueError(f"more than {_MOST_VALUES} values")
+    outside = bare.split(b'"')[::2]
+    if sum(part.count(sign) for part in outside for sign in (b",", b"[", b"{")) > _MOST_VALUES:
+        raise ValueError(f"more than {_MOST_VALUES} values")
 
 
 def _parts(found: object) -> tuple[Document, list[Document]]:

@@ -31,7 +31,7 @@ from app.ledger.certificates import certificate_id
 from app.ledger.client import Collection, Database, Document, query
 from app.ledger.indexes import BY_ID, KEPT, SETTLED
 from app.ledger.persistence import counted
-from app.ledger.records import CHUNK_BYTES, Record, weight
+from app.ledger.records import ATTEMPTS_BYTES, CHUNK_BYTES, Record, attempt_weight, weight
 from app.ledger.stats import minute_id
 from app.models import Position, State
 
@@ -389,7 +389,14 @@ class Retention:
 
     @query
     async def _attempts_of(self, delivery_id: str) -> list[Document]:
-        return await self._attempts.find({"_id": _attempts_range(delivery_id)}).sort("_id", 1).to_list()
+        """Those that a line of the archive holds: what is beyond that stays in the ledger."""
+        attempts, held = list[Document](), 0
+        async for attempt in self._attempts.find({"_id": _attempts_range(delivery_id)}).sort("_id", 1):
+            held += attempt_weight(attempt)
+            if held > ATTEMPTS_BYTES:
+                break
+            attempts.append(attempt)
+        return attempts
 
 
 def _of(feed: str, category: Category, span: Span) -> Document:

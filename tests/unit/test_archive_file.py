@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 import subprocess
+import sys
+import tracemalloc
+from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +22,11 @@ from app.archive.restore import checked
 from app.errors import ArchiveDamaged
 from app.ledger.archives import Contents, Part
 from app.ledger.records import Record, from_line, glance, to_line
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 AT = datetime(2026, 1, 31, 10, 0, 0, 123000, tzinfo=UTC)
 PART = Part("orders", date(2026, 1, 31))
@@ -142,3 +152,107 @@ def test_where_there_are_no_hard_links_it_is_renamed(path: Path, monkeypatch: py
 def test_a_later_part_has_a_number_in_its_name() -> None:
     assert PART.name == "orders/orders-2026-01-31.ndjson.zst"
     assert Part("orders", date(2026, 1, 31), 2).name == "orders/orders-2026-01-31-2.ndjson.zst"
+
+
+# --- what somebody else wrote
+
+
+def forged(path: Path, unpacked: bytes, count: int = 1, options: dict[int, int] | None = None) -> None:
+    """A file with a manifest that agrees with it."""
+    packing = zstd.ZstdCompressor(options=options)
+    raw = packing.compress(unpacked) + packing.flush()
+    path.parent.mkdir()
+    path.write_bytes(raw)
+    said = Contents(count, 0, len(raw), hashlib.sha256(raw).hexdigest(), "orders:1", "orders:1")
+    file.write_manifest(path, PART, said)
+
+
+def taken(work: Callable[[], object]) -> int:
+    """The most bytes that were allocated at once while it ran."""
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_line_without_an_end_is_refused_once_it_is_too_long(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file, "LINE_BYTES", 2**20)
+    forged(path, b"\0" * 60 * 2**20)
+
+    def verify() -> None:
+        with pytest.raises(ArchiveDamaged, match="line 1: longer than 1048576 bytes"):
+            checked(path)
+
+    assert taken(verify) < 8 * 2**20
+
+
+@pytest.mark.parametrize("item", [b"[],", b'"ab",', b"{},", b"1,"], ids=["lists", "texts", "objects", "numbers"])
+def test_a_line_of_very_many_values_is_refused_before_it_is_read(path: Path, item: bytes) -> None:
+    good = to_line(record(1)).rstrip(b"}\n")
+    line = good + b',"more":[' + item * (6_000_000 // len(item)) + b"1]}\n"
+    forged(path, line)
+
+    def verify() -> None:
+        with pytest.raises(ArchiveDamaged, match="more than 500000 values"):
+            checked(path)
+
+    assert taken(verify) < 8 * len(line)
+
+
+def test_a_payload_full_of_commas_and_brackets_is_one_value(path: Path) -> None:
+    text = json.dumps({"v": '[{,"\\' * 500_000})
+    one = Record(record(1).delivery | {"payload": text}, ())
+    written(path, one)
+    assert checked(path)[0].count == 1
+    assert [found.delivery["payload"] for found in file.read(path)] == [text]
+
+
+def test_more_lines_than_the_manifest_says_are_not_gone_through(path: Path) -> None:
+    forged(path, to_line(record(1)) * 100_000, count=3)
+    lines = 0
+
+    def tell(count: int, _: str) -> None:
+        nonlocal lines
+        lines = count
+
+    with pytest.raises(ArchiveDamaged, match="more than the 3 lines that its manifest says"):
+        checked(path, tell)
+    assert lines == 0
+
+
+def test_a_file_that_needs_much_memory_to_unpack_is_refused(path: Path) -> None:
+    forged(path, to_line(record(1)), options={zstd.CompressionParameter.window_log: 27})
+    assert path.read_bytes()[5] >> 3 == 27 - 10, "the frame was to ask for a window of 128 MiB (RFC 8878, 3.1.1.1.2)"
+    with pytest.raises(ArchiveDamaged, match="memory"):
+        checked(path)
+
+
+def test_a_manifest_without_an_end_is_no_manifest(path: Path) -> None:
+    written(path, record(1))
+    with file.manifest_path(path).open("ab") as manifest:
+        manifest.truncate(50 * 2**20)
+
+    def verify() -> None:
+        with pytest.raises(ArchiveDamaged, match="not a manifest"):
+            checked(path)
+
+    assert taken(verify) < 2**20
+
+
+def test_a_line_nested_too_deeply_is_no_record() -> None:
+    line = to_line(record(1)).rstrip(b"}\n") + b',"more":' + b"[" * 1010 + b"]" * 1010 + b"}\n"
+    with pytest.raises(ValueError, match="Extended JSON"):
+        from_line(line)
+
+
+def test_a_record_that_no_line_may_hold_is_refused_when_it_is_written(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file, "LINE_BYTES", 1000)
+    writer = file.Writer(path)
+    writer.open()
+    with pytest.raises(ArchiveDamaged, match=r"orders:1: \d+ bytes are too long for a line"):
+        writer.add([Record(record(1).delivery | {"payload": "x" * 1200}, ())])
+    writer.abandon()
