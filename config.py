@@ -12,14 +12,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
-from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app.budget import MEMORY_BUDGET
+from app.container import memory_limit
 from app.env_file import FILE, EnvFile, read_env_file, read_text, unreadable
 from app.errors import ConfigError, Problem, UnknownFeed
 from app.feed import Duration, Feed
@@ -41,6 +43,10 @@ _NOT_A_FIELD = "no such field: remove it"
 _SHORTEST_SECRET = 4
 """Characters. A shorter value would be found, and masked, in many a text that has nothing to do with it."""
 _SET = "set {0} or {0}_FILE in the environment or .env"
+_BYTES = re.compile(r"(\d+)\s*(|KiB|MiB|GiB)")
+_UNIT_BYTES = {"": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+_PART_OF_CONTAINER = 4
+"""The part of a container's memory that rows may have, where `memory_budget` says nothing, is one in so many."""
 _FILE = "_FILE"
 """`NAME_FILE` names a file that holds the value of `NAME`, as Docker and Kubernetes hand out secrets."""
 _OF_OTHERS = re.compile(
@@ -49,6 +55,21 @@ _OF_OTHERS = re.compile(
     re.IGNORECASE,
 )
 """Names that are no settings of ours, and have a place in the same file: of docker compose, Celery, OpenTelemetry, …"""
+
+
+def parse_bytes(value: object) -> object:
+    """Turn `"256MiB"`, `"1GiB"` or a plain number of bytes into an integer; leave anything else to pydantic.
+
+    Raises `ValueError` for text of another form.
+    """
+    if not isinstance(value, str):
+        return value
+    if not value.strip():
+        return None
+    match = _BYTES.fullmatch(value.strip())
+    if not match:
+        raise ValueError('a number of bytes such as "268435456", "256MiB" or "1GiB"')
+    return int(match[1]) * _UNIT_BYTES[match[2]]
 
 
 class Settings(BaseSettings):
@@ -92,6 +113,9 @@ class Settings(BaseSettings):
     """How long the ledger, the broker or the source may take to answer a connection."""
     statement_timeout: Duration = timedelta(seconds=30)
     """How long SQL Server may run one statement."""
+    memory_budget: Annotated[int | None, BeforeValidator(parse_bytes)] = Field(default=None, ge=2**20)
+    """Bytes that all rows which a process has in hand may take. None: 256 MiB, or a quarter of the container's memory
+    where that is less."""
     progress_bound: Duration = timedelta(seconds=45)
     """How long a worker, beat or a feed may make no progress before `health` says so."""
     timezone: str = "UTC"
@@ -121,6 +145,14 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["auto", "json", "text"] = "auto"
     """`auto`: text on a terminal, JSON elsewhere."""
+
+    @property
+    def memory_for_rows(self) -> int:
+        """`memory_budget`, or what the container's limit leaves for it: bytes, 1 MiB at least."""
+        if self.memory_budget is not None:
+            return self.memory_budget
+        limit = memory_limit()
+        return MEMORY_BUDGET if limit is None else max(2**20, min(MEMORY_BUDGET, limit // _PART_OF_CONTAINER))
 
     @property
     def zone(self) -> ZoneInfo:

@@ -12,6 +12,10 @@ A worker may die, or lose its ledger, between any two of these steps:
 What the endpoint's clock (`app/partner/clock.py`) holds back for longer than a moment is not waited for: a batch that
 nobody has claimed is parked, one that is under way is released with what was not sent. Neither costs an attempt, and
 the sweep brings both back when their time has come.
+
+Rows are loaded as the process's memory allows (`app/budget.py`): a batch of small rows at once, one of large rows a
+portion after the other, and what a row took is given back as soon as its request is over. A batch that waits for memory
+keeps its lease; one that is stopped is given back with what was not loaded.
 """
 
 from __future__ import annotations
@@ -20,13 +24,15 @@ import asyncio
 import random
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
 
+from app.budget import Budget, Hold, cost, text_bytes
 from app.clock import Clock, utc_now
 from app.errors import BrokerUnavailable, LeaseLost, RowrelayError
 from app.feed import Feed
@@ -36,6 +42,7 @@ from app.partner.client import PartnerClient
 from app.partner.clock import Clocks, EndpointClock
 from app.partner.failures import Failure
 from app.partner.policy import judge
+from app.parts import in_parts
 from app.queue import Queue
 from app.refusals import Refusals
 from app.renewal import keep_renewed
@@ -51,6 +58,9 @@ SENDING = "sending"
 
 STRANGE_WAIT = timedelta(seconds=5)
 """How long a batch waits, of whose feed a worker knows nothing, before another is asked."""
+
+_LONG = 10_000
+"""Characters of a payload that is not kept until its result is recorded."""
 
 RECORD_PATIENCE = timedelta(minutes=5)
 """How long a worker keeps results that the ledger does not take, before it leaves them to the next lease."""
@@ -82,6 +92,15 @@ class Watcher:
 NOBODY = Watcher()
 
 
+@dataclass(frozen=True, slots=True)
+class Portion:
+    """What of a batch is loaded together."""
+
+    ids: Sequence[str]
+    cost: int
+    """See `app.budget.cost`."""
+
+
 @dataclass(slots=True)
 class Work:
     """One claimed batch under way."""
@@ -90,6 +109,8 @@ class Work:
     watcher: Watcher
     until: datetime
     """When the lease runs out, as last renewed."""
+    only: str | None = None
+    """The delivery that is sent alone; `None`: all are."""
     stopped: str | None = None
     """Why nothing more of the batch is sent by us."""
     back_at: datetime | None = None
@@ -98,6 +119,10 @@ class Work:
     """Delivery id → its sending."""
     in_flight: set[str] = field(default_factory=set)
     """Ids of deliveries whose request is with the partner now."""
+    waiting: asyncio.Task[None] | None = None
+    """For memory to load the next portion into."""
+    failed: RowrelayError | None = None
+    """Why a portion could not be loaded."""
     cut_off: bool = False
     """Requests in flight are not waited for any more."""
     results: asyncio.Queue[Result | None] = field(default_factory=asyncio.Queue)
@@ -107,6 +132,8 @@ class Work:
     def stop(self, reason: str) -> None:
         """Send nothing more; requests in flight go on."""
         self.stopped = reason
+        if self.waiting:
+            self.waiting.cancel()
         for delivery_id in self.tasks.keys() - self.in_flight:
             self.tasks[delivery_id].cancel()
 
@@ -131,10 +158,11 @@ class Delivering:
         queue: Queue | None = None,
         troubles: Troubles | None = None,
         seen: Callable[[Result], None] | None = None,
+        budget: Budget | None = None,
     ) -> None:
         """Without `clocks` the process is alone with its endpoints; without `queue` the sweep brings back what is left
         at shutdown. `troubles`: where it is said that something of our own is wanting. `seen`: told of each result that
-        was recorded.
+        was recorded. `budget`: the process's.
         """
         self._ledger = ledger
         self._partner = partner
@@ -147,6 +175,7 @@ class Delivering:
         self._seen = seen or _say_attempt
         self.draining = False
         """Nothing more is claimed or sent."""
+        self._budget = budget or Budget()
         self._under_way: dict[str, Work] = {}
         self._paused: Sequence[str] = ()
         self._resumes: Mapping[str, int] | None = None
@@ -180,12 +209,10 @@ class Delivering:
             return None
         if batch.previous:
             await self._take_over(batch, batch.previous)
-        deliveries = await self._ledger.deliveries.load(batch)
-        watcher.loaded(len(deliveries))
-        work = Work(batch, watcher, batch.lease.until)
+        work = Work(batch, watcher, batch.lease.until, only)
         async with self._renewing(work):
-            await self._send_all(feed, clock, [one for one in deliveries if only in (None, one.id)], work)
-        await self._finish(work, len(deliveries))
+            owed = await self._send_all(feed, clock, work)
+        await self._finish(work, owed)
         return dict(work.outcomes)
 
     async def pass_over(self, feed: str, batch_id: str) -> None:
@@ -275,21 +302,85 @@ class Delivering:
 
     # --- sending
 
-    async def _send_all(self, feed: Feed, clock: EndpointClock, deliveries: Sequence[Delivery], work: Work) -> None:
-        """Send all at once, as the endpoint's clock allows, while results are written as they come."""
+    async def _send_all(self, feed: Feed, clock: EndpointClock, work: Work) -> int:
+        """Send what memory has room for, as the endpoint's clock allows, while results are written as they come.
+
+        Returns how many deliveries of the batch were to be sent, or may have been: those that were not loaded count.
+        """
+        self._under_way[work.batch.lease.token] = work
         if self.draining:
             work.stopped = "shutdown"
-            return
-        self._under_way[work.batch.lease.token] = work
         writing = asyncio.create_task(self._write_in_groups(feed, clock, work))
         try:
+            portions = await self._portions(work.batch)
+            owed = sum(len(portion.ids) for portion in portions)
+            work.watcher.loaded(owed)
             async with asyncio.TaskGroup() as sending:
-                for delivery in deliveries:
-                    work.tasks[delivery.id] = sending.create_task(self._send(feed, clock, delivery, work))
+                for portion in portions:
+                    if work.only is not None and work.only not in portion.ids:
+                        continue
+                    loaded = await self._send_portion(feed, clock, work, sending, portion)
+                    if loaded is None:
+                        break
+                    settled = len(portion.ids) - loaded
+                    work.watcher.recorded(settled)
+                    owed -= settled
         finally:
             del self._under_way[work.batch.lease.token]
             work.results.put_nowait(None)
             await writing
+        if work.failed and not work.tasks:
+            raise work.failed
+        return owed
+
+    async def _portions(self, batch: Batch) -> list[Portion]:
+        """What of the batch is loaded together: all of it, unless its rows are large, or nobody knows how large."""
+        known, most = batch.content_bytes, self._budget.portion
+        if known is not None and cost(known, len(batch.delivery_ids)) <= most:
+            return [Portion(batch.delivery_ids, cost(known, len(batch.delivery_ids)))]
+        sizes = await self._ledger.deliveries.sizes(batch)
+        costs = {known_id: cost(size) for known_id, size in sizes.items()}
+        parts = in_parts(costs, len(costs), (costs.__getitem__, most))
+        return [Portion(part, sum(costs[known_id] for known_id in part)) for part in parts]
+
+    async def _send_portion(
+        self, feed: Feed, clock: EndpointClock, work: Work, sending: asyncio.TaskGroup, portion: Portion
+    ) -> int | None:
+        """Load these once there is room for them, and begin to send each. Returns how many were still to be sent;
+        `None`: nothing more of the batch is.
+        """
+        hold = self._budget.sending(feed.name, portion.cost)
+        if not await self._waited(work, hold, portion.cost):
+            hold.release()
+            return None
+        try:
+            loaded = await self._ledger.deliveries.load(work.batch, portion.ids)
+        except RowrelayError as error:  # what was loaded before is sent all the same
+            hold.release()
+            work.failed = error
+            return None
+        for delivery, its_cost in _shared_out(loaded, hold):
+            if work.only not in (None, delivery.id):
+                hold.release(its_cost)
+                continue
+            task = sending.create_task(self._send(feed, clock, delivery, work))
+            task.add_done_callback(partial(_give_back, hold, its_cost))
+            work.tasks[delivery.id] = task
+        return len(loaded)
+
+    async def _waited(self, work: Work, hold: Hold, size: int) -> bool:
+        """Wait for room. `False`: the batch was stopped before."""
+        if not work.stopped and not hold.take(size):
+            work.waiting = asyncio.create_task(hold.wait(size))
+            try:
+                await work.waiting
+            except asyncio.CancelledError:
+                if not work.stopped:
+                    work.waiting.cancel()
+                    raise
+            finally:
+                work.waiting = None
+        return not work.stopped
 
     async def _send(self, feed: Feed, clock: EndpointClock, delivery: Delivery, work: Work) -> None:
         async with clock.slots:
@@ -315,6 +406,8 @@ class Delivering:
             clock.hold(verdict.hold_until)
         if verdict.pause_reason and answer.status != 403:  # whose fault a 403 is, the group tells
             work.stopped = verdict.pause_reason
+        if len(delivery.payload) > _LONG:
+            delivery = replace(delivery, payload="")
         work.results.put_nowait(Result(delivery, answer, verdict))
 
     def _lacking(self, clock: EndpointClock, answer: Answer) -> None:
@@ -425,7 +518,10 @@ class Delivering:
         if self.draining:
             await self._publish(NewBatch(work.batch.id, work.batch.feed, work.batch.delivery_ids))
         log.warning(
-            "batch_released", batch=work.batch.id, unsent=loaded - work.recorded, reason=work.stopped or "lease"
+            "batch_released",
+            batch=work.batch.id,
+            unsent=loaded - work.recorded,
+            reason=work.stopped or str(work.failed or "lease"),
         )
 
     # --- holding the lease
@@ -487,6 +583,17 @@ async def _next_group(results: asyncio.Queue[Result | None], terms: Terms) -> tu
     except TimeoutError:
         return group, False
     return group, True
+
+
+def _give_back(hold: Hold, size: int, _: asyncio.Task[None]) -> None:
+    hold.release(size)
+
+
+def _shared_out(loaded: Sequence[Delivery], hold: Hold) -> Iterator[tuple[Delivery, int]]:
+    """Each with its part of what is held for all. What is held for others, which need not be sent, is given back."""
+    costs = [cost(text_bytes(delivery.payload)) for delivery in loaded]
+    hold.release(max(hold.size - sum(costs), 0))
+    return zip(loaded, costs, strict=True)
 
 
 def _by_status(statuses: Iterable[tuple[str, int]]) -> dict[int, list[str]]:

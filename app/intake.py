@@ -11,12 +11,13 @@ It may die between any two of its steps:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
 import structlog
 
+from app.budget import BATCH, cost, text_bytes
 from app.clock import Clock
 from app.compare import clashes
 from app.errors import BrokerUnavailable
@@ -24,13 +25,17 @@ from app.feed import Feed, Strategy
 from app.filter import sift
 from app.ledger import Ledger
 from app.ledger.audit import Fact
-from app.ledger.batches import new_batch
+from app.ledger.batches import IDS_BYTES, id_bytes, new_batch
 from app.ledger.deliveries import delivery_id
 from app.ledger.stats import Taken
 from app.models import Discrepancy, NewBatch, SourceRow
+from app.parts import in_parts
 from app.queue import HINTS_A_FEED, Queue
 
 log = structlog.get_logger()
+
+_NEVER_TOO_MUCH = 700_000
+"""Characters of payloads and keys: a page that has no more needs no look at its batches' bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +67,7 @@ class Intake:
         """Put rows into the ledger; what is there already stays as it is. Call `send` with what this gives."""
         now = self._now()
         sifted = sift(feed.filter, rows)
-        filled = [(_batch_for(feed, part), part) for part in _parts(sifted.sent, feed.batch_size)]
+        filled = [(_batch_for(feed, part), part) for part in _parts(feed, sifted.sent)]
         batches = tuple(batch for batch, _ in filled)
         await self._ledger.batches.insert(batches, now + self._message_wait)
         deliveries = self._ledger.deliveries
@@ -112,9 +117,16 @@ def _rows_move(feed: Feed) -> bool:
 
 
 def _batch_for(feed: Feed, rows: Sequence[SourceRow]) -> NewBatch:
-    return new_batch(feed.name, (delivery_id(feed.name, row) for row in rows))
+    content_bytes = sum(text_bytes(row.payload) for row in rows)
+    return new_batch(feed.name, (delivery_id(feed.name, row) for row in rows), content_bytes)
 
 
-def _parts(rows: Sequence[SourceRow], size: int) -> Iterator[Sequence[SourceRow]]:
-    for start in range(0, len(rows), size):
-        yield rows[start : start + size]
+def _parts(feed: Feed, rows: Sequence[SourceRow]) -> Iterable[Sequence[SourceRow]]:
+    """The rows of each batch: a worker loads them together, so they end where they would take too much of its memory.
+
+    The usual page is told at once, since this is done for each row.
+    """
+    if sum(len(row.payload) + len(row.key) for row in rows) < _NEVER_TOO_MUCH:
+        return [rows[start : start + feed.batch_size] for start in range(0, len(rows), feed.batch_size)]
+    ids = (lambda row: id_bytes(delivery_id(feed.name, row)), IDS_BYTES)
+    return in_parts(rows, feed.batch_size, ids, (lambda row: cost(text_bytes(row.payload)), BATCH))

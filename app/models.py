@@ -262,6 +262,15 @@ class NewBatch:
     id: str
     feed: str
     delivery_ids: tuple[str, ...]
+    content_bytes: int | None = None
+    """What its rows hold; `None`: not known."""
+    count: int | None = None
+    """How many deliveries it holds, where their ids were not read."""
+
+    @property
+    def rows(self) -> int:
+        """How many deliveries it holds."""
+        return len(self.delivery_ids) if self.count is None else self.count
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,6 +291,8 @@ class Batch:
     """The fence that deliveries carried when the batch was last given back."""
     due_since: datetime | None = None
     """From when on it was due. Before the moment of the claim: it waited in the ledger, and others may."""
+    content_bytes: int | None = None
+    """What its rows held when it was made; `None`: not known."""
 
     @property
     def fence(self) -> str | None:

@@ -137,12 +137,9 @@ class Polling:
                 polled.stopped = "backlog"
                 await self._ledger.cursors.note_poll(feed.name, self._now())
                 return
-            page = await self._source.read_page(feed, cursor, self._now())
-            cursor = await self._take(feed, page, cursor, polled)
-            room -= len(page.rows)
-            if page.ahead:
-                await self._say_ahead(feed, page.ahead, cursor, polled)
-            if not page.full:
+            cursor, read, full = await self._read_page(feed, cursor, polled)
+            room -= read
+            if not full:
                 return
             if reason := self._enough(deadline):
                 polled.stopped = reason
@@ -153,6 +150,20 @@ class Polling:
         if self._draining:
             return "worker stops"
         return BUDGET if self._now() >= deadline else None
+
+    async def _read_page(self, feed: Feed, cursor: Cursor, polled: Polled) -> tuple[Cursor, int, bool]:
+        """Read and take a page, within the process's memory. Returns the moved cursor, how many rows it had, and
+        whether more are waiting.
+        """
+        room = self._source.room(feed)
+        try:
+            page = await self._source.read_page(feed, cursor, self._now(), room)
+            cursor = await self._take(feed, page, cursor, polled)
+            if page.ahead:
+                await self._say_ahead(feed, page.ahead, cursor, polled)
+            return cursor, len(page.rows), page.full
+        finally:
+            room.release()
 
     async def _require_origin(self, feed: Feed, cursor: Cursor) -> None:
         """Raises `SourceRefused` where the feed reads something else than what its deliveries came from."""

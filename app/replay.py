@@ -41,7 +41,7 @@ from app.clock import Clock, utc_now
 from app.errors import BrokerUnavailable
 from app.feed import Feed, Rate
 from app.ledger import Ledger
-from app.ledger.batches import new_batch
+from app.ledger.batches import new_batches
 from app.ledger.counted import DONE_STATES
 from app.ledger.persistence import Waiting, persistent
 from app.ledger.selection import Counted, Picked, Selection, Stamp, narrowed
@@ -221,9 +221,7 @@ class Replaying:
         for one in picked:
             by_feed[one.feed].append(one.id)
         for feed, ids in by_feed.items():
-            size = self._feeds[feed].batch_size
-            for start in range(0, len(ids), size):
-                yield new_batch(feed, ids[start : start + size])
+            yield from new_batches(feed, ids, self._feeds[feed].batch_size)
 
     async def _without_those_being_sent(self, run: Run, picked: Sequence[Picked]) -> list[Picked]:
         """Leave out what is in a batch that a worker still holds: an attempt of it may not be on record yet."""

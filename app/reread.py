@@ -77,23 +77,35 @@ class Rereading:
             feed = self._feeds[name]
             size = min(AT_ONCE, feed.page_size)  # they are read whole
             for start in range(0, len(ids), size):
-                stay += await self._reread_some(feed, ids[start : start + size])
+                stay += await self._reread_part(feed, ids[start : start + size])
         return stay
 
-    async def _reread_some(self, feed: Feed, ids: Sequence[str]) -> Counter[str]:
+    async def _reread_part(self, feed: Feed, ids: Sequence[str]) -> Counter[str]:
+        """As many at a time as memory takes."""
         keys = await self._ledger.audit.keys_of(ids)
+        left = [known for known in ids if known in keys]
+        stay = Counter({NO_ROW: len(ids) - len(left)})
+        while left:
+            stays, count = await self._reread_some(feed, {known: keys[known] for known in left})
+            stay += stays
+            left = left[count:]
+        return stay
+
+    async def _reread_some(self, feed: Feed, keys: Mapping[str, str]) -> tuple[Counter[str], int]:
+        """Of these, id → key, the first. Returns why those stay as they are that do, and how many were looked at."""
         agreed = (await self._ledger.cursors.get(feed.name)).columns
         self._source = self._source or self._open_source()
         try:
-            found = await self._source.find_all(feed, list(keys.values()), agreed)
+            found, count = await self._source.find_some(feed, list(keys.values()), agreed)
         except (SourceUnavailable, SourceRefused) as error:
-            log.warning("rows_not_reread", feed=feed.name, rows=len(ids), error=str(error))
-            return Counter({f"{NOT_ASKED}: {error}": len(ids)})
+            log.warning("rows_not_reread", feed=feed.name, rows=len(keys), error=str(error))
+            return Counter({f"{NOT_ASKED}: {error}": len(keys)}), len(keys)
+        ids = list(keys)[:count]
         facts = await self._ledger.audit.facts_of(ids)
         rows = _one_each(feed, found, {known: fact.position for known, fact in facts.items()})
         there = {row.key for row in found}
-        gone = Counter(CHANGED_SINCE if keys.get(known) in there else NO_ROW for known in ids if known not in rows)
-        return gone + await self._take(feed, list(rows.values()))
+        gone = Counter(CHANGED_SINCE if keys[known] in there else NO_ROW for known in ids if known not in rows)
+        return gone + await self._take(feed, list(rows.values())), count
 
     async def _take(self, feed: Feed, rows: Sequence[SourceRow]) -> Counter[str]:
         """Keep what was read with the deliveries. Returns why those stay as they are that do."""

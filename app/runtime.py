@@ -22,6 +22,7 @@ from typing import TypeVar
 import structlog
 
 from app import descriptors
+from app.budget import Budget
 from app.deliver import Delivering, Terms
 from app.dispatch import Dispatch
 from app.jobs import works
@@ -108,7 +109,8 @@ async def open_services(config: Config, queue: Queue, progress: Progress | None 
         opened.push_async_callback(ledger.close)
         await ledger.prepare()
         url = settings.source_url.get_secret_value()
-        source = Source(open_engine(url, settings.connect_timeout, settings.statement_timeout))
+        budget = Budget(settings.memory_for_rows)
+        source = Source(open_engine(url, settings.connect_timeout, settings.statement_timeout), budget)
         opened.push_async_callback(source.close)
         worker = process_name()
         need = descriptors.need_of(config.feeds.values(), settings.worker_concurrency)
@@ -123,7 +125,8 @@ async def open_services(config: Config, queue: Queue, progress: Progress | None 
         reporting = open_reporting(config, ledger)
         purge_terms = PurgeTerms(worker, settings.lease, settings.purge_share, settings.archive_dir)
         purging = Purging(ledger, config.feeds, purge_terms, prune_files=reporting.prune)
-        delivering = Delivering(ledger, partner, terms, clocks=clocks, queue=queue, troubles=progress.troubles)
+        troubles = progress.troubles
+        delivering = Delivering(ledger, partner, terms, clocks=clocks, queue=queue, troubles=troubles, budget=budget)
         under_way = UnderWay(progress)
         work = works(config.feeds.values(), reporting, reconciling, purging)
         return Services(

@@ -30,7 +30,7 @@ from app.clock import Clock, utc_now
 from app.errors import BrokerUnavailable
 from app.feed import Feed
 from app.ledger import Ledger
-from app.ledger.batches import new_batch
+from app.ledger.batches import new_batches
 from app.ledger.stats import Gauge
 from app.models import NewBatch
 from app.queue import HINTS_A_FEED, Queue
@@ -163,8 +163,7 @@ class Sweeping:
             by_feed[feed].append(delivery_id)
         for feed, ids in by_feed.items():
             size = self._feeds[feed].batch_size if feed in self._feeds else _DEFAULT_BATCH_SIZE
-            for start in range(0, len(ids), size):
-                yield new_batch(feed, ids[start : start + size])
+            yield from new_batches(feed, ids, size)
 
     async def _republish(self, paused: Sequence[str]) -> int:
         """Send messages for batches that are due: a few of each feed, as many as keep the queue within `limit`."""

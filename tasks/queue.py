@@ -49,8 +49,8 @@ class CeleryQueue:
             for batch in batches:
                 self._celery.send_task(
                     "deliver",
-                    kwargs={"batch": batch.id, "feed": batch.feed, "n": len(batch.delivery_ids)},
-                    kwargsrepr=f"feed={batch.feed} n={len(batch.delivery_ids)} batch={batch.id}",  # what Flower shows
+                    kwargs={"batch": batch.id, "feed": batch.feed, "n": batch.rows},
+                    kwargsrepr=f"feed={batch.feed} n={batch.rows} batch={batch.id}",  # what Flower shows
                     producer=producer,
                     ignore_result=True,
                 )

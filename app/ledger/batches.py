@@ -1,19 +1,22 @@
 """`batches`: what is owed now, one small document for up to `batch_size` deliveries.
 
-    {_id, feed, ids, visible_at, lease {token, until, worker}, first {token, until, worker}, fence, tries}
+    {_id, feed, ids, n, bytes, visible_at, lease {token, until, worker}, first {token, until, worker}, fence, tries}
 
 A batch is inserted before its deliveries name it, and deleted only by the holder of its lease when none of them is
 still queued in it. `visible_at` is from when on it is due. Until then somebody sees to it: its message is on its way,
 its deliveries are still coming, the endpoint's clock holds it back, or a lease runs. A batch that is due and that
 nobody holds may be claimed by whoever has room for it. `first` is the lease since which the batch was never given back:
-who sent a delivery that was not fenced since. `fence` is what the deliveries carried when it was given back.
+who sent a delivery that was not fenced since. `fence` is what the deliveries carried when it was given back. `n` is the
+number of its ids, and `bytes` what its rows hold, where that was known when it was made.
+
+A batch document stays below `IDS_BYTES` and a little: ids of long keys make it end sooner.
 """
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Collection as Names
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -25,11 +28,30 @@ from app.ledger.client import Collection, Database, Document, query, query_by_ti
 from app.ledger.indexes import ANY_FEED
 from app.ledger.merge import Order, feeds_in, first_of_each
 from app.models import Batch, Lease, NewBatch
+from app.parts import in_parts
+
+IDS_BYTES = 900_000
+"""Of ids in one batch, unless a single one has more."""
+_ID_BYTES = 16
+"""What BSON needs for an id in a list, beside its text."""
+EXISTING_AT_ONCE = 10_000
+"""Batches asked for in one question: far below the 16 MB of a command."""
 
 
-def new_batch(feed: str, delivery_ids: Iterable[str]) -> NewBatch:
+def new_batch(feed: str, delivery_ids: Iterable[str], content_bytes: int | None = None) -> NewBatch:
     """A batch that is not yet in the ledger, under an id of its own."""
-    return NewBatch(id=f"{feed}-{secrets.token_hex(8)}", feed=feed, delivery_ids=tuple(delivery_ids))
+    return NewBatch(f"{feed}-{secrets.token_hex(8)}", feed, tuple(delivery_ids), content_bytes)
+
+
+def new_batches(feed: str, delivery_ids: Sequence[str], size: int) -> Iterator[NewBatch]:
+    """Batches of at most `size` of these each, whose rows' content is not known."""
+    for part in in_parts(delivery_ids, size, (id_bytes, IDS_BYTES)):
+        yield new_batch(feed, part)
+
+
+def id_bytes(delivery_id: str) -> int:
+    """What a delivery's id takes in a batch."""
+    return len(delivery_id) + _ID_BYTES  # all ASCII: keys are percent-encoded
 
 
 class Batches:
@@ -41,10 +63,7 @@ class Batches:
     @query
     async def insert(self, batches: Sequence[NewBatch], visible_at: datetime) -> None:
         """Add new batches; the sweep looks at them from `visible_at` on, should their messages be lost."""
-        documents = [
-            {"_id": b.id, "feed": b.feed, "ids": list(b.delivery_ids), "visible_at": visible_at, "tries": 0}
-            for b in batches
-        ]
+        documents = [_document(batch, visible_at) for batch in batches]
         await insert_ignoring_duplicates(self._collection, documents)
 
     @query
@@ -114,17 +133,23 @@ class Batches:
         self, now: datetime, each: int, paused: Sequence[str] = (), *, among: Container[str] | None = None
     ) -> list[NewBatch]:
         """Of each feed the `each` batches that have been due the longest; oldest first. Nobody holds them, or the lease
-        has run out. `among`: of these feeds only."""
+        has run out. `among`: of these feeds only.
+
+        Without their ids, which are many: only how many there are is known of them.
+        """
         feeds = await feeds_in(self._collection, {}, without=paused, among=among)
-        order = Order({"visible_at": {"$lte": now}}, "visible_at", {"feed": 1, "ids": 1})
+        order = Order({"visible_at": {"$lte": now}}, "visible_at", {"feed": 1, "n": 1})
         documents = await first_of_each(self._collection, order, feeds, each)
-        return [NewBatch(d["_id"], d["feed"], tuple(d["ids"])) for d in documents]
+        return [NewBatch(d["_id"], d["feed"], (), count=d.get("n", 0)) for d in documents]
 
     @query
     async def existing(self, batch_ids: Iterable[str]) -> set[str]:
         """Which of these batches are in the ledger."""
-        found = await self._collection.find({"_id": {"$in": list(batch_ids)}}, {"_id": 1}).to_list()
-        return {document["_id"] for document in found}
+        there: set[str] = set()
+        for part in in_parts(batch_ids, EXISTING_AT_ONCE):
+            found = await self._collection.find({"_id": {"$in": part}}, {"_id": 1}).to_list()
+            there |= {document["_id"] for document in found}
+        return there
 
     @query
     async def held(self, batch_ids: Iterable[str]) -> set[str]:
@@ -186,6 +211,13 @@ class Batches:
             raise LeaseLost(f"batch {batch.id}: its lease ran out and another worker holds it")
 
 
+def _document(batch: NewBatch, visible_at: datetime) -> Document:
+    ids = list(batch.delivery_ids)
+    document: Document = {"_id": batch.id, "feed": batch.feed, "ids": ids, "n": len(ids), "visible_at": visible_at}
+    known = {} if batch.content_bytes is None else {"bytes": batch.content_bytes}
+    return document | {"tries": 0} | known
+
+
 def _claimed(before: Document, taken: Lease, first: Lease) -> Batch:
     return Batch(
         id=before["_id"],
@@ -197,6 +229,7 @@ def _claimed(before: Document, taken: Lease, first: Lease) -> Batch:
         previous=_lease(before["lease"]) if before.get("lease") else None,
         due_since=before["visible_at"],
         inherited=before.get("fence"),
+        content_bytes=before.get("bytes"),
     )
 
 

@@ -133,20 +133,24 @@ class Deliveries:
     # --- a batch is sent
 
     @query
-    async def load(self, batch: Batch) -> list[Delivery]:
-        """What in the batch is still queued and ours to send. Asks by id and by batch: none is ever in two.
+    async def load(self, batch: Batch, delivery_ids: Sequence[str] | None = None) -> list[Delivery]:
+        """What in the batch, or among these of it, is still queued and ours to send.
 
-        Reads documents whole: a projection costs the server more than the few fields that it would save.
+        Asks by id and by batch: none is ever in two. Reads documents whole: a projection costs the server more than the
+        few fields that it would save.
         """
-        found = self._collection.find(
-            {
-                "_id": {"$in": list(batch.delivery_ids)},
-                "batch": batch.id,
-                "state": State.QUEUED.value,
-                "token": batch.fence,
-            }
-        ).hint(BY_ID)
+        found = self._collection.find(_sendable(batch, delivery_ids)).hint(BY_ID)
         return [delivery_of(document) for document in await found.to_list()]
+
+    @query
+    async def sizes(self, batch: Batch) -> dict[str, int]:
+        """The bytes of payload of each delivery that `load` would give: measured by the server, which reads them."""
+        pipeline: list[dict[str, Any]] = [
+            {"$match": _sendable(batch)},
+            {"$project": {"n": {"$strLenBytes": {"$ifNull": ["$payload", ""]}}}},
+        ]
+        found = await self._collection.aggregate(pipeline, hint=dict(BY_ID))
+        return {document["_id"]: document["n"] for document in await found.to_list()}
 
     @query
     async def succeed(self, batch: Batch, delivery_ids_by_status: Mapping[int, Sequence[str]], now: datetime) -> int:
@@ -364,6 +368,11 @@ class Deliveries:
     async def get(self, delivery_id: str) -> Document | None:
         """One delivery, whole, as stored; `None` where there is none of that id."""
         return await self._collection.find_one({"_id": delivery_id})
+
+
+def _sendable(batch: Batch, delivery_ids: Sequence[str] | None = None) -> Document:
+    ids = batch.delivery_ids if delivery_ids is None else delivery_ids
+    return {"_id": {"$in": list(ids)}, "batch": batch.id, "state": State.QUEUED.value, "token": batch.fence}
 
 
 def _logged(feed: str, row: SourceRow, now: datetime) -> Document:

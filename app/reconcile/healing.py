@@ -8,10 +8,11 @@ from contextlib import suppress
 
 import structlog
 
+from app.budget import Hold
 from app.errors import LedgerUnavailable
 from app.intake import backlog
 from app.ledger.deliveries import delivery_id
-from app.models import SourceRow, State
+from app.models import Columns, SourceRow, State
 from app.reconcile import bounds
 from app.reconcile.run import Run, chunks, named
 
@@ -46,15 +47,34 @@ async def _may_heal(run: Run) -> bool:
 
 
 async def _heal(run: Run, missing: Sequence[SourceRow]) -> dict[str, State]:
-    """Read the rows whole and log them. Returns key → state; not for a row that was deleted meanwhile.
+    """Read the rows whole and log them, as many at a time as memory takes. Returns key → state; not for a row that was
+    deleted meanwhile.
 
     With `capture = "changes"` a row that was updated meanwhile is logged as the change that it is now.
     """
     keyless = [row for row in missing if row.error]
     keys = [row.key for row in missing if not row.error]
     agreed = (await run.ledger.cursors.get(run.feed.name)).columns
-    whole = await run.patient(lambda: run.source.find_all(run.feed, keys, agreed))
-    rows = [*keyless, *_one_a_key(run.feed.name, whole, missing)]
+    states = await _log(run, keyless) if keyless else {}
+    room = run.source.room(run.feed)
+    while keys:
+        try:
+            whole, count = await run.patient(lambda: _find_some(run, keys, agreed, room))  # noqa: B023
+            states |= await _log(run, _one_a_key(run.feed.name, whole, missing))
+            del whole
+        finally:
+            room.release()
+        keys = keys[count:]
+    return states
+
+
+async def _find_some(run: Run, keys: Sequence[str], agreed: Columns, room: Hold) -> tuple[tuple[SourceRow, ...], int]:
+    room.release()  # of a try before this one
+    return await run.source.find_some(run.feed, keys, agreed, room)
+
+
+async def _log(run: Run, rows: Sequence[SourceRow]) -> dict[str, State]:
+    """Log these, and have them sent. Returns key → state."""
     logged = await run.means.intake.log(run.feed, rows)
     with suppress(
         LedgerUnavailable

@@ -5,8 +5,9 @@ that the driver cannot decode: one such row fails the whole statement, on SQL Se
 it. The stretch is read once more by key and cursor column alone; that tells which rows there are, and the statement is
 repeated for halves of the stretch, and halves of the halves that fail, from the left. A row that fails alone is broken.
 
-The number of statements is bounded; what they did not get to is read by the next page. Where the bare rows fail too, or
-where only `where` fails and no row shows that it can be told at all, the feed is at fault, and that is refused.
+The number of statements is bounded, and what they read in bytes: each part is weighed first where rows may be large.
+What they did not get to is read by the next page. Where the bare rows fail too, or where only `where` fails and no row
+shows that it can be told at all, the feed is at fault, and that is refused.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any, TypeAlias
 
 from sqlalchemy import Row, exc
 
+from app.budget import NoRoom, Room
 from app.errors import ValueRefused
 from app.models import Gap, Position
 from app.source.cursors import Statement
@@ -28,8 +30,9 @@ from app.source.plan import FeedPlan, plan_table
 from app.source.portion import Broken, Portion, Read
 from app.source.walk import Stretch as WalkedStretch
 from app.source.walk import narrowed, window
+from app.source.weighing import costs, too_large, too_large_reason
 
-STATEMENTS = 64
+STATEMENTS = 128
 """That one page spends on its broken rows at most: enough for three in a page of 50,000."""
 _SAMPLES = 5
 """Rows behind the cursor that are tried, to see whether `where` can be told of any."""
@@ -51,15 +54,33 @@ class Stretch:
     """The stretch begins after it."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Tried:
+    """What came of reading a part."""
+
+    rows: Rows = ()
+    failed: Exception | None = None
+    too_large: int | None = None
+    """The bytes of a row that is too large for any payload."""
+    no_room: int | None = None
+    """The cost of what there is no memory for now."""
+
+    @property
+    def read(self) -> bool:
+        return self.failed is None and self.too_large is None and self.no_room is None
+
+
 class Salvage:
     """Reads what can be read of a stretch whose statement broke."""
 
     def __init__(
-        self, plan: FeedPlan, run: Run, dialect: Dialect, product: str, said: Callable[[Exception], str]
+        self, plan: FeedPlan, run: Run, dialect: Dialect, product: str, said: Callable[[Exception], str], *, room: Room
     ) -> None:
-        """`said`: an error in one line."""
+        """`said`: an error in one line. `room`: memory for what is read."""
         self._plan = plan
         self._run = run
+        self._room = room
+        self._held = 0
         self._dialect = dialect
         self._said = said
         self._whole_rows = plan_table(plan.table, plan.feed.model_copy(update={"where": ()}), dialect, product)
@@ -78,21 +99,41 @@ class Salvage:
         ranges = [(0, len(bare))] if bare else []
         while ranges and self._left > 0:
             low, high = ranges.pop()
-            rows, failed = await self._attempt(stretch.part(self._plan, positions, low, high))
-            if failed is None:
-                told = told or bool(rows)
-                done += Portion(list(rows), self._plan.strategy.positions(rows))
+            tried = await self._part(stretch, positions, low, high)
+            if tried.read:
+                told = told or bool(tried.rows)
+                done += Portion(list(tried.rows), self._plan.strategy.positions(tried.rows))
             elif high - low > 1:
                 middle = (low + high) // 2
                 ranges += [(middle, high), (low, middle)]
+            elif tried.no_room is not None:
+                if not done.rows:
+                    raise NoRoom(tried.no_room)
+                ranges.append((low, high))
+                break
             else:
-                reason, conditional = await self._reason(stretch.part(self._whole_rows, positions, low, high), failed)
+                reason, conditional = await self._reason(stretch.part(self._whole_rows, positions, low, high), tried)
                 untold = untold or conditional
                 found = replace(self._bare.shape.key_row(bare[low], positions[low]), error=reason)
                 done += Portion([Broken(found, bare[low])], [positions[low]])
         if untold and not told and not await self._where_can_be_told(stretch.behind):
             raise self._where_refused(error, done.rows)
         return replace(done, more=bool(ranges))
+
+    async def _part(self, stretch: Stretch, positions: Sequence[Position], low: int, high: int) -> _Tried:
+        """Read a part whole, where it is known to fit into memory, and no row in it is too large."""
+        if self._plan.scales is not None:
+            rows, failed = await self._attempt(stretch.part(self._plan.scales, positions, low, high))
+            sizes = [int(row[self._plan.scales.strategy.selection.size_place]) for row in rows]
+            if failed or ((large := max(sizes, default=0)) and too_large(self._plan, large)):
+                return _Tried(failed=failed, too_large=None if failed else large)
+            weight = sum(costs(self._plan, sizes))
+            too_much = self._held + weight > self._room.portion and (self._held or high - low > 1)
+            if too_much or not self._room.take(weight):
+                return _Tried(no_room=weight)
+            self._held += weight
+        rows, failed = await self._attempt(stretch.part(self._plan, positions, low, high))
+        return _Tried(rows, failed)
 
     async def _attempt(self, statement: Statement) -> tuple[Rows, Exception | None]:
         self._left -= 1
@@ -103,9 +144,11 @@ class Salvage:
                 raise
             return (), error
 
-    async def _reason(self, without_where: Statement, failed: Exception) -> tuple[str, bool]:
+    async def _reason(self, without_where: Statement, tried: _Tried) -> tuple[str, bool]:
         """Why a row failed, and whether it was for the feed's conditions alone."""
-        said = self._said(failed)
+        if tried.failed is None:
+            return too_large_reason(self._plan, tried.too_large or 0), False
+        said = self._said(tried.failed)
         if not self._plan.feed.where:
             return f"the source cannot give this row: {said}", False
         _, fails_too = await self._attempt(without_where)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar
 
-from sqlalchemy import ColumnElement, FromClause, Row, Select, TableClause, case
+from sqlalchemy import ColumnElement, FromClause, Integer, Row, Select, TableClause, case, func
 from sqlalchemy.sql import literal_column, quoted_name
 from sqlalchemy.types import TypeEngine
 
@@ -21,7 +21,7 @@ from app.models import Ahead, Cursor, Position
 from app.source.catalogue import Column, SourceTable
 from app.source.codec import Codec
 from app.source.cursor_sql import CursorSql
-from app.source.dialect import Dialect
+from app.source.dialect import SHORT, Dialect
 from app.source.gaps import Gaps
 from app.source.rows import KEY_CHARACTERS
 from app.source.where import matches
@@ -58,6 +58,8 @@ class Selection:
     sql: CursorSql | None
     """What is known of the product's versions, moments and identities."""
     identity_counter: Select[Any] | None = None
+    weighed: tuple[Column, ...] = ()
+    """The columns whose bytes are added up in place of their being read; none: a row says nothing of its size."""
 
     @property
     def match_place(self) -> int | None:
@@ -67,6 +69,11 @@ class Selection:
     @property
     def extra_place(self) -> int:
         """Where in a row the columns begin that a strategy adds."""
+        return len(self.read) + len(self.where[:1]) + len(self.weighed[:1])
+
+    @property
+    def size_place(self) -> int:
+        """Where a row says how many bytes the `weighed` columns hold."""
         return len(self.read) + len(self.where[:1])
 
     def columns(self, rows: FromClause) -> list[ColumnElement[Any]]:
@@ -81,7 +88,24 @@ class Selection:
             columns.append(
                 case((met, literal_column("1")), else_=literal_column("0")).label(self.fresh_name("rowrelay_matches"))
             )
+        if self.weighed:
+            columns.append(self._size(rows).label(self.fresh_name("rowrelay_bytes")))
         return columns
+
+    @property
+    def needed(self) -> list[Column]:
+        """Every column that `columns` is made of."""
+        return list(dict.fromkeys(self.read + self.where + self.weighed))
+
+    def _size(self, rows: FromClause) -> ColumnElement[Any]:
+        """What a row holds, with the names that its JSON repeats."""
+        sizes = [self.dialect.size(rows.c[column.name], column.type) for column in self.weighed]
+        names = sum(len(column.name) + 4 for column in self.weighed)
+        total: ColumnElement[Any] = literal_column(str(names + SHORT * sum(size is None for size in sizes)), Integer())
+        for size in sizes:
+            if size is not None:
+                total += func.coalesce(size, literal_column("0"))
+        return total
 
     def _read(self, rows: FromClause, column: Column) -> ColumnElement[Any]:
         plain: ColumnElement[Any] = rows.c[column.name]

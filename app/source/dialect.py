@@ -17,6 +17,10 @@ Decoder: TypeAlias = Callable[[Any], Any]
 """Turns a driver's value into what the column's declared type means. Must not raise."""
 
 
+SHORT = 16
+"""Bytes that a value is taken to have whose size is not asked for: a number, a date."""
+
+
 @dataclass(frozen=True, slots=True)
 class Timeouts:
     """How long the database may take, in seconds."""
@@ -68,6 +72,13 @@ def _nothing_else(connection: Connection, feed: Feed) -> Iterable[Finding]:  # n
     return ()
 
 
+def _not_told(
+    column: ColumnElement[Any],  # noqa: ARG001 - the field's signature
+    column_type: TypeEngine[Any],  # noqa: ARG001 - the field's signature
+) -> ColumnElement[Any] | None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Dialect:
     """How one database product is connected to and understood. The defaults suit a driver with full types."""
@@ -98,5 +109,8 @@ class Dialect:
     """How a column of that declared type is read, so that no digit is lost and no value is far above a limit in bytes.
 
     A value above the limit may come cut, but never to the limit or below."""
+    size: Callable[[ColumnElement[Any], TypeEngine[Any]], ColumnElement[Any] | None] = _not_told
+    """The bytes of a value of that declared type, as the server says them without sending it; NULL for NULL. `None`:
+    its values are short, `SHORT` bytes at most, or the server does not say."""
     decoder: Callable[[TypeEngine[Any]], Decoder | None] = _no_decoder
     """The decoder for a column of that declared type; `None` where the driver's value is right already."""

@@ -81,6 +81,15 @@ def _statements(plan: FeedPlan) -> Iterator[tuple[str, str, Statement]]:
         yield "start", 'once, with start = "now"', start
     yield "first page", "while nothing has been read", strategy.page(None, feed.page_size + 1, horizon)
     yield "page", "each poll; again while a page is full", strategy.page(position, feed.page_size + 1, horizon)
+    if plan.scales is not None:
+        sizes = plan.scales.strategy.page(position, feed.page_size + 1, horizon)
+        yield "sizes", "in front of each page, where rows may be large: what the next ones hold", sizes
+        upto = strategy.page(position, feed.page_size + 1, horizon).select.where(strategy.upto(position)).limit(None)
+        yield (
+            "page, up to a row",
+            "in place of the page, after its sizes: the rows that memory has room for",
+            Statement(upto),
+        )
     if feed.cursor.strategy is Strategy.IDENTITY:
         late = strategy.late((Gap(None, 0, _LONG_AGO), Gap(2001, 2004, _LONG_AGO)), feed.page_size // 2 + 1)
         yield "gaps", "each poll, while ids are missing: up to 50 ranges a statement", late

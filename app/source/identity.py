@@ -161,7 +161,7 @@ class Identity(CursorStrategy):
 
     def _late_statement(self, size: int) -> Select[Any]:
         rows = self.selection.rows
-        needed = dict.fromkeys(known.name for known in self.selection.read + self.selection.where)
+        needed = [column.name for column in self.selection.needed]
         branches = [
             select(*(rows.c[name] for name in needed)).where(
                 self.column.between(

@@ -135,5 +135,6 @@ MSSQL = Dialect(
     describe=mssql_findings.describe,
     examine=mssql_findings.examine,
     selected=mssql_types.selected,
+    size=mssql_types.size,
     decoder=mssql_types.decoder,
 )

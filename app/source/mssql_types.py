@@ -11,7 +11,8 @@ Some are turned into text by the server, because drivers or Python's own types w
 | xml, json, vector | text | a value can be cut, and drivers differ |
 | varchar(max), nvarchar(max), varbinary(max), text, ntext, image | cut above the limit | 2 GB fill the memory |
 
-Sources: Microsoft Learn, "CAST and CONVERT" (styles 1, 2, 3, 121), "sql_variant", "hierarchyid", "SUBSTRING".
+Sources: Microsoft Learn, "CAST and CONVERT" (styles 1, 2, 3, 121), "sql_variant", "hierarchyid", "SUBSTRING",
+"DATALENGTH".
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any, TypeAlias
 from sqlalchemy import ColumnElement, case, cast, func
 from sqlalchemy.dialects import mssql
 from sqlalchemy.sql import literal_column
-from sqlalchemy.types import NVARCHAR, VARBINARY, VARCHAR, TypeEngine
+from sqlalchemy.types import BINARY, CHAR, NCHAR, NVARCHAR, VARBINARY, VARCHAR, BigInteger, TypeEngine
 
 from app.source.dialect import Decoder
 
@@ -52,6 +53,11 @@ TYPE_NAMES: Mapping[str, type[TypeEngine[Any]]] = {
 
 _MOMENTS = (mssql.DATETIME2, mssql.DATETIMEOFFSET, mssql.TIME)
 _CONVERTED = (mssql.XML, mssql.NTEXT, LongText)
+_SIZED = (
+    VARCHAR, NVARCHAR, VARBINARY, CHAR, NCHAR, BINARY, mssql.TEXT, mssql.NTEXT, mssql.IMAGE, mssql.SQL_VARIANT,
+    Hierarchyid, Spatial,
+)  # fmt: skip
+"""Types whose values differ much in size: DATALENGTH tells it without reading a value that lies outside of its row."""
 
 
 def selected(column: Expression, column_type: TypeEngine[Any], limit: int) -> Expression:
@@ -64,6 +70,15 @@ def selected(column: Expression, column_type: TypeEngine[Any], limit: int) -> Ex
         return cast(column, NVARCHAR(4000))
     long = _long(column, column_type)
     return column if long is None else func.substring(long, literal_column("1"), literal_column(str(limit + 1)))
+
+
+def size(column: Expression, column_type: TypeEngine[Any]) -> Expression | None:
+    """The bytes of a value; `None` for numbers, dates and the like. A sum of many may be above what an int holds."""
+    if isinstance(column_type, (mssql.XML, LongText)):
+        column = cast(column, NVARCHAR())
+    elif not isinstance(column_type, _SIZED):
+        return None
+    return cast(func.datalength(column), BigInteger())
 
 
 def decoder(column_type: TypeEngine[Any]) -> Decoder | None:

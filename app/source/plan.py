@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
 
@@ -35,6 +35,9 @@ class FeedPlan:
     table: SourceTable
     strategy: CursorStrategy
     shape: RowShape
+    scales: FeedPlan | None = None
+    """The same rows by key and cursor column alone, each with its bytes in place of what it holds. `None`: the server
+    does not say them, or none can be large."""
 
 
 def plan_table(
@@ -44,7 +47,12 @@ def plan_table(
 
     Raises `SourceRefused` where the feed names a column that the table does not have, or one of an unfit type.
     """
-    selection = _select(table, feed, dialect, product, connection)
+    plan = _plan(_select(table, feed, dialect, product, connection))
+    return replace(plan, scales=_scales(plan, product))
+
+
+def _plan(selection: Selection) -> FeedPlan:
+    feed, table, dialect = selection.feed, selection.table, selection.dialect
     sent = _sent_columns(feed, table)
     shape = RowShape(
         names=tuple(column.name for column in sent),
@@ -56,6 +64,15 @@ def plan_table(
         max_payload=feed.max_payload,
     )
     return FeedPlan(feed, table, STRATEGIES[feed.cursor.strategy](selection), shape)
+
+
+def _scales(plan: FeedPlan, product: str) -> FeedPlan | None:
+    selection, dialect = plan.strategy.selection, plan.strategy.selection.dialect
+    rows = selection.rows
+    if all(dialect.size(rows.c[column.name], column.type) is None for column in selection.read):
+        return None
+    narrow = plan.feed.model_copy(update={"columns": plan.feed.key})
+    return _plan(replace(_select(plan.table, narrow, dialect, product, None), weighed=selection.read))
 
 
 def _select(table: SourceTable, feed: Feed, dialect: Dialect, product: str, connection: Connection | None) -> Selection:

@@ -18,6 +18,8 @@ class Broken:
     """Its key and position, and the reason."""
     bare: Row[Any]
     """As it was read by key and cursor column alone."""
+    selected: bool = True
+    """Whether the feed's conditions select it, as far as they can be told of it."""
 
 
 Read: TypeAlias = "Row[Any] | Broken"

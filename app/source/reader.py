@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -16,6 +16,7 @@ from sqlalchemy import Row
 from sqlalchemy.exc import DataError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from app.budget import PORTION, Budget, Hold, NoRoom, Room, cost
 from app.clock import utc_now
 from app.errors import ColumnsCame, SourceRefused
 from app.feed import Feed
@@ -34,8 +35,22 @@ from app.source.lookup import Found, can_be_found, find_row, find_rows, keys_a_s
 from app.source.outside import Outside, Rows, below, keys_of, unordered, waiting
 from app.source.plan import FeedPlan
 from app.source.plans import Plans
-from app.source.portion import Broken, Portion
+from app.source.portion import Broken, Portion, Read
 from app.source.walk import Stretch, Window, counted, cut, kept, stride
+from app.source.weighing import (
+    ASKED_BEYOND,
+    FEWEST_ASKED,
+    Weighed,
+    costs,
+    first_of,
+    fitting,
+    limited,
+    most_rows,
+    runs,
+    too_large,
+    too_large_reason,
+    weighed,
+)
 
 log = structlog.get_logger()
 
@@ -91,17 +106,28 @@ class Source:
     Every method raises `SourceUnavailable` (worth a retry) or `SourceRefused` (someone must act).
     """
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, budget: Budget | None = None) -> None:
+        """`budget`: the process's memory for rows."""
         self._engine = engine
+        self._budget = budget or Budget()
         self._dialect = dialect_of(engine.url)
         self._plans = Plans(self._dialect)
+        self._asked: dict[str, int] = {}
+        """Feed → of how many rows sizes are asked, where a page before was ended by memory."""
         self._stopped_at: dict[str, int | None] = {}
         self._looked: dict[str, tuple[datetime, Position, Ahead | None]] = {}
         self._held_back: dict[str, tuple[datetime, Position, str | None]] = {}
 
+    def room(self, feed: Feed) -> Hold:
+        """Memory for a page of the feed: holds nothing yet."""
+        return self._budget.reading(feed.name)
+
     @renewing
-    async def read_page(self, feed: Feed, cursor: Cursor, now: datetime) -> Page:
-        """Ask for the open gaps again and read the next rows: at most `feed.page_size` rows, in ascending order.
+    async def read_page(self, feed: Feed, cursor: Cursor, now: datetime, room: Hold | None = None) -> Page:
+        """Ask for the open gaps again and read the next rows: at most `feed.page_size` rows, in ascending order, and as
+        many as a portion of memory takes. Waits for memory, and holds no connection meanwhile.
+
+        `room`: holds what the page takes, until the caller gives it back; without it nothing is held after the call.
 
         `now` is taken before the call. Save the page's position and gaps as the cursor's also when it has no rows;
         while `full` is set, read again at once. A row comes twice where gaps were merged, or the cursor not saved.
@@ -112,21 +138,40 @@ class Source:
         a gap that was looked at in this very read can expire, so one that aged while nobody polled is asked for first.
         Gaps age by the source's clock, so that a worker whose clock is wrong gives up none too early.
         """
-        async with self._reading(feed) as (connection, _):
-            return await self._page(connection, feed, cursor, now)
 
-    async def _page(self, connection: AsyncConnection, feed: Feed, cursor: Cursor, now: datetime) -> Page:
+        async def read(hold: Hold) -> Page:
+            async with self._reading(feed) as (connection, _):
+                return await self._page(connection, feed, cursor, now, hold)
+
+        return await self._with_room(feed, read, room)
+
+    async def _with_room(self, feed: Feed, read: Callable[[Hold], Awaitable[T]], room: Hold | None = None) -> T:
+        """Read; where memory is wanting, wait for it and read again. What is held without a `room` is given back."""
+        hold = room or self.room(feed)
+        try:
+            while True:
+                try:
+                    return await read(hold)
+                except NoRoom as error:
+                    await hold.wait(error.size)
+        finally:
+            if room is None:
+                hold.release()
+
+    async def _page(self, connection: AsyncConnection, feed: Feed, cursor: Cursor, now: datetime, room: Room) -> Page:
         found = await self._plans.columns(connection, feed, cursor.columns, settled=settled(feed, cursor))
         form = form_of(feed, cursor, found)
         plan = await self._plans.of(connection, feed, form.names)
         horizon = await _one(connection, plan.strategy.horizon())
         position, gaps = await _standing(connection, plan, cursor, horizon, now)
         gap_round = Round(gaps, self._stopped_at.get(feed.name))
-        late = await self._ask(connection, plan, gap_round, 1, feed.page_size // 2)
+        asking = partial(self._fetch, connection, plan, room=room)
+        late = await _ask(asking, gap_round, 1, feed.page_size // 2)
         limit = feed.page_size - len(late)  # 1 or more: rows in merged gaps never keep new ones out
-        fresh = await self._fetch(connection, plan, page_stretch(position, limit + 1, horizon), limit)
+        fresh = await asking(page_stretch(position, limit + 1, horizon), limit, must=not late.rows)
         if not fresh.more:
-            late += await self._ask(connection, plan, gap_round, GAP_STATEMENTS - 1, limit - len(fresh))
+            rest = limit - len(fresh)
+            late += await _ask(asking, gap_round, GAP_STATEMENTS - 1, rest, must=False)
         ahead = None if fresh.rows else await self._ahead(connection, plan, replace(cursor, position=position), now)
         held = None if fresh.rows else await self._held(connection, plan, position, horizon, now)
         lowest = await _lowest(connection, plan, fresh) if cursor.lowest is None else None
@@ -198,6 +243,8 @@ class Source:
         self._plans.forget(feed)
         async with self._reading(feed) as (connection, _):
             plan = await self._agreed_plan(connection, feed, agreed)
+            if plan.scales and (large := _too_large(plan, await _run(connection, find_row(plan.scales, key)))):
+                return Found(*large)
             rows = await _run(connection, find_row(plan, key))
             if not rows:
                 return None
@@ -215,28 +262,85 @@ class Source:
         self._plans.forget(feed)
         async with self._reading(feed) as (connection, _):
             plan = await self._agreed_plan(connection, feed, agreed)
-            horizon = await _one(connection, plan.strategy.horizon())
-            rows = [*reversed(await _run(connection, plan.strategy.latest(LATEST, horizon)))]
+            horizon, count = await _one(connection, plan.strategy.horizon()), LATEST
+            if plan.scales:
+                weighed_rows = await _run(connection, plan.scales.strategy.latest(LATEST, horizon))
+                if large := _too_large(plan, weighed_rows):
+                    return tuple(_changes(plan, [large[0]])) if large[1] else ()
+                count = _before_too_large(plan, weighed_rows)
+            rows = [*reversed(await _run(connection, plan.strategy.latest(count, horizon)))]
             portion = Portion([*rows], plan.strategy.positions(rows))
             return (await _source_rows(plan, _matching(plan, portion)))[::-1]
 
-    @renewing
     async def find_all(self, feed: Feed, keys: Sequence[str], agreed: Columns = ()) -> tuple[SourceRow, ...]:
-        """The rows of these keys that the feed's conditions select, whole, as a page would give them.
+        """The rows of these keys that the feed's conditions select, without their payloads: key, position and hash.
 
         Each key as `walk` gave it; nothing is found under one of another form. `agreed`: the cursor's `columns`.
         """
         found: list[SourceRow] = []
-        async with self._reading(feed) as (connection, _):
-            plan = await self._agreed_plan(connection, feed, agreed)
-            for part in _parts(plan, [key for key in keys if can_be_found(plan, key)]):
-                found += [row for row in await self._find_part(connection, plan, part) if row.key in part]
+        left = list(keys)
+        while left:
+            rows, count = await self.find_some(feed, left, agreed)
+            found += [replace(row, payload="") for row in rows]
+            left = left[count:]
         return tuple(found)
+
+    @renewing
+    async def find_some(
+        self, feed: Feed, keys: Sequence[str], agreed: Columns = (), room: Hold | None = None
+    ) -> tuple[tuple[SourceRow, ...], int]:
+        """As above, but whole, as a page would give them; of the first of these keys (1 or more), as many as a portion
+        of memory takes. Returns the rows, and how many keys they are of. `room`: as in `read_page`.
+        """
+
+        async def read(hold: Hold) -> tuple[tuple[SourceRow, ...], int]:
+            async with self._reading(feed) as (connection, _):
+                plan = await self._agreed_plan(connection, feed, agreed)
+                part = next(_parts(plan, keys))
+                known = [key for key in part if can_be_found(plan, key)]
+                weights, large = await self._weigh_keys(connection, plan, known) if known else ({}, ())
+                count = fitting([weights.get(key, 0) for key in part], hold.portion)
+                part = part[:count]
+                weight = sum(weights.get(key, 0) for key in part)
+                if not hold.take(weight):
+                    raise NoRoom(weight)
+                left = tuple(row for row in large if row.key in part)
+                wanted = set(part).intersection(known) - {row.key for row in left}
+                whole = await self._find_part(connection, plan, [key for key in part if key in wanted])
+                return (*left, *(row for row in whole if row.key in wanted)), count
+
+        return await self._with_room(feed, read, room)
+
+    async def _weigh_keys(
+        self, connection: AsyncConnection, plan: FeedPlan, keys: Sequence[str]
+    ) -> tuple[dict[str, int], tuple[SourceRow, ...]]:
+        """Key → what its rows cost in memory, and the rows that are too large, which are not read. Where the sizes
+        cannot be asked for, each costs as much as a payload may have.
+        """
+        if plan.scales is None:
+            return {}, ()
+        try:
+            rows = _ordered(plan.scales, await _run(connection, find_rows(plan.scales, keys)))
+        except SQLAlchemyError as error:
+            if not self._may_be_a_row(plan, error):
+                raise
+            return dict.fromkeys(keys, cost(plan.feed.max_payload)), ()
+        found = weighed(plan.scales, rows, None)
+        weights: dict[str, int] = {}
+        for row, its_cost in zip(rows, costs(plan, found.sizes), strict=True):
+            key = plan.scales.shape.key_row(row, None).key
+            weights[key] = weights.get(key, 0) + its_cost
+        large = [part for part in runs(plan, found.sizes) if part[2]]
+        left = [_left_behind(plan, found, low, high) for low, high, _ in large]
+        behind = [row.found for part in left for row in part.rows if isinstance(row, Broken) and row.selected]
+        return weights, tuple(_changes(plan, behind))
 
     async def _find_part(
         self, connection: AsyncConnection, plan: FeedPlan, keys: Sequence[str]
     ) -> tuple[SourceRow, ...]:
         """As many as one statement takes; half as many and half again, where a row's value breaks it."""
+        if not keys:
+            return ()
         try:
             rows = _ordered(plan, await _run(connection, find_rows(plan, keys)))
         except SQLAlchemyError as error:
@@ -262,15 +366,19 @@ class Source:
 
         Nothing is locked for longer than the statement takes, and nothing is remembered between two calls.
         """
-        async with self._reading(feed) as (connection, _):
-            plan = await self._agreed_plan(connection, feed, agreed)
-            begun = time.monotonic()
-            read = await self._fetch(connection, plan, walked_stretch(stretch, after, limit + 1), limit + 1)
-            more = read.more or len(read.rows) > limit
-            read = await _with_ties(connection, plan, read, cut(read.positions, limit))
-            asked = begun, time.monotonic()
-        found = await _source_rows(plan, kept(plan, stretch, read), plan.shape.content_row)
-        return Window(found, plan.strategy.reached(read.positions, after, more=more), more, asked)
+
+        async def read_window(hold: Hold) -> Window:
+            async with self._reading(feed) as (connection, _):
+                plan = await self._agreed_plan(connection, feed, agreed)
+                begun, asked_for = time.monotonic(), walked_stretch(stretch, after, limit + 1)
+                read = await self._fetch(connection, plan, asked_for, limit + 1, room=hold)
+                more = read.more or len(read.rows) > limit
+                read = await _with_ties(connection, plan, read, cut(read.positions, limit))
+                asked = begun, time.monotonic()
+            found = await _source_rows(plan, kept(plan, stretch, read), plan.shape.content_row)
+            return Window(found, plan.strategy.reached(read.positions, after, more=more), more, asked)
+
+        return await self._with_room(feed, read_window)
 
     async def _agreed_plan(self, connection: AsyncConnection, feed: Feed, agreed: Columns) -> FeedPlan:
         """The plan that reads the columns agreed, as far as the table has them."""
@@ -381,6 +489,8 @@ class Source:
         async with self._connected(f"feed {feed.name}: table {feed.table}") as connection:
             try:
                 yield connection, await self._plans.of(connection, feed)
+            except NoRoom:
+                raise
             except Exception:
                 self._plans.forget(feed)
                 raise
@@ -392,46 +502,112 @@ class Source:
         async with self._reading(feed) as (connection, _):
             yield connection, await self._plans.narrow(connection, feed)
 
-    async def _fetch(self, connection: AsyncConnection, plan: FeedPlan, stretch: BrokenStretch, limit: int) -> Portion:
+    async def _fetch(
+        self,
+        connection: AsyncConnection,
+        plan: FeedPlan,
+        stretch: BrokenStretch,
+        limit: int,
+        *,
+        room: Room,
+        must: bool = True,
+    ) -> Portion:
         """Read a stretch whose statement asks for one row more than `limit`: that row says whether there are more.
 
+        No more than memory has room for is read. Where there is none, `must` raises `NoRoom`; else nothing is read.
         Where a value breaks the statement, and the plan is new, the rows that do are found.
         """
-        statement = stretch.whole(plan)
         try:
-            rows = await _run(connection, statement)
+            if plan.scales is None:
+                return await self._fetch_short(connection, plan, stretch, min(limit, most_rows(plan, room.portion)))
+            return await self._fetch_weighed(connection, plan, stretch, limit, room)
+        except NoRoom:
+            if must:
+                raise
+            return Portion(more=True)
         except SQLAlchemyError as error:
             if not self._may_be_a_row(plan, error):
                 raise
-            found = await self._salvaging(connection, plan).read(stretch, error)
+            found = await self._salvaging(connection, plan, room).read(stretch, error)
             return Portion(found.rows[:limit], found.positions[:limit], found.more or len(found) > limit)
+
+    async def _fetch_short(
+        self, connection: AsyncConnection, plan: FeedPlan, stretch: BrokenStretch, limit: int
+    ) -> Portion:
+        """Where no value can be large."""
+        rows = await _run(connection, limited(stretch.whole(plan), limit + 1))
         read = Portion(list(rows), plan.strategy.positions(rows, stretch.behind))
         return await _with_ties(connection, plan, read, limit)
+
+    async def _fetch_weighed(
+        self, connection: AsyncConnection, plan: FeedPlan, stretch: BrokenStretch, limit: int, room: Room
+    ) -> Portion:
+        """Ask what the rows weigh, then read those that there is room for."""
+        assert plan.scales is not None  # noqa: S101 - the caller looked
+        ask = min(limit, self._asked.get(plan.feed.name, limit))
+        whole = stretch.whole(plan.scales)
+        rows = await _run(connection, whole if ask == limit else limited(whole, ask + 1))
+        found = weighed(plan.scales, rows, stretch.behind)
+        each = costs(plan, found.sizes[:ask])
+        count = fitting(each, room.portion)
+        if count < len(each) or count == ask < limit:
+            self._note_asked(plan.feed, count)
+        if not count:
+            return Portion()
+        if not room.take(sum(each[:count])):
+            raise NoRoom(sum(each[:count]))
+        read = await self._read_weighed(connection, plan, stretch, first_of(found, count))
+        return replace(read, more=count < len(found.rows))
+
+    def _note_asked(self, feed: Feed, count: int) -> None:
+        """Ask of fewer rows after a page that memory ended, and of more again as pages take all that was asked of."""
+        self._asked[feed.name] = max(FEWEST_ASKED, ASKED_BEYOND * count)
+        if self._asked[feed.name] >= feed.page_size:
+            del self._asked[feed.name]
+
+    async def _read_weighed(
+        self, connection: AsyncConnection, plan: FeedPlan, stretch: BrokenStretch, found: Weighed
+    ) -> Portion:
+        """Read these rows whole, but for those that are too large."""
+        if not found.exact:
+            rows = await _run(connection, limited(stretch.whole(plan), len(found.rows)))
+            return Portion(list(rows), plan.strategy.positions(rows, stretch.behind))
+        read = Portion()
+        for low, high, large in runs(plan, found.sizes):
+            if large:
+                read += _left_behind(plan, found, low, high)
+            else:
+                rows = await _run(connection, stretch.part(plan, found.positions, low, high))
+                read += Portion(list(rows), plan.strategy.positions(rows, found.positions[low - 1] if low else None))
+        return read
 
     def _may_be_a_row(self, plan: FeedPlan, error: SQLAlchemyError) -> bool:
         """Whether a row's value may be the cause; while the plan is one that has worked, a new one is asked first."""
         return not self._plans.proven(plan.feed) and is_by_value(error, self._dialect)
 
-    def _salvaging(self, connection: AsyncConnection, plan: FeedPlan) -> Salvage:
-        return Salvage(plan, partial(_run, connection), self._dialect, self.product, self._said)
+    def _salvaging(self, connection: AsyncConnection, plan: FeedPlan, room: Room) -> Salvage:
+        return Salvage(plan, partial(_run, connection), self._dialect, self.product, self._said, room=room)
 
     def _said(self, error: Exception) -> str:
         return advised(error, self._dialect, self._engine.url.password)
 
-    async def _ask(
-        self, connection: AsyncConnection, plan: FeedPlan, gap_round: Round, statements: int, limit: int
-    ) -> Portion:
-        """Ask for the round's next gaps, until they, the statements or the rows (`limit`) are used up."""
-        late = Portion()
-        for _ in range(statements):
-            gaps, room = gap_round.ask(GAP_RANGES), limit - len(late)
-            if not gaps or room <= 0:
-                break
-            portion = await self._fetch(connection, plan, gaps_stretch(gaps, room + 1), room)
-            last = portion.positions[-1] if portion.more else None
-            gap_round.looked(gaps, last if isinstance(last, int) else None)
-            late += portion
-        return late
+
+async def _ask(
+    fetch: Callable[..., Awaitable[Portion]], gap_round: Round, statements: int, limit: int, *, must: bool = True
+) -> Portion:
+    """Ask for the round's next gaps, until they, the statements, the rows (`limit`) or memory are used up."""
+    late = Portion()
+    for _ in range(statements):
+        gaps, rows = gap_round.ask(GAP_RANGES), limit - len(late)
+        if not gaps or rows <= 0:
+            break
+        portion = await fetch(gaps_stretch(gaps, rows + 1), rows, must=must and not late.rows)
+        if portion.more and not portion.rows:
+            break
+        last = portion.positions[-1] if portion.more else None
+        gap_round.looked(gaps, last if isinstance(last, int) else None)
+        late += portion
+    return late
 
 
 async def _run(connection: AsyncConnection, statement: Statement) -> Sequence[Row[Any]]:
@@ -453,7 +629,8 @@ async def _lowest(connection: AsyncConnection, plan: FeedPlan, fresh: Portion) -
     """Where the table's lowest row stands, for a feed of which that is not on record yet."""
     if fresh.positions:
         return fresh.positions[0]
-    found = plan.strategy.positions(await _run(connection, plan.strategy.page(None, 1)))
+    strategy = (plan.scales or plan).strategy
+    found = strategy.positions(await _run(connection, strategy.page(None, 1)))
     return found[0] if found else None
 
 
@@ -514,7 +691,9 @@ def _matching(plan: FeedPlan, portion: Portion) -> Portion:
     place = plan.strategy.selection.match_place
     if place is None:
         return portion
-    kept = [index for index, row in enumerate(portion.rows) if isinstance(row, Broken) or row[place]]
+    kept = [
+        index for index, row in enumerate(portion.rows) if (row.selected if isinstance(row, Broken) else row[place])
+    ]
     return Portion([portion.rows[index] for index in kept], [portion.positions[index] for index in kept])
 
 
@@ -535,6 +714,41 @@ async def _source_rows(
         ]
         await asyncio.sleep(0)
     return tuple(_changes(plan, done))
+
+
+def _too_large(plan: FeedPlan, rows: Sequence[Row[Any]]) -> tuple[SourceRow, bool] | None:
+    """Of rows that were weighed: the first, if it is too large, and whether a poll gives it."""
+    assert plan.scales is not None  # noqa: S101 - they were weighed
+    first = rows[:1]
+    size = sum(int(row[plan.scales.strategy.selection.size_place]) for row in first)
+    if not too_large(plan, size):
+        return None
+    ordered = _ordered(plan.scales, first)
+    if not ordered:
+        return replace(plan.scales.shape.key_row(first[0], None), error=too_large_reason(plan, size)), False
+    (left,) = _left_behind(plan, weighed(plan.scales, ordered, None), 0, 1).rows
+    assert isinstance(left, Broken)  # noqa: S101 - as all of them are
+    return left.found, left.selected
+
+
+def _before_too_large(plan: FeedPlan, rows: Sequence[Row[Any]]) -> int:
+    """How many of these rows, weighed, can be read together: one at least, and none that is too large but the first."""
+    assert plan.scales is not None  # noqa: S101 - they were weighed
+    sizes = [int(row[plan.scales.strategy.selection.size_place]) for row in rows]
+    small = next((place for place, size in enumerate(sizes) if too_large(plan, size)), len(sizes))
+    return max(1, min(small, fitting(costs(plan, sizes), PORTION)))
+
+
+def _left_behind(plan: FeedPlan, found: Weighed, low: int, high: int) -> Portion:
+    """Rows that are too large, by key and cursor column alone, with the reason."""
+    assert plan.scales is not None  # noqa: S101 - they were weighed
+    shape, matched = plan.scales.shape, plan.scales.strategy.selection.match_place
+    left: list[Read] = []
+    for row, position, size in zip(found.rows[low:high], found.positions[low:high], found.sizes[low:high], strict=True):
+        key = shape.key_row(row, position)
+        reason = key.error or too_large_reason(plan, size)
+        left.append(Broken(replace(key, error=reason), row, matched is None or bool(row[matched])))
+    return Portion(left, list(found.positions[low:high]))
 
 
 def _changes(plan: FeedPlan, rows: list[SourceRow]) -> list[SourceRow]:

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import ColumnElement, Integer, LargeBinary, cast, func
 from sqlalchemy.engine import URL
 from sqlalchemy.types import Boolean, DateTime, Numeric, TypeEngine
 
@@ -68,6 +69,12 @@ def _by_value(error: BaseException) -> bool:
     return code in (sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_MISMATCH)
 
 
+def _size(column: ColumnElement[Any], column_type: TypeEngine[Any]) -> ColumnElement[Any]:
+    """Of any column: it may hold a text or a blob, whatever it is declared as. Of a text it is bytes, as of a blob."""
+    del column_type
+    return func.length(cast(column, LargeBinary()), type_=Integer())
+
+
 def _decoder(column_type: TypeEngine[Any]) -> Decoder | None:
     """SQLite knows no decimals, booleans or dates: it keeps numbers and text in columns declared so."""
     if isinstance(column_type, Numeric):
@@ -108,5 +115,6 @@ SQLITE = Dialect(
     on_connect=_on_connect,
     refuses=_refuses,
     by_value=_by_value,
+    size=_size,
     decoder=_decoder,
 )

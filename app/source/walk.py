@@ -83,7 +83,7 @@ def kept(plan: FeedPlan, stretch: Stretch, read: Portion) -> Portion:
     places = [
         place
         for place, row in enumerate(read.rows)
-        if (matched is None or isinstance(row, Broken) or row[matched])
+        if (row.selected if isinstance(row, Broken) else matched is None or row[matched])
         and not (stretch.walked and (row.bare if isinstance(row, Broken) else row)[-1])
     ]
     return Portion([read.rows[place] for place in places], [read.positions[place] for place in places])

@@ -19,6 +19,7 @@ from itertools import count
 from typing import Any
 
 import app.clock
+from app.budget import Hold
 from app.feed import Feed
 from app.ledger.attempts import Attempts
 from app.ledger.batches import Batches
@@ -91,9 +92,9 @@ def _slow_down(seconds: float) -> None:
 
     real = Source.read_page
 
-    async def slow(self: Source, feed: Feed, cursor: Cursor, now: datetime) -> Page:
+    async def slow(self: Source, feed: Feed, cursor: Cursor, now: datetime, room: Hold | None = None) -> Page:
         await asyncio.sleep(seconds)
-        return await real(self, feed, cursor, now)
+        return await real(self, feed, cursor, now, room)
 
     Source.read_page = slow  # type: ignore[method-assign]
 

@@ -146,7 +146,7 @@ async def test_a_reconciliation_sees_the_rows_of_which_where_cannot_be_told(
     assert await poller.source.count(feed, stretch, None, 100) == (9, None)
     there = await poller.source.present(feed, ["3", "4", "99"])
     assert {key: row is not None for key, row in there.items()} == {"3": True, "4": True, "99": False}
-    found = await poller.source.find_all(feed, ["2", "3", "4"])
+    found, _ = await poller.source.find_some(feed, ["2", "3", "4"])
     assert [(row.key, row.error is None) for row in found] == [("2", True), ("3", False), ("4", True)]
 
 

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from app.budget import Hold
 from app.errors import LedgerRefused, LedgerUnavailable, SourceUnavailable
 from app.feed import Feed
 from app.ledger import Ledger
@@ -25,10 +26,10 @@ class SlowSource(MemorySource):
         self._clock = clock
         self.pages = 0
 
-    async def read_page(self, feed: Feed, cursor: Cursor, now: datetime) -> Page:
+    async def read_page(self, feed: Feed, cursor: Cursor, now: datetime, room: Hold | None = None) -> Page:
         self._clock.advance(timedelta(seconds=6))
         self.pages += 1
-        return await super().read_page(feed, cursor, now)
+        return await super().read_page(feed, cursor, now, room)
 
 
 @pytest.fixture
@@ -136,8 +137,8 @@ async def test_a_feed_whose_rows_the_ledger_refuses_is_said_to_fail(
 
 async def test_a_look_that_fails_does_not_keep_beats_poll_away(relay: Relay) -> None:
     class Deadlocked(MemorySource):
-        async def read_page(self, feed: Feed, cursor: Cursor, now: datetime) -> Page:
-            del feed, cursor, now
+        async def read_page(self, feed: Feed, cursor: Cursor, now: datetime, room: Hold | None = None) -> Page:
+            del feed, cursor, now, room
             raise SourceUnavailable("1205: chosen as the deadlock victim")
 
     relay.source, rows = Deadlocked(), relay.source

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
+from app.budget import Budget, Hold
 from app.errors import BrokerUnavailable
 from app.feed import Feed
 from app.models import Answer, Cursor, Delivery, NewBatch, Page, SourceRow
@@ -38,6 +39,11 @@ class MemorySource:
         """Ids handed out, and not committed yet."""
         self.committed: set[int] = set()
         self.unreadable: set[int] = set()
+        self._budget = Budget()
+
+    def room(self, feed: Feed) -> Hold:
+        """Memory for a page."""
+        return self._budget.reading(feed.name)
 
     def begin(self, count: int) -> list[int]:
         """Hand out ids to transactions that have not committed yet."""
@@ -57,8 +63,9 @@ class MemorySource:
         self.commit(ids)
         return ids
 
-    async def read_page(self, feed: Feed, cursor: Cursor, now: datetime) -> Page:
+    async def read_page(self, feed: Feed, cursor: Cursor, now: datetime, room: Hold | None = None) -> Page:
         """Rows found in the cursor's gaps, then the next ones, at most `feed.page_size` in all."""
+        del room
         position = cursor.position if isinstance(cursor.position, int) else None
         ids = sorted(self.committed)
         late = [i for i in ids if any((gap.low or 0) <= i <= gap.high for gap in cursor.gaps)][: feed.page_size]

@@ -113,6 +113,7 @@ def of_deliveries() -> dict[str, list[Ask]]:
             *(Ask(partial(_list, feed=feed, state=state)) for state in State for feed in (None, PAUSED)),
         ],
         "deliveries.load": [Ask(lambda at: at.deliveries.load(queued))],
+        "deliveries.sizes": [Ask(lambda at: at.deliveries.sizes(queued))],
         "deliveries.note_seen": [
             Ask(lambda at: at.deliveries.note_seen(FEED, [SourceRow("delivered-00001", 7, "{}")], NOW))
         ],

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from sqlalchemy import column
 from sqlalchemy.dialects import mssql, registry
 from sqlalchemy.types import TypeEngine
 
@@ -271,3 +272,37 @@ def test_every_statement_is_explained_without_a_server(strategy: str, names: lis
     assert [statement.name for statement in explained] == names + walk
     for statement in explained:
         assert all(f"@{name}" in statement.sql for name in statement.parameters)
+
+
+def test_the_server_is_asked_what_rows_hold_and_sends_none_of_it() -> None:
+    plan = _plan("rowversion", "rv", columns=["id", "code", "status", "amount"])
+    assert plan.scales is not None
+    sql = _sql(plan.scales.strategy.page(["0x00000000000007D1", "17"], 11, HORIZON))
+    assert sql.startswith(  # 88: the names, and what three numbers hold
+        "SELECT TOP 11 [id], [rv], 88 + coalesce(CAST(datalength([code]) AS BIGINT), 0) "
+        "+ coalesce(CAST(datalength([status]) AS BIGINT), 0) AS rowrelay_bytes FROM "
+    )
+    assert sql.endswith("ORDER BY [rv], [id]")
+
+
+@pytest.mark.parametrize(
+    ("kind", "asked"),
+    [
+        (mssql.NVARCHAR(), "datalength(doc)"),
+        (_untyped(mssql.VARBINARY), "datalength(doc)"),
+        (mssql.NTEXT(), "datalength(doc)"),
+        (mssql.SQL_VARIANT(), "datalength(doc)"),
+        (_untyped(mssql.XML), "datalength(CAST(doc AS NVARCHAR(max)))"),
+        (DIALECTS["mssql"].type_names["geography"](), "datalength(doc)"),
+        (DIALECTS["mssql"].type_names["json"](), "datalength(CAST(doc AS NVARCHAR(max)))"),
+    ],
+    ids=str,
+)
+def test_every_type_whose_values_may_be_large_is_asked_for_its_size(kind: TypeEngine[Any], asked: str) -> None:
+    size = DIALECTS["mssql"].size(column("doc"), kind)
+    assert size is not None
+    assert str(size.compile(dialect=DIALECT)) == f"CAST({asked} AS BIGINT)"
+
+
+def test_a_table_of_numbers_and_dates_is_not_asked() -> None:
+    assert _plan("identity", "id", columns=["id", "amount", "at"]).scales is None
