@@ -10,7 +10,7 @@ The budget has three lanes, so that what is slow holds up only its like:
 | --- | --- | --- |
 | reading | pages of the source, until they are in the ledger: never waits for a partner | 1/4 |
 | sending | rows of batches, until their request is over | 5/8 |
-| sending a little | the same, where it is no more than 1/64 of the budget: the usual batch of small rows | 1/8 |
+| sending a little | the same, where it is no more than 1/64 of the budget: the usual batch of small rows; in the lane above where this one is full | 1/8 |
 
 Within a lane memory is given in the order in which it was asked for. One feed has at most half of a lane: what it asks
 for beyond that waits, and lets others pass. Whoever waits holds nothing, or asks without waiting (`Hold.take`), so no
@@ -81,6 +81,10 @@ class _Lane:
         """Owner → what it holds."""
         self.waiting: list[_Waiter] = []
 
+    def fits(self, owner: str, size: int) -> bool:
+        """Whether it is there now, and nobody waits for it."""
+        return not self.waiting and self.held + size <= self.limit and self.within_share(owner, size)
+
     def within_share(self, owner: str, size: int) -> bool:
         held = self.of[owner]
         return not held or held + size <= self.limit // 2
@@ -112,7 +116,8 @@ class Budget:
 
     def sending(self, owner: str, size: int) -> Hold:
         """For rows of that feed which cost so much: holds nothing yet."""
-        return Hold(self, self._few if size <= self._few_at_once else self._sending, owner)
+        few = size <= self._few_at_once and (self._few.fits(owner, size) or not self._sending.fits(owner, size))
+        return Hold(self, self._few if few else self._sending, owner)
 
     @property
     def portion(self) -> int:
