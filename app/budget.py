@@ -10,7 +10,9 @@ The budget has three lanes, so that what is slow holds up only its like:
 | --- | --- | --- |
 | reading | pages of the source, until they are in the ledger: never waits for a partner | 1/4 |
 | sending | rows of batches, until their request is over | 5/8 |
-| sending a little | the same, where it is no more than 1/64 of the budget: the usual batch of small rows; in the lane above where this one is full | 1/8 |
+| sending a little | the same, where it is no more than 1/64 of the budget: the usual batch of small rows | 1/8 |
+
+Small batches take the larger lane too, where their own is full.
 
 Within a lane memory is given in the order in which it was asked for. One feed has at most half of a lane: what it asks
 for beyond that waits, and lets others pass. Whoever waits holds nothing, or asks without waiting (`Hold.take`), so no
