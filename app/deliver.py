@@ -121,7 +121,7 @@ class Work:
     """Ids of deliveries whose request is with the partner now."""
     waiting: asyncio.Task[None] | None = None
     """For memory to load the next portion into."""
-    failed: RowrelayError | None = None
+    failed: Exception | None = None
     """Why a portion could not be loaded."""
     cut_off: bool = False
     """Requests in flight are not waited for any more."""
@@ -329,7 +329,7 @@ class Delivering:
             del self._under_way[work.batch.lease.token]
             work.results.put_nowait(None)
             await writing
-        if work.failed and not work.tasks:
+        if work.failed and not (work.tasks and isinstance(work.failed, RowrelayError)):
             raise work.failed
         return owed
 
@@ -355,7 +355,7 @@ class Delivering:
             return None
         try:
             loaded = await self._ledger.deliveries.load(work.batch, portion.ids)
-        except RowrelayError as error:  # what was loaded before is sent all the same
+        except Exception as error:  # noqa: BLE001 - it is raised, once what was loaded before is sent
             hold.release()
             work.failed = error
             return None

@@ -222,10 +222,10 @@ async def test_a_ledger_that_is_away_is_not_asked_again_and_again(world: World) 
 async def test_a_batch_that_fails_unforeseen_is_named_and_the_others_go_on(world: World) -> None:
     batches = await world.log(SLOW, 12)
 
-    async def load(batch: Any) -> Any:
+    async def load(batch: Any, ids: Any = None) -> Any:
         if batch.id == batches[0].id:
             raise KeyError("what is in a row")
-        return await world.ledger.deliveries.load(batch)
+        return await world.ledger.deliveries.load(batch, ids)
 
     worker = world.worker(ledger=replaced(world.ledger, "deliveries", load=load))
     worker.hint(SLOW, batches)
