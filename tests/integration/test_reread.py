@@ -179,7 +179,7 @@ async def test_the_others_are_replayed_while_the_source_is_away(
     async def away(*_: object) -> Sequence[object]:
         raise SourceUnavailable("nobody there")
 
-    monkeypatch.setattr(Source, "find_all", away)
+    monkeypatch.setattr(Source, "find_some", away)
     account = await office.replay(feed)
     assert (account.moved, dict(+account.skipped)) == (1, {f"{reread.NOT_ASKED}: nobody there": 1})
 

@@ -307,7 +307,8 @@ async def test_columns_of_alias_types_are_what_they_rest_on(server: Server) -> N
     for fields in ({"key": "code"}, {"key": ["num", "code"]}):
         rows = await server.read(**fields)
         assert [json.loads(row.payload) for row in rows] == wanted
-        assert await server.source.find_all(server.feed(**fields), [row.key for row in rows]) == rows
+        found, _ = await server.source.find_some(server.feed(**fields), [row.key for row in rows])
+        assert found == rows
     (row,) = await server.read(cursor={"strategy": "identity", "column": "num", "start": 5})
     assert json.loads(row.payload)["code"] == "Ж1"
 
