@@ -243,3 +243,30 @@ def test_a_problem_is_told_with_the_name_of_what_a_value_came_from(
     problems = _problems(GOOD.replace('table = "dbo.orders"', field), place)
     assert told in str(problems)
     assert "pl4nted" not in str(problems)
+
+
+@pytest.mark.parametrize(
+    ("given", "limit", "rows_may_take"),
+    [
+        ("", None, 256 * 2**20),
+        ("", 2**30, 256 * 2**20),
+        ("", 512 * 2**20, 128 * 2**20),
+        ("", 16 * 2**30, 256 * 2**20),
+        ("1GiB", 2**30, 2**30),
+        ("64 MiB", None, 64 * 2**20),
+        ("4194304", None, 4 * 2**20),
+    ],
+)
+def test_what_rows_may_take_of_memory_is_set_or_follows_the_containers_limit(
+    place: Path, monkeypatch: pytest.MonkeyPatch, given: str, limit: int | None, rows_may_take: int
+) -> None:
+    monkeypatch.setenv("MEMORY_BUDGET", given)
+    monkeypatch.setattr(config, "memory_limit", lambda: limit)
+    (place / "feeds.toml").write_text(GOOD, encoding="utf-8")
+    assert config.load().settings.memory_for_rows == rows_may_take
+
+
+def test_a_memory_budget_that_is_none_is_told_in_plain_words(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEMORY_BUDGET", "plenty")
+    told = _problems(GOOD, place)["MEMORY_BUDGET"]
+    assert "found 'plenty'; a number of bytes such as" in told
