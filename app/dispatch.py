@@ -61,7 +61,7 @@ class Dispatch:
         self._lease = lease
         self._now = now
         self._left: dict[str, list[str]] = defaultdict(list)
-        self._leaving = False
+        self._leaving = self._retired = False
         self._feeds: dict[str, Feed] = {}
         """Those that batches were left of."""
 
@@ -72,6 +72,10 @@ class Dispatch:
             self._begin(feed, share, batch_id, max(1, min(rows, feed.batch_size)))
         else:
             self._leave(feed, batch_id)
+
+    def retire(self) -> None:
+        """Take nothing more out of the ledger: the process ends when what it has is done."""
+        self._retired = True
 
     def fill(self, feed: Feed, share: Share) -> None:
         """Claim what is due, as far as there is room."""

@@ -90,8 +90,17 @@ class Services:
             self.periodic.drain(grace)
 
     async def close(self) -> None:
-        """End what is under way, then close every client, the last opened first."""
-        self.drain(self.config.settings.shutdown_grace)
+        """End what is under way, then close every client, the last opened first.
+
+        A process that was not told to stop, as one of a pool after so many tasks, first has `SHUTDOWN_GRACE` to finish
+        what it holds: giving it back unsent each time would get it nowhere.
+        """
+        grace = self.config.settings.shutdown_grace
+        if not self.delivering.draining:
+            self.polling.drain()
+            self.dispatch.retire()
+            await self.under_way.finished(grace)
+        self.drain(grace)
         await self.under_way.finished()
         await self.opened.aclose()
 

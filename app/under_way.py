@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from contextvars import Context
 from dataclasses import dataclass
+from datetime import timedelta
 from itertools import count
 
 import structlog
@@ -70,10 +72,12 @@ class UnderWay:
         self._tasks[task] = about
         task.add_done_callback(self._tasks.pop)
 
-    async def finished(self) -> None:
-        """Wait until nothing is under way."""
-        while self._tasks:
-            await asyncio.wait(list(self._tasks))
+    async def finished(self, within: timedelta | None = None) -> None:
+        """Wait until nothing is under way, or for so long."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within.total_seconds() if within else None):
+                while self._tasks:
+                    await asyncio.wait(list(self._tasks))
 
     async def _see_through(self, work: Callable[[], Awaitable[object]], about: About) -> None:
         troubles, failed = self._progress.troubles, True

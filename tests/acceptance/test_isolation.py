@@ -15,6 +15,7 @@ from typing import Any
 import pymongo
 import pytest
 
+from app.embedded.process import Process
 from app.embedded.source import connect
 from app.embedded.stack import ROOT, Stack
 from tests.acceptance.conftest import PATIENT
@@ -131,3 +132,25 @@ def test_a_worker_that_comes_to_a_full_one_gets_its_part(two: Two) -> None:
     first.signal(signal.SIGTERM)
     two.partner.let_go.set()
     wait_until(lambda: two.delivered("slow") == SLOW_ROWS, timeout=120, message="every row")
+
+
+def test_processes_that_end_after_a_few_tasks_end_what_they_have_taken_over(tmp_path: Path) -> None:
+    """`--pool processes --max-tasks-per-child`: a lease of an hour shows that nothing is left behind."""
+    settings = {"LEASE": "1h", "VISIBILITY_TIMEOUT": "1h", "SHUTDOWN_GRACE": "60s"}
+    with two_feeds(tmp_path, settings, slow_rows=50) as two:
+        worker = two.stack.start_worker("--pool", "processes", "--concurrency", "2", "--max-tasks-per-child", "10")
+        wait_until(lambda: two.partner.arrived[HELD] > 0, timeout=180, message="requests in flight")
+        two.add("fast", FAST_ROWS)
+        wait_until(lambda: two.partner.arrived["/fast"] > 0, timeout=180, message="those of the other feed")
+        two.partner.let_go.set()
+        wait_until(lambda: _begun(worker) > 2, timeout=180, message="a process in the place of another")
+        wait_until(
+            lambda: (two.delivered("slow"), two.delivered("fast")) == (50, FAST_ROWS), timeout=180, message="every row"
+        )
+        assert two.ledger["attempts"].count_documents({"outcome": "unknown"}) == 0
+        assert two.partner.arrived[HELD] == 50, "each once"
+
+
+def _begun(worker: Process) -> int:
+    """Processes that have begun to work for it."""
+    return worker.log.read_text(encoding="utf-8").count("services_opened")
