@@ -8,12 +8,13 @@ celery -A celery_app flower
 from __future__ import annotations
 
 import sys
-from datetime import timedelta
+from datetime import datetime, timedelta
 from importlib import import_module
 from typing import Any
 
 import structlog
 from celery import Celery
+from celery.schedules import schedule
 from celery.signals import (
     beat_init,
     celeryd_init,
@@ -25,10 +26,11 @@ from celery.signals import (
     worker_shutting_down,
 )
 from kombu import Queue
+from kombu.transport import TRANSPORT_ALIASES
 from kombu.utils.objects import cached_property
 
 import config
-from app.clock import LONG_AGO
+from app.clock import LONG_AGO, steady_now, utc_now
 from app.errors import ConfigError
 from app.logs import configure_logging, is_text, log_what_nobody_caught
 from app.redis_url import WrongRedisUrl, parse_redis_url
@@ -46,6 +48,8 @@ TICK_LIVES = timedelta(seconds=10)
 ORPHANS_EVERY = timedelta(minutes=5)
 JOBS_EVERY = timedelta(minutes=1)
 """How often beat knocks for a periodic job. Which periods are due is for the ledger to say (`app/periodic.py`)."""
+TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), "tasks.transport:Transport"))
+"""What kombu speaks to Redis by. With `broker_transport` log lines would name the class in place of `redis`."""
 JOBS = ("report_hour", "report_day", "reconcile", "purge")
 
 
@@ -56,7 +60,13 @@ def _periodic(task: str, every: timedelta, **kwargs: Any) -> dict[str, Any]:
     """
     seconds = every.total_seconds()
     options = {"expires": max(seconds, TICK_LIVES.total_seconds())}
-    return {"task": task, "schedule": seconds, "kwargs": kwargs, "options": options, "last_run_at": LONG_AGO}
+    return {
+        "task": task,
+        "schedule": schedule(seconds, nowfun=steady_now),
+        "kwargs": kwargs,
+        "options": options,
+        "last_run_at": LONG_AGO,
+    }
 
 
 def beat_schedule(loaded: config.Config) -> dict[str, dict[str, Any]]:
@@ -72,7 +82,11 @@ def beat_schedule(loaded: config.Config) -> dict[str, dict[str, Any]]:
 
 
 class RelayCelery(Celery):
-    """Celery, with a beat that prints its banner to people alone."""
+    """Celery, with a beat that prints its banner to people alone, and the clock that all processes go by."""
+
+    def now(self) -> datetime:
+        """The moment from which a message's `expires` and `countdown` are counted."""
+        return utc_now()
 
     @cached_property
     def Beat(self) -> Any:  # noqa: N802 - Celery's name
@@ -99,7 +113,7 @@ def make_app(loaded: config.Config) -> Celery:
         broker_connection_max_retries=None,
         worker_consumer="tasks.consumer:LastingConsumer",
         broker_transport_options={
-            "visibility_timeout": settings.visibility_timeout.total_seconds(),
+            "ack_emulation": False,  # docs/decisions/0039-messages-are-hints.md
             "socket_timeout": 4 * timeout,
             "socket_connect_timeout": timeout,
             "socket_keepalive": True,

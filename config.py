@@ -21,6 +21,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.budget import MEMORY_BUDGET
+from app.clock import LEASE_LIMIT
 from app.container import memory_limit
 from app.env_file import FILE, EnvFile, read_env_file, read_text, unreadable
 from app.errors import ConfigError, Problem, UnknownFeed
@@ -96,9 +97,7 @@ class Settings(BaseSettings):
     worker_batches: int = Field(default=500, ge=1, le=100_000)
     """Batches under way in a worker process, shared out among the feeds that have any; each has at least one."""
     lease: Duration = timedelta(seconds=60)
-    """How long a dead worker's batches wait before another takes them. A live worker renews."""
-    visibility_timeout: Duration = timedelta(minutes=5)
-    """When Redis hands an unacknowledged message to another worker. Short: leases keep a batch with one worker."""
+    """How long a dead worker's batches wait before another takes them, at most `LEASE_LIMIT`. A live worker renews."""
     sweep_every: Duration = timedelta(seconds=10)
     sweep_limit: int = Field(default=1000, ge=1, le=100_000)
     """Batches, and deliveries of each kind, that one sweep puts back at most."""
@@ -158,6 +157,13 @@ class Settings(BaseSettings):
     def zone(self) -> ZoneInfo:
         """`timezone`, with its rules."""
         return ZoneInfo(self.timezone)
+
+    @field_validator("lease")
+    @classmethod
+    def _ends_in_time(cls, lease: timedelta) -> timedelta:
+        if lease > LEASE_LIMIT:
+            raise ValueError(f"at most {LEASE_LIMIT.total_seconds() / 60:g}m: a longer lease is taken for none")
+        return lease
 
     @field_validator("timezone")
     @classmethod

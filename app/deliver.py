@@ -193,7 +193,7 @@ class Delivering:
         """
         if self.draining:
             if batch_id is not None:
-                await self._hand_back(batch_id)
+                await self._hand_back(feed, batch_id)
             return None
         if await self._is_paused(feed):
             return None
@@ -201,7 +201,7 @@ class Delivering:
         await self._count_openings(clock)
         if until := clock.parked_until():
             if batch_id is not None:
-                await self._ledger.batches.park(batch_id, until, self._now())
+                await self._ledger.batches.park(batch_id, feed.name, until, self._now())
                 log.debug("batch_parked", batch=batch_id, feed=feed.name, until=until)
             return None
         batch = await self._claim(feed, batch_id, watcher)
@@ -221,7 +221,7 @@ class Delivering:
         Where nobody knows it, it waits until the feed is back (see `app.unconfigured`).
         """
         now = self._now()
-        if await self._ledger.batches.park(batch_id, now + STRANGE_WAIT, now) is None:
+        if await self._ledger.batches.park(batch_id, feed, now + STRANGE_WAIT, now) is None:
             return
         said = "feeds.toml of this worker does not name it"
         if self.troubles.lacking(SENDING, feed, said):
@@ -232,7 +232,7 @@ class Delivering:
         if batch_id is None:
             batch = await batches.claim_next(feed.name, terms.worker, now, terms.lease)
         else:
-            batch = await batches.claim(batch_id, terms.worker, now, terms.lease)
+            batch = await batches.claim(batch_id, feed.name, terms.worker, now, terms.lease)
         if batch:
             watcher.claimed(batch, waited=batch.due_since is not None and batch.due_since <= now)
         return batch
@@ -269,10 +269,10 @@ class Delivering:
         for work in self._under_way.values():
             work.cut()
 
-    async def _hand_back(self, batch_id: str) -> None:
+    async def _hand_back(self, feed: Feed, batch_id: str) -> None:
         """Give another worker a batch whose message came when we were leaving."""
         now = self._now()
-        batch = await self._ledger.batches.park(batch_id, now, now)
+        batch = await self._ledger.batches.park(batch_id, feed.name, now, now)
         if batch:
             await self._publish(batch)
 
@@ -513,8 +513,9 @@ class Delivering:
         if work.recorded == loaded:
             await self._ledger.batches.settle(work.batch)
             return
+        now = self._now()
         with suppress(LeaseLost):
-            await self._ledger.batches.release(work.batch, work.back_at or self._now())
+            await self._ledger.batches.release(work.batch, work.back_at or now, now)
         if self.draining:
             await self._publish(NewBatch(work.batch.id, work.batch.feed, work.batch.delivery_ids))
         log.warning(

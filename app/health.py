@@ -11,10 +11,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from app.clock import AGREED, said_of_clock, utc_now
 from app.feed import Feed, Strategy
 from app.ledger import Ledger
 from app.ledger.progress import KEPT, Mark, Role
-from app.models import Cursor
+from app.models import POLL_WAIT_LIMIT, Cursor
 from app.periodic import JOBS
 from app.unconfigured import unconfigured
 from app.unforeseen import SHOWN_FOR
@@ -72,13 +73,19 @@ def judge_mark(mark: Mark, bounds: Bounds, now: datetime) -> Health:
     if mark.role is Role.WATCH:
         return Health(mark.role.value, mark.name, waits_for=tuple(failing_tasks(mark, now)))
     silent = now - mark.marked_at
-    if silent > bounds.progress:
+    if silent < -AGREED:
+        problems = [
+            f"its last sign is of {_seconds(-silent)} from now: a clock was wrong, and it has said nothing since"
+        ]
+    elif silent > bounds.progress:
         problems = [f"stands still: no sign of it for {_seconds(silent)}"]
     elif mark.stopping:
         problems = []
     else:
         problems = list(_worker_problems(mark, bounds) if mark.role is Role.WORKER else _beat_problems(mark, bounds))
     waits = ["it is stopping"] if mark.stopping else []
+    if (clock := said_of_clock(mark.clock_seconds)) is not None:
+        waits.append(clock)
     waits += failing_tasks(mark, now)
     if mark.broker_seconds is None:
         waits.append("Redis does not answer it")
@@ -133,8 +140,13 @@ def judge_feed(feed: Feed, cursor: Cursor, bounds: Bounds, now: datetime) -> Hea
     limit = bounds.progress + POLLS_MISSED * feed.poll_every + feed.poll_budget
     if cursor.last_poll_at is None:
         return Health("feed", feed.name, ("was never polled",))
-    due = max(cursor.last_poll_at, cursor.retry_at or cursor.last_poll_at)
-    problems = (f"was last polled {_seconds(now - cursor.last_poll_at)} ago",) if now - due > limit else ()
+    retry_at = cursor.retry_at if cursor.retry_at and cursor.retry_at <= now + POLL_WAIT_LIMIT + AGREED else None
+    due = max(cursor.last_poll_at, retry_at or cursor.last_poll_at)
+    problems: tuple[str, ...] = ()
+    if cursor.last_poll_at > now + AGREED:
+        problems = ("was last polled at a moment that has yet to come: a clock was wrong, and it was not polled since",)
+    elif now - due > limit:
+        problems = (f"was last polled {_seconds(now - cursor.last_poll_at)} ago",)
     waits = [f"its last poll failed: {cursor.last_error}"] if cursor.failures else []
     if held := held_back(feed, cursor, now):
         waits.append(held)
@@ -158,6 +170,13 @@ async def processes(
     """
     found = [judge_mark(mark, bounds, now) for mark in await ledger.progress.since(now - KEPT, role, host)]
     return [health for health in found if health.role != Role.WATCH or not health.ready]
+
+
+async def wrong_clocks(ledger: Ledger) -> list[tuple[Mark, str]]:
+    """The processes whose machine's clock is not the ledger server's, and what to say of each."""
+    await ledger.read_clock()
+    marks = await ledger.progress.since(utc_now() - KEPT)
+    return [(mark, said) for mark in marks if (said := said_of_clock(mark.clock_seconds)) is not None]
 
 
 async def jobs(ledger: Ledger) -> list[Health]:

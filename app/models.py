@@ -36,6 +36,11 @@ OPEN_STATES = (State.QUEUED, State.RETRYING)
 """A delivery in one of these is still owed to the partner."""
 
 
+HOLD_LIMIT = timedelta(days=1)
+"""The longest that a partner's wait (Retry-After) is believed. One that means more says so again at the next attempt.
+"""
+
+
 class Outcome(StrEnum):
     """What came of one attempt."""
 
@@ -200,6 +205,12 @@ class Ahead:
     reason: str
     certain: bool
     """The source went back, so rows may be passed over: the feed is paused. Else rows may just have been deleted."""
+
+
+POLL_WAIT_LIMIT = timedelta(minutes=5)
+"""The longest that an unavailable source is left alone."""
+LONGEST_LOOK = timedelta(seconds=30)
+"""The longest that a look is sent ahead: a worker keeps it until then."""
 
 
 @dataclass(frozen=True, slots=True)

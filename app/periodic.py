@@ -30,7 +30,7 @@ from zoneinfo import ZoneInfo
 
 import structlog
 
-from app.clock import Clock, utc_now
+from app.clock import AGREED, Clock, utc_now
 from app.errors import LeaseLost, SourceRefused
 from app.ledger import Ledger
 from app.ledger.persistence import persistent
@@ -168,7 +168,9 @@ class Periodic:
 
     async def _plan(self, job: Job) -> None:
         now = self._now()
-        latest = await self._ticks.latest(job.name)
+        if unplanned := await self._ticks.unplan(job.name, now):
+            log.warning("future_periods_unplanned", job=job.name, periods=unplanned)
+        latest = await self._ticks.latest(job.name, now)
         if latest and latest.period.end > now:
             return
         planned = [period_of(now, job.kind, self._zone)]
@@ -201,13 +203,22 @@ class Periodic:
         if self._draining:
             return None
         now = self._now()
-        ticks = await self._ticks.open(job.name)
+        ticks = await self._hastened(job, now)
         if any(tick.held(now) for tick in ticks):
             return None
         for tick in ticks:
             if tick.due_at <= now and not await waits_for(self._ticks, job, tick, now):
                 return await self._ticks.claim(tick, self._worker, now, self._lease)
         return None
+
+    async def _hastened(self, job: Job, now: datetime) -> list[Tick]:
+        """The job's open ticks, the oldest period first. What a clock that was wrong has put off is due now."""
+        ticks = await self._ticks.open(job.name)
+        put_off = [tick for tick in ticks if is_put_off(tick, now)]
+        for tick in put_off:
+            log.warning("tick_hastened", tick=tick.id, due_at=tick.due_at)
+            await self._ticks.hasten(tick, now)
+        return await self._ticks.open(job.name) if put_off else ticks
 
     # --- the work for one of them
 
@@ -308,6 +319,12 @@ def missed(job: Job, ended: Sequence[Tick], now: datetime) -> list[tuple[Tick, s
         return [(tick, f"{newest.period.name} stands for it") for tick in ended[:-1]]
     in_time = now <= newest.period.end + SETTLE + job.grace
     return [(tick, "missed") for tick in (ended[:-1] if in_time else ended)]
+
+
+def is_put_off(tick: Tick, now: datetime) -> bool:
+    """Whether a tick is due later than its period and its tries can have it."""
+    latest = max(tick.period.end + SETTLE, now + wait_after(tick.fruitless))
+    return tick.due_at > latest + AGREED
 
 
 async def waits_for(ticks: Ticks, job: Job, tick: Tick, now: datetime) -> Tick | None:

@@ -19,13 +19,13 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from app.clock import Clock, utc_now
+from app.clock import AGREED, Clock, utc_now
 from app.compare import several
 from app.errors import ColumnsCame, CursorMoved, RowrelayError, SourceRefused
 from app.feed import Feed
 from app.intake import Intake, Logged, backlog
 from app.ledger import Ledger
-from app.models import Ahead, Cursor, Discrepancy, DiscrepancyKind, Look, Notice, Page
+from app.models import LONGEST_LOOK, POLL_WAIT_LIMIT, Ahead, Cursor, Discrepancy, DiscrepancyKind, Look, Notice, Page
 from app.queue import Queue
 from app.source.catalogue import origin_of, other_source
 from app.source.reader import Source
@@ -34,13 +34,9 @@ from app.unforeseen import is_bug, told
 log = structlog.get_logger()
 
 UP_TO_DATE, BUDGET, ANOTHER = "up to date", "budget", "another poll"
-LONGEST_WAIT = timedelta(minutes=5)
-"""The longest that an unavailable source is left alone."""
 LOOK_UP_EVERY = timedelta(minutes=1)
 """How often rows that came again at another place are looked up, `LOOKED_UP` of them: do two rows share a key?"""
 LOOKED_UP = 100
-LONGEST_LOOK = timedelta(seconds=30)
-"""The longest that a look is sent ahead: far below the time after which Redis gives a message out again."""
 
 
 @dataclass(slots=True)
@@ -80,7 +76,7 @@ class Polling:
         `look`: the `again` of the poll before; `None` for beat's.
 
         A source that refuses pauses the feed. After any other failure it is left alone for a while, longer after each,
-        up to `LONGEST_WAIT`. Raises `SourceUnavailable`, the ledger's errors, and what nobody foresaw.
+        up to `POLL_WAIT_LIMIT`. Raises `SourceUnavailable`, the ledger's errors, and what nobody foresaw.
         """
         polled, began = Polled(), self._now()
         if feed.name in self._under_way:
@@ -128,7 +124,7 @@ class Polling:
             if cursor.paused:
                 polled.stopped = "paused"
                 return
-            if cursor.retry_at is not None and self._now() < cursor.retry_at:
+            if cursor.retry_at is not None and self._now() < cursor.retry_at <= self._now() + POLL_WAIT_LIMIT + AGREED:
                 polled.stopped = "backing off"
                 return
             if room <= 0:
@@ -263,4 +259,4 @@ def wait_after(failures: int, poll_every: timedelta) -> timedelta:
     Half a poll interval short of 1, 2, 4, … intervals, so that a poll that comes a little early still counts.
     """
     doubled = poll_every * (2.0 ** min(failures - 1, 20) - 0.5)
-    return min(doubled, LONGEST_WAIT)
+    return min(doubled, POLL_WAIT_LIMIT)

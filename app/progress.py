@@ -25,7 +25,7 @@ from datetime import timedelta
 import structlog
 
 from app.broker import Broker
-from app.clock import utc_now
+from app.clock import said_of_clock, server_clock, utc_now
 from app.errors import RowrelayError
 from app.ledger import Ledger
 from app.ledger.client import answers
@@ -37,6 +37,7 @@ log = structlog.get_logger()
 MARKS_A_BOUND = 9
 """How often a process marks within the time that it may make no progress for."""
 LONGEST_PAUSE = timedelta(seconds=5)
+CLOCK_SAID_EVERY = timedelta(minutes=10)
 _GOODBYE_SECONDS = 3.0
 
 Ping = Callable[[Callable[[], None]], bool]
@@ -61,6 +62,8 @@ class Progress:
     sent_at: float | None = None
     taken: Counter[str] = field(default_factory=Counter)
     """Queue → messages taken from it."""
+    dropped: Counter[str] = field(default_factory=Counter)
+    """Why → messages that were not worked at."""
     troubles: Troubles = field(default_factory=Troubles)
     """What fails, and nobody foresaw."""
     short_of: str | None = None
@@ -207,6 +210,7 @@ class Marker:
         self._held = held
         self._observed = Observed(progress, identity.queues)
         self._started_at = utc_now()
+        self._clock_said_at: float | None = None
         self._ending = threading.Event()
         self._wake: Callable[[], object] = lambda: None
         self._thread = threading.Thread(target=self._run, name="rowrelay-marks", daemon=True)
@@ -253,9 +257,20 @@ class Marker:
         self._observed.probe(self._ping)
         await self._observed.look(broker, full=self._full())
         try:
+            await ledger.read_clock()
+            self._say_clock()
             await ledger.progress.put(self._current())
         except RowrelayError as error:
             log.debug("mark_failed", error=str(error))
+
+    def _say_clock(self) -> None:
+        """Warn of a machine whose clock is not the ledger server's: at once, and now and then while it is so."""
+        said = said_of_clock(server_clock.machine_ahead)
+        if said is None:
+            self._clock_said_at = None
+        elif self._clock_said_at is None or time.monotonic() - self._clock_said_at > CLOCK_SAID_EVERY.total_seconds():
+            self._clock_said_at = time.monotonic()
+            log.warning("clock_differs", said=said, seconds=round(server_clock.machine_ahead or 0.0, 1))
 
     def _current(self) -> Mark:
         progress, observed = self._progress, self._observed
@@ -269,6 +284,7 @@ class Marker:
             stopping=progress.stopping,
             broker_seconds=_age(observed.broker_since),
             sent_seconds=_age(progress.sent_at),
+            clock_seconds=server_clock.machine_ahead,
         )
         if self._identity.role is Role.BEAT:
             return mark
@@ -280,6 +296,7 @@ class Marker:
             waiting_seconds=_age(observed.waiting_since),
             running=progress.running,
             taken=progress.taken.total(),
+            dropped=dict(progress.dropped),
             queues=self._identity.queues,
             tasks=progress.times,
             troubles=progress.troubles.current(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Protocol
 
 from app.models import NewBatch
@@ -20,3 +20,13 @@ class Queue(Protocol):
 
     async def depth(self) -> int:
         """Messages waiting for a worker. Raises `BrokerUnavailable`."""
+
+
+class SiftedQueue(Queue, Protocol):
+    """One that can be cleared of what is no use."""
+
+    async def sift(self, existing: Callable[[Iterable[str]], Awaitable[set[str]]]) -> None:
+        """Drop the messages whose batch is not `existing`, and those that say what another says.
+
+        Raises `BrokerUnavailable`, and what `existing` raises; what was not put back by then is lost.
+        """

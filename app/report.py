@@ -153,7 +153,7 @@ class Reporting:
 
     async def send_due(self) -> int:
         """Send the reports that are owed, `SENT_AT_ONCE` at most. Returns how many were tried."""
-        due = await self._ledger.reports.owed(self._now(), SENT_AT_ONCE)
+        due = await self._ledger.reports.owed(self._now(), SENT_AT_ONCE, LONGEST_WAIT)
         for stored in due:
             await self._send(stored)
         return len(due)

@@ -36,7 +36,7 @@ from app.poll import Polling
 from app.progress import Progress
 from app.purge import Purging
 from app.purge import Terms as PurgeTerms
-from app.queue import Queue
+from app.queue import SiftedQueue
 from app.reconcile import Reconciling
 from app.report import Reporting
 from app.reporting.mail import Mail, MailServer
@@ -45,6 +45,7 @@ from app.reporting.webhook import Webhook
 from app.source.engine import open_engine
 from app.source.reader import Source
 from app.sweep import Sweeping
+from app.timekeeping import Timekeeper
 from app.under_way import UnderWay
 from config import Config, Settings
 
@@ -105,7 +106,7 @@ class Services:
         await self.opened.aclose()
 
 
-async def open_services(config: Config, queue: Queue, progress: Progress | None = None) -> Services:
+async def open_services(config: Config, queue: SiftedQueue, progress: Progress | None = None) -> Services:
     """Open the clients, and make the ledger's indexes. What was open when one fails is closed again.
 
     `progress`: where it is told what the process does, and what fails.
@@ -116,6 +117,9 @@ async def open_services(config: Config, queue: Queue, progress: Progress | None 
     async with AsyncExitStack() as opened:
         ledger = Ledger.at(settings.mongo_url.get_secret_value(), settings.connect_timeout)
         opened.push_async_callback(ledger.close)
+        timekeeper = Timekeeper(ledger)
+        opened.push_async_callback(timekeeper.close)
+        await timekeeper.start()
         await ledger.prepare()
         url = settings.source_url.get_secret_value()
         budget = Budget(settings.memory_for_rows)

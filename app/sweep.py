@@ -19,6 +19,7 @@ ago is kept in memory: where it is forgotten, a message more is sent.
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,14 +27,14 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from app.clock import Clock, utc_now
+from app.clock import Clock, server_clock, utc_now
 from app.errors import BrokerUnavailable
 from app.feed import Feed
 from app.ledger import Ledger
 from app.ledger.batches import new_batches
 from app.ledger.stats import Gauge
-from app.models import NewBatch
-from app.queue import HINTS_A_FEED, Queue
+from app.models import HOLD_LIMIT, NewBatch
+from app.queue import HINTS_A_FEED, SiftedQueue
 from app.unconfigured import Unconfigured
 
 log = structlog.get_logger()
@@ -42,6 +43,9 @@ HINT_AGAIN = timedelta(seconds=5)
 """How long the message of a batch that is due counts as being on its way."""
 
 _DEFAULT_BATCH_SIZE = 100
+SIFTED_ABOVE = 500
+"""So many messages more than are sent for all feeds at once are hardly ours. From there on the queue is cleared."""
+SIFT_REST_SECONDS = 10.0
 _REST = 20
 """Looking at what is open takes at most one part in so many of the time. Where it is slow, minutes have no sample."""
 
@@ -60,7 +64,7 @@ class Sweeping:
     def __init__(
         self,
         ledger: Ledger,
-        queue: Queue,
+        queue: SiftedQueue,
         feeds: Mapping[str, Feed],
         *,
         lease: timedelta,
@@ -75,8 +79,11 @@ class Sweeping:
         self._now = now
         self._sampled: datetime | None = None
         """The minute that this process noted last."""
-        self._rested: datetime | None = None
-        """From when on it may look again."""
+        self._rested_at = 0.0
+        """From when on it may look again, by the process's steady clock."""
+        self._sifted_again_at = 0.0
+        self._steps_back: int | None = None
+        """How often the ledger server's clock had gone back when what it had put off was last looked for."""
         self._passed_over: set[str] = set()
         """Feeds that are not configured, have something open, and were spoken of."""
         self._hinted: dict[str, datetime] = {}
@@ -86,6 +93,7 @@ class Sweeping:
         """Put back what is due, and note how each feed stands. Raises the ledger's errors."""
         paused = await self._ledger.cursors.paused()
         swept = await self._requeue(paused)
+        await self._hasten()
         await self._sample(paused)
         return swept
 
@@ -98,6 +106,21 @@ class Sweeping:
         if swept.retries or swept.messages:
             log.info("swept", retries=swept.retries, messages=swept.messages)
         return swept
+
+    async def _hasten(self) -> None:
+        """Let what a clock that was wrong has put off be due. Retries are many: those that might as well wait so long
+        are looked through once after the start, and whenever the ledger server's clock went back.
+        """
+        now = self._now()
+        batches = await self._ledger.batches.hasten(now)
+        longest = max([HOLD_LIMIT, *(feed.retry.backoff_cap for feed in self._feeds.values())])
+        retries = await self._ledger.deliveries.hasten(now, longest)
+        steps_back = server_clock.steps_back
+        if steps_back != self._steps_back:
+            retries += await self._ledger.deliveries.hasten_failed_later(now)
+            self._steps_back = steps_back
+        if batches or retries:
+            log.warning("hastened", batches=batches, retries=retries)
 
     async def adopt_orphans(self) -> int:
         """Give a batch to at most `limit` queued deliveries whose own is gone. Returns how many.
@@ -115,9 +138,9 @@ class Sweeping:
 
     async def _sample(self, paused: Sequence[str]) -> None:
         """Note once a minute how many deliveries each feed has open, since when, and whether it is paused."""
-        now = self._now()
+        now, begun = self._now(), time.monotonic()
         minute = now.replace(second=0, microsecond=0)
-        if minute == self._sampled or (self._rested and now < self._rested):
+        if minute == self._sampled or begun < self._rested_at:
             return
         found = await self._ledger.deliveries.open_by_feed()
         feeds = self._feeds.keys() | found.keys()
@@ -127,7 +150,19 @@ class Sweeping:
             gauges[feed] = Gauge(count, oldest, feed in paused, configured=feed in self._feeds)
         await self._ledger.stats.sample(gauges, now)
         await self._look_after_unconfigured(found, now)
-        self._sampled, self._rested = minute, now + _REST * (self._now() - now)
+        ended = time.monotonic()
+        self._sampled, self._rested_at = minute, ended + (_REST - 1) * (ended - begun)
+
+    async def _sift(self, depth: int) -> None:
+        """Clear the queue, where it holds far more messages than are ever sent: they would keep new rows waiting.
+
+        One that is still as long after that is let alone for a while.
+        """
+        now = time.monotonic()
+        if now < self._sifted_again_at or depth - SIFTED_ABOVE <= HINTS_A_FEED * len(self._feeds):
+            return
+        self._sifted_again_at = now + SIFT_REST_SECONDS
+        await self._queue.sift(self._ledger.batches.existing)
 
     async def _look_after_unconfigured(self, owed: Mapping[str, tuple[int, datetime]], now: datetime) -> None:
         """Say which feeds nobody sends; of one that owes nothing any more, delete what is left of its batches."""
@@ -168,7 +203,10 @@ class Sweeping:
     async def _republish(self, paused: Sequence[str]) -> int:
         """Send messages for batches that are due: a few of each feed, as many as keep the queue within `limit`."""
         try:
-            room = self._limit - await self._queue.depth()
+            depth = await self._queue.depth()
+            if depth > SIFTED_ABOVE:
+                await self._sift(depth)
+            room = self._limit - depth
             if room <= 0:
                 return 0
             now = self._now()
@@ -184,5 +222,5 @@ class Sweeping:
 
     def _not_hinted(self, due: Sequence[NewBatch], now: datetime) -> Sequence[NewBatch]:
         """Those whose message was not sent a moment ago."""
-        self._hinted = {batch_id: at for batch_id, at in self._hinted.items() if now - at < HINT_AGAIN}
+        self._hinted = {batch_id: at for batch_id, at in self._hinted.items() if abs(now - at) < HINT_AGAIN}
         return [batch for batch in due if batch.id not in self._hinted]

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from app.clock import Clock, utc_now
+from app.clock import AGREED, Clock, utc_now
 from app.errors import RowrelayError
 
 FIRST_REST, LONGEST_REST = timedelta(seconds=5), timedelta(minutes=5)
@@ -64,8 +64,8 @@ class Troubles:
 
     def resting(self, task: str, feed: str | None) -> Trouble | None:
         """The trouble for which the task is not to be run now."""
-        found = self._kept.get((task, feed))
-        return found if found and self.now() < found.rests_until else None
+        found, now = self._kept.get((task, feed)), self.now()
+        return found if found and found.at - AGREED <= now < found.rests_until else None
 
     @contextmanager
     def noted(self, task: str, feed: str | None, subject: str | None = None) -> Iterator[None]:

@@ -54,6 +54,9 @@ class NoQueue:
         """Empty."""
         return 0
 
+    async def sift(self, existing: object) -> None:
+        """Nothing to clear."""
+
 
 def ledger_size(scene: Scene, old: int, rounds: int, steps: int = 30) -> Section:
     """Time each question `steps` times a round on both ledgers."""
@@ -155,7 +158,7 @@ async def _probe(place: Place) -> AsyncIterator[Probe]:
 
 
 async def _claim(ledger: Ledger, batch: NewBatch, worker: str, claimed: list[Batch | None]) -> None:
-    claimed.append(await ledger.batches.claim(batch.id, worker, utc_now(), LEASE))
+    claimed.append(await ledger.batches.claim(batch.id, batch.feed, worker, utc_now(), LEASE))
 
 
 async def _timed(name: str, work: Awaitable[object]) -> Step:

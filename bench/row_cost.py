@@ -57,6 +57,9 @@ class Messages:
         """Nothing waits in a broker."""
         return 0
 
+    async def sift(self, existing: object) -> None:
+        """Nothing to clear."""
+
 
 def main() -> None:
     """Measure and print."""

@@ -24,6 +24,7 @@ from app.ledger.progress import Role
 from app.progress import Identity, Marker, pause_between
 from celery_app import loaded
 from tasks.base import progress, runtime
+from tasks.messages import drops
 
 CONSUMER_TURN = timedelta(seconds=1)
 """How often a consumer's loop says that it turns: as often as it asks Redis for work when there is none."""
@@ -35,6 +36,7 @@ def begin_worker(consumer: Any) -> None:
     """A worker's consumer is about to connect. With a pool of processes these are forked by now."""
     if consumer.hub is not None:
         progress.asked()
+    progress.dropped = drops.counts
     queues = tuple(consumer.app.amqp.queues.consume_from)
     _begin(
         Identity(Role.WORKER, consumer.hostname, queues),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from amqp.exceptions import ChannelError
@@ -13,6 +13,7 @@ from kombu.exceptions import OperationalError
 from app.errors import BrokerUnavailable
 from app.models import Look, NewBatch
 from celery_app import DELIVER
+from tasks.sifting import sift
 
 
 class CeleryQueue:
@@ -28,6 +29,23 @@ class CeleryQueue:
     async def depth(self) -> int:
         """Messages that wait in the `deliver` queue. Raises `BrokerUnavailable`."""
         return await asyncio.to_thread(self._depth)
+
+    async def sift(self, existing: Callable[[Iterable[str]], Awaitable[set[str]]]) -> None:
+        """Clear the `deliver` queue of messages for batches that are not `existing`: see `tasks.sifting`."""
+        loop = asyncio.get_running_loop()
+
+        def ask(batch_ids: Iterable[str]) -> set[str]:
+            return asyncio.run_coroutine_threadsafe(_asked(existing(batch_ids)), loop).result()
+
+        await asyncio.to_thread(self._sift, ask)
+
+    def _sift(self, existing: Callable[[Iterable[str]], set[str]]) -> None:
+        with (
+            self._translated(),
+            self._celery.connection_or_acquire() as connection,
+            connection.default_channel.conn_or_acquire() as client,
+        ):
+            sift(client, existing)
 
     async def look_again(self, feed: str, look: Look) -> None:
         """Have the feed polled when the look is due. Raises `BrokerUnavailable`."""
@@ -74,6 +92,10 @@ class CeleryQueue:
             raise _unavailable(error) from error
         except raised as error:
             raise _unavailable(error) from error
+
+
+async def _asked(question: Awaitable[set[str]]) -> set[str]:
+    return await question
 
 
 def _unavailable(error: BaseException) -> BrokerUnavailable:

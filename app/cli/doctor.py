@@ -19,8 +19,10 @@ from app.cli.preview import shown_request
 from app.clock import utc_now
 from app.errors import ConfigError, Problem, RowrelayError
 from app.feed import Feed
+from app.health import wrong_clocks
 from app.ledger import Ledger
 from app.ledger.examine import Role
+from app.ledger.progress import Mark
 from app.models import Cursor
 from app.partner.problems import column_problems
 from app.partner.request import prepare
@@ -223,7 +225,8 @@ async def _check_broker(settings: config.Settings) -> list[Check]:
         return lambda: doctor_broker.ask(client, settings)
 
     others = [await _checked(name, asking(client)) for name, client in doctor_broker.clients().items()]
-    doubts = [Check(name, True, level, detail, None) for name, level, detail in doctor_broker.doubts(settings)]
+    found = [*doctor_broker.doubts(settings), *await doctor_broker.misused(settings)]
+    doubts = [Check(name, True, level, detail, None) for name, level, detail in found]
     return [first, *others, *doubts]
 
 
@@ -247,15 +250,19 @@ async def _check_ledger(settings: config.Settings) -> list[Check]:
         return "a partial index made"
 
     checks: list[Check] = []
+    clocks: list[tuple[Mark, str]] = []
     try:
         for subject, ask in ((name, who), ("ledger: writing", write), ("ledger: indexes", index)):
             checks.append(await _checked(subject, ask))
             if not checks[-1].ok:
                 break
+        with suppress(RowrelayError):
+            clocks = await wrong_clocks(ledger[0]) if ledger else []
     finally:
         for opened in ledger:
             await opened.close()
     doubts = [(f"ledger: {subject}", detail) for role in found for subject, detail in role.warnings.items()]
+    doubts += [(f"{mark.role.value} {mark.name}: clock", said) for mark, said in clocks]
     return [*checks, *(Check(subject, True, Level.WARNING, detail, None) for subject, detail in doubts)]
 
 

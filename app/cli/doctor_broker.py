@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 import config
+from app.broker import QUEUES, Broker
 from app.errors import BrokerUnavailable
 from app.redis_url import RedisUrl, parse_redis_url
 from app.source.findings import Level
@@ -59,6 +60,19 @@ def doubts(settings: config.Settings) -> list[tuple[str, Level, str]]:
         "remove ssl_cert_reqs and ssl_check_hostname from REDIS_URL, and name a private authority with ssl_ca_certs"
     )
     return [("broker: certificate", Level.WARNING, detail)]
+
+
+async def misused(settings: config.Settings) -> list[tuple[str, Level, str]]:
+    """Keys of ours that another program writes to: subject, level and what to do; nothing where Redis is away."""
+    broker = Broker(settings.redis_url.get_secret_value(), settings.connect_timeout)
+    found: dict[str, str] = {}
+    try:
+        with suppress(BrokerUnavailable):  # told already
+            found = await broker.misused(QUEUES)
+    finally:
+        await broker.close()
+    what_to_do = "another program writes to this Redis database: give it one of its own"
+    return [(f"broker: key {key}", Level.WARNING, f"key {key} {what}; {what_to_do}") for key, what in found.items()]
 
 
 async def ask(client: Callable[[], str], settings: config.Settings) -> str:

@@ -7,12 +7,10 @@ from typing import Annotated
 
 import typer
 
+from app.broker import QUEUES
 from app.cli.output import fail, load_config, run
 from app.logs import configure_logging, log_what_nobody_caught
 from app.metrics.server import print_once, serve
-
-QUEUES = ("poll", "deliver", "maintenance")
-"""As in `celery_app.py`, which is not imported: this process needs no Celery."""
 
 
 def metrics(

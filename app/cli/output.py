@@ -9,6 +9,7 @@ import socket
 import sys
 import typing
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Annotated, Any, TypeVar
 
@@ -22,7 +23,7 @@ from rich.text import Text
 
 import config
 from app.clock import utc_now
-from app.errors import ConfigError, RowrelayError
+from app.errors import ConfigError, LedgerUnavailable, RowrelayError
 from app.feed import parse_duration
 from app.ledger import Ledger
 from app.shown import plain, plain_json, plain_lines
@@ -109,6 +110,8 @@ def with_ledger(loaded: config.Config, ask: Callable[[Ledger], Coroutine[Any, An
     async def asking() -> T:
         ledger = Ledger.at(loaded.settings.mongo_url.get_secret_value(), loaded.settings.connect_timeout)
         try:
+            with suppress(LedgerUnavailable):  # told by what is asked
+                await ledger.read_clock()
             return await ask(ledger)
         finally:
             await ledger.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from datetime import timedelta
 from typing import Annotated
@@ -11,7 +12,12 @@ from celery.exceptions import TimeoutError as NoAnswer
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from app.cli.output import AsJson, duration_option, fail, load_config, print_fields, print_json
+import config
+from app.cli.output import AsJson, console, duration_option, fail, load_config, print_fields, print_json
+from app.clock import said_of_clock, server_clock
+from app.errors import RowrelayError
+from app.health import wrong_clocks
+from app.ledger import Ledger
 
 
 def ping(
@@ -21,9 +27,10 @@ def ping(
     as_json: AsJson = False,
 ) -> None:
     """Send `add(2, 3)` through broker, worker and result backend, and say how long each leg took."""
-    load_config()
+    loaded = load_config()
     from tasks.health import add  # noqa: PLC0415 - imports the Celery application, which needs the configuration
 
+    clocks = asyncio.run(_clocks(loaded))  # before: a message says by the ledger server's clock when it expires
     started = time.time()
     try:
         pending = add.delay(2, 3)
@@ -39,13 +46,37 @@ def ping(
         fail(f"broker: {error}")
     if total != 5:
         fail(f"the worker answered {total} for 2 + 3")
-    legs = {
+    legs: dict[str, float] = {
         "to_broker_ms": round((sent - started) * 1000, 1),
-        "through_worker_ms": round((done - sent) * 1000, 1),
-        "result_back_ms": round((answered - done) * 1000, 1),
+        **_worker_legs(sent, done, answered),
         "total_ms": round((answered - started) * 1000, 1),
     }
     if as_json:
-        print_json({"ok": True, **legs})
+        print_json({"ok": True, **legs, "clocks": clocks})
     else:
         print_fields({"answer": "2 + 3 = 5", **{name: f"{value:.1f}" for name, value in legs.items()}})
+        for said in clocks:
+            console.print(said, markup=False, highlight=False, soft_wrap=True)
+
+
+def _worker_legs(sent: float, done: float, answered: float) -> dict[str, float]:
+    """Through the worker, and back; together where the worker's clock (`done`) is not ours."""
+    if sent <= done <= answered:
+        return {
+            "through_worker_ms": round((done - sent) * 1000, 1),
+            "result_back_ms": round((answered - done) * 1000, 1),
+        }
+    return {"through_worker_and_back_ms": round((answered - sent) * 1000, 1)}
+
+
+async def _clocks(loaded: config.Config) -> list[str]:
+    """What to say of clocks: this machine's, and those of workers and beat; nothing where the ledger is away."""
+    ledger = Ledger.at(loaded.settings.mongo_url.get_secret_value(), loaded.settings.connect_timeout)
+    try:
+        found = [f"{mark.role.value} {mark.name}: {said}" for mark, said in await wrong_clocks(ledger)]
+    except RowrelayError as error:
+        return [f"clocks were not compared: {error}"]
+    finally:
+        await ledger.close()
+    own = said_of_clock(server_clock.machine_ahead)
+    return [f"here: {own}", *found] if own else found

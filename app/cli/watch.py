@@ -97,6 +97,7 @@ class ByMark:
             await self._ledger.progress.leave(Role.WATCH, self._name, self._pid)
 
     async def _ask(self, pid: int) -> str | None:
+        await self._ledger.read_clock()
         now = utc_now()
         known = await self._ledger.progress.since(now - KEPT, host=self._host)
         marks = [mark for mark in known if mark.pid == pid and mark.role is not Role.WATCH]

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Self
 
+import structlog
 from pymongo import AsyncMongoClient
 
+from app.clock import server_clock
 from app.ledger.archives import Archives
 from app.ledger.attempts import Attempts
 from app.ledger.audit import Audit
 from app.ledger.batches import Batches
 from app.ledger.certificates import Certificates
-from app.ledger.client import Document, database_of, open_client, query
+from app.ledger.client import Document, database_of, open_client, query, query_by_timer
 from app.ledger.counted import Counts
 from app.ledger.cursors import Cursors
 from app.ledger.deliveries import Deliveries
@@ -29,6 +31,8 @@ from app.ledger.tally import Tally
 from app.ledger.ticks import Ticks
 from app.ledger.totals import Totals
 from app.ledger.walks import Walks
+
+log = structlog.get_logger()
 
 
 class Ledger:
@@ -75,6 +79,17 @@ class Ledger:
         """The server's version, after a round trip. Raises `LedgerUnavailable` where it cannot be reached."""
         info = await self._client.admin.command("buildInfo")
         return str(info["version"])
+
+    @query_by_timer
+    async def read_clock(self) -> None:
+        """Ask the primary for its time of day, and set this process's clock by it (`app.clock`)."""
+        asked = server_clock.steady()
+        hello = await self._client.admin.command("hello")
+        theirs = hello.get("localTime")
+        if isinstance(theirs, datetime):
+            theirs = theirs.replace(tzinfo=UTC) if theirs.tzinfo is None else theirs
+            if step := server_clock.note(theirs, asked, server_clock.steady()):
+                log.warning("ledger_clock_set", seconds=round(step, 3))
 
     async def close(self) -> None:
         """Close the client's connections."""

@@ -1,12 +1,14 @@
 """`batches`: what is owed now, one small document for up to `batch_size` deliveries.
 
-    {_id, feed, ids, n, bytes, visible_at, lease {token, until, worker}, first {token, until, worker}, fence, tries}
+    {_id, feed, ids, n, bytes, visible_at, parked_at, lease {token, until, worker}, first {token, until, worker}, fence,
+     tries}
 
 A batch is inserted before its deliveries name it, and deleted only by the holder of its lease when none of them is
 still queued in it. `visible_at` is from when on it is due. Until then somebody sees to it: its message is on its way,
 its deliveries are still coming, the endpoint's clock holds it back, or a lease runs. A batch that is due and that
-nobody holds may be claimed by whoever has room for it. `first` is the lease since which the batch was never given back:
-who sent a delivery that was not fenced since. `fence` is what the deliveries carried when it was given back. `n` is the
+nobody holds may be claimed by whoever has room for it. `parked_at` is when it was last put off for its endpoint, which
+may be for longer than a lease. `first` is the lease since which the batch was never given back: who sent a delivery
+that was not fenced since. `fence` is what the deliveries carried when it was given back. `n` is the
 number of its ids, and `bytes` what its rows hold, where that was known when it was made.
 
 A batch document stays below `IDS_BYTES` and a little: ids of long keys make it end sooner.
@@ -22,12 +24,14 @@ from typing import Any
 
 from pymongo import ReturnDocument
 
+from app.clock import AGREED
 from app.errors import LeaseLost
 from app.ledger.attempts import insert_ignoring_duplicates
 from app.ledger.client import Collection, Database, Document, query, query_by_timer
 from app.ledger.indexes import ANY_FEED
+from app.ledger.leases import LONGEST, free, lapsed
 from app.ledger.merge import Order, feeds_in, first_of_each
-from app.models import Batch, Lease, NewBatch
+from app.models import HOLD_LIMIT, Batch, Lease, NewBatch
 from app.parts import in_parts
 
 IDS_BYTES = 900_000
@@ -67,16 +71,20 @@ class Batches:
         await insert_ignoring_duplicates(self._collection, documents)
 
     @query
-    async def claim(self, batch_id: str, worker: str, now: datetime, lease: timedelta) -> Batch | None:
-        """Take the batch for `lease`, unless another's lease runs or it is settled: then `None`."""
+    async def claim(self, batch_id: str, feed: str, worker: str, now: datetime, lease: timedelta) -> Batch | None:
+        """Take the feed's batch for `lease`. `None`: another's lease runs, it is settled, or it is none of the feed's.
+
+        What names a batch comes out of Redis, and may have been put there by anybody.
+        """
         taken = Lease(token=secrets.token_hex(8), until=now + lease, worker=worker)
         lease_document = {"token": taken.token, "until": taken.until, "worker": taken.worker}
         held = {"lease": lease_document, "visible_at": taken.until}
-        fresh = await self._take({"_id": batch_id, "lease": None}, held | {"first": lease_document})
+        named: Document = {"_id": {"$eq": batch_id}, "feed": feed}
+        fresh = await self._take(named | {"lease": None}, held | {"first": lease_document})
         if fresh:
             return _claimed(fresh, taken, first=taken)
-        lapsed = await self._take({"_id": batch_id, "lease.until": {"$lte": now}}, held)
-        return _claimed(lapsed, taken, first=_lease(lapsed["first"])) if lapsed else None
+        left = await self._take(named | {"$or": lapsed(now)}, held)
+        return _claimed(left, taken, first=_lease(left["first"])) if left else None
 
     @query
     async def claim_next(self, feed: str, worker: str, now: datetime, lease: timedelta) -> Batch | None:
@@ -95,11 +103,11 @@ class Batches:
         return _claimed(before, taken, first=taken) if before else None
 
     @query
-    async def park(self, batch_id: str, until: datetime, now: datetime) -> NewBatch | None:
-        """Let a batch that nobody holds wait until then; the sweep sends its message. `None`: held, or settled."""
+    async def park(self, batch_id: str, feed: str, until: datetime, now: datetime) -> NewBatch | None:
+        """Let a batch that nobody holds wait until then; the sweep sends its message. `None`: as `claim`."""
         parked = await self._collection.find_one_and_update(
-            {"_id": batch_id, "$or": [{"lease": None}, {"lease.until": {"$lte": now}}]},
-            {"$set": {"visible_at": until}},
+            {"_id": {"$eq": batch_id}, "feed": feed, **free(now)},
+            {"$set": {"visible_at": until, "parked_at": now}},
             projection={"feed": 1, "ids": 1},
         )
         return NewBatch(parked["_id"], parked["feed"], tuple(parked["ids"])) if parked else None
@@ -117,11 +125,10 @@ class Batches:
         await self._update_held(batch, {"$set": {"lease.until": until, "visible_at": until}})
 
     @query
-    async def release(self, batch: Batch, visible_at: datetime) -> None:
+    async def release(self, batch: Batch, visible_at: datetime, now: datetime) -> None:
         """Give the batch back with what is still queued in it. Raises `LeaseLost` where it is no longer ours."""
-        await self._update_held(
-            batch, {"$set": {"visible_at": visible_at, "fence": batch.fence}, "$unset": {"lease": ""}}
-        )
+        left = {"visible_at": visible_at, "parked_at": now, "fence": batch.fence}
+        await self._update_held(batch, {"$set": left, "$unset": {"lease": ""}})
 
     @query
     async def settle(self, batch: Batch) -> None:
@@ -141,6 +148,22 @@ class Batches:
         order = Order({"visible_at": {"$lte": now}}, "visible_at", {"feed": 1, "n": 1})
         documents = await first_of_each(self._collection, order, feeds, each)
         return [NewBatch(d["_id"], d["feed"], (), count=d.get("n", 0)) for d in documents]
+
+    @query
+    async def hasten(self, now: datetime) -> int:
+        """Let the sweep see what a clock that was wrong has put off. Returns how many batches that were.
+
+        A batch waits for no longer than a lease, unless it was parked, or given back, for its endpoint; and for that no
+        longer than a hold can last. Reads what waits for longer than a lease.
+        """
+        later = {"feed": ANY_FEED, "visible_at": {"$gt": now + LONGEST}}
+        never: list[Document] = [
+            {"lease": {"$ne": None}},
+            {"parked_at": {"$not": {"$lte": now + AGREED}}},
+            {"visible_at": {"$gt": now + HOLD_LIMIT + LONGEST}},
+        ]
+        put_off = {**later, "$or": never}
+        return int((await self._collection.update_many(put_off, {"$set": {"visible_at": now}})).modified_count)
 
     @query
     async def existing(self, batch_ids: Iterable[str]) -> set[str]:
@@ -191,7 +214,7 @@ class Batches:
         A lease runs until `visible_at`; that of a batch nobody holds is when the sweep looks at it.
         """
         pipeline: list[dict[str, Any]] = [
-            {"$match": {"feed": feed, "visible_at": {"$gt": now}, "lease.until": {"$gt": now}}},
+            {"$match": {"feed": feed, "visible_at": {"$gt": now}, "lease.until": {"$gt": now, "$lte": now + LONGEST}}},
             {"$group": {"_id": None, "n": {"$sum": {"$size": "$ids"}}}},
         ]
         return await self._sum(pipeline)

@@ -26,6 +26,7 @@ from urllib.parse import quote
 import orjson
 from pymongo import UpdateOne
 
+from app.clock import AGREED
 from app.ledger.attempts import insert_telling_duplicates
 from app.ledger.client import Collection, Database, Document, query
 from app.ledger.indexes import BY_ID, MOMENTS, in_state
@@ -246,6 +247,22 @@ class Deliveries:
         due = {"state": State.RETRYING.value, "next_attempt_at": {"$lte": now}}
         documents = await fair_first_of(self._collection, Order(due, "next_attempt_at", {"feed": 1}), feeds, limit)
         return [(document["feed"], document["_id"]) for document in documents]
+
+    @query
+    async def hasten(self, now: datetime, longest: timedelta) -> int:
+        """Let retries be due that wait for longer than the `longest` that any does. Returns how many."""
+        put_off = in_state(State.RETRYING, moment={"$gt": now + longest + AGREED})
+        return int((await self._collection.update_many(put_off, {"$set": {"next_attempt_at": now}})).modified_count)
+
+    @query
+    async def hasten_failed_later(self, now: datetime) -> int:
+        """Let retries be due that failed at a moment which has yet to come. Returns how many.
+
+        Reads every retry that is not due.
+        """
+        later = in_state(State.RETRYING, moment={"$gt": now + AGREED})
+        put_off = {**later, "last.at": {"$gt": now + AGREED}}
+        return int((await self._collection.update_many(put_off, {"$set": {"next_attempt_at": now}})).modified_count)
 
     @query
     async def requeue_due(self, batch: NewBatch, now: datetime) -> int:

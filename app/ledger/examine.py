@@ -15,13 +15,12 @@ from pymongo import AsyncMongoClient, IndexModel, ReadPreference
 from pymongo import errors as driver
 from pymongo.write_concern import WriteConcern
 
-from app.clock import LONG_AGO, utc_now
+from app.clock import APART, LONG_AGO, machine_now, utc_now
 from app.errors import LedgerRefused, LedgerUnavailable, RowrelayError
 from app.ledger.client import Database, Document, query, translate
 
 COLLECTION = "doctor"
 """Holds nothing but a document of a `doctor` that is at it, and one index."""
-CLOCKS_APART = timedelta(seconds=2)
 """Leases, retries and reports go by the clocks of the workers; this much is not yet seen in any of them."""
 
 _READ_ALONE = (
@@ -51,12 +50,12 @@ class Examination:
     @query
     async def role(self) -> Role:
         """Who takes our writes. Raises `LedgerUnavailable` where nobody does now, `LedgerRefused` for a secondary."""
-        asked_at = utc_now()
+        asked_at = machine_now()
         try:
             hello = await self._client.admin.command("hello")
         except driver.ServerSelectionTimeoutError as error:
             raise await self._nobody(error) from error
-        off = clock_difference(hello, asked_at, utc_now())
+        off = clock_difference(hello, asked_at, machine_now())
         if wrong := wrong_role(hello):
             raise wrong
         product = product_of(await self._client.admin.command("buildInfo"))
@@ -160,12 +159,12 @@ def doubts(hello: Mapping[str, Any], *, direct: bool) -> dict[str, str]:
 
 
 def clock_difference(hello: Mapping[str, Any], asked_at: datetime, answered_at: datetime) -> dict[str, str]:
-    """How far the server's clock is from this machine's, where that is more than the answer took and `CLOCKS_APART`."""
+    """How far the server's clock is from this machine's, where that is more than the answer took and `APART`."""
     theirs = hello.get("localTime")
     if not isinstance(theirs, datetime):
         return {}
     theirs = theirs.replace(tzinfo=UTC) if theirs.tzinfo is None else theirs
-    if asked_at - CLOCKS_APART <= theirs <= answered_at + CLOCKS_APART:
+    if asked_at - APART <= theirs <= answered_at + APART:
         return {}
     seconds = (theirs - answered_at).total_seconds()
     way = "ahead of" if seconds > 0 else "behind"

@@ -3,6 +3,7 @@ whose checks fail.
 
     {_id: "<role>:<name>", role, name, host, pid, started_at, marked_at, stopping, running, taken, queues,
      broker_seconds, consumer_seconds, loop_seconds, moved_seconds, waiting_seconds, sent_seconds,
+     clock_seconds, dropped {<reason>: n},
      tasks {<task>: {done, failed, seconds, buckets [n]}}, troubles [{task, feed, subject, error, failures, since, at}],
      holds [{feed, batches, rows}], short_of}
 
@@ -88,7 +89,11 @@ class Mark:
     """Tasks under way."""
     taken: int = 0
     """Messages taken from the queues."""
+    clock_seconds: float | None = None
+    """By how much its machine's clock is ahead of the ledger server's; negative: behind."""
     queues: tuple[str, ...] = ()
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    """Worker: why → messages from Redis that it could not read, or that were none of its business."""
     tasks: Mapping[str, TaskTimes] = field(default_factory=dict)
     troubles: tuple[Trouble, ...] = ()
     """What fails, and nobody foresaw."""

@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 
 from app.errors import LeaseLost
 from app.ledger.client import Collection, Database, Document, query
+from app.ledger.leases import lapsed
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class Purges:
         """Asked again, it finds the lease that is its own already."""
         await self._collection.update_one({"_id": feed}, {"$setOnInsert": {"lease": None}}, upsert=True)
         document = await self._collection.find_one_and_update(
-            {"_id": feed, "$or": [{"lease": None}, {"lease.until": {"$lte": now}}, {"lease.token": token}]},
+            {"_id": feed, "$or": [{"lease": None}, *lapsed(now), {"lease.token": token}]},
             {"$set": {"lease": {"token": token, "until": now + lease, "holder": holder}}},
             return_document=True,
         )

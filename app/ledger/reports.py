@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
 from pymongo import errors as driver
 
+from app.clock import AGREED
 from app.ledger.client import Collection, Database, Document, query
 
 CHANGES_KEPT = 50
@@ -114,9 +115,12 @@ class Reports:
             await self._collection.update_one({"_id": report_id}, {"$set": _owing(ways, now)})
 
     @query
-    async def owed(self, now: datetime, limit: int) -> list[Document]:
-        """Reports with a sending whose time has come, the longest due first."""
-        found = self._collection.find({"retry_at": {"$lte": now}}).sort("retry_at", 1).limit(limit)
+    async def owed(self, now: datetime, limit: int, longest: timedelta) -> list[Document]:
+        """Reports with a sending whose time has come, the longest due first; and those that wait for longer than the
+        `longest` that one does, which a clock that was wrong has put off.
+        """
+        wanted = {"$or": [{"retry_at": {"$lte": now}}, {"retry_at": {"$gt": now + longest + AGREED}}]}
+        found = self._collection.find(wanted).sort("retry_at", 1).limit(limit)
         return await found.to_list()
 
     @query

@@ -17,9 +17,11 @@ from enum import StrEnum
 
 from pymongo import ReturnDocument
 
+from app.clock import AGREED
 from app.errors import LeaseLost
 from app.ledger.attempts import insert_ignoring_duplicates
 from app.ledger.client import Collection, Database, Document, query, query_by_timer
+from app.ledger.leases import free, runs
 from app.models import Lease
 from app.period import Kind, Period
 
@@ -83,7 +85,7 @@ class Tick:
 
     def held(self, now: datetime) -> bool:
         """A lease runs."""
-        return self.lease is not None and self.lease.until > now
+        return self.lease is not None and runs(self.lease.until, now)
 
 
 def tick_id(job: str, period: Period) -> str:
@@ -106,10 +108,20 @@ class Ticks:
         return await insert_ignoring_duplicates(self._collection, documents)
 
     @query
-    async def latest(self, job: str) -> Tick | None:
-        """The job's tick of the latest period; `None` where the job was never seen."""
-        document = await self._collection.find_one({"job": job}, sort=[("end", -1)])
+    async def latest(self, job: str, now: datetime) -> Tick | None:
+        """The job's tick of the latest period that has begun; `None` where the job was never seen."""
+        document = await self._collection.find_one({"job": job, "start": {"$lte": now}}, sort=[("end", -1)])
         return _tick(document) if document else None
+
+    @query
+    async def unplan(self, job: str, now: datetime) -> int:
+        """Delete the job's ticks of periods that have not begun, and those that were finished before their period was
+        over: a clock was wrong. Returns how many.
+        """
+        by_now = now + AGREED
+        early: list[Document] = [{"start": {"$gt": by_now}}, {"state": _but(TickState.OPEN)}]
+        wanted = {"job": job, "end": {"$gt": by_now}, "$or": early}
+        return int((await self._collection.delete_many(wanted)).deleted_count)
 
     @query
     async def open(self, job: str) -> list[Tick]:
@@ -138,6 +150,12 @@ class Ticks:
         old = {"job": job, "end": {"$lt": before}, "state": _but(TickState.OPEN)}
         return int((await self._collection.delete_many(old)).deleted_count)
 
+    @query
+    async def hasten(self, tick: Tick, now: datetime) -> None:
+        """Let a tick be due now that a clock which was wrong has put off, unless somebody was faster."""
+        as_read = {"_id": tick.id, "state": TickState.OPEN.value, "due_at": tick.due_at}
+        await self._collection.update_one(as_read, {"$set": {"due_at": now}})
+
     # --- who works at one
 
     @query
@@ -145,7 +163,7 @@ class Ticks:
         """Take a due tick for `lease`. `None`: another's lease runs, it is not due, or it is finished."""
         taken = Lease(token=secrets.token_hex(8), until=now + lease, worker=worker)
         before = await self._collection.find_one_and_update(
-            {"_id": tick.id, "state": TickState.OPEN.value, "due_at": {"$lte": now}, **_free(now)},
+            {"_id": tick.id, "state": TickState.OPEN.value, "due_at": {"$lte": now}, **free(now)},
             {
                 "$set": {"lease": {"token": taken.token, "until": taken.until, "worker": worker}},
                 "$inc": {"tries": 1, "fruitless": 1},
@@ -196,7 +214,7 @@ class Ticks:
     async def pass_over(self, tick: Tick, state: TickState, now: datetime, error: str) -> bool:
         """Close a tick that nobody holds, unless it was claimed since it was read. Returns whether it was closed."""
         result = await self._collection.update_one(
-            {"_id": tick.id, "state": TickState.OPEN.value, "tries": tick.tries, **_free(now)},
+            {"_id": tick.id, "state": TickState.OPEN.value, "tries": tick.tries, **free(now)},
             {"$set": {"state": state.value, "finished_at": now, "error": error}, "$unset": {"lease": ""}},
         )
         return bool(result.modified_count)
@@ -213,11 +231,6 @@ class Ticks:
 def _but(state: TickState) -> Document:
     """Any state but this one, by name: an index that is in order within each is then not read past it."""
     return {"$in": [other.value for other in TickState if other is not state]}
-
-
-def _free(now: datetime) -> Document:
-    """No lease runs."""
-    return {"$or": [{"lease": None}, {"lease.until": {"$lte": now}}]}
 
 
 def _planned(job: str, period: Period, due_at: datetime) -> Document:

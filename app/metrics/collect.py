@@ -88,7 +88,7 @@ class Exporter:
         self._source = source
         self._queues = queues
         self._now = now
-        self.up = _cheap("ledger", self._ledger.version)
+        self.up = _cheap("ledger", self._read_version)
         self.open = _cheap("open", self._ledger.tally.indexed)
         self.done = Reading("done", self._read_done, every=FRESH_SECONDS, share=0.01)
         self.feeds = _cheap("feeds", self._read_feeds)
@@ -159,6 +159,10 @@ class Exporter:
             sheet.set(families.READING_FAILED, reading.failed is not None, reading.name)
 
     # --- reading
+
+    async def _read_version(self) -> str:
+        await self._ledger.read_clock()
+        return await self._ledger.version()
 
     async def _read_done(self) -> Mapping[str, Mapping[State, int]]:
         """Feed → state → how many, as `status` has them: exact, or about, where there are very many."""

@@ -1,8 +1,8 @@
 """Every metric that is exported: its name, kind, labels and meaning. `docs/monitoring.md` lists them.
 
 Named by https://prometheus.io/docs/practices/naming/. Labels hold what the configuration or Rowrelay itself names
-(feed, state, outcome, HTTP status, queue, task, job_name, process, server, reading), never a key, an id or a text of
-the partner's.
+(feed, state, outcome, HTTP status, queue, task, job_name, process, server, reading, reason), never a key, an id or a
+text of the partner's.
 """
 
 from __future__ import annotations
@@ -132,6 +132,16 @@ READY = _gauge("process_ready", "1 where it also has its servers, and is not sto
 MARKED = _gauge("process_last_mark_timestamp_seconds", "When it last said how far it got.", "role", "process")
 STARTED = _gauge("process_started_timestamp_seconds", "When it was started.", "role", "process")
 SENT = _gauge("beat_last_sent_timestamp_seconds", "When beat last sent a message.", "process")
+CLOCK = _gauge(
+    "process_clock_difference_seconds", "How far its machine's clock is ahead of the ledger server's; below 0: behind.",
+    "role", "process",
+)  # fmt: skip
+DROPPED = _counter(
+    "messages_dropped",
+    "Messages from Redis that were not worked at, by why; see the worker's log.",
+    "process",
+    "reason",
+)
 RUNNING = _gauge("worker_tasks_running", "Tasks under way.", "process")
 BATCHES_HELD = _gauge("worker_batches", "Batches that a worker has under way.", "process", "feed")
 ROWS_HELD = _gauge("worker_rows", "Rows in them: claimed, and not recorded yet.", "process", "feed")

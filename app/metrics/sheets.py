@@ -129,12 +129,15 @@ def add_process(sheet: Sheet, mark: Mark, health: Health) -> None:
     sheet.set(families.READY, health.ready, role, name)
     sheet.set(families.MARKED, mark.marked_at.timestamp(), role, name)
     sheet.set(families.STARTED, mark.started_at.timestamp(), role, name)
+    sheet.set(families.CLOCK, mark.clock_seconds, role, name)
     if mark.role is Role.BEAT:
         if mark.sent_seconds is not None:
             sheet.set(families.SENT, mark.marked_at.timestamp() - mark.sent_seconds, name)
         return
     sheet.set(families.RUNNING, mark.running, name)
     sheet.set(families.TAKEN, mark.taken, name)
+    for reason, count in sorted(mark.dropped.items()):
+        sheet.set(families.DROPPED, count, name, reason)
     for task, times in sorted(mark.tasks.items()):
         _add_task(sheet, name, task, times)
     for held in mark.holds:

@@ -10,11 +10,12 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from hashlib import sha256
 from typing import Self
 
+from app.clock import utc_now
 from app.endpoint import OAuth2Auth, Tls
 from app.feed import Feed
 from app.models import RESPONSE_LIMIT, Answer, Delivery, Ruling
@@ -89,7 +90,7 @@ class PartnerClient:
         route = self._routes.get(feed.name)
         if route is None or route.prepared.feed is not feed:
             route = self._routes[feed.name] = self._open_route(feed)
-        at, started = datetime.now(UTC), time.perf_counter()
+        at, started = utc_now(), time.perf_counter()
         try:
             if route.plain:
                 prepared = route.prepared

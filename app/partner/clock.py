@@ -22,7 +22,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from app.clock import Clock, utc_now
+from app.clock import Clock, server_clock, utc_now
 from app.feed import Feed
 from app.models import Answer
 from app.partner import breaker
@@ -85,6 +85,7 @@ class EndpointClock:
         self._synced = False
         self._quiet_until: datetime | None = None
         self._hold: datetime | None = None
+        self._steps_back = server_clock.steps_back
         self._telling: asyncio.Task[None] | None = None
         self._generation = 0
         self._opened_until: datetime | None = None
@@ -190,6 +191,7 @@ class EndpointClock:
         """One beat: say what is known here, hear what all know. Does nothing without a store."""
         if self._store is None:
             return
+        self._mind_the_time()
         shared = await self._exchange(self._store)
         if shared is not None:
             await self._take_over(self._store, shared)
@@ -256,6 +258,16 @@ class EndpointClock:
             told = self._hold
             await self.sync()
 
+    def _cooldown_seconds(self) -> float:
+        """The longest that the breaker is open now."""
+        return breaker.cooldown(self._settings, self._reopened, self.feed.retry.backoff_cap).total_seconds()
+
+    def _mind_the_time(self) -> None:
+        """Forget moments that were noted before the clock went back. Redis keeps them by a clock of its own."""
+        if self._steps_back != server_clock.steps_back:
+            self._steps_back = server_clock.steps_back
+            self._hold = self._quiet_until = self._opened_until = None
+
     # --- the beat
 
     async def _exchange(self, store: ClockStore) -> Shared | None:
@@ -321,6 +333,7 @@ class EndpointClock:
         self._guard()
 
     def _open_here(self, open_for: float) -> None:
+        open_for = min(open_for, self._cooldown_seconds())
         self._opened_until = self._in(open_for)
         self._no_probe_until = 0.0
         self._probes_left = max(1, self._settings.probes // self._live)
@@ -355,7 +368,13 @@ class EndpointClock:
             return False
         patience = self.feed.partner.timeout.total_seconds() + _PROBE_GRACE_SECONDS
         granted = (
-            await self._store.probe(self.feed.name, self._generation, self._settings.probes, patience)
+            await self._store.probe(
+                self.feed.name,
+                self._generation,
+                self._settings.probes,
+                patience,
+                self._cooldown_seconds(),
+            )
             if self._store and not self._tripped_alone
             else None
         )

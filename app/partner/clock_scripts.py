@@ -2,7 +2,9 @@
 
 KEYS[1] is the feed's `clock`; after it come `live` and `counts` where they are needed. ARGV[1] is how long keys are
 kept, ARGV[2] the feed. What is not of our making (a key of another kind, a number that is none or cannot be) is taken
-for nothing: a number is never larger than a moment as far ahead as keys are kept.
+for nothing: a number is never larger than a moment as far ahead as keys are kept. So is what was noted while Redis'
+clock was wrong: a breaker open for longer than it opens for, a slot further away than could have been reserved, a probe
+in the future.
 """
 
 from __future__ import annotations
@@ -99,9 +101,10 @@ PROBE = (
     _NOW
     + """
 if number('tripped') ~= tonumber(ARGV[3]) then return -1 end
-if number('open') > now then return 0 end
-local probes = number('probes')
-if probes >= tonumber(ARGV[4]) and now - number('probed_at') > tonumber(ARGV[5]) then probes = number('succeeded') end
+local open, probes = number('open'), number('probes')
+if open > now and open <= now + tonumber(ARGV[6]) then return 0 end
+local since = math.abs(now - number('probed_at'))
+if probes >= tonumber(ARGV[4]) and since > tonumber(ARGV[5]) then probes = number('succeeded') end
 if probes >= tonumber(ARGV[4]) then return 0 end
 redis.call('HSET', KEYS[1], 'probes', probes + 1, 'probed_at', string.format('%.0f', now))
 return 1
@@ -125,7 +128,9 @@ RESERVE = (
     _NOW
     + """
 local interval, saved, count = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-local due = math.max(number('due'), now + tonumber(ARGV[7]), now)
+local due = number('due')
+if due > now + 10 * (saved + tonumber(ARGV[6]) + count * interval) + tonumber(ARGV[8]) then due = 0 end
+due = math.max(due, now + tonumber(ARGV[7]), now)
 local first = due - saved - now
 if first <= tonumber(ARGV[6]) then
   due = due + count * interval

@@ -38,6 +38,8 @@ KEPT_SECONDS = 3 * 86400
 _MICRO = 1_000_000
 _HOLD_SLACK_SECONDS = 0.05
 """A hold said again is a little later each time, by the way to Redis: up to this it is the same."""
+_RATE_SLACK_SECONDS = 60.0
+"""A rate's next slot is never so much further away than ten times what could have been reserved."""
 _MICROS_DIGITS = 18
 _LISTEN_SECONDS = 5.0
 _AGAIN_SECONDS = 1.0
@@ -74,6 +76,7 @@ class ClockStore:
         self._redis = Redis(
             **parse_redis_url(url).options,
             decode_responses=True,
+            encoding_errors="replace",  # what is none of ours need not be text
             socket_timeout=timeout,
             socket_connect_timeout=timeout,
             health_check_interval=round(_LISTEN_SECONDS),
@@ -121,13 +124,13 @@ class ClockStore:
         keys = self._keys(feed, "clock", "counts")
         return await self._one(self._trip, keys, self._with(feed, [generation, *_micros(open_for), reopened]))
 
-    async def probe(self, feed: str, generation: int, probes: int, patience: float) -> int | None:
-        """Ask for a probe: 1 granted, 0 not now, -1 the breaker has moved on.
+    async def probe(self, feed: str, generation: int, probes: int, patience: float, open_for: float) -> int | None:
+        """Ask for a probe: 1 granted, 0 not now, -1 the breaker has moved on. `open_for`: it is open for no longer.
 
         Probes that have not succeeded `patience` seconds after the last was granted are taken for lost.
         """
         return await self._one(
-            self._probe, self._keys(feed, "clock"), self._with(feed, [generation, probes, *_micros(patience)])
+            self._probe, self._keys(feed, "clock"), self._with(feed, [generation, probes, *_micros(patience, open_for)])
         )
 
     async def settle(self, feed: str, generation: int, succeeded: int, needed: int) -> int | None:
@@ -144,7 +147,7 @@ class ClockStore:
         Returns the seconds until the first, and until the next that is free.
         """
         micros = _micros(interval, saved)
-        arguments = [*micros, count, *_micros(longest, floor)]
+        arguments = [*micros, count, *_micros(longest, floor, _RATE_SLACK_SECONDS)]
         answer = await self._asked(self._reserve, self._keys(feed, "clock"), self._with(feed, arguments))
         return None if answer is None else (answer[0] / _MICRO, answer[1] / _MICRO)
 

@@ -28,8 +28,8 @@ from datetime import datetime, timedelta
 from http import HTTPStatus
 
 from app.feed import Retry
-from app.models import Answer, Outcome, Ruling, Verdict
-from app.partner.retry_after import HOLD_LIMIT, limit_used_up, wait_asked
+from app.models import HOLD_LIMIT, Answer, Outcome, Ruling, Verdict
+from app.partner.retry_after import limit_used_up, wait_asked
 
 __all__ = ["HOLD_LIMIT", "OF_THE_ROW", "backoff", "classify", "describe", "judge"]
 

@@ -16,8 +16,7 @@ from math import ceil
 
 import orjson
 
-HOLD_LIMIT = timedelta(days=1)
-"""The longest a wait is believed. A partner that means more says so again at the next attempt."""
+from app.models import HOLD_LIMIT
 
 UNREADABLE_WAIT = timedelta(seconds=5)
 """For what cannot be read, is negative, or names a moment that has passed: something was asked for."""

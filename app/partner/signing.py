@@ -5,11 +5,11 @@ from __future__ import annotations
 import binascii
 from base64 import b64decode
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 
 from pydantic import SecretStr
 from standardwebhooks import Webhook
 
+from app.clock import utc_now
 from app.endpoint import Signing
 
 Sign = Callable[[str, str], Mapping[str, str]]
@@ -25,7 +25,7 @@ def signer(signing: Signing) -> Sign:
     webhooks = [Webhook(secret.get_secret_value()) for secret in signing.secrets]
 
     def sign(delivery_id: str, body: str) -> Mapping[str, str]:
-        now = datetime.now(UTC)
+        now = utc_now()
         signatures = " ".join(webhook.sign(delivery_id, now, body) for webhook in webhooks)
         return dict(zip(SIGNATURE_HEADERS, (delivery_id, str(int(now.timestamp())), signatures), strict=True))
 

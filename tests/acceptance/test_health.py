@@ -16,7 +16,7 @@ import pytest
 from celery import Celery
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.cli.metrics import QUEUES
+from app.broker import QUEUES
 from app.embedded.process import Process
 from app.embedded.server import free_port
 from app.embedded.stack import ROOT, Stack

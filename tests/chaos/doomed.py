@@ -3,7 +3,8 @@
     python -m tests.chaos.doomed MOMENT COUNT -- worker --hostname …
 
 MOMENT is one of `MOMENTS`: at its COUNT-th occurrence the process sends itself SIGKILL. Or `clock`: COUNT seconds are
-added to its clock, after 3 s of the right time. Or `slow-source`: each page of the source takes COUNT seconds more.
+added to its machine's clock, after 3 s of the right time; `restless-clock`: added and taken away again every 3 s. Or
+`slow-source`: each page of the source takes COUNT seconds more.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import count
 from typing import Any
 
-import app.clock
 from app.budget import Hold
+from app.clock import server_clock
 from app.feed import Feed
 from app.ledger.attempts import Attempts
 from app.ledger.batches import Batches
@@ -47,8 +48,8 @@ ON_THE_WIRE_SECONDS = 0.05
 def main() -> None:
     """Cut the seam, then run Celery's own command line."""
     moment, number, _, *arguments = sys.argv[1:]
-    if moment == "clock":
-        _skew(float(number))
+    if moment in ("clock", "restless-clock"):
+        _skew(float(number), restless=moment == "restless-clock")
     elif moment == "slow-source":
         _slow_down(float(number))
     else:
@@ -75,15 +76,17 @@ def _doom(owner: type[Any], name: str, number: int) -> None:
     setattr(owner, name, doomed)
 
 
-def _skew(seconds: float) -> None:
-    """Let the clock jump once the process has run for a while. Done before a use case binds the clock."""
-    real, started = app.clock.utc_now, time.monotonic()
+def _skew(seconds: float, *, restless: bool) -> None:
+    """Let the machine's clock jump once the process has run for a while; a restless one then jumps back, and on."""
+    real, started = time.time, time.monotonic()
 
-    def jumped() -> datetime:
-        wrong = time.monotonic() - started > RIGHT_SECONDS
-        return real() + timedelta(seconds=seconds) if wrong else real()
+    def jumped() -> float:
+        times = int((time.monotonic() - started) // RIGHT_SECONDS)
+        wrong = times % 2 == 1 if restless else times > 0
+        return real() + seconds if wrong else real()
 
-    app.clock.utc_now = jumped
+    time.time = jumped
+    server_clock._wall = jumped
 
 
 def _slow_down(seconds: float) -> None:

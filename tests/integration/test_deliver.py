@@ -171,7 +171,7 @@ async def test_the_lease_is_renewed_while_a_long_batch_runs(relay: Relay) -> Non
         return await _lease_until(relay, batch_id) > first_ends
 
     await until(renewed, message="the lease to be renewed")
-    assert await relay.ledger.batches.claim(batch_id, "w2", first_ends, lease) is None
+    assert await relay.ledger.batches.claim(batch_id, relay.feed.name, "w2", first_ends, lease) is None
     answer.set()
     assert await running == {Outcome.DELIVERED: 1}
 
@@ -237,7 +237,9 @@ async def test_a_worker_that_learns_of_a_take_over_sends_no_more(narrow: Relay) 
     worker = narrow.delivering(ledger=replaced(narrow.ledger, "batches", renew=renew))
     running = asyncio.create_task(worker.deliver(narrow.feed, batch_id))
     await until(lambda: narrow.partner.requests == 1)
-    assert await narrow.ledger.batches.claim(batch_id, "w2", narrow.clock() + timedelta(days=1), LEASE)
+    assert await narrow.ledger.batches.claim(
+        batch_id, narrow.feed.name, "w2", narrow.clock() + timedelta(days=1), LEASE
+    )
     await asyncio.wait_for(learnt.wait(), 10)
     answer.set()
     await running
@@ -276,7 +278,7 @@ async def test_a_slow_worker_may_add_a_success_and_no_failure(
 async def test_a_success_on_record_is_not_sent_again(relay: Relay) -> None:
     """The worker died after it wrote the attempt down, before it moved the delivery."""
     (batch_id,) = await relay.poll_rows(2)
-    dead = await relay.ledger.batches.claim(batch_id, "dead", relay.clock(), LEASE)
+    dead = await relay.ledger.batches.claim(batch_id, relay.feed.name, "dead", relay.clock(), LEASE)
     assert dead
     rows = await loaded(relay.ledger, dead)
     await relay.ledger.attempts.record(dead, [accepted(rows["1"])])
@@ -292,7 +294,7 @@ async def test_a_success_on_record_is_not_sent_again(relay: Relay) -> None:
 async def test_a_success_that_is_recorded_during_a_take_over_is_not_sent_again(relay: Relay) -> None:
     """The former holder is alive, as after a clock jumped, and writes an attempt down between our two questions."""
     (batch_id,) = await relay.poll_rows(2)
-    former = await relay.ledger.batches.claim(batch_id, "former", relay.clock(), LEASE)
+    former = await relay.ledger.batches.claim(batch_id, relay.feed.name, "former", relay.clock(), LEASE)
     assert former
     rows = await loaded(relay.ledger, former)
     relay.clock.advance(LEASE)

@@ -68,9 +68,9 @@ async def test_a_batch_that_comes_during_a_hold_is_parked_and_costs_nothing(rela
 async def test_a_parked_batch_that_another_worker_holds_is_left_to_it(relay: Relay) -> None:
     (batch_id,) = await relay.poll_rows(5)
     now = relay.clock()
-    held = await relay.ledger.batches.claim(batch_id, "other", now, LEASE)
+    held = await relay.ledger.batches.claim(batch_id, relay.feed.name, "other", now, LEASE)
     assert held
-    assert await relay.ledger.batches.park(batch_id, now + timedelta(days=1), now) is None
+    assert await relay.ledger.batches.park(batch_id, relay.feed.name, now + timedelta(days=1), now) is None
 
 
 async def test_draining_gives_back_what_was_not_sent_and_records_what_was(relay: Relay) -> None:
@@ -84,7 +84,7 @@ async def test_draining_gives_back_what_was_not_sent_and_records_what_was(relay:
     answer.set()
     assert await running == {Outcome.DELIVERED: 1}
     assert relay.queue.messages == [("orders", batch_id)], "its message is sent again at once"
-    assert await relay.ledger.batches.claim(batch_id, "other", relay.clock(), LEASE)
+    assert await relay.ledger.batches.claim(batch_id, relay.feed.name, "other", relay.clock(), LEASE)
     assert relay.partner.requests == 1
 
 

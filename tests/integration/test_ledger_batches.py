@@ -19,14 +19,14 @@ async def test_a_claim_is_exclusive_while_its_lease_runs(ledger: Ledger) -> None
     batch = await log_batch(ledger, 1)
     held = await claim(ledger, batch)
     assert (held.lease.until, held.lease.worker, held.tries, held.previous) == (NOW + LEASE, "w1", 1, None)
-    assert await ledger.batches.claim(batch.id, "w2", NOW + LEASE - SECOND, LEASE) is None
+    assert await ledger.batches.claim(batch.id, FEED, "w2", NOW + LEASE - SECOND, LEASE) is None
 
 
 async def test_of_many_claims_at_once_one_wins(ledger: Ledger) -> None:
     batch = await log_batch(ledger, 1)
-    claims = [ledger.batches.claim(batch.id, f"w{i}", NOW, LEASE) for i in range(8)]
+    claims = [ledger.batches.claim(batch.id, FEED, f"w{i}", NOW, LEASE) for i in range(8)]
     assert len([held for held in await asyncio.gather(*claims) if held]) == 1
-    claims = [ledger.batches.claim(batch.id, f"w{i}", LATER, LEASE) for i in range(8)]
+    claims = [ledger.batches.claim(batch.id, FEED, f"w{i}", LATER, LEASE) for i in range(8)]
     assert len([held for held in await asyncio.gather(*claims) if held]) == 1
 
 
@@ -42,13 +42,13 @@ async def test_a_batch_whose_lease_ran_out_names_it(ledger: Ledger) -> None:
 async def test_a_batch_that_is_settled_or_never_was_cannot_be_claimed(ledger: Ledger) -> None:
     batch = await log_batch(ledger, 1)
     await ledger.batches.settle(await claim(ledger, batch))
-    assert await ledger.batches.claim(batch.id, "w2", LATER, LEASE) is None
-    assert await ledger.batches.claim("never", "w2", LATER, LEASE) is None
+    assert await ledger.batches.claim(batch.id, FEED, "w2", LATER, LEASE) is None
+    assert await ledger.batches.claim("never", FEED, "w2", LATER, LEASE) is None
 
 
 async def test_a_batch_given_back_is_free_and_has_no_former_lease(ledger: Ledger) -> None:
     batch = await log_batch(ledger, 1)
-    await ledger.batches.release(await claim(ledger, batch), NOW + SECOND)
+    await ledger.batches.release(await claim(ledger, batch), NOW + SECOND, NOW)
     assert await ledger.batches.due(NOW, 10) == []
     due = await ledger.batches.due(NOW + SECOND, 10)
     assert [(found.id, found.feed, found.rows) for found in due] == [(batch.id, batch.feed, 1)]
@@ -59,7 +59,7 @@ async def test_a_renewed_lease_keeps_others_out(ledger: Ledger) -> None:
     batch = await log_batch(ledger, 1)
     held = await claim(ledger, batch)
     await ledger.batches.renew(held, NOW + 2 * LEASE)
-    assert await ledger.batches.claim(batch.id, "w2", NOW + LEASE, LEASE) is None
+    assert await ledger.batches.claim(batch.id, FEED, "w2", NOW + LEASE, LEASE) is None
     assert await ledger.batches.due(NOW + LEASE, 10) == []
     assert await ledger.batches.due(NOW + 2 * LEASE, 10) == [batch]
 
@@ -75,9 +75,9 @@ async def test_only_the_holder_renews_or_gives_back(ledger: Ledger) -> None:
     with pytest.raises(LeaseLost, match=former.id):
         await ledger.batches.renew(former, LATER + LEASE)
     with pytest.raises(LeaseLost):
-        await ledger.batches.release(former, LATER)
+        await ledger.batches.release(former, LATER, LATER)
     await ledger.batches.renew(holder, LATER + LEASE)
-    await ledger.batches.release(holder, LATER)
+    await ledger.batches.release(holder, LATER, LATER)
 
 
 async def test_only_the_holder_settles(ledger: Ledger) -> None:
@@ -114,7 +114,7 @@ async def test_the_next_batch_is_the_one_of_the_feed_that_has_been_due_the_longe
         "w0", NOW + LEASE, first.lease, None, 1,
     )  # fmt: skip
     assert first.due_since == NOW - SECOND
-    assert await ledger.batches.claim(older.id, "w9", NOW, LEASE) is None
+    assert await ledger.batches.claim(older.id, FEED, "w9", NOW, LEASE) is None
     assert (await claim(ledger, hidden)).due_since is not None
 
 

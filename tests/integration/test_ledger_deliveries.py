@@ -140,7 +140,7 @@ async def test_a_batch_given_back_after_a_take_over_can_fail_under_its_next_hold
     logged = await log_batch(ledger, 1)
     await claim(ledger, logged)
     taken = await take_over(ledger, logged)
-    await ledger.batches.release(taken, LATER)
+    await ledger.batches.release(taken, LATER, LATER)
     holder = await claim(ledger, logged, "w3", LATER)
     found = await loaded(ledger, holder)
     assert await ledger.deliveries.fail(holder, [failed(found["1"])], LATER) == 1

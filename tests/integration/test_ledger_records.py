@@ -91,7 +91,7 @@ async def test_a_success_that_is_settled_leaves_nothing_in_doubt(ledger: Ledger)
     logged = await log_batch(ledger, 1, 2)
     first = await claim(ledger, logged)
     await succeed(ledger, 1, holder=first)
-    await ledger.batches.release(first, NOW)
+    await ledger.batches.release(first, NOW, NOW)
     await claim(ledger, logged, "w2")
     third = await claim(ledger, logged, "w3", LATER)
     assert (await ledger.deliveries.unsettled(third)).keys() == {"orders:2"}

@@ -137,9 +137,23 @@ async def test_what_is_older_than_the_horizon_is_not_made_up_for(office: Office)
 async def test_a_clock_set_back_does_nothing_twice(hourly: Office) -> None:
     worker = hourly.worker()
     await hourly.beat(worker, "2026-01-01T13:10")
-    await knock(hourly, worker, "2026-01-01T09:00")
+    await knock(hourly, worker, "2026-01-01T12:59:30")
     await hourly.beat(worker, "2026-01-01T14:30")
     assert hourly.done[ALL] == hours(10, 11, 12, 13)
+
+
+async def test_what_was_done_under_a_clock_that_was_ahead_silences_no_job_and_counts_for_no_period(
+    hourly: Office,
+) -> None:
+    worker = hourly.worker()
+    await hourly.beat(worker, "2026-01-01T12:10")
+    await knock(hourly, worker, "2026-01-01T18:30")
+    await knock(hourly, worker, "2026-01-01T12:40")
+    await knock(hourly, worker, "2026-01-01T13:10")
+    assert hourly.done[ALL].count(hours(12)[0]) == 2, "once too early, and once when it was over"
+    assert hourly.done[ONCE].count(hours(12)[0]) == 1, "the knock in the future was for 17 o'clock"
+    await knock(hourly, worker, "2026-01-01T18:10")
+    assert hourly.done[ALL].count(hours(17)[0]) == hourly.done[ONCE].count(hours(17)[0]) == 2
 
 
 # --- the clocks on the wall
@@ -185,7 +199,7 @@ async def test_a_zone_that_is_changed_leaves_no_hour_out(ledger: Ledger, zone: s
 async def test_who_is_killed_is_taken_over_and_finished_steps_are_not_done_again(office: Office) -> None:
     await make_due(office)
     steps = ("orders", "bills", "users")
-    killed = office.worker("killed", stepped=Steps(Fate(Struck.CRASH, step=5, after=True)), purge=steps)
+    killed = office.worker("killed", stepped=Steps(Fate(Struck.CRASH, step=6, after=True)), purge=steps)
     with pytest.raises(Crashed):
         await killed.run(PURGE.name)
     assert dict(office.done) == {"purge orders": hours(20)}
@@ -200,7 +214,7 @@ async def test_a_period_that_kills_its_workers_is_given_up(office: Office) -> No
     await make_due(office)
     for _ in range(MAX_TRIES):
         with pytest.raises(Crashed):
-            await office.worker(stepped=Steps(Fate(Struck.CRASH, step=5))).run(PURGE.name)
+            await office.worker(stepped=Steps(Fate(Struck.CRASH, step=6))).run(PURGE.name)
         office.clock.advance(LEASE)
     assert len(office.done.pop(PURGE.name)) == MAX_TRIES
     await office.worker().run(PURGE.name)
@@ -261,9 +275,9 @@ async def test_work_stops_when_its_lease_is_lost(office: Office) -> None:
     slow = Slow(office, lease=timedelta(milliseconds=300))
     working = asyncio.create_task(slow.worker("w1").run(PURGE.name))
     await slow.started.wait()
-    later = office.clock.time + timedelta(hours=1)
+    later = office.clock.time + timedelta(minutes=2)
     tick = await tick_of(office, PURGE.name, hours(20)[0])
-    taken = await until(lambda: office.ledger.ticks.claim(tick, "w2", later, timedelta(hours=1)))
+    taken = await until(lambda: office.ledger.ticks.claim(tick, "w2", later, LEASE))
     await asyncio.wait_for(working, 10)
     assert slow.stopped
     assert await slow.held() == taken.lease, "what the other holds is left alone"

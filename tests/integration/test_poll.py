@@ -17,8 +17,8 @@ import pytest
 from app.errors import CursorMoved, SourceUnavailable
 from app.feed import Feed
 from app.ledger import Ledger
-from app.models import Cursor
-from app.poll import LONGEST_WAIT, Polling, wait_after
+from app.models import POLL_WAIT_LIMIT, Cursor
+from app.poll import Polling, wait_after
 from app.rewind import Rewinding
 from app.source.engine import open_engine
 from app.source.reader import Source
@@ -106,7 +106,7 @@ def test_the_wait_grows_from_less_than_a_poll_to_its_bound() -> None:
     waits = [wait_after(failures, timedelta(seconds=5)) for failures in range(1, 60)]
     assert waits[:3] == [timedelta(seconds=2.5), timedelta(seconds=7.5), timedelta(seconds=17.5)]
     assert waits == sorted(waits)
-    assert waits[-1] == LONGEST_WAIT == timedelta(minutes=5)
+    assert waits[-1] == POLL_WAIT_LIMIT == timedelta(minutes=5)
 
 
 async def test_deleted_rows_are_noted_and_the_feed_goes_on(system: System) -> None:

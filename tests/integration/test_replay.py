@@ -54,7 +54,7 @@ class World:
     async def fail(self, *keys: str, feed: str = "orders", status: int = 400, reason: str = "400 Bad Request") -> None:
         """Log rows, and record that each was refused for good."""
         batch_id = await self.log(*keys, feed=feed)
-        batch = await self.ledger.batches.claim(batch_id, "w", self.clock(), LEASE)
+        batch = await self.ledger.batches.claim(batch_id, feed, "w", self.clock(), LEASE)
         assert batch
         verdict = Verdict(Outcome.DEAD, reason)
         loaded = await self.ledger.deliveries.load(batch)

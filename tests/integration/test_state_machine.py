@@ -31,7 +31,7 @@ from app.ledger.client import Document
 from app.ledger.selection import Selection
 from app.models import OPEN_STATES, Cursor, State
 from app.poll import Polling
-from app.queue import Queue
+from app.queue import SiftedQueue
 from app.replay import Cancelling, Replaying
 from app.sweep import Sweeping
 from tests.support.doubles import MemoryQueue, MemorySource, Mood, ScriptedPartner, VirtualClock
@@ -355,7 +355,7 @@ class Relay(RuleBasedStateMachine):
     def _ledger(self, process: Process) -> Ledger:
         return stepped_ledger(self.ledger, process.steps)
 
-    def _queue(self, process: Process) -> Queue:
+    def _queue(self, process: Process) -> SiftedQueue:
         return stepped_queue(self.queue, process.steps)
 
     async def _snapshot(self) -> Snapshot:

@@ -62,7 +62,7 @@ async def test_a_feed_with_much_to_send_gets_a_few_messages_and_hides_no_other(l
     assert (await sweeping.requeue()).messages == 0, "nobody claimed any, and more messages would not help"
     hinted = [batch_id for feed, batch_id in relay.queue.messages if feed == "orders"]
     for batch_id in hinted[:3]:
-        assert await ledger.batches.claim(batch_id, "w1", relay.clock(), LEASE)
+        assert await ledger.batches.claim(batch_id, "orders", "w1", relay.clock(), LEASE)
     assert (await sweeping.requeue()).messages == 3, "as many as were claimed"
 
 
@@ -103,7 +103,7 @@ async def test_after_a_flush_everything_still_arrives(relay: Relay) -> None:
 async def test_a_batch_comes_back_when_its_lease_has_run_out(relay: Relay) -> None:
     (batch_id,) = await relay.poll_rows(1)
     relay.queue.messages.clear()
-    assert await relay.ledger.batches.claim(batch_id, "dead", relay.clock(), LEASE)
+    assert await relay.ledger.batches.claim(batch_id, relay.feed.name, "dead", relay.clock(), LEASE)
     assert await relay.sweep_later(LEASE - SECOND) == 0
     assert await relay.sweep_later(SECOND) == 1
     await relay.deliver_all()

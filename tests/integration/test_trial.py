@@ -79,7 +79,7 @@ async def test_a_row_in_doubt_is_asked_for_first_as_a_worker_would(ledger: Ledge
     async with raw_partner(has_it) as url:
         feed = feed_to(url, status_url=f"{url}/by-key/{{key}}")
         batch = await log_batch(ledger, 1, now=utc_now())
-        claimed = await ledger.batches.claim(batch.id, "w", utc_now(), LEASE)
+        claimed = await ledger.batches.claim(batch.id, batch.feed, "w", utc_now(), LEASE)
         assert claimed is not None
         (row,) = await ledger.deliveries.load(claimed)
         lost = Verdict(Outcome.UNKNOWN, "Deadline", utc_now() + LEASE, in_doubt=True)

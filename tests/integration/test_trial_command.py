@@ -165,7 +165,7 @@ def settle(url: str, delivery_id: str, *, status: int, verdict: Verdict | None =
     async def record(ledger: Ledger) -> None:
         document = await ledger.deliveries.get(delivery_id)
         assert document is not None
-        batch = await ledger.batches.claim(document["batch"], "w", utc_now(), LEASE)
+        batch = await ledger.batches.claim(document["batch"], document["feed"], "w", utc_now(), LEASE)
         assert batch is not None
         row = Delivery(delivery_id, "orders", document["key"], document["payload"], document["created_at"])
         if verdict is None:
@@ -374,7 +374,9 @@ def test_a_row_that_a_worker_holds_is_not_sent(
 ) -> None:
     log_rows(mongo_database_url, 1, 2)
     (batch,) = documents(mongo_database_url, "batches")
-    in_ledger(mongo_database_url, lambda ledger: ledger.batches.claim(batch["_id"], "w", utc_now(), LEASE))
+    in_ledger(
+        mongo_database_url, lambda ledger: ledger.batches.claim(batch["_id"], batch["feed"], "w", utc_now(), LEASE)
+    )
     said = told("--key", "1", "--send", *options)
     assert (said["exit"], said["refused"].partition(",")[0], partner.rows) == (1, "a worker holds it", [])
 

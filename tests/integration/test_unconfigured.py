@@ -95,12 +95,12 @@ async def test_a_message_that_comes_to_a_worker_without_the_feed_costs_nothing_a
 
 async def test_a_batch_that_a_worker_sends_is_left_to_it_by_one_that_does_not_know_its_feed(gone: Relay) -> None:
     (batch_id,) = await gone.poll_rows(2)
-    assert await gone.ledger.batches.claim(batch_id, "w1", gone.clock(), LEASE)
+    assert await gone.ledger.batches.claim(batch_id, gone.feed.name, "w1", gone.clock(), LEASE)
     stranger = gone.delivering("stranger")
     await stranger.pass_over("gone", batch_id)
     await stranger.pass_over("gone", "no such batch")
     assert stranger.troubles.current() == ()
-    assert await gone.ledger.batches.claim(batch_id, "w2", gone.clock() + LEASE - SECOND, LEASE) is None
+    assert await gone.ledger.batches.claim(batch_id, gone.feed.name, "w2", gone.clock() + LEASE - SECOND, LEASE) is None
 
 
 async def test_batches_of_which_nothing_is_owed_any_more_are_deleted_and_others_stay(gone: Relay) -> None:

@@ -144,7 +144,7 @@ async def test_long_keys_stand_in_ids_as_a_hash_and_their_rows_are_found_again(
             assert max(map(len, logged)) <= len("orders:") + LONGEST_KEY
             assert {d["key"] for d in await ledger.deliveries.listing(feed.name, None, 1000)} == {*map(quote, keys)}
             ((_, batch),) = queue.messages
-            claimed = await ledger.batches.claim(batch, "w1", START, MINUTE)
+            claimed = await ledger.batches.claim(batch, feed.name, "w1", START, MINUTE)
             assert claimed is not None
             assert len(await ledger.deliveries.load(claimed)) == len(keys)
             await tables.run("DELETE FROM orders WHERE id = 1")

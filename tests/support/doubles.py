@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -102,6 +102,11 @@ class MemoryQueue:
         if self.takes == 0:
             raise BrokerUnavailable("no broker")
         return len(self.messages)
+
+    async def sift(self, existing: Callable[[Iterable[str]], Awaitable[set[str]]]) -> None:
+        self._be_there()
+        there = await existing([batch for _, batch in self.messages])
+        self.messages = [*dict.fromkeys(message for message in self.messages if message[1] in there)]
 
     def _be_there(self) -> None:
         if self.takes == 0:

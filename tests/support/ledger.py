@@ -34,7 +34,7 @@ async def log_batch(ledger: Ledger, *ids: int, feed: str = FEED, now: datetime =
 
 async def claim(ledger: Ledger, batch: NewBatch, worker: str = "w1", now: datetime = NOW) -> Batch:
     """Claim a batch that is free."""
-    claimed = await ledger.batches.claim(batch.id, worker, now, LEASE)
+    claimed = await ledger.batches.claim(batch.id, batch.feed, worker, now, LEASE)
     assert claimed is not None
     return claimed
 

@@ -133,6 +133,10 @@ def of_deliveries() -> dict[str, list[Ask]]:
             Ask(lambda at: at.deliveries.due_retries(LATER, 100, [PAUSED, BIG, FEED])),
             Ask(lambda at: at.deliveries.due_retries(LATER, 100, [PAUSED], among=[FEED])),
         ],
+        "deliveries.hasten": [Ask(lambda at: at.deliveries.hasten(NOW, timedelta(days=1)))],
+        "deliveries.hasten_failed_later": [
+            Ask(lambda at: at.deliveries.hasten_failed_later(NOW), within=open_ones(State.RETRYING))
+        ],
         "deliveries.oldest_open": [
             Ask(lambda at: at.deliveries.oldest_open(FEED), within=open_ones(State.RETRYING, FEED)),
             Ask(lambda at: at.deliveries.oldest_open("nobody")),

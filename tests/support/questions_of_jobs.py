@@ -79,7 +79,7 @@ def of_batches() -> dict[str, list[Ask]]:
     named = [batch_name(FEED, number) for number in range(0, 100, BATCH)]
     own = COUNTS[FEED][State.QUEUED] // BATCH
     return {
-        "batches.claim": [Ask(lambda at: at.batches.claim(batch_name(FEED, 100), "w1", NOW, LEASE))],
+        "batches.claim": [Ask(lambda at: at.batches.claim(batch_name(FEED, 100), FEED, "w1", NOW, LEASE))],
         "batches.claim_next": [Ask(lambda at: at.batches.claim_next(FEED, "w1", LATER, LEASE))],
         "batches.due": [
             Ask(lambda at: at.batches.due(NOW, 20)),
@@ -91,14 +91,15 @@ def of_batches() -> dict[str, list[Ask]]:
         "batches.feeds": [Ask(lambda at: at.batches.feeds())],
         "batches.existing": [Ask(lambda at: at.batches.existing(named))],
         "batches.held": [Ask(lambda at: at.batches.held(named))],
+        "batches.hasten": [Ask(lambda at: at.batches.hasten(NOW))],
         "batches.leased": [Ask(lambda at: at.batches.leased(FEED, NOW), within=own)],
         "batches.overdue": [
             Ask(lambda at: at.batches.overdue(NOW), within=open_ones(State.QUEUED) // BATCH),
             Ask(lambda at: at.batches.overdue(NOW, [FEED]), within=own),
         ],
         "batches.owed": [Ask(lambda at: at.batches.owed(FEED), within=own)],
-        "batches.park": [Ask(lambda at: at.batches.park(batch_name(FEED, 110), LATER, NOW))],
-        "batches.release": [Ask(lambda at: _ours(at.batches.release(held(130), LATER)))],
+        "batches.park": [Ask(lambda at: at.batches.park(batch_name(FEED, 110), FEED, LATER, NOW))],
+        "batches.release": [Ask(lambda at: _ours(at.batches.release(held(130), LATER, LATER)))],
         "batches.renew": [Ask(lambda at: _ours(at.batches.renew(held(130), LATER)))],
         "batches.settle": [Ask(lambda at: at.batches.settle(held(130)))],
         "batches.show": [Ask(lambda at: at.batches.show(named, LATER))],
@@ -194,17 +195,18 @@ def of_jobs() -> dict[str, list[Ask]]:
         ],
         "reports.note_sent": [Ask(lambda at: at.reports.note_sent(key.id, until, "mail", NOW))],
         "reports.owe": [Ask(lambda at: at.reports.owe(key.id, ["mail"], NOW))],
-        "reports.owed": [Ask(lambda at: at.reports.owed(LATER, 10))],
+        "reports.owed": [Ask(lambda at: at.reports.owed(LATER, 10, LEASE))],
         "reports.revise": [Ask(lambda at: at.reports.revise(stored, {}, revised, ["mail"]))],
         "ticks.claim": [Ask(lambda at: _tick(at, at.ticks.release))],
         "ticks.finish": [Ask(lambda at: _tick(at, lambda tick: at.ticks.finish(tick, TickState.DONE, NOW, None)))],
         "ticks.forget": [Ask(lambda at: at.ticks.forget("reconcile", NOW - timedelta(days=90)))],
+        "ticks.hasten": [Ask(_hasten)],
         "ticks.last": [
             Ask(lambda at: at.ticks.last("report-hour", [TickState.DONE])),
             Ask(lambda at: at.ticks.last("report-hour", [TickState.FAILED])),
             Ask(lambda at: at.ticks.last("report-hour", [TickState.DONE, TickState.FAILED])),
         ],
-        "ticks.latest": [Ask(lambda at: at.ticks.latest("report-hour"))],
+        "ticks.latest": [Ask(lambda at: at.ticks.latest("report-hour", LATER))],
         "ticks.note_step": [Ask(lambda at: _tick(at, lambda tick: at.ticks.note_step(tick, step)))],
         "ticks.open": [Ask(lambda at: at.ticks.open("report-hour"))],
         "ticks.pass_over": [Ask(_pass_over)],
@@ -212,8 +214,14 @@ def of_jobs() -> dict[str, list[Ask]]:
         "ticks.release": [Ask(lambda at: _tick(at, at.ticks.release))],
         "ticks.renew": [Ask(lambda at: _tick(at, lambda tick: at.ticks.renew(tick, until)))],
         "ticks.retry": [Ask(lambda at: _tick(at, lambda tick: at.ticks.retry(tick, NOW, "why")))],
+        "ticks.unplan": [Ask(lambda at: at.ticks.unplan("report-day", LATER))],
         "ticks.standing_for": [Ask(lambda at: at.ticks.standing_for("report-day", NOW - timedelta(days=50)))],
     }
+
+
+async def _hasten(ledger: Ledger) -> None:
+    (tick, *_) = await ledger.ticks.open("report-hour")
+    await ledger.ticks.hasten(tick, NOW)
 
 
 async def _pass_over(ledger: Ledger) -> None:

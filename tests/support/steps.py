@@ -17,7 +17,7 @@ from typing import Any, TypeAlias, cast
 from app.errors import BrokerUnavailable, LedgerUnavailable, RowrelayError, SourceUnavailable
 from app.ledger import Ledger
 from app.partner.client import PartnerClient
-from app.queue import Queue
+from app.queue import Queue, SiftedQueue
 from app.source.reader import Source
 
 Seen: TypeAlias = Callable[[str, tuple[Any, ...], Any], None]
@@ -129,9 +129,9 @@ def stepped_source(source: object, steps: Steps) -> Source:
     return cast("Source", Stepped(source, steps, SourceUnavailable))
 
 
-def stepped_queue(queue: Queue, steps: Steps) -> Queue:
+def stepped_queue(queue: Queue, steps: Steps) -> SiftedQueue:
     """The queue, each call a step."""
-    return cast("Queue", Stepped(queue, steps, BrokerUnavailable))
+    return cast("SiftedQueue", Stepped(queue, steps, BrokerUnavailable))
 
 
 def stepped_partner(partner: object, steps: Steps) -> PartnerClient:

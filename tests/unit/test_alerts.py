@@ -18,6 +18,7 @@ from app.metrics.families import FAMILIES, Kind
 from app.models import Outcome, State
 from app.partner.clock_view import BreakerState
 from app.periodic import JOBS
+from tasks.messages import REASONS
 
 ROOT = Path(__file__).resolve().parents[2]
 PROMETHEUS = ROOT / "deploy" / "prometheus"
@@ -62,7 +63,7 @@ def test_a_query_uses_metrics_and_labels_that_are_exported(where: str, expressio
     assert names, where
     assert names <= exported(), f"{where}: {names - exported()}"
     for name, matchers in _MATCHER.findall(expression):
-        labels = {matcher.split("=")[0].rstrip("!~") for matcher in matchers.split(",")}
+        labels = {re.split("[=!]", matcher)[0] for matcher in matchers.split(",")}
         assert labels <= {*FAMILIES[family_of(name)].labels, "le"}, where
 
 
@@ -74,10 +75,11 @@ def test_a_query_asks_for_values_that_exist(where: str, expression: str) -> None
         "job_name": {job.name for job in JOBS},
         "role": {"worker", "beat"},
         "server": {"ledger", "redis", "source"},
+        "reason": REASONS,
     }
     for _, matchers in _MATCHER.findall(expression):
         for matcher in matchers.split(","):
-            label, _, value = matcher.replace("!=", "=").replace("=~", "=").partition("=")
+            label, _, value = re.sub("!=|=~|!~", "=", matcher).partition("=")
             if "$" not in value:
                 assert set(value.strip('"').split("|")) <= known[label], where
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 import config
-from app.cli.metrics import QUEUES
+from app.broker import QUEUES
 from tests.unit.test_config import GOOD
 
 
@@ -28,8 +29,8 @@ def test_beat_has_an_entry_a_feed_and_no_backlog_of_ticks_builds_up(loaded: conf
     assert set(schedule) == {"poll:orders", "retries", "sweep", "adopt_orphans", *jobs}
     assert schedule["poll:orders"]["kwargs"] == {"feed": "orders"}
     for entry in schedule.values():
-        assert entry["options"]["expires"] == max(entry["schedule"], 10)
-    assert schedule["retries"]["schedule"] == 1, "a retry comes within a second of its time"
+        assert entry["options"]["expires"] == max(entry["schedule"].seconds, 10)
+    assert schedule["retries"]["schedule"].seconds == 1, "a retry comes within a second of its time"
 
 
 def test_a_beat_that_starts_owes_everything_and_keeps_no_file(
@@ -54,7 +55,52 @@ def test_messages_are_json_acknowledged_late_and_on_three_queues(loaded: config.
     assert (conf.task_serializer, conf.accept_content) == ("json", ["json"])
     assert (conf.task_acks_late, conf.worker_prefetch_multiplier, conf.task_ignore_result) == (True, 1, True)
     assert {queue.name for queue in conf.task_queues} == {"poll", "deliver", "maintenance"} == set(QUEUES)
-    assert (conf.worker_pool, conf.broker_transport_options["visibility_timeout"]) == ("threads", 300)
+    assert conf.worker_pool == "threads"
+    transport = make_app(loaded).connection_for_write().get_transport_cls()
+    assert f"{transport.__module__}.{transport.__name__}" == "tasks.transport.Transport"
+
+
+def test_a_beat_whose_machine_is_set_back_goes_on_sending(
+    loaded: config.Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import time
+
+    from celery.beat import Service
+
+    from celery_app import make_app
+
+    app = make_app(loaded)
+    entries = Service(app, scheduler_cls=app.conf.beat_scheduler).scheduler.schedule
+    sent = {name: next(entry) for name, entry in entries.items()}
+    real, passed = time.monotonic, 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: real() + passed)
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+    assert not any(entry.is_due()[0] for entry in sent.values())
+    passed = 400.0
+    assert all(entry.is_due()[0] for entry in sent.values())
+
+
+def test_a_tick_lives_by_the_clock_that_all_processes_go_by(
+    loaded: config.Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import app.clock as clock_module
+    from celery_app import make_app
+
+    app = make_app(loaded)
+    clock = clock_module.ServerClock(wall=lambda: 0.0, steady=lambda: 0.0)
+    clock.note(datetime(2030, 1, 1, tzinfo=UTC), 0.0, 0.0)
+    monkeypatch.setattr(clock_module, "server_clock", clock)
+    sent = app.amqp.as_task_v2("1", "sweep", expires=10).headers
+    assert sent["expires"].startswith("2030-01-01T00:00:10")
+
+
+@pytest.mark.usefixtures("loaded")
+def test_a_form_stands_for_every_task() -> None:
+    from celery_app import app
+    from tasks.messages import FORMS
+
+    app.loader.import_default_modules()
+    assert {name for name in app.tasks if not name.startswith("celery.")} == FORMS.keys()
 
 
 def test_every_task_goes_to_its_queue(loaded: config.Config) -> None:

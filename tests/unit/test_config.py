@@ -12,6 +12,7 @@ from urllib.parse import quote, unquote
 import pytest
 
 import config
+from app.clock import LEASE_LIMIT
 from app.errors import ConfigError, UnknownFeed
 from app.partner.request import prepare
 from app.wrong_values import DURATION
@@ -116,6 +117,13 @@ def test_a_time_zone_is_one_that_exists(place: Path, monkeypatch: pytest.MonkeyP
     for wrong in ("Europe/Nowhere", "Europe", "../etc/passwd", "CET+1 ", ""):
         monkeypatch.setenv("TIMEZONE", wrong)
         assert 'such as "UTC" or "Europe/Berlin"' in _problems(GOOD, place)["TIMEZONE"]
+
+
+def test_a_lease_is_at_most_as_long_as_is_taken_for_one(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEASE", "10m")
+    assert config.load().settings.lease == LEASE_LIMIT
+    monkeypatch.setenv("LEASE", "11m")
+    assert "LEASE: found '11m'; at most 10m" in _problems(GOOD, place)["LEASE"]
 
 
 def test_every_problem_is_told_at_once(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,8 +74,9 @@ ALLOWED = {
     | EDGES
     | USE_CASES
     | {"app.descriptors", "app.jobs", "app.periodic", "app.purge", "app.queue", "app.reporting", "config"}
-    | {"app.dispatch", "app.progress", "app.under_way"},
+    | {"app.dispatch", "app.progress", "app.timekeeping", "app.under_way"},
     "app.trial": RECORDS | EDGES | {"app.deliver", "app.filter", "app.refusals"},
+    "app.timekeeping": {"app.errors", "app.ledger"},
     "app.tracing": EDGES | {"app.deliver", "app.intake", "app.poll"},
     "celery_app": RECORDS | {"app.descriptors", "app.logs", "app.tracing", "config", "tasks", "tasks.options"},
     "tasks": RECORDS

@@ -87,7 +87,7 @@ def test_every_state_is_there_also_when_no_delivery_is_in_it() -> None:
 def test_each_metric_has_a_unit_or_total_a_meaning_and_no_label_that_can_grow() -> None:
     allowed = {
         "feed", "state", "outcome", "status", "queue", "task", "job_name", "process", "role", "server", "reading",
-        "version", "python", "celery", "kind",
+        "version", "python", "celery", "kind", "reason",
     }  # fmt: skip
     for family in FAMILIES.values():
         assert set(family.labels) <= allowed, family.name

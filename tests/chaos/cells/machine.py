@@ -26,11 +26,19 @@ def _logging_to(scene: Scene, path: Path) -> Iterator[None]:
     scene.stack.log_to = None
 
 
-def clock_jumps(scene: Scene, seconds: float) -> None:
-    """Of two workers, one has a clock that jumps."""
+def clock_jumps(scene: Scene, seconds: float, moment: str = "clock") -> None:
+    """Of two workers, one is on a machine whose clock jumps."""
+    scene.start_rows()
+    scene.start_doomed_worker(moment, int(seconds))
+    scene.stack.start_worker()
+    scene.wait_for_share(0.5)
+    scene.fault_is_over()
+
+
+def clock_of_the_only_worker(scene: Scene, seconds: float) -> None:
+    """There is one worker, and its machine's clock is wrong from the start to the end."""
     scene.start_rows()
     scene.start_doomed_worker("clock", int(seconds))
-    scene.stack.start_worker()
     scene.wait_for_share(0.5)
     scene.fault_is_over()
 
@@ -39,4 +47,6 @@ CELLS = (
     Cell("disk full", "for the worker's log", logs_full, quick=True),
     Cell("clock jumps", "an hour ahead", partial(clock_jumps, seconds=3600)),
     Cell("clock jumps", "an hour back", partial(clock_jumps, seconds=-3600)),
+    Cell("clock jumps", "to and fro", partial(clock_jumps, seconds=3600, moment="restless-clock")),
+    Cell("clock wrong", "by 100 days", partial(clock_of_the_only_worker, seconds=100 * 86400), quick=True),
 )
