@@ -8,9 +8,10 @@ Sources of the numbers that are worth a retry, all Microsoft's own lists; a numb
 - AZ: Microsoft Learn, "Troubleshoot common connection issues to Azure SQL Database".
 
 `PERMANENT` and `BY_VALUE` go by families: what a statement, a name, a right or a type cannot be; and what one row may
-be the only cause of. Their numbers were looked up in the lists of messages behind Microsoft Learn's "Database Engine
-events and errors" (MicrosoftDocs/sql-docs, relational-databases/errors-events/includes). These leave some out: 238, 296
-and 298 are SQL Server 2000's; 289, 2628, 13608 to 13624 and 13908 are told by published outputs of servers.
+be the only cause of. Most of their numbers were looked up in the lists of messages behind Microsoft Learn's "Database
+Engine events and errors" (MicrosoftDocs/sql-docs, relational-databases/errors-events/includes). These leave some out:
+289, 2628, 13608 to 13624 and 13908 are told by published outputs of servers. Without a source of their own are 102,
+156, 238, 296, 298, 529, 911, 916, 978, 1088, 4104, 4121, 4413, 15247, 18452, 18456, 18470 and 18486.
 
 A number in no table is tried again: that loses nothing, and its message stands in `status` and `doctor`.
 """
