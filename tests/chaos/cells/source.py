@@ -36,11 +36,11 @@ def source_away(scene: Scene) -> None:
 
 
 def rows_large(scene: Scene) -> None:
-    """Rows of 0.9 MB, together several times what the worker may have in hand, before rows of the usual size. It is
+    """Rows of 0.9 MB, together several times what the worker may have in hand, among rows of the usual size. It is
     killed among them; the one after it must not take more memory than it may.
     """
-    write_large_rows(scene, LARGE_ROWS)
     scene.start_rows()
+    write_large_rows(scene, LARGE_ROWS)  # after: the generator writes as many as the scene has by then
     worker = scene.stack.start_worker()
     wait_until(lambda: scene.delivered() >= LARGE_ROWS // 3, scene.patience, "a third of the large rows")
     scene.kill(worker)
