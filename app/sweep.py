@@ -70,17 +70,20 @@ class Sweeping:
         lease: timedelta,
         limit: int,
         now: Clock = utc_now,
+        steady: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`steady`: seconds of a clock that is never set, by which it rests."""
         self._ledger = ledger
         self._queue = queue
         self._feeds = feeds
         self._lease = lease
         self._limit = limit
         self._now = now
+        self._steady = steady
         self._sampled: datetime | None = None
         """The minute that this process noted last."""
         self._rested_at = 0.0
-        """From when on it may look again, by the process's steady clock."""
+        """From when on it may look again, by `steady`."""
         self._sifted_again_at = 0.0
         self._steps_back: int | None = None
         """How often the ledger server's clock had gone back when what it had put off was last looked for."""
@@ -138,7 +141,7 @@ class Sweeping:
 
     async def _sample(self, paused: Sequence[str]) -> None:
         """Note once a minute how many deliveries each feed has open, since when, and whether it is paused."""
-        now, begun = self._now(), time.monotonic()
+        now, begun = self._now(), self._steady()
         minute = now.replace(second=0, microsecond=0)
         if minute == self._sampled or begun < self._rested_at:
             return
@@ -150,7 +153,7 @@ class Sweeping:
             gauges[feed] = Gauge(count, oldest, feed in paused, configured=feed in self._feeds)
         await self._ledger.stats.sample(gauges, now)
         await self._look_after_unconfigured(found, now)
-        ended = time.monotonic()
+        ended = self._steady()
         self._sampled, self._rested_at = minute, ended + (_REST - 1) * (ended - begun)
 
     async def _sift(self, depth: int) -> None:
@@ -158,7 +161,7 @@ class Sweeping:
 
         One that is still as long after that is let alone for a while.
         """
-        now = time.monotonic()
+        now = self._steady()
         if now < self._sifted_again_at or depth - SIFTED_ABOVE <= HINTS_A_FEED * len(self._feeds):
             return
         self._sifted_again_at = now + SIFT_REST_SECONDS

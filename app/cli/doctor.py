@@ -231,7 +231,10 @@ async def _check_broker(settings: config.Settings) -> list[Check]:
 
 
 async def _check_ledger(settings: config.Settings) -> list[Check]:
-    """Who answers, whether it takes writes, and its indexes: each asked only where the one before is well."""
+    """Who answers, whether it takes writes, and its indexes: each asked only where the one before is well.
+
+    The clocks of the processes only where it is one that answers us.
+    """
     name = "ledger (MONGO_URL)"
     ledger: list[Ledger] = []
     found: list[Role] = []
@@ -257,7 +260,7 @@ async def _check_ledger(settings: config.Settings) -> list[Check]:
             if not checks[-1].ok:
                 break
         with suppress(RowrelayError):
-            clocks = await wrong_clocks(ledger[0]) if ledger else []
+            clocks = await wrong_clocks(ledger[0]) if found else []
     finally:
         for opened in ledger:
             await opened.close()

@@ -21,7 +21,6 @@ from app.ledger.client import Database, Document, query, translate
 
 COLLECTION = "doctor"
 """Holds nothing but a document of a `doctor` that is at it, and one index."""
-"""Leases, retries and reports go by the clocks of the workers; this much is not yet seen in any of them."""
 
 _READ_ALONE = (
     "Rowrelay reads and writes through the primary: name all members in MONGO_URL and leave directConnection out"

@@ -11,13 +11,14 @@ import platform
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from importlib import metadata
 from typing import Any, TypeVar
 
 import config
 from app import VERSION
 from app.broker import Broker
-from app.clock import Clock, utc_now
+from app.clock import Clock, server_clock, utc_now
 from app.errors import LedgerUnavailable, Refused, SourceRefused, Unavailable
 from app.feed import Feed
 from app.health import Bounds, Health, judge_mark
@@ -93,7 +94,7 @@ class Exporter:
         self.done = Reading("done", self._read_done, every=FRESH_SECONDS, share=0.01)
         self.feeds = _cheap("feeds", self._read_feeds)
         self.others = _cheap("others", lambda: unconfigured(self._ledger, self._feeds))
-        self.overdue = _cheap("overdue", lambda: self._ledger.batches.overdue(self._now(), self._feeds))
+        self.overdue = _cheap("overdue", self._read_overdue)
         self.totals = _cheap("totals", self._read_totals)
         self.jobs = _cheap("jobs", self._read_jobs)
         self.processes = _cheap("processes", self._read_processes)
@@ -164,9 +165,18 @@ class Exporter:
         await self._ledger.read_clock()
         return await self._ledger.version()
 
+    async def _moment(self) -> datetime:
+        """The time to ask the ledger by: the first readings are made together, and none may go by the machine's."""
+        if server_clock.machine_ahead is None:
+            await self._ledger.read_clock()
+        return self._now()
+
+    async def _read_overdue(self) -> int:
+        return await self._ledger.batches.overdue(await self._moment(), self._feeds)
+
     async def _read_done(self) -> Mapping[str, Mapping[State, int]]:
         """Feed → state → how many, as `status` has them: exact, or about, where there are very many."""
-        standing = await self._ledger.tally.standing(self._now())
+        standing = await self._ledger.tally.standing(await self._moment())
         return {feed: stands.states for feed, stands in standing.items()}
 
     async def _read_feeds(self) -> Mapping[str, FeedView]:
@@ -182,7 +192,8 @@ class Exporter:
 
     async def _read_totals(self) -> Mapping[str, Sums]:
         known = {*self._feeds, *await self._ledger.stats.feeds()}
-        return {feed: await self._ledger.totals.of(feed, self._now()) for feed in sorted(known)}
+        now = await self._moment()
+        return {feed: await self._ledger.totals.of(feed, now) for feed in sorted(known)}
 
     async def _read_jobs(self) -> Mapping[str, JobView]:
         ticks = self._ledger.ticks
@@ -194,7 +205,7 @@ class Exporter:
         return jobs
 
     async def _read_processes(self) -> Sequence[tuple[Mark, Health]]:
-        now, settings = self._now(), self._settings
+        now, settings = await self._moment(), self._settings
         bounds = Bounds.of(
             list(self._feeds.values()), settings.progress_bound, settings.sweep_every, settings.statement_timeout
         )

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 import config
 from app.cli import doctor
 from app.cli.doctor import Check
-from app.clock import utc_now
+from app.clock import machine_now
 from app.embedded.replica_set import Member
 from app.source.findings import Level
 from tests.support.mongods import PASSWORD, Client, hello, lone, replica_set, url_of
@@ -127,7 +127,7 @@ async def test_a_primary_reached_directly_is_not_followed_at_a_failover(three: l
 
 
 async def test_a_server_with_another_clock(three: list[Member], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.ledger.examine.utc_now", lambda: utc_now() - timedelta(minutes=2))
+    monkeypatch.setattr("app.ledger.examine.machine_now", lambda: machine_now() - timedelta(minutes=2))
     checks = await _checks(url_of(three))
     assert checks["ledger: clock"].level is Level.WARNING
     assert "ahead of this machine's; run NTP on both" in checks["ledger: clock"].detail

@@ -29,7 +29,10 @@ ORDERS = make_feed("orders")
 
 def sweeping_orders(relay: Relay) -> Sweeping:
     """Of a worker that knows `orders` alone."""
-    return Sweeping(relay.ledger, relay.queue, {"orders": ORDERS}, lease=LEASE, limit=100, now=relay.clock)
+    clock = relay.clock
+    return Sweeping(
+        relay.ledger, relay.queue, {"orders": ORDERS}, lease=LEASE, limit=100, now=clock, steady=clock.steady
+    )
 
 
 @pytest.fixture

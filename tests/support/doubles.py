@@ -22,12 +22,18 @@ class VirtualClock:
 
     def __init__(self) -> None:
         self.time = datetime(2026, 1, 1, 12, tzinfo=UTC)
+        self._passed = timedelta()
 
     def __call__(self) -> datetime:
         return self.time
 
     def advance(self, by: timedelta) -> None:
         self.time += by
+        self._passed += by
+
+    def steady(self) -> float:
+        """Seconds that it was told to advance by: setting `time` changes nothing here."""
+        return self._passed.total_seconds()
 
 
 class MemorySource:

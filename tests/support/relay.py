@@ -52,7 +52,13 @@ class Relay:
     def sweeping(self, ledger: Ledger | None = None) -> Sweeping:
         feeds = {self.feed.name: self.feed}
         return Sweeping(
-            ledger or self.ledger, self.queue, feeds, lease=self.lease, limit=self.sweep_limit, now=self.clock
+            ledger or self.ledger,
+            self.queue,
+            feeds,
+            lease=self.lease,
+            limit=self.sweep_limit,
+            now=self.clock,
+            steady=self.clock.steady,
         )
 
     async def poll_rows(self, count: int) -> list[str]:

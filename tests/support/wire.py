@@ -31,11 +31,13 @@ HELLO: Mapping[str, Any] = {
     "logicalSessionTimeoutMinutes": 30,
 }
 WRITTEN = {"n": 1, "nModified": 1}
+NOTHING_FOUND = {"cursor": {"id": 0, "ns": "ledger.any", "firstBatch": []}}
 
 
 @asynccontextmanager
 async def serving(answers: Mapping[str, Answer]) -> AsyncIterator[str]:
-    """The URL of a server that answers `hello` as a primary, writes as done, and whatever `answers` says otherwise.
+    """The URL of a server that answers `hello` as a primary, writes as done, finds nothing, and whatever `answers` says
+    otherwise.
 
     `answers`: command → its answer, or what makes it; an answer with a `code` is an error.
     """
@@ -66,7 +68,9 @@ def _answer(answers: Mapping[str, Answer], command: Mapping[str, Any], address: 
     greets = name.lower() in {"hello", "ismaster"}
     known = answers.get("hello" if greets else name, {})
     said = known(command) if callable(known) else known
-    plain = {**HELLO, "hosts": [address], "me": address, "primary": address} if greets else WRITTEN
+    plain: Mapping[str, Any] = NOTHING_FOUND if name == "find" else WRITTEN
+    if greets:
+        plain = {**HELLO, "hosts": [address], "me": address, "primary": address}
     return {"ok": 0.0, **said} if "code" in said else {"ok": 1.0, **plain, **said}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from app.endpoint import ApiKeyAuth, Auth, BasicAuth, BearerAuth, NoAuth
 from app.errors import ConfigError
 from app.feed import CursorSpec, Feed, Partner, Strategy
 from app.partner.auth import auth_headers, auth_secrets
+from app.partner.exchange import DEFAULT_HEADERS
 from app.partner.request import Prepared, prepare
 
 BEARER = BearerAuth(type="bearer", token=SecretStr("t0ken"))
@@ -107,4 +109,8 @@ def test_what_is_kept_for_a_feed_shows_no_secret() -> None:
 
 def test_the_version_sent_is_the_project_s() -> None:
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))
-    assert project["project"]["version"] == VERSION
+    assert "version" in project["project"]["dynamic"]
+    assert "version" not in project["project"]
+    module, _, name = project["tool"]["setuptools"]["dynamic"]["version"]["attr"].rpartition(".")
+    assert getattr(import_module(module), name) == VERSION
+    assert DEFAULT_HEADERS["user-agent"] == f"rowrelay/{VERSION}"

@@ -120,6 +120,7 @@ def test_a_time_zone_is_one_that_exists(place: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_lease_is_at_most_as_long_as_is_taken_for_one(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (place / "feeds.toml").write_text(GOOD, encoding="utf-8")
     monkeypatch.setenv("LEASE", "10m")
     assert config.load().settings.lease == LEASE_LIMIT
     monkeypatch.setenv("LEASE", "11m")
