@@ -13,6 +13,7 @@ from app.archive.restore import Restored, Restoring, checked, unreadable
 from app.cli.output import (
     FOUND_WRONG,
     AsJson,
+    console,
     load_config,
     print_fields,
     print_json,
@@ -55,8 +56,13 @@ def verify_archive(
     if as_json:
         print_json({"files": [asdict(one) for one in found]})
     else:
-        rows = [[one.file, one.records, one.attempts, one.problem or "as its manifest says"] for one in found]
+        rows = [
+            [one.file, one.records, one.attempts, "wrong" if one.problem else "as its manifest says"] for one in found
+        ]
         print_table("Archive files", ["file", "records", "attempts", "result"], rows)
+        for one in found:
+            if one.problem:
+                console.print(f"{one.file}: {one.problem}", soft_wrap=True)
     if any(one.problem for one in found):
         raise typer.Exit(FOUND_WRONG)
 

@@ -47,6 +47,7 @@ class PlainConsole(Console):
 
     def __init__(self, *, stderr: bool = False, width: int | None = None) -> None:
         super().__init__(stderr=stderr, width=width, markup=False, emoji=False, highlight=False)
+        self._width = width  # else Rich keeps the COLUMNS of the moment of the import; asked for, it reads them anew
 
     def render_str(self, text: str, **options: Any) -> Text:
         """As Rich calls it for each text that it prints."""

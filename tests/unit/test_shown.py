@@ -107,3 +107,13 @@ def test_a_table_on_standard_error_is_no_different() -> None:
     console.print(HOSTILE)
 
     assert not [letter for letter in ACTING if letter in shown.getvalue()]
+
+
+def test_columns_are_those_of_the_moment(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    monkeypatch.setattr(output, "console", PlainConsole())
+    monkeypatch.setenv("COLUMNS", "400")
+
+    print_table("Deliveries", ["id", "last"], [["orders:1", "a reason of more than thirty letters"]])
+
+    assert "a reason of more than thirty letters" in capsys.readouterr().out
