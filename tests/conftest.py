@@ -6,17 +6,21 @@ test has a database of its own, which is dropped; a URL with a login names its `
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
 import pytest
 import redis
+import structlog
 from pymongo import MongoClient
 
+from app import logs
 from app.embedded import server as server_module
 from app.embedded.server import NoServer, Server
 from app.embedded.servers import EmbeddedMongo, EmbeddedRedis
@@ -50,6 +54,27 @@ def _running(server: AnyServer) -> Iterator[AnyServer]:
         pytest.skip(str(error))
     with server:
         yield server
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A command that a test runs sets up logging for its process, which is that of all tests after it.
+
+    A logger that keeps what was set up when it was first used cannot be set up again, so none does.
+    """
+    monkeypatch.setattr(structlog, "configure", partial(_configure, structlog.configure))
+    ours = structlog.get_config() | {"processors": list(structlog.get_config()["processors"])}
+    loggers = [logging.getLogger(), *map(logging.getLogger, (*logs._OURS, *logs._QUIET))]
+    before = [(logger, logger.level, list(logger.handlers)) for logger in loggers]
+    yield
+    for logger, level, handlers in before:
+        logger.setLevel(level)
+        logger.handlers[:] = handlers
+    structlog.configure(**ours)
+
+
+def _configure(configure: Callable[..., None], **options: Any) -> None:
+    configure(**options | {"cache_logger_on_first_use": False})
 
 
 @pytest.fixture(scope="session")
