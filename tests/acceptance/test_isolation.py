@@ -135,8 +135,8 @@ def test_a_worker_that_comes_to_a_full_one_gets_its_part(two: Two) -> None:
 
 
 def test_processes_that_end_after_a_few_tasks_end_what_they_have_taken_over(tmp_path: Path) -> None:
-    """`--pool processes --max-tasks-per-child`: a lease of an hour shows that nothing is left behind."""
-    settings = {"LEASE": "1h", "VISIBILITY_TIMEOUT": "1h", "SHUTDOWN_GRACE": "60s"}
+    """`--pool processes --max-tasks-per-child`: a lease of ten minutes shows that nothing is left behind."""
+    settings = {"LEASE": "10m", "SHUTDOWN_GRACE": "60s"}
     with two_feeds(tmp_path, settings, slow_rows=50) as two:
         worker = two.stack.start_worker("--pool", "processes", "--concurrency", "2", "--max-tasks-per-child", "10")
         wait_until(lambda: two.partner.arrived[HELD] > 0, timeout=180, message="requests in flight")
