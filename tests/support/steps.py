@@ -7,6 +7,7 @@ death never falls into a call that is under way, and the same interruption gives
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -98,20 +99,27 @@ class Steps:
 
 
 class Stepped:
-    """Stands before an object: each call of a method of it is a step."""
+    """Stands before an object: each call of a method of it that is awaited is a step. What is not awaited asks nobody
+    outside of the process, so it is answered by the object itself.
+    """
 
     def __init__(self, target: object, steps: Steps, outage: type[RowrelayError] | None) -> None:
         self._target = target
         self._steps = steps
         self._outage = outage
 
-    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+    def __getattr__(self, name: str) -> Callable[..., Any]:
         method = getattr(self._target, name)
 
         async def step(*args: Any, **named: Any) -> Any:
             return await self._steps.take(name, partial(method, **named), args, self._outage)
 
-        return step
+        def at_once(*args: Any, **named: Any) -> Any:
+            result = method(*args, **named)
+            assert not inspect.isawaitable(result), f"{name} would be awaited without being a step"
+            return result
+
+        return step if inspect.iscoroutinefunction(method) else at_once
 
 
 def stepped_ledger(ledger: Ledger, steps: Steps) -> Ledger:
