@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 import config
 from app import descriptors
 from app.cli import doctor_broker
-from app.cli.output import FOUND_WRONG, AsJson, load_config, print_json, print_table, run
+from app.cli.output import FOUND_WRONG, AsJson, console, load_config, print_json, print_table, run
 from app.cli.preview import shown_request
 from app.clock import utc_now
 from app.errors import ConfigError, Problem, RowrelayError
@@ -58,7 +58,10 @@ def doctor(as_json: AsJson = False) -> None:
         print_json({"ok": well, "checks": checks})
     else:
         rows = [[_shown(c.level), c.name, _took(c.latency_ms), c.detail] for c in checks]
-        print_table("Doctor", ["", "check", "took", "found"], rows)
+        if not print_table("Doctor", ["", "check", "took", "found"], rows):
+            for check in checks:
+                if check.level in {Level.WARNING, Level.FAILED}:
+                    console.print(f"{_shown(check.level)}: {check.name}: {check.detail}", soft_wrap=True)
     if not well:
         raise typer.Exit(FOUND_WRONG)
 

@@ -133,8 +133,9 @@ def print_json(value: object) -> None:
     sys.stdout.write(plain_json(document) + "\n")
 
 
-def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a table, an empty cell for `None`.
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> bool:
+    """Print a table, an empty cell for `None`. Returns whether all of it could be printed: what must be read is for the
+    caller to say below it where it could not.
 
     On a terminal that is too narrow for it the widest columns are cut; where little would be left of them, it is
     printed a record at a time. In a file or a pipe a table is as wide as it needs to be.
@@ -147,21 +148,23 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
     width = Measurement.get(console, console.options.update(max_width=_WIDEST), table).maximum
     if not _is_bounded() or width <= console.width:
         PlainConsole(width=width).print(table)
-        return
+        return True
     if _least_width(columns, rows) <= console.width:
         console.print(table)
-        return
+        return False
     console.print(title, style="italic")
     for row in rows:
         print_fields(dict(zip(columns, row, strict=True)))
         console.print()
+    return True
 
 
 def print_fields(fields: Mapping[str, object]) -> None:
-    """Print one record, a field a line."""
+    """Print one record, a field a line. A terminal wraps what is longer than its lines, so that a command in it can be
+    copied whole."""
     width = max(map(len, fields), default=0)
     for name, value in fields.items():
-        console.print(f"{name:<{width}}  {_cell(value)}")
+        console.print(f"{name:<{width}}  {_cell(value)}", soft_wrap=True)
 
 
 def _cell(value: object) -> str:

@@ -88,7 +88,10 @@ def status(as_json: AsJson = False, recount: Recount = False) -> None:
         "last poll",
         "note",
     ]
-    print_table("Feeds", columns, [_row(line) for line in lines])
+    if not print_table("Feeds", columns, [_row(line) for line in lines]):
+        for feed in lines:
+            if note := _note(feed):
+                console.print(f"{feed.feed}: {note}", soft_wrap=True)
     if any(line.about for line in lines):
         console.print("~ about: remembered, and what was settled since. status --recount counts all anew.")
     for line in failing:

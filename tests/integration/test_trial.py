@@ -135,7 +135,10 @@ async def test_one_that_is_interrupted_leaves_its_attempt_on_record_and_its_batc
     assert (attempt["outcome"], attempt["error"].partition(":")[0]) == ("unknown", "Shutdown")
     assert await _states(ledger) == {"orders:1": "retrying", "orders:2": "queued"}
     (batch,) = await ledger.batches.due(utc_now(), 10)
-    assert batch.delivery_ids == ("orders:1", "orders:2")
+    assert batch.rows == 2
+    claimed = await ledger.batches.claim(batch.id, batch.feed, "w", utc_now(), LEASE)
+    assert claimed is not None
+    assert claimed.delivery_ids == ("orders:1", "orders:2")
 
 
 async def _states(ledger: Ledger) -> dict[str, str]:

@@ -160,11 +160,11 @@ def run(tmp_path: Path, mongo_database_url: str, clean_redis_url: str) -> Run:
         "FEEDS_FILE": str(tmp_path / "feeds.toml"),
         "REPORTS_DIR": str(tmp_path / "reports"),
         "CONNECT_TIMEOUT": "2s",
-        "COLUMNS": "500",
     }
 
-    async def ran(*arguments: str) -> Result:
-        return await asyncio.to_thread(CliRunner().invoke, main, list(arguments), env=environment)
+    async def ran(*arguments: str, columns: int = 500) -> Result:
+        there = environment | {"COLUMNS": str(columns)}
+        return await asyncio.to_thread(CliRunner().invoke, main, list(arguments), env=there)
 
     return ran
 
@@ -182,10 +182,13 @@ async def owed(ledger: Ledger) -> Relay:
 WAY_OUT = "python -m app cancel --feed gone"
 
 
+@pytest.mark.parametrize("columns", [80, 160, 500])
 @pytest.mark.parametrize("command", [["status"], ["health"], ["doctor"], ["feeds", "list"]], ids=" ".join)
 @pytest.mark.usefixtures("owed")
-async def test_whoever_looks_is_told_how_many_how_old_and_what_to_do(run: Run, command: list[str]) -> None:
-    result = await run(*command)
+async def test_whoever_looks_is_told_how_many_how_old_and_what_to_do(
+    run: Run, command: list[str], columns: int
+) -> None:
+    result = await run(*command, columns=columns)
     assert "nobody sends its 4 open deliveries, the oldest logged 1 h ago" in result.stdout
     assert WAY_OUT in result.stdout
 
