@@ -62,12 +62,12 @@ def test_junk_in_every_queue_ends_no_worker_and_holds_no_row_up(stack: Stack, le
             client.publish(channel, junk)
     deliver(stack, ledger, 40)
     expected = {reason for junk, reason in JUNK.values() if junk}
-    wait_until(lambda: expected <= dropped(ledger).keys(), timeout=60, message="each reason to be counted")
+    wait_until(lambda: expected <= dropped(ledger).keys(), timeout=180, message="each reason to be counted")
     for queue in QUEUES:
         client.delete(queue)
         client.hset(queue, "theirs", "1")
     deliver(stack, ledger, 60)
-    wait_until(lambda: dropped(ledger).get("wrong_key", 0) >= len(QUEUES), timeout=60, message="keys to be put aside")
+    wait_until(lambda: dropped(ledger).get("wrong_key", 0) >= len(QUEUES), timeout=180, message="keys to be put aside")
     asked = [sys.executable, "-m", "celery", "-A", "celery_app", "inspect", "ping", "--timeout", "20"]
     answered = subprocess.run(asked, capture_output=True, text=True, env=stack.environment, cwd=ROOT, check=False)
     assert "pong" in answered.stdout, "remote control works, and its answers are read"
