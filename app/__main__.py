@@ -8,12 +8,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from app import VERSION
-from app.cli.commands import COMMANDS, EPILOG, HELP
+from app.cli.commands import COMMANDS, EPILOG, HELP, add_command
 
 NAME = "rowrelay"
 CONFIG = "ROWRELAY_CONFIG"
@@ -44,16 +43,11 @@ def program(name: str | None, *, completes: bool = False) -> Any:
         add_completion=completes,
     )  # fmt: skip
     made.callback(help=HELP)(_options())
-    for one in [name] if name in COMMANDS else COMMANDS:
-        module, said = COMMANDS[one]
-        if name not in COMMANDS:
-            made.command(one, help=said)(_nothing)
-            continue
-        command = getattr(import_module(f"app.cli.{module}"), one)
-        if isinstance(command, typer.Typer):
-            made.add_typer(command, name=one, help=said)
-        else:
-            made.command(one)(command)
+    if name in COMMANDS:
+        add_command(made, name)
+        return made
+    for one, (_, said) in COMMANDS.items():
+        made.command(one, help=said)(_nothing)
     return made
 
 

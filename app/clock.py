@@ -128,6 +128,15 @@ def machine_now() -> datetime:
     return server_clock.machine()
 
 
+def rough(span: timedelta) -> str:
+    """A span to one unit: `12 s`, `3 min`, `5 h`, `2 d`; one below 0 as `0 s`."""
+    seconds = max(0.0, span.total_seconds())
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
 def said_of_clock(seconds: float | None) -> str | None:
     """What to say of a machine whose clock is that far ahead of the ledger server's; `None`: nothing, it agrees."""
     if seconds is None or abs(seconds) <= APART.total_seconds():

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
+from app.clock import rough
 from app.ledger import Ledger
 
 
@@ -25,7 +26,7 @@ class Unconfigured:
 
     def said(self, now: datetime) -> str:
         """In a sentence: what is the matter, and what to do."""
-        age = _age(now - self.oldest)
+        age = rough(now - self.oldest)
         return (
             f"feeds.toml does not name it, so nobody sends its {self.open} open deliveries, the oldest logged {age} "
             f"ago: put the feed back, or give them up: {way_out(self.feed)}"
@@ -42,11 +43,3 @@ async def unconfigured(ledger: Ledger, feeds: Collection[str]) -> list[Unconfigu
     none. Raises the ledger's errors."""
     found = await ledger.deliveries.open_by_feed(without=feeds)
     return [Unconfigured(feed, count, oldest) for feed, (count, oldest) in sorted(found.items())]
-
-
-def _age(span: timedelta) -> str:
-    seconds = max(span.total_seconds(), 0.0)
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} s"

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import typer
+
 HELP = "Delivers every new row of a SQL Server table to a partner's HTTP API, and can prove it."
 EPILOG = "Exit codes: 0 all is well; 1 something is wrong, or could not be done; 2 wrong usage or configuration."
 
@@ -55,3 +61,13 @@ COMMANDS = {
     ),
 }
 """Name → the file of `app/cli/` that has it, and the first line of its help."""
+
+
+def add_command(program: typer.Typer, name: str) -> None:
+    """Load the command of that name, or group of commands, and make it one of the program's."""
+    module, said = COMMANDS[name]
+    command = getattr(import_module(f"app.cli.{module}"), name)
+    if isinstance(command, type(program)):
+        program.add_typer(command, name=name, help=said)
+    else:
+        program.command(name)(command)

@@ -56,7 +56,7 @@ def show_delivery(delivery_id: Annotated[str, typer.Argument(metavar="ID")], as_
     print_fields(delivery)
     if delivery["state"] == State.DEAD and delivery.get("payload") == "" and has_identity(delivery["key"]):
         said = f"never read: mend the row in the source, then: python -m app replay '{delivery['_id']}'"
-        console.print(said, markup=False, highlight=False, soft_wrap=True)
+        console.print(said, soft_wrap=True)
     rows = [
         [
             a["at"].isoformat(timespec="milliseconds"),

@@ -14,7 +14,17 @@ from redis.exceptions import RedisError
 import config
 from app import descriptors
 from app.cli import doctor_broker
-from app.cli.output import FOUND_WRONG, AsJson, console, load_config, print_json, print_table, run
+from app.cli.output import (
+    FOUND_WRONG,
+    AsJson,
+    console,
+    load_config,
+    open_source,
+    opened_ledger,
+    print_json,
+    print_table,
+    run,
+)
 from app.cli.preview import shown_request
 from app.clock import utc_now
 from app.errors import ConfigError, Problem, RowrelayError
@@ -28,7 +38,7 @@ from app.partner.problems import column_problems
 from app.partner.request import prepare
 from app.partner.transport import tls_context
 from app.source.columns import columns_finding, sent_names
-from app.source.engine import check_reachable, open_engine
+from app.source.engine import check_reachable
 from app.source.findings import Finding, Level
 from app.source.reader import Source
 from app.trial import newest_row, of_source
@@ -88,13 +98,11 @@ def _check_descriptors(loaded: config.Config) -> Check:
 
 async def _check_others(loaded: config.Config) -> list[Check]:
     """Feeds that owe something and that nobody sends. A ledger that does not answer is told by its own check."""
-    ledger = Ledger.at(loaded.settings.mongo_url.get_secret_value(), loaded.settings.connect_timeout)
     try:
-        others = await unconfigured(ledger, loaded.feeds)
+        async with opened_ledger(loaded) as ledger:
+            others = await unconfigured(ledger, loaded.feeds)
     except RowrelayError:
         return []
-    finally:
-        await ledger.close()
     return [Check(f"feed {other.feed}", True, Level.WARNING, other.said(utc_now()), None) for other in others]
 
 
@@ -120,10 +128,9 @@ async def _check_source(loaded: config.Config) -> list[Check]:
     opened: list[Source] = []
 
     async def connect() -> str:
-        url = settings.source_url.get_secret_value()
-        source = Source(open_engine(url, settings.connect_timeout, settings.statement_timeout))
+        source = open_source(loaded)
         opened.append(source)
-        await check_reachable(url, settings.connect_timeout)
+        await check_reachable(settings.source_url.get_secret_value(), settings.connect_timeout)
         return await source.version()
 
     try:
@@ -142,14 +149,11 @@ async def _check_source(loaded: config.Config) -> list[Check]:
 
 async def _cursors(loaded: config.Config) -> dict[str, Cursor]:
     """Feed → cursor; none where the ledger does not answer, which has a check of its own."""
-    settings = loaded.settings
-    ledger = Ledger.at(settings.mongo_url.get_secret_value(), settings.connect_timeout)
     try:
-        return {name: await ledger.cursors.get(name) for name in loaded.feeds}
+        async with opened_ledger(loaded) as ledger:
+            return {name: await ledger.cursors.get(name) for name in loaded.feeds}
     except RowrelayError:
         return {}
-    finally:
-        await ledger.close()
 
 
 async def _check_feed(source: Source, feed: Feed, cursor: Cursor | None) -> list[Check]:

@@ -8,8 +8,8 @@ import os
 import socket
 import sys
 import typing
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from typing import Annotated, Any, TypeVar
 
@@ -22,7 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 import config
-from app.clock import utc_now
+from app.clock import rough, utc_now
 from app.errors import ConfigError, LedgerUnavailable, RowrelayError
 from app.feed import parse_duration
 from app.ledger import Ledger
@@ -64,7 +64,7 @@ def load_config() -> config.Config:
     except ConfigError as error:
         fail(str(error), WRONG_USAGE)
     for warning in loaded.warnings:
-        sys.stderr.write(f"rowrelay: warning: {warning}\n")
+        warn(f"warning: {warning}")
     return loaded
 
 
@@ -109,15 +109,22 @@ def with_ledger(loaded: config.Config, ask: Callable[[Ledger], Coroutine[Any, An
     """Ask the ledger something, over a client of its own."""
 
     async def asking() -> T:
-        ledger = Ledger.at(loaded.settings.mongo_url.get_secret_value(), loaded.settings.connect_timeout)
-        try:
+        async with opened_ledger(loaded) as ledger:
             with suppress(LedgerUnavailable):  # told by what is asked
                 await ledger.read_clock()
             return await ask(ledger)
-        finally:
-            await ledger.close()
 
     return run(asking())
+
+
+@asynccontextmanager
+async def opened_ledger(loaded: config.Config) -> AsyncIterator[Ledger]:
+    """The ledger, over a client of its own that connects on first use."""
+    ledger = Ledger.at(loaded.settings.mongo_url.get_secret_value(), loaded.settings.connect_timeout)
+    try:
+        yield ledger
+    finally:
+        await ledger.close()
 
 
 def open_source(loaded: config.Config) -> Source:
@@ -184,13 +191,7 @@ def _least_width(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> in
 
 def ago(moment: datetime | None) -> str:
     """How long ago, to one unit: `12 s`, `3 min`, `5 h`, `2 d`; `never` for `None`."""
-    if moment is None:
-        return "never"
-    seconds = max(0, (utc_now() - moment).total_seconds())
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
+    return "never" if moment is None else rough(utc_now() - moment)
 
 
 def operator() -> str:

@@ -13,11 +13,10 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 import config
-from app.cli.output import AsJson, console, duration_option, fail, load_config, print_fields, print_json
+from app.cli.output import AsJson, console, duration_option, fail, load_config, opened_ledger, print_fields, print_json
 from app.clock import said_of_clock, server_clock
 from app.errors import RowrelayError
 from app.health import wrong_clocks
-from app.ledger import Ledger
 
 
 def ping(
@@ -56,7 +55,7 @@ def ping(
     else:
         print_fields({"answer": "2 + 3 = 5", **{name: f"{value:.1f}" for name, value in legs.items()}})
         for said in clocks:
-            console.print(said, markup=False, highlight=False, soft_wrap=True)
+            console.print(said, soft_wrap=True)
 
 
 def _worker_legs(sent: float, done: float, answered: float) -> dict[str, float]:
@@ -71,12 +70,10 @@ def _worker_legs(sent: float, done: float, answered: float) -> dict[str, float]:
 
 async def _clocks(loaded: config.Config) -> list[str]:
     """What to say of clocks: this machine's, and those of workers and beat; nothing where the ledger is away."""
-    ledger = Ledger.at(loaded.settings.mongo_url.get_secret_value(), loaded.settings.connect_timeout)
     try:
-        found = [f"{mark.role.value} {mark.name}: {said}" for mark, said in await wrong_clocks(ledger)]
+        async with opened_ledger(loaded) as ledger:
+            found = [f"{mark.role.value} {mark.name}: {said}" for mark, said in await wrong_clocks(ledger)]
     except RowrelayError as error:
         return [f"clocks were not compared: {error}"]
-    finally:
-        await ledger.close()
     own = said_of_clock(server_clock.machine_ahead)
     return [f"here: {own}", *found] if own else found

@@ -8,19 +8,16 @@ from typing import Annotated
 import typer
 
 import config
-from app.cli.output import AsJson, fail, load_config, print_json, run
+from app.cli.output import AsJson, fail, load_config, open_source, opened_ledger, print_json, run
 from app.clock import utc_now
 from app.endpoint import OAuth2Auth
 from app.errors import ConfigError, UnknownFeed
 from app.feed import Feed
-from app.ledger import Ledger
 from app.partner.failures import Undone
 from app.partner.masking import MASK
 from app.partner.problems import SECRET_NAME
 from app.partner.request import Prepared, prepare
 from app.shown import plain, plain_lines
-from app.source.engine import open_engine
-from app.source.reader import Source
 from app.trial import Subject, find_subject
 
 TOKEN_FETCHED_LATER = "[access token, fetched when sending]"  # noqa: S105  stands in for one
@@ -51,14 +48,12 @@ def preview_request(
 
 async def subject_of(loaded: config.Config, feed: Feed, key: str | None) -> Subject:
     """The row of that key, or the newest. Exit code 1 where there is none."""
-    settings = loaded.settings
-    ledger = Ledger.at(settings.mongo_url.get_secret_value(), settings.connect_timeout)
-    source = Source(open_engine(settings.source_url.get_secret_value(), settings.connect_timeout))
-    try:
-        found = await find_subject(feed, ledger, source, key, utc_now())
-    finally:
-        await source.close()
-        await ledger.close()
+    async with opened_ledger(loaded) as ledger:
+        source = open_source(loaded)
+        try:
+            found = await find_subject(feed, ledger, source, key, utc_now())
+        finally:
+            await source.close()
     if found is None:
         wanted = "no row to send in the source" if key is None else f"no row with key {key!r}"
         fail(f"feed {feed.name}: {wanted}{'' if key is None else ', neither in the ledger nor in the source'}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Annotated
 
@@ -150,52 +150,52 @@ async def read_sending(ledger: Ledger) -> Counter[str]:
 
 
 async def _feed_status(feed: Feed, ledger: Ledger, source: Source, standing: Standing, sending: int) -> FeedStatus:
-    states = standing.states
     cursor = await ledger.cursors.get(feed.name)
     lag, problem = await _lag(feed, cursor, source)
-    return FeedStatus(
-        feed=feed.name,
-        states={state.value: states.get(state, 0) for state in State},
-        about=[state.value for state in State if state in standing.about],
-        logged=sum(states.values()),
-        open=sum(states.get(state, 0) for state in OPEN_STATES),
+    return replace(
+        _on_record(standing, cursor),
         sending=sending,
         oldest_open=await ledger.deliveries.oldest_open(feed.name),
         lag_rows=lag,
-        gaps=len(cursor.gaps),
-        paused=cursor.paused,
-        paused_reason=cursor.paused_reason,
-        position=cursor.position,
-        last_poll_at=cursor.last_poll_at,
         last_error=cursor.last_error or problem or held_back(feed, cursor, utc_now()),
-        noted=cursor.noted,
-        noted_at=cursor.noted_at,
-        notices=[notice.said for notice in cursor.notices],
     )
 
 
 async def _other_status(other: Unconfigured, ledger: Ledger, standing: Standing) -> FeedStatus:
     """Of a feed that feeds.toml does not name: nobody knows its source."""
-    states, cursor = standing.states, await ledger.cursors.get(other.feed)
+    return replace(
+        _on_record(standing, await ledger.cursors.get(other.feed)),
+        open=other.open,
+        oldest_open=other.oldest,
+        last_error=other.said(utc_now()),
+        noted=None,
+        noted_at=None,
+        notices=[],
+        configured=False,
+    )
+
+
+def _on_record(standing: Standing, cursor: Cursor) -> FeedStatus:
+    """What counts and cursor say, before anybody else is asked."""
+    states = standing.states
     return FeedStatus(
-        feed=other.feed,
+        feed=cursor.feed,
         states={state.value: states.get(state, 0) for state in State},
         about=[state.value for state in State if state in standing.about],
         logged=sum(states.values()),
-        open=other.open,
+        open=sum(states.get(state, 0) for state in OPEN_STATES),
         sending=0,
-        oldest_open=other.oldest,
+        oldest_open=None,
         lag_rows=None,
         gaps=len(cursor.gaps),
         paused=cursor.paused,
         paused_reason=cursor.paused_reason,
         position=cursor.position,
         last_poll_at=cursor.last_poll_at,
-        last_error=other.said(utc_now()),
-        noted=None,
-        noted_at=None,
-        notices=[],
-        configured=False,
+        last_error=cursor.last_error,
+        noted=cursor.noted,
+        noted_at=cursor.noted_at,
+        notices=[notice.said for notice in cursor.notices],
     )
 
 

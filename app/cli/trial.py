@@ -12,13 +12,23 @@ from typing import Annotated
 import typer
 
 import config
-from app.cli.output import FOUND_WRONG, WRONG_USAGE, AsJson, fail, load_config, operator, print_json, run
+from app.cli.output import (
+    FOUND_WRONG,
+    WRONG_USAGE,
+    AsJson,
+    fail,
+    load_config,
+    opened_ledger,
+    operator,
+    print_json,
+    run,
+    warn,
+)
 from app.cli.preview import print_request, shown_request, subject_of
 from app.clock import utc_now
 from app.deliver import Delivering, Terms
 from app.errors import ConfigError, UnknownFeed
 from app.feed import Feed
-from app.ledger import Ledger
 from app.logs import configure_logging
 from app.models import RESPONSE_LIMIT, Answer, Ruling, State, Verdict
 from app.partner.client import PartnerClient
@@ -74,15 +84,14 @@ def try_row(
 async def _try(loaded: config.Config, feed: Feed, subject: Subject, *, record: bool) -> Tried:
     settings = loaded.settings
     async with AsyncExitStack() as opened:
-        ledger = Ledger.at(settings.mongo_url.get_secret_value(), settings.connect_timeout)
-        opened.push_async_callback(ledger.close)
+        ledger = await opened.enter_async_context(opened_ledger(loaded))
         store = ClockStore(settings.redis_url.get_secret_value(), process_name())
         clocks = Clocks(store)
         opened.push_async_callback(clocks.close)
         clocks.start()
         await clocks.of(feed)
         if not store.up:
-            sys.stderr.write("rowrelay: Redis does not answer, so it is not known whether the endpoint is left alone\n")
+            warn("Redis does not answer, so it is not known whether the endpoint is left alone")
         client = await opened.enter_async_context(PartnerClient([feed], clocks, shown=SHOWN_HEADERS))
         trial = Trial(feed, ledger, client, clocks)
         if not record:
