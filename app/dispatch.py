@@ -79,9 +79,9 @@ class Dispatch:
 
     def fill(self, feed: Feed, share: Share) -> None:
         """Claim what is due, as far as there is room."""
-        while (
-            share.more and share.asking < CLAIMS_AHEAD and not self._delivering.draining and self._has_room(feed, share)
-        ):
+        if self._retired or self._delivering.draining:
+            return
+        while share.more and share.asking < CLAIMS_AHEAD and self._has_room(feed, share):
             self._begin(feed, share, None, feed.batch_size)
 
     def _has_room(self, feed: Feed, share: Share) -> bool:

@@ -200,6 +200,20 @@ async def test_what_comes_beside_a_full_worker_is_taken_as_soon_as_it_has_room(w
     assert worker.dispatch.shares.of("slow").more is False, "it does not go on asking"
 
 
+async def test_a_process_that_retires_finishes_what_it_holds_and_takes_nothing_more(world: World) -> None:
+    """As one of a pool after so many tasks: what is due in the ledger is for another."""
+    worker = world.worker()
+    batches = await world.log(SLOW, 40, hold=True)
+    worker.hint(SLOW, batches)
+    await until(lambda: world.partner.requests == 3, timeout=60)
+    await until(lambda: worker.dispatch.shares.of("slow").more, timeout=60, message="the others to be left")
+    taken, _ = worker.held(SLOW)
+    worker.dispatch.retire()
+    world.release()
+    await worker.under_way.finished()
+    assert await world.delivered(SLOW) == taken * SLOW.batch_size < 40
+
+
 async def test_a_ledger_that_is_away_is_not_asked_again_and_again(world: World) -> None:
     asked = 0
 
