@@ -195,7 +195,7 @@ def _begin_worker(**_: object) -> None:
     need = descriptors.need_of(loaded.feeds.values(), loaded.settings.worker_concurrency)
     progress.short_of = descriptors.shortage(need, descriptors.raise_limit(need).soft)
     if progress.short_of:
-        structlog.get_logger().warning("file_descriptors_short", found=progress.short_of)
+        log.warning("file_descriptors_short", found=progress.short_of)
 
 
 @worker_shutting_down.connect

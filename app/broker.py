@@ -51,7 +51,7 @@ class Broker:
 
         *depths, alive = await self.ask(ask)
         if isinstance(alive, Exception):
-            raise _unavailable(alive) from alive
+            raise unavailable(alive) from alive
         return {queue: _depth(answer) for queue, answer in zip(queues, depths, strict=True)}
 
     async def misused(self, queues: Sequence[str]) -> dict[str, str]:
@@ -80,7 +80,7 @@ class Broker:
         except (RedisError, OSError) as error:
             with suppress(RedisError, OSError):  # closing a TLS connection waits for the other side, and may fail too
                 await self._redis.connection_pool.disconnect(inuse_connections=False)  # kept ones are likely dead too
-            raise _unavailable(error) from error
+            raise unavailable(error) from error
 
     async def close(self) -> None:
         """Close every connection."""
@@ -92,9 +92,10 @@ def _depth(answer: Any) -> int:
     if isinstance(answer, ResponseError) and str(answer).startswith("WRONGTYPE"):
         return 0
     if isinstance(answer, Exception):
-        raise _unavailable(answer) from answer
+        raise unavailable(answer) from answer
     return int(answer)
 
 
-def _unavailable(error: Exception) -> BrokerUnavailable:
+def unavailable(error: BaseException) -> BrokerUnavailable:
+    """Our error for a driver's, in one line."""
     return BrokerUnavailable(f"broker: {' '.join(str(error).split())}")

@@ -20,7 +20,8 @@ from app.wrong_values import DURATION
 _UNIT_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", re.ASCII)
 _RATE = re.compile(r"(\d+)\s*/\s*(second|minute|hour|day)")
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
+NAME = r"[A-Za-z][A-Za-z0-9_-]{0,62}"
+"""What a feed may be called, as a regular expression."""
 _RATE_SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 
 
@@ -271,7 +272,7 @@ class Feed(Frozen):
     @field_validator("name")
     @classmethod
     def _is_a_name(cls, name: str) -> str:
-        if not _NAME.fullmatch(name):
+        if not re.fullmatch(NAME, name):
             raise ValueError("a feed's name of letters, digits, _ and -, at most 63, that begins with a letter")
         return name
 

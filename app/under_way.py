@@ -19,6 +19,7 @@ import structlog
 
 from app.errors import RowrelayError
 from app.progress import Progress
+from app.unforeseen import Troubles
 
 log = structlog.get_logger()
 
@@ -39,6 +40,16 @@ class About:
         """For the log."""
         named = {"task": self.task, "feed": self.feed, "batch": self.subject}
         return {name: value for name, value in named.items() if value is not None}
+
+
+def note_failure(troubles: Troubles, about: About, error: Exception) -> None:
+    """Keep a failure in mind, and log it: with its traceback, unless it is one of ours."""
+    troubles.failed(about.task, about.feed, about.subject, error)
+    kind = type(error).__name__
+    if isinstance(error, RowrelayError):
+        log.warning("task_failed", error=str(error), kind=kind, retryable=error.retryable)
+    else:
+        log.error("task_crashed", kind=kind, exc_info=error)
 
 
 class UnderWay:
@@ -88,12 +99,7 @@ class UnderWay:
             await work()
             failed = False
             troubles.went_well(about.task, about.feed, about.subject)
-        except RowrelayError as error:
-            troubles.failed(about.task, about.feed, about.subject, error)
-            kind = type(error).__name__
-            log.warning("task_failed", error=str(error), kind=kind, retryable=error.retryable)
-        except Exception as error:
-            troubles.failed(about.task, about.feed, about.subject, error)
-            log.exception("task_crashed", kind=type(error).__name__)
+        except Exception as error:  # noqa: BLE001 - it is logged, and kept in mind
+            note_failure(troubles, about, error)
         finally:
             self._progress.task_ends(number, about.task, failed=failed)

@@ -12,11 +12,9 @@ from app.errors import RowrelayError
 from app.logs import describe
 from app.progress import Progress
 from app.runtime import Runtime, Services, open_services
-from app.under_way import About
+from app.under_way import About, note_failure
 from celery_app import app, loaded
 from tasks.queue import CeleryQueue
-
-log = structlog.get_logger()
 
 progress = Progress()
 queue = CeleryQueue(app)
@@ -40,19 +38,15 @@ class RelayTask(Task[Any, Any]):
     throws = (RowrelayError,)  # expected: one line in the log, no traceback
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        feed, batch = kwargs.get("feed"), kwargs.get("batch")
-        about = {name: kwargs[name] for name in ("feed", "batch") if name in kwargs}
-        with structlog.contextvars.bound_contextvars(task=self.name, task_id=self.request.id, **about):
+        about = About(self.name, kwargs.get("feed"), kwargs.get("batch"))
+        with structlog.contextvars.bound_contextvars(task_id=self.request.id, **about.fields):
             try:
                 return super().__call__(*args, **kwargs)
-            except RowrelayError as error:
-                progress.troubles.failed(self.name, feed, batch, error)
-                log.warning("task_failed", error=str(error), kind=type(error).__name__, retryable=error.retryable)
-                raise error from None
-            except Exception as error:  # Celery would tell Flower its text
-                progress.troubles.failed(self.name, feed, batch, error)
-                log.exception("task_crashed", kind=type(error).__name__)
-                raise TaskCrashed(describe(error)) from None
+            except Exception as error:
+                note_failure(progress.troubles, about, error)
+                if isinstance(error, RowrelayError):
+                    raise error from None
+                raise TaskCrashed(describe(error)) from None  # Celery would tell Flower its text
 
 
 def hand_over(

@@ -23,7 +23,7 @@ import orjson
 import structlog
 
 from app.clock import LEASE_LIMIT, machine_now, utc_now
-from app.feed import Feed
+from app.feed import NAME, Feed
 from app.models import LONGEST_LOOK
 
 log = structlog.get_logger()
@@ -39,7 +39,7 @@ SAID_EVERY_SECONDS = 10.0
 """How often the log says that messages are dropped for one reason."""
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
-_BATCH = re.compile(r"([A-Za-z][A-Za-z0-9_-]{0,62})-[0-9a-f]{16}")
+_BATCH = re.compile(rf"({NAME})-[0-9a-f]{{16}}")
 """As `app.ledger.batches.new_batch` makes them: the feed, and a random part."""
 _TRACE = ("traceparent", "tracestate", "baggage")
 _SHOWN = 100

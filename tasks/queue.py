@@ -10,7 +10,7 @@ from amqp.exceptions import ChannelError
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from app.errors import BrokerUnavailable
+from app.broker import unavailable
 from app.models import Look, NewBatch
 from celery_app import DELIVER
 from tasks.sifting import sift
@@ -89,14 +89,10 @@ class CeleryQueue:
         try:
             yield
         except (OperationalError, OSError) as error:
-            raise _unavailable(error) from error
+            raise unavailable(error) from error
         except raised as error:
-            raise _unavailable(error) from error
+            raise unavailable(error) from error
 
 
 async def _asked(question: Awaitable[set[str]]) -> set[str]:
     return await question
-
-
-def _unavailable(error: BaseException) -> BrokerUnavailable:
-    return BrokerUnavailable(f"broker: {' '.join(str(error).split())}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Self
 
 import structlog
@@ -18,7 +18,7 @@ from app.ledger.client import Document, database_of, open_client, query, query_b
 from app.ledger.counted import Counts
 from app.ledger.cursors import Cursors
 from app.ledger.deliveries import Deliveries
-from app.ledger.examine import Examination
+from app.ledger.examine import Examination, time_of
 from app.ledger.floors import Floors
 from app.ledger.indexes import ensure_indexes
 from app.ledger.progress import Marks
@@ -85,11 +85,9 @@ class Ledger:
         """Ask the primary for its time of day, and set this process's clock by it (`app.clock`)."""
         asked = server_clock.steady()
         hello = await self._client.admin.command("hello")
-        theirs = hello.get("localTime")
-        if isinstance(theirs, datetime):
-            theirs = theirs.replace(tzinfo=UTC) if theirs.tzinfo is None else theirs
-            if step := server_clock.note(theirs, asked, server_clock.steady()):
-                log.warning("ledger_clock_set", seconds=round(step, 3))
+        theirs, answered = time_of(hello), server_clock.steady()
+        if theirs and (step := server_clock.note(theirs, asked, answered)):
+            log.warning("ledger_clock_set", seconds=round(step, 3))
 
     async def close(self) -> None:
         """Close the client's connections."""

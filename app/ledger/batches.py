@@ -77,29 +77,19 @@ class Batches:
         What names a batch comes out of Redis, and may have been put there by anybody.
         """
         taken = Lease(token=secrets.token_hex(8), until=now + lease, worker=worker)
-        lease_document = {"token": taken.token, "until": taken.until, "worker": taken.worker}
-        held = {"lease": lease_document, "visible_at": taken.until}
         named: Document = {"_id": {"$eq": batch_id}, "feed": feed}
-        fresh = await self._take(named | {"lease": None}, held | {"first": lease_document})
+        fresh = await self._take(named | {"lease": None}, taken, first=True)
         if fresh:
             return _claimed(fresh, taken, first=taken)
-        left = await self._take(named | {"$or": lapsed(now)}, held)
+        left = await self._take(named | {"$or": lapsed(now)}, taken)
         return _claimed(left, taken, first=_lease(left["first"])) if left else None
 
     @query
     async def claim_next(self, feed: str, worker: str, now: datetime, lease: timedelta) -> Batch | None:
         """Take the batch of the feed that has been due the longest and that nobody holds, for `lease`; `None`: none."""
         taken = Lease(token=secrets.token_hex(8), until=now + lease, worker=worker)
-        lease_document = {"token": taken.token, "until": taken.until, "worker": taken.worker}
-        before = await self._collection.find_one_and_update(
-            {"feed": feed, "visible_at": {"$lte": now}, "lease": None},
-            {
-                "$set": {"lease": lease_document, "visible_at": taken.until, "first": lease_document},
-                "$inc": {"tries": 1},
-            },
-            sort=[("visible_at", 1)],
-            return_document=ReturnDocument.BEFORE,
-        )
+        waiting = {"feed": feed, "visible_at": {"$lte": now}, "lease": None}
+        before = await self._take(waiting, taken, first=True, sort=[("visible_at", 1)])
         return _claimed(before, taken, first=taken) if before else None
 
     @query
@@ -223,10 +213,18 @@ class Batches:
         found = await (await self._collection.aggregate(pipeline)).to_list()
         return int(found[0]["n"]) if found else 0
 
-    async def _take(self, wanted: Document, held: Document) -> Document | None:
-        """Set what a lease sets on the batch, if it is as `wanted`; return the batch as it was before."""
+    async def _take(
+        self, wanted: Document, taken: Lease, *, first: bool = False, sort: list[tuple[str, int]] | None = None
+    ) -> Document | None:
+        """Set the lease on the batch that is as `wanted`, the first in `sort`; return the batch as it was before.
+
+        `first`: nobody held it until now.
+        """
+        lease = {"token": taken.token, "until": taken.until, "worker": taken.worker}
+        held = {"lease": lease, "visible_at": taken.until} | ({"first": lease} if first else {})
         update = {"$set": held, "$inc": {"tries": 1}}
-        return await self._collection.find_one_and_update(wanted, update, return_document=ReturnDocument.BEFORE)
+        before = ReturnDocument.BEFORE
+        return await self._collection.find_one_and_update(wanted, update, sort=sort, return_document=before)
 
     async def _update_held(self, batch: Batch, update: Document) -> None:
         result = await self._collection.update_one({"_id": batch.id, "lease.token": batch.lease.token}, update)

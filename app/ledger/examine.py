@@ -157,12 +157,19 @@ def doubts(hello: Mapping[str, Any], *, direct: bool) -> dict[str, str]:
     return {}
 
 
-def clock_difference(hello: Mapping[str, Any], asked_at: datetime, answered_at: datetime) -> dict[str, str]:
-    """How far the server's clock is from this machine's, where that is more than the answer took and `APART`."""
+def time_of(hello: Mapping[str, Any]) -> datetime | None:
+    """The server's time of day in its answer to `hello`; `None` where it does not tell."""
     theirs = hello.get("localTime")
     if not isinstance(theirs, datetime):
+        return None
+    return theirs.replace(tzinfo=UTC) if theirs.tzinfo is None else theirs
+
+
+def clock_difference(hello: Mapping[str, Any], asked_at: datetime, answered_at: datetime) -> dict[str, str]:
+    """How far the server's clock is from this machine's, where that is more than the answer took and `APART`."""
+    theirs = time_of(hello)
+    if theirs is None:
         return {}
-    theirs = theirs.replace(tzinfo=UTC) if theirs.tzinfo is None else theirs
     if asked_at - APART <= theirs <= answered_at + APART:
         return {}
     seconds = (theirs - answered_at).total_seconds()

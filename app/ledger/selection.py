@@ -149,9 +149,8 @@ class Selections:
         """The next at most `size` that can be replayed, behind `after`. None that were replayed since `begun`, and none
         of the ids in `without`: those that were passed over.
         """
-        ids = list(without)
-        passed_over: list[Document] = [{"_id": {"$nin": ids}}] if ids else []
-        return await self._pick(selection, _replayable(selection, state, begun) + passed_over, state, after, size)
+        conditions = _replayable(selection, state, begun) + _but(without)
+        return await self._pick(selection, conditions, state, after, size)
 
     async def replay(self, selection: Selection, state: State, begun: datetime, batch: NewBatch, stamp: Stamp) -> int:
         """Put the batch's deliveries back to `queued`, with all attempts before them. Returns how many moved."""
@@ -169,9 +168,7 @@ class Selections:
         self, selection: Selection, begun: datetime, after: Picked | None, size: int, *, without: Iterable[str]
     ) -> list[Picked]:
         """The next at most `size` dead letters whose rows could not be read, behind `after` and not in `without`."""
-        ids = list(without)
-        passed_over: list[Document] = [{"_id": {"$nin": ids}}] if ids else []
-        conditions = _never_read(selection, begun) + passed_over
+        conditions = _never_read(selection, begun) + _but(without)
         return await self._pick(selection, conditions, State.DEAD, after, size)
 
     @query
@@ -316,6 +313,12 @@ def _counted(document: Document, state: State) -> Counted:
     acknowledged = state is State.DEAD and alike["acknowledged"]
     never_read = state is State.DEAD and alike["never_read"]
     return Counted(alike["feed"], state, alike["has_payload"], document["n"], acknowledged, never_read)
+
+
+def _but(ids: Iterable[str]) -> list[Document]:
+    """None of these."""
+    left_out = list(ids)
+    return [{"_id": {"$nin": left_out}}] if left_out else []
 
 
 def _replayable(selection: Selection, state: State, begun: datetime) -> list[Document]:
