@@ -26,6 +26,7 @@ from app.clock import rough, utc_now
 from app.errors import ConfigError, LedgerUnavailable, RowrelayError
 from app.feed import parse_duration
 from app.ledger import Ledger
+from app.logs import configure_logging
 from app.shown import plain, plain_json, plain_lines
 from app.source.engine import open_engine
 from app.source.reader import Source
@@ -58,13 +59,17 @@ console = PlainConsole()
 
 
 def load_config() -> config.Config:
-    """The configuration, or one message that lists every problem, and exit code 2."""
+    """The configuration, or one message that lists every problem, and exit code 2.
+
+    From here on what is logged goes to stderr, so that stdout is the command's own.
+    """
     try:
         loaded = config.load()
     except ConfigError as error:
         fail(str(error), WRONG_USAGE)
     for warning in loaded.warnings:
         warn(f"warning: {warning}")
+    configure_logging("WARNING", loaded.settings.log_format)
     return loaded
 
 

@@ -11,7 +11,7 @@ import pymongo
 import pytest
 import redis
 
-from app.broker import QUEUES
+from app.broker import ASIDE, QUEUES
 from app.embedded.stack import ROOT, Stack
 from tests.support.wait import wait_until
 from tests.unit.test_messages import HINT, JUNK, raw, sent
@@ -67,7 +67,8 @@ def test_junk_in_every_queue_ends_no_worker_and_holds_no_row_up(stack: Stack, le
         client.delete(queue)
         client.hset(queue, "theirs", "1")
     deliver(stack, ledger, 60)
-    wait_until(lambda: dropped(ledger).get("wrong_key", 0) >= len(QUEUES), timeout=180, message="keys to be put aside")
+    aside = [ASIDE + queue for queue in QUEUES]
+    wait_until(lambda: client.exists(*aside) == len(aside), timeout=180, message="keys to be put aside")
     asked = [sys.executable, "-m", "celery", "-A", "celery_app", "inspect", "ping", "--timeout", "20"]
     answered = subprocess.run(asked, capture_output=True, text=True, env=stack.environment, cwd=ROOT, check=False)
     assert "pong" in answered.stdout, "remote control works, and its answers are read"

@@ -16,6 +16,7 @@ import orjson
 import pytest
 
 from app.clock import utc_now
+from app.embedded.server import free_port
 from app.embedded.stack import ROOT
 from app.ledger import Ledger
 from app.ledger.batches import new_batch
@@ -132,6 +133,14 @@ def test_a_dry_run_counts_and_shows_a_few_and_moves_nothing(desk: Desk) -> None:
     assert code == 0
     assert "would be replayed  15" in told
     assert desk.replayed() == 0
+
+
+def test_without_redis_what_is_logged_is_not_among_the_json(desk: Desk) -> None:
+    desk.log_dead(2)
+    desk.environment["REDIS_URL"] = f"redis://127.0.0.1:{free_port()}/0"
+    code, told, wrong = desk.run("replay", "--feed", "orders", "--json")
+    assert (code, orjson.loads(told)) == (0, {"selected": 2, "moved": 2, "skipped": {}})
+    assert "publish_failed" in wrong
 
 
 def test_who_and_when_are_on_the_delivery_and_a_cancel_follows(desk: Desk) -> None:
