@@ -32,6 +32,7 @@ from kombu.utils.objects import cached_property
 import config
 from app.clock import LONG_AGO, steady_now, utc_now
 from app.errors import ConfigError
+from app.loaded import Loaded
 from app.logs import configure_logging, is_text, log_what_nobody_caught
 from app.redis_url import WrongRedisUrl, parse_redis_url
 from tasks.options import level_asked_for, refuse_unsupported
@@ -141,12 +142,12 @@ def make_app(loaded: config.Config) -> Celery:
 
 
 try:
-    loaded = config.load()
+    loaded = Loaded(config.load())
 except ConfigError as error:
     sys.exit(f"rowrelay: {error}")
 
 try:
-    app = make_app(loaded)
+    app = make_app(loaded.current)
 except WrongRedisUrl as error:  # none is set; a wrong one is a problem of the configuration
     sys.exit(f"rowrelay: REDIS_URL: found {error}")
 

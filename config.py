@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
@@ -236,6 +238,9 @@ class Config:
     feeds: Mapping[str, Feed]
     warnings: tuple[Problem, ...] = ()
     """What can be worked with, and is likely not meant. None holds a secret."""
+    feeds_hash: str = ""
+    """Of feeds.toml as it was written, with `${NAME}` for what that stands for: so it tells nobody a secret, and not
+    that one was changed. Comments, blanks and the order of names are no difference."""
 
     def feed(self, name: str) -> Feed:
         """The feed of that name. Raises `UnknownFeed`."""
@@ -265,7 +270,13 @@ def load() -> Config:
     problems = [*file.problems, *problems, *feed_problems]
     if problems or settings is None:
         raise ConfigError(problems)
-    return Config(settings, feeds, (*file.warnings, *_misspelt(file, set(_references(document)))))
+    warnings = (*file.warnings, *_misspelt(file, set(_references(document))))
+    return Config(settings, feeds, warnings, _hash(document))
+
+
+def _hash(document: Mapping[str, Any]) -> str:
+    text = json.dumps(document, sort_keys=True, default=str)
+    return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def _directory() -> Path:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from app.clock import AGREED, said_of_clock, utc_now
+from app.configured import Own, said_of_configuration
 from app.feed import Feed, Strategy
 from app.ledger import Ledger
 from app.ledger.progress import KEPT, Mark, Role
@@ -68,8 +69,9 @@ class Bounds:
         return cls(progress, schedule, single)
 
 
-def judge_mark(mark: Mark, bounds: Bounds, now: datetime) -> Health:
-    """What a process's last mark says, and its age. `now` by the clock of a machine that keeps time."""
+def judge_mark(mark: Mark, bounds: Bounds, now: datetime, own: Own | None = None) -> Health:
+    """What a process's last mark says, and its age. `now` by the clock of a machine that keeps time. `own`: the
+    feeds.toml that it should run with."""
     if mark.role is Role.WATCH:
         return Health(mark.role.value, mark.name, waits_for=tuple(failing_tasks(mark, now)))
     silent = now - mark.marked_at
@@ -86,7 +88,7 @@ def judge_mark(mark: Mark, bounds: Bounds, now: datetime) -> Health:
     waits = ["it is stopping"] if mark.stopping else []
     if (clock := said_of_clock(mark.clock_seconds)) is not None:
         waits.append(clock)
-    waits += failing_tasks(mark, now)
+    waits += [*said_of_configuration(mark, own, now), *failing_tasks(mark, now)]
     if mark.broker_seconds is None:
         waits.append("Redis does not answer it")
     return Health(mark.role.value, mark.name, tuple(problems), tuple(waits))
@@ -163,12 +165,18 @@ def held_back(feed: Feed, cursor: Cursor, now: datetime) -> str | None:
 
 
 async def processes(
-    ledger: Ledger, bounds: Bounds, now: datetime, role: Role | None = None, host: str | None = None
+    ledger: Ledger,
+    bounds: Bounds,
+    now: datetime,
+    role: Role | None = None,
+    host: str | None = None,
+    *,
+    own: Own | None = None,
 ) -> list[Health]:
     """Every worker and beat that was heard of within `KEPT`, and watchdogs whose checks fail; of one role and host,
-    where given.
+    where given. `own`: the feeds.toml that they should run with.
     """
-    found = [judge_mark(mark, bounds, now) for mark in await ledger.progress.since(now - KEPT, role, host)]
+    found = [judge_mark(mark, bounds, now, own) for mark in await ledger.progress.since(now - KEPT, role, host)]
     return [health for health in found if health.role != Role.WATCH or not health.ready]
 
 

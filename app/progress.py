@@ -29,7 +29,7 @@ from app.clock import said_of_clock, server_clock, utc_now
 from app.errors import RowrelayError
 from app.ledger import Ledger
 from app.ledger.client import answers
-from app.ledger.progress import DURATION_BOUNDS, KEPT, Held, Mark, Role, TaskTimes
+from app.ledger.progress import DURATION_BOUNDS, KEPT, Configured, Held, Mark, Role, TaskTimes
 from app.unforeseen import Troubles
 
 log = structlog.get_logger()
@@ -197,9 +197,10 @@ class Marker:
         full: Callable[[], bool] = lambda: False,
         ping: Ping = lambda _: False,
         held: Callable[[], Mapping[str, tuple[int, int]]] = dict,
+        configured: Callable[[], Configured | None] = lambda: None,
     ) -> None:
         """`full`: whether the process can take no more; `ping`: reaches the event loop that its tasks run on; `held`:
-        feed → batches under way there, and rows in them."""
+        feed → batches under way there, and rows in them; `configured`: what it runs with."""
         self._identity = identity
         self._progress = progress
         self._open_ledger = open_ledger
@@ -208,6 +209,7 @@ class Marker:
         self._full = full
         self._ping = ping
         self._held = held
+        self._configured = configured
         self._observed = Observed(progress, identity.queues)
         self._started_at = utc_now()
         self._clock_said_at: float | None = None
@@ -285,6 +287,7 @@ class Marker:
             broker_seconds=_age(observed.broker_since),
             sent_seconds=_age(progress.sent_at),
             clock_seconds=server_clock.machine_ahead,
+            configuration=self._configured(),
         )
         if self._identity.role is Role.BEAT:
             return mark

@@ -18,7 +18,7 @@ from tasks.queue import CeleryQueue
 
 progress = Progress()
 queue = CeleryQueue(app)
-runtime = Runtime(lambda: open_services(loaded, queue, progress))
+runtime = Runtime(lambda: open_services(loaded.current, queue, progress))
 
 
 class TaskCrashed(Exception):

@@ -69,6 +69,7 @@ def _begin(identity: Identity, **options: Any) -> None:
         open_ledger=lambda: Ledger.at(settings.mongo_url.get_secret_value(), settings.connect_timeout),
         open_broker=lambda: Broker(settings.redis_url.get_secret_value(), settings.connect_timeout),
         pause=pause_between(settings.progress_bound),
+        configured=loaded.told,
         **options,
     )
     _markers.append(marker)

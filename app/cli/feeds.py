@@ -16,6 +16,7 @@ from app.cli.output import (
     console,
     fail,
     load_config,
+    own_feeds,
     print_json,
     print_table,
     run,
@@ -24,6 +25,7 @@ from app.cli.output import (
 from app.cli.preview import preview_request
 from app.cli.trial import try_row
 from app.clock import utc_now
+from app.configured import Differs, differing
 from app.errors import ConfigError, SourceRefused, SourceUnavailable, UnknownFeed
 from app.feed import Feed, parse_position
 from app.ledger import Ledger
@@ -48,21 +50,27 @@ Name = Annotated[str, typer.Argument(metavar="NAME")]
 
 @feeds.command("list")
 def list_feeds(as_json: AsJson = False) -> None:
-    """The configured feeds, and whether each is paused; and those that feeds.toml does not name and that owe rows."""
+    """The configured feeds, and whether each is paused; and those that feeds.toml does not name and that owe rows.
+
+    Below them, the workers and beat that run another feeds.toml.
+    """
     loaded = load_config()
 
-    async def ask(ledger: Ledger) -> tuple[list[Cursor], list[Unconfigured]]:
-        return [await ledger.cursors.get(name) for name in loaded.feeds], await unconfigured(ledger, loaded.feeds)
+    async def ask(ledger: Ledger) -> tuple[list[Cursor], list[Unconfigured], list[Differs]]:
+        cursors = [await ledger.cursors.get(name) for name in loaded.feeds]
+        return cursors, await unconfigured(ledger, loaded.feeds), await differing(ledger, own_feeds(loaded))
 
-    cursors, others = with_ledger(loaded, ask)
+    cursors, others, processes = with_ledger(loaded, ask)
     if as_json:
         described = [_described(loaded.feeds[cursor.feed], cursor) for cursor in cursors]
-        print_json({"feeds": described, "not_configured": others})
+        print_json({"feeds": described, "not_configured": others, "processes": processes})
         return
     rows = [list(_described(loaded.feeds[cursor.feed], cursor).values()) for cursor in cursors]
     print_table("Feeds", ["feed", "table", "cursor", "partner", "position", "paused"], rows)
     for other in others:
         console.print(f"{other.feed}: {other.said(utc_now())}", soft_wrap=True)
+    for process in processes:
+        console.print(f"{process.process}: {process.said}", soft_wrap=True)
 
 
 @feeds.command("pause")

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import config
-from app.cli.output import FOUND_WRONG, AsJson, console, load_config, print_json, with_ledger
+from app.cli.output import FOUND_WRONG, AsJson, console, load_config, own_feeds, print_json, with_ledger
 from app.clock import utc_now
 from app.errors import LedgerUnavailable
 from app.health import Bounds, Health, feeds, jobs, processes
@@ -53,13 +53,13 @@ def health(
 
 async def _ask(loaded: config.Config, ledger: Ledger, role: Part | None) -> tuple[list[Health], str | None]:
     """What the ledger tells; or nothing, and why it tells nothing."""
-    bounds, configured, now = bounds_of(loaded), list(loaded.feeds.values()), utc_now()
+    bounds, configured, now, own = bounds_of(loaded), list(loaded.feeds.values()), utc_now(), own_feeds(loaded)
     try:
         if role is Part.FEEDS:
             return await feeds(ledger, configured, bounds, now), None
         if role is not None:
-            return await processes(ledger, bounds, now, Role(role.value), socket.gethostname()), None
-        found = [*await processes(ledger, bounds, now), *await feeds(ledger, configured, bounds, now)]
+            return await processes(ledger, bounds, now, Role(role.value), socket.gethostname(), own=own), None
+        found = [*await processes(ledger, bounds, now, own=own), *await feeds(ledger, configured, bounds, now)]
         return [*found, *await jobs(ledger)], None
     except LedgerUnavailable as error:
         return [], str(error)

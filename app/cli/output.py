@@ -10,7 +10,7 @@ import sys
 import typing
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, TypeVar
 
 import orjson
@@ -23,6 +23,7 @@ from rich.text import Text
 
 import config
 from app.clock import rough, utc_now
+from app.configured import Own
 from app.errors import ConfigError, LedgerUnavailable, RowrelayError
 from app.feed import parse_duration
 from app.ledger import Ledger
@@ -137,6 +138,15 @@ def open_source(loaded: config.Config) -> Source:
     settings = loaded.settings
     url = settings.source_url.get_secret_value()
     return Source(open_engine(url, settings.connect_timeout, settings.statement_timeout))
+
+
+def own_feeds(loaded: config.Config) -> Own:
+    """The feeds.toml of this command, for what processes run with to be held against."""
+    try:
+        changed = loaded.settings.feeds_file.stat().st_mtime
+    except OSError:
+        return Own(loaded.feeds_hash, None)
+    return Own(loaded.feeds_hash, datetime.fromtimestamp(changed, UTC))
 
 
 def print_json(value: object) -> None:

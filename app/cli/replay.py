@@ -22,6 +22,7 @@ from app.cli.output import (
     load_config,
     open_source,
     operator,
+    own_feeds,
     print_fields,
     print_json,
     print_table,
@@ -29,6 +30,7 @@ from app.cli.output import (
     with_ledger,
 )
 from app.clock import utc_now
+from app.configured import differing
 from app.errors import UnknownFeed
 from app.feed import Rate, parse_duration, parse_rate
 from app.ledger import Ledger
@@ -129,6 +131,8 @@ def replay(
         )
 
     account, counted, sample = with_ledger(loaded, lambda ledger: _look(replaying(ledger).look, ledger, selection))
+    for process in with_ledger(loaded, lambda ledger: differing(ledger, own_feeds(loaded))):
+        warn(f"warning: {process}")
     if not dry_run:
         _confirm("Replay", account, yes)
         with _progress("replaying", account, as_json) as tell:

@@ -10,8 +10,19 @@ from typing import Annotated
 import typer
 
 import config
-from app.cli.output import AsJson, ago, console, load_config, open_source, print_json, print_table, with_ledger
+from app.cli.output import (
+    AsJson,
+    ago,
+    console,
+    load_config,
+    open_source,
+    own_feeds,
+    print_json,
+    print_table,
+    with_ledger,
+)
 from app.clock import utc_now
+from app.configured import HEARD_OF, Own, differing
 from app.errors import RowrelayError
 from app.feed import Feed
 from app.health import failing_tasks, held_back, jobs
@@ -24,9 +35,6 @@ from app.unconfigured import Unconfigured, unconfigured
 
 LAG_LIMIT = 100_000
 """Rows waiting in the source are counted up to this."""
-
-HEARD_OF = timedelta(minutes=1)
-"""A worker that has said nothing for longer has nothing in hand, as far as anybody knows."""
 
 NOTED_FOR = timedelta(days=1)
 """How long a change of a feed's table is shown; `--json` always has it."""
@@ -108,14 +116,16 @@ class Failing:
 
 
 async def _read(loaded: config.Config, ledger: Ledger, *, recount: bool) -> tuple[list[FeedStatus], list[Failing]]:
-    return await read_status(loaded, ledger, recount=recount), await read_failing(ledger)
+    return await read_status(loaded, ledger, recount=recount), await read_failing(ledger, own_feeds(loaded))
 
 
-async def read_failing(ledger: Ledger) -> list[Failing]:
-    """What fails now in the processes that were heard of, and among the periodic jobs. Raises the ledger's errors."""
+async def read_failing(ledger: Ledger, own: Own) -> list[Failing]:
+    """What fails now in the processes that were heard of, or is not as it should be, and among the periodic jobs.
+    `own`: the feeds.toml that they should run with. Raises the ledger's errors."""
     now = utc_now()
     marks = await ledger.progress.since(now - KEPT)
     of_processes = [Failing(mark.name, said) for mark in marks for said in failing_tasks(mark, now)]
+    of_processes += [Failing(one.process, one.said) for one in await differing(ledger, own)]
     return of_processes + [Failing(job.name, said) for job in await jobs(ledger) for said in job.waits_for]
 
 

@@ -5,7 +5,7 @@ whose checks fail.
      broker_seconds, consumer_seconds, loop_seconds, moved_seconds, waiting_seconds, sent_seconds,
      clock_seconds, dropped {<reason>: n},
      tasks {<task>: {done, failed, seconds, buckets [n]}}, troubles [{task, feed, subject, error, failures, since, at}],
-     holds [{feed, batches, rows}], short_of}
+     holds [{feed, batches, rows}], short_of, configuration {feeds, read_at, kept_since, kept_because, left}}
 
 The `…_seconds` are ages at `marked_at`, by a clock that never goes back. A process that stops takes its document with
 it; of one that was killed it stays until `KEPT` has passed.
@@ -61,6 +61,20 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
+class Configured:
+    """The configuration that a process runs with."""
+
+    feeds: str
+    """The hash of feeds.toml as it was written: see `config.Config`."""
+    read_at: datetime
+    kept_since: datetime | None = None
+    """When it was first told to read it anew, and what it found could not be used."""
+    kept_because: str | None = None
+    left: tuple[str, ...] = ()
+    """Settings that have changed since the process started, and that it goes on with as they were."""
+
+
+@dataclass(frozen=True, slots=True)
 class Mark:
     """What a process said of itself at `marked_at`. `None` in place of an age: it does not apply, or is not known."""
 
@@ -101,6 +115,8 @@ class Mark:
     """Worker: what it has too little of for as long as it runs."""
     holds: tuple[Held, ...] = ()
     """Worker: the feeds that it has batches of under way."""
+    configuration: Configured | None = None
+    """`None` of a process that does not say: a watchdog."""
 
 
 class Marks:
@@ -150,4 +166,9 @@ def _mark(document: Document) -> Mark:
     troubles = tuple(Trouble(**trouble) for trouble in known.get("troubles", ()))
     holds = tuple(Held(**held) for held in known.get("holds", ()))
     plain = {"role": Role(known["role"]), "tasks": tasks, "queues": tuple(known["queues"])}
-    return Mark(**known | plain | {"troubles": troubles, "holds": holds})
+    read = {"troubles": troubles, "holds": holds, "configuration": _configured(known.get("configuration"))}
+    return Mark(**known | plain | read)
+
+
+def _configured(document: Document | None) -> Configured | None:
+    return Configured(**document | {"left": tuple(document["left"])}) if document else None

@@ -42,7 +42,9 @@ ALLOWED = {
     "app.broker": RECORDS,
     "app.filter": {"app.feed", "app.models"},
     "app.intake": RECORDS | EDGES | {"app.compare", "app.filter", "app.queue"},
-    "app.health": RECORDS | {"app.ledger", "app.periodic", "app.unconfigured"},
+    "app.configured": RECORDS | {"app.ledger"},
+    "app.loaded": RECORDS | {"app.ledger", "config"},
+    "app.health": RECORDS | {"app.configured", "app.ledger", "app.periodic", "app.unconfigured"},
     "app.unconfigured": RECORDS | {"app.ledger"},
     "app.descriptors": {"app.feed"},
     "app.hold": RECORDS | {"app.ledger", "app.renewal"},
@@ -78,7 +80,8 @@ ALLOWED = {
     "app.trial": RECORDS | EDGES | {"app.deliver", "app.filter", "app.refusals"},
     "app.timekeeping": {"app.errors", "app.ledger"},
     "app.tracing": EDGES | {"app.deliver", "app.intake", "app.poll"},
-    "celery_app": RECORDS | {"app.descriptors", "app.logs", "app.tracing", "config", "tasks", "tasks.options"},
+    "celery_app": RECORDS
+    | {"app.descriptors", "app.loaded", "app.logs", "app.tracing", "config", "tasks", "tasks.options"},
     "tasks": RECORDS
     | READERS
     | {"app.ledger", "app.logs", "app.periodic", "app.runtime", "app.queue", "app.under_way", "celery_app", "tasks"},

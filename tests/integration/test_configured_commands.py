@@ -1,0 +1,90 @@
+"""`status`, `health`, `feeds list` and `replay` say which processes run another feeds.toml."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import orjson
+import pytest
+from typer.testing import CliRunner
+
+import config
+from app.cli.main import main
+from app.clock import utc_now
+from app.embedded.stack import ROOT
+from app.ledger import Ledger
+from app.ledger.client import Document
+from app.ledger.progress import Configured, Mark, Role
+
+FEEDS = """
+[feeds.orders]
+table = "orders"
+key = "id"
+cursor = { strategy = "identity", column = "id" }
+partner = { url = "https://partner.invalid/" }
+"""
+Ask = Callable[..., Document]
+
+
+@pytest.fixture
+def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mongo_database_url: str) -> Ask:
+    """Runs a command that answers in JSON."""
+    (tmp_path / "feeds.toml").write_text(FEEDS, encoding="utf-8")
+    for name, value in {
+        "MONGO_URL": mongo_database_url,
+        "SOURCE_URL": f"sqlite:///{tmp_path / 'shop.db'}",
+        "FEEDS_FILE": str(tmp_path / "feeds.toml"),
+    }.items():
+        monkeypatch.setenv(name, value)
+
+    def run(*arguments: str) -> Document:
+        answer: Document = orjson.loads(CliRunner().invoke(main, [*arguments, "--json"]).stdout)
+        return answer
+
+    return run
+
+
+def worker(name: str, feeds: str, *, since: timedelta) -> Mark:
+    now = utc_now()
+    mark = Mark(Role.WORKER, name, "there", 7, now - since, now, broker_seconds=9.0, consumer_seconds=1.0)
+    return replace(mark, configuration=Configured(feeds, now - since))
+
+
+async def test_each_command_names_the_process_that_runs_an_older_feeds_toml_and_no_other(
+    ledger: Ledger, ask: Ask
+) -> None:
+    await ledger.progress.put(worker("up@to-date", config.load().feeds_hash, since=timedelta(hours=3)))
+    await ledger.progress.put(worker("left@behind", "0123456789abcdef", since=timedelta(hours=3)))
+
+    status = await asyncio.to_thread(ask, "status")
+    listed = await asyncio.to_thread(ask, "feeds", "list")
+    checks = (await asyncio.to_thread(ask, "health"))["checks"]
+    differing = {
+        "status": {line["where"]: line["said"] for line in status["failing"]},
+        "feeds list": {process["process"]: process["said"] for process in listed["processes"]},
+        "health": {check["name"]: check["found"] for check in checks if check["role"] == "worker" and check["found"]},
+    }
+    for command, told in differing.items():
+        assert list(told) == ["left@behind"], command
+        assert told["left@behind"].startswith("runs an older feeds.toml, read 3 h ago"), command
+    assert all(check["live"] for check in checks if check["role"] == "worker"), "it makes progress all the same"
+
+    argv = [sys.executable, "-m", "app", "replay", "--all", "--dry-run"]
+    replay = await asyncio.to_thread(
+        subprocess.run, argv, capture_output=True, text=True, env=dict(os.environ), cwd=ROOT, check=False
+    )
+    assert replay.stderr.count("an older feeds.toml") == 1, replay.stderr
+    assert replay.returncode == 0
+
+
+async def test_what_was_not_heard_of_for_a_minute_is_not_held_against_anybody(ledger: Ledger, ask: Ask) -> None:
+    gone = worker("killed@there", "0123456789abcdef", since=timedelta(hours=3))
+    await ledger.progress.put(replace(gone, marked_at=utc_now() - timedelta(minutes=2)))
+    assert (await asyncio.to_thread(ask, "feeds", "list"))["processes"] == []
