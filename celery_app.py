@@ -40,13 +40,15 @@ from tasks.options import level_asked_for, refuse_unsupported
 log = structlog.get_logger()
 
 POLL, DELIVER, MAINTENANCE = "poll", "deliver", "maintenance"
-TASKS = ("health", "poll", "deliver", "sweep", "report", "reconcile", "purge", "progress")
+TASKS = ("health", "poll", "deliver", "sweep", "report", "reconcile", "purge", "progress", "notify")
 """The files of `tasks/` that hold tasks."""
 RETRIES_EVERY = timedelta(seconds=1)
 """How late what is due may be put back on the queue: retries, and batches that waited for the endpoint's clock."""
 TICK_LIVES = timedelta(seconds=10)
 """A tick lives for at least so long: one that comes every second would expire on every queue that is a second long."""
 ORPHANS_EVERY = timedelta(minutes=5)
+NOTIFY_EVERY = timedelta(seconds=30)
+"""How often a worker looks what people must be told of (`app/notify.py`), where anybody is to be told."""
 JOBS_EVERY = timedelta(minutes=1)
 """How often beat knocks for a periodic job. Which periods are due is for the ledger to say (`app/periodic.py`)."""
 TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), "tasks.transport:Transport"))
@@ -71,7 +73,7 @@ def _periodic(task: str, every: timedelta, **kwargs: Any) -> dict[str, Any]:
 
 
 def beat_schedule(loaded: config.Config) -> dict[str, dict[str, Any]]:
-    """One poll entry a feed, the retries, the sweep, and a knock for each periodic job."""
+    """One poll entry a feed, the retries, the sweep, notifications, and a knock for each periodic job."""
     polls = {f"poll:{name}": _periodic("poll", feed.poll_every, feed=name) for name, feed in loaded.feeds.items()}
     jobs = {task: _periodic(task, JOBS_EVERY) for task in JOBS}
     sweeps = {
@@ -79,7 +81,8 @@ def beat_schedule(loaded: config.Config) -> dict[str, dict[str, Any]]:
         "sweep": _periodic("sweep", loaded.settings.sweep_every),
         "adopt_orphans": _periodic("adopt_orphans", ORPHANS_EVERY),
     }
-    return polls | sweeps | jobs
+    notify = {"notify": _periodic("notify", NOTIFY_EVERY)} if loaded.settings.notifies else {}
+    return polls | sweeps | notify | jobs
 
 
 class RelayCelery(Celery):

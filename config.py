@@ -128,6 +128,8 @@ class Settings(BaseSettings):
     report_mail_from: str = ""
     report_mail_to: str = ""
     """Addresses, separated by commas. Empty: no mail."""
+    notify_mail_to: str = ""
+    """Addresses that are told of events, by the reports' server and sender. Empty: none."""
     smtp_host: str = Field(default="", validate_default=True)
     smtp_port: int = Field(default=587, ge=1, le=65535)
     smtp_security: Literal["starttls", "tls", "none"] = "starttls"
@@ -139,6 +141,17 @@ class Settings(BaseSettings):
     """Where reports are posted as JSON. Empty: nowhere."""
     report_webhook_secret: SecretStr = SecretStr("")
     """Signs them by Standard Webhooks: base64 of 24 to 64 bytes, with or without `whsec_`."""
+    notify_webhook_url: SecretStr = SecretStr("")
+    """Where events are posted. Empty: nowhere."""
+    notify_webhook_secret: SecretStr = SecretStr("")
+    """As `report_webhook_secret`."""
+    notify_webhook_format: Literal["json", "slack", "teams"] = "json"
+    notify_dead: int = Field(default=0, ge=0)
+    """Dead letters of a feed that nobody has acknowledged: more than this are an event."""
+    notify_oldest: Duration = timedelta(hours=1)
+    """A delivery that is open for longer is an event."""
+    notify_remind: Duration = timedelta(hours=4)
+    """How long after the last message another says that an event is still on."""
     archive_dir: Path | None = None
     """Where purge writes what it deletes: one directory for all workers. None: it is deleted without an archive."""
     purge_share: float = Field(default=0.2, gt=0, le=1)
@@ -159,6 +172,11 @@ class Settings(BaseSettings):
     def zone(self) -> ZoneInfo:
         """`timezone`, with its rules."""
         return ZoneInfo(self.timezone)
+
+    @property
+    def notifies(self) -> bool:
+        """Whether anybody is told of events."""
+        return bool(self.notify_mail_to or self.notify_webhook_url.get_secret_value())
 
     @field_validator("lease")
     @classmethod
@@ -187,23 +205,25 @@ class Settings(BaseSettings):
     @classmethod
     def _mail_is_whole(cls, host: str, found: ValidationInfo) -> str:
         """A mail needs a server, a sender and recipients. Raises `ValueError` for some without the others."""
-        given = {
+        to = [name for name in ("report_mail_to", "notify_mail_to") if found.data.get(name)]
+        needed = {
             "SMTP_HOST": host,
-            **{name.upper(): found.data.get(name) for name in ("report_mail_from", "report_mail_to")},
+            "REPORT_MAIL_FROM": found.data.get("report_mail_from"),
+            "REPORT_MAIL_TO or NOTIFY_MAIL_TO": to,
         }
-        missing = [name for name, value in given.items() if not value]
-        if missing and len(missing) < len(given):
-            raise ValueError(f"set {' and '.join(missing)} too: mail needs {', '.join(given)}")
+        missing = [name for name, value in needed.items() if not value]
+        if missing and len(missing) < len(needed):
+            raise ValueError(f"set {' and '.join(missing)} too: mail needs {', '.join(needed)}")
         return host
 
-    @field_validator("report_webhook_url")
+    @field_validator("report_webhook_url", "notify_webhook_url")
     @classmethod
     def _is_a_url(cls, url: SecretStr) -> SecretStr:
         if url.get_secret_value():
             parse_url(url.get_secret_value())
         return url
 
-    @field_validator("report_webhook_secret")
+    @field_validator("report_webhook_secret", "notify_webhook_secret")
     @classmethod
     def _is_a_secret(cls, secret: SecretStr) -> SecretStr:
         if secret.get_secret_value() and not usable(secret):

@@ -26,14 +26,15 @@ import structlog
 from app.clock import Clock, utc_now
 from app.errors import Unavailable
 from app.ledger import Ledger
-from app.ledger.reports import ReportKey, Revised, Sending
+from app.ledger.reports import ReportKey, Revised
 from app.models import Certificate
+from app.outbox import Outbox, Patience
 from app.period import Kind, Period
 from app.reporting.changes import changes
 from app.reporting.compile import compile_reports
 from app.reporting.files import Format, path_of, prune, write
 from app.reporting.record import ALL, Document, Report, canonical, document_of, report_of
-from app.reporting.sending import NotSent, Outgoing, Sender
+from app.reporting.sending import OutgoingReport, Sender
 
 log = structlog.get_logger()
 
@@ -42,10 +43,7 @@ CERTIFICATE_WITHIN = timedelta(days=1)
 there is none, the first one after that."""
 MAX_TRIES = 10
 """Tries at sending a report on one way, before it is given up."""
-FIRST_WAIT, LONGEST_WAIT = timedelta(minutes=5), timedelta(hours=6)
-CLAIMED_FOR = timedelta(minutes=5)
-"""How long a process may take to send a report, before another tries."""
-SENT_AT_ONCE = 20
+PATIENCE = Patience(first_wait=timedelta(minutes=5), longest_wait=timedelta(hours=6), tries=MAX_TRIES)
 
 
 class Ground(Enum):
@@ -87,14 +85,14 @@ class Reporting:
         self._feeds = feeds
         self._zone = zone
         self._folder = folder
-        self._senders = {sender.name: sender for sender in senders}
+        self._outbox = Outbox(ledger.reports, senders, PATIENCE, _outgoing, now=now, what="report")
         self._sent = sent
         self._now = now
 
     @property
     def ways(self) -> tuple[str, ...]:
         """The ways that reports are sent by."""
-        return tuple(self._senders)
+        return self._outbox.ways
 
     async def compile(self, period: Period) -> list[Report]:
         """Compile, keep, write and send the reports of a period that is over: of all feeds, then of each.
@@ -144,19 +142,16 @@ class Reporting:
 
     async def send(self, compiled: Compiled) -> dict[str, str | None]:
         """Send a report now, on every way, whether or not it was sent. Returns way → why it failed, or `None`."""
-        outgoing = Outgoing(compiled.report, compiled.revised)
         if compiled.report.running:
-            return {way: await self._tried(way, outgoing) for way in self._senders}
-        await self._ledger.reports.owe(compiled.report.id, list(self._senders), self._now())
+            outgoing = OutgoingReport(compiled.report, compiled.revised)
+            return {way: await self._outbox.tried(way, outgoing) for way in self.ways}
+        await self._ledger.reports.owe(compiled.report.id, self.ways, self._now())
         stored = await self._ledger.reports.get(compiled.report.feed, compiled.report.period)
-        return await self._send(stored) if stored and self._senders else {}
+        return await self._outbox.send(stored) if stored and self.ways else {}
 
     async def send_due(self) -> int:
         """Send the reports that are owed, `SENT_AT_ONCE` at most. Returns how many were tried."""
-        due = await self._ledger.reports.owed(self._now(), SENT_AT_ONCE, LONGEST_WAIT)
-        for stored in due:
-            await self._send(stored)
-        return len(due)
+        return await self._outbox.send_due()
 
     async def prune(self, feed: str, before: datetime) -> int:
         """Remove the files of a feed's reports (`ALL`: of all feeds) on days that were over by then.
@@ -222,7 +217,7 @@ class Reporting:
         """
         document = document_of(report)
         key = ReportKey(report.feed, report.kind.value, report.period, report.start, report.end)
-        owed = list(self._senders) if report.feed == ALL and report.kind in self._sent else []
+        owed = list(self.ways) if report.feed == ALL and report.kind in self._sent else []
         while True:
             stored = await self._ledger.reports.get(report.feed, report.period)
             if stored is None:
@@ -250,56 +245,11 @@ class Reporting:
         except OSError as error:
             raise Unavailable(f"REPORTS_DIR {self._folder}: {error.strerror or error}") from error
 
-    # --- sending
-
-    async def _send(self, stored: Document) -> dict[str, str | None]:
-        """Send what is owed of a report, unless another process is at it. Returns way → why it failed, or `None`."""
-        until = self._now() + CLAIMED_FOR
-        if not await self._ledger.reports.claim(stored, until):
-            return {}
-        outgoing = Outgoing(report_of(stored["report"]), stored.get("revised"))
-        came: dict[str, str | None] = {}
-        next_tries: list[datetime] = []
-        for way, sending in stored["sending"].items():
-            if sending["state"] == Sending.OWED.value:
-                came[way] = await self._tried(way, outgoing)
-                next_tries += await self._note(stored["_id"], until, way, sending["tries"] + 1, came[way])
-        await self._ledger.reports.next_try(stored["_id"], until, min(next_tries, default=None))
-        return came
-
-    async def _tried(self, way: str, outgoing: Outgoing) -> str | None:
-        """Try one way. Returns why it failed, or `None`."""
-        sender = self._senders.get(way)
-        failed: str | None = None
-        try:
-            if sender:
-                await sender.send(outgoing)
-            else:
-                failed = f"{way}: not configured any more"
-        except NotSent as error:
-            failed = str(error)
-        if failed:
-            log.warning("report_not_sent", report=outgoing.report.id, way=way, error=failed)
-        else:
-            log.info("report_sent", report=outgoing.report.id, way=way)
-        return failed
-
-    async def _note(
-        self, report_id: str, claimed_until: datetime, way: str, tries: int, error: str | None
-    ) -> list[datetime]:
-        """Put on record what came of a try. Returns when the next one is due, or nothing."""
-        now = self._now()
-        if error is None:
-            await self._ledger.reports.note_sent(report_id, claimed_until, way, now)
-            return []
-        give_up = tries >= MAX_TRIES
-        await self._ledger.reports.note_failed(report_id, claimed_until, way, error, now, give_up=give_up)
-        if give_up:
-            log.error("report_given_up", report=report_id, way=way, tries=tries)
-            return []
-        return [now + min(FIRST_WAIT * 2 ** (tries - 1), LONGEST_WAIT)]
-
 
 def _in_doubt(certificate: Certificate | None) -> bool:
     """Whether a feed that is configured no more, and of which nothing was counted, must be told of all the same."""
     return certificate is not None and bool(certificate.discrepancies)
+
+
+def _outgoing(stored: Document) -> OutgoingReport:
+    return OutgoingReport(report_of(stored["report"]), stored.get("revised"))

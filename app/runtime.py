@@ -20,13 +20,18 @@ from pathlib import Path
 from typing import TypeVar
 
 import structlog
+from pydantic import SecretStr
 
 from app import descriptors
+from app.broker import Broker
 from app.budget import Budget
+from app.conditions import Conditions, Limits, breakers_of
 from app.deliver import Delivering, Terms
 from app.dispatch import Dispatch
+from app.health import Bounds
 from app.jobs import works
 from app.ledger import Ledger
+from app.notify import Notifying
 from app.partner.client import PartnerClient
 from app.partner.clock import Clocks
 from app.partner.clock_store import ClockStore
@@ -40,6 +45,7 @@ from app.queue import SiftedQueue
 from app.reconcile import Reconciling
 from app.report import Reporting
 from app.reporting.mail import Mail, MailServer
+from app.reporting.notification import Form
 from app.reporting.sending import Sender
 from app.reporting.webhook import Webhook
 from app.source.engine import open_engine
@@ -81,6 +87,7 @@ class Services:
     reporting: Reporting
     purging: Purging
     periodic: Periodic
+    notifying: Notifying
     opened: AsyncExitStack
 
     def drain(self, grace: timedelta) -> None:
@@ -131,6 +138,8 @@ async def open_services(config: Config, queue: SiftedQueue, progress: Progress |
         clocks = Clocks(ClockStore(settings.redis_url.get_secret_value(), worker), part=part)
         opened.push_async_callback(clocks.close)
         clocks.start()
+        broker = Broker(settings.redis_url.get_secret_value(), settings.connect_timeout)
+        opened.push_async_callback(broker.close)
         partner = PartnerClient(config.feeds.values(), clocks)
         opened.push_async_callback(partner.close)
         terms = Terms(worker, settings.lease, settings.group_size, settings.group_wait)
@@ -158,6 +167,7 @@ async def open_services(config: Config, queue: SiftedQueue, progress: Progress |
             sweeping=Sweeping(ledger, queue, config.feeds, lease=settings.lease, limit=settings.sweep_limit),
             reporting=reporting,
             purging=purging,
+            notifying=open_notifying(config, ledger, broker),
             periodic=Periodic(ledger, work, zone=settings.zone, worker=worker, lease=settings.lease),
             opened=opened.pop_all(),
         )
@@ -172,14 +182,37 @@ def open_reporting(config: Config, ledger: Ledger) -> Reporting:
     """Reports as the settings have them. Opens nothing until one is sent."""
     settings = config.settings
     kinds = [Kind(name) for name in settings.report_send.split(",")]
-    senders = [*_mail(settings), *_webhook(settings)]
+    senders = [
+        *_mail(settings, settings.report_mail_to),
+        *_webhook(settings.report_webhook_url, settings.report_webhook_secret),
+    ]
     return Reporting(
         ledger, config.feeds.keys(), zone=settings.zone, folder=settings.reports_dir, senders=senders, sent=kinds
     )
 
 
-def _mail(settings: Settings) -> list[Sender]:
-    if not settings.smtp_host:
+def open_notifying(config: Config, ledger: Ledger, broker: Broker) -> Notifying:
+    """Notifications as the settings have them. Opens nothing until one is sent."""
+    settings, feeds = config.settings, tuple(config.feeds.values())
+    bounds = Bounds.of(feeds, settings.progress_bound, settings.sweep_every, settings.statement_timeout)
+    limits = Limits(settings.notify_dead, settings.notify_oldest)
+    conditions = Conditions(ledger, config.feeds, limits, bounds, breakers_of(broker, config.feeds))
+    return Notifying(
+        ledger,
+        conditions,
+        [
+            *_mail(settings, settings.notify_mail_to),
+            *_webhook(settings.notify_webhook_url, settings.notify_webhook_secret),
+        ],
+        Form(settings.notify_webhook_format),
+        remind=settings.notify_remind,
+        zone=settings.zone,
+    )
+
+
+def _mail(settings: Settings, to: str) -> list[Sender]:
+    recipients = tuple(address.strip() for address in to.split(",") if address.strip())
+    if not settings.smtp_host or not recipients:
         return []
     server = MailServer(
         settings.smtp_host,
@@ -189,15 +222,13 @@ def _mail(settings: Settings) -> list[Sender]:
         settings.smtp_password,
         Path(settings.smtp_ca_file) if settings.smtp_ca_file else None,
     )
-    recipients = tuple(address.strip() for address in settings.report_mail_to.split(",") if address.strip())
     return [Mail(server, settings.report_mail_from, recipients)]
 
 
-def _webhook(settings: Settings) -> list[Sender]:
-    if not settings.report_webhook_url.get_secret_value():
+def _webhook(url: SecretStr, secret: SecretStr) -> list[Sender]:
+    if not url.get_secret_value():
         return []
-    secret = settings.report_webhook_secret
-    return [Webhook(settings.report_webhook_url, secret if secret.get_secret_value() else None)]
+    return [Webhook(url, secret if secret.get_secret_value() else None)]
 
 
 class Runtime:

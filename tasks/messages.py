@@ -283,6 +283,7 @@ FORMS: Mapping[str, Form] = {
     "add": _add,
     "deliver": _deliver,
     "poll": _poll,
-    **dict.fromkeys(("retries", "sweep", "adopt_orphans", "report_hour", "report_day", "reconcile", "purge"), _nothing),
+    **dict.fromkeys(("retries", "sweep", "adopt_orphans", "notify"), _nothing),
+    **dict.fromkeys(("report_hour", "report_day", "reconcile", "purge"), _nothing),
 }
 """The tasks that there are."""

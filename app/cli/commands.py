@@ -40,6 +40,10 @@ COMMANDS = {
         "Serve Prometheus metrics at /metrics, read from the ledger, Redis and the source. "
         "One process an installation.",
     ),
+    "notifications": (
+        "notifications",
+        "Events that are on, and those that were over within a week: what was said of each, and whether it was taken.",
+    ),
     "ping": ("ping", "Send `add(2, 3)` through broker, worker and result backend, and say how long each leg took."),
     "purge": (
         "purge",

@@ -34,6 +34,7 @@ BATCHES_OF_FEED = "batches_of_feed"
 TICKS_LATEST = "ticks_latest"
 TICKS_IN_STATE = "ticks_in_state"
 REPORTS_OWED = "reports_owed"
+NOTIFICATIONS_OWED = "notifications_owed"
 
 BY_ID = [("_id", 1)]
 """A hint for what names its documents by id and something else that has an index: a server that weighs the two may read
@@ -85,6 +86,7 @@ INDEXES = {
     ),
     "archives": (IndexModel([("feed", 1)], name=ARCHIVES_OPEN, partialFilterExpression={"open": True}),),
     "batches": (IndexModel([("feed", 1), ("visible_at", 1)], name=BATCHES_OF_FEED),),
+    "notifications": (IndexModel([("retry_at", 1)], name=NOTIFICATIONS_OWED, sparse=True),),
     "reports": (IndexModel([("retry_at", 1)], name=REPORTS_OWED, sparse=True),),
     "ticks": (
         IndexModel([("job", 1), ("end", 1)], name=TICKS_LATEST),

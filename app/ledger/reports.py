@@ -4,31 +4,21 @@
      revised {count, at, changes [{field, was, now}]}, sending {<way>: {state, tries, at, error}}, retry_at}
 
 `report` is the report as JSON (see `app/reporting/record.py`). Storing an equal one changes nothing. One that differs
-takes its place and is marked in `revised`. `retry_at` is there while a sending is owed: when it is tried next.
+takes its place and is marked in `revised`. How it is sent: see `app/ledger/outbox.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from enum import StrEnum
-from typing import Any
+from datetime import datetime
 
 from pymongo import errors as driver
 
-from app.clock import AGREED
-from app.ledger.client import Collection, Database, Document, query
+from app.ledger.client import Database, Document, query
+from app.ledger.outbox import OWED, Outbox, owing
 
 CHANGES_KEPT = 50
-
-
-class Sending(StrEnum):
-    """Where a report stands on one way out."""
-
-    OWED = "owed"
-    SENT = "sent"
-    GIVEN_UP = "given up"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,20 +48,11 @@ class Revised:
     """What changed then."""
 
 
-_OWED: Document = {"state": Sending.OWED.value, "tries": 0}
-
-
-def _owing(ways: Iterable[str], now: datetime) -> Document:
-    """The fields that say so; none for no ways."""
-    fields: Document = {f"sending.{way}": _OWED for way in ways}
-    return fields | {"retry_at": now} if fields else {}
-
-
-class Reports:
+class Reports(Outbox):
     """Every query on `reports`."""
 
     def __init__(self, database: Database) -> None:
-        self._collection: Collection = database["reports"]
+        super().__init__(database["reports"])
 
     @query
     async def get(self, feed: str, period: str) -> Document | None:
@@ -86,7 +67,7 @@ class Reports:
             "report": report,
         }  # fmt: skip
         if owed:
-            document |= {"sending": dict.fromkeys(owed, _OWED), "retry_at": now}
+            document |= {"sending": dict.fromkeys(owed, OWED), "retry_at": now}
         try:
             await self._collection.insert_one(document)
         except driver.DuplicateKeyError:
@@ -102,67 +83,6 @@ class Reports:
         marked = {"count": revised.count, "at": revised.at, "changes": list(revised.changes)[:CHANGES_KEPT]}
         result = await self._collection.update_one(
             {"_id": stored["_id"], "revised.count": revised.count - 1 or None},
-            {"$set": {"report": report, "revised": marked} | _owing(owed, revised.at)},
+            {"$set": {"report": report, "revised": marked} | owing(owed, revised.at)},
         )
         return bool(result.modified_count)
-
-    # --- sending
-
-    @query
-    async def owe(self, report_id: str, ways: Sequence[str], now: datetime) -> None:
-        """Note that the report is to be sent on these ways, from now on, whatever was sent before."""
-        if ways:
-            await self._collection.update_one({"_id": report_id}, {"$set": _owing(ways, now)})
-
-    @query
-    async def owed(self, now: datetime, limit: int, longest: timedelta) -> list[Document]:
-        """Reports with a sending whose time has come, the longest due first; and those that wait for longer than the
-        `longest` that one does, which a clock that was wrong has put off.
-        """
-        wanted = {"$or": [{"retry_at": {"$lte": now}}, {"retry_at": {"$gt": now + longest + AGREED}}]}
-        found = self._collection.find(wanted).sort("retry_at", 1).limit(limit)
-        return await found.to_list()
-
-    @query
-    async def claim(self, report: Document, until: datetime) -> bool:
-        """Take the report for sending: nobody else does so before `until`. `False`: somebody was faster."""
-        result = await self._collection.update_one(
-            {"_id": report["_id"], "retry_at": report["retry_at"]}, {"$set": {"retry_at": until}}
-        )
-        return bool(result.modified_count)
-
-    @query
-    async def note_sent(self, report_id: str, claimed_until: datetime, way: str, now: datetime) -> None:
-        """The report went out on that way. Changes nothing where it was revised, or owed anew, meanwhile."""
-        await self._collection.update_one(
-            {"_id": report_id, "retry_at": claimed_until},
-            {
-                "$set": {f"sending.{way}.state": Sending.SENT.value, f"sending.{way}.at": now},
-                "$inc": {f"sending.{way}.tries": 1},
-                "$unset": {f"sending.{way}.error": ""},
-            },
-        )
-
-    @query
-    async def note_failed(
-        self, report_id: str, claimed_until: datetime, way: str, error: str, now: datetime, *, give_up: bool
-    ) -> None:
-        """The report did not go out on that way, and why; `give_up`: it is not tried again.
-
-        Changes nothing where it was revised, or owed anew, meanwhile.
-        """
-        state = Sending.GIVEN_UP if give_up else Sending.OWED
-        noted: dict[str, Any] = {"state": state.value, "at": now, "error": error}
-        await self._collection.update_one(
-            {"_id": report_id, "retry_at": claimed_until},
-            {
-                "$set": {f"sending.{way}.{name}": value for name, value in noted.items()},
-                "$inc": {f"sending.{way}.tries": 1},
-            },
-        )
-
-    @query
-    async def next_try(self, report_id: str, claimed_until: datetime, at: datetime | None) -> None:
-        """Say when the report is sent next; `None`: never. Changes nothing where it was owed anew meanwhile."""
-        change: Document = {"$set": {"retry_at": at}} if at else {"$unset": {"retry_at": ""}}
-        await self._collection.update_one({"_id": report_id, "retry_at": claimed_until}, change)

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from app.ledger.client import Collection, Database, query
+from app.clock import LONG_AGO
+from app.ledger.client import Collection, Database, Document, query
 from app.ledger.counted import DONE_STATES, Counts
-from app.ledger.indexes import in_state
+from app.ledger.indexes import in_state, restored
 from app.ledger.merge import feeds_in
 from app.models import State
 
@@ -64,6 +65,23 @@ class Tally:
             for document in await (await self._deliveries.aggregate(pipeline)).to_list():
                 counts[document["_id"]][state] = document["n"]
         return dict(counts)
+
+    @query
+    async def unacknowledged(self, feed: str, allowed: int, most: int) -> int:
+        """How many dead letters of the feed are not acknowledged, counted up to `most`; 0 for `allowed` of them or
+        fewer, where that is found by the indexes alone.
+
+        What was put back from an archive and then acknowledged is not told apart there: then the newest are read.
+        """
+        since: Document = {"$gt": LONG_AGO}
+        count, dead = self._deliveries.count_documents, in_state(State.DEAD, feed)
+        acknowledged = await count({"feed": feed, "kept_from": since})
+        if acknowledged:
+            acknowledged -= sum([await count(restored(feed, state, since)) for state in (*DONE_STATES, State.DEAD)])
+        if await count(dead, limit=allowed + 1 + max(acknowledged, 0)) - acknowledged <= allowed:
+            return 0
+        newest = self._deliveries.find(dead | {"acknowledged": None}, {"_id": 1}).sort("finished_at", -1).limit(most)
+        return len(await newest.to_list())
 
     @query
     async def settled_feeds(self) -> set[str]:

@@ -1,4 +1,4 @@
-"""A report by e-mail: plain text with the headline figures, the page attached.
+"""E-mail: plain text, and where there is a page, that attached.
 
 aiosmtplib speaks SMTP; `email` of the standard library makes the message.
 """
@@ -15,17 +15,13 @@ from email.utils import parseaddr
 from hashlib import blake2s
 from pathlib import Path
 from typing import Literal
-from zoneinfo import ZoneInfo
 
 import aiosmtplib
 import structlog
 from pydantic import SecretStr
 
 from app.partner.masking import longest_first, masked, variants
-from app.reporting.files import Format, path_of, rendered
-from app.reporting.page import title, when
 from app.reporting.sending import NotSent, Outgoing
-from app.reporting.table import summary
 
 log = structlog.get_logger()
 
@@ -47,7 +43,7 @@ class MailServer:
 
 
 class Mail:
-    """Sends reports to a list of addresses."""
+    """Sends to a list of addresses."""
 
     name = "mail"
 
@@ -79,7 +75,7 @@ class Mail:
         except (aiosmtplib.SMTPException, OSError, ValueError) as error:
             raise NotSent(self._said(error)) from error
         if refused:
-            log.warning("mail_refused", report=outgoing.report.id, recipients=sorted(refused))
+            log.warning("mail_refused", id=outgoing.id, recipients=sorted(refused))
 
     def _tls_context(self) -> ssl.SSLContext | None:
         if self._server.security == "none":
@@ -101,25 +97,16 @@ class Mail:
 
 
 def compose(outgoing: Outgoing, sender: str, recipients: tuple[str, ...]) -> EmailMessage:
-    """The message. Its id is the same each time the same result is sent."""
-    report = outgoing.report
+    """The message. Its id is the same each time the same thing is sent."""
     message = EmailMessage(policy=SMTP)
-    revised = f" (revised {outgoing.revised['count']})" if outgoing.revised else ""
-    message["Subject"] = f"{_verdict(outgoing)}{title(report)}: {when(report, ZoneInfo(report.timezone))}{revised}"
+    message["Subject"] = outgoing.subject
     message["From"] = sender
     message["To"] = ", ".join(recipients)
     domain = parseaddr(sender)[1].rpartition("@")[2] or "rowrelay"
     message["Message-ID"] = f"<{blake2s(outgoing.id.encode(), digest_size=16).hexdigest()}@{domain}>"
     message["Auto-Submitted"] = "auto-generated"
-    message.set_content(summary(report))
-    name = path_of(Path(), report.feed, report.period, Format.HTML).name
-    content = rendered(report, Format.HTML, outgoing.revised)
-    message.add_attachment(content, maintype="text", subtype="html", filename=name)
+    message.set_content(outgoing.text())
+    if page := outgoing.page():
+        name, content = page
+        message.add_attachment(content, maintype="text", subtype="html", filename=name)
     return message
-
-
-def _verdict(outgoing: Outgoing) -> str:
-    """What a reader must know before opening it."""
-    if outgoing.report.incomplete:
-        return "NOT COMPLETE: "
-    return "NOT CERTIFIED: " if outgoing.report.uncertified else ""

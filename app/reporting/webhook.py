@@ -1,6 +1,6 @@
-"""A report by webhook: a POST of its JSON, signed by Standard Webhooks where there is a secret.
+"""A webhook: a POST of JSON, signed by Standard Webhooks where there is a secret.
 
-`webhook-id` is the same for each try at sending the same result. Redirects are not followed.
+`webhook-id` is the same for each try at sending the same thing. Redirects are not followed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from app.partner.exchange import Request, exchange
 from app.partner.failures import Undone
 from app.partner.signing import signer
 from app.partner.transport import Transport
-from app.reporting.files import Format, rendered
 from app.reporting.sending import NotSent, Outgoing
 from app.url import parse_url
 
@@ -23,7 +22,7 @@ TIMEOUT_SECONDS = 30.0
 
 
 class Webhook:
-    """Posts reports to one URL."""
+    """Posts to one URL."""
 
     name = "webhook"
 
@@ -33,8 +32,8 @@ class Webhook:
         self._sign = signer(Signing(secrets=(secret,))) if secret else None
 
     async def send(self, outgoing: Outgoing) -> None:
-        """Post the report, within `TIMEOUT_SECONDS`. Raises `NotSent` for anything but a 2xx."""
-        body = await asyncio.to_thread(rendered, outgoing.report, Format.JSON, outgoing.revised)
+        """Post it, within `TIMEOUT_SECONDS`. Raises `NotSent` for anything but a 2xx."""
+        body = await asyncio.to_thread(outgoing.json)
         headers = {"content-type": "application/json", "webhook-id": outgoing.id}
         if self._sign:
             headers |= self._sign(outgoing.id, body.decode())

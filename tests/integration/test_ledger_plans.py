@@ -41,6 +41,7 @@ INSERTS = {
 
 SMALL = {
     "cursors": "one document a feed",
+    "notifications": "one document an event that is on, or was on within a week: a few a feed and process",
     "progress": "one document a process",
 }
 """Collections that may be read whole, and why they stay small."""

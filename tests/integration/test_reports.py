@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -14,7 +13,6 @@ from zoneinfo import ZoneInfo
 import orjson
 import pytest
 import trustme
-from aiohttp import web
 from pydantic import SecretStr
 from standardwebhooks import Webhook as Verifier
 
@@ -22,15 +20,17 @@ from app.clock import Clock
 from app.errors import Unavailable
 from app.ledger import Ledger
 from app.ledger.client import Document
-from app.ledger.reports import Sending
+from app.ledger.outbox import Sending
 from app.models import Certificate, Outcome, State
+from app.outbox import SENT_AT_ONCE
 from app.period import Kind, Period, parse_period
-from app.report import MAX_TRIES, SENT_AT_ONCE, Compiled, Reporting
+from app.report import MAX_TRIES, Compiled, Reporting
 from app.reporting.mail import Mail, MailServer, compose
 from app.reporting.record import ALL, Report
-from app.reporting.sending import NotSent, Outgoing, Sender
+from app.reporting.sending import NotSent, Outgoing, OutgoingReport, Sender
 from app.reporting.webhook import Webhook
 from tests.support.buckets import day_of
+from tests.support.hooks import listener
 from tests.support.mailbox import PASSWORD, USER, Mailbox, mailbox
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -66,13 +66,14 @@ class Post:
 
     def __init__(self, failures: int = 0) -> None:
         self.failures = failures
-        self.sent: list[Outgoing] = []
+        self.sent: list[OutgoingReport] = []
         self.tried = 0
 
     async def send(self, outgoing: Outgoing) -> None:
         self.tried += 1
         if self.tried <= self.failures:
             raise NotSent("post: the office is closed")
+        assert isinstance(outgoing, OutgoingReport)
         self.sent.append(outgoing)
 
 
@@ -429,8 +430,8 @@ def mail(box: Mailbox, security: str = "none", password: str = PASSWORD, ca_file
     return Mail(server, "Rowrelay <reports@example.org>", ("ops@example.org", "audit@example.org"))
 
 
-def outgoing(day_report: Report) -> Outgoing:
-    return Outgoing(day_report, None)
+def outgoing(day_report: Report) -> OutgoingReport:
+    return OutgoingReport(day_report, None)
 
 
 @pytest.fixture
@@ -470,7 +471,7 @@ async def test_a_mail_sent_twice_can_be_told_for_one(day_report: Report) -> None
     async with mailbox() as box:
         for _ in range(2):
             await mail(box).send(outgoing(day_report))
-        await mail(box).send(Outgoing(day_report, {"count": 1, "at": AFTER, "changes": []}))
+        await mail(box).send(OutgoingReport(day_report, {"count": 1, "at": AFTER, "changes": []}))
     first, second, revised = (message["Message-ID"] for message in box.messages)
     assert first == second != revised
     assert box.messages[2]["Subject"].endswith("(revised 1)")
@@ -543,25 +544,6 @@ async def test_a_mail_server_that_comes_back_gets_the_report(day: Ledger, tmp_pa
 
 
 # --- webhook
-
-
-@asynccontextmanager
-async def listener(statuses: list[int]) -> AsyncIterator[tuple[str, list[tuple[dict[str, str], bytes]]]]:
-    """A server that answers with these statuses in turn, then 204. Yields its URL and what it was sent."""
-    received: list[tuple[dict[str, str], bytes]] = []
-
-    async def answer(request: web.BaseRequest) -> web.Response:
-        received.append(({name.lower(): value for name, value in request.headers.items()}, await request.read()))
-        status = statuses.pop(0) if statuses else 204
-        return web.Response(status=status, headers={"Location": "/elsewhere"} if status == 302 else None)
-
-    runner = web.ServerRunner(web.Server(answer, access_log=None), shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}/hook?token=s3cret-token", received
-    finally:
-        await runner.cleanup()
 
 
 async def test_a_webhook_gets_the_json_signed(day_report: Report) -> None:

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from app.ledger import Ledger
 from app.ledger.selection import Picked, Selection, Stamp
 from app.models import OPEN_STATES, Batch, Lease, NewBatch, SourceRow, State
-from tests.support.busy_ledger import BATCH, BIG, DAY, PAUSED, batch_name, name_of, open_ones
+from tests.support.busy_ledger import BATCH, BIG, DAY, PAUSED, RESTORED, batch_name, name_of, open_ones
 from tests.support.ledger import FEED, LEASE, NOW, failed, loaded
 
 Asking: TypeAlias = Callable[[Ledger], Awaitable[Any]]
@@ -152,6 +152,12 @@ def of_deliveries() -> dict[str, list[Ask]]:
         "tally.deliveries": [Ask(lambda at: at.tally.deliveries())],
         "tally.settled_feeds": [Ask(lambda at: at.tally.settled_feeds())],
         "tally.standing": [Ask(lambda at: at.tally.standing(NOW), within=open_ones(State.DELIVERED))],
+        "tally.unacknowledged": [
+            Ask(lambda at: at.tally.unacknowledged(FEED, 0, 100), within=100 + KEPT_DEAD),
+            Ask(lambda at: at.tally.unacknowledged(FEED, 10_000, 20_000), within=open_ones(State.DEAD, FEED)),
+            Ask(lambda at: at.tally.unacknowledged(PAUSED, 0, 100), within=RESTORED + KEPT_DEAD),
+            Ask(lambda at: at.tally.unacknowledged("nobody", 0, 100)),
+        ],
         "tally.indexed": [Ask(lambda at: at.tally.indexed(), within=everything)],
     }
 

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from app.errors import LeaseLost
+from app.events import Event, Found
 from app.ledger import Ledger
 from app.ledger.archives import Contents, Part
+from app.ledger.notifications import Message
 from app.ledger.progress import Mark, Role
 from app.ledger.purges import Claim
 from app.ledger.reports import ReportKey, Revised
@@ -171,6 +173,8 @@ def of_jobs() -> dict[str, list[Ask]]:
     period, key = Period(Kind.HOUR, end - timedelta(hours=1), end, "new"), ReportKey(FEED, "hour", "new", NOW, LATER)
     until, step = LATER + LEASE, StepDone("orders", NOW, 1, {})
     revised, stored = Revised(1, NOW, []), {"_id": f"{FEED}|new", "retry_at": NOW}
+    paused = Found(Event.FEED_PAUSED, FEED, "why")
+    event = {"_id": paused.id, "retry_at": NOW, "told": True, "seen_at": NOW}
     certificate = Certificate(FEED, LATER, 1, 0, {}, begun_at=NOW)
     return {
         "counts.exactly": [Ask(lambda at: at.counts.exactly(BIG), within=COUNTS[BIG][State.DELIVERED])],
@@ -186,6 +190,24 @@ def of_jobs() -> dict[str, list[Ask]]:
         "certificates.first_begun_since": [Ask(lambda at: at.certificates.first_begun_since(FEED, DAY))],
         "certificates.latest": [Ask(lambda at: at.certificates.latest(FEED))],
         "certificates.save": [Ask(lambda at: at.certificates.save(certificate))],
+        "notifications.begin": [
+            Ask(lambda at: at.notifications.begin(paused, NOW)),
+            Ask(lambda at: at.notifications.begin(paused, NOW)),
+        ],
+        "notifications.claim": [Ask(lambda at: at.notifications.claim(event, until))],
+        "notifications.end": [Ask(lambda at: at.notifications.end(event, ["mail"], NOW))],
+        "notifications.forget": [Ask(lambda at: at.notifications.forget(NOW))],
+        "notifications.kept": [Ask(lambda at: at.notifications.kept())],
+        "notifications.next_try": [Ask(lambda at: at.notifications.next_try(paused.id, until, None))],
+        "notifications.note_failed": [
+            Ask(lambda at: at.notifications.note_failed(paused.id, until, "mail", "why", NOW, give_up=False))
+        ],
+        "notifications.note_sent": [Ask(lambda at: at.notifications.note_sent(paused.id, until, "mail", NOW))],
+        "notifications.owe": [Ask(lambda at: at.notifications.owe(paused.id, ["mail"], NOW))],
+        "notifications.owed": [Ask(lambda at: at.notifications.owed(LATER, 10, LEASE))],
+        "notifications.say": [Ask(lambda at: at.notifications.say(event, Message.BEGAN, ["mail"], NOW, LATER))],
+        "notifications.see": [Ask(lambda at: at.notifications.see(paused, NOW))],
+        "notifications.take_turn": [Ask(lambda at: at.notifications.take_turn(NOW, LEASE))],
         "reports.claim": [Ask(lambda at: at.reports.claim(stored, until))],
         "reports.get": [Ask(lambda at: at.reports.get(FEED, "new"))],
         "reports.insert": [Ask(lambda at: at.reports.insert(key, {}, ["mail"], NOW))],

@@ -33,6 +33,14 @@ def test_beat_has_an_entry_a_feed_and_no_backlog_of_ticks_builds_up(loaded: conf
     assert schedule["retries"]["schedule"].seconds == 1, "a retry comes within a second of its time"
 
 
+@pytest.mark.usefixtures("loaded")
+def test_beat_has_notifications_looked_after_where_somebody_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    from celery_app import beat_schedule
+
+    monkeypatch.setenv("NOTIFY_WEBHOOK_URL", "https://hooks.example/x")
+    assert beat_schedule(config.load())["notify"]["task"] == "notify"
+
+
 def test_a_beat_that_starts_owes_everything_and_keeps_no_file(
     loaded: config.Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 RECORDS = {
     "app", "app.errors", "app.models", "app.endpoint", "app.feed", "app.clock", "app.period", "app.unforeseen",
-    "app.redis_url", "app.shown", "app.source_url", "app.url", "app.wrong_values",
+    "app.events", "app.redis_url", "app.shown", "app.source_url", "app.url", "app.wrong_values",
 }  # fmt: skip
 EDGES = {"app.source", "app.ledger", "app.partner"}
 READERS = {"app.broker", "app.health", "app.progress", "app.unconfigured"}
@@ -23,6 +23,7 @@ USED = {"app.filter", "app.intake", "app.queue", "app.refusals", "app.renewal"}
 ALLOWED = {
     "app": set[str](),
     "app.errors": set[str](),
+    "app.events": set[str](),
     "app.models": set[str](),
     "app.clock": set[str](),
     "app.period": {"app.clock"},
@@ -67,7 +68,11 @@ ALLOWED = {
     "app.reconcile": RECORDS | EDGES | COMPARING | USED | {"app.reconcile"},
     "app.sweep": RECORDS | {"app.ledger", "app.queue", "app.unconfigured"},
     "app.purge": RECORDS | {"app.archive", "app.hold", "app.ledger", "app.pace"},
-    "app.report": RECORDS | {"app.ledger", "app.reporting"},
+    "app.conditions": RECORDS | EDGES | {"app.broker", "app.health", "app.periodic"},
+    "app.notify": RECORDS | {"app.conditions", "app.ledger", "app.outbox", "app.reporting"},
+    "app.stand_in": {"app.errors", "app.notify"},
+    "app.outbox": RECORDS | {"app.ledger", "app.reporting"},
+    "app.report": RECORDS | {"app.ledger", "app.outbox", "app.reporting"},
     "app.reporting": RECORDS | {"app.ledger", "app.partner", "app.reporting", "app.unconfigured"},
     "config": RECORDS | {"app.env_file", "app.ledger", "app.partner", "app.spelling"},
     "app.periodic": RECORDS | EDGES | {"app.renewal"},
@@ -76,7 +81,8 @@ ALLOWED = {
     | EDGES
     | USE_CASES
     | {"app.descriptors", "app.jobs", "app.periodic", "app.purge", "app.queue", "app.reporting", "config"}
-    | {"app.dispatch", "app.progress", "app.timekeeping", "app.under_way"},
+    | {"app.dispatch", "app.progress", "app.timekeeping", "app.under_way"}
+    | {"app.broker", "app.conditions", "app.health", "app.notify"},
     "app.trial": RECORDS | EDGES | {"app.deliver", "app.filter", "app.refusals"},
     "app.timekeeping": {"app.errors", "app.ledger"},
     "app.tracing": EDGES | {"app.deliver", "app.intake", "app.poll"},
@@ -84,7 +90,8 @@ ALLOWED = {
     | {"app.descriptors", "app.loaded", "app.logs", "app.tracing", "config", "tasks", "tasks.options"},
     "tasks": RECORDS
     | READERS
-    | {"app.ledger", "app.logs", "app.periodic", "app.runtime", "app.queue", "app.under_way", "celery_app", "tasks"},
+    | {"app.ledger", "app.logs", "app.periodic", "app.runtime", "app.queue", "app.under_way", "celery_app", "tasks"}
+    | {"app.notify", "app.stand_in"},
     "tasks.options": set[str](),
     "app.watch": set[str](),
     "app.simulator": RECORDS | {"app.simulator", "app.embedded"},
