@@ -58,7 +58,7 @@ COMMANDS = {
         "report",
         "Compile the report of an hour or a day now, also of one that is still running, and print it.",
     ),
-    "status": ("status", "Per feed: states, backlog, oldest open, lag, gaps, last poll and error."),
+    "status": ("status", "Per feed: its state, what is open, how fast it goes, until when, and what failed last."),
     "watch": (
         "watch",
         "Run a worker or beat, pass signals and its exit code on, and start it anew when it makes no progress.",

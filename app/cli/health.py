@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 import socket
+import sys
+from dataclasses import replace
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -37,7 +41,9 @@ def health(
     loaded = load_config()
     found, untold = with_ledger(loaded, lambda ledger: _ask(loaded, ledger, role))
     found = [health for health in found if name in (None, health.name)]
-    found += _absent(found, role, name) if untold is None else []
+    if untold is None:
+        found = _unpolled(found) if role is None else found
+        found += _absent(found, role, name)
     well = all(health.ready if ready else health.live for health in found)
     if untold is not None:
         # Without the ledger nobody can tell, and nobody can work: ending a process would mend nothing.
@@ -74,14 +80,33 @@ def bounds_of(loaded: config.Config) -> Bounds:
 
 
 def _absent(found: list[Health], role: Part | None, name: str | None) -> list[Health]:
-    """A problem for each role of which nothing was heard."""
+    """A problem for each role of which nothing was heard. A process that stops says goodbye, so none runs."""
     if name is not None:
-        wanted = [] if found else [(role.value if role else "process", name)]
-    else:
-        here = f"on {socket.gethostname()}" if role else "anywhere"
-        roles = [Part.WORKER, Part.BEAT] if role is None else [role] if role is not Part.FEEDS else []
-        wanted = [(part.value, here) for part in roles if part.value not in {health.role for health in found}]
-    return [Health(part, where, ("was not heard of within the last hour",)) for part, where in wanted]
+        wanted = role.value if role else "process"
+        return [] if found else [Health(wanted, name, ("was not heard of within the last hour",))]
+    here = f"on {socket.gethostname()}" if role else "anywhere"
+    return [Health(part, here, (f"none runs, start one with: {_start(part)}",)) for part in _missing(found, role)]
+
+
+def _missing(found: list[Health], role: Part | None) -> list[str]:
+    """The roles that are asked for and that no process has."""
+    roles = [Part.WORKER, Part.BEAT] if role is None else [role] if role is not Part.FEEDS else []
+    return [part.value for part in roles if part.value not in {health.role for health in found}]
+
+
+def _start(role: str) -> str:
+    """The command that starts a worker or beat with this Python, from the directory that we are in."""
+    celery = Path(sys.executable).with_name("celery")
+    shown = celery.relative_to(Path.cwd()) if celery.is_relative_to(Path.cwd()) else celery
+    return shlex.join([str(shown), "-A", "celery_app", role])
+
+
+def _unpolled(found: list[Health]) -> list[Health]:
+    """Feeds that are not polled for want of a worker or beat: that is why, whatever their last poll came to."""
+    if not (missing := _missing(found, None)):
+        return found
+    why = f"is not polled: no {' and no '.join(missing)} runs"
+    return [replace(h, problems=(why,), waits_for=()) if h.role == "feed" and h.problems else h for h in found]
 
 
 def _said(health: Health) -> str:

@@ -15,9 +15,9 @@ from typing import Annotated, Any, TypeVar
 
 import orjson
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
 from rich.console import Console
-from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -38,10 +38,12 @@ FOUND_WRONG, WRONG_USAGE = 1, 2
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
-_WIDEST = 10_000
-"""Columns of text; no table is wider."""
 _LEAST = 8
 """Columns of text that a cut cell keeps."""
+_SHORT = 24
+"""Columns of text that are not cut while a longer one can be."""
+_BETWEEN = 2
+"""Columns of blanks between two columns of a table."""
 
 
 class PlainConsole(Console):
@@ -155,30 +157,80 @@ def print_json(value: object) -> None:
     sys.stdout.write(plain_json(document) + "\n")
 
 
-def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> bool:
+def print_table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], spare: Sequence[str] = ()
+) -> bool:
     """Print a table, an empty cell for `None`. Returns whether all of it could be printed: what must be read is for the
     caller to say below it where it could not.
 
-    On a terminal that is too narrow for it the widest columns are cut; where little would be left of them, it is
-    printed a record at a time. In a file or a pipe a table is as wide as it needs to be.
+    On a terminal that is too narrow for it the columns that are `spare` are left out, the first of them first, until
+    cutting the widest column makes room; where that is not enough the others are cut too, and where little would be
+    left of them the widest is left out, but never the first. In a file or a pipe a table is as wide as it needs to be.
     """
-    table = Table(title=title, title_justify="left", show_header=any(columns))
+    cells = [[_cell(cell) for cell in row] for row in rows]
+    widths = [max(map(cell_len, column)) for column in zip(columns, *cells, strict=True)]
+    if not _is_bounded() or _width_of(widths) <= console.width:
+        printing = console if _is_bounded() else PlainConsole(width=_width_of(widths))
+        printing.print(_table(title, columns, cells))
+        return True
+    kept = _with_room(columns, widths, spare)
+    table = _table(title, [columns[place] for place in kept], [[row[place] for place in kept] for row in cells])
+    for column, width in zip(table.columns, _cut([widths[place] for place in kept], console.width), strict=True):
+        column.width = width
+    console.print(table)
+    if without := [name for place, name in enumerate(columns) if place not in kept]:
+        console.print(f"no room for: {', '.join(without)}", style="dim", soft_wrap=True)
+    return False
+
+
+def _table(title: str, columns: Sequence[str], cells: Sequence[Sequence[str]]) -> Table:
+    """Without rules between its columns, which a narrow terminal has no room for."""
+    table = Table(
+        title=title, title_justify="left", show_header=any(columns), box=SIMPLE_HEAD, show_edge=False, pad_edge=False,
+        padding=(0, _BETWEEN - 1, 0, 0),
+    )  # fmt: skip
     for column in columns:
         table.add_column(column, overflow="ellipsis")
-    for row in rows:
-        table.add_row(*(Text(_cell(cell), no_wrap=True, overflow="ellipsis") for cell in row))
-    width = Measurement.get(console, console.options.update(max_width=_WIDEST), table).maximum
-    if not _is_bounded() or width <= console.width:
-        PlainConsole(width=width).print(table)
-        return True
-    if _least_width(columns, rows) <= console.width:
-        console.print(table)
-        return False
-    console.print(title, style="italic")
-    for row in rows:
-        print_fields(dict(zip(columns, row, strict=True)))
-        console.print()
-    return True
+    for row in cells:
+        table.add_row(*(Text(cell, no_wrap=True, overflow="ellipsis") for cell in row))
+    return table
+
+
+def _width_of(widths: Sequence[int]) -> int:
+    """Of a table with columns of these widths."""
+    return sum(widths) + _BETWEEN * (len(widths) - 1)
+
+
+def _with_room(columns: Sequence[str], widths: Sequence[int], spare: Sequence[str]) -> list[int]:
+    """The places of the columns that the terminal has room for; see `print_table`."""
+    kept = list(range(len(columns)))
+
+    def least(cut: int) -> int:
+        """The width with the `cut` widest columns cut."""
+        found = sorted((widths[place] for place in kept), reverse=True)
+        return _width_of([min(width, _LEAST) for width in found[:cut]] + found[cut:])
+
+    for name in spare:
+        if least(1) <= console.width:
+            break
+        kept.remove(columns.index(name))
+    while len(kept) > 1 and least(len(kept)) > console.width:
+        kept.remove(max(kept[1:], key=lambda place: (widths[place], place)))
+    return kept
+
+
+def _cut(widths: Sequence[int], room: int) -> list[int]:
+    """How wide columns are in that room: long ones all alike, and where that is not enough, short ones stay whole as
+    long as one that was long has anything left."""
+    level = max([_SHORT, *(level for level in range(_SHORT, room) if _width_of(_at_most(widths, level)) <= room)])
+    found = _at_most(widths, level)
+    for place in sorted(range(len(widths)), key=lambda place: (widths[place], place), reverse=True):
+        found[place] -= min(max(0, _width_of(found) - room), max(0, found[place] - _LEAST))
+    return found
+
+
+def _at_most(widths: Sequence[int], level: int) -> list[int]:
+    return [min(width, level) for width in widths]
 
 
 def print_fields(fields: Mapping[str, object]) -> None:
@@ -189,6 +241,19 @@ def print_fields(fields: Mapping[str, object]) -> None:
         console.print(f"{name:<{width}}  {_cell(value)}", soft_wrap=True)
 
 
+def print_figures(title: str, fields: Mapping[str, object]) -> None:
+    """Print figures, one a line under a title, each with its name. What is longer than a terminal's line goes on below
+    itself, beside no name."""
+    console.print(title, style="italic", soft_wrap=True)
+    width = max(map(len, fields), default=0) + _BETWEEN
+    room = console.width - width
+    for name, value in fields.items():
+        text = Text(_cell(value))
+        lines = text.wrap(console, room) if _is_bounded() and room > _LEAST else [text]
+        for number, line in enumerate(lines):
+            console.print(f"{'' if number else name:<{width}}{line.plain.rstrip()}", soft_wrap=True)
+
+
 def _cell(value: object) -> str:
     return "" if value is None else plain(str(value))
 
@@ -196,12 +261,6 @@ def _cell(value: object) -> str:
 def _is_bounded() -> bool:
     """Whether the output has a width: a terminal, or what COLUMNS says."""
     return console.is_terminal or "COLUMNS" in os.environ
-
-
-def _least_width(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> int:
-    """Of a table with every cell cut to `_LEAST`; its rules and blanks are three a column, and one."""
-    widest = (max(cell_len(_cell(cell)) for cell in of) for of in zip(columns, *rows, strict=True))
-    return sum(min(width, _LEAST) + 3 for width in widest) + 1
 
 
 def ago(moment: datetime | None) -> str:

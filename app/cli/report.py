@@ -18,6 +18,7 @@ from app.cli.output import (
     console,
     fail,
     load_config,
+    print_figures,
     print_table,
     with_ledger,
 )
@@ -146,7 +147,7 @@ def _write(output: Path, content: bytes) -> None:
 def print_report(report: Report) -> None:
     """Print the report as tables."""
     running = " (still running)" if report.running else ""
-    print_table(f"{title(report)}, {report.period}, {report.timezone}{running}", ["", ""], figures(report))
+    print_figures(f"{title(report)}, {report.period}, {report.timezone}{running}", dict(figures(report)))
     if report.feeds:
         columns = ["feed", "read", "delivered", "first attempt", "retries", "dead", "until delivered, p95", "open"]
         print_table("Feeds", columns, [_feed_row(line) for line in report.feeds])
@@ -175,8 +176,10 @@ def _feed_row(line: FeedLine) -> list[object]:
 
 def _print_reasons(name: str, reasons: tuple[Reason, ...]) -> None:
     if reasons:
-        rows = [[reason.text, number(reason.count), _look_at(reason)] for reason in reasons]
-        print_table(name, ["reason", "count", "look at one"], rows)
+        rows = [[number(reason.count), reason.text, _look_at(reason)] for reason in reasons]
+        if not print_table(name, ["count", "reason", "look at one"], rows, spare=["look at one"]):
+            for reason in reasons:
+                console.print(f"{reason.text}: {_look_at(reason) or number(reason.count)}", soft_wrap=True)
 
 
 def _look_at(reason: Reason) -> str | None:

@@ -2,42 +2,48 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Annotated
 
 import typer
 
 import config
+from app.broker import Broker
+from app.cli.health import bounds_of
 from app.cli.output import (
     AsJson,
-    ago,
     console,
+    duration_option,
     load_config,
     open_source,
     own_feeds,
     print_json,
-    print_table,
     with_ledger,
 )
+from app.cli.status_table import show
 from app.clock import utc_now
 from app.configured import HEARD_OF, Own, differing
-from app.errors import RowrelayError
+from app.errors import BrokerUnavailable, RowrelayError
 from app.feed import Feed
-from app.health import failing_tasks, held_back, jobs
+from app.feed_state import FeedState, Stand, state_of
+from app.flow import Flow, read_flow
+from app.health import Bounds, failing_tasks, held_back, jobs, judge_feed
 from app.ledger import Ledger
 from app.ledger.progress import KEPT, Role
 from app.ledger.tally import Standing
 from app.models import OPEN_STATES, Cursor, State
+from app.partner.clock_view import EndpointView, view_endpoints
 from app.source.reader import Source
 from app.unconfigured import Unconfigured, unconfigured
 
 LAG_LIMIT = 100_000
 """Rows waiting in the source are counted up to this."""
-
-NOTED_FOR = timedelta(days=1)
-"""How long a change of a feed's table is shown; `--json` always has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +51,7 @@ class FeedStatus:
     """One feed's line."""
 
     feed: str
+    state: FeedState
     states: dict[str, int]
     about: list[str]
     """The states whose number is about right: what was settled earlier is remembered and not counted again."""
@@ -56,12 +63,17 @@ class FeedStatus:
     oldest_open: datetime | None
     lag_rows: int | None
     """Rows in the source past the cursor, up to `LAG_LIMIT`; `None` where the source cannot be asked."""
+    flow: Flow
+    """What came and went in the last minute, and what failed last."""
+    gone_in_seconds: float | None
+    """Until nothing is open nor waits in the source, at that pace; `None`: never, as it stands."""
     gaps: int
     paused: bool
     paused_reason: str | None
     position: object
     last_poll_at: datetime | None
     last_error: str | None
+    """Of its polls."""
     noted: str | None
     """What last changed in the feed's table, and what followed."""
     noted_at: datetime | None
@@ -71,39 +83,60 @@ class FeedStatus:
     """Whether feeds.toml names it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What `status` tells."""
+
+    feeds: list[FeedStatus]
+    failing: list[Failing]
+    untold: str | None
+    """Why nobody can tell about breakers and cooldowns: Redis does not answer."""
+
+
 Recount = Annotated[bool, typer.Option("--recount", help="Count every delivery anew, however many there are.")]
+Watch = Annotated[bool, typer.Option("--watch", help="Tell again and again, until Ctrl-C.")]
+Every = Annotated[timedelta, typer.Option(parser=duration_option, show_default="2s", help="With --watch: how often.")]
 
 
-def status(as_json: AsJson = False, recount: Recount = False) -> None:
-    """Per feed: states, backlog, oldest open, lag, gaps, last poll and error.
+def status(
+    as_json: AsJson = False, recount: Recount = False, watch: Watch = False, every: Every = timedelta(seconds=2)
+) -> None:
+    """Per feed: its state, what is open, how fast it goes, until when, and what failed last.
 
-    Counts are exact while the ledger holds up to a million deliveries. With more, those delivered, cancelled or skipped
-    are counted once and remembered; such a number is about right, and marked with ~ (JSON: "about").
+    Rows a second are of the last minute; "gone in" is when nothing would be open any more, nor wait in the source, at
+    that pace. Counts are exact while the ledger holds up to a million deliveries. With more, those delivered, cancelled
+    or skipped are counted once and remembered; such a number is about right, and marked with ~ (JSON: "about").
     """
     loaded = load_config()
-    lines, failing = with_ledger(loaded, lambda ledger: _read(loaded, ledger, recount=recount))
-    if as_json:
-        print_json({"feeds": lines, "failing": failing})
+
+    def tell(found: Status) -> None:
+        if as_json:
+            print_json(found)
+        else:
+            show(found, loaded.settings.zone)
+
+    async def ask(ledger: Ledger) -> None:
+        if not watch:
+            tell(await _read(loaded, ledger, recount=recount))
+            return
+        while True:
+            await _tell_again(loaded, ledger, tell)
+            await asyncio.sleep(every.total_seconds())
+
+    with suppress(KeyboardInterrupt) if watch else nullcontext():
+        with_ledger(loaded, ask)
+
+
+async def _tell_again(loaded: config.Config, ledger: Ledger, tell: Callable[[Status], None]) -> None:
+    """Read, then tell in place of what was told before. What does not answer now may the next time."""
+    try:
+        found = await _read(loaded, ledger)
+    except RowrelayError as error:
+        console.print(f"not told: {error}", soft_wrap=True)
         return
-    columns = [
-        "feed",
-        *(state.value for state in State),
-        "open",
-        "sending",
-        "oldest open",
-        "lag",
-        "gaps",
-        "last poll",
-        "note",
-    ]
-    if not print_table("Feeds", columns, [_row(line) for line in lines]):
-        for feed in lines:
-            if note := _note(feed):
-                console.print(f"{feed.feed}: {note}", soft_wrap=True)
-    if any(line.about for line in lines):
-        console.print("~ about: remembered, and what was settled since. status --recount counts all anew.")
-    for line in failing:
-        console.print(f"{line.where}: {line.said}", soft_wrap=True)
+    if console.is_terminal:
+        console.clear()
+    tell(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +148,21 @@ class Failing:
     said: str
 
 
-async def _read(loaded: config.Config, ledger: Ledger, *, recount: bool) -> tuple[list[FeedStatus], list[Failing]]:
-    return await read_status(loaded, ledger, recount=recount), await read_failing(ledger, own_feeds(loaded))
+async def _read(loaded: config.Config, ledger: Ledger, *, recount: bool = False) -> Status:
+    endpoints, untold = await read_endpoints(loaded)
+    feeds = await read_status(loaded, ledger, recount=recount, endpoints=endpoints)
+    return Status(feeds, await read_failing(ledger, own_feeds(loaded)), untold)
+
+
+async def read_endpoints(loaded: config.Config) -> tuple[dict[str, EndpointView], str | None]:
+    """Feed → its endpoint's breaker and cooldown; none, and why, where Redis does not answer."""
+    broker = Broker(loaded.settings.redis_url.get_secret_value(), loaded.settings.connect_timeout)
+    try:
+        return await broker.ask(lambda redis: view_endpoints(redis, list(loaded.feeds))), None
+    except BrokerUnavailable as error:
+        return {}, str(error)
+    finally:
+        await broker.close()
 
 
 async def read_failing(ledger: Ledger, own: Own) -> list[Failing]:
@@ -129,45 +175,76 @@ async def read_failing(ledger: Ledger, own: Own) -> list[Failing]:
     return of_processes + [Failing(job.name, said) for job in await jobs(ledger) for said in job.waits_for]
 
 
-async def read_status(loaded: config.Config, ledger: Ledger, *, recount: bool = False) -> list[FeedStatus]:
+async def read_status(
+    loaded: config.Config,
+    ledger: Ledger,
+    *,
+    recount: bool = False,
+    endpoints: Mapping[str, EndpointView] = MappingProxyType({}),
+) -> list[FeedStatus]:
     """The state of every configured feed, read from the ledger and the source, and of every other that owes something.
 
-    Raises the ledger's errors.
+    `endpoints`: of feeds of which they are known. Raises the ledger's errors.
     """
     sending = await read_sending(ledger)
     standing, nothing = await ledger.tally.standing(utc_now(), recount=recount), Standing({})
     source = open_source(loaded)
+    asking = _Asking(ledger, source, bounds_of(loaded), sending, endpoints)
     try:
-        feeds = loaded.feeds.values()
-        found = [
-            await _feed_status(feed, ledger, source, standing.get(feed.name, nothing), sending[feed.name])
-            for feed in feeds
-        ]
+        found = [await _feed_status(feed, asking, standing.get(feed.name, nothing)) for feed in loaded.feeds.values()]
     finally:
         await source.close()
     others = await unconfigured(ledger, loaded.feeds)
     return found + [await _other_status(other, ledger, standing.get(other.feed, nothing)) for other in others]
 
 
-async def read_sending(ledger: Ledger) -> Counter[str]:
-    """Feed → rows that workers have in hand: what each of them that was heard of lately said. Raises the ledger's
-    errors."""
+async def read_sending(ledger: Ledger) -> Counter[str] | None:
+    """Feed → rows that workers have in hand: what each of them that was heard of lately said. `None`: none was. Raises
+    the ledger's errors."""
     marks = await ledger.progress.since(utc_now() - HEARD_OF, Role.WORKER)
+    if not marks:
+        return None
     sending: Counter[str] = Counter()
     for held in (held for mark in marks for held in mark.holds):
         sending[held.feed] += held.rows
     return sending
 
 
-async def _feed_status(feed: Feed, ledger: Ledger, source: Source, standing: Standing, sending: int) -> FeedStatus:
+@dataclass(frozen=True, slots=True)
+class _Asking:
+    """Who is asked about each feed, and what is known of all of them."""
+
+    ledger: Ledger
+    source: Source
+    bounds: Bounds
+    sending: Counter[str] | None
+    endpoints: Mapping[str, EndpointView]
+
+
+async def _feed_status(feed: Feed, asking: _Asking, standing: Standing) -> FeedStatus:
+    ledger, now = asking.ledger, utc_now()
     cursor = await ledger.cursors.get(feed.name)
-    lag, problem = await _lag(feed, cursor, source)
+    lag, problem = await _lag(feed, cursor, asking.source)
+    flow = await read_flow(ledger, feed.name, now)
+    found = _on_record(standing, cursor)
+    sending = (asking.sending or Counter())[feed.name]
+    gone_in = flow.gone_in(found.open, lag or 0)
     return replace(
-        _on_record(standing, cursor),
+        found,
+        state=state_of(
+            cursor,
+            asking.endpoints.get(feed.name),
+            now,
+            workers=asking.sending is not None,
+            polled=not judge_feed(feed, cursor, asking.bounds, now).problems,
+            moving=bool(sending or flow.logged or flow.settled),
+        ),
         sending=sending,
         oldest_open=await ledger.deliveries.oldest_open(feed.name),
         lag_rows=lag,
-        last_error=cursor.last_error or problem or held_back(feed, cursor, utc_now()),
+        flow=flow,
+        gone_in_seconds=None if gone_in is None else gone_in.total_seconds(),
+        last_error=cursor.last_error or problem or held_back(feed, cursor, now),
     )
 
 
@@ -175,8 +252,10 @@ async def _other_status(other: Unconfigured, ledger: Ledger, standing: Standing)
     """Of a feed that feeds.toml does not name: nobody knows its source."""
     return replace(
         _on_record(standing, await ledger.cursors.get(other.feed)),
+        state=FeedState(Stand.NOT_CONFIGURED),
         open=other.open,
         oldest_open=other.oldest,
+        gone_in_seconds=None,
         last_error=other.said(utc_now()),
         noted=None,
         noted_at=None,
@@ -190,6 +269,7 @@ def _on_record(standing: Standing, cursor: Cursor) -> FeedStatus:
     states = standing.states
     return FeedStatus(
         feed=cursor.feed,
+        state=FeedState(Stand.IDLE),
         states={state.value: states.get(state, 0) for state in State},
         about=[state.value for state in State if state in standing.about],
         logged=sum(states.values()),
@@ -197,6 +277,8 @@ def _on_record(standing: Standing, cursor: Cursor) -> FeedStatus:
         sending=0,
         oldest_open=None,
         lag_rows=None,
+        flow=Flow(),
+        gone_in_seconds=0.0,
         gaps=len(cursor.gaps),
         paused=cursor.paused,
         paused_reason=cursor.paused_reason,
@@ -214,30 +296,3 @@ async def _lag(feed: Feed, cursor: Cursor, source: Source) -> tuple[int | None, 
         return await source.waiting(feed, cursor, LAG_LIMIT), None
     except RowrelayError as error:
         return None, str(error)
-
-
-def _row(line: FeedStatus) -> list[object]:
-    return [
-        line.feed,
-        *(f"~{count}" if state in line.about else count for state, count in line.states.items()),
-        line.open,
-        line.sending,
-        ago(line.oldest_open) if line.oldest_open else None,
-        line.lag_rows,
-        line.gaps,
-        ago(line.last_poll_at),
-        _note(line),
-    ]
-
-
-def _note(line: FeedStatus) -> str | None:
-    """The most pressing of what is to be said of a feed, and what polls came across."""
-    return "; ".join([*filter(None, [_pressing(line)]), *line.notices]) or None
-
-
-def _pressing(line: FeedStatus) -> str | None:
-    if line.paused and line.configured:
-        return f"paused: {line.paused_reason}"
-    if line.last_error or line.noted is None or line.noted_at is None or utc_now() - line.noted_at > NOTED_FOR:
-        return line.last_error
-    return f"{ago(line.noted_at)} ago: {line.noted}"

@@ -37,6 +37,8 @@ class EndpointView:
     """How often the breaker has opened since Redis began to count: it may forget."""
     hold_seconds: float
     """How much longer the partner wants no request (Retry-After)."""
+    open_seconds: float
+    """How much longer the breaker is open; 0: it is not, or lets probes through."""
     live: int
     """Worker processes that share it."""
 
@@ -64,7 +66,8 @@ def _view(clock: Sequence[str | None] | RedisError, live: _Live | RedisError, no
     breaker = BreakerState.OPEN if opened_until > now else BreakerState.HALF_OPEN
     if not tripped:
         breaker = BreakerState.CLOSED
-    return EndpointView(breaker, generation, max(0, hold - now) / _MICRO, alive)
+    open_for = max(0, opened_until - now) if tripped else 0
+    return EndpointView(breaker, generation, max(0, hold - now) / _MICRO, open_for / _MICRO, alive)
 
 
 def _number(text: str | None, now: int) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shlex
 import socket
 from collections.abc import Callable
 from dataclasses import replace
@@ -78,6 +80,26 @@ async def test_what_was_never_heard_of_is_a_problem(ask: Ask) -> None:
     assert {name: told.split(":")[0] for name, told in said.items()} == {"orders": "dead", "anywhere": "dead"}
     code, said = await asked(ask, "--role", "worker")
     assert (code, list(said)) == (1, [f"on {socket.gethostname()}"])
+
+
+async def test_after_a_clean_stop_it_says_how_to_start_one_and_nothing_stale(ledger: Ledger, ask: Ask) -> None:
+    for role, name in ((Role.WORKER, "celery@here"), (Role.BEAT, "beat@here")):
+        await ledger.progress.put(mark(role, name))
+    before = utc_now() - timedelta(hours=1)
+    await ledger.cursors.note_failure("orders", before, "source: connection lost", before)
+    await ledger.progress.leave(Role.WORKER, "celery@here", 1)
+    assert (await asked(ask))[1]["orders"] == "dead: is not polled: no worker runs"
+    await ledger.progress.leave(Role.BEAT, "beat@here", 1)
+    code, _ = await asked(ask)
+    assert code == 1
+    lines = (await asyncio.to_thread(ask)).stdout.splitlines()
+    assert lines[0] == "NO PROGRESS: feed orders: is not polled: no worker and no beat runs"
+    for line, role in zip(lines[1:], ("worker", "beat"), strict=True):
+        told, _, command = line.partition("none runs, start one with: ")
+        assert told == f"NO PROGRESS: {role} anywhere: "
+        celery, *arguments = shlex.split(command)
+        assert arguments == ["-A", "celery_app", role]
+        assert os.access(celery, os.X_OK), "the command is one that can be run as printed"
 
 
 async def test_only_this_machines_processes_count_for_a_role(ledger: Ledger, ask: Ask) -> None:

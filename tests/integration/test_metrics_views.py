@@ -65,14 +65,14 @@ def free_port_url() -> str:
 
 
 async def test_an_endpoint_that_nobody_has_met_is_closed_and_free(broker: Broker) -> None:
-    assert await view(broker) == EndpointView(BreakerState.CLOSED, 0, 0.0, 0)
+    assert await view(broker) == EndpointView(BreakerState.CLOSED, 0, 0.0, 0.0, 0)
 
 
 async def test_a_hold_and_who_shares_the_endpoint_are_seen(broker: Broker, store: ClockStore) -> None:
     await sync(store, hold=30.0)
     seen = await view(broker)
     assert 25 < seen.hold_seconds <= 30
-    assert (seen.live, seen.breaker) == (1, BreakerState.CLOSED)
+    assert (seen.live, seen.breaker, seen.open_seconds) == (1, BreakerState.CLOSED, 0.0)
     await store.leave(["orders"])
     assert (await view(broker)).live == 0
 
@@ -82,11 +82,13 @@ async def test_the_breaker_is_open_then_half_open_then_closed(broker: Broker, st
     assert generation == 1
     seen = await view(broker)
     assert (seen.breaker, seen.opened) == (BreakerState.OPEN, 1)
+    assert 0 < seen.open_seconds <= 5
 
     async def half_open() -> bool:
         return (await view(broker)).breaker is BreakerState.HALF_OPEN
 
     await until(half_open, timeout=30, message="the breaker to let probes through")
+    assert (await view(broker)).open_seconds == 0
     assert await store.settle("orders", generation, succeeded=3, needed=3) == 1
     assert (await view(broker)).breaker is BreakerState.CLOSED
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Callable
 from unicodedata import category
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.cli import output
-from app.cli.output import PlainConsole, print_fields, print_json, print_table
+from app.cli.output import PlainConsole, print_fields, print_figures, print_json, print_table
 from app.shown import plain, plain_json, plain_lines
 
 HOSTILE = (
@@ -86,17 +87,65 @@ def test_a_table_in_a_pipe_is_cut_nowhere(monkeypatch: pytest.MonkeyPatch, capsy
     assert f"{reason}to its end" in capsys.readouterr().out
 
 
-def test_a_table_without_room_for_its_columns_is_told_a_record_at_a_time_with_every_label(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.fixture
+def wide(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Makes the terminal as wide as that."""
+
+    def make(columns: int) -> None:
+        monkeypatch.setenv("COLUMNS", str(columns))
+        monkeypatch.setattr(output, "console", PlainConsole())
+
+    return make
+
+
+def test_a_table_stays_one_and_says_which_columns_it_has_no_room_for(
+    wide: Callable[[int], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "40")
-    monkeypatch.setattr(output, "console", PlainConsole())
+    wide(40)
     columns = [f"column {number}" for number in range(12)]
 
-    print_table("Feeds", columns, [["some value"] * 12])
+    assert not print_table("Feeds", columns, [[f"value {row}{number:0>3}" for number in range(12)] for row in range(3)])
 
-    printed = capsys.readouterr().out
-    assert all(f"{column} " in printed for column in columns)
+    _, header, _, *rows, without = capsys.readouterr().out.splitlines()
+    assert len(rows) == 3
+    assert all(len(line) <= 40 for line in (header, *rows))
+    shown = [column for column in columns if f"{column} " in f"{header} "]
+    assert shown[0] == "column 0"
+    assert without == f"no room for: {', '.join(column for column in columns if column not in shown)}"
+
+
+def test_spare_columns_go_first_and_then_the_widest_is_cut(
+    wide: Callable[[int], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    columns, row = ["feed", "state", "sent", "open", "error"], ["orders", "cooldown until 12", 1200, 12, "bad " * 30]
+    found = {}
+    for width in (200, 60, 40):
+        wide(width)
+        whole = print_table("Feeds", columns, [row], spare=["open", "sent"])
+        _, header, _, line, *rest = capsys.readouterr().out.splitlines()
+        found[width] = (whole, header.split(), rest)
+        assert len(line) <= width
+        assert "cooldown until 12" in line, "only the widest is cut"
+    assert found == {
+        200: (True, columns, []),
+        60: (False, columns, []),
+        40: (False, ["feed", "state", "error"], ["no room for: sent, open"]),
+    }
+
+
+def test_figures_keep_their_names_however_narrow_the_terminal(
+    wide: Callable[[int], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    wide(50)
+
+    print_figures("Report", {"rows read": "1,234", "statuses": "200: 1,234, 503: 12, " * 5 + "none"})
+
+    title, first, second, *more = capsys.readouterr().out.splitlines()
+    assert title == "Report"
+    assert first.split() == ["rows", "read", "1,234"]
+    assert second.startswith("statuses")
+    assert all(len(line) <= 50 for line in (second, *more))
+    assert " ".join(" ".join([second.removeprefix("statuses"), *more]).split()).endswith("503: 12, none")
 
 
 def test_a_table_on_standard_error_is_no_different() -> None:
