@@ -41,7 +41,7 @@ class Flow:
     failure: Failure | None = None
     """The last, within `LOOKED_BACK`; of several kinds in a minute the most frequent."""
 
-    def gone_in(self, waiting: int, unlogged: int) -> timedelta | None:
+    def done_in(self, waiting: int, unlogged: int) -> timedelta | None:
         """How long until all `waiting` rows are settled at this pace, and the `unlogged` that wait in the source.
 
         0 where none waits; `None`: never, as it stands. While rows wait in the source nobody knows how fast they come

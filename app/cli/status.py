@@ -65,7 +65,7 @@ class FeedStatus:
     """Rows in the source past the cursor, up to `LAG_LIMIT`; `None` where the source cannot be asked."""
     flow: Flow
     """What came and went in the last minute, and what failed last."""
-    gone_in_seconds: float | None
+    done_in_seconds: float | None
     """Until nothing is open nor waits in the source, at that pace; `None`: never, as it stands."""
     gaps: int
     paused: bool
@@ -103,7 +103,7 @@ def status(
 ) -> None:
     """Per feed: its state, what is open, how fast it goes, until when, and what failed last.
 
-    Rows a second are of the last minute; "gone in" is when nothing would be open any more, nor wait in the source, at
+    Rows a second are of the last minute; "done in" is when nothing would be open any more, nor wait in the source, at
     that pace. Counts are exact while the ledger holds up to a million deliveries. With more, those delivered, cancelled
     or skipped are counted once and remembered; such a number is about right, and marked with ~ (JSON: "about").
     """
@@ -228,7 +228,7 @@ async def _feed_status(feed: Feed, asking: _Asking, standing: Standing) -> FeedS
     flow = await read_flow(ledger, feed.name, now)
     found = _on_record(standing, cursor)
     sending = (asking.sending or Counter())[feed.name]
-    gone_in = flow.gone_in(found.open, lag or 0)
+    done_in = flow.done_in(found.open, lag or 0)
     return replace(
         found,
         state=state_of(
@@ -243,7 +243,7 @@ async def _feed_status(feed: Feed, asking: _Asking, standing: Standing) -> FeedS
         oldest_open=await ledger.deliveries.oldest_open(feed.name),
         lag_rows=lag,
         flow=flow,
-        gone_in_seconds=None if gone_in is None else gone_in.total_seconds(),
+        done_in_seconds=None if done_in is None else done_in.total_seconds(),
         last_error=cursor.last_error or problem or held_back(feed, cursor, now),
     )
 
@@ -255,7 +255,7 @@ async def _other_status(other: Unconfigured, ledger: Ledger, standing: Standing)
         state=FeedState(Stand.NOT_CONFIGURED),
         open=other.open,
         oldest_open=other.oldest,
-        gone_in_seconds=None,
+        done_in_seconds=None,
         last_error=other.said(utc_now()),
         noted=None,
         noted_at=None,
@@ -278,7 +278,7 @@ def _on_record(standing: Standing, cursor: Cursor) -> FeedStatus:
         oldest_open=None,
         lag_rows=None,
         flow=Flow(),
-        gone_in_seconds=0.0,
+        done_in_seconds=0.0,
         gaps=len(cursor.gaps),
         paused=cursor.paused,
         paused_reason=cursor.paused_reason,

@@ -30,8 +30,8 @@ def show(found: Status, zone: ZoneInfo) -> None:
     """Print the table, and what is to be read below it. Times are on the clock of `zone`."""
     now = utc_now().astimezone(zone)
     columns = [
-        "feed", "state", *(state.value for state in State), "open", "sending", "oldest", "rows/s", "gone in", "lag",
-        "gaps", "last poll", "last error",
+        "feed", "state", *(state.value for state in State), "open", "sending", "oldest", "rows/s", "done in", "lag",
+        "gaps", "last poll", "error",
     ]  # fmt: skip
     rows = [_row(line, now) for line in found.feeds]
     whole = print_table(f"Feeds, {now:%Y-%m-%d %H:%M:%S} {now:%Z}", columns, rows, SPARE)
@@ -57,7 +57,7 @@ def _row(line: FeedStatus, now: datetime) -> list[object]:
         line.sending,
         ago(line.oldest_open) if line.oldest_open else None,
         _pace(line.flow.delivered),
-        _gone_in(line),
+        _done_in(line),
         line.lag_rows,
         line.gaps,
         ago(line.last_poll_at),
@@ -80,13 +80,13 @@ def _pace(rows: float) -> str:
     return f"{rows:.1f}" if rows < 10 else f"{rows:.0f}"
 
 
-def _gone_in(line: FeedStatus) -> str | None:
+def _done_in(line: FeedStatus) -> str | None:
     """How long until the backlog is gone; nothing where there is none."""
     if not line.configured:
         return "never"
-    if line.gone_in_seconds is None:
+    if line.done_in_seconds is None:
         return "grows" if line.flow.settled else "never"
-    return rough(timedelta(seconds=line.gone_in_seconds)) if line.gone_in_seconds else None
+    return rough(timedelta(seconds=line.done_in_seconds)) if line.done_in_seconds else None
 
 
 def _error(line: FeedStatus) -> str | None:

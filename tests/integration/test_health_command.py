@@ -94,11 +94,11 @@ async def test_after_a_clean_stop_it_says_how_to_start_one_and_nothing_stale(led
     assert code == 1
     lines = (await asyncio.to_thread(ask)).stdout.splitlines()
     assert lines[0] == "NO PROGRESS: feed orders: is not polled: no worker and no beat runs"
-    for line, role in zip(lines[1:], ("worker", "beat"), strict=True):
+    for line, part in zip(lines[1:], ("worker", "beat"), strict=True):
         told, _, command = line.partition("none runs, start one with: ")
-        assert told == f"NO PROGRESS: {role} anywhere: "
+        assert told == f"NO PROGRESS: {part} anywhere: "
         celery, *arguments = shlex.split(command)
-        assert arguments == ["-A", "celery_app", role]
+        assert arguments == ["-A", "celery_app", part]
         assert os.access(celery, os.X_OK), "the command is one that can be run as printed"
 
 

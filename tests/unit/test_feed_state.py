@@ -114,5 +114,5 @@ def test_the_last_failure_is_the_most_frequent_of_the_last_minute_that_had_any()
 def test_the_backlog_is_gone_when_what_goes_has_overtaken_what_comes(
     waiting: int, unlogged: int, logged: float, settled: float, seconds: float | None
 ) -> None:
-    found = Flow(logged=logged, settled=settled).gone_in(waiting, unlogged)
+    found = Flow(logged=logged, settled=settled).done_in(waiting, unlogged)
     assert found == (None if seconds is None else timedelta(seconds=seconds))

@@ -43,15 +43,11 @@ ALLOWED = {
     "app.broker": RECORDS,
     "app.filter": {"app.feed", "app.models"},
     "app.intake": RECORDS | EDGES | {"app.compare", "app.filter", "app.queue"},
-<<<<<<< HEAD
     "app.configured": RECORDS | {"app.ledger"},
-    "app.loaded": RECORDS | {"app.ledger", "config"},
-    "app.health": RECORDS | {"app.configured", "app.ledger", "app.periodic", "app.unconfigured"},
-=======
     "app.feed_state": {"app.models", "app.partner"},
     "app.flow": RECORDS | {"app.ledger"},
-    "app.health": RECORDS | {"app.ledger", "app.periodic", "app.unconfigured"},
->>>>>>> 8451c93 (Status: a line a feed at 80 columns, with its state, until when, its pace and what failed last; tables are cut, not broken up; health says how to start what runs nowhere)
+    "app.loaded": RECORDS | {"app.ledger", "config"},
+    "app.health": RECORDS | {"app.configured", "app.ledger", "app.periodic", "app.unconfigured"},
     "app.unconfigured": RECORDS | {"app.ledger"},
     "app.descriptors": {"app.feed"},
     "app.hold": RECORDS | {"app.ledger", "app.renewal"},
