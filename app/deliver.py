@@ -477,7 +477,8 @@ class Delivering:
     async def _record(self, work: Work, group: Sequence[Result]) -> None:
         """Attempts first, then the deliveries, then the counts: see the module's note on dying in between."""
         now = self._now()
-        made = [result for result in group if result.answer.ruling is not Ruling.OURS]
+        made = [result for result in group if result.answer.made]
+        dead_unsent = [r for r in group if not r.answer.made and r.verdict.outcome is Outcome.DEAD]
         await self._ledger.attempts.record(work.batch, made)
         delivered = [result for result in group if result.verdict.outcome is Outcome.DELIVERED]
         failed = [result for result in group if result.verdict.outcome is not Outcome.DELIVERED]
@@ -485,8 +486,8 @@ class Delivering:
             statuses = ((result.delivery.id, result.answer.status or 0) for result in delivered)
             await self._ledger.deliveries.succeed(work.batch, _by_status(statuses), now)
         await self._ledger.deliveries.fail(work.batch, failed, now)
-        if made:
-            await self._ledger.stats.add_results(work.batch.feed, made, now)
+        if made or dead_unsent:
+            await self._ledger.stats.add_results(work.batch.feed, [*made, *dead_unsent], now)
         work.recorded += len(group)
         work.watcher.recorded(len(group))
         for result in group:

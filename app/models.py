@@ -356,6 +356,13 @@ class Answer:
     note: str | None = None
     """What else happened in the attempt: a status URL that answered in its place, a token that was renewed."""
 
+    @property
+    def made(self) -> bool:
+        """Whether there was an attempt: a request to the partner. None was made for want of something of our own, of a
+        row that no request can be made of, nor where the token endpoint refuses our credentials.
+        """
+        return self.status is not None or self.ruling not in (Ruling.OURS, Ruling.REFUSED, Ruling.DENIED)
+
 
 RESPONSE_LIMIT = 2048
 """Bytes of a response kept with an attempt."""

@@ -43,6 +43,7 @@ from app.feed import Feed, Rate
 from app.ledger import Ledger
 from app.ledger.batches import new_batches
 from app.ledger.counted import DONE_STATES
+from app.ledger.deliveries import MEND_IT
 from app.ledger.persistence import Waiting, persistent
 from app.ledger.selection import Counted, Picked, Selection, Stamp, narrowed
 from app.models import NewBatch, State
@@ -203,7 +204,10 @@ class Replaying:
         stamp = Stamp(run.by, now)
         moved = 0
         for batch in batches:
-            moved += await self._ledger.selections.replay(run.selection, state, run.begun, batch, stamp)
+            revived = await self._ledger.selections.replay(run.selection, state, run.begun, batch, stamp)
+            if state is State.DEAD:
+                await self._count_revived(batch, picked, revived, now)
+            moved += revived
         try:
             await self._queue.publish(batches)
         except BrokerUnavailable as error:
@@ -215,6 +219,14 @@ class Replaying:
         if state in DONE_STATES:
             for feed in {one.feed for one in picked}:
                 await self._ledger.counts.mark(feed, {one.place for one in picked if one.feed == feed}, now)
+
+    async def _count_revived(self, batch: NewBatch, picked: Sequence[Picked], moved: int, now: datetime) -> None:
+        """For the reports: a dead letter that was put back is not among the dead of when it died. Where not
+        all of a batch moved, its first count.
+        """
+        by_id = {one.id: one for one in picked}
+        died = [(by_id[known].place, by_id[known].reason.removesuffix(MEND_IT)) for known in batch.delivery_ids[:moved]]
+        await self._ledger.stats.add_revived(batch.feed, died, now)
 
     def _batches(self, picked: Sequence[Picked]) -> Iterator[NewBatch]:
         by_feed: dict[str, list[str]] = defaultdict(list)

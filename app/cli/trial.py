@@ -180,7 +180,7 @@ def _described(subject: Subject, shown: dict[str, object], tried: Tried | None) 
 
 def _reached_out(answer: Answer) -> bool:
     """Whether anything was sent: not where something of our own is wanting, or no request could be made of the row."""
-    return answer.status is not None or answer.ruling not in (Ruling.OURS, Ruling.REFUSED)
+    return answer.made
 
 
 def _phrase(status: int) -> str:

@@ -38,7 +38,6 @@ from app.models import (
     NewBatch,
     Position,
     Result,
-    Ruling,
     SourceRow,
     State,
     has_identity,
@@ -447,5 +446,8 @@ def _failure(result: Result, now: datetime) -> Document:
         moved: Document = {"state": State.RETRYING.value, "next_attempt_at": verdict.next_attempt_at}
     else:
         moved = {"state": State.DEAD.value, "finished_at": now, "reason": verdict.reason}
-    made = 0 if answer.ruling is Ruling.OURS else 1
-    return {"$set": moved | {"last": last}, "$inc": {"attempts": made}, "$unset": {"batch": "", "token": ""}}
+    return {
+        "$set": moved | {"last": last},
+        "$inc": {"attempts": int(answer.made)},
+        "$unset": {"batch": "", "token": ""},
+    }

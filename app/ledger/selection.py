@@ -91,6 +91,8 @@ class Picked:
     batch: str | None
     place: datetime
     """Where it stands among those of its feed and state."""
+    reason: str = ""
+    """Why it is dead, skipped or cancelled."""
 
 
 class Selections:
@@ -281,9 +283,9 @@ class Selections:
         picked: list[Picked] = []
         for part in parts:
             wanted = _all_of([*part, *conditions])
-            found = self._find(selection, wanted, {"feed": 1, "batch": 1, field: 1}).sort(order)
+            found = self._find(selection, wanted, {"feed": 1, "batch": 1, "reason": 1, field: 1}).sort(order)
             documents = await found.limit(size - len(picked)).to_list()
-            picked += [Picked(d["_id"], d["feed"], d.get("batch"), d[field]) for d in documents]
+            picked += [Picked(d["_id"], d["feed"], d.get("batch"), d[field], d.get("reason", "")) for d in documents]
             if len(picked) == size:
                 break
         return picked

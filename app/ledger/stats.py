@@ -1,12 +1,17 @@
 """`stats`: one document a feed and minute, incremented once per group of results.
 
-    {_id: "<feed>|<minute>", feed, minute, read, logged, skipped, unreadable, outcomes {<outcome>: n},
+    {_id: "<feed>|<minute>", feed, minute, read, logged, skipped, unreadable, unsendable, outcomes {<outcome>: n},
      statuses {<status>: n}, answers {<outcome>_<status>: n}, first {made, delivered}, retries,
      failed {<slug>: {text, n, id, dead, dead_id}}, attempt_ms {<bucket>: n}, attempt_ms_sum,
-     delivered_ms {<bucket>: n}, delivered_ms_sum, breaker {opened, ms}, gauge {at, open, oldest_open_at, paused}}
+     delivered_ms {<bucket>: n}, delivered_ms_sum, breaker {opened, ms}, gauge {at, open, oldest_open_at, paused},
+     revived {<minute of death>: {<slug>: n}}}
 
 Reports, metrics and charts read these, so they cost minutes, not deliveries. A worker killed between a result and its
 count leaves the count short: exact figures come from the deliveries.
+
+`unsendable` are dead letters of which no request could be made: no attempt, so in no other figure. `revived` are dead
+letters that were put back in this minute, by the minute in which they had died and why: a report of that time leaves
+them out of its dead. What died more than `DEATHS_TOLD` before is in no report of the present, and not counted here.
 
 `failed` holds reasons as `app.ledger.reasons` makes them alike, each with the id of a delivery that met it, and of one
 that died of it. At most `REASONS_A_MINUTE` are told apart and the rest is `other`; workers that meet their first
@@ -32,6 +37,8 @@ OTHER = "other"
 
 _BUCKETS_A_DECADE = 20
 _MINUTE = timedelta(minutes=1)
+DEATHS_TOLD = timedelta(hours=26)
+"""Longer than the longest day."""
 _LONGEST_OPENING = timedelta(days=1)
 
 
@@ -78,7 +85,7 @@ class Failed:
     reason: str
     dead: bool
     attempted: bool = True
-    """False for a row that died when it was logged: no attempt was made."""
+    """False for a row that died when it was logged, or of which no request could be made."""
 
 
 class Stats:
@@ -103,7 +110,9 @@ class Stats:
 
     @query_once
     async def add_results(self, feed: str, results: Sequence[Result], now: datetime) -> None:
-        """Count a group of attempts by outcome, status, latency, whether it was the first, and reason."""
+        """Count a group of attempts by outcome, status, latency, whether it was the first, and reason; and dead letters
+        of which no request could be made.
+        """
         await self._add(feed, now, _counts(results, now), list(_failures(results)))
 
     @query_once
@@ -111,6 +120,15 @@ class Stats:
         """Count attempts that have an outcome and nothing else on record."""
         if count:
             await self._add(feed, now, Counter({f"outcomes.{outcome.value}": count}))
+
+    @query_once
+    async def add_revived(self, feed: str, died: Iterable[tuple[datetime, str]], now: datetime) -> None:
+        """Count dead letters that were put back: when each had died, and its reason."""
+        counts = Counter(
+            f"revived.{_minute_name(at)}.{slug(normal(reason))}" for at, reason in died if now - at < DEATHS_TOLD
+        )
+        if counts:
+            await self._add(feed, now, counts)
 
     @query_once
     async def add_opening(self, feed: str, at: datetime, open_for: timedelta) -> None:
@@ -195,7 +213,11 @@ def _minute(moment: datetime) -> datetime:
 
 def minute_id(feed: str, moment: datetime) -> str:
     """The id of the feed's minute in which the moment lies; ids of a feed are in the order of time."""
-    return f"{feed}|{moment:%Y-%m-%dT%H:%MZ}"
+    return f"{feed}|{_minute_name(moment)}"
+
+
+def _minute_name(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%dT%H:%MZ}"
 
 
 def _update(feed: str, minute: datetime, change: Document) -> tuple[Document, Document]:
@@ -218,6 +240,10 @@ def _minutes_of(start: datetime, length: timedelta) -> Iterator[tuple[datetime, 
 def _counts(results: Sequence[Result], now: datetime) -> Counter[str]:
     """The fields that results add to. What is alike is counted first: names are made once for each kind."""
     counts: Counter[str] = Counter()
+    unsendable = [result for result in results if not result.answer.made]
+    if unsendable:
+        counts["unsendable"] = len(unsendable)
+        results = [result for result in results if result.answer.made]
     kinds = Counter((result.verdict.outcome, result.answer.status, not result.delivery.attempts) for result in results)
     for (outcome, status, first), n in kinds.items():
         counts[f"outcomes.{outcome.value}"] += n
@@ -248,4 +274,5 @@ def _failures(results: Iterable[Result]) -> Iterator[Failed]:
     for result in results:
         verdict = result.verdict
         if verdict.outcome is not Outcome.DELIVERED:
-            yield Failed(result.delivery.id, verdict.reason, dead=verdict.outcome is Outcome.DEAD)
+            dead = verdict.outcome is Outcome.DEAD
+            yield Failed(result.delivery.id, verdict.reason, dead=dead, attempted=result.answer.made)

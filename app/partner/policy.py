@@ -11,7 +11,8 @@
 | 409 to a row that was sent before, or that says that its request is under way | retry |
 | any other refusal that says when to come back, 403 for sending too fast among them | retry |
 | 410 | dead, and the feed is paused: the endpoint is gone for every row |
-| 3xx (never followed), other 4xx, anything else, a row that cannot be turned into a request | dead |
+| 3xx (never followed), other 4xx, anything else | dead |
+| a row that cannot be turned into a request | dead; it is no attempt |
 
 What an answer asks us to wait (`retry_after.py`) keeps this row back, and where it speaks of the endpoint and not of
 the row alone, the whole endpoint, also when this delivery is given up.

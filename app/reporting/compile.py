@@ -39,6 +39,8 @@ SPAN = {Kind.DAY: timedelta(hours=1), Kind.HOUR: timedelta(minutes=5)}
 CHOSEN_SPANS = 3
 REASONS_LISTED = 20
 
+_REVIVED = "died_and_revived"
+"""What is added to the bucket in which dead letters died, of those that a later one says were put back."""
 _MINUTE = timedelta(minutes=1)
 _MINUTE_MS = 60_000
 
@@ -86,7 +88,7 @@ class _Sum:
     delivered_ms: Counter[int] = field(default_factory=Counter)
 
     def add(self, bucket: Document) -> None:
-        for name in ("read", "logged", "skipped", "unreadable", "retries"):
+        for name in ("read", "logged", "skipped", "unreadable", "unsendable", "retries", _REVIVED):
             self.flows[name] += bucket.get(name, 0)
         for name, count in bucket.get("first", {}).items():
             self.flows[f"first.{name}"] += count
@@ -98,6 +100,7 @@ class _Sum:
 
     def counts(self) -> Counts:
         outcomes, flows = self.outcomes, self.flows
+        died = outcomes[Outcome.DEAD.value] + flows["unreadable"] + flows["unsendable"]
         return Counts(
             read=flows["read"],
             logged=flows["logged"],
@@ -106,8 +109,10 @@ class _Sum:
             attempts=sum(outcomes.values()),
             retry=outcomes[Outcome.RETRY.value],
             unknown=outcomes[Outcome.UNKNOWN.value],
-            dead=outcomes[Outcome.DEAD.value] + flows["unreadable"],
+            dead=max(0, died - flows[_REVIVED]),
             unreadable=flows["unreadable"],
+            unsendable=flows["unsendable"],
+            revived=flows[_REVIVED],
             first_attempts=flows["first.made"],
             first_delivered=flows["first.delivered"],
             retries=flows["retries"],
@@ -159,7 +164,7 @@ def _compile(
 ) -> Report:
     period, through = window.period, window.through
     by_time = sorted(
-        (bucket for found in buckets.values() for bucket in found),
+        (bucket for found in buckets.values() for bucket in _with_revived(found)),
         key=lambda bucket: (bucket["minute"], bucket["feed"]),
     )
     whole = _summed(by_time)
@@ -194,6 +199,28 @@ def _compile(
         certificates=tuple(proof_of(certificate) for certificate in certificates if certificate),
         feeds=lines,
     )
+
+
+def _with_revived(buckets: Sequence[Document]) -> list[Document]:
+    """One feed's buckets, in which dead letters that were put back later, within them, are told where they died."""
+    revived: dict[str, Counter[str]] = {}
+    for bucket in buckets:
+        for minute, reasons in bucket.get("revived", {}).items():
+            revived.setdefault(minute, Counter()).update(reasons)
+    return [_less(bucket, found) if (found := revived.get(_name(bucket))) else bucket for bucket in buckets]
+
+
+def _name(bucket: Document) -> str:
+    return str(bucket["_id"]).rpartition("|")[2]
+
+
+def _less(bucket: Document, revived: Counter[str]) -> Document:
+    """The bucket with these dead letters taken out, by reason."""
+    failed = {name: dict(found) for name, found in bucket.get("failed", {}).items()}
+    for name, count in revived.items():
+        kept = failed.get(name if failed.get(name, {}).get("dead") else OTHER, {})
+        kept["dead"] = max(0, kept.get("dead", 0) - count)
+    return bucket | {"failed": failed, _REVIVED: revived.total()}
 
 
 def _line(report: Report) -> FeedLine:

@@ -84,7 +84,8 @@ def cards(report: Report, zone: ZoneInfo) -> list[Card]:
         Card(
             "Dead",
             number(totals.dead),
-            f"not tried again until replayed; {number(totals.unreadable)} could not be sent at all",
+            f"not tried again until replayed; {number(totals.unreadable + totals.unsendable)} could not be sent at all"
+            + (f"; {number(totals.revived)} more were replayed" if totals.revived else ""),
             "bad" if totals.dead else "",
         ),
         Card("Until delivered, p95", duration(until.p95_ms), _others(until.p50_ms, until.p99_ms)),

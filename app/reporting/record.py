@@ -42,9 +42,13 @@ class Counts:
     unknown: int = 0
     """Attempts whose answer was lost, on the way or with the worker."""
     dead: int = 0
-    """Deliveries that died: by an attempt, or when they were logged because the row cannot be sent."""
+    """Deliveries that died, by an attempt or because the row cannot be sent, and were not put back since."""
     unreadable: int = 0
-    """Of the dead: those that died when they were logged."""
+    """Rows that died when they were logged."""
+    unsendable: int = 0
+    """Rows that died because no request could be made of them: no attempt."""
+    revived: int = 0
+    """Dead letters of this time that were put back in the period: not among the dead. One that died again is, once."""
     first_attempts: int = 0
     first_delivered: int = 0
     """First attempts that delivered."""

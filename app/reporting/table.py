@@ -84,7 +84,7 @@ def figures(report: Report) -> list[tuple[str, str]]:
         ("delivered", f"{number(totals.delivered)} ({number(report.per_second)} a second)"),
         ("first-attempt success", percent(totals.first_success)),
         ("retries", number(totals.retries)),
-        ("dead", number(totals.dead)),
+        ("dead", number(totals.dead) + (f" ({number(totals.revived)} more replayed)" if totals.revived else "")),
         ("outcome unknown", number(totals.unknown)),
         ("statuses", ", ".join(f"{status}: {number(count)}" for status, count in report.statuses.items()) or "none"),
         ("until delivered", _percentiles(report.delivered_ms)),

@@ -286,6 +286,7 @@ def of_a_feed() -> dict[str, list[Ask]]:
         "stats.add_logged": [Ask(lambda at: at.stats.add_logged(FEED, 1, NOW))],
         "stats.add_opening": [Ask(lambda at: at.stats.add_opening(FEED, NOW, LEASE))],
         "stats.add_outcomes": [Ask(lambda at: at.stats.add_outcomes(FEED, Outcome.UNKNOWN, 1, NOW))],
+        "stats.add_revived": [Ask(lambda at: at.stats.add_revived(FEED, [(NOW, "why")], NOW))],
         "stats.add_results": [Ask(lambda at: at.stats.add_results(FEED, results, NOW))],
         "stats.between": [Ask(lambda at: at.stats.between(FEED, hour_ago, NOW))],
         "stats.feeds": [Ask(lambda at: at.stats.feeds())],

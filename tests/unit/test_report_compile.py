@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.ledger.client import Document
+from app.ledger.reasons import normal, slug
 from app.ledger.stats import bucket_bound, bucket_of
 from app.models import Certificate, State
 from app.period import Period, parse_period
@@ -239,3 +240,34 @@ def test_what_changed_is_named_by_its_field() -> None:
     assert found["totals.delivered"] == (5, 6)
     assert found["totals.dead"] == (0, 1)
     assert changes(was, was) == []
+
+
+def test_a_dead_letter_that_was_put_back_is_not_among_the_dead_of_when_it_died() -> None:
+    reason = "400 Bad Request"
+    documents = [
+        minute(outcomes={"dead": 10}, failed=failed(reason, 10, 10)),
+        minute(timedelta(hours=1), revived=revived(timedelta(), reason, 10), outcomes={"dead": 4, "delivered": 6}),
+        minute(timedelta(hours=2), revived=revived(timedelta(days=-1), reason, 99)),
+    ]
+    documents[1]["failed"] = failed(reason, 4, 4)
+    report = report_of_orders(*documents)
+    assert (report.totals.dead, report.totals.revived, report.totals.delivered) == (4, 10, 6), (
+        "yesterday's are not of today"
+    )
+    assert [(found.text, found.count) for found in report.dead_reasons] == [(reason, 4)]
+    assert [span.counts.dead for span in report.spans[:3]] == [0, 4, 0]
+    assert sum(slot.counts.dead for slot in report.slots) == report.totals.dead
+    assert (report.totals.attempts, report.errors[0].count) == (20, 14), "requests were made"
+
+
+def test_one_feeds_replays_change_no_other_feeds_dead() -> None:
+    dead, later = {"dead": 3}, timedelta(hours=1)
+    put_back = minute(later, "invoices", revived=revived(timedelta(), "x", 3))
+    _, invoices, orders = reports_of(
+        orders=[minute(outcomes=dead)], invoices=[minute(feed="invoices", outcomes=dead), put_back]
+    )
+    assert (invoices.totals.dead, orders.totals.dead) == (0, 3)
+
+
+def revived(died: timedelta, reason: str, count: int) -> Document:
+    return {f"{DAY + died:%Y-%m-%dT%H:%MZ}": {slug(normal(reason)): count}}
