@@ -1,7 +1,7 @@
 """Options of Celery's commands that this application does not honour, refused before anything starts.
 
 Each would be found out in the middle of work: by a worker that ends, by a limit that limits nothing, or by a process
-that no health check sees.
+that no health check sees. Celery takes each from the environment too, as `CELERY_WORKER_AUTOSCALE`.
 """
 
 from __future__ import annotations
@@ -58,21 +58,35 @@ def refuse_unsupported(name: str) -> click.Option:
 
 
 def problems(name: str, context: click.Context, argv: Sequence[str]) -> Iterator[str]:
-    """What of a command line cannot be honoured."""
-    found = _POOL.search("\0" + "\0".join(argv))
-    pool = found[1] if found and name == "worker" else "threads"
+    """What of a command line, or of the environment in its place, cannot be honoured."""
+    pool = (_pool_asked_for(context, argv) or "threads") if name == "worker" else "threads"
     unsupported = _BEAT if name == "beat" else _WORKER if pool == _CHILDREN else {**_WORKER, **_WITH_CHILDREN}
     for option in context.command.params:
         if option.name in unsupported and _given(context, option.name):
-            yield f"{max(option.opts, key=len)} is not supported: {unsupported[option.name]}"
+            yield f"{_named(context, option)} is not supported: {unsupported[option.name]}"
     if pool in _POOLS:
         yield f"--pool {pool} is not supported: {_POOLS[pool]}"
     if context.params.get("detach") and not context.params.get("logfile"):
         yield "--detach needs --logfile: without one nothing that the process says is kept"
 
 
+def _pool_asked_for(context: click.Context, argv: Sequence[str]) -> str | None:
+    """By its name: Celery turns the word into a class of its own choice."""
+    if found := _POOL.search("\0" + "\0".join(argv)):
+        return found[1]
+    pool = next((option for option in context.command.params if option.name == "pool"), None)
+    return pool.resolve_envvar_value(context) if pool else None
+
+
+def _named(context: click.Context, option: click.Parameter) -> str:
+    """The option as it was given: by its long name, or by its variable."""
+    if context.get_parameter_source(str(option.name)) is ParameterSource.COMMANDLINE:
+        return max(option.opts, key=len)
+    return f"{context.auto_envvar_prefix}_{str(option.name).upper()}"
+
+
 def level_asked_for() -> str | None:
-    """The level that the command line names (`-l`); `None` where it names none, or names one that logging has not."""
+    """The level that was asked for (`-l`); `None` for none, or for one that logging has not."""
     context = click.get_current_context(silent=True)
     if context is None or not _given(context, "loglevel"):
         return None
@@ -81,4 +95,4 @@ def level_asked_for() -> str | None:
 
 
 def _given(context: click.Context, name: str) -> bool:
-    return context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    return context.get_parameter_source(name) in (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)

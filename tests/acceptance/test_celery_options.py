@@ -80,3 +80,30 @@ def test_a_pool_that_is_none_of_ours_is_refused_however_it_is_written(written: l
 
     (problem,) = problems("worker", click.Command("worker").make_context("worker", []), ["celery", "worker", *written])
     assert "WORKER_CONCURRENCY" in problem
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "use"),
+    [
+        ("CELERY_WORKER_AUTOSCALE", "8,2", "WORKER_CONCURRENCY"),
+        ("CELERY_WORKER_POOL", "prefork", "--pool processes"),
+        ("CELERY_WORKER_TIME_LIMIT", "5", "a thread cannot be stopped"),
+        ("CELERY_WORKER_BEAT", "1", "celery -A celery_app beat"),
+    ],
+)
+def test_an_option_that_the_environment_gives_is_refused_as_one_that_is_written(
+    variable: str, value: str, use: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import click
+    from celery.bin.worker import worker
+
+    from tasks.options import problems
+
+    params = [option for option in worker.params if option.name in ("autoscale", "time_limit", "beat")]
+    params.append(click.Option(["--pool"]))  # Celery's wants an application
+    command = click.Command("worker", params=params)
+    assert list(problems("worker", command.make_context("worker", [], auto_envvar_prefix="CELERY_WORKER"), [])) == []
+    monkeypatch.setenv(variable, value)
+    (problem,) = problems("worker", command.make_context("worker", [], auto_envvar_prefix="CELERY_WORKER"), [])
+    assert use in problem
+    assert variable in problem or "--pool prefork" in problem
