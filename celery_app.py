@@ -12,7 +12,6 @@ from datetime import datetime, timedelta
 from importlib import import_module
 from typing import Any
 
-import structlog
 from celery import Celery
 from celery.schedules import schedule
 from celery.signals import (
@@ -32,12 +31,10 @@ from kombu.utils.objects import cached_property
 import config
 from app.clock import LONG_AGO, steady_now, utc_now
 from app.errors import ConfigError
-from app.loaded import Loaded
+from app.loaded import Loaded, say_doubts
 from app.logs import configure_logging, is_text, log_what_nobody_caught
 from app.redis_url import WrongRedisUrl, parse_redis_url
 from tasks.options import level_asked_for, refuse_unsupported
-
-log = structlog.get_logger()
 
 POLL, DELIVER, MAINTENANCE = "poll", "deliver", "maintenance"
 TASKS = ("health", "poll", "deliver", "sweep", "report", "reconcile", "purge", "progress", "notify")
@@ -138,7 +135,7 @@ def make_app(loaded: config.Config) -> Celery:
         worker_prefetch_multiplier=1,
         worker_cancel_long_running_tasks_on_connection_loss=False,
         beat_schedule=beat_schedule(loaded),
-        beat_scheduler="celery.beat:Scheduler",  # keeps no file: two beats in one directory would ruin it for both
+        beat_scheduler="tasks.reload:LiveScheduler",  # keeps no file: two beats in one directory would ruin it for both
         timezone="UTC",
     )
     return celery
@@ -159,6 +156,13 @@ except WrongRedisUrl as error:  # none is set; a wrong one is a problem of the c
 def _banner_for_people(instance: Any, **_: object) -> None:
     """Celery's banner goes to a terminal only: in a log it is no event, and on a full disk it ends the worker."""
     instance.quiet = instance.quiet or not sys.stdout.isatty()
+
+
+@celeryd_init.connect
+def _listen_to_hangups(**_: object) -> None:
+    from tasks.reload import reloading  # noqa: PLC0415 - tasks import this module
+
+    reloading.install()
 
 
 @import_modules.connect  # Flower does not ask for logging to be set up
@@ -182,24 +186,20 @@ def _close_metrics(**_: object) -> None:
 @worker_init.connect
 @beat_init.connect
 def _say_doubts(**_: object) -> None:
-    for doubt in loaded.warnings:
-        log.warning("setting_doubtful", setting=doubt.field, where=doubt.where, found=doubt.found, do=doubt.allowed)
+    say_doubts(loaded.warnings)
 
 
 @worker_init.connect
 def _begin_worker(**_: object) -> None:
-    from app import descriptors, tracing  # noqa: PLC0415 - a worker has these parts; beat and Flower need none
+    from app import tracing  # noqa: PLC0415 - a worker has these parts; beat and Flower need none
     from tasks import console  # noqa: PLC0415
-    from tasks.base import progress  # noqa: PLC0415
+    from tasks.base import fit_descriptors  # noqa: PLC0415
 
     if not is_text(loaded.settings.log_format):
         console.say_events()
     if tracing.wanted():
         tracing.start()
-    need = descriptors.need_of(loaded.feeds.values(), loaded.settings.worker_concurrency)
-    progress.short_of = descriptors.shortage(need, descriptors.raise_limit(need).soft)
-    if progress.short_of:
-        log.warning("file_descriptors_short", found=progress.short_of)
+    fit_descriptors()
 
 
 @worker_shutting_down.connect

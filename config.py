@@ -157,6 +157,9 @@ class Settings(BaseSettings):
     purge_share: float = Field(default=0.2, gt=0, le=1)
     """The part of the time that a purge may keep the ledger at work; a quarter of that while deliveries are behind."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    reload_on_change: bool = False
+    """Whether worker, beat, metrics and watch read feeds.toml anew by themselves, within 20 seconds of a change of it,
+    of `.env` or of a file that they name. They do on SIGHUP in any case."""
     log_format: Literal["auto", "json", "text"] = "auto"
     """`auto`: text on a terminal, JSON elsewhere."""
 
@@ -261,6 +264,8 @@ class Config:
     feeds_hash: str = ""
     """Of feeds.toml as it was written, with `${NAME}` for what that stands for: so it tells nobody a secret, and not
     that one was changed. Comments, blanks and the order of names are no difference."""
+    files: tuple[Path, ...] = ()
+    """Where all of it was read from: `.env`, whether it is there or not, feeds.toml, and files of secrets."""
 
     def feed(self, name: str) -> Feed:
         """The feed of that name. Raises `UnknownFeed`."""
@@ -291,7 +296,33 @@ def load() -> Config:
     if problems or settings is None:
         raise ConfigError(problems)
     warnings = (*file.warnings, *_misspelt(file, set(_references(document))))
-    return Config(settings, feeds, warnings, _hash(document))
+    files = (_directory() / FILE, path, *_secret_files(document, environment))
+    return Config(settings, feeds, warnings, _hash(document), files)
+
+
+def stamps(loaded: Config) -> tuple[tuple[int, int, int] | None, ...]:
+    """Something of each file that the configuration was made of which changes with it; `None`: it is not there.
+
+    Certificates and keys that feeds name are among them.
+    """
+    tls = [feed.partner.tls for feed in loaded.feeds.values() if feed.partner.tls]
+    of_tls = [Path(path) for one in tls for path in (one.ca_file, one.cert_file, one.key_file) if path]
+    return tuple(map(_stamp, (*loaded.files, *of_tls)))
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _secret_files(document: Mapping[str, Any], environment: Mapping[str, str]) -> Iterator[Path]:
+    """The files that `NAME_FILE` names, of settings and of what feeds.toml refers to."""
+    for name in sorted({*map(str.upper, _secret_settings()), *_references(document)}):
+        if path := environment.get(name + _FILE):
+            yield _directory() / path
 
 
 def _hash(document: Mapping[str, Any]) -> str:

@@ -70,8 +70,14 @@ class Conditions:
     """Looks at one installation."""
 
     def __init__(
-        self, ledger: Ledger, feeds: Mapping[str, Feed], limits: Limits, bounds: Bounds, breakers: Breakers
+        self,
+        ledger: Ledger,
+        feeds: Mapping[str, Feed],
+        limits: Limits,
+        bounds: Callable[[], Bounds],
+        breakers: Breakers,
     ) -> None:
+        """`feeds` and `bounds`: as they are at each look."""
         self._ledger = ledger
         self._feeds = feeds
         self._limits = limits
@@ -86,11 +92,12 @@ class Conditions:
         except BrokerUnavailable:  # what a worker counted as opened is seen all the same
             tripped = {}
             unknown = frozenset({Event.BREAKER_OPEN})
-        found = list(_of_processes(await self._ledger.progress.since(now - KEPT), self._bounds, now))
+        bounds = self._bounds()
+        found = list(_of_processes(await self._ledger.progress.since(now - KEPT), bounds, now))
         due = await self._certified_by(now)
         for name, feed in self._feeds.items():
             cursor = await self._ledger.cursors.get(name)
-            found += _of_cursor(feed, cursor, self._bounds, now)
+            found += _of_cursor(feed, cursor, bounds, now)
             found += await self._of_dead(name)
             found += await self._of_certificate(name, due)
         for name in {*self._feeds, *await self._ledger.stats.feeds()}:

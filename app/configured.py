@@ -52,8 +52,8 @@ def said_of_configuration(mark: Mark, own: Own | None, now: datetime) -> Iterato
     elif own is not None and found.feeds != own.hash:
         older = own.changed_at is not None and found.read_at < own.changed_at
         yield (
-            f"runs {'an older feeds.toml' if older else 'another feeds.toml than this one'}, {read}: restart it "
-            f"(process {mark.pid} on {mark.host})"
+            f"runs {'an older feeds.toml' if older else 'another feeds.toml than this one'}, {read}: send SIGHUP to "
+            f"process {mark.pid} on {mark.host}"
         )
     if found.left:
         yield f"goes on with {', '.join(found.left)} as before: these are read when it starts"

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Mapping
 from contextvars import Context
 from datetime import timedelta
 from functools import partial
@@ -47,12 +48,14 @@ class Dispatch:
         ledger: Ledger,
         clocks: Clocks,
         under_way: UnderWay,
+        feeds: Mapping[str, Feed],
         *,
         most_batches: int,
         lease: timedelta,
         now: Clock = utc_now,
     ) -> None:
-        """`most_batches`: under way in the process at once; `lease`: by how much workers' clocks may differ."""
+        """`feeds`: as they are at each moment. `most_batches`: under way in the process at once; `lease`: by how much
+        workers' clocks may differ."""
         self.shares = Shares(most_batches)
         self._delivering = delivering
         self._ledger = ledger
@@ -62,24 +65,29 @@ class Dispatch:
         self._now = now
         self._left: dict[str, list[str]] = defaultdict(list)
         self._leaving = self._retired = False
-        self._feeds: dict[str, Feed] = {}
-        """Those that batches were left of."""
+        self._feeds = feeds
+        """A batch is begun with its feed as it then is, and ends with it."""
 
-    def hint(self, feed: Feed, batch_id: str, rows: int) -> None:
-        """The batch is owed, of so many rows as far as the message knows. Returns at once."""
+    def hint(self, name: str, batch_id: str, rows: int) -> None:
+        """The batch of that feed is owed, of so many rows as far as the message knows. Returns at once."""
+        feed = self._feeds.get(name)
+        if feed is None:
+            self._under_way.start(lambda: self._delivering.pass_over(name, batch_id), About(TASK, name, batch_id))
+            return
         share = self.shares.of(feed.name)
         if self._delivering.draining or self._has_room(feed, share):
             self._begin(feed, share, batch_id, max(1, min(rows, feed.batch_size)))
         else:
-            self._leave(feed, batch_id)
+            self._leave(name, batch_id)
 
     def retire(self) -> None:
         """Take nothing more out of the ledger: the process ends when what it has is done."""
         self._retired = True
 
-    def fill(self, feed: Feed, share: Share) -> None:
-        """Claim what is due, as far as there is room."""
-        if self._retired or self._delivering.draining:
+    def fill(self, name: str, share: Share) -> None:
+        """Claim what is due of the feed, as far as there is room. Of one that is configured no more nothing is."""
+        feed = self._feeds.get(name)
+        if feed is None or self._retired or self._delivering.draining:
             return
         while share.more and share.asking < CLAIMS_AHEAD and self._has_room(feed, share):
             self._begin(feed, share, None, feed.batch_size)
@@ -105,13 +113,12 @@ class Dispatch:
             raise
         finally:
             running.end()
-            self.fill(running.feed, share)
+            self.fill(running.feed.name, share)
 
-    def _leave(self, feed: Feed, batch_id: str) -> None:
+    def _leave(self, name: str, batch_id: str) -> None:
         """Leave the batch to whoever has room first."""
-        self._feeds[feed.name] = feed
         if sum(map(len, self._left.values())) < LEFT_AT_ONCE:
-            self._left[feed.name].append(batch_id)
+            self._left[name].append(batch_id)
         if not self._leaving:
             self._leaving = True
             self._under_way.start(self._make_due, About("leave", rests=False), context=Context())
@@ -127,7 +134,7 @@ class Dispatch:
                 for name in left:
                     share = self.shares.of(name)
                     share.tell()
-                    self.fill(self._feeds[name], share)
+                    self.fill(name, share)
         finally:
             self._leaving = False
 
@@ -154,17 +161,17 @@ class Running(Watcher):
         self._asked()
         if waited:
             self.share.tell()
-            self._dispatch.fill(self.feed, self.share)
+            self._dispatch.fill(self.feed.name, self.share)
 
     def loaded(self, rows: int) -> None:
         """So many of its rows are still to be sent."""
         self._holding.loaded(rows)
-        self._dispatch.fill(self.feed, self.share)
+        self._dispatch.fill(self.feed.name, self.share)
 
     def recorded(self, rows: int) -> None:
         """So many of them are done with."""
         self._holding.recorded(rows)
-        self._dispatch.fill(self.feed, self.share)
+        self._dispatch.fill(self.feed.name, self.share)
 
     def end(self) -> None:
         """Nothing of it is under way any more."""

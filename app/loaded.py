@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
+from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from dataclasses import replace
 from datetime import datetime
+
+import structlog
 
 from app.clock import utc_now
 from app.errors import Problem
 from app.feed import Feed
 from app.ledger.progress import Configured
 from config import Config, Settings
+
+log = structlog.get_logger()
 
 WHY_LIMIT = 1000
 """Characters kept of why a configuration cannot be used."""
@@ -119,6 +123,12 @@ class LiveFeeds(Mapping[str, Feed]):
     def items(self) -> ItemsView[str, Feed]:
         """Both."""
         return ItemsView(self._of.feeds)
+
+
+def say_doubts(doubts: Iterable[Problem]) -> None:
+    """Warn of what can be worked with, and is likely not meant."""
+    for doubt in doubts:
+        log.warning("setting_doubtful", setting=doubt.field, where=doubt.where, found=doubt.found, do=doubt.allowed)
 
 
 def _changed(before: Settings, after: Settings) -> tuple[str, ...]:

@@ -153,6 +153,10 @@ class Periodic:
             worked += 1
         return worked
 
+    def take(self, works: Works) -> None:
+        """Do this for the periods that are begun from now on."""
+        self._works = works
+
     def drain(self, grace: timedelta) -> None:
         """Begin nothing more, and give work under way `grace` to end; then it is given back, for another worker to go
         on with. Call it on the event loop.

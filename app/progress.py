@@ -229,6 +229,11 @@ class Marker:
         if self._thread.is_alive():
             self._thread.join(_GOODBYE_SECONDS)
 
+    def mark_now(self) -> None:
+        """Do not wait for the next mark: there is something to tell."""
+        with suppress(RuntimeError):  # its loop has ended meanwhile
+            self._wake()
+
     def _run(self) -> None:
         try:
             asyncio.run(self._mark_on())
@@ -248,6 +253,7 @@ class Marker:
                 await self._mark(ledger, broker)
                 with suppress(TimeoutError):
                     await asyncio.wait_for(woken.wait(), self._pause)
+                woken.clear()
             with suppress(RowrelayError):
                 await ledger.progress.leave(self._identity.role, self._identity.name, os.getpid())
         finally:

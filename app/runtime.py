@@ -12,7 +12,7 @@ import gc
 import os
 import socket
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
@@ -28,9 +28,11 @@ from app.budget import Budget
 from app.conditions import Conditions, Limits, breakers_of
 from app.deliver import Delivering, Terms
 from app.dispatch import Dispatch
+from app.feed import Feed
 from app.health import Bounds
 from app.jobs import works
 from app.ledger import Ledger
+from app.loaded import LiveFeeds, Loaded
 from app.notify import Notifying
 from app.partner.client import PartnerClient
 from app.partner.clock import Clocks
@@ -73,7 +75,7 @@ way hold more than that at any moment."""
 class Services:
     """The use cases of one process, over clients that live on its loop."""
 
-    config: Config
+    config: Config | Loaded
     ledger: Ledger
     source: Source
     partner: PartnerClient
@@ -89,6 +91,18 @@ class Services:
     periodic: Periodic
     notifying: Notifying
     opened: AsyncExitStack
+
+    def take(self, feeds: Mapping[str, Feed], removed: Iterable[str] = ()) -> None:
+        """Go by these feeds from now on; `removed`: those that there were and are no more. Call it on the event loop,
+        in one step with `Loaded.replace`: so a batch, a poll or a job's step that is under way ends with the feed that
+        it began with, and what begins later knows only the new one.
+
+        Raises `ConfigError`, and then nothing has changed, for a feed whose requests cannot be sent.
+        """
+        self.partner.serve(feeds.values())
+        need = descriptors.need_of(feeds.values(), self.config.settings.worker_concurrency)
+        self.clocks.take(feeds, removed, descriptors.part_that_fits(need, descriptors.raise_limit(need).soft))
+        self.periodic.take(works(feeds.values(), self.reporting, self.reconciling, self.purging))
 
     def drain(self, grace: timedelta) -> None:
         """Begin nothing more, and give requests and jobs under way `grace` to end. Call it on the event loop."""
@@ -113,8 +127,11 @@ class Services:
         await self.opened.aclose()
 
 
-async def open_services(config: Config, queue: SiftedQueue, progress: Progress | None = None) -> Services:
+async def open_services(config: Config | Loaded, queue: SiftedQueue, progress: Progress | None = None) -> Services:
     """Open the clients, and make the ledger's indexes. What was open when one fails is closed again.
+
+    Of a configuration that is replaced meanwhile, its feeds are those at the end: they are asked for where nothing more
+    is waited for.
 
     `progress`: where it is told what the process does, and what fails.
 
@@ -132,7 +149,7 @@ async def open_services(config: Config, queue: SiftedQueue, progress: Progress |
         budget = Budget(settings.memory_for_rows)
         source = Source(open_engine(url, settings.connect_timeout, settings.statement_timeout), budget)
         opened.push_async_callback(source.close)
-        worker = process_name()
+        worker, feeds = process_name(), LiveFeeds(config)
         need = descriptors.need_of(config.feeds.values(), settings.worker_concurrency)
         part = descriptors.part_that_fits(need, descriptors.limit().soft)
         clocks = Clocks(ClockStore(settings.redis_url.get_secret_value(), worker), part=part)
@@ -146,7 +163,7 @@ async def open_services(config: Config, queue: SiftedQueue, progress: Progress |
         reconciling = Reconciling(source, ledger, queue, message_wait=settings.lease)
         reporting = open_reporting(config, ledger)
         purge_terms = PurgeTerms(worker, settings.lease, settings.purge_share, settings.archive_dir)
-        purging = Purging(ledger, config.feeds, purge_terms, prune_files=reporting.prune)
+        purging = Purging(ledger, feeds, purge_terms, prune_files=reporting.prune)
         troubles = progress.troubles
         delivering = Delivering(ledger, partner, terms, clocks=clocks, queue=queue, troubles=troubles, budget=budget)
         under_way = UnderWay(progress)
@@ -161,10 +178,16 @@ async def open_services(config: Config, queue: SiftedQueue, progress: Progress |
             reconciling=reconciling,
             delivering=delivering,
             dispatch=Dispatch(
-                delivering, ledger, clocks, under_way, most_batches=settings.worker_batches, lease=settings.lease
+                delivering,
+                ledger,
+                clocks,
+                under_way,
+                feeds,
+                most_batches=settings.worker_batches,
+                lease=settings.lease,
             ),
             under_way=under_way,
-            sweeping=Sweeping(ledger, queue, config.feeds, lease=settings.lease, limit=settings.sweep_limit),
+            sweeping=Sweeping(ledger, queue, feeds, lease=settings.lease, limit=settings.sweep_limit),
             reporting=reporting,
             purging=purging,
             notifying=open_notifying(config, ledger, broker),
@@ -178,7 +201,7 @@ def process_name() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
-def open_reporting(config: Config, ledger: Ledger) -> Reporting:
+def open_reporting(config: Config | Loaded, ledger: Ledger) -> Reporting:
     """Reports as the settings have them. Opens nothing until one is sent."""
     settings = config.settings
     kinds = [Kind(name) for name in settings.report_send.split(",")]
@@ -187,16 +210,20 @@ def open_reporting(config: Config, ledger: Ledger) -> Reporting:
         *_webhook(settings.report_webhook_url, settings.report_webhook_secret),
     ]
     return Reporting(
-        ledger, config.feeds.keys(), zone=settings.zone, folder=settings.reports_dir, senders=senders, sent=kinds
+        ledger, LiveFeeds(config), zone=settings.zone, folder=settings.reports_dir, senders=senders, sent=kinds
     )
 
 
-def open_notifying(config: Config, ledger: Ledger, broker: Broker) -> Notifying:
+def open_notifying(config: Config | Loaded, ledger: Ledger, broker: Broker) -> Notifying:
     """Notifications as the settings have them. Opens nothing until one is sent."""
-    settings, feeds = config.settings, tuple(config.feeds.values())
-    bounds = Bounds.of(feeds, settings.progress_bound, settings.sweep_every, settings.statement_timeout)
+    settings, feeds = config.settings, LiveFeeds(config)
+
+    def bounds() -> Bounds:
+        present = tuple(feeds.values())
+        return Bounds.of(present, settings.progress_bound, settings.sweep_every, settings.statement_timeout)
+
     limits = Limits(settings.notify_dead, settings.notify_oldest)
-    conditions = Conditions(ledger, config.feeds, limits, bounds, breakers_of(broker, config.feeds))
+    conditions = Conditions(ledger, feeds, limits, bounds, breakers_of(broker, feeds))
     return Notifying(
         ledger,
         conditions,
@@ -261,6 +288,18 @@ class Runtime:
         loop, services = self._loop, self._services
         if loop and services:
             loop.call_soon_threadsafe(services.drain, grace)
+
+    def change(self, apply: Callable[[Services | None], None]) -> None:
+        """Have it called between two steps of the loop, with the services where they are open; where no loop has
+        started, here. Waits for it, and raises what it raises."""
+        with self._starting:
+            if self._loop is None:
+                return apply(None)
+            loop = self._loop
+        return asyncio.run_coroutine_threadsafe(self._change(apply), loop).result()
+
+    async def _change(self, apply: Callable[[Services | None], None]) -> None:
+        apply(self._services)
 
     def held(self) -> Mapping[str, tuple[int, int]]:
         """Feed → batches under way and rows in them. From any thread."""

@@ -45,10 +45,19 @@ class Patience:
 class Watchdog:
     """Watches over one command."""
 
-    def __init__(self, command: Sequence[str], check: Check, patience: Patience) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        check: Check,
+        patience: Patience,
+        *,
+        hung_up: Callable[[], object] = lambda: None,
+    ) -> None:
+        """`hung_up`: called for a SIGHUP, which is passed on as well."""
         self._command = command
         self._check = check
         self._patience = patience
+        self._hung_up = hung_up
         self._child: asyncio.subprocess.Process | None = None
         self._told_to_stop = False
 
@@ -113,6 +122,8 @@ class Watchdog:
         self._told_to_stop = self._told_to_stop or number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
         if self._child is not None:
             _send(os.kill, self._child.pid, number)
+        if number == signal.SIGHUP:
+            self._hung_up()
 
 
 def _send(send: Callable[[int, int], None], target: int, number: signal.Signals) -> None:

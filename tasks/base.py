@@ -8,6 +8,7 @@ from typing import Any
 import structlog
 from celery import Task
 
+from app import descriptors
 from app.errors import RowrelayError
 from app.logs import describe
 from app.progress import Progress
@@ -16,9 +17,20 @@ from app.under_way import About, note_failure
 from celery_app import app, loaded
 from tasks.queue import CeleryQueue
 
+log = structlog.get_logger()
+
 progress = Progress()
 queue = CeleryQueue(app)
-runtime = Runtime(lambda: open_services(loaded.current, queue, progress))
+runtime = Runtime(lambda: open_services(loaded, queue, progress))
+
+
+def fit_descriptors() -> None:
+    """Have the process allowed as many files as its feeds need, and say where it is not."""
+    need = descriptors.need_of(loaded.feeds.values(), loaded.settings.worker_concurrency)
+    short = descriptors.shortage(need, descriptors.raise_limit(need).soft)
+    if short and short != progress.short_of:
+        log.warning("file_descriptors_short", found=short)
+    progress.short_of = short
 
 
 class TaskCrashed(Exception):

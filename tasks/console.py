@@ -18,6 +18,9 @@ class Beat(CeleryBeat):
 
     def run(self) -> None:
         """Send what is due, until told to stop."""
+        from tasks.reload import reloading  # noqa: PLC0415 - a worker needs this module before that can be imported
+
+        reloading.install()
         if not sys.stdout.isatty():
             self.quiet = True
         super().run()

@@ -31,7 +31,7 @@ async def _opened() -> AsyncIterator[Notifying]:
     ledger = Ledger.at(settings.mongo_url.get_secret_value(), settings.connect_timeout)
     broker = Broker(settings.redis_url.get_secret_value(), settings.connect_timeout)
     try:
-        yield open_notifying(loaded.current, ledger, broker)
+        yield open_notifying(loaded, ledger, broker)
     finally:
         await broker.close()
         await ledger.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from app.feed import Feed
 from app.models import Look
 from app.runtime import Services
 from celery_app import app, loaded
@@ -17,12 +16,12 @@ def poll(feed: str, after: float | None = None, until: float | None = None) -> N
 
     `after` (seconds) and `until` (seconds since 1970): the look that this is. Beat gives neither.
     """
-    spec, look = loaded.feed(feed), None
+    look = None
     if after is not None and until is not None:
         look = Look(timedelta(seconds=after), datetime.fromtimestamp(until, UTC))
-    hand_over("poll", lambda services: _poll(services, spec, look), feed, alone=False)
+    hand_over("poll", lambda services: _poll(services, feed, look), feed, alone=False)
 
 
-async def _poll(services: Services, feed: Feed, look: Look | None) -> None:
-    if again := (await services.polling.poll(feed, look)).again:
-        await queue.look_again(feed.name, again)
+async def _poll(services: Services, name: str, look: Look | None) -> None:
+    if again := (await services.polling.poll(loaded.feed(name), look)).again:
+        await queue.look_again(name, again)

@@ -25,6 +25,7 @@ from app.progress import Identity, Marker, pause_between
 from celery_app import loaded
 from tasks.base import progress, runtime
 from tasks.messages import drops
+from tasks.reload import reloading
 
 CONSUMER_TURN = timedelta(seconds=1)
 """How often a consumer's loop says that it turns: as often as it asks Redis for work when there is none."""
@@ -44,6 +45,7 @@ def begin_worker(consumer: Any) -> None:
         ping=runtime.ping,
         held=runtime.held,
     )
+    reloading.start(_mark_now, lambda: consumer.pool.info)
 
 
 def consumer_turned(consumer: Any) -> None:
@@ -76,11 +78,17 @@ def _begin(identity: Identity, **options: Any) -> None:
     marker.start()
 
 
+def _mark_now() -> None:
+    for marker in _markers:
+        marker.mark_now()
+
+
 @beat_init.connect
 def _begin_beat(**_: object) -> None:
     progress.sent()
     after_task_publish.connect(_sent)
     _begin(Identity(Role.BEAT, f"beat@{socket.gethostname()}"))
+    reloading.start(_mark_now)
     atexit.register(_end)
 
 

@@ -19,6 +19,7 @@ from app.errors import LedgerUnavailable
 from app.health import Bounds, Health, feeds, jobs, processes
 from app.ledger import Ledger
 from app.ledger.progress import Role
+from app.loaded import Loaded
 
 
 class Part(StrEnum):
@@ -71,7 +72,7 @@ async def _ask(loaded: config.Config, ledger: Ledger, role: Part | None) -> tupl
         return [], str(error)
 
 
-def bounds_of(loaded: config.Config) -> Bounds:
+def bounds_of(loaded: config.Config | Loaded) -> Bounds:
     """The bounds that follow from the configuration."""
     settings = loaded.settings
     return Bounds.of(

@@ -9,6 +9,7 @@ import typer
 
 from app.broker import QUEUES
 from app.cli.output import fail, load_config, run
+from app.loaded import Loaded
 from app.logs import configure_logging, log_what_nobody_caught
 from app.metrics.server import print_once, serve
 
@@ -26,6 +27,6 @@ def metrics(
         run(print_once(loaded, QUEUES, sys.stdout.write))
         return
     try:
-        run(serve(loaded, QUEUES, host, port))
+        run(serve(Loaded(loaded), QUEUES, host, port))
     except OSError as error:
         fail(f"metrics: {host}:{port}: {error.strerror or error}")

@@ -19,8 +19,10 @@ from app.errors import RowrelayError
 from app.health import judge_mark
 from app.ledger import Ledger
 from app.ledger.progress import KEPT, Mark, Role
+from app.loaded import Loaded
 from app.logs import configure_logging, log_what_nobody_caught
 from app.progress import pause_between
+from app.reload import Reloader
 from app.unforeseen import Troubles
 from app.watch import Patience, Watchdog
 
@@ -33,7 +35,7 @@ def watch(command: Annotated[list[str], typer.Argument(help="The command, behind
 
     The command must be the process itself (`celery …`), not a script that starts it: it is known by its process id.
     """
-    loaded = load_config()
+    loaded = Loaded(load_config())
     settings = loaded.settings
     configure_logging(settings.log_level, settings.log_format)
     log_what_nobody_caught()
@@ -49,12 +51,14 @@ def watch(command: Annotated[list[str], typer.Argument(help="The command, behind
     raise typer.Exit(code)
 
 
-async def _watch(loaded: config.Config, command: list[str], patience: Patience) -> int:
+async def _watch(loaded: Loaded, command: list[str], patience: Patience) -> int:
     settings = loaded.settings
     ledger = Ledger.at(settings.mongo_url.get_secret_value(), settings.connect_timeout)
     check = ByMark(loaded, ledger)
+    reloader = Reloader(loaded, loaded.replace)
+    reloader.start()
     try:
-        return await Watchdog(command, check, patience).run()
+        return await Watchdog(command, check, patience, hung_up=reloader.ask).run()
     finally:
         await check.leave()
         await ledger.close()
@@ -66,9 +70,9 @@ class ByMark:
     A check that fails itself is said in the ledger, in a mark of the watchdog's own, as long as it does.
     """
 
-    def __init__(self, loaded: config.Config, ledger: Ledger) -> None:
+    def __init__(self, loaded: config.Config | Loaded, ledger: Ledger) -> None:
+        self._loaded = loaded
         self._ledger = ledger
-        self._bounds = bounds_of(loaded)
         self._troubles = Troubles()
         self._host, self._pid, self._started_at = socket.gethostname(), os.getpid(), utc_now()
         self._name = f"watch@{self._host}-{self._pid}"
@@ -103,7 +107,8 @@ class ByMark:
         marks = [mark for mark in known if mark.pid == pid and mark.role is not Role.WATCH]
         if not marks:
             return "it has left no mark yet"
-        return "; ".join(problem for mark in marks for problem in judge_mark(mark, self._bounds, now).problems) or None
+        bounds = bounds_of(self._loaded)
+        return "; ".join(problem for mark in marks for problem in judge_mark(mark, bounds, now).problems) or None
 
     async def _say(self) -> None:
         told = self._troubles.current()

@@ -28,6 +28,7 @@ from app.ledger.progress import KEPT, Mark
 from app.ledger.tally import INDEXED
 from app.ledger.ticks import TickState
 from app.ledger.totals import Sums
+from app.loaded import LiveFeeds, Loaded
 from app.metrics import families
 from app.metrics.families import Sheet
 from app.metrics.reading import Reading, refresh_all
@@ -73,7 +74,7 @@ class Exporter:
 
     def __init__(
         self,
-        loaded: config.Config,
+        loaded: config.Config | Loaded,
         ledger: Ledger,
         broker: Broker,
         source: Source,
@@ -82,7 +83,7 @@ class Exporter:
         now: Clock = utc_now,
     ) -> None:
         """Connects to nothing yet."""
-        self._feeds: Mapping[str, Feed] = loaded.feeds
+        self._feeds = LiveFeeds(loaded)
         self._settings = loaded.settings
         self._ledger = ledger
         self._broker = broker
@@ -110,7 +111,8 @@ class Exporter:
         add_build(sheet)
         self._add_deliveries(sheet)
         for name, view in (self.feeds.value or {}).items():
-            add_feed(sheet, self._feeds[name], view, now)
+            if feed := self._feeds.get(name):
+                add_feed(sheet, feed, view, now)
         for other in self.others.value or ():
             add_unconfigured(sheet, other, now)
         for name, sums in (self.totals.value or {}).items():

@@ -17,8 +17,10 @@ from prometheus_client.registry import Collector
 import config
 from app.broker import Broker
 from app.ledger import Ledger
+from app.loaded import Loaded
 from app.metrics.collect import Exporter
 from app.metrics.families import Sheet
+from app.reload import Reloader
 from app.source.engine import open_engine
 from app.source.reader import Source
 
@@ -38,7 +40,7 @@ class _Written(Collector):
 
 
 @asynccontextmanager
-async def opened(loaded: config.Config, queues: Sequence[str]) -> AsyncIterator[Exporter]:
+async def opened(loaded: config.Config | Loaded, queues: Sequence[str]) -> AsyncIterator[Exporter]:
     """An exporter over clients of its own. Raises `ConfigError` for a source that cannot be opened."""
     settings = loaded.settings
     url = settings.source_url.get_secret_value()
@@ -72,9 +74,14 @@ async def print_once(loaded: config.Config, queues: Sequence[str], write: Callab
         write(generate_latest(registry).decode())
 
 
-async def serve(loaded: config.Config, queues: Sequence[str], host: str, port: int) -> None:
-    """Serve until told to stop (SIGINT, SIGTERM). Raises `OSError` where the port is taken."""
-    stopped = asyncio.Event()
+async def serve(loaded: Loaded, queues: Sequence[str], host: str, port: int) -> None:
+    """Serve until told to stop (SIGINT, SIGTERM). SIGHUP: with the feeds as they then are.
+
+    Raises `OSError` where the port is taken.
+    """
+    stopped, reloader = asyncio.Event(), Reloader(loaded, loaded.replace)
+    reloader.start()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloader.ask)
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     async with opened(loaded, queues) as exporter:

@@ -17,6 +17,7 @@ from typing import Self
 
 from app.clock import utc_now
 from app.endpoint import OAuth2Auth, Tls
+from app.errors import ConfigError, Problem
 from app.feed import Feed
 from app.models import RESPONSE_LIMIT, Answer, Delivery, Ruling
 from app.partner.clock import Clocks
@@ -27,7 +28,7 @@ from app.partner.request import Prepared, prepare
 from app.partner.retry_after import WAIT_HEADERS
 from app.partner.success import SUCCESS_LIMIT, shortfall
 from app.partner.tokens import ANSWER_LIMIT, Tokens
-from app.partner.transport import Transport
+from app.partner.transport import Transport, tls_context
 
 ERROR_LIMIT = 300
 """Characters kept of a failure."""
@@ -75,7 +76,41 @@ class PartnerClient:
         self._clocks = clocks
         self._transports: dict[Tls | None, Transport] = {}
         self._tokens: dict[tuple[OAuth2Auth, Tls | None], Tokens] = {}
-        self._routes = {feed.name: self._open_route(feed) for feed in self._feeds}
+        self._routes = {id(feed): self._open_route(feed) for feed in self._feeds}
+        """By the very feed: what was begun with a feed as it was ends so (`serve`)."""
+
+    def serve(self, feeds: Iterable[Feed]) -> None:
+        """Serve these feeds from now on. What is under way of the feeds that there were ends as it began.
+
+        Files of certificates are read anew, for connections yet to be opened. Raises `ConfigError`, and then nothing
+        has changed, for a feed whose requests cannot be sent.
+        """
+        before, self._feeds = self._feeds, tuple(feeds)
+        ways = {feed.partner.tls for feed in self._feeds}
+        try:
+            contexts = {tls: tls_context(tls) for tls in ways}
+            routes = {id(feed): self._routes.get(id(feed)) or self._open_route(feed) for feed in self._feeds}
+        except (OSError, ConfigError) as error:
+            self._feeds = before
+            if isinstance(error, ConfigError):
+                raise
+            found = error.strerror or "a file that is none"
+            raise ConfigError([Problem("feeds", "partner.tls", found, "readable PEM files")]) from error
+        self._routes = routes
+        self._let_go(ways)
+        for tls, transport in self._transports.items():
+            transport.renew(contexts[tls], self._connections(tls))
+
+    def _let_go(self, ways: set[Tls | None]) -> None:
+        """Of what no feed needs any more. A request under way holds what it uses, and idle connections end by
+        themselves."""
+        credentials = {(feed.partner.auth, feed.partner.tls) for feed in self._feeds}
+        self._transports = {tls: transport for tls, transport in self._transports.items() if tls in ways}
+        self._tokens = {known: tokens for known, tokens in self._tokens.items() if known in credentials}
+
+    def _connections(self, tls: Tls | None, *more: Feed) -> int:
+        """How many connections there may be at once: the sum of what each feed may send at once."""
+        return sum(feed.partner.concurrency for feed in (*self._feeds, *more) if feed.partner.tls == tls)
 
     async def send(self, feed: Feed, delivery: Delivery) -> Answer:
         """Make one attempt. The request to the partner has `feed.partner.timeout` until the last byte of the answer.
@@ -87,9 +122,9 @@ class PartnerClient:
         `status_url`, one to that: then nothing is sent unless it says 404. With OAuth2 an answer of 401 or 403 leads to
         one more request, with a new token. Each of these has the same time.
         """
-        route = self._routes.get(feed.name)
-        if route is None or route.prepared.feed is not feed:
-            route = self._routes[feed.name] = self._open_route(feed)
+        route = self._routes.get(id(feed))
+        if route is None:
+            route = self._routes[id(feed)] = self._open_route(feed)
         at, started = utc_now(), time.perf_counter()
         try:
             if route.plain:
@@ -108,9 +143,9 @@ class PartnerClient:
 
     def forget_token(self, feed: str) -> None:
         """Begin with a new access token, where the feed has one."""
-        route = self._routes.get(feed)
-        if route and route.tokens:
-            route.tokens.forget()
+        for route in self._routes.values():
+            if route.prepared.feed.name == feed and route.tokens:
+                route.tokens.forget()
 
     async def close(self) -> None:
         """Close every connection. A request still in flight fails with an answer."""
@@ -127,8 +162,7 @@ class PartnerClient:
     def _open_route(self, feed: Feed) -> Route:
         prepared, tls, auth = prepare(feed), feed.partner.tls, feed.partner.auth
         if tls not in self._transports:
-            sharing = [known.partner.concurrency for known in (*self._feeds, feed) if known.partner.tls == tls]
-            self._transports[tls] = Transport(tls, sum(sharing))
+            self._transports[tls] = Transport(tls, self._connections(tls, feed))
         transport = self._transports[tls]
         tokens = self._shared_tokens(auth, tls, prepared) if isinstance(auth, OAuth2Auth) else None
         plain = tokens is None and prepared.status_url is None and prepared.success is None

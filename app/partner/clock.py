@@ -17,8 +17,9 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
 
@@ -68,7 +69,7 @@ class EndpointClock:
         feed's concurrency, and at least 1, is what this process can have in flight, however few share it.
         """
         self.feed = feed
-        self._most = max(1, int(feed.partner.concurrency * part))
+        self._most = _most(feed, part)
         self.slots = Slots(self._most if store is None else 1)
         """The requests in flight of this process. 1 until Redis has said how many share the cap."""
         self.guarded = False
@@ -104,9 +105,33 @@ class EndpointClock:
         self._ease = 0.0
         self._eased_until = -1.0
         self._pace = LocalPace()
-        rate = feed.partner.rate_limit
-        self._permits = Permits(Pace.of(rate), self._reserve, PATIENCE_SECONDS) if rate else None
+        self._permits = self._new_permits()
         self._guard()
+
+    def take(self, feed: Feed, part: float) -> None:
+        """Go by what the feed says now. What is known of the endpoint, as a hold, stays.
+
+        Fewer requests at once from now on; more with the next beat, which shares them out among the processes.
+        """
+        before, self.feed = self.feed, feed
+        self._settings = feed.partner.breaker
+        self._most = _most(feed, part)
+        self.slots.resize(self._most if self._store is None else min(self.slots.limit, self._most))
+        if feed.partner.rate_limit != before.partner.rate_limit:
+            self._permits = self._new_permits()
+        if self._settings.window != before.partner.breaker.window:
+            self._window = breaker.Window(self._settings.window)
+        if self._generation and not self._settings.enabled:
+            self._follow(0, 0.0, 0)
+            self._quiet_until = self._hold
+        self._guard()
+
+    def _new_permits(self) -> Permits | None:
+        rate = self.feed.partner.rate_limit
+        if rate is None:
+            return None
+        pace = Pace.of(rate)
+        return Permits(pace, partial(self._reserve, pace), PATIENCE_SECONDS)
 
     # --- asked by whoever sends
 
@@ -292,6 +317,8 @@ class EndpointClock:
             self._held_here(self._in(shared.hold))
         self._share_out(shared)
         self._in_a_row = shared.in_a_row
+        if not self._settings.enabled:
+            return
         forgotten = self._generation > shared.generation
         if not shared.tripped and (self._tripped_alone or forgotten):
             await store.trip(self.feed.name, 0, self._remaining(self._opened_until), self._reopened)
@@ -410,10 +437,8 @@ class EndpointClock:
 
     # --- the rate
 
-    async def _reserve(self, count: int) -> Reserved:
+    async def _reserve(self, pace: Pace, count: int) -> Reserved:
         """Slots of all workers' row; this process's part of the rate while Redis is away."""
-        assert self._permits is not None  # noqa: S101 - asked by it alone
-        pace = self._permits.pace
         if self._store is None:
             return self._pace.reserve(pace, count, PATIENCE_SECONDS)
         interval = pace.interval * self._live / min(self._live, self._registered)
@@ -432,6 +457,11 @@ class EndpointClock:
         return Reserved(answer[0], interval, count)
 
 
+def _most(feed: Feed, part: float) -> int:
+    """Requests in flight that a process has room for, however few share them."""
+    return max(1, int(feed.partner.concurrency * part))
+
+
 class Clocks:
     """The clocks of every endpoint that this process sends to, and what keeps them together."""
 
@@ -443,7 +473,9 @@ class Clocks:
         self._part = part
         self._now = now
         self._clocks: dict[str, EndpointClock] = {}
+        self._feeds: Mapping[str, Feed] = {}
         self._running: list[asyncio.Task[None]] = []
+        self._leaving: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
         """Begin to beat and to listen, on the running event loop."""
@@ -454,6 +486,7 @@ class Clocks:
         """The clock of the feed's endpoint. The first time, it first hears what all know."""
         clock = self._clocks.get(feed.name)
         if clock is None:
+            feed = self._feeds.get(feed.name, feed)  # what began with a feed as it was goes by its limits as they are
             clock = self._clocks[feed.name] = EndpointClock(feed, self._store, now=self._now, part=self._part)
             await clock.sync()
         return clock
@@ -461,6 +494,18 @@ class Clocks:
     def known(self, feed: Feed) -> EndpointClock | None:
         """The same, where it was asked for before."""
         return self._clocks.get(feed.name)
+
+    def take(self, feeds: Mapping[str, Feed], removed: Iterable[str], part: float) -> None:
+        """Go by these feeds from now on, and no more by those `removed`."""
+        self._feeds, self._part = dict(feeds), part
+        for name, clock in self._clocks.items():
+            if name in feeds:
+                clock.take(feeds[name], part)
+        gone = [name for name in removed if self._clocks.pop(name, None)]
+        if gone and self._store:
+            leaving = asyncio.create_task(self._store.leave(gone))
+            self._leaving.add(leaving)
+            leaving.add_done_callback(self._leaving.discard)
 
     async def close(self) -> None:
         """Stop, tell the others that this process is gone, and close the connections."""
@@ -470,6 +515,7 @@ class Clocks:
                 await asyncio.wait({task}, timeout=0.1)
         for clock in self._clocks.values():
             await clock.close()
+        await asyncio.gather(*self._leaving)
         if self._store:
             await self._store.leave(list(self._clocks))
             await self._store.close()

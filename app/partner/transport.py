@@ -82,6 +82,11 @@ class Transport:
             self._sweep = self.loop.call_later(_SWEEP_SECONDS, self._close_old)
         return None
 
+    def renew(self, context: ssl.SSLContext, connections: int) -> None:
+        """Open connections by this context from now on, and have so many in use at once."""
+        self._context = context
+        self.slots.resize(connections)
+
     async def close(self) -> None:
         """Close every connection; requests in flight fail."""
         self._closed = True

@@ -39,10 +39,13 @@ class Worker:
     delivering: Delivering
     under_way: UnderWay
     progress: Progress
+    feeds: dict[str, Feed]
+    """Those that it knows: as it is told of them."""
 
     def hint(self, feed: Feed, batches: Iterable[NewBatch]) -> None:
+        self.feeds[feed.name] = feed
         for batch in batches:
-            self.dispatch.hint(feed, batch.id, len(batch.delivery_ids))
+            self.dispatch.hint(feed.name, batch.id, len(batch.delivery_ids))
 
     def held(self, feed: Feed) -> tuple[int, int]:
         """Batches under way of the feed, and rows."""
@@ -67,10 +70,11 @@ class World:
         client, clocks = cast("PartnerClient", self.partner), Clocks(now=self.clock)
         under_way = UnderWay(progress)
         delivering = Delivering(ledger, client, terms, now=self.clock, clocks=clocks, queue=self.queue)
+        feeds: dict[str, Feed] = {}
         dispatch = Dispatch(
-            delivering, ledger, clocks, under_way, most_batches=most_batches, lease=LEASE, now=self.clock
+            delivering, ledger, clocks, under_way, feeds, most_batches=most_batches, lease=LEASE, now=self.clock
         )
-        self.workers.append(Worker(dispatch, delivering, under_way, progress))
+        self.workers.append(Worker(dispatch, delivering, under_way, progress, feeds))
         return self.workers[-1]
 
     async def log(self, feed: Feed, count: int, *, hold: bool = False) -> list[NewBatch]:
@@ -287,7 +291,7 @@ async def test_hints_without_number_are_forgotten_rather_than_kept(world: World)
     batches = await world.log(SLOW, 6, hold=True)
     worker.hint(SLOW, batches)
     for number in range(LEFT_AT_ONCE + 1000):
-        worker.dispatch.hint(SLOW, f"slow-{number:016x}", 2)
+        worker.dispatch.hint(SLOW.name, f"slow-{number:016x}", 2)
     assert sum(map(len, worker.dispatch._left.values())) <= LEFT_AT_ONCE
     world.release()
     await until(lambda: _all(world, SLOW, 6), timeout=60)

@@ -81,7 +81,7 @@ async def all_closed() -> Mapping[str, bool]:
 
 
 def conditions(ledger: Ledger, dead: int = 0) -> Conditions:
-    return Conditions(ledger, {"orders": FEED}, Limits(dead, HOUR), BOUNDS, all_closed)
+    return Conditions(ledger, {"orders": FEED}, Limits(dead, HOUR), lambda: BOUNDS, all_closed)
 
 
 def notifying(ledger: Ledger, *senders: Sender, now: Wheel, form: Form = Form.JSON) -> Notifying:
@@ -406,7 +406,7 @@ async def test_an_open_breaker_is_told_by_redis_and_by_what_was_counted(ledger: 
     clock = Wheel()
     await be_well(ledger, clock.at)
     broker = Broker(clean_redis_url, timedelta(seconds=5))
-    by_redis = Conditions(ledger, {"orders": FEED}, Limits(0, HOUR), BOUNDS, breakers_of(broker, ["orders"]))
+    by_redis = Conditions(ledger, {"orders": FEED}, Limits(0, HOUR), lambda: BOUNDS, breakers_of(broker, ["orders"]))
     try:
         assert (await by_redis.read(NOW)).found == ()
         with redis.Redis.from_url(clean_redis_url) as client:
@@ -431,7 +431,7 @@ async def test_no_breaker_is_taken_for_closed_while_redis_is_away(ledger: Ledger
             raise BrokerUnavailable("broker: connection refused")
         return {"orders": True}
 
-    looked_at = Conditions(ledger, {"orders": FEED}, Limits(0, HOUR), BOUNDS, breakers)
+    looked_at = Conditions(ledger, {"orders": FEED}, Limits(0, HOUR), lambda: BOUNDS, breakers)
     work = Notifying(ledger, looked_at, [post], Form.JSON, remind=REMIND, zone=ZoneInfo("UTC"), now=clock)
     await look(work, ledger, clock)
     away = True

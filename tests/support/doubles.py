@@ -149,12 +149,14 @@ class ScriptedPartner:
     held: dict[str, asyncio.Event] = field(default_factory=dict)
     """Delivery id → the answer waits for this."""
     requests: int = 0
+    feeds: list[Feed] = field(default_factory=list)
+    """The feed that each request was made for, in order."""
 
     def forget_token(self, feed: str) -> None:
         """There is none."""
 
     async def send(self, feed: Feed, delivery: Delivery) -> Answer:
-        del feed
+        self.feeds.append(feed)
         mood = self.moods[self.requests % len(self.moods)]
         self.requests += 1
         self.payloads[delivery.id].append(delivery.payload)

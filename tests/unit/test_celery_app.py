@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 import config
 from app.broker import QUEUES
+from app.feed import Feed
+from app.loaded import Loaded
 from tests.unit.test_config import GOOD
 
 
@@ -54,6 +57,36 @@ def test_a_beat_that_starts_owes_everything_and_keeps_no_file(
     schedule = Service(app, scheduler_cls=app.conf.beat_scheduler).scheduler.schedule
     assert {name for name, entry in schedule.items() if entry.is_due()[0]} == set(schedule) >= {"poll:orders"}
     assert not list(Path.cwd().iterdir())
+
+
+def test_beat_follows_a_configuration_that_was_replaced(loaded: config.Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    from celery.beat import Service
+
+    from celery_app import make_app
+    from tasks import reload
+
+    running = Loaded(loaded)
+    monkeypatch.setattr(reload, "loaded", running)
+    app = make_app(loaded)
+    scheduler = Service(app, scheduler_cls=app.conf.beat_scheduler).scheduler
+    monkeypatch.setattr(type(scheduler), "producer", None)
+
+    def sent(**feeds: Feed) -> set[str]:
+        """What is sent at once when these are the feeds."""
+        running.replace(replace(loaded, feeds=feeds))
+        names: set[str] = set()
+        monkeypatch.setattr(scheduler, "apply_entry", lambda entry, **_: names.add(entry.name))
+        while scheduler.tick() == 0:
+            pass
+        return {name for name in names if name.startswith("poll:")}
+
+    slow = loaded.feed("orders").model_copy(update={"poll_every": timedelta(hours=1)})
+    soon = slow.model_copy(update={"poll_every": timedelta(milliseconds=1)})
+    assert sent(orders=slow) == {"poll:orders"}
+    assert sent(orders=slow, bills=slow) == {"poll:bills"}, "what was polled a moment ago is not polled again"
+    assert sent(orders=soon, bills=slow) == {"poll:orders"}
+    assert sent(bills=slow) == set()
+    assert {name for name in scheduler.schedule if name.startswith("poll:")} == {"poll:bills"}
 
 
 def test_messages_are_json_acknowledged_late_and_on_three_queues(loaded: config.Config) -> None:

@@ -47,12 +47,17 @@ ALLOWED = {
     "app.feed_state": {"app.models", "app.partner"},
     "app.flow": RECORDS | {"app.ledger"},
     "app.loaded": RECORDS | {"app.ledger", "config"},
+    "app.reload": {"app.errors", "app.feed", "app.loaded", "config"},
     "app.health": RECORDS | {"app.configured", "app.ledger", "app.periodic", "app.unconfigured"},
     "app.unconfigured": RECORDS | {"app.ledger"},
     "app.descriptors": {"app.feed"},
     "app.hold": RECORDS | {"app.ledger", "app.renewal"},
     "app.logs": {"app.shown"},
-    "app.metrics": RECORDS | EDGES | READERS | {"app.intake", "app.metrics", "app.periodic", "config"},
+    "app.metrics": RECORDS
+    | EDGES
+    | READERS
+    | {"app.intake", "app.metrics", "app.periodic", "config"}
+    | {"app.loaded", "app.reload"},
     "app.pace": set[str](),
     "app.progress": RECORDS | {"app.broker", "app.ledger"},
     "app.queue": {"app.models"},
@@ -83,7 +88,7 @@ ALLOWED = {
     | EDGES
     | USE_CASES
     | {"app.descriptors", "app.jobs", "app.periodic", "app.purge", "app.queue", "app.reporting", "config"}
-    | {"app.dispatch", "app.progress", "app.timekeeping", "app.under_way"}
+    | {"app.dispatch", "app.loaded", "app.progress", "app.timekeeping", "app.under_way"}
     | {"app.broker", "app.conditions", "app.health", "app.notify"},
     "app.trial": RECORDS | EDGES | {"app.deliver", "app.filter", "app.refusals"},
     "app.timekeeping": {"app.errors", "app.ledger"},
@@ -93,7 +98,7 @@ ALLOWED = {
     "tasks": RECORDS
     | READERS
     | {"app.ledger", "app.logs", "app.periodic", "app.runtime", "app.queue", "app.under_way", "celery_app", "tasks"}
-    | {"app.notify", "app.stand_in"},
+    | {"app.descriptors", "app.notify", "app.reload", "app.stand_in", "config"},
     "tasks.options": set[str](),
     "app.watch": set[str](),
     "app.simulator": RECORDS | {"app.simulator", "app.embedded"},

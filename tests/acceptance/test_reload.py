@@ -1,0 +1,164 @@
+"""SIGHUP: worker and beat read feeds.toml anew, without a restart (docs/decisions/0045)."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import psutil
+import pymongo
+import pytest
+
+from app.embedded.process import Process
+from app.embedded.stack import Stack
+from tests.acceptance.conftest import PATIENT
+from tests.support.wait import wait_until
+
+WAIT = 90
+FEED = """
+[feeds.{name}]
+table = "orders"
+key = "id"
+cursor = {{ strategy = "identity", column = "id", gap_timeout = "10s" }}
+poll_every = "1s"
+partner = {{ url = "{url}/{name}", timeout = "30s", headers = {{ x-version = "{version}" }} }}
+"""
+
+
+class Partner(ThreadingHTTPServer):
+    """Accepts everything, and keeps of each request its path, version and key."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.seen: list[tuple[str, str, str]] = []
+        self.url = f"http://127.0.0.1:{self.server_port}"
+
+    def of(self, feed: str, version: str) -> list[str]:
+        """The keys of the requests of that feed and version."""
+        return [key for path, found, key in list(self.seen) if (path, found) == (f"/{feed}", version)]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Partner
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        self.server.seen.append((self.path, self.headers["x-version"], self.headers["idempotency-key"]))
+        self.send_response(200)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing."""
+
+
+class Installation:
+    """A worker and beat, and feeds.toml as the tests write it."""
+
+    def __init__(self, stack: Stack, partner: Partner) -> None:
+        self.stack, self.partner, self.rows = stack, partner, 0
+        self.write(orders="one")
+        self.processes: tuple[Process, ...] = (stack.start_beat(), stack.start_worker())
+        self.pids = [process.pid for process in self.processes]
+
+    def write(self, **feeds: str) -> None:
+        """Feed → its version."""
+        text = "".join(FEED.format(name=name, url=self.partner.url, version=to) for name, to in feeds.items())
+        self.write_text(text)
+
+    def write_text(self, text: str) -> None:
+        (self.stack.directory / "feeds.toml").write_text(text, encoding="utf-8")
+
+    def reload(self) -> None:
+        """SIGHUP to both, and wait until both say that they run with what was written, or cannot."""
+        before = {mark["_id"]: mark["configuration"] for mark in self.marks()}
+        for process in self.processes:
+            process.signal(signal.SIGHUP)
+        wait_until(
+            lambda: len(before) == 2 and all(mark["configuration"] != before[mark["_id"]] for mark in self.marks()),
+            timeout=WAIT,
+            message="both to have read it anew",
+        )
+
+    def marks(self) -> list[dict[str, Any]]:
+        with pymongo.MongoClient[dict[str, Any]](self.stack.mongo.url) as client:
+            return list(client.get_default_database()["progress"].find())
+
+    def sends(self, rows: int, **versions: str) -> None:
+        """Rows come, and so many of each feed arrive in that version; nothing was restarted for it."""
+        before = {feed: len(self.partner.of(feed, version)) for feed, version in versions.items()}
+        self.stack.start_generator(rows)
+        self.rows += rows
+        for feed, version in versions.items():
+            wait_until(
+                lambda: len(self.partner.of(feed, version)) >= before[feed] + rows,  # noqa: B023
+                timeout=WAIT,
+                message=f"{rows} rows of {feed} in version {version}",
+            )
+        assert [process.pid for process in self.processes if process.alive] == self.pids
+        assert all(psutil.pid_exists(pid) for pid in self.pids)
+        keys = [(path, key) for path, _, key in self.partner.seen]
+        assert len(keys) == len(set(keys)), "no row was sent twice"
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    partner = Partner()
+    threading.Thread(target=partner.serve_forever, daemon=True).start()
+    with Stack(tmp_path_factory.mktemp("reload"), settings=PATIENT) as stack:
+        installation = Installation(stack, partner)
+        wait_until(lambda: len(installation.marks()) == 2, timeout=WAIT, message="a worker and beat")
+        yield installation
+    partner.shutdown()
+    partner.server_close()
+
+
+def test_a_header_that_was_changed_is_sent_without_a_restart(running: Installation) -> None:
+    running.write(orders="one")
+    running.sends(30, orders="one")
+    running.write(orders="two")
+    running.reload()
+    sent_before = len(running.partner.of("orders", "one"))
+    running.sends(30, orders="two")
+    assert len(running.partner.of("orders", "one")) == sent_before, "nothing more goes out as it was"
+
+
+def test_a_feed_that_is_new_is_polled_and_one_that_is_gone_is_not(running: Installation) -> None:
+    running.write(orders="three")
+    running.reload()
+    running.sends(5, orders="three")
+    running.write(orders="three", copies="three")
+    running.reload()
+    running.sends(10, orders="three", copies="three")
+    wait_until(
+        lambda: len(running.partner.of("copies", "three")) == running.rows,
+        timeout=WAIT,
+        message="the table's other rows",
+    )
+    running.write(orders="four")
+    running.reload()
+    rows = running.rows
+    running.sends(10, orders="four")
+    assert len(running.partner.of("copies", "three")) == rows
+
+
+def test_a_broken_file_changes_nothing_and_is_said_until_it_is_mended(running: Installation) -> None:
+    running.write(orders="five")
+    running.reload()
+    running.write_text('[feeds.orders]\ntable = "orders"\nkeys = "id"\n')
+    running.reload()
+    running.sends(10, orders="five")
+    kept = [mark["configuration"]["kept_because"] for mark in running.marks()]
+    assert ["feeds.orders.keys" in why for why in kept] == [True, True]
+    for process in running.processes:
+        assert "configuration_kept" in process.log.read_text(encoding="utf-8"), process.name
+    running.write(orders="six")
+    running.reload()
+    running.sends(10, orders="six")
+    assert [mark["configuration"]["kept_because"] for mark in running.marks()] == [None, None]
