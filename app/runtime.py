@@ -206,7 +206,7 @@ def open_reporting(config: Config | Loaded, ledger: Ledger) -> Reporting:
     settings = config.settings
     kinds = [Kind(name) for name in settings.report_send.split(",")]
     senders = [
-        *_mail(settings, settings.report_mail_to),
+        *mails(settings, settings.report_mail_to),
         *_webhook(settings.report_webhook_url, settings.report_webhook_secret),
     ]
     return Reporting(
@@ -228,7 +228,7 @@ def open_notifying(config: Config | Loaded, ledger: Ledger, broker: Broker) -> N
         ledger,
         conditions,
         [
-            *_mail(settings, settings.notify_mail_to),
+            *mails(settings, settings.notify_mail_to),
             *_webhook(settings.notify_webhook_url, settings.notify_webhook_secret),
         ],
         Form(settings.notify_webhook_format),
@@ -237,7 +237,8 @@ def open_notifying(config: Config | Loaded, ledger: Ledger, broker: Broker) -> N
     )
 
 
-def _mail(settings: Settings, to: str) -> list[Sender]:
+def mails(settings: Settings, to: str) -> list[Mail]:
+    """What sends mail to these addresses, separated by commas; nothing where none is configured."""
     recipients = tuple(address.strip() for address in to.split(",") if address.strip())
     if not settings.smtp_host or not recipients:
         return []

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from typing import Annotated
 
 import typer
-from redis.exceptions import RedisError
 
 import config
-from app import descriptors
 from app.cli import doctor_broker
+from app.cli.checks import Check, checked, found
+from app.cli.doctor_here import check_here
+from app.cli.doctor_partner import check_partners, check_ways
 from app.cli.output import (
     FOUND_WRONG,
     AsJson,
@@ -26,8 +26,8 @@ from app.cli.output import (
     run,
 )
 from app.cli.preview import shown_request
-from app.clock import utc_now
-from app.errors import ConfigError, Problem, RowrelayError
+from app.clock import server_clock, utc_now
+from app.errors import Problem, RowrelayError
 from app.feed import Feed
 from app.health import wrong_clocks
 from app.ledger import Ledger
@@ -36,7 +36,6 @@ from app.ledger.progress import Mark
 from app.models import Cursor
 from app.partner.problems import column_problems
 from app.partner.request import prepare
-from app.partner.transport import tls_context
 from app.source.columns import columns_finding, sent_names
 from app.source.engine import check_reachable
 from app.source.findings import Finding, Level
@@ -48,27 +47,24 @@ WAITING_SHOWN = 10_000
 """Rows waiting are counted up to this many, so that the question stays cheap."""
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
-    """What one check found. A warning does not make `doctor` fail."""
-
-    name: str
-    ok: bool
-    level: Level
-    detail: str
-    latency_ms: float | None
-    """`None` where the answer came with another check's."""
+AskPartners = Annotated[
+    bool, typer.Option("--ask-partners", help="Also send each partner a HEAD request, with the feed's authentication.")
+]
 
 
-def doctor(as_json: AsJson = False) -> None:
-    """Connect to Redis, MongoDB, the source and every partner; examine every feed's table. Exit code 1 if any fails."""
-    checks = run(_check_all(load_config()))
+def doctor(as_json: AsJson = False, ask_partners: AskPartners = False) -> None:
+    """Connect to Redis, MongoDB, the source and every partner; examine every feed's table. Exit code 1 if any fails.
+
+    Also what is needed on this machine: directories, open files, clocks, mail and webhook where they are configured.
+    Nothing is delivered, sent or posted.
+    """
+    checks = run(_check_all(load_config(), ask_partners=ask_partners))
     well = all(check.ok for check in checks)
     if as_json:
         print_json({"ok": well, "checks": checks})
     else:
-        rows = [[_shown(c.level), c.name, _took(c.latency_ms), c.detail] for c in checks]
-        if not print_table("Doctor", ["", "check", "took", "found"], rows):
+        rows = [[_shown(c.level), c.name, c.detail, _took(c.latency_ms)] for c in checks]
+        if not print_table("Doctor", ["", "check", "found", "took"], rows, spare=["took"]):
             for check in checks:
                 if check.level in {Level.WARNING, Level.FAILED}:
                     console.print(f"{_shown(check.level)}: {check.name}: {check.detail}", soft_wrap=True)
@@ -84,18 +80,6 @@ def _took(latency_ms: float | None) -> str:
     return "" if latency_ms is None else f"{latency_ms:.0f} ms"
 
 
-def _check_descriptors(loaded: config.Config) -> Check:
-    """Whether a worker started here, as this command was, could have as many files open as it needs."""
-    need = descriptors.need_of(loaded.feeds.values(), loaded.settings.worker_concurrency)
-    found = descriptors.limit()
-    if said := descriptors.shortage(need, found.hard):
-        return Check("file descriptors", True, Level.WARNING, f"a worker started here: {said}", None)
-    told = f"a worker needs {need}. Started here it may have {found.soft}"
-    if found.soft < need.total:
-        told += f", and raises that by itself: the hard limit is {found.hard}"
-    return Check("file descriptors", True, Level.OK, told, None)
-
-
 async def _check_others(loaded: config.Config) -> list[Check]:
     """Feeds that owe something and that nobody sends. A ledger that does not answer is told by its own check."""
     try:
@@ -103,23 +87,22 @@ async def _check_others(loaded: config.Config) -> list[Check]:
             others = await unconfigured(ledger, loaded.feeds)
     except RowrelayError:
         return []
-    return [Check(f"feed {other.feed}", True, Level.WARNING, other.said(utc_now()), None) for other in others]
+    return [found(f"feed {other.feed}", Level.WARNING, other.said(utc_now())) for other in others]
 
 
-async def _check_all(loaded: config.Config) -> list[Check]:
+async def _check_all(loaded: config.Config, *, ask_partners: bool = False) -> list[Check]:
     """All servers at once, so that several that do not answer cost no more time than one."""
-    settings, feeds = loaded.settings, loaded.feeds.values()
-    timeout = settings.connect_timeout.total_seconds()
-    servers, partners = await asyncio.gather(
-        asyncio.gather(
-            _check_broker(settings),
-            _check_ledger(settings),
-            _check_source(loaded),
-            _check_others(loaded),
-        ),
-        asyncio.gather(*(_checked(f"partner {feed.name}", _partner_check(feed, timeout)) for feed in feeds)),
+    settings = loaded.settings
+    checks = await asyncio.gather(
+        _check_broker(settings),
+        _check_ledger(settings),
+        _check_source(loaded),
+        _check_others(loaded),
+        check_here(loaded),
+        check_ways(settings),
+        check_partners(loaded, ask=ask_partners),
     )
-    return [*(check for checks in servers for check in checks), _check_descriptors(loaded), *partners]
+    return [check for of_each in checks for check in of_each]
 
 
 async def _check_source(loaded: config.Config) -> list[Check]:
@@ -134,7 +117,7 @@ async def _check_source(loaded: config.Config) -> list[Check]:
         return await source.version()
 
     try:
-        reached = await _checked(name, connect)
+        reached = await checked(name, connect)
         if not reached.ok:
             return [reached]
         cursors = await _cursors(loaded)
@@ -172,14 +155,11 @@ async def _check_feed(source: Source, feed: Feed, cursor: Cursor | None) -> list
         return f"{feed.table}: {len(columns)} columns; one row read, or none there"
 
     name = f"feed {feed.name}"
-    first = await _checked(name, read)
+    first = await checked(name, read)
     if not first.ok:
         return [first]
-    details = [
-        Check(f"{name}: {found.subject}", found.level is not Level.FAILED, found.level, found.detail, None)
-        for found in findings
-    ]
-    return [first, *details, await _checked(f"{name}: waiting", lambda: _waiting(source, feed, cursor))]
+    details = [found(f"{name}: {finding.subject}", finding.level, finding.detail) for finding in findings]
+    return [first, *details, await checked(f"{name}: waiting", lambda: _waiting(source, feed, cursor))]
 
 
 def _of_columns(problem: Problem) -> Finding:
@@ -188,16 +168,20 @@ def _of_columns(problem: Problem) -> Finding:
 
 
 async def _newest_row(source: Source, feed: Feed, cursor: Cursor | None) -> list[Finding]:
-    """Where no request can be made of the newest row that the feed would send: why, and what to do."""
+    """Whether a request can be made of the newest row that the feed would send, with each header whose value comes from
+    it; nothing where there is none."""
     row = await newest_row(feed, source, cursor.columns if cursor else ())
     if row is None:
         return []
-    subject = of_source(feed, row, utc_now())
-    shown = shown_request(prepare(feed), subject)
-    if shown["sent"] or subject.unsent:
-        return []
-    detail = f"delivery {subject.delivery.id} would be a dead letter: {shown['reason']}"
-    return [Finding("newest row", Level.FAILED, detail)]
+    subject, prepared = of_source(feed, row, utc_now()), prepare(feed)
+    shown = shown_request(prepared, subject)
+    name, who = "newest row", f"delivery {subject.delivery.id}"
+    if shown["sent"]:
+        headers = f", with {', '.join(prepared.row_headers)}" if prepared.row_headers else ""
+        return [Finding(name, Level.OK, f"{who}: a request of {len(str(shown['body']).encode())} bytes{headers}")]
+    if subject.unsent:
+        return [Finding(name, Level.OK, f"{who} would not be sent: {shown['reason']}")]
+    return [Finding(name, Level.FAILED, f"{who} would be a dead letter: {shown['reason']}")]
 
 
 async def _waiting(source: Source, feed: Feed, cursor: Cursor | None) -> str:
@@ -207,34 +191,18 @@ async def _waiting(source: Source, feed: Feed, cursor: Cursor | None) -> str:
     return f"{count}{' or more' if count == WAITING_SHOWN else ''} rows beyond {since}"
 
 
-async def _checked(name: str, check: Callable[[], Awaitable[str]]) -> Check:
-    started = time.monotonic()
-    try:
-        detail, level = await check(), Level.OK
-    except (RowrelayError, RedisError, OSError, TimeoutError) as error:
-        detail, level = _one_line(error), Level.FAILED
-    return Check(name, level is Level.OK, level, detail, (time.monotonic() - started) * 1000)
-
-
-def _one_line(error: Exception) -> str:
-    """The error on one line; of a `ConfigError` its problems alone."""
-    said = "; ".join(map(str, error.problems)) if isinstance(error, ConfigError) else str(error)
-    return " ".join(said.split()) or type(error).__name__
-
-
 async def _check_broker(settings: config.Settings) -> list[Check]:
     """Redis itself, then each of the other clients that will use it: those only where it answers at all."""
-    first = await _checked(doctor_broker.NAME, lambda: doctor_broker.version(settings))
+    first = await checked(doctor_broker.NAME, lambda: doctor_broker.version(settings))
     if not first.ok:
         return [first]
 
     def asking(client: Callable[[], str]) -> Callable[[], Awaitable[str]]:
         return lambda: doctor_broker.ask(client, settings)
 
-    others = [await _checked(name, asking(client)) for name, client in doctor_broker.clients().items()]
-    found = [*doctor_broker.doubts(settings), *await doctor_broker.misused(settings)]
-    doubts = [Check(name, True, level, detail, None) for name, level, detail in found]
-    return [first, *others, *doubts]
+    others = [await checked(name, asking(client)) for name, client in doctor_broker.clients().items()]
+    doubts = [*doctor_broker.doubts(settings), *await doctor_broker.misused(settings)]
+    return [first, *others, *(found(name, level, detail) for name, level, detail in doubts)]
 
 
 async def _check_ledger(settings: config.Settings) -> list[Check]:
@@ -244,12 +212,12 @@ async def _check_ledger(settings: config.Settings) -> list[Check]:
     """
     name = "ledger (MONGO_URL)"
     ledger: list[Ledger] = []
-    found: list[Role] = []
+    roles: list[Role] = []
 
     async def who() -> str:
         ledger.append(Ledger.at(settings.mongo_url.get_secret_value(), settings.connect_timeout))
-        found.append(await ledger[0].examination(settings.connect_timeout).role())
-        return found[0].about
+        roles.append(await ledger[0].examination(settings.connect_timeout).role())
+        return roles[0].about
 
     async def write() -> str:
         await ledger[0].examination(settings.connect_timeout).write()
@@ -263,33 +231,23 @@ async def _check_ledger(settings: config.Settings) -> list[Check]:
     clocks: list[tuple[Mark, str]] = []
     try:
         for subject, ask in ((name, who), ("ledger: writing", write), ("ledger: indexes", index)):
-            checks.append(await _checked(subject, ask))
+            checks.append(await checked(subject, ask))
             if not checks[-1].ok:
                 break
         with suppress(RowrelayError):
-            clocks = await wrong_clocks(ledger[0]) if found else []
+            clocks = await wrong_clocks(ledger[0]) if roles else []
     finally:
         for opened in ledger:
             await opened.close()
-    doubts = [(f"ledger: {subject}", detail) for role in found for subject, detail in role.warnings.items()]
+    doubts = [(f"ledger: {subject}", detail) for role in roles for subject, detail in role.warnings.items()]
     doubts += [(f"{mark.role.value} {mark.name}: clock", said) for mark, said in clocks]
-    return [*checks, *(Check(subject, True, Level.WARNING, detail, None) for subject, detail in doubts)]
+    checks += [check for role in roles for check in _clock(role)]
+    return [*checks, *(found(subject, Level.WARNING, detail) for subject, detail in doubts)]
 
 
-def _partner_check(feed: Feed, timeout: float) -> Callable[[], Awaitable[str]]:
-    """Connect to the partner's host and port, TLS included, and send nothing."""
-
-    async def check() -> str:
-        host, port = feed.partner.url.host, feed.partner.url.port
-        context = tls_context(feed.partner.tls) if feed.partner.url.scheme == "https" else None
-        try:
-            async with asyncio.timeout(timeout):
-                _, writer = await asyncio.open_connection(host, port, ssl=context)
-        except TimeoutError:
-            raise TimeoutError(f"{host}:{port}: no answer within {timeout:g} s") from None
-        writer.close()
-        with suppress(OSError):
-            await writer.wait_closed()
-        return f"{host}:{port} accepts connections"
-
-    return check
+def _clock(role: Role) -> list[Check]:
+    """That this machine's clock agrees with the ledger server's, where nothing else is said of it."""
+    ahead = server_clock.machine_ahead
+    if ahead is None or "clock" in role.warnings:
+        return []
+    return [found("ledger: clock", Level.OK, f"this machine's is within {abs(ahead):.1f} s of the server's")]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from importlib.util import find_spec
 from typing import Any
@@ -47,7 +47,26 @@ async def version(settings: config.Settings) -> str:
     policy = memory.get("maxmemory_policy")
     if policy not in ("noeviction", None):
         raise RedisError(f"maxmemory-policy is {policy}: queued messages may be evicted; set it to noeviction")
-    return f"Redis {info['redis_version']}"
+    return product_of(info)
+
+
+_PRODUCTS = {
+    "valkey_version": "Valkey",
+    "dragonfly_version": "Dragonfly",
+    "garnet_version": "Garnet",
+    "keydb_version": "KeyDB",
+    "rlec_version": "Redis Enterprise",
+}
+"""The fields of INFO in which those that are as Redis give a version of their own; theirs of Redis' is what they are
+compatible with."""
+
+
+def product_of(info: Mapping[str, Any]) -> str:
+    """Who made the server, by its INFO."""
+    as_redis = f"Redis {info.get('redis_version', '?')}"
+    own = (f"{name} {str(info[field]).removeprefix('df-')}" for field, name in _PRODUCTS.items() if info.get(field))
+    product = next(own, None)
+    return f"{product} (as {as_redis})" if product else as_redis
 
 
 def doubts(settings: config.Settings) -> list[tuple[str, Level, str]]:

@@ -24,6 +24,7 @@ from app.partner.clock import Clocks
 from app.partner.content import Unreadable, unwrapped
 from app.partner.exchange import SENT_AGAIN, Reply, Request, exchange
 from app.partner.failures import Stale, Undone
+from app.partner.incoming import HeadIncoming
 from app.partner.request import Prepared, prepare
 from app.partner.retry_after import WAIT_HEADERS
 from app.partner.success import SUCCESS_LIMIT, shortfall
@@ -140,6 +141,22 @@ class PartnerClient:
         if kept is None:
             kept = () if route.plain and 200 <= reply.status <= 299 else KEPT_HEADERS
         return _answer(route, reply, at, _since_ms(started), kept)
+
+    async def head(self, feed: Feed) -> Reply:
+        """Ask the partner's URL with HEAD, under the feed's headers and authentication: nothing is delivered.
+
+        Raises `Undone`, whose text holds none of the feed's secrets.
+        """
+        route = self._routes.get(id(feed)) or self._open_route(feed)
+        transport = Transport(feed.partner.tls, 1, HeadIncoming)
+        try:
+            token = await route.tokens.get() if route.tokens else None
+            request = route.prepared.head_request(token)
+            return await exchange(transport, request, route.prepared.deadline_seconds)
+        except Undone as failure:
+            raise Undone(route.redact(str(failure))[:ERROR_LIMIT], failure.ruling, failure.status) from failure
+        finally:
+            await transport.close()
 
     def forget_token(self, feed: str) -> None:
         """Begin with a new access token, where the feed has one."""

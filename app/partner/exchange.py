@@ -43,7 +43,7 @@ class Request:
     def all_headers(self) -> dict[str, str]:
         """The headers as they are sent."""
         headers = {"host": self.url.authority, **DEFAULT_HEADERS, **self.headers}
-        if self.body or self.method != "GET":
+        if self.body or self.method not in ("GET", "HEAD"):
             headers["content-length"] = str(len(self.body))
         return headers
 

@@ -251,3 +251,13 @@ class Incoming:
         self._taken += came
         if self._taken > self._bound:
             self.complete = self.spoiled = True
+
+
+class HeadIncoming(Incoming):
+    """Reads the answer to a HEAD: no body follows, whatever is announced (RFC 9110, section 9.3.2)."""
+
+    __slots__ = ()
+
+    def _begin_body(self, head: Head) -> bool:
+        self.head, self.complete = head, True
+        return False

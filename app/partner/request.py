@@ -97,6 +97,14 @@ class Prepared:
         url = str(self.status_url).replace("{key}", delivery.key).replace("{id}", quote(delivery.id, safe=":"))
         return Request("GET", parse_url(url), headers, connect_seconds=self.connect_seconds)
 
+    def head_request(self, token: str | None = None) -> Request:
+        """The question whether the partner's URL answers, which delivers nothing. Of a feed that signs it has no
+        signature, and no header whose value comes from a row."""
+        headers = {name: value for name, value in self.headers.items() if name != "content-type"}
+        if token is not None:
+            headers["authorization"] = f"Bearer {token}"
+        return Request("HEAD", self.url, headers, connect_seconds=self.connect_seconds)
+
     def body(self, payload: str) -> bytes:
         """What is sent for a row. Raises `Undone` for a row that nothing can be made of."""
         return payload.encode() if self.render is None else to_json(self.render(row_of(payload)))

@@ -77,6 +77,34 @@ class Mail:
         if refused:
             log.warning("mail_refused", id=outgoing.id, recipients=sorted(refused))
 
+    async def rehearse(self, seconds: float) -> tuple[str, ...]:
+        """Log in, name sender and recipients, and take it back, so that nothing is sent. Returns the recipients.
+
+        Raises `NotSent` where a mail could not be handed in, or not for all of them.
+        """
+        server = self._server
+        try:
+            async with asyncio.timeout(seconds):
+                context = await asyncio.to_thread(self._tls_context)
+                client = aiosmtplib.SMTP(
+                    hostname=server.host,
+                    port=server.port,
+                    username=server.user or None,
+                    password=self._password() or None,
+                    use_tls=server.security == "tls",
+                    start_tls=server.security == "starttls",
+                    tls_context=context,
+                    timeout=seconds,
+                )
+                async with client:
+                    await client.mail(parseaddr(self._sender)[1])
+                    for recipient in self._recipients:
+                        await client.rcpt(parseaddr(recipient)[1])
+                    await client.rset()
+        except (aiosmtplib.SMTPException, OSError, ValueError) as error:
+            raise NotSent(self._said(error)) from error
+        return self._recipients
+
     def _tls_context(self) -> ssl.SSLContext | None:
         if self._server.security == "none":
             return None

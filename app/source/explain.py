@@ -33,9 +33,6 @@ _CURSOR_TYPES: Mapping[tuple[Strategy, str], Callable[[], TypeEngine[Any]]] = {
     (Strategy.TIMESTAMP, "sqlite"): DateTime,
 }
 _LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
-_DIALECTS: Mapping[str, Callable[..., Any]] = {
-    product: registry.load(product) for product in ("mssql", "sqlite", "postgresql")
-}
 PRODUCTS = tuple(CURSOR_SQL)
 """The products that `explain_unseen` writes for."""
 
@@ -54,7 +51,7 @@ class Explained:
 
 def explain(plan: FeedPlan, dialect: SqlDialect) -> list[Explained]:
     """Each statement of the plan, compiled for the dialect with example positions."""
-    written: Any = _DIALECTS[dialect.name](paramstyle="named")
+    written: Any = _dialect(dialect.name, paramstyle="named")
     written._supports_offset_fetch = True  # noqa: SLF001 - else known of a connection only: SQL Server 2012 has it
     narrow = narrowed(plan, DIALECTS[dialect.name], dialect.name)
     bare = narrowed(plan, DIALECTS[dialect.name], dialect.name, where=False)
@@ -68,7 +65,12 @@ def explain_unseen(feed: Feed, product: str) -> list[Explained]:
     Raises `SourceRefused` for a table name that cannot be read.
     """
     plan = plan_table(_assumed_table(feed, product), feed, DIALECTS[product], product)
-    return explain(plan, _DIALECTS[product]())
+    return explain(plan, _dialect(product))
+
+
+def _dialect(product: str, **options: Any) -> Any:
+    """SQLAlchemy's dialect of a product: loaded where somebody asks for statements, which few commands do."""
+    return registry.load(product)(**options)
 
 
 def _statements(plan: FeedPlan) -> Iterator[tuple[str, str, Statement]]:

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 import config
 from app.cli import doctor
-from app.cli.doctor import Check
+from app.cli.checks import Check
 from app.clock import machine_now
 from app.embedded.replica_set import Member
 from app.source.findings import Level
@@ -56,7 +56,7 @@ async def test_a_set_with_a_user_that_may_write_is_well(guarded: Member) -> None
     checks = await _checks(url_of([guarded], f"writer:{PASSWORD}@"))
     assert {check.level for check in checks.values()} == {Level.OK}
     assert checks["ledger (MONGO_URL)"].detail.endswith("primary of replica set rs0, 1 member")
-    assert list(checks) == ["ledger (MONGO_URL)", "ledger: writing", "ledger: indexes"]
+    assert list(checks) == ["ledger (MONGO_URL)", "ledger: writing", "ledger: indexes", "ledger: clock"]
 
 
 async def test_nothing_of_what_was_written_stays(guarded: Member) -> None:

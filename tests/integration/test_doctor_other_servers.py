@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 import config
 from app.cli import doctor
-from app.cli.doctor import Check
+from app.cli.checks import Check
 from tests.support.wire import Answer, serving
 
 

@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy.exc import DBAPIError
 
 from app.cli import doctor
-from app.cli.doctor import Check
+from app.cli.checks import Check
 from app.errors import SourceUnavailable
 from app.feed import Feed
 from app.ledger import Ledger

@@ -96,6 +96,20 @@ async def test_the_report_is_printed_and_nothing_is_changed(desk: Desk) -> None:
     assert not desk.folder.exists()
 
 
+@pytest.mark.parametrize("columns", [60, 80, 99])
+async def test_a_report_on_a_narrow_terminal_keeps_every_name_and_what_can_be_copied(desk: Desk, columns: int) -> None:
+    text = await desk.run("--period", YESTERDAY.name, settings={"COLUMNS": str(columns)})
+    figures, *tables = text.split("Feeds")
+    lines = figures.splitlines()
+    for name in ("rows read", "delivered", "first-attempt success", "retries", "dead", "statuses", "until delivered"):
+        assert [line for line in lines if line.startswith(f"{name} ")], name
+    assert all(len(line) <= columns for line in lines)
+    shown = " ".join("".join(tables).split())
+    for column in ("feed", "read", "delivered", "retries", "dead", "open", "count", "reason"):
+        assert column in shown
+    assert "python -m app deliveries show orders:" in shown, "in full, below the table that had no room for it"
+
+
 async def test_a_report_is_printed_in_each_form(desk: Desk) -> None:
     whole = orjson.loads(await desk.run("--period", YESTERDAY.name, "--json"))
     orders = orjson.loads(await desk.run("--period", YESTERDAY.name, "--feed", "orders", "--format", "json"))

@@ -1,0 +1,45 @@
+"""One check of `doctor`: made, timed, and told in one line."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from redis.exceptions import RedisError
+
+from app.errors import ConfigError, RowrelayError
+from app.source.findings import Level
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What one check found. A warning does not make `doctor` fail."""
+
+    name: str
+    ok: bool
+    level: Level
+    detail: str
+    latency_ms: float | None
+    """`None` where the answer came with another check's."""
+
+
+def found(name: str, level: Level, detail: str) -> Check:
+    """What was found besides, or at once."""
+    return Check(name, level is not Level.FAILED, level, detail, None)
+
+
+async def checked(name: str, check: Callable[[], Awaitable[str]]) -> Check:
+    """Make a check, which says what it found, or raises what is wrong."""
+    started = time.monotonic()
+    try:
+        detail, level = await check(), Level.OK
+    except (RowrelayError, RedisError, OSError, TimeoutError) as error:
+        detail, level = _one_line(error), Level.FAILED
+    return Check(name, level is Level.OK, level, detail, (time.monotonic() - started) * 1000)
+
+
+def _one_line(error: Exception) -> str:
+    """The error on one line; of a `ConfigError` its problems alone."""
+    said = "; ".join(map(str, error.problems)) if isinstance(error, ConfigError) else str(error)
+    return " ".join(said.split()) or type(error).__name__
