@@ -87,13 +87,14 @@ class Conditions:
     async def read(self, now: datetime) -> Seen:
         """What is on now. Raises the ledger's errors."""
         unknown: frozenset[Event] = frozenset()
-        try:
-            tripped = await self._breakers()
-        except BrokerUnavailable:  # what a worker counted as opened is seen all the same
-            tripped = {}
-            unknown = frozenset({Event.BREAKER_OPEN})
         bounds = self._bounds()
         found = list(_of_processes(await self._ledger.progress.since(now - KEPT), bounds, now))
+        try:
+            tripped = await self._breakers()
+        except BrokerUnavailable as error:  # what a worker counted as opened is seen all the same
+            tripped = {}
+            unknown = frozenset({Event.BREAKER_OPEN})
+            found.append(Found(Event.REDIS_AWAY, "redis", of_a_kind(str(error))))
         due = await self._certified_by(now)
         for name, feed in self._feeds.items():
             cursor = await self._ledger.cursors.get(name)

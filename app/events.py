@@ -21,6 +21,7 @@ class Event(StrEnum):
     CERTIFICATE_DIFFERS = "certificate-differs"
     NO_PROGRESS = "no-progress"
     """A worker or beat stands still."""
+    REDIS_AWAY = "redis-away"
     NONE_RUNS = "none-runs"
     """No worker, or no beat, is there at all."""
 
@@ -31,7 +32,7 @@ class Found:
 
     event: Event
     subject: str
-    """A feed's name, a process's, or `worker` or `beat`."""
+    """A feed's name, a process's, or `worker`, `beat` or `redis`."""
     said: str
     """Why, on one line; it holds no value of a row and no secret."""
 

@@ -45,8 +45,12 @@ KEPT = timedelta(days=7)
 PATIENCE = Patience(
     first_wait=timedelta(minutes=1), longest_wait=timedelta(minutes=15), claimed_for=timedelta(minutes=2)
 )
-HOLD = {Event.NONE_RUNS: timedelta(minutes=2), Event.FEED_NOT_READ: timedelta(minutes=5)}
-"""How long it must be on before anything is said: a restart, or a source that is away for a moment, is no news."""
+HOLD = {
+    Event.NONE_RUNS: timedelta(minutes=2),
+    Event.REDIS_AWAY: timedelta(minutes=2),
+    Event.FEED_NOT_READ: timedelta(minutes=5),
+}
+"""How long it must be on before anything is said: a restart, or a server that is away for a moment, is no news."""
 
 
 class Notifying:

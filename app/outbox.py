@@ -104,6 +104,9 @@ class Outbox:
                 failed = f"{way}: not configured any more"
         except NotSent as error:
             failed = str(error)
+        except Exception as error:  # another way out must not wait for it
+            log.exception("sending_failed", what=self._what, id=outgoing.id, way=way, kind=type(error).__name__)
+            failed = f"{way}: {type(error).__name__}: not foreseen; see sending_failed in the log"
         if failed:
             log.warning("not_sent", what=self._what, id=outgoing.id, way=way, error=failed)
         else:

@@ -23,10 +23,9 @@ from app.cli.output import (
     run,
     with_ledger,
 )
-from app.events import Event
 from app.ledger import Ledger
 from app.ledger.client import Document
-from app.reporting.notification import wrong
+from app.reporting.notification import words_of
 from app.runtime import open_notifying
 
 Test = Annotated[bool, typer.Option("--test", help="Send a message on every way, and say what came of it.")]
@@ -82,7 +81,7 @@ def _told(stored: Document) -> Told:
 
 
 def _row(told: Told) -> list[object]:
-    what = f"{told.subject}: {wrong(Event(told.event))}"
+    what = f"{told.subject}: {words_of(told.event).wrong}"
     sent = ", ".join(f"{way} {state}" for way, state in told.ways.items()) or "not yet"
     over = f"{ago(told.over_at)} ago" if told.over_at else None
     return [what, ago(told.began_at), over, told.messages, sent, told.said]

@@ -30,56 +30,57 @@ class Form(StrEnum):
     """A card, for a workflow that begins with a webhook request."""
 
 
-_SAID = {
-    Event.FEED_PAUSED: (
-        "the feed is paused",
-        "See to the cause, then: python -m app feeds resume {subject}",
-    ),
-    Event.FEED_NOT_READ: (
-        "new rows of the feed are not read",
-        "python -m app doctor examines the source",
-    ),
-    Event.BREAKER_OPEN: (
-        "the circuit breaker is open: next to nothing is sent to the partner",
-        "It closes by itself once the partner is well: python -m app feeds test {subject}",
-    ),
-    Event.DEAD_LETTERS: (
-        "there are dead letters",
-        "python -m app deliveries list --feed {subject} --state dead shows them; then replay or acknowledge",
-    ),
-    Event.OLDEST_OPEN: (
-        "deliveries have waited for too long",
-        "python -m app status says what they wait for",
-    ),
-    Event.CERTIFICATE_MISSING: (
-        "there is no certificate of completeness",
-        "python -m app jobs says why; python -m app reconcile {subject} makes one",
-    ),
-    Event.CERTIFICATE_DIFFERS: (
-        "the certificate is not complete",
-        "python -m app certificate {subject} shows it",
-    ),
-    Event.NO_PROGRESS: (
-        "the process makes no progress",
-        "python -m app health; start it anew if it does not come back",
-    ),
-    Event.NONE_RUNS: (
-        "none runs",
-        "Start one: celery -A celery_app {subject}",
-    ),
-}
-"""Event → what is wrong, and what to do."""
-_OF_NONE = ("nothing is wrong", "Whoever reads this is told when something is.")
-"""The same of a message that somebody asked for."""
+@dataclass(frozen=True, slots=True)
+class Words:
+    """How an event is told."""
 
-
-def wrong(event: Event | None) -> str:
+    wrong: str
     """What is wrong, in a few words."""
-    return _words(event)[0]
+    do: str
+    """What to do, before the command."""
+    command: str
+    """`{subject}` stands for whom it is about."""
 
 
-def _words(event: Event | None) -> tuple[str, str]:
-    return _SAID[event] if event else _OF_NONE
+WORDS = {
+    Event.FEED_PAUSED: Words("the feed is paused", "See to the cause, then", "python -m app feeds resume {subject}"),
+    Event.FEED_NOT_READ: Words("new rows of the feed are not read", "Have the source examined", "python -m app doctor"),
+    Event.BREAKER_OPEN: Words(
+        "the circuit breaker is open: next to nothing is sent to the partner",
+        "It closes by itself once the partner is well; a row to look at",
+        "python -m app feeds test {subject}",
+    ),
+    Event.DEAD_LETTERS: Words(
+        "there are dead letters",
+        "Look at them, then replay or acknowledge them",
+        "python -m app deliveries list --feed {subject} --state dead",
+    ),
+    Event.OLDEST_OPEN: Words("deliveries have waited for too long", "See what they wait for", "python -m app status"),
+    Event.CERTIFICATE_MISSING: Words(
+        "there is no certificate of completeness", "Have one made", "python -m app reconcile {subject}"
+    ),
+    Event.CERTIFICATE_DIFFERS: Words(
+        "the certificate is not complete", "Look at it", "python -m app certificate {subject}"
+    ),
+    Event.NO_PROGRESS: Words(
+        "the process makes no progress", "See why, and start it anew if it does not come back", "python -m app health"
+    ),
+    Event.REDIS_AWAY: Words("nothing is handed out to workers", "See why", "python -m app doctor"),
+    Event.NONE_RUNS: Words("none runs", "Start one", "celery -A celery_app {subject}"),
+}
+_OF_NONE = Words(
+    "nothing is wrong", "This is what you get when something is; what is wrong now", "python -m app status"
+)
+"""Of a message that somebody asked for."""
+_UNHEARD_OF = Words("something is wrong", "Look", "python -m app status")
+"""Of an event that another version has put on record."""
+
+
+def words_of(event: str | None) -> Words:
+    """How an event is told; `None`: a message that somebody asked for."""
+    if event is None:
+        return _OF_NONE
+    return WORDS.get(Event(event), _UNHEARD_OF) if event in set(Event) else _UNHEARD_OF
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,7 @@ class Notification:
     @property
     def subject(self) -> str:
         before = {Message.BEGAN: "", Message.REMINDER: "Still: ", Message.OVER: "Over: "}[self._kind]
-        return f"Rowrelay: {before}{self.stored['subject']}: {wrong(self._event)}"
+        return f"Rowrelay: {before}{self.stored['subject']}: {self._words.wrong}"
 
     def text(self) -> str:
         """For people, in a few lines."""
@@ -119,8 +120,8 @@ class Notification:
         return orjson.dumps(self._card() if self.form is Form.TEAMS else self._fields())
 
     @property
-    def _event(self) -> Event | None:
-        return Event(self.stored["event"]) if self.stored["event"] else None
+    def _words(self) -> Words:
+        return words_of(self.stored["event"])
 
     @property
     def _kind(self) -> Message:
@@ -128,10 +129,10 @@ class Notification:
 
     @property
     def _do(self) -> str:
-        return _words(self._event)[1].format(subject=shlex.quote(self.stored["subject"]))
+        return f"{self._words.do}: {self._words.command.format(subject=shlex.quote(self.stored['subject']))}"
 
     def _of_a_process(self) -> list[str]:
-        if self._event is not Event.NO_PROGRESS:
+        if self.stored["event"] != Event.NO_PROGRESS:
             return []
         return ["It makes progress again, was stopped, or has said nothing for so long that it is taken for gone."]
 

@@ -248,7 +248,7 @@ async def test_one_of_those_whose_turn_it_is_looks(ledger: Ledger) -> None:
     assert not await works[0].look_if_due(timedelta(minutes=2)), "whoever stands in leaves it to those who look"
 
 
-class Dying(Exception):
+class Dying(BaseException):
     """The process ends here."""
 
 
@@ -324,6 +324,35 @@ async def test_an_event_that_nobody_took_until_it_was_over_is_told_all_the_same(
         await look(work, ledger, clock, after=PATIENCE.longest_wait)
     assert post.subjects == ["Rowrelay: Over: orders: the feed is paused"]
     assert "Why: why it was" in post.sent[0].text()
+
+
+async def test_a_way_out_that_fails_as_nobody_foresaw_holds_no_other_up(ledger: Ledger) -> None:
+    class Broken(Post):
+        name = "broken"
+
+        async def send(self, outgoing: Outgoing) -> None:
+            raise KeyError(outgoing.text())
+
+    clock, post = Wheel(), Post()
+    await ledger.cursors.pause("orders", "by an operator")
+    await look(notifying(ledger, Broken(), post, now=clock), ledger, clock)
+    assert len(post.sent) == 1
+    sending = (await stored(ledger))["sending"]["broken"]
+    assert (sending["state"], sending["error"]) == (
+        Sending.OWED,
+        "broken: KeyError: not foreseen; see sending_failed in the log",
+    )
+
+
+async def test_what_another_version_put_on_record_is_told_and_holds_nothing_up(ledger: Ledger) -> None:
+    clock, post = Wheel(), Post()
+    work = notifying(ledger, post, now=clock)
+    await ledger.cursors.pause("orders", "by an operator")
+    await look(work, ledger, clock)
+    changed = {"_id": "on-fire|orders", "event": "on-fire"}
+    await ledger._database["notifications"].insert_one((await stored(ledger)) | changed)
+    await look(work, ledger, clock, after=HOUR)
+    assert post.subjects[1:] == ["Rowrelay: Over: orders: something is wrong"]
 
 
 async def test_mail_and_webhooks_take_it_in_their_form(ledger: Ledger) -> None:
@@ -435,8 +464,10 @@ async def test_no_breaker_is_taken_for_closed_while_redis_is_away(ledger: Ledger
     work = Notifying(ledger, looked_at, [post], Form.JSON, remind=REMIND, zone=ZoneInfo("UTC"), now=clock)
     await look(work, ledger, clock)
     away = True
-    await look(work, ledger, clock, after=2 * OVER_AFTER)
-    assert len(post.sent) == 1
+    for _ in range(2):
+        await look(work, ledger, clock, after=2 * OVER_AFTER)
+    began = "Rowrelay: orders: the circuit breaker is open: next to nothing is sent to the partner"
+    assert post.subjects == [began, "Rowrelay: redis: nothing is handed out to workers"]
 
 
 async def test_a_certificate_that_is_missing_or_differs_is_told(ledger: Ledger) -> None:
