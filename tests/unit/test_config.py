@@ -94,6 +94,48 @@ def test_an_sql_server_may_be_given_in_parts(place: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("environment", "expected"),
     [
+        ({"NOTIFY_MAIL_TO": "ops@example.org"}, "set SMTP_HOST and REPORT_MAIL_FROM too"),
+        ({"NOTIFY_MAIL_TO": "ops@example.org", "SMTP_HOST": "mail"}, "set REPORT_MAIL_FROM too"),
+        ({"REPORT_MAIL_FROM": "us@example.org", "SMTP_HOST": "mail"}, "set REPORT_MAIL_TO or NOTIFY_MAIL_TO too"),
+    ],
+)
+def test_mail_that_is_half_set_up_is_a_problem_whoever_is_to_get_it(
+    place: Path, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], expected: str
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert expected in _problems(GOOD, place)["SMTP_HOST"]
+
+
+def test_somebody_may_be_told_of_events_who_gets_no_reports(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (place / "feeds.toml").write_text(GOOD, encoding="utf-8")
+    assert not config.load().settings.notifies
+    for name, value in {"NOTIFY_MAIL_TO": "a@b", "SMTP_HOST": "mail", "REPORT_MAIL_FROM": "us@b"}.items():
+        monkeypatch.setenv(name, value)
+    assert config.load().settings.notifies
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("NOTIFY_WEBHOOK_URL", "hooks.example/x?token=s3cret"),
+        ("NOTIFY_WEBHOOK_SECRET", "s3cret"),
+        ("NOTIFY_WEBHOOK_FORMAT", "discord"),
+        ("NOTIFY_DEAD", "-1"),
+        ("NOTIFY_OLDEST", "soon"),
+        ("NOTIFY_REMIND", "0s"),
+    ],
+)
+def test_a_setting_of_notifications_that_cannot_be_used_is_a_problem(
+    place: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert "s3cret" not in _problems(GOOD, place)[name]
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
         ({"SOURCE_URL": "mssql://x:hunter2@db/shop", "MSSQL_HOST": "db"}, "either SOURCE_URL or MSSQL_HOST"),
         ({"MSSQL_HOST": "db"}, "set MSSQL_DATABASE too"),
         ({"MSSQL_USER": "reader"}, "set MSSQL_HOST and MSSQL_DATABASE too"),
