@@ -239,5 +239,4 @@ CONTESTANTS: tuple[Contestant, ...] = (
     _celery("Celery prefork, 2 processes", "--concurrency 2", "httpx"),
     _celery("Celery prefork, 8 processes", "--concurrency 8", "httpx"),
     _celery("Celery gevent, requests", "--pool gevent --concurrency {in_flight}", "requests"),
-    _celery("Celery gevent, httpx", "--pool gevent --concurrency {in_flight}", "httpx"),
 )
