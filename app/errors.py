@@ -17,6 +17,7 @@
     ├── CursorMoved          another poll moved the feed's cursor first   (nothing lost; read it again)
     ├── LeaseLost            another worker holds the batch, or the purge (nothing lost; stop)
     ├── UnknownFeed          a feed name that `feeds.toml` does not have  (permanent)
+    ├── AmbiguousKey         a key that means several deliveries          (permanent)
     └── NotStarted           a process of the demo or the tests did not come up (`app.embedded.process`)
 
 `retryable` carries the decision, so that no caller has to match on a class or a text.
@@ -142,3 +143,11 @@ class UnknownFeed(RowrelayError):
 
     def __init__(self, name: str, known: Sequence[str]) -> None:
         super().__init__(f"feed {name!r}: not configured; known feeds: {', '.join(known) or 'none'}")
+
+
+class AmbiguousKey(RowrelayError):
+    """What an operator typed means more than one delivery."""
+
+    def __init__(self, typed: str, ids: Sequence[str]) -> None:
+        shown = ", ".join(ids[:5]) + (", …" if len(ids) > 5 else "")
+        super().__init__(f"{typed!r}: means {len(ids)} deliveries; name one of them: {shown}")

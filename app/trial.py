@@ -18,19 +18,24 @@ Either way a row that a worker holds, or held when it died, is not sent.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain, islice
 
 from app.clock import Clock, utc_now
 from app.deliver import Delivering, Terms
+from app.errors import AmbiguousKey, SourceRefused
 from app.feed import Feed
 from app.filter import sift
+from app.keys import readings, shown_id
 from app.ledger import Ledger
 from app.ledger.batches import new_batch
 from app.ledger.client import Document
 from app.ledger.deliveries import delivery_id as id_of
 from app.ledger.deliveries import delivery_of
+from app.lookup import look_up
 from app.models import (
     OPEN_STATES,
     Answer,
@@ -42,12 +47,12 @@ from app.models import (
     SourceRow,
     State,
     Verdict,
-    short_key,
 )
 from app.partner.client import KEPT_HEADERS, PartnerClient
 from app.partner.clock import Clocks, EndpointClock
 from app.partner.policy import OF_THE_ROW, judge
 from app.refusals import Refusals
+from app.source.lookup import Found
 from app.source.reader import Source
 
 SHOWN_HEADERS = (
@@ -55,6 +60,10 @@ SHOWN_HEADERS = (
     "www-authenticate", "x-correlation-id", "x-request-id",
 )  # fmt: skip
 """What of an answer's headers tells an operator something."""
+
+
+READINGS = 8
+"""Of a typed key, that are looked for in the source: each is a statement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +80,11 @@ class Subject:
     """Why no worker would send it."""
     error: str | None = None
     """Why it would be a dead letter as soon as it is logged."""
+
+    @property
+    def shown(self) -> str:
+        """Its delivery's id as a person reads it."""
+        return shown_id({"_id": self.delivery.id, "feed": self.delivery.feed, "key": self.delivery.key})
 
     @property
     def state(self) -> State | None:
@@ -95,28 +109,66 @@ class Tried:
 
 
 async def find_subject(feed: Feed, ledger: Ledger, source: Source, key: str | None, now: datetime) -> Subject | None:
-    """The row of that key, as in its delivery's id: as it was logged, where that is on record, else as it is in the
-    source; without a key the newest that the feed would send. `None` where there is none.
+    """The row of that key, as people write it, or the delivery of that id: as it was logged, where that is on record,
+    else as it is in the source; without a key the newest that the feed would send. `None` where there is none. Of a
+    row with several changes on record, the one that it is now; where the source has it no more, the latest.
 
-    Raises the errors of the ledger and the source.
+    Raises `AmbiguousKey`, and the errors of the ledger and the source.
     """
-    document = None if key is None else await ledger.deliveries.get(f"{feed.name}:{short_key(key)}")
-    read = True
-    if document is None or not document.get("payload"):
-        agreed = (await ledger.cursors.get(feed.name)).columns
-        if key is None:
-            row = await newest_row(feed, source, agreed)
-        else:
-            found = await source.find(feed, document["key"] if document else key, agreed)
-            row, read = (found.row, found.read) if found else (None, True)
-        if row is None:
-            return None
-        document = document or await ledger.deliveries.get(id_of(feed.name, row))
+    documents, exact = ([], False) if key is None else await _on_record(feed, ledger, key)
+    document = documents[0] if exact else None
+    if document and document.get("payload"):
+        return _as_logged(feed, document)
+    agreed = (await ledger.cursors.get(feed.name)).columns
+    if key is None:
+        newest = await newest_row(feed, source, agreed)
+        found = Found(newest, read=True) if newest else None
+    else:
+        found = await _in_source(feed, source, documents[0]["key"] if documents else key, agreed)
+    if found:
+        document = document or await ledger.deliveries.get(id_of(feed.name, found.row))
         if document is None or not document.get("payload"):
-            return of_source(feed, row, now, document, read=read)
+            return of_source(feed, found.row, now, document, read=found.read)
+        return _as_logged(feed, document)
+    kept = [one for one in documents if one.get("payload")]
+    return _as_logged(feed, kept[-1]) if kept else None
+
+
+def _as_logged(feed: Feed, document: Document) -> Subject:
+    """A delivery that has its payload."""
     logged = SourceRow(document["key"], document["position"], document["payload"])
     unsent, error = _sifted(feed, logged)
     return Subject(delivery_of(document), "ledger", document, unsent, error)
+
+
+async def _on_record(feed: Feed, ledger: Ledger, key: str) -> tuple[list[Document], bool]:
+    """The delivery of that key or id; or all changes on record of a row, the latest last. And whether the text names
+    the one delivery exactly. Raises `AmbiguousKey`."""
+    found = await look_up(ledger, key, (), feed.name)
+    documents = [one for known in found.ids if (one := await ledger.deliveries.get(known))]
+    if len({one["key"] for one in documents}) > 1:
+        raise AmbiguousKey(key, found.ids)
+    return sorted(documents, key=lambda one: one["created_at"]), len(documents) == 1 and found.exact
+
+
+async def _in_source(feed: Feed, source: Source, key: str, agreed: Columns) -> Found | None:
+    """The row of that key, as people write it. Raises the source's errors; where no reading of the text can be a key of
+    the feed, that of the first."""
+    refused: SourceRefused | None = None
+    looked = False
+    texts = dict.fromkeys((key.removeprefix(f"{feed.name}:"), key))
+    for reading in islice(chain.from_iterable(map(readings, texts)), READINGS):
+        try:
+            found = await source.find(feed, reading, agreed)
+        except SourceRefused as error:
+            refused = refused or error
+            continue
+        looked = True
+        if found:
+            return found
+    if refused and not looked:
+        raise refused
+    return None
 
 
 async def newest_row(feed: Feed, source: Source, agreed: Columns) -> SourceRow | None:
@@ -135,6 +187,8 @@ def of_source(
     unsent, error = _sifted(feed, row)
     if not read:
         unsent = "where: the feed's conditions leave it out, or its cursor column is NULL: no poll reads it"
+    if document and document["_id"] != id_of(feed.name, row):
+        unsent = "its payload is gone, and its row has changed since: that change is a delivery of its own"
     delivery = Delivery(id_of(feed.name, row), feed.name, row.key, row.payload, created_at=now)
     if document:  # its payload was dropped; the rest is on record
         delivery = delivery_of(document | {"payload": row.payload})
@@ -148,6 +202,14 @@ def _sifted(feed: Feed, row: SourceRow) -> tuple[str | None, str | None]:
         next((reason for _, reason in sifted.skipped), None),
         next((unreadable.error for unreadable in sifted.unreadable), None),
     )
+
+
+def _replay(subject: Subject) -> str:
+    """The command that makes an attempt of it owed again, where there is one."""
+    if subject.state is State.SKIPPED:
+        return ""
+    state = "" if subject.state is State.DEAD else f" --state {subject.state}"
+    return f" (python -m app replay {shlex.quote(subject.delivery.id)}{state})"
 
 
 class Trial:
@@ -218,9 +280,10 @@ class Trial:
         if subject.state is None:
             return "it is not in the ledger yet, so there is nothing to record it with: wait for the poll"
         if subject.state not in OPEN_STATES:
-            return f"it is {subject.state.value}: no attempt of it is owed (python -m app replay {subject.delivery.id})"
+            return f"it is {subject.state.value}: no attempt of it is owed{_replay(subject)}"
         if self._feed.name in await self._ledger.cursors.paused():
-            return "the feed is paused: nothing of it is sent for the record (python -m app feeds resume)"
+            resume = f"python -m app feeds resume {self._feed.name}"
+            return f"the feed is paused: nothing of it is sent for the record ({resume})"
         return None
 
     def _quiet(self, clock: EndpointClock, until: datetime) -> str:

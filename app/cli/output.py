@@ -24,8 +24,8 @@ from rich.text import Text
 import config
 from app.clock import rough, utc_now
 from app.configured import Own
-from app.errors import ConfigError, LedgerUnavailable, RowrelayError
-from app.feed import parse_duration
+from app.errors import AmbiguousKey, ConfigError, LedgerUnavailable, RowrelayError, UnknownFeed
+from app.feed import Feed, parse_duration
 from app.ledger import Ledger
 from app.logs import configure_logging
 from app.shown import plain, plain_json, plain_lines
@@ -76,6 +76,14 @@ def load_config() -> config.Config:
     return loaded
 
 
+def configured_feed(loaded: config.Config, name: str) -> Feed:
+    """The feed of that name, or one message that lists those there are, and exit code 2."""
+    try:
+        return loaded.feed(name)
+    except UnknownFeed as error:
+        fail(str(error), WRONG_USAGE)
+
+
 def duration_option(value: object) -> timedelta:
     """An option's value, written as any duration is. Raises `typer.BadParameter`, which exits with code 2."""
     try:
@@ -106,9 +114,12 @@ def fail_feeds(failed: Mapping[str, str]) -> typing.NoReturn:
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run a command's work. One of our errors becomes one line and exit code 1; no traceback."""
+    """Run a command's work. One of our errors becomes one line and exit code 1, or 2 where something was named that is
+    not there; no traceback."""
     try:
         return asyncio.run(work)
+    except (UnknownFeed, AmbiguousKey) as error:
+        fail(str(error), WRONG_USAGE)
     except RowrelayError as error:
         fail(str(error))
 
@@ -158,14 +169,15 @@ def print_json(value: object) -> None:
 
 
 def print_table(
-    title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], spare: Sequence[str] = ()
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], spare: Sequence[str] = (), *, whole: int = 0
 ) -> bool:
     """Print a table, an empty cell for `None`. Returns whether all of it could be printed: what must be read is for the
     caller to say below it where it could not.
 
     On a terminal that is too narrow for it the columns that are `spare` are left out, the first of them first, until
     cutting the widest column makes room; where that is not enough the others are cut too, and where little would be
-    left of them the widest is left out, but never the first. In a file or a pipe a table is as wide as it needs to be.
+    left of them the widest is left out, but never the first. Of the first `whole` none is cut: where that leaves the
+    others no room, the table is printed a record at a time. In a file or a pipe it is as wide as it needs to be.
     """
     cells = [[_cell(cell) for cell in row] for row in rows]
     widths = [max(map(cell_len, column)) for column in zip(columns, *cells, strict=True)]
@@ -173,14 +185,26 @@ def print_table(
         printing = console if _is_bounded() else PlainConsole(width=_width_of(widths))
         printing.print(_table(title, columns, cells))
         return True
+    if whole and _width_of([*widths[:whole], *(min(_LEAST, width) for width in widths[whole:])]) > console.width:
+        _print_records(title, columns, rows)
+        return True
     kept = _with_room(columns, widths, spare)
     table = _table(title, [columns[place] for place in kept], [[row[place] for place in kept] for row in cells])
-    for column, width in zip(table.columns, _cut([widths[place] for place in kept], console.width), strict=True):
-        column.width = width
+    room = console.width - _width_of([*widths[:whole], 0]) if whole else console.width
+    for place, column in enumerate(table.columns):
+        column.width = [*widths[:whole], *_cut([widths[place] for place in kept[whole:]], room)][place]
     console.print(table)
     if without := [name for place, name in enumerate(columns) if place not in kept]:
         console.print(f"no room for: {', '.join(without)}", style="dim", soft_wrap=True)
     return False
+
+
+def _print_records(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Each row as a record of its own."""
+    console.print(title, style="italic")
+    for row in rows:
+        print_fields(dict(zip(columns, row, strict=True)))
+        console.print()
 
 
 def _table(title: str, columns: Sequence[str], cells: Sequence[Sequence[str]]) -> Table:

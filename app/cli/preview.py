@@ -8,10 +8,21 @@ from typing import Annotated
 import typer
 
 import config
-from app.cli.output import AsJson, fail, load_config, open_source, opened_ledger, print_json, run
+from app.cli.output import (
+    FOUND_WRONG,
+    WRONG_USAGE,
+    AsJson,
+    configured_feed,
+    fail,
+    load_config,
+    open_source,
+    opened_ledger,
+    print_json,
+    run,
+)
 from app.clock import utc_now
 from app.endpoint import OAuth2Auth
-from app.errors import ConfigError, UnknownFeed
+from app.errors import ConfigError
 from app.feed import Feed
 from app.partner.failures import Undone
 from app.partner.masking import MASK
@@ -27,23 +38,28 @@ _NOT_SECRET = frozenset({"idempotency-key"})
 
 def preview_request(
     name: Annotated[str, typer.Argument(metavar="NAME")],
-    key: Annotated[str, typer.Option(help="The row's key, as in its delivery's id.")],
+    key: Annotated[str, typer.Option(help="The row's key, as in the source, or its delivery's id.")],
     as_json: AsJson = False,
 ) -> None:
-    """Show the request that would be sent for a row, secrets masked. Sends nothing."""
+    """Show the request that would be sent for a row, secrets masked. Sends nothing.
+
+    Exit code 1 where the row would not be sent, or is not there.
+    """
     loaded = load_config()
+    feed = configured_feed(loaded, name)
     try:
-        feed = loaded.feed(name)
         prepared = prepare(feed)
-    except (UnknownFeed, ConfigError) as error:
-        fail(str(error))
+    except ConfigError as error:
+        fail(str(error), WRONG_USAGE)
     subject = run(subject_of(loaded, feed, key))
-    shown = shown_request(prepared, subject) | {"row_from": subject.found_in}
+    shown = shown_request(prepared, subject) | {"row_from": subject.found_in, "delivery": subject.delivery.id}
     if as_json:
         print_json(shown)
     else:
-        typer.echo(f"# row from the {subject.found_in}; nothing was sent")
+        typer.echo(f"# {subject.shown}: row from the {subject.found_in}; nothing was sent")
         print_request(shown)
+    if not shown["sent"]:
+        raise typer.Exit(FOUND_WRONG)
 
 
 async def subject_of(loaded: config.Config, feed: Feed, key: str | None) -> Subject:

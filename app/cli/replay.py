@@ -5,19 +5,22 @@ from __future__ import annotations
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import datetime
 from typing import Annotated, TypeAlias
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import config
+from app.cli.options import Feeds, Ids, Reason, Since, States, Status, Until
 from app.cli.output import (
     FOUND_WRONG,
     WRONG_USAGE,
     AsJson,
     PlainConsole,
     ago,
+    configured_feed,
     fail,
     load_config,
     open_source,
@@ -29,13 +32,13 @@ from app.cli.output import (
     warn,
     with_ledger,
 )
-from app.clock import utc_now
 from app.configured import differing
-from app.errors import UnknownFeed
-from app.feed import Rate, parse_duration, parse_rate
+from app.feed import Rate, parse_rate
+from app.keys import shown_id
 from app.ledger import Ledger
 from app.ledger.client import Document
 from app.ledger.selection import Counted, Selection
+from app.lookup import ids_meant, require_feeds
 from app.models import OPEN_STATES, State
 from app.queue import Queue
 from app.replay import Account, Acknowledging, Cancelling, Replaying, Tell
@@ -50,25 +53,6 @@ Looking: TypeAlias = Callable[[Selection], Awaitable[tuple[Account, list[Counted
 Looked: TypeAlias = tuple[Account, list[Counted], list[Document]]
 
 
-def _moment(text: str) -> datetime:
-    """A moment: ISO 8601, in UTC where it names no zone, or a duration ago such as `2h`."""
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return utc_now() - _duration(text)
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _duration(text: str) -> timedelta:
-    try:
-        parsed = parse_duration(text)
-    except ValueError as error:
-        problem = f'{text!r}: neither a moment such as "2026-01-31T10:00Z" nor {error}'
-        raise typer.BadParameter(problem) from error
-    assert isinstance(parsed, timedelta)  # noqa: S101 - what it makes of text
-    return parsed
-
-
 def _rate(text: str) -> Rate:
     try:
         rate = parse_rate(text)
@@ -78,13 +62,6 @@ def _rate(text: str) -> Rate:
     return rate
 
 
-Ids = Annotated[list[str] | None, typer.Argument(metavar="ID", help="Deliveries by id: <feed>:<key>.")]
-Feeds = Annotated[list[str] | None, typer.Option("--feed", help="Only this feed's. May be given again.")]
-States = Annotated[list[State] | None, typer.Option("--state", help="Only in this state. May be given again.")]
-Since = Annotated[datetime | None, typer.Option(parser=_moment, help="From then on: ISO 8601, or ago (2h, 3d).")]
-Until = Annotated[datetime | None, typer.Option(parser=_moment, help="Before then: ISO 8601, or ago.")]
-Reason = Annotated[str | None, typer.Option(help="Text contained in the reason or the last error.")]
-Status = Annotated[int | None, typer.Option(min=100, max=599, help="HTTP status of the last attempt.")]
 PerTime = Annotated[Rate, typer.Option(parser=_rate, show_default="50/second", help="200/second, 1000/minute, …")]
 Everything = Annotated[bool, typer.Option("--all", help="Needed where nothing but a state is selected.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Count, and show a few; move nothing.")]
@@ -119,7 +96,8 @@ def replay(
     )
     loaded = load_config()
     for feed in feeds or ():
-        _check_feed(loaded, feed)
+        configured_feed(loaded, feed)
+    selection = _meant(loaded, selection)
 
     def replaying(ledger: Ledger) -> Replaying:
         return Replaying(
@@ -134,7 +112,7 @@ def replay(
     for process in with_ledger(loaded, lambda ledger: differing(ledger, own_feeds(loaded))):
         warn(f"warning: {process}")
     if not dry_run:
-        _confirm("Replay", account, yes)
+        _confirm("Replay", account, yes, again=_delivered(counted))
         with _progress("replaying", account, as_json) as tell:
             account = with_ledger(loaded, lambda ledger: replaying(ledger).replay(selection, rate, operator(), tell))
     _report("replayed", account, counted, sample if dry_run else None, as_json)
@@ -163,6 +141,7 @@ def cancel(
         chosen, ids=ids, feeds=feeds, since=since, until=until, reason=reason, status=status, everything=everything
     )
     loaded = load_config()
+    selection = _meant(loaded, selection)
     account, counted, sample = with_ledger(loaded, lambda ledger: _look(Cancelling(ledger).look, ledger, selection))
     if not dry_run:
         _confirm("Cancel", account, yes)
@@ -201,6 +180,7 @@ def acknowledge(
         everything=everything,
     )
     loaded = load_config()
+    selection = _meant(loaded, selection)
 
     def acknowledging(ledger: Ledger) -> Acknowledging:
         return Acknowledging(ledger, undo=undo)
@@ -245,11 +225,17 @@ def _selection(
     )
 
 
-def _check_feed(loaded: config.Config, feed: str) -> None:
-    try:
-        loaded.feed(feed)
-    except UnknownFeed as error:
-        fail(str(error), WRONG_USAGE)
+def _meant(loaded: config.Config, selection: Selection) -> Selection:
+    """The selection with the ids that are meant by the keys typed. Exit code 2 for a feed that nobody knows, and for a
+    key that means several deliveries."""
+
+    async def ask(ledger: Ledger) -> Selection:
+        feeds = selection.feeds or ()
+        await require_feeds(ledger, loaded.feeds, feeds)
+        ids = await ids_meant(ledger, selection.ids, loaded.feeds, feeds[0] if len(feeds) == 1 else None)
+        return replace(selection, ids=tuple(ids))
+
+    return with_ledger(loaded, ask) if selection.ids or selection.feeds else selection
 
 
 def _queue() -> Queue:
@@ -264,12 +250,21 @@ async def _look(look: Looking, ledger: Ledger, selection: Selection) -> Looked:
     return account, counted, await ledger.selections.sample(selection, SAMPLE)
 
 
-def _confirm(verb: str, account: Account, yes: bool) -> None:
-    """Ask a person before many are moved; a program is not asked."""
-    if account.movable <= CONFIRM_ABOVE or yes or not sys.stdin.isatty():
+def _confirm(verb: str, account: Account, yes: bool, again: int = 0) -> None:
+    """Ask a person before many are moved, or any of those `again` that a partner has. A program is not asked, but must
+    say `--yes` for these."""
+    if yes or not account.movable or (account.movable <= CONFIRM_ABOVE and not again):
         return
-    if not typer.confirm(f"{verb} {account.movable} deliveries?", err=True):
-        raise typer.Exit(FOUND_WRONG)
+    note = f" {again} of them were delivered: the partner gets them again." if again else ""
+    if sys.stdin.isatty():
+        if not typer.confirm(f"{verb} {account.movable} deliveries?{note}", err=True):
+            raise typer.Exit(FOUND_WRONG)
+    elif again:
+        fail(f"{verb.lower()}: {account.movable} deliveries, and nobody to ask.{note} To do it: --yes", WRONG_USAGE)
+
+
+def _delivered(counted: Sequence[Counted]) -> int:
+    return sum(group.count for group in counted if group.state is State.DELIVERED and group.has_payload)
 
 
 @contextmanager
@@ -300,7 +295,7 @@ def _report(
         return
     if sample is not None:
         print_table("Selected", ["feed", "state", "count"], _by_feed(counted))
-        rows = [[d["_id"], d["state"], d["attempts"], ago(d["created_at"]), _last(d)] for d in sample]
+        rows = [[shown_id(d), d["state"], d["attempts"], ago(d["created_at"]), _last(d)] for d in sample]
         print_table("A few of them", ["id", "state", "attempts", "logged", "last"], rows)
     skipped = {f"skipped: {why}": count for why, count in account.skipped.items()}
     result = {done: account.moved} if sample is None else {f"would be {done}": account.movable}

@@ -16,6 +16,7 @@ from app.cli.output import (
     FOUND_WRONG,
     WRONG_USAGE,
     AsJson,
+    configured_feed,
     fail,
     load_config,
     opened_ledger,
@@ -27,7 +28,7 @@ from app.cli.output import (
 from app.cli.preview import print_request, shown_request, subject_of
 from app.clock import utc_now
 from app.deliver import Delivering, Terms
-from app.errors import ConfigError, UnknownFeed
+from app.errors import ConfigError
 from app.feed import Feed
 from app.logs import configure_logging
 from app.models import RESPONSE_LIMIT, Answer, Ruling, State, Verdict
@@ -44,7 +45,7 @@ def try_row(
     name: Annotated[str, typer.Argument(metavar="NAME")],
     *,
     key: Annotated[
-        str | None, typer.Option(help="The row's key, as in its delivery's id; else the newest row.")
+        str | None, typer.Option(help="The row's key, as in the source, or its delivery's id; else the newest.")
     ] = None,
     send: Annotated[bool, typer.Option("--send", help="Send it, and show the answer and what it would mean.")] = False,
     record: Annotated[bool, typer.Option("--record", help="As an attempt of its delivery, on record.")] = False,
@@ -59,10 +60,10 @@ def try_row(
         fail("--record goes with --send", WRONG_USAGE)
     loaded = load_config()
     configure_logging("ERROR", loaded.settings.log_format)
+    feed = configured_feed(loaded, name)
     try:
-        feed = loaded.feed(name)
         prepared = prepare(feed)
-    except (UnknownFeed, ConfigError) as error:
+    except ConfigError as error:
         fail(str(error), WRONG_USAGE)
     subject = run(subject_of(loaded, feed, key))
     shown = shown_request(prepared, subject)
@@ -71,7 +72,7 @@ def try_row(
         print_request(shown, RESPONSE_LIMIT)
     tried = None
     if send:
-        _confirm(prepared, subject, yes)
+        _confirm(prepared, subject, yes, again=subject.state is State.DELIVERED and not record)
         tried = run(_try(loaded, feed, subject, record=record))
     if as_json:
         print_json(_described(subject, shown, tried))
@@ -104,12 +105,17 @@ async def _try(loaded: config.Config, feed: Feed, subject: Subject, *, record: b
         return await trial.record(subject, terms, begun)
 
 
-def _confirm(prepared: Prepared, subject: Subject, yes: bool) -> None:
-    """Ask a person before a partner gets a row; a program is not asked."""
-    if yes or not _asks():
+def _confirm(prepared: Prepared, subject: Subject, yes: bool, *, again: bool) -> None:
+    """Ask a person before a partner gets a row. A program is not asked, but must say `--yes` where it gets one
+    `again`."""
+    known = ", which has it already" if again else ""
+    if yes:
         return
-    again = ", which has it already" if subject.state is State.DELIVERED else ""
-    if not typer.confirm(f"Send {subject.delivery.id} to {prepared.url.host}{again}?", err=True):
+    if not _asks():
+        if again:
+            fail(f"{subject.shown}: would go to {prepared.url.host}{known}; to send it again: --yes", WRONG_USAGE)
+        return
+    if not typer.confirm(f"Send {subject.shown} to {prepared.url.host}{known}?", err=True):
         raise typer.Exit(FOUND_WRONG)
 
 
@@ -120,7 +126,7 @@ def _asks() -> bool:
 
 def _print_subject(subject: Subject) -> None:
     state = f", {subject.state.value}" if subject.state else ", not logged yet"
-    typer.echo(f"# {subject.delivery.id}: row from the {subject.found_in}{state}")
+    typer.echo(f"# {subject.shown}: row from the {subject.found_in}{state}")
 
 
 def _print_tried(tried: Tried) -> None:

@@ -21,6 +21,7 @@ from app.ledger.deliveries import Deliveries
 from app.ledger.examine import Examination, time_of
 from app.ledger.floors import Floors
 from app.ledger.indexes import ensure_indexes
+from app.ledger.listing import Listing
 from app.ledger.notifications import Notifications
 from app.ledger.progress import Marks
 from app.ledger.purges import Purges
@@ -51,6 +52,7 @@ class Ledger:
         self.cursors = Cursors(self._database)
         self.deliveries = Deliveries(self._database)
         self.floors = Floors(self._database)
+        self.listing = Listing(self._database)
         self.notifications = Notifications(self._database)
         self.progress = Marks(self._database)
         self.purges = Purges(self._database)

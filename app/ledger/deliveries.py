@@ -29,7 +29,7 @@ from pymongo import UpdateOne
 from app.clock import AGREED
 from app.ledger.attempts import insert_telling_duplicates
 from app.ledger.client import Collection, Database, Document, query
-from app.ledger.indexes import BY_ID, MOMENTS, in_state
+from app.ledger.indexes import BY_ID, in_state
 from app.ledger.merge import Order, fair_first_of, feeds_in
 from app.models import (
     OPEN_STATES,
@@ -308,7 +308,7 @@ class Deliveries:
         )
         return result.modified_count
 
-    # --- backlog, status, listing
+    # --- backlog, status
 
     @query
     async def retrying(self, feed: str, limit: int) -> int:
@@ -356,18 +356,6 @@ class Deliveries:
             found = self._collection.find(in_state(state, feed), {"_id": 1}).limit(limit)
             ids += [document["_id"] for document in await found.to_list()]
         return ids[:limit]
-
-    @query
-    async def listing(self, feed: str | None, state: State | None, limit: int) -> list[Document]:
-        """Deliveries without their payload, for a person to look at.
-
-        By id; those in a state by feed, and a feed's in the order of `MOMENTS`: as logged, due, or settled.
-        """
-        if state:
-            wanted, order = in_state(state, feed), [("feed", 1), (MOMENTS[state], 1)]
-        else:
-            wanted, order = ids_of(feed) if feed else {}, [("_id", 1)]
-        return await self._collection.find(wanted, {"payload": 0}).sort(order).limit(limit).to_list()
 
     @query
     async def known(self, ids: Sequence[str]) -> int:

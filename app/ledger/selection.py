@@ -44,6 +44,17 @@ _OPEN_SINCE_LOGGED = (State.QUEUED, State.RETRYING)
 
 
 @dataclass(frozen=True, slots=True)
+class Between:
+    """Numbers from `least` to `most`, both included; `None`: without an end."""
+
+    least: int
+    most: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.least}{'+' if self.most is None else f'-{self.most}'}"
+
+
+@dataclass(frozen=True, slots=True)
 class Selection:
     """Which deliveries an operator means. What is not given does not narrow it."""
 
@@ -58,6 +69,10 @@ class Selection:
     """Text contained in the reason or in the last error, in capitals or not."""
     status: int | None = None
     """The HTTP status of the last attempt."""
+    attempts: Between | None = None
+    """So many since the last replay."""
+    key_pattern: str | None = None
+    """What a key holds, as a regular expression (see `app.keys.part_pattern`), in capitals or not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +122,7 @@ class Selections:
         counted = []
         for state in selection.states:
             pipeline: list[dict[str, Any]] = [
-                {"$match": _all_of(_conditions(selection, state))},
+                {"$match": all_of(conditions_of(selection, state))},
                 {"$group": {"_id": _ALIKE, "n": {"$sum": 1}}},
             ]
             by_id: dict[str, Any] = {"hint": dict(BY_ID)} if selection.ids else {}
@@ -120,7 +135,7 @@ class Selections:
         """A few of the selected deliveries, without their payload."""
         found: list[Document] = []
         for state in selection.states:
-            chosen = self._find(selection, _all_of(_conditions(selection, state)), {"payload": 0})
+            chosen = self._find(selection, all_of(conditions_of(selection, state)), {"payload": 0})
             found += await chosen.limit(limit).to_list()
         return found[:limit]
 
@@ -258,7 +273,7 @@ class Selections:
     ) -> int:
         """Change these where the conditions hold. Returns how many; those that are as `moved` where that was lost."""
         named: Document = {"_id": {"$in": list(delivery_ids)}}
-        return await counted(self._change(_all_of([named, *conditions]), change), lambda: self._count(named | moved))
+        return await counted(self._change(all_of([named, *conditions]), change), lambda: self._count(named | moved))
 
     @query
     async def _change(self, wanted: Document, change: Document) -> int:
@@ -282,7 +297,7 @@ class Selections:
             order, parts = [("feed", 1), (field, 1)], _parts_behind(after, field)
         picked: list[Picked] = []
         for part in parts:
-            wanted = _all_of([*part, *conditions])
+            wanted = all_of([*part, *conditions])
             found = self._find(selection, wanted, {"feed": 1, "batch": 1, "reason": 1, field: 1}).sort(order)
             documents = await found.limit(size - len(picked)).to_list()
             picked += [Picked(d["_id"], d["feed"], d.get("batch"), d[field], d.get("reason", "")) for d in documents]
@@ -326,13 +341,13 @@ def _but(ids: Iterable[str]) -> list[Document]:
 def _replayable(selection: Selection, state: State, begun: datetime) -> list[Document]:
     """What died again since `begun` is not put back a second time by the same run; what is acknowledged, not at all."""
     open_ones = [{"acknowledged": None}] if state is State.DEAD else []
-    return [*_conditions(selection, state), *open_ones, _HAS_PAYLOAD, {"replayed_at": {"$not": {"$gte": begun}}}]
+    return [*conditions_of(selection, state), *open_ones, _HAS_PAYLOAD, {"replayed_at": {"$not": {"$gte": begun}}}]
 
 
 def _never_read(selection: Selection, begun: datetime) -> list[Document]:
     """What dies while the run is under way was not meant."""
     return [
-        *_conditions(selection, State.DEAD),
+        *conditions_of(selection, State.DEAD),
         {"acknowledged": None},
         {"finished_at": {"$lte": begun}},
         _NEVER_READ,
@@ -342,15 +357,15 @@ def _never_read(selection: Selection, begun: datetime) -> list[Document]:
 def _acknowledgeable(selection: Selection, begun: datetime, *, undo: bool) -> list[Document]:
     """What dies while the run is under way was not meant."""
     marked: Document = {"acknowledged.at": {"$lte": begun}} if undo else {"acknowledged": None}
-    return [*_conditions(selection, State.DEAD), {"finished_at": {"$lte": begun}}, marked]
+    return [*conditions_of(selection, State.DEAD), {"finished_at": {"$lte": begun}}, marked]
 
 
 def _cancellable(selection: Selection, state: State, begun: datetime) -> list[Document]:
     """What is logged while the run is under way was not meant: without this a busy feed would keep it running."""
-    return [*_conditions(selection, state), {"created_at": {"$lte": begun}}]
+    return [*conditions_of(selection, state), {"created_at": {"$lte": begun}}]
 
 
-def _conditions(selection: Selection, state: State) -> list[Document]:
+def conditions_of(selection: Selection, state: State) -> list[Document]:
     """The selection as conditions that must all hold. They name the state and what else its index needs."""
     conditions: list[Document] = [{name: wanted} for name, wanted in in_state(state, selection.feeds).items()]
     if selection.ids:
@@ -365,16 +380,23 @@ def _conditions(selection: Selection, state: State) -> list[Document]:
     if selection.reason:
         contains = {"$regex": re.escape(selection.reason), "$options": "i"}
         conditions.append({"$or": [{"reason": contains}, {"last.error": contains}]})
+    if selection.attempts:
+        most = selection.attempts.most
+        conditions.append({"attempts": {"$gte": selection.attempts.least} | ({} if most is None else {"$lte": most})})
+    if selection.key_pattern:
+        conditions.append({"key": {"$regex": selection.key_pattern, "$options": "i"}})
     return conditions
 
 
-def _all_of(conditions: Iterable[Document]) -> Document:
+def all_of(conditions: Iterable[Document]) -> Document:
     """One filter of conditions that must all hold: side by side, where a server looks for an index; what names a field
     again goes under `$and`.
     """
     wanted: Document = {}
     again: list[Document] = []
-    for condition in conditions:
+    for made in conditions:
+        condition = dict(made)
+        again += condition.pop("$and", [])
         if condition.keys() & wanted.keys():
             again.append(condition)
         else:

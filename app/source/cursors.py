@@ -263,7 +263,7 @@ class CursorStrategy(ABC):
         return SourceRefused(
             f"feed {feed.name}: the cursor stands at {f'{position!r}':.200}, which is no {feed.cursor.strategy.value} "
             f"position{why and f' ({why})'}; the strategy was changed, or the key: "
-            f"python -m app feeds rewind {feed.name}, or give it a new name"
+            f"python -m app feeds rewind {feed.name} --to beginning --dry-run, or give it a new name"
         )
 
 

@@ -244,7 +244,7 @@ class Source:
         async with self._reading(feed) as (connection, _):
             plan = await self._agreed_plan(connection, feed, agreed)
             if plan.scales and (large := _too_large(plan, await _run(connection, find_row(plan.scales, key)))):
-                return Found(*large)
+                return Found(_changes(plan, [large[0]])[0] if large[1] else large[0], large[1])
             rows = await _run(connection, find_row(plan, key))
             if not rows:
                 return None

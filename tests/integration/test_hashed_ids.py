@@ -18,6 +18,7 @@ from typer.testing import CliRunner, Result
 import config
 from app.cli.main import main
 from app.clock import utc_now
+from app.keys import shown_id
 from app.ledger import Ledger
 from app.models import LONGEST_KEY, State, short_key
 from app.poll import Polling
@@ -142,8 +143,10 @@ def test_they_are_listed_and_shown_with_their_whole_key(desk: Desk) -> None:
         known = id_of(code)
         assert len(known) < LONGEST_KEY < len(key_of(code))
         assert desk.json("deliveries", "show", known)["delivery"]["key"] == key_of(code)
-        assert known in desk.command("deliveries", "list").stdout.replace("\n", "")
-        assert desk.command("deliveries", "show", known).exit_code == 0
+        shown = shown_id({"_id": known, "feed": "orders", "key": key_of(code)})
+        assert shown in desk.command("deliveries", "list").stdout.replace("\n", "")
+        for typed in (known, shown, f"orders:{code}", code):
+            assert desk.json("deliveries", "show", typed)["delivery"]["_id"] == known
 
 
 @pytest.mark.parametrize("code", [*LONG, SHORT])
@@ -192,7 +195,7 @@ def test_one_whose_row_was_mended_is_read_again_by_its_whole_key(desk: Desk) -> 
     desk.poll()
     assert desk.states()[id_of(code)] == "dead"
     said = desk.command("deliveries", "show", id_of(code)).stdout.replace("\n", "")
-    assert f"mend the row in the source, then: python -m app replay '{id_of(code)}'" in said
+    assert f"mend the row in the source, then: python -m app replay {id_of(code)}" in said
     desk.sql("UPDATE orders SET note = 'mended' WHERE code = ?", code)
     assert desk.json("replay", id_of(code)) == {"selected": 1, "moved": 1, "skipped": {}}
     shown = desk.json("deliveries", "show", id_of(code))["delivery"]

@@ -19,6 +19,9 @@ from pymongo import errors as driver
 from app.errors import LedgerRefused, LedgerUnavailable, RowrelayError
 from app.ledger import Ledger
 from app.ledger.client import DUPLICATE_KEY, translate
+from app.ledger.listing import Order
+from app.ledger.selection import Selection
+from app.models import State
 from tests.support.ledger import log_batch
 
 _PASSING = (driver.ConnectionFailure, driver.CursorNotFound, driver.ExecutionTimeout, driver.WTimeoutError)
@@ -95,7 +98,7 @@ def test_a_bulk_write_is_tried_again_only_if_nothing_in_it_was_refused(
 
 async def test_a_value_that_has_no_form_in_the_ledger_is_refused(ledger: Ledger) -> None:
     with pytest.raises(LedgerRefused, match="8-byte"):
-        await ledger.deliveries.listing(None, None, 2**70)
+        await ledger.listing.page(Selection((State.DEAD,), feeds=("orders",)), Order.NEWEST, None, 2**70)
     with pytest.raises(LedgerRefused, match="surrogates"):
         await ledger.deliveries.get("\ud800")
     with pytest.raises(LedgerRefused):

@@ -12,10 +12,15 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+import config
 from app.cli.main import main
 from app.ledger import Ledger
 from app.models import Cursor, NewForm, Page, SourceRow
-from tests.support.ledger import NOW, batch_of
+from app.poll import Polling
+from app.source.engine import open_engine
+from app.source.reader import Source
+from tests.support.doubles import MemoryQueue
+from tests.support.ledger import LEASE, NOW, batch_of
 
 FEEDS = """
 [feeds.orders]
@@ -90,7 +95,7 @@ def test_a_row_of_the_ledger_is_shown_as_it_was_logged(place: Path, mongo_databa
     asyncio.run(log_row())
     output = preview("A%20B:7").output
     assert output.startswith(
-        "# row from the ledger; nothing was sent\nPUT http://127.0.0.1:1/rows?token=[secret]&v=1\n"
+        "# orders:A B:7: row from the ledger; nothing was sent\nPUT http://127.0.0.1:1/rows?token=[secret]&v=1\n"
     )
     assert '"note":"from the ledger"' in output
 
@@ -117,7 +122,10 @@ def test_a_row_of_the_source_is_shown_with_the_columns_that_are_agreed(place: Pa
 
 @pytest.mark.usefixtures("place")
 def test_a_row_that_would_not_be_sent_is_told_with_the_reason() -> None:
-    assert "# would not be sent: filter: not id < 100" in preview("A%20B:700").output
+    for options in ((), ("--json",)):
+        result = preview("A%20B:700", *options)
+        assert result.exit_code == 1
+        assert "filter: not id < 100" in result.output
 
 
 @pytest.mark.parametrize(
@@ -141,3 +149,82 @@ def test_an_access_token_is_not_fetched_for_a_look(place: Path) -> None:
     (place / "feeds.toml").write_text(feeds, encoding="utf-8")
     headers = json.loads(preview("A%20B:7", "--json").stdout)["headers"]
     assert headers["authorization"] == "Bearer [access token, fetched when sending]"
+
+
+CHANGES = """
+[feeds.orders]
+table = "orders"
+key = ["shop", "id"]
+capture = "changes"
+cursor = { strategy = "rowversion", column = "rv" }
+partner = { url = "http://127.0.0.1:1/rows" }
+"""
+
+
+@pytest.fixture
+def changing(place: Path) -> Path:
+    """As `place`; each update of a row is a delivery of its own."""
+    (place / "feeds.toml").write_text(CHANGES, encoding="utf-8")
+    sql(place, "ALTER TABLE orders ADD COLUMN rv INTEGER")
+    sql(place, "UPDATE orders SET rv = id")
+    return place
+
+
+def sql(place: Path, statement: str, *values: object) -> None:
+    with closing(sqlite3.connect(place / "shop.db")) as connection:
+        connection.execute(statement, values)
+        connection.commit()
+
+
+def poll(place: Path, ledger_url: str) -> None:
+    async def polled() -> None:
+        ledger = Ledger.at(ledger_url, timedelta(seconds=5))
+        source = Source(open_engine(f"sqlite:///{place}/shop.db", timedelta(seconds=5)))
+        try:
+            await ledger.prepare()
+            await Polling(source, ledger, MemoryQueue(), message_wait=LEASE).poll(config.load().feeds["orders"])
+        finally:
+            await source.close()
+            await ledger.close()
+
+    asyncio.run(polled())
+
+
+def test_of_a_row_with_changes_the_deliverys_own_id_is_shown(changing: Path, mongo_database_url: str) -> None:
+    """By its key the change that the row is now, whether it is logged or not; by an id the change of that id."""
+    ids = []
+    for version in (1001, 1002, 1003):
+        sql(changing, "UPDATE orders SET rv = ?, note = 'v' || ? WHERE id = 7", version, version)
+        if version < 1003:
+            poll(changing, mongo_database_url)
+        shown = json.loads(preview("A B:7", "--json").stdout)
+        assert shown["row_from"] == ("ledger" if version < 1003 else "source")
+        assert json.loads(shown["body"])["note"] == f"v{version}"
+        assert shown["headers"]["idempotency-key"] == shown["delivery"]
+        ids.append(shown["delivery"])
+    assert ids == [f"orders:A%20B:7:0x{version:016X}" for version in (1001, 1002, 1003)]
+    for key in (ids[0], ids[0].removeprefix("orders:"), "A B:7:0x00000000000003E9"):
+        shown = json.loads(preview(key, "--json").stdout)
+        assert (shown["delivery"], json.loads(shown["body"])["note"]) == (ids[0], "v1001")
+    sql(changing, "DELETE FROM orders WHERE id = 7")
+    assert json.loads(preview("A B:7", "--json").stdout)["delivery"] == ids[1]
+
+
+@pytest.mark.usefixtures("place")
+@pytest.mark.parametrize("key", ["A B:7", "A%20B:7", "orders:A B:7", "orders:A%20B:7"])
+def test_a_row_of_the_source_is_found_as_people_write_its_key(key: str) -> None:
+    assert json.loads(preview(key, "--json").stdout)["delivery"] == "orders:A%20B:7"
+
+
+def test_a_row_of_the_ledger_is_found_as_people_write_its_key(place: Path, mongo_database_url: str) -> None:
+    poll(place, mongo_database_url)
+    for key in ("A B:7", "A%20B:7", "orders:A B:7"):
+        shown = json.loads(preview(key, "--json").stdout)
+        assert (shown["delivery"], shown["row_from"]) == ("orders:A%20B:7", "ledger")
+
+
+@pytest.mark.usefixtures("place")
+def test_an_unknown_feed_is_wrong_usage() -> None:
+    result = CliRunner().invoke(main, ["feeds", "preview", "ordres", "--key", "7"])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "feed 'ordres': not configured; known feeds: orders" in result.stderr

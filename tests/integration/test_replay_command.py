@@ -22,6 +22,7 @@ from app.ledger import Ledger
 from app.ledger.batches import new_batch
 from app.ledger.client import Document
 from app.models import SourceRow
+from tests.support.ledger import listed
 from tests.support.wait import wait_until
 
 T = TypeVar("T")
@@ -76,21 +77,21 @@ class Desk:
 
         return asyncio.run(asking())
 
-    def log_dead(self, count: int) -> None:
-        """Put dead letters into the ledger, `orders:0` and so on."""
+    def log_dead(self, count: int, state: str = "dead") -> None:
+        """Put dead letters, or settled ones, into the ledger, `orders:0` and so on."""
 
         async def write(ledger: Ledger) -> None:
             await ledger.prepare()
             rows = [SourceRow(str(key), key, f'{{"id": {key}}}') for key in range(count)]
             batch = new_batch("orders", [f"orders:{row.key}" for row in rows])
             await ledger.deliveries.log([(batch, rows)], utc_now())
-            dead = {"state": "dead", "finished_at": utc_now(), "reason": "422 Unprocessable", "last": {"status": 422}}
+            dead = {"state": state, "finished_at": utc_now(), "reason": "422 Unprocessable", "last": {"status": 422}}
             await ledger._database["deliveries"].update_many({}, {"$set": dead, "$unset": {"batch": ""}})
 
         self.ask(write)
 
     def found(self) -> list[Document]:
-        return self.ask(lambda ledger: ledger.deliveries.listing("orders", None, 1000))
+        return self.ask(lambda ledger: listed(ledger, "orders"))
 
     def replayed(self) -> int:
         return sum(found.get("replay_count", 0) for found in self.found())
@@ -168,6 +169,42 @@ def test_above_a_hundred_a_person_is_asked_first(desk: Desk) -> None:
     assert desk.replayed() == 0
 
 
+DELIVERED = ("replay", "--state", "delivered", "--all")
+
+
+def test_what_was_delivered_is_sent_again_on_a_clear_word_alone(desk: Desk) -> None:
+    """Without a terminal: `--yes`. However few there are."""
+    desk.log_dead(2, "delivered")
+    for options in ((), ("--json",)):
+        code, told, wrong = desk.run(*DELIVERED, *options)
+        assert (code, told) == (2, "")
+        assert "2 of them were delivered: the partner gets them again. To do it: --yes" in wrong
+    assert desk.run(*DELIVERED, "--dry-run")[0] == 0
+    assert desk.replayed() == 0
+    assert desk.answer(*DELIVERED, "--yes")["moved"] == 2
+    assert desk.answer(*DELIVERED) == {"selected": 0, "moved": 0, "skipped": {}}
+
+
+def test_a_person_is_asked_before_what_was_delivered_is_sent_again(desk: Desk) -> None:
+    desk.log_dead(2, "delivered")
+    ours, theirs = os.openpty()
+    with desk.start(*DELIVERED, terminal=theirs) as process:
+        os.write(ours, b"n\n")
+        _, asked = process.communicate(timeout=60)
+    os.close(ours)
+    os.close(theirs)
+    assert process.returncode == 1
+    assert "Replay 2 deliveries? 2 of them were delivered: the partner gets them again." in asked
+    assert desk.replayed() == 0
+
+
+def test_keys_are_taken_as_people_write_them(desk: Desk) -> None:
+    desk.log_dead(3)
+    assert desk.answer("replay", "1", "orders:2")["moved"] == 2
+    assert desk.answer("cancel", "2")["moved"] == 1
+    assert desk.answer("acknowledge", "0")["moved"] == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -177,6 +214,8 @@ def test_above_a_hundred_a_person_is_asked_first(desk: Desk) -> None:
         (("replay", "--all", "--state", "queued"), "--state queued: takes dead, cancelled, delivered"),
         (("cancel", "--all", "--state", "dead"), "--state dead: takes queued, retrying"),
         (("replay", "--feed", "ordres"), "feed 'ordres': not configured; known feeds: orders"),
+        (("cancel", "--feed", "ordres"), "feed 'ordres': not configured; known feeds: orders"),
+        (("acknowledge", "--feed", "ordres"), "feed 'ordres': not configured; known feeds: orders"),
         (("replay", "x", "--since", "yesterday"), "neither a moment"),
         (("replay", "x", "--rate", "0/second"), "not a rate"),
         (("replay", "x", "--status", "7"), "--status"),

@@ -21,7 +21,7 @@ from app.partner.client import PartnerClient
 from app.partner.clock import Clocks
 from app.source.reader import Source
 from app.trial import SHOWN_HEADERS, Subject, Trial, Tried, find_subject
-from tests.support.ledger import LEASE, log_batch
+from tests.support.ledger import LEASE, listed, log_batch
 from tests.support.partners import feed_to, raw_partner, read_request, recording, silent
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -142,5 +142,5 @@ async def test_one_that_is_interrupted_leaves_its_attempt_on_record_and_its_batc
 
 
 async def _states(ledger: Ledger) -> dict[str, str]:
-    found: list[Document] = await ledger.deliveries.listing("orders", None, 10)
+    found: list[Document] = await listed(ledger, "orders")
     return {document["_id"]: document["state"] for document in found}

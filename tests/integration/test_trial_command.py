@@ -392,13 +392,26 @@ def test_a_person_is_asked_before_a_partner_gets_a_row(partner: Partner, monkeyp
     assert CliRunner().invoke(main, [*words, "--yes"]).exit_code == 0
 
 
+def test_a_row_that_the_partner_has_is_sent_again_on_a_clear_word_alone(
+    partner: Partner, mongo_database_url: str
+) -> None:
+    words = ["feeds", "test", "orders", "--key", "1", "--send"]
+    log_rows(mongo_database_url, 1)
+    settle(mongo_database_url, "orders:1", status=200)
+    refused = CliRunner().invoke(main, words)
+    assert (refused.exit_code, partner.rows) == (2, [])
+    assert "orders:1: would go to 127.0.0.1, which has it already; to send it again: --yes" in refused.stderr
+    assert CliRunner().invoke(main, [*words, "--yes"]).exit_code == 0
+    assert len(partner.rows) == 1
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
         (["orders", "--record"], 2, "--record goes with --send"),
         (["bills"], 2, "feed 'bills': not configured; known feeds: orders"),
         (["orders", "--key", "7"], 1, "feed orders: no row with key '7', neither in the ledger nor in the source"),
-        (["orders", "--key", "a:b"], 1, "feed orders: key 'a:b' has 2 parts; its key is id"),
+        (["orders", "--key", "a:b"], 1, "feed orders: no row with key 'a:b', neither in the ledger nor in the source"),
     ],
 )
 @pytest.mark.usefixtures("partner")
@@ -465,7 +478,7 @@ def test_what_cannot_be_recorded_is_refused_and_can_be_tried_without(partner: Pa
     refusals = {"4": "where: ", "3": "it is not in the ledger yet"}
     log_rows(mongo_database_url, 1)
     settle(mongo_database_url, "orders:1", status=200)
-    refusals["1"] = "it is delivered: no attempt of it is owed (python -m app replay orders:1)"
+    refusals["1"] = "it is delivered: no attempt of it is owed (python -m app replay orders:1 --state delivered)"
     log_rows(mongo_database_url, 2)
     in_ledger(mongo_database_url, lambda ledger: ledger.cursors.pause("orders", "401"))
     refusals["2"] = "the feed is paused: nothing of it is sent for the record"
@@ -475,7 +488,7 @@ def test_what_cannot_be_recorded_is_refused_and_can_be_tried_without(partner: Pa
         assert (said["exit"], said["recorded"]) == (1, False)
         assert said["refused"].startswith(why)
     assert partner.rows == []
-    assert [told("--key", key, "--send")["exit"] for key in ("1", "2", "3")] == [0, 0, 0]
+    assert [told("--key", key, "--send", "--yes")["exit"] for key in ("1", "2", "3")] == [0, 0, 0]
     assert everything(mongo_database_url) == before
 
 

@@ -24,6 +24,7 @@ from app.poll import Polling
 from app.reconcile import Reconciling
 from app.source.reader import Source
 from tests.support.doubles import MemoryQueue, VirtualClock
+from tests.support.ledger import listed
 from tests.support.sources import MSSQL_URL, PRODUCTS, START, SourceTables, source_feed, source_tables
 
 MINUTE = timedelta(minutes=1)
@@ -144,7 +145,7 @@ async def test_long_keys_stand_in_ids_as_a_hash_and_their_rows_are_found_again(
             logged = await ledger.deliveries.ids(feed.name)
             assert f"orders:{keys[-1]}" in logged
             assert max(map(len, logged)) <= len("orders:") + LONGEST_KEY
-            assert {d["key"] for d in await ledger.deliveries.listing(feed.name, None, 1000)} == {*map(quote, keys)}
+            assert {d["key"] for d in await listed(ledger, feed.name)} == {*map(quote, keys)}
             assert len(queue.messages) == (2 if strategy == "identity" else 1)
             loaded: list[str] = []
             for _, batch in queue.messages:
@@ -174,7 +175,7 @@ async def test_a_key_too_long_for_the_ledger_is_a_dead_letter_and_the_others_go_
             assert (await polling.poll(feed)).logged == 3
             states = await ledger.deliveries.ids(feed.name)
             assert Counter(states.values()) == {State.QUEUED: 2, State.DEAD: 1}
-            (dead,) = await ledger.deliveries.listing(feed.name, State.DEAD, 10)
+            (dead,) = await listed(ledger, feed.name, State.DEAD)
             assert dead["reason"] == "the key is 600,000 characters long as text, over 500,000"
             assert len(dead["_id"]) < LONGEST_KEY
         finally:

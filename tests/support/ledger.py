@@ -8,7 +8,9 @@ from datetime import UTC, datetime, timedelta
 from app.ledger import Ledger
 from app.ledger.batches import new_batch
 from app.ledger.client import Document
-from app.models import Answer, Batch, Delivery, Lease, NewBatch, Outcome, Result, SourceRow, Verdict
+from app.ledger.listing import Order
+from app.ledger.selection import Selection
+from app.models import Answer, Batch, Delivery, Lease, NewBatch, Outcome, Result, SourceRow, State, Verdict
 
 FEED = "orders"
 NOW = datetime(2026, 1, 1, 12, 0, 30, tzinfo=UTC)
@@ -44,6 +46,11 @@ async def take_over(ledger: Ledger, batch: NewBatch, worker: str = "w2") -> Batc
     claimed = await claim(ledger, batch, worker, LATER)
     await ledger.deliveries.fence(claimed, LATER)
     return claimed
+
+
+async def listed(ledger: Ledger, feed: str = FEED, *states: State) -> list[Document]:
+    """The feed's first thousand deliveries by id, without their payloads."""
+    return await ledger.listing.page(Selection(states or tuple(State), feeds=(feed,)), Order.ID, None, 1000)
 
 
 async def loaded(ledger: Ledger, batch: Batch) -> dict[str, Delivery]:

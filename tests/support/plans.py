@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from bson.codec_options import CodecOptions, DatetimeConversion
@@ -43,14 +44,24 @@ class Plan:
         """Documents that the command names by id, whether they are there or not."""
         return _named(self.command)
 
-    def faults(self, within: int) -> Iterator[str]:
-        """What is wrong with it, where it may read `within` documents beside what it answers with and names."""
+    @property
+    def of_one_moment(self) -> bool:
+        """Whether it asks for documents of one moment, in the order of their ids."""
+        wanted = self.command.get("filter", {})
+        alike = any(
+            isinstance(wanted.get(field), datetime) for field in ("finished_at", "created_at", "next_attempt_at")
+        )
+        return alike and list(self.command.get("sort", ())) == ["_id"]
+
+    def faults(self, within: int, *, sorts_ties: bool = False) -> Iterator[str]:
+        """What is wrong with it, where it may read `within` documents beside what it answers with and names, and sort
+        where it asks for one moment."""
         allowed = self.answered + self.named + within + SLACK
         if self.documents > allowed:
             yield f"examines {self.documents} documents, and answers with {self.answered}"
         if self.keys > allowed + self.named:
             yield f"examines {self.keys} keys, and answers with {self.answered}"
-        if self.stages & {"SORT", "SORT_KEY_GENERATOR"}:
+        if self.stages & {"SORT", "SORT_KEY_GENERATOR"} and not (sorts_ties and self.of_one_moment):
             yield "sorts in memory"
         if "COLLSCAN" in self.stages:
             yield "reads the collection"

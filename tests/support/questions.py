@@ -9,7 +9,8 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from app.ledger import Ledger
-from app.ledger.selection import Picked, Selection, Stamp
+from app.ledger.listing import Order, Place
+from app.ledger.selection import Between, Picked, Selection, Stamp
 from app.models import OPEN_STATES, Batch, Lease, NewBatch, SourceRow, State
 from tests.support.busy_ledger import BATCH, BIG, DAY, PAUSED, RESTORED, batch_name, name_of, open_ones
 from tests.support.ledger import FEED, LEASE, NOW, failed, loaded
@@ -28,6 +29,8 @@ class Ask:
     ask: Asking
     within: int = 0
     """Documents, and keys: of a sum, what it adds up."""
+    sorts_ties: bool = False
+    """What it sorts in memory is of one moment, and it may."""
 
 
 def ids(state: State, *numbers: int, feed: str = FEED) -> list[str]:
@@ -59,10 +62,6 @@ def behind(state: State, number: int, feed: str = FEED) -> Picked:
 async def _fail(ledger: Ledger) -> None:
     batch = held(40)
     await ledger.deliveries.fail(batch, [failed(row) for row in (await loaded(ledger, batch)).values()], NOW)
-
-
-async def _list(ledger: Ledger, feed: str | None, state: State) -> None:
-    await ledger.deliveries.listing(feed, state, 20)
 
 
 async def _to_cancel(ledger: Ledger, state: State) -> None:
@@ -107,11 +106,6 @@ def of_deliveries() -> dict[str, list[Ask]]:
         "deliveries.get": [Ask(lambda at: at.deliveries.get(hundred[0]))],
         "deliveries.ids": [Ask(lambda at: at.deliveries.ids(FEED))],
         "deliveries.known": [Ask(lambda at: at.deliveries.known(hundred), within=len(hundred))],
-        "deliveries.listing": [
-            Ask(lambda at: at.deliveries.listing(None, None, 20)),
-            Ask(lambda at: at.deliveries.listing(PAUSED, None, 20)),
-            *(Ask(partial(_list, feed=feed, state=state)) for state in State for feed in (None, PAUSED)),
-        ],
         "deliveries.load": [Ask(lambda at: at.deliveries.load(queued))],
         "deliveries.sizes": [Ask(lambda at: at.deliveries.sizes(queued))],
         "deliveries.note_seen": [
@@ -174,6 +168,7 @@ def of_an_operator() -> dict[str, list[Ask]]:
         return Ask(lambda at: at.selections.to_replay(selection, state, LATER, after, 100), within=KEPT_DEAD)
 
     return {
+        **_of_a_list(named),
         "selections.counts": [
             Ask(lambda at: at.selections.counts(dead()), within=open_ones(State.DEAD)),
             Ask(lambda at: at.selections.counts(dead(FEED)), within=open_ones(State.DEAD, FEED)),
@@ -207,3 +202,48 @@ def of_an_operator() -> dict[str, list[Ask]]:
         ],
         "selections.acknowledge": [Ask(partial(_acknowledge, undo=undo)) for undo in (False, True)],
     }
+
+
+def _of_a_list(named: Selection) -> dict[str, list[Ask]]:
+    """A page reads no more than itself of each state, wherever it begins; what no index knows, all that is selected."""
+    everything = Selection(tuple(State))
+    some = [Selection((state,), feeds=feeds) for state in State for feeds in (None, (PAUSED,), (FEED, BIG))]
+    tied = Place(NOW, f"{FEED}:a")
+
+    def page(selection: Selection, order: Order, after: Place | None = None, within: int = 0) -> Ask:
+        return Ask(lambda at: at.listing.page(selection, order, after, 20), within=within, sorts_ties=True)
+
+    def count(selection: Selection, within: int) -> Ask:
+        return Ask(lambda at: at.listing.count(selection), within=within)
+
+    rare = {"reason": "nothing", "status": 500, "key_pattern": "nothing", "attempts": Between(7)}
+    return {
+        "listing.page": [
+            *(page(one, order) for one in (everything, *some) for order in (Order.NEWEST, Order.OLDEST)),
+            *(page(one, order, _place(one, 150)) for one in some for order in (Order.NEWEST, Order.OLDEST)),
+            page(everything, Order.NEWEST, tied),
+            page(everything, Order.ID),
+            page(everything, Order.ID, Place(NOW, f"{BIG}:delivered-07000")),
+            page(named, Order.NEWEST, within=100),
+            *(
+                page(dead(FEED, **{name: value}), Order.NEWEST, within=open_ones(State.DEAD, FEED))
+                for name, value in rare.items()
+            ),
+            page(dead(FEED, since=NOW), Order.NEWEST),
+        ],
+        "listing.count": [
+            *(count(Selection((state,)), open_ones(state) + 100) for state in State),
+            *(count(Selection((state,), feeds=(FEED, PAUSED)), open_ones(state) + 100) for state in State),
+            count(dead(FEED, since=NOW), 0),
+            count(dead(FEED, reason="nothing"), open_ones(State.DEAD, FEED)),
+            count(named, 100),
+        ],
+        "listing.there": [Ask(lambda at: at.listing.there(named.ids), within=100)],
+        "listing.beginning": [Ask(lambda at: at.listing.beginning([FEED, "nobody"]))],
+        "listing.any_of": [Ask(lambda at: at.listing.any_of(FEED)), Ask(lambda at: at.listing.any_of("nobody"))],
+    }
+
+
+def _place(selection: Selection, number: int) -> Place:
+    last = behind(selection.states[0], number, (selection.feeds or (FEED,))[0])
+    return Place(last.place, last.id)

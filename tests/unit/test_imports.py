@@ -11,8 +11,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 RECORDS = {
-    "app", "app.errors", "app.models", "app.endpoint", "app.feed", "app.clock", "app.period", "app.unforeseen",
-    "app.events", "app.redis_url", "app.shown", "app.source_url", "app.url", "app.wrong_values",
+    "app", "app.errors", "app.models", "app.endpoint", "app.feed", "app.clock", "app.keys", "app.period",
+    "app.unforeseen", "app.events", "app.redis_url", "app.shown", "app.source_url", "app.url",
+    "app.wrong_values",
 }  # fmt: skip
 EDGES = {"app.source", "app.ledger", "app.partner"}
 READERS = {"app.broker", "app.health", "app.progress", "app.unconfigured"}
@@ -26,6 +27,8 @@ ALLOWED = {
     "app.events": set[str](),
     "app.models": set[str](),
     "app.clock": set[str](),
+    "app.keys": {"app.models"},
+    "app.lookup": RECORDS | {"app.ledger"},
     "app.period": {"app.clock"},
     "app.unforeseen": {"app.clock", "app.errors"},
     "app.url": set[str](),
@@ -90,7 +93,7 @@ ALLOWED = {
     | {"app.descriptors", "app.jobs", "app.periodic", "app.purge", "app.queue", "app.reporting", "config"}
     | {"app.dispatch", "app.loaded", "app.progress", "app.timekeeping", "app.under_way"}
     | {"app.broker", "app.conditions", "app.health", "app.notify"},
-    "app.trial": RECORDS | EDGES | {"app.deliver", "app.filter", "app.refusals"},
+    "app.trial": RECORDS | EDGES | {"app.deliver", "app.filter", "app.lookup", "app.refusals"},
     "app.timekeeping": {"app.errors", "app.ledger"},
     "app.tracing": EDGES | {"app.deliver", "app.intake", "app.poll"},
     "celery_app": RECORDS

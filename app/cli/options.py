@@ -1,0 +1,63 @@
+"""What an operator selects deliveries by, as options of several commands."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import typer
+
+from app.clock import utc_now
+from app.feed import parse_duration
+from app.ledger.selection import Between
+from app.models import State
+
+_ATTEMPTS = re.compile(r"(\d{1,9})(?:(\+)|-(\d{1,9}))?")
+
+
+def parse_moment(text: str) -> datetime:
+    """A moment: ISO 8601, in UTC where it names no zone, or a duration ago such as `2h`."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return utc_now() - _duration(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _duration(text: str) -> timedelta:
+    try:
+        parsed = parse_duration(text)
+    except ValueError as error:
+        problem = f'{text!r}: neither a moment such as "2026-01-31T10:00Z" nor {error}'
+        raise typer.BadParameter(problem) from error
+    assert isinstance(parsed, timedelta)  # noqa: S101 - what it makes of text
+    return parsed
+
+
+def parse_attempts(text: str) -> Between:
+    """A number of attempts: `3`, `3+` or `2-5`."""
+    found = _ATTEMPTS.fullmatch(text.strip())
+    if found is None:
+        raise typer.BadParameter(f'{text!r}: not a number of attempts such as "3", "3+" or "2-5"')
+    least = int(found[1])
+    most = None if found[2] else int(found[3]) if found[3] else least
+    if most is not None and most < least:
+        raise typer.BadParameter(f"{text!r}: {least} is more than {most}")
+    return Between(least, most)
+
+
+KEY_HELP = "Keys or ids, as in the source: acme:INV-2026/00060, with the feed in front or without."
+
+Ids = Annotated[list[str] | None, typer.Argument(metavar="KEY", help=KEY_HELP)]
+Feeds = Annotated[list[str] | None, typer.Option("--feed", help="Only this feed's. May be given again.")]
+States = Annotated[list[State] | None, typer.Option("--state", help="Only in this state. May be given again.")]
+Since = Annotated[datetime | None, typer.Option(parser=parse_moment, help="From then on: ISO 8601, or ago (2h, 3d).")]
+Until = Annotated[datetime | None, typer.Option(parser=parse_moment, help="Before then: ISO 8601, or ago.")]
+Reason = Annotated[str | None, typer.Option(help="Text contained in the reason or the last error.")]
+Status = Annotated[int | None, typer.Option(min=100, max=599, help="HTTP status of the last attempt.")]
+AttemptsMade = Annotated[
+    Between | None,
+    typer.Option("--attempts", parser=parse_attempts, metavar="NUMBER", help="So many attempts: 3, 3+ or 2-5."),
+]
+KeyPart = Annotated[str | None, typer.Option("--contains", metavar="TEXT", help="Text contained in the key.")]

@@ -1,0 +1,175 @@
+"""Deliveries as an operator lists them: a page at a time, in the order of time or of ids, and how many there are.
+
+The time of a delivery is the moment by which the index of its state is in order (`indexes.MOMENTS`): of one that is
+settled when that was, of one that waits for a retry when it is due, of a queued one when it was logged. Those of one
+moment are in the order of their ids, so a page that ends among them loses and repeats none; what changes its state
+between two pages is listed where it then stands.
+
+Each state is read by its own index, in its order, and no further than the page. What has no index (reason, status,
+attempts, a part of the key) is looked at in each delivery read, so a rare one costs what is selected besides.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from itertools import islice
+from typing import Any
+
+from pymongo import errors as driver
+
+from app.ledger.client import Collection, Database, Document, query
+from app.ledger.deliveries import ids_of
+from app.ledger.indexes import BY_ID, MOMENTS, in_state
+from app.ledger.merge import feeds_in
+from app.ledger.selection import Selection, all_of, conditions_of
+from app.models import State
+
+COUNTED = 100_000
+"""Deliveries that are counted, of each state."""
+COUNT_SECONDS = 2.0
+"""What all counting may take."""
+_MERGED = 100
+"""Feeds that a server is asked to merge at once: see `app/ledger/merge.py`."""
+_BEGINNING, _ASKED = 100, 200
+
+
+class Order(StrEnum):
+    """What comes first on a page."""
+
+    NEWEST = "newest"
+    OLDEST = "oldest"
+    ID = "id"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The last delivery of a page: the next begins behind it."""
+
+    at: datetime
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How many deliveries there are."""
+
+    number: int
+    exact: bool = True
+    """Else there are more."""
+
+
+def moment_of(delivery: Mapping[str, Any]) -> datetime:
+    """Where a delivery stands in time."""
+    moment: datetime = delivery[MOMENTS[State(delivery["state"])]]
+    return moment
+
+
+class Listing:
+    """Every query that lists and finds deliveries for a person."""
+
+    def __init__(self, database: Database) -> None:
+        self._collection: Collection = database["deliveries"]
+
+    @query
+    async def page(self, selection: Selection, order: Order, after: Place | None, size: int) -> list[Document]:
+        """The next at most `size` of the selected, behind `after`, without their payloads."""
+        if order is Order.ID or selection.ids:
+            return await self._by_id(selection, after, size)
+        found: list[Document] = []
+        for state in selection.states:
+            known = selection.feeds or await feeds_in(self._collection, in_state(state))
+            for start in range(0, len(known), _MERGED):
+                some = replace(selection, feeds=tuple(known[start : start + _MERGED]))
+                wanted = all_of(conditions_of(some, state))
+                found += await self._in_time(wanted, MOMENTS[state], order, after, size)
+        return _in_order(found, order)[:size]
+
+    @query
+    async def count(self, selection: Selection) -> Count | None:
+        """How many are selected: of each state up to `COUNTED`; `None` where that takes more than `COUNT_SECONDS`."""
+        number, exact, until = 0, True, time.monotonic() + COUNT_SECONDS
+        by_id: dict[str, Any] = {"hint": BY_ID} if selection.ids else {}
+        for state in selection.states:
+            left = int((until - time.monotonic()) * 1000)
+            wanted = all_of(conditions_of(selection, state))
+            try:
+                found = await self._collection.count_documents(wanted, limit=COUNTED, maxTimeMS=max(1, left), **by_id)
+            except driver.ExecutionTimeout:
+                return None
+            number, exact = number + found, exact and found < COUNTED
+        return Count(number, exact)
+
+    @query
+    async def there(self, ids: Iterable[str]) -> list[str]:
+        """Which of these ids are in the ledger, in their order."""
+        asked = [one for one in dict.fromkeys(ids) if _has_form(one)]
+        found = self._collection.find({"_id": {"$in": asked}}, {"_id": 1}).hint(BY_ID)
+        known = {document["_id"] for document in await found.to_list()}
+        return [one for one in asked if one in known]
+
+    @query
+    async def beginning(self, ids: Iterable[str]) -> list[str]:
+        """Deliveries whose ids go on behind one of these and a colon: the changes of a row, or the rows that share the
+        first parts of a key. At most `_BEGINNING` of each of the first `_ASKED`."""
+        found: list[str] = []
+        for one in islice(filter(_has_form, ids), _ASKED):
+            documents = self._collection.find({"_id": {"$gte": f"{one}:", "$lt": f"{one};"}}, {"_id": 1}).hint(BY_ID)
+            found += [document["_id"] for document in await documents.sort("_id", 1).limit(_BEGINNING).to_list()]
+        return found
+
+    @query
+    async def any_of(self, feed: str) -> bool:
+        """Whether the ledger has a delivery of that feed."""
+        return _has_form(feed) and await self._collection.find_one(ids_of(feed), {"_id": 1}) is not None
+
+    async def _by_id(self, selection: Selection, after: Place | None, size: int) -> list[Document]:
+        """By ids, of one feed after the other: every delivery read is looked at."""
+        looked_at: Document = {"$or": [all_of(conditions_of(selection, state)) for state in selection.states]}
+        behind: Document = {"_id": {"$gt": after.id}} if after else {}
+        ranges: list[Document] = [ids_of(feed) for feed in sorted(selection.feeds or ())] or [{}]
+        if selection.ids:
+            ranges = [{"_id": {"$in": list(selection.ids)}}]
+        found: list[Document] = []
+        for one in ranges:
+            asked = self._collection.find(all_of([one, behind, looked_at]), {"payload": 0}).hint(BY_ID).sort("_id", 1)
+            found += await asked.limit(size - len(found)).to_list()
+            if len(found) == size:
+                break
+        return found
+
+    async def _in_time(
+        self, wanted: Document, moment: str, order: Order, after: Place | None, size: int
+    ) -> list[Document]:
+        """Of one state. An index has those of one moment in no order of ids, so where a page begins or ends among such,
+        they are asked for by themselves."""
+        way, beyond = (-1, "$lt") if order is Order.NEWEST else (1, "$gt")
+        found: list[Document] = []
+        if after:
+            among = {moment: after.at, "_id": {beyond: after.id}}
+            found = await self._of_one_moment(wanted, among, way, size)
+            wanted = all_of([wanted, {moment: {beyond: after.at}}])
+        room = size - len(found)
+        if not room:
+            return found
+        rest = await self._collection.find(wanted, {"payload": 0}).sort(moment, way).limit(room + 1).to_list()
+        if len(rest) > room and rest[room][moment] == (last := rest[room - 1][moment]):
+            rest = [one for one in rest if one[moment] != last]
+            rest += await self._of_one_moment(wanted, {moment: last}, way, room - len(rest))
+        return found + rest[:room]
+
+    async def _of_one_moment(self, wanted: Document, among: Document, way: int, size: int) -> list[Document]:
+        found = self._collection.find(all_of([among, wanted]), {"payload": 0}).sort("_id", way)
+        return await found.limit(size).to_list()
+
+
+def _has_form(text: str) -> bool:
+    """Whether a ledger can hold that text: not half of a surrogate pair."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def _in_order(found: Sequence[Document], order: Order) -> list[Document]:
+    return sorted(found, key=lambda one: (moment_of(one), one["_id"]), reverse=order is Order.NEWEST)
