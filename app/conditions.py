@@ -148,9 +148,12 @@ def _of_processes(marks: Collection[Mark], bounds: Bounds, now: datetime) -> Ite
 
 
 def _of_cursor(feed: Feed, cursor: Cursor, bounds: Bounds, now: datetime) -> Iterator[Found]:
+    if cursor.stopped:
+        reason = cursor.paused_reason or cursor.sending_paused or "no reason is on record"
+        yield Found(Event.FEED_PAUSED, feed.name, of_a_kind(reason))
     if cursor.paused:
-        yield Found(Event.FEED_PAUSED, feed.name, of_a_kind(cursor.paused_reason or "no reason is on record"))
-    elif cursor.failures:
+        return
+    if cursor.failures:
         said = f"{cursor.failures} polls in a row failed: {of_a_kind(cursor.last_error or 'unknown')}"
         yield Found(Event.FEED_NOT_READ, feed.name, said)
     elif problems := judge_feed(feed, cursor, bounds, now).problems:

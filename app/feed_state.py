@@ -17,6 +17,10 @@ class Stand(StrEnum):
     """feeds.toml does not name it: nobody polls or sends it."""
     PAUSED = "paused"
     """By an operator, or by what was found: neither polled nor sent."""
+    POLLING_PAUSED = "polling paused"
+    """What is logged is sent."""
+    SENDING_PAUSED = "sending paused"
+    """Rows are read and logged, and wait."""
     NO_WORKER = "no worker"
     """None was heard of lately: nothing is polled or sent."""
     BREAKER_OPEN = "breaker open"
@@ -51,8 +55,8 @@ def state_of(
     `endpoint`: `None` where Redis does not tell. `workers`: any was heard of lately. `polled`: as often as it must be.
     `moving`: rows are on their way, or were in the last minute.
     """
-    if cursor.paused or not workers:
-        return FeedState(Stand.PAUSED if cursor.paused else Stand.NO_WORKER)
+    if stopped := _paused(cursor) or (None if workers else Stand.NO_WORKER):
+        return FeedState(stopped)
     if (held := _held(endpoint, now)) is not None:
         return held
     if cursor.failures:
@@ -62,6 +66,12 @@ def state_of(
     if endpoint is not None and endpoint.breaker is BreakerState.HALF_OPEN:
         return FeedState(Stand.PROBING)
     return FeedState(Stand.SENDING if moving else Stand.IDLE)
+
+
+def _paused(cursor: Cursor) -> Stand | None:
+    if cursor.paused:
+        return Stand.POLLING_PAUSED if cursor.sends else Stand.PAUSED
+    return None if cursor.sends else Stand.SENDING_PAUSED
 
 
 def _held(endpoint: EndpointView | None, now: datetime) -> FeedState | None:

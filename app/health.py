@@ -137,11 +137,12 @@ def _age(seconds: float | None) -> timedelta:
 
 def judge_feed(feed: Feed, cursor: Cursor, bounds: Bounds, now: datetime) -> Health:
     """Whether the feed is polled. One that is paused need not be; one that backs off not before `retry_at`."""
+    stopped = [cursor.stopped] if cursor.stopped else []
     if cursor.paused:
-        return Health("feed", feed.name, waits_for=(f"paused: {cursor.paused_reason}",))
+        return Health("feed", feed.name, waits_for=(*stopped,))
     limit = bounds.progress + POLLS_MISSED * feed.poll_every + feed.poll_budget
     if cursor.last_poll_at is None:
-        return Health("feed", feed.name, ("was never polled",))
+        return Health("feed", feed.name, ("was never polled",), (*stopped,))
     retry_at = cursor.retry_at if cursor.retry_at and cursor.retry_at <= now + POLL_WAIT_LIMIT + AGREED else None
     due = max(cursor.last_poll_at, retry_at or cursor.last_poll_at)
     problems: tuple[str, ...] = ()
@@ -149,7 +150,7 @@ def judge_feed(feed: Feed, cursor: Cursor, bounds: Bounds, now: datetime) -> Hea
         problems = ("was last polled at a moment that has yet to come: a clock was wrong, and it was not polled since",)
     elif now - due > limit:
         problems = (f"was last polled {_seconds(now - cursor.last_poll_at)} ago",)
-    waits = [f"its last poll failed: {cursor.last_error}"] if cursor.failures else []
+    waits = [*stopped, *([f"its last poll failed: {cursor.last_error}"] if cursor.failures else [])]
     if held := held_back(feed, cursor, now):
         waits.append(held)
     return Health("feed", feed.name, problems, tuple(waits))

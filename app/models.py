@@ -169,7 +169,12 @@ class Cursor:
     version: int = 0
     """Counts the moves; the compare-and-set is on it."""
     paused: bool = False
+    """The feed is not polled."""
     paused_reason: str | None = None
+    sends: bool = True
+    """What is owed of it is sent."""
+    sending_paused: str | None = None
+    """Why it is not sent, where an operator paused that alone."""
     last_poll_at: datetime | None = None
     last_row_at: datetime | None = None
     last_error: str | None = None
@@ -196,6 +201,17 @@ class Cursor:
     """Where the table's lowest row stood when reading began: rows below it are new."""
     notices: tuple[Notice, ...] = ()
     """What polls came across, one a kind; a certificate that finds it no more forgets it."""
+
+    @property
+    def stopped(self) -> str | None:
+        """What of the feed is paused, and why; `None`: nothing is."""
+        said = []
+        if self.paused:
+            both = not self.sends and not self.sending_paused
+            said.append(f"{'paused' if both else 'polling paused'}: {self.paused_reason}")
+        if self.sending_paused:
+            said.append(f"sending paused: {self.sending_paused}")
+        return "; ".join(said) or None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from app.clock import Clock, utc_now
 from app.feed import Feed
 from app.ledger import Ledger
 from app.ledger.deliveries import delivery_id
-from app.models import Cursor, Page
+from app.models import Cursor, Page, Position
 from app.source.reader import Source
 
 
@@ -23,6 +23,14 @@ class Reread:
     """All rows were counted; else there are more."""
 
 
+def said_position(feed: Feed, position: Position, lowest: Position) -> str:
+    """Where a cursor stands, in words. `lowest`: the position in front of all rows."""
+    leading = position[0] if isinstance(position, list) else position
+    if leading is None:
+        return "the beginning (nothing was read yet)"
+    return "the beginning" if leading == lowest else f"{feed.cursor.column} {leading}"
+
+
 class Rewinding:
     """Looks at what a rewind would do, and does it."""
 
@@ -34,6 +42,16 @@ class Rewinding:
     async def target(self, feed: Feed, to: int | str) -> Cursor:
         """The cursor at `beginning`, at `now` or at a position of the feed's strategy (see `feed.parse_position`)."""
         return await self._source.begin(feed, to, self._now())
+
+    async def lowest(self, feed: Feed) -> Position:
+        """The position in front of all rows."""
+        return (await self.target(feed, "beginning")).position
+
+    async def purged(self, feed: Feed, target: Cursor) -> Position:
+        """Up to which position records may be purged of rows that would be read again, and so delivered again; `None`:
+        of none."""
+        floor = await self._ledger.floors.get(feed.name)
+        return floor.position if floor and floor.covers(target.position) else None
 
     async def reread(self, feed: Feed, target: Cursor, limit: int) -> Reread:
         """Read from there on, at most `limit` rows and a page, and count. Moves and logs nothing."""

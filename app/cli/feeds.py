@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import sys
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Annotated
 
 import typer
 
 import config
 from app.cli.output import (
+    FOUND_WRONG,
     WRONG_USAGE,
     AsJson,
+    configured_feed,
     console,
     fail,
     load_config,
@@ -26,12 +29,12 @@ from app.cli.preview import preview_request
 from app.cli.trial import try_row
 from app.clock import utc_now
 from app.configured import Differs, differing
-from app.errors import ConfigError, SourceRefused, SourceUnavailable, UnknownFeed
+from app.errors import ConfigError, SourceRefused, SourceUnavailable
 from app.feed import Feed, parse_position
 from app.ledger import Ledger
-from app.models import Cursor
+from app.models import Cursor, Position
 from app.partner.masking import feed_secrets, masked
-from app.rewind import Rewinding
+from app.rewind import Reread, Rewinding, said_position
 from app.source.catalogue import origin_of, other_source
 from app.source.engine import open_engine
 from app.source.explain import PRODUCTS, Explained, explain_unseen
@@ -46,6 +49,8 @@ COUNTED = 10_000
 """Rows that a dry run counts, at most and a page."""
 
 Name = Annotated[str, typer.Argument(metavar="NAME")]
+Polling = Annotated[bool, typer.Option("--polling", help="Polling alone: no new rows are read.")]
+Sending = Annotated[bool, typer.Option("--sending", help="Sending alone: rows are read and logged, and wait.")]
 
 
 @feeds.command("list")
@@ -65,8 +70,9 @@ def list_feeds(as_json: AsJson = False) -> None:
         described = [_described(loaded.feeds[cursor.feed], cursor) for cursor in cursors]
         print_json({"feeds": described, "not_configured": others, "processes": processes})
         return
-    rows = [list(_described(loaded.feeds[cursor.feed], cursor).values()) for cursor in cursors]
-    print_table("Feeds", ["feed", "table", "cursor", "partner", "position", "paused"], rows)
+    columns = ["feed", "table", "cursor", "partner", "position", "paused"]
+    rows = [[_described(loaded.feeds[cursor.feed], cursor)[name] for name in columns] for cursor in cursors]
+    print_table("Feeds", columns, rows)
     for other in others:
         console.print(f"{other.feed}: {other.said(utc_now())}", soft_wrap=True)
     for process in processes:
@@ -74,23 +80,64 @@ def list_feeds(as_json: AsJson = False) -> None:
 
 
 @feeds.command("pause")
-def pause_feed(name: Name, reason: Annotated[str, typer.Option(help="Shown by status.")] = "by an operator") -> None:
-    """Stop polling and sending a feed. What is owed stays owed."""
+def pause_feed(
+    name: Name,
+    reason: Annotated[str, typer.Option(help="Shown by status.")] = "by an operator",
+    polling: Polling = False,
+    sending: Sending = False,
+    as_json: AsJson = False,
+) -> None:
+    """Stop polling and sending a feed, or one of the two. What is owed stays owed.
+
+    A pause is kept in the ledger and holds for all workers. What a worker has in hand is still sent.
+    """
     loaded = _with_feed(name)
-    with_ledger(loaded, lambda ledger: ledger.cursors.pause(name, reason))
-    console.print(f"{name}: paused")
+
+    async def pause(ledger: Ledger) -> Cursor:
+        if polling == sending:
+            await ledger.cursors.pause(name, reason)
+        elif polling:
+            await ledger.cursors.pause(name, reason, sending=True)
+        else:
+            await ledger.cursors.pause_sending(name, reason)
+        return await ledger.cursors.get(name)
+
+    _print_pause(with_ledger(loaded, pause), as_json)
 
 
 @feeds.command("resume")
-def resume_feed(name: Name) -> None:
-    """Go on with a paused feed."""
+def resume_feed(name: Name, polling: Polling = False, sending: Sending = False, as_json: AsJson = False) -> None:
+    """Go on with a paused feed, or with its polling or sending alone."""
     loaded = _with_feed(name)
-    resumed = with_ledger(loaded, lambda ledger: ledger.cursors.resume(name))
-    console.print(f"{name}: {'resumed' if resumed else 'was not paused'}")
+
+    async def resume(ledger: Ledger) -> tuple[bool, Cursor]:
+        if polling == sending:
+            resumed = await ledger.cursors.resume(name)
+        elif polling:
+            resumed = await ledger.cursors.resume_polling(name)
+        else:
+            resumed = await ledger.cursors.resume_sending(name)
+        return resumed, await ledger.cursors.get(name)
+
+    resumed, cursor = with_ledger(loaded, resume)
+    what = "" if polling == sending else "polling " if polling else "sending "
+    _print_pause(cursor, as_json, resumed, f"{what}{'resumed' if resumed else 'was not paused'}")
+
+
+def _print_pause(cursor: Cursor, as_json: bool, changed: bool = True, done: str = "") -> None:
+    """Where the feed stands after a pause or a resume."""
+    if as_json:
+        print_json({"feed": cursor.feed, "changed": changed, **_pauses(cursor)})
+    else:
+        console.print(f"{cursor.feed}: {'; '.join(filter(None, [done, cursor.stopped]))}", soft_wrap=True)
+
+
+def _pauses(cursor: Cursor) -> dict[str, object]:
+    return {"polled": not cursor.paused, "sent": cursor.sends, "paused": cursor.stopped}
 
 
 @feeds.command("adopt")
-def adopt_feed(name: Name) -> None:
+def adopt_feed(name: Name, as_json: AsJson = False) -> None:
     """Say that a feed whose table, key or cursor was changed in feeds.toml still reads the source of its deliveries.
 
     A renamed table, for instance. What is another source needs a feed of another name. Resumes the feed where it was
@@ -98,9 +145,10 @@ def adopt_feed(name: Name) -> None:
     """
     loaded = _with_feed(name)
     feed = loaded.feed(name)
+    now = origin_of(feed)
 
     async def adopt(ledger: Ledger) -> list[str]:
-        before, now = await ledger.cursors.get(name), origin_of(feed)
+        before = await ledger.cursors.get(name)
         if before.origin == now:
             return [f"{name}: its deliveries came from {now}, as feeds.toml says; nothing was changed"]
         await ledger.cursors.adopt(name, now, anyway=True)
@@ -114,8 +162,11 @@ def adopt_feed(name: Name) -> None:
         lines = with_ledger(loaded, adopt)
     except SourceRefused as error:
         fail(str(error))
+    if as_json:
+        print_json({"feed": name, "origin": asdict(now), "told": lines})
+        return
     for line in lines:
-        console.print(line)
+        console.print(line, soft_wrap=True)
 
 
 @feeds.command("explain")
@@ -147,34 +198,85 @@ def rewind_feed(
     name: Name,
     to: Annotated[str, typer.Option(help="beginning, now, or a position: an id, 0x… or a moment.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count what would be read; move nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Move a feed's cursor, so that rows are read again. Rows that the ledger has are not delivered again."""
+    """Move a feed's cursor, so that rows are read again. Rows that the ledger has are not delivered again.
+
+    Those whose records are purged are: a rewind to before them asks, and without a terminal wants --yes.
+    """
     loaded = _with_feed(name)
     feed = loaded.feed(name)
     try:
         position = to if to in ("beginning", "now") else parse_position(feed.cursor.strategy, to)
     except ValueError as error:
         fail(f"--to: found {to!r}; {error}", WRONG_USAGE)
-    for line in with_ledger(loaded, lambda ledger: _rewound(loaded, feed, ledger, position, dry_run=dry_run)):
-        console.print(line)
+    if not dry_run and not yes:
+        _confirm_again(name, with_ledger(loaded, lambda ledger: _purged(loaded, feed, ledger, position)))
+    rewound = with_ledger(loaded, lambda ledger: _rewound(loaded, feed, ledger, position, dry_run=dry_run))
+    if as_json:
+        print_json({"feed": name, "dry_run": dry_run, **asdict(rewound)})
+    else:
+        for line in rewound.lines(name):
+            console.print(line, soft_wrap=True)
 
 
-async def _rewound(loaded: config.Config, feed: Feed, ledger: Ledger, to: int | str, *, dry_run: bool) -> Sequence[str]:
-    """Rewind, or with `dry_run` only look. Returns what to tell."""
+async def _purged(loaded: config.Config, feed: Feed, ledger: Ledger, to: int | str) -> str | None:
+    """Up to where rows would be delivered again, in words; `None`: none would be."""
     async with _source(loaded) as source:
         rewinding = Rewinding(source, ledger)
-        target = await rewinding.target(feed, to)
-        if not dry_run:
+        purged = await rewinding.purged(feed, await rewinding.target(feed, to))
+    return None if purged is None else said_position(feed, purged, None)
+
+
+def _confirm_again(name: str, purged: str | None) -> None:
+    """Ask a person before rows are read that are delivered again; a program must say `--yes`."""
+    if purged is None:
+        return
+    said = f"{name}: records up to {purged} are purged: of rows up to there, those read again are delivered again"
+    if not sys.stdin.isatty():
+        fail(f"{said}; to do it: --yes", WRONG_USAGE)
+    if not typer.confirm(f"{said}. Rewind?", err=True):
+        raise typer.Exit(FOUND_WRONG)
+
+
+@dataclass(frozen=True, slots=True)
+class Rewound:
+    """Where a cursor stood, and where a rewind moved it, or would."""
+
+    stood: Position
+    stands: Position
+    stood_said: str
+    stands_said: str
+    reread: Reread | None
+    """Of a dry run: what would be read."""
+
+    def lines(self, name: str) -> Iterator[str]:
+        """In words."""
+        if self.reread is None:
+            yield f"{name}: moved from {self.stood_said} to {self.stands_said}"
+            return
+        rows, known = self.reread.rows, self.reread.known
+        yield f"{name}: stands at {self.stood_said}; would move to {self.stands_said}; nothing was moved"
+        yield (
+            f"rows to read from there: {'' if self.reread.complete else 'at least '}{rows}; of these {known} are in "
+            f"the ledger (read again, not delivered again) and {rows - known} are not"
+        )
+
+
+async def _rewound(loaded: config.Config, feed: Feed, ledger: Ledger, to: int | str, *, dry_run: bool) -> Rewound:
+    """Rewind, or with `dry_run` only look."""
+    async with _source(loaded) as source:
+        rewinding = Rewinding(source, ledger)
+        target, lowest = await rewinding.target(feed, to), await rewinding.lowest(feed)
+        reread = None
+        if dry_run:
+            before = await ledger.cursors.get(feed.name)
+            reread = await rewinding.reread(feed, target, COUNTED)
+        else:
             before = await rewinding.rewind(feed, target)
-            return [f"{feed.name}: moved from {before.position} to {target.position}"]
-        stands = (await ledger.cursors.get(feed.name)).position
-        reread = await rewinding.reread(feed, target, COUNTED)
-    rows = f"{'' if reread.complete else 'at least '}{reread.rows}"
-    return [
-        f"{feed.name}: stands at {stands}; would move to {target.position}; nothing was moved",
-        f"rows to read from there: {rows}; of these {reread.known} are in the ledger (read again, not delivered again) "
-        f"and {reread.rows - reread.known} are not",
-    ]
+    said = [said_position(feed, cursor.position, lowest) for cursor in (before, target)]
+    return Rewound(before.position, target.position, said[0], said[1], reread)
 
 
 async def _explained(loaded: config.Config, feed: Feed, product: str | None) -> tuple[str | None, list[Explained]]:
@@ -205,10 +307,7 @@ async def _source(loaded: config.Config) -> AsyncIterator[Source]:
 
 def _with_feed(name: str) -> config.Config:
     loaded = load_config()
-    try:
-        loaded.feed(name)
-    except UnknownFeed as error:
-        fail(str(error))
+    configured_feed(loaded, name)
     return loaded
 
 
@@ -221,5 +320,5 @@ def _described(feed: Feed, cursor: Cursor) -> dict[str, object]:
         "cursor": f"{feed.cursor.strategy.value} {feed.cursor.column}",
         "partner": f"{url.scheme}://{url.host}:{url.port}{path}",
         "position": cursor.position,
-        "paused": cursor.paused_reason if cursor.paused else None,
+        **_pauses(cursor),
     }

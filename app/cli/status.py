@@ -70,6 +70,8 @@ class FeedStatus:
     gaps: int
     paused: bool
     paused_reason: str | None
+    stopped: str | None
+    """What of it is paused, polling, sending or both, and why."""
     position: object
     last_poll_at: datetime | None
     last_error: str | None
@@ -282,6 +284,7 @@ def _on_record(standing: Standing, cursor: Cursor) -> FeedStatus:
         gaps=len(cursor.gaps),
         paused=cursor.paused,
         paused_reason=cursor.paused_reason,
+        stopped=cursor.stopped,
         position=cursor.position,
         last_poll_at=cursor.last_poll_at,
         last_error=cursor.last_error,

@@ -91,8 +91,8 @@ def _done_in(line: FeedStatus) -> str | None:
 
 def _error(line: FeedStatus) -> str | None:
     """What keeps the feed, or what its attempts last failed of."""
-    if line.paused and line.configured:
-        return f"paused: {line.paused_reason}"
+    if line.stopped and line.configured:
+        return line.stopped
     if line.last_error:
         return line.last_error
     failure = line.flow.failure

@@ -1,9 +1,12 @@
 """`cursors`: one document a feed: how far it has been read, its open gaps, its last poll, and whether it is paused.
 
 {_id: feed, position, gaps [{low, high, since}], spans [{after, upto}], version, last_poll_at, last_row_at, last_error,
- paused, paused_reason, failures, retry_at, columns [{name, type}], offered, noted, noted_at,
+ paused, paused_reason, sends, sending_paused, failures, retry_at, columns [{name, type}], offered, noted, noted_at,
  held, held_since, origin {table, key, strategy, column}, lowest, notices {<kind>: {said, at}},
  resumes, refused {count, at}}
+
+`paused`: the feed is not polled; nor sent, unless `sends`. `sending_paused`: why it is not sent, where an operator
+wants that alone; it stands beside the others, so that sending and polling are paused and resumed each by itself.
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ from app.models import Cursor, DiscrepancyKind, Gap, NewForm, Notice, Origin, Pa
 
 SPANS_KEPT = 20
 """Stretches that are remembered of a feed that was rewound many times: the latest."""
+
+_SENDING_PAUSED: Document = {"sending_paused": {"$gt": ""}}
 
 
 class Cursors:
@@ -166,23 +171,52 @@ class Cursors:
         )
 
     @query
+    async def pause_sending(self, feed: str, reason: str) -> None:
+        """Stop sending the feed, until that is resumed; it is polled on. The first reason stays."""
+        await self._collection.update_one({"_id": feed}, {"$setOnInsert": {"version": 0}}, upsert=True)
+        wanted: Document = {"_id": feed, "sending_paused": None}
+        await self._collection.update_one(wanted, {"$set": {"sending_paused": reason}})
+
+    @query
     async def resume(self, feed: str) -> bool:
-        """Undo a pause. Returns whether the feed was paused."""
+        """Undo every pause. Returns whether the feed was paused."""
         result = await self._collection.update_one(
-            {"_id": feed, "paused": True},
+            {"_id": feed, "$or": [{"paused": True}, _SENDING_PAUSED]},
             {
                 "$set": {"paused": False, "failures": 0, "retry_at": None},
-                "$unset": {"paused_reason": "", "sends": "", "refused": ""},
+                "$unset": {"paused_reason": "", "sends": "", "sending_paused": "", "refused": ""},
                 "$inc": {"resumes": 1},
             },
         )
         return bool(result.modified_count)
 
     @query
+    async def resume_polling(self, feed: str) -> bool:
+        """Poll the feed again; where it is not sent either, that stays so. Returns whether polling was paused."""
+        polled: Document = {"$set": {"paused": False, "failures": 0, "retry_at": None}}
+        over: Document = {"$unset": {"paused_reason": "", "sends": ""}}
+        found = await self._collection.find_one({"_id": feed, "paused": True})
+        if found is None:
+            return False
+        if not found.get("sends"):
+            polled["$set"]["sending_paused"] = found.get("sending_paused") or found.get("paused_reason") or "paused"
+        seen: Document = {"_id": feed, "paused": True, "paused_reason": found.get("paused_reason")}
+        return bool((await self._collection.update_one(seen, polled | over)).modified_count)
+
+    @query
+    async def resume_sending(self, feed: str) -> bool:
+        """Send the feed again; where it is not polled either, that stays so. Returns whether sending was paused."""
+        over: Document = {"$unset": {"sending_paused": "", "refused": ""}, "$inc": {"resumes": 1}}
+        both: Document = {"_id": feed, "paused": True, "sends": {"$ne": True}}
+        if (await self._collection.update_one(both, over | {"$set": {"sends": True}})).modified_count:
+            return True
+        return bool((await self._collection.update_one({"_id": feed, **_SENDING_PAUSED}, over)).modified_count)
+
+    @query
     async def paused(self) -> Sequence[str]:
         """The feeds of which nothing is sent now."""
-        stopped = self._collection.find({"paused": True, "sends": {"$ne": True}}, {"_id": 1})
-        return [document["_id"] for document in await stopped.to_list()]
+        stopped: Document = {"$or": [{"paused": True, "sends": {"$ne": True}}, _SENDING_PAUSED]}
+        return [document["_id"] for document in await self._collection.find(stopped, {"_id": 1}).to_list()]
 
     @query
     async def refusals(self, feed: str) -> tuple[int, datetime | None]:
@@ -209,10 +243,10 @@ class Cursors:
     @query
     async def standing(self) -> tuple[Sequence[str], dict[str, int]]:
         """The feeds of which nothing is sent now; and of those that were ever resumed, how often."""
-        wanted: Document = {"$or": [{"paused": True}, {"resumes": {"$gt": 0}}]}
-        fields = {"paused": 1, "sends": 1, "resumes": 1}
+        wanted: Document = {"$or": [{"paused": True}, _SENDING_PAUSED, {"resumes": {"$gt": 0}}]}
+        fields = {"paused": 1, "sends": 1, "sending_paused": 1, "resumes": 1}
         found = await self._collection.find(wanted, fields).to_list()
-        paused = [d["_id"] for d in found if d.get("paused") and not d.get("sends")]
+        paused = [d["_id"] for d in found if (d.get("paused") and not d.get("sends")) or d.get("sending_paused")]
         return paused, {d["_id"]: d["resumes"] for d in found if d.get("resumes")}
 
 
@@ -255,6 +289,8 @@ def _cursor(document: Document) -> Cursor:
         version=document["version"],
         paused=document.get("paused", False),
         paused_reason=document.get("paused_reason"),
+        sends=not document.get("sending_paused") and (not document.get("paused") or document.get("sends", False)),
+        sending_paused=document.get("sending_paused"),
         last_poll_at=document.get("last_poll_at"),
         last_row_at=document.get("last_row_at"),
         last_error=document.get("last_error"),

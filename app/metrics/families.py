@@ -107,7 +107,7 @@ POLL_EVERY = _gauge("poll_interval_seconds", "The feed's poll_every.", "feed")
 POLL_FAILURES = _gauge("poll_failures", "Polls in a row that found the source unavailable.", "feed")
 HELD = _gauge("rows_held_seconds", "For how long rows have waited while none could be read; 0: not.", "feed")
 FEED_LAG = _gauge("feed_lag_seconds", "The feed's cursor.lag, within which rows may wait; 0 but for timestamp.", "feed")
-PAUSED = _gauge("feed_paused", "1 where the feed is paused.", "feed")
+PAUSED = _gauge("feed_paused", "1 where the feed, its polling or its sending is paused.", "feed")
 
 # --- partner
 BREAKER = _gauge("breaker_state", "1 for the state that the endpoint's circuit breaker is in.", "feed", "state")

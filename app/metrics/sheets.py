@@ -69,7 +69,7 @@ def add_feed(sheet: Sheet, feed: Feed, view: FeedView, now: datetime) -> None:
     sheet.set(families.HELD, _seconds_since(cursor.held_since, now), name)
     lag = feed.cursor.lag if feed.cursor.strategy is Strategy.TIMESTAMP else timedelta()
     sheet.set(families.FEED_LAG, lag.total_seconds(), name)
-    sheet.set(families.PAUSED, cursor.paused, name)
+    sheet.set(families.PAUSED, cursor.stopped is not None, name)
     if view.certificate:
         sheet.set(families.CERTIFIED, view.certificate.at.timestamp(), name)
         sheet.set(families.CERTIFICATE, view.certificate.complete, name)

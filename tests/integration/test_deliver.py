@@ -375,12 +375,20 @@ async def test_nothing_more_is_sent_when_results_cannot_be_recorded(narrow: Rela
 # --- the partner speaks of the feed
 
 
-async def test_a_paused_feed_is_not_sent_and_its_batch_stays_free(relay: Relay) -> None:
+@pytest.mark.parametrize("sending_alone", [False, True])
+async def test_a_paused_feed_is_not_sent_and_its_batch_stays_free(relay: Relay, *, sending_alone: bool) -> None:
     (batch_id,) = await relay.poll_rows(2)
-    await relay.ledger.cursors.pause("orders", "by hand")
+    cursors = relay.ledger.cursors
+    await (cursors.pause_sending if sending_alone else cursors.pause)("orders", "by hand")
     assert await relay.delivering().deliver(relay.feed, batch_id) is None
     assert relay.partner.requests == 0
-    await relay.ledger.cursors.resume("orders")
+    await (cursors.resume_sending if sending_alone else cursors.resume)("orders")
+    assert await relay.delivering().deliver(relay.feed, batch_id) == {Outcome.DELIVERED: 2}
+
+
+async def test_a_feed_whose_polling_alone_is_paused_is_sent(relay: Relay) -> None:
+    (batch_id,) = await relay.poll_rows(2)
+    await relay.ledger.cursors.pause("orders", "by hand", sending=True)
     assert await relay.delivering().deliver(relay.feed, batch_id) == {Outcome.DELIVERED: 2}
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,8 @@ from pymongo import MongoClient
 from typer.testing import CliRunner, Result
 
 from app.cli.main import main
+from app.ledger import Ledger
+from tests.support.ledger import NOW
 
 FEEDS = """
 [feeds.orders]
@@ -84,15 +88,62 @@ def test_explain_says_why_it_could_not_ask_the_source(monkeypatch: pytest.Monkey
 def test_rewind_counts_first_and_moves_only_when_told(mongo_database_url: str) -> None:
     result = _run("rewind", "orders", "--to", "4", "--dry-run")
     assert result.exit_code == 0, result.output
-    assert "would move to 4; nothing was moved" in result.output
+    assert "orders: stands at the beginning (nothing was read yet); would move to id 4; nothing was" in result.output
     assert "rows to read from there: 3; of these 0 are in the ledger" in result.output
     assert "position" not in _cursor(mongo_database_url)
-    assert "orders: moved from None to 4" in _run("rewind", "orders", "--to", "4").output
+    assert (
+        "orders: moved from the beginning (nothing was read yet) to id 4"
+        in _run("rewind", "orders", "--to", "4").output
+    )
     assert _cursor(mongo_database_url)["position"] == 4
-    assert _run("rewind", "orders", "--to", "beginning").exit_code == 0
+    assert _run("rewind", "orders", "--to", "beginning").output == "orders: moved from id 4 to the beginning\n"
     assert _cursor(mongo_database_url)["position"] == -(2**63)
-    assert _run("rewind", "orders", "--to", "now").exit_code == 0
+    moved = json.loads(_run("rewind", "orders", "--to", "now", "--json").stdout)
+    assert (moved["stood_said"], moved["stands_said"], moved["stands"]) == ("the beginning", "id 7", 7)
     assert _cursor(mongo_database_url)["position"] == 7
+
+
+@pytest.mark.usefixtures("place")
+def test_a_rewind_to_before_what_is_purged_is_made_on_a_clear_word_alone(mongo_database_url: str) -> None:
+    """Rows whose records are gone would be delivered again."""
+
+    async def purge() -> None:
+        ledger = Ledger.at(mongo_database_url, timedelta(seconds=5))
+        await ledger.floors.raise_to("orders", NOW, 5)
+        await ledger.close()
+
+    asyncio.run(purge())
+    assert _run("rewind", "orders", "--to", "6").exit_code == 0
+    assert _run("rewind", "orders", "--to", "beginning", "--dry-run").exit_code == 0
+    refused = _run("rewind", "orders", "--to", "4")
+    assert refused.exit_code == 2
+    assert "orders: records up to id 5 are purged" in refused.stderr
+    assert "those read again are delivered again; to do it: --yes" in refused.stderr
+    assert _cursor(mongo_database_url)["position"] == 6
+    assert _run("rewind", "orders", "--to", "4", "--yes").exit_code == 0
+    assert _cursor(mongo_database_url)["position"] == 4
+
+
+@pytest.mark.usefixtures("place")
+def test_pause_and_resume_say_where_the_feed_stands(mongo_database_url: str) -> None:
+    for words, said in (
+        ("pause orders", "paused: by an operator"),
+        ("resume orders --polling", "polling resumed; sending paused: by an operator"),
+        ("pause orders --polling --reason x", "polling paused: x; sending paused: by an operator"),
+        ("resume orders --sending", "sending resumed; polling paused: x"),
+        ("resume orders", "resumed"),
+        ("resume orders --sending", "sending was not paused"),
+        ("pause orders --sending", "sending paused: by an operator"),
+    ):
+        assert _run(*words.split()).output == f"orders: {said}\n"
+    found = json.loads(_run("resume", "orders", "--polling", "--json").stdout)
+    assert found == {
+        "feed": "orders", "changed": False, "polled": True, "sent": False, "paused": "sending paused: by an operator"
+    }  # fmt: skip
+    (listed, *_) = json.loads(_run("list", "--json").stdout)["feeds"]
+    assert (listed["polled"], listed["sent"]) == (True, False)
+    assert "sending paused: by an operator" in _run("list").output
+    assert _cursor(mongo_database_url)["sending_paused"] == "by an operator"
 
 
 @pytest.mark.usefixtures("place")
@@ -100,7 +151,7 @@ def test_rewind_to_what_is_no_position_says_what_one_is() -> None:
     result = _run("rewind", "orders", "--to", "0x07")
     assert result.exit_code == 2
     assert "--to: found '0x07'; strategy identity needs" in result.stderr
-    assert _run("rewind", "nope", "--to", "now").exit_code == 1
+    assert _run("rewind", "nope", "--to", "now").exit_code == 2
 
 
 @pytest.mark.usefixtures("place")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 import pytest
@@ -77,6 +78,51 @@ async def test_a_pause_keeps_its_first_reason_until_resumed(ledger: Ledger) -> N
     assert await ledger.cursors.paused() == []
     cursor = await ledger.cursors.get(FEED)
     assert (cursor.paused, cursor.paused_reason) == (False, None)
+
+
+PAUSES = {
+    "": (True, True, None),
+    "both": (False, False, "paused: why"),
+    "polling": (False, True, "polling paused: why"),
+    "sending": (True, False, "sending paused: why"),
+    "polling sending": (False, False, "polling paused: why; sending paused: why"),
+    "sending polling": (False, False, "polling paused: why; sending paused: why"),
+    "polling both": (False, False, "paused: why"),
+    "sending both": (False, False, "polling paused: why; sending paused: why"),
+    "both -polling": (True, False, "sending paused: why"),
+    "both -sending": (False, True, "polling paused: why"),
+    "both -polling -sending": (True, True, None),
+    "both -sending -polling": (True, True, None),
+    "sending both -polling": (True, False, "sending paused: why"),
+    "sending both -sending": (False, True, "polling paused: why"),
+    "polling sending -polling": (True, False, "sending paused: why"),
+    "polling sending -sending": (False, True, "polling paused: why"),
+    "polling sending -both": (True, True, None),
+    "polling -sending": (False, True, "polling paused: why"),
+    "sending -polling": (True, False, "sending paused: why"),
+}
+"""What is paused, and with a minus resumed, one after the other → whether the feed is polled, and sent, and what is
+said."""
+
+
+@pytest.mark.parametrize("steps", PAUSES)
+async def test_polling_and_sending_are_paused_and_resumed_each_by_itself(ledger: Ledger, steps: str) -> None:
+    cursors = ledger.cursors
+    moves: dict[str, Callable[[], Awaitable[object]]] = {
+        "both": lambda: cursors.pause(FEED, "why"),
+        "polling": lambda: cursors.pause(FEED, "why", sending=True),
+        "sending": lambda: cursors.pause_sending(FEED, "why"),
+        "-both": lambda: cursors.resume(FEED),
+        "-polling": lambda: cursors.resume_polling(FEED),
+        "-sending": lambda: cursors.resume_sending(FEED),
+    }
+    for step in steps.split():
+        await moves[step]()
+    cursor = await cursors.get(FEED)
+    polled, sent, said = PAUSES[steps]
+    assert (not cursor.paused, cursor.sends, cursor.stopped) == (polled, sent, said)
+    assert await cursors.paused() == ([] if sent else [FEED])
+    assert (await cursors.standing())[0] == ([] if sent else [FEED])
 
 
 async def test_a_pause_outlives_a_poll_that_was_under_way(ledger: Ledger) -> None:

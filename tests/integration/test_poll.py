@@ -69,6 +69,18 @@ def _orders(table: str = "orders", **fields: Any) -> Feed:
     return source_feed(table, "identity", "id", **fields)
 
 
+async def test_polling_and_sending_are_paused_each_by_itself(system: System) -> None:
+    """What is read while sending is paused is logged, and waits."""
+    feed, cursors = _orders(), system.ledger.cursors
+    await system.tables.write("orders", [{"id": 1, "note": "a"}])
+    await cursors.pause("orders", "by hand", sending=True)
+    assert (await system.polling.poll(feed)).stopped == "paused"
+    await cursors.resume_polling("orders")
+    await cursors.pause_sending("orders", "by hand")
+    assert (await system.polling.poll(feed)).logged == 1
+    assert (await system.cursor(feed)).sending_paused == "by hand"
+
+
 async def test_a_refusal_pauses_its_feed_with_the_reason_and_leaves_the_others(system: System) -> None:
     await system.tables.write("orders", [{"id": 1, "note": "a"}])
     wrong, right = _orders(name="wrong", table="ordres"), _orders()

@@ -155,16 +155,18 @@ async def test_a_delivery_is_dead_when_its_attempts_are_spent(relay: Relay) -> N
     assert len(await relay.ledger.attempts.of_delivery("orders:1")) == 4
 
 
-async def test_a_paused_feed_is_not_swept(relay: Relay) -> None:
+@pytest.mark.parametrize("sending_alone", [False, True])
+async def test_a_paused_feed_is_not_swept(relay: Relay, *, sending_alone: bool) -> None:
+    cursors = relay.ledger.cursors
     relay.partner.moods = [Mood.FAILS, Mood.ACCEPTS]
     first, _ = await relay.poll_rows(3)
     await relay.delivering().deliver(relay.feed, first)
     relay.queue.messages.clear()
-    await relay.ledger.cursors.pause("orders", "by hand")
+    await (cursors.pause_sending if sending_alone else cursors.pause)("orders", "by hand")
     relay.clock.advance(timedelta(hours=1))
     swept = await relay.sweeping().sweep()
     assert (swept.retries, swept.messages) == (0, 0)
-    await relay.ledger.cursors.resume("orders")
+    await (cursors.resume_sending if sending_alone else cursors.resume)("orders")
     swept = await relay.sweeping().sweep()
     assert (swept.retries, swept.messages) == (1, 2)
 

@@ -31,7 +31,7 @@ def now(
 
 
 FAILING = replace(CURSOR, failures=3, retry_at=NOW + timedelta(seconds=9))
-PAUSED = replace(CURSOR, paused=True)
+PAUSED = replace(CURSOR, paused=True, sends=False)
 
 
 @pytest.mark.parametrize(
@@ -51,6 +51,8 @@ PAUSED = replace(CURSOR, paused=True)
         (now(polled=False), Stand.NOT_POLLED, None),
         (now(endpoint=OPEN, workers=False), Stand.NO_WORKER, None),
         (now(PAUSED, OPEN, workers=False), Stand.PAUSED, None),
+        (now(replace(CURSOR, paused=True), OPEN), Stand.POLLING_PAUSED, None),
+        (now(replace(CURSOR, sends=False), OPEN), Stand.SENDING_PAUSED, None),
     ],
 )
 def test_what_keeps_a_feed_most_is_its_state_and_until_when(

@@ -92,8 +92,17 @@ def test_a_feed_must_be_polled_unless_it_is_paused_or_backs_off() -> None:
     late = NOW + limit + timedelta(seconds=1)
     assert judge_feed(feed, polled, BOUNDS, late).problems == ("was last polled 81 s ago",)
     assert not judge_feed(feed, Cursor("orders"), BOUNDS, NOW).live
-    paused = judge_feed(feed, replace(polled, paused=True, paused_reason="410 Gone"), BOUNDS, late)
-    assert (paused.live, paused.ready, paused.waits_for) == (True, False, ("paused: 410 Gone",))
+    stopped = replace(polled, paused=True, paused_reason="410 Gone")
+    for cursor, told in (
+        (replace(stopped, sends=False), "paused: 410 Gone"),
+        (stopped, "polling paused: 410 Gone"),
+        (replace(stopped, sends=False, sending_paused="x"), "polling paused: 410 Gone; sending paused: x"),
+    ):
+        paused = judge_feed(feed, cursor, BOUNDS, late)
+        assert (paused.live, paused.ready, paused.waits_for) == (True, False, (told,))
+    unsent = replace(polled, sends=False, sending_paused="x")
+    assert judge_feed(feed, unsent, BOUNDS, NOW).waits_for == ("sending paused: x",)
+    assert not judge_feed(feed, unsent, BOUNDS, late).live
     away = replace(polled, failures=9, retry_at=NOW + timedelta(minutes=5), last_error="source: away")
     assert judge_feed(feed, away, BOUNDS, late).live
     assert not judge_feed(feed, away, BOUNDS, NOW + timedelta(minutes=5) + limit + timedelta(seconds=1)).live
