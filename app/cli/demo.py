@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
@@ -120,7 +121,7 @@ def demo(
                 books = asyncio.run(_balance(stack, progress))
                 _print_books(books)
                 certified = _certify(stack)
-                asyncio.run(_report(stack, started_at))
+                asyncio.run(_report(stack, started_at, commands=keep))
                 if json_file:
                     json_file.write_bytes(orjson.dumps(asdict(books), option=orjson.OPT_INDENT_2) + b"\n")
                 if keep:
@@ -247,13 +248,13 @@ def _print_books(books: Books) -> None:
 
 def _certify(stack: Stack) -> bool:
     """Reconcile, as an operator does. Returns whether the certificate is complete."""
-    console.print("\npython -m app reconcile")
+    console.print("\nReconciled:")
     asked = subprocess.run([sys.executable, "-m", "app", "reconcile"], env=stack.environment, cwd=ROOT, check=False)
     return asked.returncode == 0
 
 
-async def _report(stack: Stack, started_at: datetime) -> None:
-    """Print the report of the demo's minutes, and leave its page."""
+async def _report(stack: Stack, started_at: datetime, *, commands: bool) -> None:
+    """Print the report of the demo's minutes, and leave its page. `commands` that look further: while all stays up."""
     minute = timedelta(minutes=1)
     begin = started_at.replace(second=0, microsecond=0)
     end = utc_now().replace(second=0, microsecond=0) + minute
@@ -264,19 +265,27 @@ async def _report(stack: Stack, started_at: datetime) -> None:
     finally:
         await ledger.close()
     console.print()
-    print_report(reports[0])
+    print_report(reports[0], commands=commands)
     console.print(f"The report as a page: {page.resolve()}", soft_wrap=True)
+
+
+def ways_to_look(variables: Mapping[str, str], partner_url: str) -> list[str]:
+    """The lines that a person types to look around, from wherever the terminal stands."""
+    python = shlex.quote(sys.executable)
+    return [
+        f"cd {shlex.quote(str(ROOT))}",
+        *(f"export {name}={shlex.quote(value)}" for name, value in variables.items()),
+        *(f"{python} -m app {command}" for command in ("status", "deliveries list", "doctor", "ping")),
+        f"{python} -m celery -A celery_app flower --address=127.0.0.1",
+        f"curl {partner_url}/_simulator/counts",
+    ]
 
 
 def _stay(stack: Stack) -> None:
     """Keep everything running until Ctrl-C, and say how to look around."""
-    console.print("\nStill running. In another terminal, from the project's root:")
-    for name, value in stack.variables.items():
-        console.print(f"  export {name}={shlex.quote(value)}", soft_wrap=True)
-    for command in ("status", "deliveries list", "doctor", "ping"):
-        console.print(f"  .venv/bin/python -m app {command}")
-    console.print("  .venv/bin/celery -A celery_app flower --address=127.0.0.1")
-    console.print(f"  curl {stack.partner_url}/_simulator/counts")
+    console.print("\nStill running. In another terminal:")
+    for line in ways_to_look(stack.variables, stack.partner_url):
+        console.print(f"  {line}", soft_wrap=True)
     console.print("Ctrl-C stops everything.")
     try:
         while True:

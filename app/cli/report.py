@@ -144,15 +144,15 @@ def _write(output: Path, content: bytes) -> None:
         write_whole(output.resolve(), content)
 
 
-def print_report(report: Report) -> None:
-    """Print the report as tables."""
+def print_report(report: Report, *, commands: bool = True) -> None:
+    """Print the report as tables. Without `commands`: of a ledger that nobody can ask any more."""
     running = " (still running)" if report.running else ""
     print_figures(f"{title(report)}, {report.period}, {report.timezone}{running}", dict(figures(report)))
     if report.feeds:
         columns = ["feed", "read", "delivered", "first attempt", "retries", "dead", "until delivered, p95", "open"]
         print_table("Feeds", columns, [_feed_row(line) for line in report.feeds])
-    _print_reasons("Dead by reason", report.dead_reasons)
-    _print_reasons("Top errors", report.errors)
+    _print_reasons("Dead by reason", report.dead_reasons, commands=commands)
+    _print_reasons("Top errors", report.errors, commands=commands)
     for proof in report.certificates:
         console.print(sentence(proof), style=None if proof.complete else "red")
     for name in report.uncertified:
@@ -174,10 +174,13 @@ def _feed_row(line: FeedLine) -> list[object]:
     ]
 
 
-def _print_reasons(name: str, reasons: tuple[Reason, ...]) -> None:
+def _print_reasons(name: str, reasons: tuple[Reason, ...], *, commands: bool) -> None:
     if reasons:
         rows = [[number(reason.count), reason.text, _look_at(reason)] for reason in reasons]
-        if not print_table(name, ["count", "reason", "look at one"], rows, spare=["look at one"]):
+        columns = ["count", "reason", "look at one"]
+        if not commands:
+            print_table(name, columns[:2], [row[:2] for row in rows])
+        elif not print_table(name, columns, rows, spare=["look at one"]):
             for reason in reasons:
                 console.print(f"{reason.text}: {_look_at(reason) or number(reason.count)}", soft_wrap=True)
 

@@ -39,6 +39,8 @@ def test_it_says_on_which_servers_it_runs_and_its_books_balance(tmp_path: Path) 
     books = orjson.loads((tmp_path / "books.json").read_bytes())
     assert (books["rows"], books["delivered"], books["differences"]) == (200, 200, [])
     assert not list(tmp_path.glob("rowrelay-*"))
+    assert "Top errors" in told
+    assert "-m app" not in told, "a command whose servers are gone"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
