@@ -30,7 +30,8 @@ import asyncio
 import math
 import time
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TypeAlias
@@ -38,7 +39,7 @@ from typing import TypeAlias
 import structlog
 
 from app.clock import Clock, utc_now
-from app.errors import BrokerUnavailable
+from app.errors import BrokerUnavailable, RowrelayError
 from app.feed import Feed, Rate
 from app.ledger import Ledger
 from app.ledger.batches import new_batches
@@ -202,17 +203,16 @@ class Replaying:
         run.unsettled |= {batch.id: len(batch.delivery_ids) for batch in batches}
         await self._mark(state, picked, now)
         stamp = Stamp(run.by, now)
-        moved = 0
-        for batch in batches:
-            revived = await self._ledger.selections.replay(run.selection, state, run.begun, batch, stamp)
-            if state is State.DEAD:
-                await self._count_revived(batch, picked, revived, now)
-            moved += revived
+        moved = [
+            await self._ledger.selections.replay(run.selection, state, run.begun, batch, stamp) for batch in batches
+        ]
         try:
             await self._queue.publish(batches)
         except BrokerUnavailable as error:
             log.warning("publish_failed", batches=len(batches), error=str(error))
-        return moved
+        if state is State.DEAD:
+            await self._count_revived(zip(batches, moved, strict=True), picked, now)
+        return sum(moved)
 
     async def _mark(self, state: State, picked: Sequence[Picked], now: datetime) -> None:
         """Have the days counted again that these were settled on, where such days are remembered."""
@@ -220,13 +220,18 @@ class Replaying:
             for feed in {one.feed for one in picked}:
                 await self._ledger.counts.mark(feed, {one.place for one in picked if one.feed == feed}, now)
 
-    async def _count_revived(self, batch: NewBatch, picked: Sequence[Picked], moved: int, now: datetime) -> None:
-        """For the reports: a dead letter that was put back is not among the dead of when it died. Where not
-        all of a batch moved, its first count.
+    async def _count_revived(
+        self, moved: Iterable[tuple[NewBatch, int]], picked: Sequence[Picked], now: datetime
+    ) -> None:
+        """For the reports: a dead letter that was put back is not among the dead of when it died. Where not all of a
+        batch moved, its first count. Where the ledger is away, the count falls short.
         """
         by_id = {one.id: one for one in picked}
-        died = [(by_id[known].place, by_id[known].reason.removesuffix(MEND_IT)) for known in batch.delivery_ids[:moved]]
-        await self._ledger.stats.add_revived(batch.feed, died, now)
+        with suppress(RowrelayError):
+            for batch, count in moved:
+                died = [by_id[known] for known in batch.delivery_ids[:count]]
+                reasons = [(one.place, one.reason.removesuffix(MEND_IT)) for one in died]
+                await self._ledger.stats.add_revived(batch.feed, reasons, now)
 
     def _batches(self, picked: Sequence[Picked]) -> Iterator[NewBatch]:
         by_feed: dict[str, list[str]] = defaultdict(list)

@@ -7,8 +7,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+import pytest
+
 from app.deliver import Delivering, Terms
 from app.endpoint import OAuth2Auth
+from app.errors import LedgerUnavailable
 from app.feed import Feed, Rate
 from app.ledger import Ledger
 from app.ledger.batches import new_batch
@@ -140,3 +143,19 @@ async def _get(ledger: Ledger, key: int) -> dict[str, object]:
     found = await ledger.deliveries.get(f"orders:{key}")
     assert found is not None
     return found
+
+
+async def test_a_replay_goes_on_where_it_cannot_be_counted(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: object) -> None:
+        raise LedgerUnavailable("ledger: not primary")
+
+    office, requests = Office(ledger, tmp_path), list[tuple[bytes, bytes]]()
+    await office.log()
+    async with raw_partner(recording(requests)) as url:
+        await office.send(with_header(url, "$name"))
+        monkeypatch.setattr(ledger.stats, "add_revived", away)
+        await office.replay(with_header(url, "$name|quote"))
+        await office.send(with_header(url, "$name|quote"))
+    assert len(requests) == ROWS
