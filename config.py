@@ -282,8 +282,29 @@ def _mssql_url(parts: Mapping[str, Any]) -> str:
     return f"mssql://{user}{host}:{parts['mssql_port']}/{quote(parts['mssql_database'], safe='')}"
 
 
+@dataclass(frozen=True, slots=True)
+class Partly:
+    """A configuration whose feeds may be wrong."""
+
+    config: Config
+    """With the feeds that are right; without a hash where some are not."""
+    wrong: tuple[Problem, ...]
+    """What keeps any process from running with it."""
+    named: frozenset[str] | None
+    """The feeds that feeds.toml names, right or wrong; `None`: it cannot be read."""
+
+
 def load() -> Config:
     """Read the environment, `.env` and the feeds file. Raises `ConfigError` with every problem found."""
+    read = load_partly()
+    if read.wrong:
+        raise ConfigError(read.wrong)
+    return read.config
+
+
+def load_partly() -> Partly:
+    """The same for those who have something to tell without the feeds that are wrong. Raises `ConfigError`, with every
+    problem found, where settings are."""
     file = read_env_file(_directory() / FILE, os.environ)
     environment = {**file.values, **os.environ}
     settings, problems = _read_settings(file, environment)
@@ -292,12 +313,14 @@ def load() -> Config:
     feeds: dict[str, Feed] = {}
     if not feed_problems:
         feeds, feed_problems = _read_feeds(str(path), document, environment)
-    problems = [*file.problems, *problems, *feed_problems]
+    problems = [*file.problems, *problems]
     if problems or settings is None:
-        raise ConfigError(problems)
+        raise ConfigError([*problems, *feed_problems])
     warnings = (*file.warnings, *_misspelt(file, set(_references(document))))
     files = (_directory() / FILE, path, *_secret_files(document, environment))
-    return Config(settings, feeds, warnings, _hash(document), files)
+    found = Config(settings, feeds, warnings, "" if feed_problems else _hash(document), files)
+    tables = document.get("feeds")
+    return Partly(found, tuple(feed_problems), frozenset(tables) if isinstance(tables, dict) else None)
 
 
 def stamps(loaded: Config) -> tuple[tuple[int, int, int] | None, ...]:

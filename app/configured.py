@@ -59,7 +59,7 @@ def said_of_configuration(mark: Mark, own: Own | None, now: datetime) -> Iterato
         yield f"goes on with {', '.join(found.left)} as before: these are read when it starts"
 
 
-async def differing(ledger: Ledger, own: Own) -> list[Differs]:
+async def differing(ledger: Ledger, own: Own | None) -> list[Differs]:
     """The processes that were heard of just now, and run with something else than they should. Raises the ledger's
     errors."""
     now = utc_now()

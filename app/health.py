@@ -7,7 +7,7 @@ A server that is away is not the process's fault: that makes it *not ready*, and
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -198,10 +198,13 @@ async def jobs(ledger: Ledger) -> list[Health]:
     return found
 
 
-async def feeds(ledger: Ledger, configured: Sequence[Feed], bounds: Bounds, now: datetime) -> list[Health]:
-    """Every configured feed, and every other that something is owed of."""
+async def feeds(
+    ledger: Ledger, configured: Sequence[Feed], bounds: Bounds, now: datetime, named: Collection[str] | None = None
+) -> list[Health]:
+    """Every configured feed, and every other that something is owed of. `named`: those that feeds.toml names, where
+    that is wrong about some."""
     judged = [judge_feed(feed, await ledger.cursors.get(feed.name), bounds, now) for feed in configured]
-    others = await unconfigured(ledger, {feed.name for feed in configured})
+    others = await unconfigured(ledger, {feed.name for feed in configured} if named is None else named)
     return judged + [Health("feed", other.feed, waits_for=(other.said(now),)) for other in others]
 
 

@@ -1,7 +1,7 @@
 """SIGHUP has worker and beat read their configuration anew, where Celery's worker would start itself anew.
 
-The signal handler notes the signal and returns; a thread does the rest (`app/reload.py`). With a pool of processes the
-signal is handed on to each of them, for it is there that feeds are worked at.
+The signal handler notes the signal and returns; a thread does the rest (`app/reload.py`). With a pool of processes each
+of them is told, for it is there that feeds are worked at.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from config import Config
 from tasks.base import fit_descriptors, runtime
 
 STDOUT = 1
+TO_CHILDREN = signal.SIGUSR2
+"""SIGHUP ends a process of a pool: billiard sees to that after all that we may do there."""
 _OF_CELERY = ("install_worker_restart_handler", "install_HUP_not_supported_handler")
 
 
@@ -40,6 +42,7 @@ class Reloading:
         for name in _OF_CELERY:
             setattr(worker, name, lambda *_, **__: None)
         signal.signal(signal.SIGHUP, self._asked)
+        signal.signal(TO_CHILDREN, signal.SIG_IGN)  # also in a child that does not listen yet
 
     def start(self, tell: Callable[[], object], children: Callable[[], Mapping[str, Any]] = dict) -> None:
         """Begin to act on it. `tell`: called when something came of it. `children`: what a pool says of itself."""
@@ -47,9 +50,10 @@ class Reloading:
         self._reloader.start(self._done)
 
     def start_in_child(self) -> None:
-        """The same, in a process of a pool: it begins with what the worker had when it was forked."""
+        """The same, in a process of a pool. What it has is what the worker had when it was forked: that may be old."""
         self._children, self._reloader = dict, Reloader(loaded, _apply)
-        signal.signal(signal.SIGHUP, self._asked)
+        signal.signal(TO_CHILDREN, self._asked)
+        self._reloader.ask()
         self._reloader.start()
 
     def _asked(self, *_: object) -> None:
@@ -62,7 +66,7 @@ class Reloading:
     def _done(self) -> None:
         for child in self._children().get("processes", ()):
             with suppress(ProcessLookupError):
-                os.kill(child, signal.SIGHUP)
+                os.kill(child, TO_CHILDREN)
         self._tell()
 
 

@@ -6,6 +6,7 @@ import shlex
 import socket
 import sys
 from dataclasses import replace
+from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -13,13 +14,16 @@ from typing import Annotated
 import typer
 
 import config
-from app.cli.output import FOUND_WRONG, AsJson, console, load_config, own_feeds, print_json, with_ledger
+from app.cli.output import FOUND_WRONG, AsJson, console, load_partly, own_feeds, print_json, with_ledger
 from app.clock import utc_now
 from app.errors import LedgerUnavailable
 from app.health import Bounds, Health, feeds, jobs, processes
 from app.ledger import Ledger
 from app.ledger.progress import Role
 from app.loaded import Loaded
+
+UNKNOWN_TIMEOUT = timedelta(minutes=10)
+"""What a feed may let its partner take, for all that is known where feeds.toml is wrong about it."""
 
 
 class Part(StrEnum):
@@ -39,12 +43,14 @@ def health(
     as_json: AsJson = False,
 ) -> None:
     """Say whether worker, beat and feeds make progress. Exit code 1 where one does not, within PROGRESS_BOUND."""
-    loaded = load_config()
-    found, untold = with_ledger(loaded, lambda ledger: _ask(loaded, ledger, role))
+    read = load_partly()
+    found, untold = with_ledger(read.config, lambda ledger: _ask(read, ledger, role))
     found = [health for health in found if name in (None, health.name)]
     if untold is None:
         found = _unpolled(found) if role is None else found
         found += _absent(found, role, name)
+    if read.wrong and role in (None, Part.FEEDS):
+        found.append(Health("configuration", "feeds.toml", waits_for=tuple(map(str, read.wrong))))
     well = all(health.ready if ready else health.live for health in found)
     if untold is not None:
         # Without the ledger nobody can tell, and nobody can work: ending a process would mend nothing.
@@ -58,18 +64,27 @@ def health(
         raise typer.Exit(FOUND_WRONG)
 
 
-async def _ask(loaded: config.Config, ledger: Ledger, role: Part | None) -> tuple[list[Health], str | None]:
+async def _ask(read: config.Partly, ledger: Ledger, role: Part | None) -> tuple[list[Health], str | None]:
     """What the ledger tells; or nothing, and why it tells nothing."""
-    bounds, configured, now, own = bounds_of(loaded), list(loaded.feeds.values()), utc_now(), own_feeds(loaded)
+    bounds, now, own = bounds_of(read.config), utc_now(), own_feeds(read.config)
+    if read.wrong:
+        bounds = replace(bounds, single=max(bounds.single, UNKNOWN_TIMEOUT))
     try:
         if role is Part.FEEDS:
-            return await feeds(ledger, configured, bounds, now), None
+            return await _feeds(read, ledger, bounds, now), None
         if role is not None:
             return await processes(ledger, bounds, now, Role(role.value), socket.gethostname(), own=own), None
-        found = [*await processes(ledger, bounds, now, own=own), *await feeds(ledger, configured, bounds, now)]
+        found = [*await processes(ledger, bounds, now, own=own), *await _feeds(read, ledger, bounds, now)]
         return [*found, *await jobs(ledger)], None
     except LedgerUnavailable as error:
         return [], str(error)
+
+
+async def _feeds(read: config.Partly, ledger: Ledger, bounds: Bounds, now: datetime) -> list[Health]:
+    """The feeds that are right; which others feeds.toml names, nobody knows where it cannot be read."""
+    if read.named is None:
+        return []
+    return await feeds(ledger, list(read.config.feeds.values()), bounds, now, read.named)
 
 
 def bounds_of(loaded: config.Config | Loaded) -> Bounds:

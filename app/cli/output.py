@@ -66,14 +66,22 @@ def load_config() -> config.Config:
 
     From here on what is logged goes to stderr, so that stdout is the command's own.
     """
+    read = load_partly()
+    if read.wrong:
+        fail(str(ConfigError(read.wrong)), WRONG_USAGE)
+    return read.config
+
+
+def load_partly() -> config.Partly:
+    """The same, for a command that has something to tell without the feeds that are wrong."""
     try:
-        loaded = config.load()
+        read = config.load_partly()
     except ConfigError as error:
         fail(str(error), WRONG_USAGE)
-    for warning in loaded.warnings:
+    for warning in read.config.warnings:
         warn(f"warning: {warning}")
-    configure_logging("WARNING", loaded.settings.log_format)
-    return loaded
+    configure_logging("WARNING", read.config.settings.log_format)
+    return read
 
 
 def configured_feed(loaded: config.Config, name: str) -> Feed:
@@ -153,8 +161,10 @@ def open_source(loaded: config.Config) -> Source:
     return Source(open_engine(url, settings.connect_timeout, settings.statement_timeout))
 
 
-def own_feeds(loaded: config.Config) -> Own:
-    """The feeds.toml of this command, for what processes run with to be held against."""
+def own_feeds(loaded: config.Config) -> Own | None:
+    """The feeds.toml of this command, for what processes run with to be held against; `None`: it is wrong."""
+    if not loaded.feeds_hash:
+        return None
     try:
         changed = loaded.settings.feeds_file.stat().st_mtime
     except OSError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -20,7 +20,7 @@ from app.cli.output import (
     AsJson,
     console,
     duration_option,
-    load_config,
+    load_partly,
     open_source,
     own_feeds,
     print_json,
@@ -29,7 +29,7 @@ from app.cli.output import (
 from app.cli.status_table import show
 from app.clock import utc_now
 from app.configured import HEARD_OF, Own, differing
-from app.errors import BrokerUnavailable, RowrelayError
+from app.errors import BrokerUnavailable, ConfigError, RowrelayError
 from app.feed import Feed
 from app.feed_state import FeedState, Stand, state_of
 from app.flow import Flow, read_flow
@@ -109,30 +109,33 @@ def status(
     that pace. Counts are exact while the ledger holds up to a million deliveries. With more, those delivered, cancelled
     or skipped are counted once and remembered; such a number is about right, and marked with ~ (JSON: "about").
     """
-    loaded = load_config()
+    read = load_partly()
 
     def tell(found: Status) -> None:
         if as_json:
             print_json(found)
         else:
-            show(found, loaded.settings.zone)
+            show(found, read.config.settings.zone)
 
     async def ask(ledger: Ledger) -> None:
         if not watch:
-            tell(await _read(loaded, ledger, recount=recount))
+            tell(await _read(read, ledger, recount=recount))
             return
+        present = read
         while True:
-            await _tell_again(loaded, ledger, tell)
+            await _tell_again(present, ledger, tell)
             await asyncio.sleep(every.total_seconds())
+            with suppress(ConfigError):  # a setting; the ones that there are will do
+                present = config.load_partly()
 
     with suppress(KeyboardInterrupt) if watch else nullcontext():
-        with_ledger(loaded, ask)
+        with_ledger(read.config, ask)
 
 
-async def _tell_again(loaded: config.Config, ledger: Ledger, tell: Callable[[Status], None]) -> None:
+async def _tell_again(read: config.Partly, ledger: Ledger, tell: Callable[[Status], None]) -> None:
     """Read, then tell in place of what was told before. What does not answer now may the next time."""
     try:
-        found = await _read(loaded, ledger)
+        found = await _read(read, ledger)
     except RowrelayError as error:
         console.print(f"not told: {error}", soft_wrap=True)
         return
@@ -150,10 +153,14 @@ class Failing:
     said: str
 
 
-async def _read(loaded: config.Config, ledger: Ledger, *, recount: bool = False) -> Status:
+async def _read(read: config.Partly, ledger: Ledger, *, recount: bool = False) -> Status:
+    """Of the feeds that are right, as far as feeds.toml can be read; and what is wrong with it."""
+    loaded, feeds = read.config, list[FeedStatus]()
     endpoints, untold = await read_endpoints(loaded)
-    feeds = await read_status(loaded, ledger, recount=recount, endpoints=endpoints)
-    return Status(feeds, await read_failing(ledger, own_feeds(loaded)), untold)
+    if read.named is not None:
+        feeds = await read_status(loaded, ledger, recount=recount, endpoints=endpoints, named=read.named)
+    wrong = [Failing(one.where, f"{one.field}: found {one.found}; {one.allowed}") for one in read.wrong]
+    return Status(feeds, [*wrong, *await read_failing(ledger, own_feeds(loaded))], untold)
 
 
 async def read_endpoints(loaded: config.Config) -> tuple[dict[str, EndpointView], str | None]:
@@ -167,7 +174,7 @@ async def read_endpoints(loaded: config.Config) -> tuple[dict[str, EndpointView]
         await broker.close()
 
 
-async def read_failing(ledger: Ledger, own: Own) -> list[Failing]:
+async def read_failing(ledger: Ledger, own: Own | None) -> list[Failing]:
     """What fails now in the processes that were heard of, or is not as it should be, and among the periodic jobs.
     `own`: the feeds.toml that they should run with. Raises the ledger's errors."""
     now = utc_now()
@@ -183,10 +190,12 @@ async def read_status(
     *,
     recount: bool = False,
     endpoints: Mapping[str, EndpointView] = MappingProxyType({}),
+    named: Collection[str] | None = None,
 ) -> list[FeedStatus]:
     """The state of every configured feed, read from the ledger and the source, and of every other that owes something.
 
-    `endpoints`: of feeds of which they are known. Raises the ledger's errors.
+    `endpoints`: of feeds of which they are known. `named`: the feeds that feeds.toml names, where it is wrong about
+    some. Raises the ledger's errors.
     """
     sending = await read_sending(ledger)
     standing, nothing = await ledger.tally.standing(utc_now(), recount=recount), Standing({})
@@ -196,7 +205,7 @@ async def read_status(
         found = [await _feed_status(feed, asking, standing.get(feed.name, nothing)) for feed in loaded.feeds.values()]
     finally:
         await source.close()
-    others = await unconfigured(ledger, loaded.feeds)
+    others = await unconfigured(ledger, loaded.feeds if named is None else named)
     return found + [await _other_status(other, ledger, standing.get(other.feed, nothing)) for other in others]
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import orjson
 import psutil
 import pymongo
 import pytest
@@ -15,9 +16,10 @@ import pytest
 from app.embedded.process import Process
 from app.embedded.stack import Stack
 from tests.acceptance.conftest import PATIENT
+from tests.acceptance.test_commands import command
 from tests.support.wait import wait_until
 
-WAIT = 90
+WAIT = 150
 FEED = """
 [feeds.{name}]
 table = "orders"
@@ -86,6 +88,14 @@ class Installation:
             message="both to have read it anew",
         )
 
+    def all_go(self, rows: int, version: str) -> bool:
+        """Rows come and are sent: whether all of them are of that version."""
+        before = len(self.partner.seen)
+        self.stack.start_generator(rows)
+        self.rows += rows
+        wait_until(lambda: len(self.partner.seen) == before + rows, timeout=WAIT, message="the rows")
+        return {found for _, found, _ in self.partner.seen[before:]} == {version}
+
     def marks(self) -> list[dict[str, Any]]:
         with pymongo.MongoClient[dict[str, Any]](self.stack.mongo.url) as client:
             return list(client.get_default_database()["progress"].find())
@@ -148,17 +158,60 @@ def test_a_feed_that_is_new_is_polled_and_one_that_is_gone_is_not(running: Insta
     assert len(running.partner.of("copies", "three")) == rows
 
 
+def test_rows_that_come_while_it_is_read_anew_again_and_again_are_sent_once_each(running: Installation) -> None:
+    running.write(orders="first")
+    running.reload()
+    before = len(running.partner.seen)
+    writing = running.stack.start_generator(300, rate=100)
+    running.rows += 300
+    for number in range(5):
+        running.write(orders=f"turn{number}")
+        running.reload()
+    assert writing.wait(WAIT) == 0
+    wait_until(lambda: len(running.partner.seen) - before >= 300, timeout=WAIT, message="all rows")
+    running.sends(5, orders="turn4")
+    keys = [key for _, _, key in running.partner.seen[before:]]
+    assert len(keys) == len(set(keys)) == 305
+
+
 def test_a_broken_file_changes_nothing_and_is_said_until_it_is_mended(running: Installation) -> None:
     running.write(orders="five")
     running.reload()
     running.write_text('[feeds.orders]\ntable = "orders"\nkeys = "id"\n')
     running.reload()
     running.sends(10, orders="five")
-    kept = [mark["configuration"]["kept_because"] for mark in running.marks()]
-    assert ["feeds.orders.keys" in why for why in kept] == [True, True]
+    said = _health(running)
+    assert len(said) == 2
+    for told in said.values():
+        assert "keeps the configuration" in told
+        assert "feeds.orders.keys" in told
     for process in running.processes:
         assert "configuration_kept" in process.log.read_text(encoding="utf-8"), process.name
-    running.write(orders="six")
+    running.write(orders="five", copies="five")
+    assert all("an older feeds.toml" not in told for told in _health(running).values()), "it says what is wrong"
     running.reload()
-    running.sends(10, orders="six")
-    assert [mark["configuration"]["kept_because"] for mark in running.marks()] == [None, None]
+    assert list(_health(running).values()) == ["", ""]
+
+
+def _health(running: Installation) -> dict[str, str]:
+    """Worker and beat → what is said of them."""
+    checks = orjson.loads(command(running.stack.environment, "app", "health", "--json").stdout)["checks"]
+    return {check["name"]: check["found"] for check in checks if check["role"] in ("worker", "beat")}
+
+
+def test_every_process_of_a_pool_reads_it_anew(running: Installation) -> None:
+    beat, worker = running.processes
+    running.processes = (beat, running.stack.start_worker("--pool", "processes", "--concurrency", "2"))
+    running.pids = [process.pid for process in running.processes]
+    worker.stop()
+    wait_until(lambda: len(running.marks()) == 2, timeout=WAIT, message="the pool in place of the other worker")
+    running.write(orders="seven")
+    running.reload()
+    running.sends(20, orders="seven")
+    children = {child.pid for child in psutil.Process(running.pids[1]).children()}
+    running.write(orders="eight")
+    running.reload()
+    wait_until(lambda: running.all_go(20, "eight"), timeout=WAIT, message="the children, a moment after the worker")
+    for _ in range(3):
+        assert running.all_go(20, "eight"), "none goes on with what it was"
+    assert {child.pid for child in psutil.Process(running.pids[1]).children()} == children, "none was ended for it"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,6 +23,8 @@ from app.embedded.stack import ROOT
 from app.ledger import Ledger
 from app.ledger.client import Document
 from app.ledger.progress import Configured, Mark, Role
+from app.models import Cursor, Page
+from tests.support.ledger import log_batch
 
 FEEDS = """
 [feeds.orders]
@@ -82,6 +85,34 @@ async def test_each_command_names_the_process_that_runs_an_older_feeds_toml_and_
     )
     assert replay.stderr.count("an older feeds.toml") == 1, replay.stderr
     assert replay.returncode == 0
+
+
+@pytest.mark.parametrize("wrong", ["a feed", "the file"])
+async def test_a_feeds_toml_that_is_wrong_keeps_nobody_from_asking_how_the_processes_are(
+    ledger: Ledger, ask: Ask, tmp_path: Path, wrong: str
+) -> None:
+    """Docker and Kubernetes would end a worker that cannot start again."""
+    await ledger.cursors.advance(Cursor("bills"), Page((), 0, (), full=False), utc_now())
+    await log_batch(ledger, 1, feed="bills", now=utc_now())
+    kept = worker("celery@here", "0123456789abcdef", since=timedelta(hours=3))
+    configured = Configured("0123456789abcdef", utc_now(), utc_now(), "feeds.toml: feeds.bills: found a hole")
+    await ledger.progress.put(replace(kept, host=socket.gethostname(), configuration=configured))
+    broken = f"{FEEDS}[feeds.bills]\ntable = 1\n" if wrong == "a feed" else f"{FEEDS}\n[["
+    (tmp_path / "feeds.toml").write_text(broken, encoding="utf-8")
+
+    (check,) = (await asyncio.to_thread(ask, "health", "--role", "worker"))["checks"]
+    assert (check["live"], check["ready"]) == (True, False)
+    assert "found a hole" in check["found"]
+    health = await asyncio.to_thread(ask, "health")
+    said = {check["name"]: check["found"] for check in health["checks"] if check["role"] == "configuration"}
+    field = "feeds.bills.table" if wrong == "a feed" else "TOML"
+    assert field in said["feeds.toml"]
+    status = await asyncio.to_thread(ask, "status")
+    assert field in "".join(line["said"] for line in status["failing"])
+    assert "found a hole" in "".join(line["said"] for line in status["failing"])
+    assert [line["feed"] for line in status["feeds"]] == (["orders"] if wrong == "a feed" else [])
+    told = str([*health["checks"], *status["failing"]])
+    assert "does not name it" not in told, "it does"
 
 
 async def test_what_was_not_heard_of_for_a_minute_is_not_held_against_anybody(ledger: Ledger, ask: Ask) -> None:

@@ -57,6 +57,24 @@ async def test_a_signal_reaches_the_child_and_ends_the_watchdog_with_it(tmp_path
     assert await asyncio.wait_for(watching, 30) == 42
 
 
+async def test_sighup_reaches_the_child_and_the_watchdogs_own_configuration_and_ends_neither(tmp_path: Path) -> None:
+    code = (
+        "import pathlib, signal, sys, time; heard = pathlib.Path(sys.argv[1]); "
+        "signal.signal(signal.SIGHUP, lambda *_: heard.write_text('heard')); heard.write_text('ready'); "
+        "[time.sleep(0.1) for _ in range(6000)]"
+    )
+    heard, told = tmp_path / "heard", list[bool]()
+    watchdog = Watchdog(_python(code, str(heard)), well, QUICK, hung_up=lambda: told.append(True))
+    watching = asyncio.create_task(watchdog.run())
+    await until(lambda: heard.exists() and heard.read_text() == "ready", timeout=60, message="the child")
+    os.kill(os.getpid(), signal.SIGHUP)
+    await until(lambda: heard.read_text() == "heard", timeout=60, message="the child to hear it")
+    assert told == [True]
+    assert not watching.done()
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert await asyncio.wait_for(watching, 60) == 128 + signal.SIGTERM
+
+
 async def test_a_child_that_stands_still_is_killed_and_started_anew(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from app.embedded.server import free_port
 from app.embedded.source import create_source
 from app.ledger import Ledger
 from app.ledger.progress import Mark, Role, TaskTimes
+from app.loaded import Loaded
 from app.metrics.collect import Exporter
 from app.metrics.families import FAMILIES
 from app.metrics.server import application, opened
@@ -188,6 +190,23 @@ async def test_a_ledger_that_is_away_is_down_and_its_figures_are_absent(settings
     assert value(found, "reading_failed", reading="open") == 1
     assert not [name for name, _ in found if name.startswith("rowrelay_deliveries")]
     assert value(found, "queue_depth", queue="poll") == 0
+
+
+async def test_the_feeds_are_those_of_the_configuration_as_it_now_is(settings: config.Config, ledger: Ledger) -> None:
+    await fill(ledger)
+    running = Loaded(replace(settings, feeds={"returns": settings.feed("returns")}))
+    async with opened(running, QUEUES) as exporter:
+        before = read((await scrape(exporter)).text)
+        running.replace(replace(settings, feeds={"orders": settings.feed("orders")}))
+        stale = read((await scrape(exporter)).text)
+        for reading in exporter.readings:
+            reading._due_at = 0.0
+        after = read((await scrape(exporter)).text)
+    told = [
+        {dict(labels)["feed"] for name, labels in found if name == "rowrelay_feed_paused"}
+        for found in (before, stale, after)
+    ]
+    assert told == [{"returns"}, set(), {"orders"}]
 
 
 async def test_redis_and_the_source_away_are_down_each(settings: config.Config, ledger: Ledger) -> None:

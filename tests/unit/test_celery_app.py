@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,7 +14,6 @@ import config
 from app.broker import QUEUES
 from app.feed import Feed
 from app.loaded import Loaded
-from tests.support.wait import wait_until
 from tests.unit.test_config import GOOD
 
 
@@ -63,12 +64,13 @@ def test_a_beat_that_starts_owes_everything_and_keeps_no_file(
 def test_beat_follows_a_configuration_that_was_replaced(loaded: config.Config, monkeypatch: pytest.MonkeyPatch) -> None:
     from celery.beat import Service
 
-    from celery_app import make_app
+    import celery_app
     from tasks import reload
 
-    running = Loaded(loaded)
+    running, moment = Loaded(loaded), [datetime(2026, 1, 1, tzinfo=UTC)]
+    monkeypatch.setattr(celery_app, "steady_now", lambda: moment[0])
     monkeypatch.setattr(reload, "loaded", running)
-    app = make_app(loaded)
+    app = celery_app.make_app(loaded)
     scheduler = Service(app, scheduler_cls=app.conf.beat_scheduler).scheduler
     monkeypatch.setattr(type(scheduler), "producer", None)
 
@@ -77,17 +79,39 @@ def test_beat_follows_a_configuration_that_was_replaced(loaded: config.Config, m
         running.replace(replace(loaded, feeds=feeds))
         names: set[str] = set()
         monkeypatch.setattr(scheduler, "apply_entry", lambda entry, **_: names.add(entry.name))
-        while scheduler.tick() == 0:
+        while scheduler.tick() <= 0:
             pass
         return {name for name in names if name.startswith("poll:")}
 
     slow = loaded.feed("orders").model_copy(update={"poll_every": timedelta(hours=1)})
-    soon = slow.model_copy(update={"poll_every": timedelta(milliseconds=1)})
+    soon = slow.model_copy(update={"poll_every": timedelta(minutes=1)})
     assert sent(orders=slow) == {"poll:orders"}
     assert sent(orders=slow, bills=slow) == {"poll:bills"}, "what was polled a moment ago is not polled again"
-    wait_until(lambda: sent(orders=soon, bills=slow) == {"poll:orders"}, message="a millisecond to pass")
+    moment[0] += timedelta(minutes=2)
+    assert sent(orders=slow, bills=slow) == set()
+    assert sent(orders=soon, bills=slow) == {"poll:orders"}
     assert sent(bills=slow) == set()
     assert {name for name in scheduler.schedule if name.startswith("poll:")} == {"poll:bills"}
+
+
+@pytest.mark.usefixtures("loaded")
+def test_a_terminal_that_is_closed_ends_the_process_and_sighup_alone_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tasks import reload
+
+    ours, theirs = os.openpty()
+    monkeypatch.setattr(reload, "STDOUT", theirs)
+    heard: list[str] = []
+    before = signal.signal(signal.SIGTERM, lambda *_: heard.append("stop"))
+    try:
+        reloading = reload.Reloading()
+        monkeypatch.setattr(reloading._reloader, "ask", lambda: heard.append("read anew"))
+        reloading._asked()
+        os.close(ours)
+        reloading._asked()
+        assert heard == ["read anew", "stop"]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        os.close(theirs)
 
 
 def test_messages_are_json_acknowledged_late_and_on_three_queues(loaded: config.Config) -> None:
