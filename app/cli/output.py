@@ -1,4 +1,7 @@
-"""How commands speak: tables for people, JSON for programs, one line for an error."""
+"""How commands speak: tables for people, JSON for programs, one line for an error.
+
+Settings, ledger and source are imported where they are opened: a command loads the drivers of the servers that it asks.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import typing
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import orjson
 import typer
@@ -21,16 +24,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-import config
 from app.clock import rough, utc_now
-from app.configured import Own
 from app.errors import AmbiguousKey, ConfigError, LedgerUnavailable, RowrelayError, UnknownFeed
-from app.feed import Feed, parse_duration
-from app.ledger import Ledger
-from app.logs import configure_logging
 from app.shown import plain, plain_json, plain_lines
-from app.source.engine import open_engine
-from app.source.reader import Source
+
+if TYPE_CHECKING:
+    import config
+    from app.configured import Own
+    from app.feed import Feed
+    from app.ledger import Ledger
+    from app.source.reader import Source
 
 T = TypeVar("T")
 
@@ -74,6 +77,9 @@ def load_config() -> config.Config:
 
 def load_partly() -> config.Partly:
     """The same, for a command that has something to tell without the feeds that are wrong."""
+    import config  # noqa: PLC0415 - as the module says
+    from app.logs import configure_logging  # noqa: PLC0415 - as above
+
     try:
         read = config.load_partly()
     except ConfigError as error:
@@ -94,6 +100,8 @@ def configured_feed(loaded: config.Config, name: str) -> Feed:
 
 def duration_option(value: object) -> timedelta:
     """An option's value, written as any duration is. Raises `typer.BadParameter`, which exits with code 2."""
+    from app.feed import parse_duration  # noqa: PLC0415 - as the module says
+
     try:
         parsed = parse_duration(value)
     except ValueError as error:
@@ -147,6 +155,8 @@ def with_ledger(loaded: config.Config, ask: Callable[[Ledger], Coroutine[Any, An
 @asynccontextmanager
 async def opened_ledger(loaded: config.Config) -> AsyncIterator[Ledger]:
     """The ledger, over a client of its own that connects on first use."""
+    from app.ledger import Ledger  # noqa: PLC0415 - as the module says
+
     ledger = Ledger.at(loaded.settings.mongo_url.get_secret_value(), loaded.settings.connect_timeout)
     try:
         yield ledger
@@ -156,6 +166,9 @@ async def opened_ledger(loaded: config.Config) -> AsyncIterator[Ledger]:
 
 def open_source(loaded: config.Config) -> Source:
     """The source, connected on first use. Close it."""
+    from app.source.engine import open_engine  # noqa: PLC0415 - as the module says
+    from app.source.reader import Source  # noqa: PLC0415 - as above
+
     settings = loaded.settings
     url = settings.source_url.get_secret_value()
     return Source(open_engine(url, settings.connect_timeout, settings.statement_timeout))
@@ -163,6 +176,8 @@ def open_source(loaded: config.Config) -> Source:
 
 def own_feeds(loaded: config.Config) -> Own | None:
     """The feeds.toml of this command, for what processes run with to be held against; `None`: it is wrong."""
+    from app.configured import Own  # noqa: PLC0415 - as the module says
+
     if not loaded.feeds_hash:
         return None
     try:

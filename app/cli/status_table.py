@@ -12,7 +12,7 @@ from app.feed_state import FeedState, Stand
 from app.models import State
 
 if TYPE_CHECKING:
-    from app.cli.status import FeedStatus, Status
+    from app.cli.status_reading import FeedStatus, Status
 
 NOTED_FOR = timedelta(days=1)
 """How long a change of a feed's table is shown; `--json` always has it."""

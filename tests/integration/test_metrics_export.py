@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
 import config
-from app.cli.status import read_status
+from app.cli.status_reading import read_status
 from app.clock import utc_now
 from app.embedded.server import free_port
 from app.embedded.source import create_source

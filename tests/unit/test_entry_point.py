@@ -49,11 +49,17 @@ def _run(
     return code or 0, done.stdout, modules, said
 
 
-@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["no-such-command"]])
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["no-such-command"], ["status", "--help"]])
 def test_what_asks_no_server_loads_no_driver(arguments: list[str]) -> None:
     code, _, modules, _ = _run(*arguments)
     assert code == (2 if arguments == ["no-such-command"] else 0)
     assert set(DRIVERS) & set(modules) == set()
+
+
+def test_a_command_that_asks_the_ledger_alone_loads_no_other_servers_driver() -> None:
+    code, _, modules, _ = _run("health", "--help")
+    assert code == 0
+    assert set(DRIVERS) & set(modules) == {"pymongo"}
 
 
 def test_the_version_is_said_and_the_help_names_every_command() -> None:
