@@ -70,6 +70,8 @@ def _connecting(url: Url, tls: Tls | None, seconds: float) -> Callable[[], Await
                 _, writer = await asyncio.open_connection(host, port, ssl=context)
         except TimeoutError:
             raise TimeoutError(f"{host}:{port}: no answer within {seconds:g} s") from None
+        except OSError as error:
+            raise OSError(f"{host}:{port}: {error.strerror or error}") from error
         writer.close()
         with suppress(OSError):
             await writer.wait_closed()

@@ -140,6 +140,7 @@ async def test_what_cannot_be_written_to_or_takes_no_mail_fails_with_what_to_do(
     assert failed["reports (REPORTS_DIR)"] == f"{tmp_path / 'a file'}: is no directory"
     assert failed["archive (ARCHIVE_DIR)"].startswith(f"{tmp_path / 'none'}: does not exist: make it")
     assert "550" in failed["mail (SMTP_HOST)"]
+    assert failed["webhook (REPORT_WEBHOOK_URL)"].startswith("127.0.0.1:1: ")
     assert set(failed) == {
         "reports (REPORTS_DIR)", "archive (ARCHIVE_DIR)", "mail (SMTP_HOST)", "webhook (REPORT_WEBHOOK_URL)"
     }  # fmt: skip
