@@ -72,7 +72,10 @@ def list_feeds(as_json: AsJson = False) -> None:
         return
     columns = ["feed", "table", "cursor", "partner", "position", "paused"]
     rows = [[_described(loaded.feeds[cursor.feed], cursor)[name] for name in columns] for cursor in cursors]
-    print_table("Feeds", columns, rows)
+    if not print_table("Feeds", columns, rows):
+        for cursor in cursors:
+            if cursor.stopped:
+                console.print(f"{cursor.feed}: {cursor.stopped}", soft_wrap=True)
     for other in others:
         console.print(f"{other.feed}: {other.said(utc_now())}", soft_wrap=True)
     for process in processes:

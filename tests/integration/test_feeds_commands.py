@@ -142,7 +142,9 @@ def test_pause_and_resume_say_where_the_feed_stands(mongo_database_url: str) -> 
     }  # fmt: skip
     (listed, *_) = json.loads(_run("list", "--json").stdout)["feeds"]
     assert (listed["polled"], listed["sent"]) == (True, False)
-    assert "sending paused: by an operator" in _run("list").output
+    for width in ("400", "60"):
+        listed_so = CliRunner().invoke(main, ["feeds", "list"], env={"COLUMNS": width}).output
+        assert "sending paused: by an operator" in listed_so
     assert _cursor(mongo_database_url)["sending_paused"] == "by an operator"
 
 
