@@ -210,6 +210,16 @@ def test_of_a_row_with_changes_the_deliverys_own_id_is_shown(changing: Path, mon
     assert json.loads(preview("A B:7", "--json").stdout)["delivery"] == ids[1]
 
 
+def test_a_change_that_is_too_large_is_shown_under_its_own_id(changing: Path) -> None:
+    (changing / "feeds.toml").write_text(CHANGES.replace("cursor =", "max_payload = 2000\ncursor ="), encoding="utf-8")
+    sql(changing, "UPDATE orders SET rv = 1001, note = ? WHERE id = 7", "x" * 20_000)
+    result = preview("A B:7", "--json")
+    shown = json.loads(result.stdout)
+    assert (result.exit_code, shown["sent"]) == (1, False)
+    assert "max_payload" in shown["reason"]
+    assert shown["delivery"] == "orders:A%20B:7:0x00000000000003E9"
+
+
 @pytest.mark.usefixtures("place")
 @pytest.mark.parametrize("key", ["A B:7", "A%20B:7", "orders:A B:7", "orders:A%20B:7"])
 def test_a_row_of_the_source_is_found_as_people_write_its_key(key: str) -> None:
