@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import structlog
+
 from app.models import Look
 from app.runtime import Services
 from celery_app import app, loaded
 from tasks.base import RelayTask, hand_over, queue
+
+log = structlog.get_logger()
 
 
 @app.task(name="poll", base=RelayTask)
@@ -23,5 +27,9 @@ def poll(feed: str, after: float | None = None, until: float | None = None) -> N
 
 
 async def _poll(services: Services, name: str, look: Look | None) -> None:
-    if again := (await services.polling.poll(loaded.feed(name), look)).again:
+    feed = loaded.feeds.get(name)
+    if feed is None:  # it went while its message was on the way; that is nobody's failure
+        log.info("poll_of_no_feed")
+        return
+    if again := (await services.polling.poll(feed, look)).again:
         await queue.look_again(name, again)

@@ -44,6 +44,10 @@ class Partner(ThreadingHTTPServer):
         """The keys of the requests of that feed and version."""
         return [key for path, found, key in list(self.seen) if (path, found) == (f"/{feed}", version)]
 
+    def versions(self, feed: str) -> dict[str, str]:
+        """Key → the version that it came in, the last time."""
+        return {key: found for path, found, key in list(self.seen) if path == f"/{feed}"}
+
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -90,11 +94,17 @@ class Installation:
 
     def all_go(self, rows: int, version: str) -> bool:
         """Rows come and are sent: whether all of them are of that version."""
-        before = len(self.partner.seen)
+        before = self.partner.versions("orders")
         self.stack.start_generator(rows)
         self.rows += rows
-        wait_until(lambda: len(self.partner.seen) == before + rows, timeout=WAIT, message="the rows")
-        return {found for _, found, _ in self.partner.seen[before:]} == {version}
+        wanted = len(before) + rows
+        wait_until(
+            lambda: len(self.partner.versions("orders")) >= wanted,
+            timeout=WAIT,
+            message=f"{wanted} rows of orders, {len(before)} of which were there before",
+        )
+        after = self.partner.versions("orders")
+        return {after[key] for key in after.keys() - before.keys()} == {version}
 
     def marks(self) -> list[dict[str, Any]]:
         with pymongo.MongoClient[dict[str, Any]](self.stack.mongo.url) as client:
