@@ -210,10 +210,11 @@ def print_table(
         printing = console if _is_bounded() else PlainConsole(width=_width_of(widths))
         printing.print(_table(title, columns, cells))
         return True
-    if whole and _width_of([*widths[:whole], *(min(_LEAST, width) for width in widths[whole:])]) > console.width:
+    needed = [min(_LEAST, widths[place]) for place in range(whole, len(columns)) if columns[place] not in spare]
+    if whole and _width_of([*widths[:whole], *needed]) > console.width:
         _print_records(title, columns, rows)
         return True
-    kept = _with_room(columns, widths, spare)
+    kept = _with_room(columns, widths, spare, whole)
     table = _table(title, [columns[place] for place in kept], [[row[place] for place in kept] for row in cells])
     room = console.width - _width_of([*widths[:whole], 0]) if whole else console.width
     for place, column in enumerate(table.columns):
@@ -250,21 +251,22 @@ def _width_of(widths: Sequence[int]) -> int:
     return sum(widths) + _BETWEEN * (len(widths) - 1)
 
 
-def _with_room(columns: Sequence[str], widths: Sequence[int], spare: Sequence[str]) -> list[int]:
+def _with_room(columns: Sequence[str], widths: Sequence[int], spare: Sequence[str], whole: int) -> list[int]:
     """The places of the columns that the terminal has room for; see `print_table`."""
     kept = list(range(len(columns)))
 
     def least(cut: int) -> int:
-        """The width with the `cut` widest columns cut."""
-        found = sorted((widths[place] for place in kept), reverse=True)
-        return _width_of([min(width, _LEAST) for width in found[:cut]] + found[cut:])
+        """The width with the `cut` widest columns cut, of those that may be."""
+        found = sorted((widths[place] for place in kept[whole:]), reverse=True)
+        return _width_of([*widths[:whole], *(min(width, _LEAST) for width in found[:cut]), *found[cut:]])
 
     for name in spare:
         if least(1) <= console.width:
             break
         kept.remove(columns.index(name))
-    while len(kept) > 1 and least(len(kept)) > console.width:
-        kept.remove(max(kept[1:], key=lambda place: (widths[place], place)))
+    last = max(1, whole)
+    while len(kept) > last and least(len(kept)) > console.width:
+        kept.remove(max(kept[last:], key=lambda place: (widths[place], place)))
     return kept
 
 

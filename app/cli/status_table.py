@@ -18,7 +18,7 @@ NOTED_FOR = timedelta(days=1)
 """How long a change of a feed's table is shown; `--json` always has it."""
 
 SPARE = (
-    "cancelled", "skipped", "queued", "retrying", "gaps", "sending", "delivered", "last poll", "lag",
+    "cancelled", "skipped", "queued", "retrying", "gaps", "sending", "delivered", "last poll", "lag", "dead",
 )  # fmt: skip
 """Columns that a narrow terminal goes without, the first of them first."""
 
@@ -34,7 +34,7 @@ def show(found: Status, zone: ZoneInfo) -> None:
         "gaps", "last poll", "error",
     ]  # fmt: skip
     rows = [_row(line, now) for line in found.feeds]
-    whole = print_table(f"Feeds, {now:%Y-%m-%d %H:%M:%S} {now:%Z}", columns, rows, SPARE)
+    whole = print_table(f"Feeds, {now:%Y-%m-%d %H:%M:%S} {now:%Z}", columns, rows, SPARE, whole=2)
     for line in found.feeds:
         for note in _notes(line, whole=whole):
             console.print(f"{line.feed}: {note}", soft_wrap=True)
@@ -70,7 +70,8 @@ def said_of(state: FeedState, now: datetime) -> str:
     if state.until is None:
         return state.stand.value
     until = state.until.astimezone(now.tzinfo)
-    return f"{state.stand.value} until {until:%H:%M:%S}{'' if until.date() == now.date() else f'{until: %d %b}'}"
+    stand = state.stand.value.removesuffix(" open")  # each column of a terminal counts
+    return f"{stand} until {until:%H:%M:%S}" if until.date() == now.date() else f"{stand} until {until:%d %b %H:%M}"
 
 
 def _pace(rows: float) -> str:

@@ -65,7 +65,7 @@ def test_until_when_is_said_on_the_operators_clock_with_the_date_of_another_day(
     there = NOW.astimezone(ZoneInfo("Europe/Berlin"))
     assert said_of(FeedState(Stand.IDLE), there) == "idle"
     assert said_of(FeedState(Stand.COOLDOWN, NOW + timedelta(seconds=5)), there) == "cooldown until 13:00:20"
-    assert said_of(FeedState(Stand.COOLDOWN, NOW + timedelta(hours=12)), there) == "cooldown until 01:00:15 22 Nov"
+    assert said_of(FeedState(Stand.COOLDOWN, NOW + timedelta(hours=12)), there) == "cooldown until 22 Nov 01:00"
 
 
 def test_the_last_minute_is_the_last_sixty_seconds() -> None:

@@ -133,6 +133,22 @@ def test_spare_columns_go_first_and_then_the_widest_is_cut(
     }
 
 
+def test_what_must_be_whole_is_not_cut_and_spare_columns_make_room_for_it(
+    wide: Callable[[int], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    wide(60)
+    columns = ["feed", "state", *(f"spare {number}" for number in range(9)), "error"]
+
+    print_table(
+        "Feeds", columns, [["orders", "breaker until 12:00:00", *range(9), "no answer"]], spare=columns[2:-1], whole=2
+    )
+
+    _, header, _, line, _ = capsys.readouterr().out.splitlines()
+    assert line.startswith("orders  breaker until 12:00:00  ")
+    assert line.rstrip().endswith("no answer")
+    assert len(header) <= 60
+
+
 def test_figures_keep_their_names_however_narrow_the_terminal(
     wide: Callable[[int], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
