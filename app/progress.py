@@ -10,7 +10,6 @@ stands still. It writes once every few seconds. Where the whole process stands s
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
 import threading
@@ -30,6 +29,7 @@ from app.errors import RowrelayError
 from app.ledger import Ledger
 from app.ledger.client import answers
 from app.ledger.progress import DURATION_BOUNDS, KEPT, Configured, Held, Mark, Role, TaskTimes
+from app.loop_thread import LoopThread
 from app.unforeseen import Troubles
 
 log = structlog.get_logger()
@@ -38,7 +38,6 @@ MARKS_A_BOUND = 9
 """How often a process marks within the time that it may make no progress for."""
 LONGEST_PAUSE = timedelta(seconds=5)
 CLOCK_SAID_EVERY = timedelta(minutes=10)
-_GOODBYE_SECONDS = 3.0
 
 Ping = Callable[[Callable[[], None]], bool]
 """Has an event loop call something as soon as it gets to it; `False`: there is no loop yet."""
@@ -213,9 +212,7 @@ class Marker:
         self._observed = Observed(progress, identity.queues)
         self._started_at = utc_now()
         self._clock_said_at: float | None = None
-        self._ending = threading.Event()
-        self._wake: Callable[[], object] = lambda: None
-        self._thread = threading.Thread(target=self._run, name="rowrelay-marks", daemon=True)
+        self._thread = LoopThread("rowrelay-marks", self._mark_on)
 
     def start(self) -> None:
         """Begin to mark. Returns at once; no server need be there yet."""
@@ -223,41 +220,23 @@ class Marker:
 
     def stop(self) -> None:
         """Take the mark away: the process ends on purpose. Waits a few seconds at most."""
-        self._ending.set()
-        with suppress(RuntimeError):  # its loop has ended meanwhile
-            self._wake()
-        if self._thread.is_alive():
-            self._thread.join(_GOODBYE_SECONDS)
+        self._thread.stop()
 
     def mark_now(self) -> None:
         """Do not wait for the next mark: there is something to tell."""
-        with suppress(RuntimeError):  # its loop has ended meanwhile
-            self._wake()
+        self._thread.wake()
 
-    def _run(self) -> None:
-        try:
-            asyncio.run(self._mark_on())
-        except RuntimeError:
-            if not self._ending.is_set():  # the interpreter ends while a mark is under way
-                raise
-
-    async def _mark_on(self) -> None:
-        woken = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        self._wake = lambda: loop.call_soon_threadsafe(woken.set)
+    async def _mark_on(self, thread: LoopThread) -> None:
         ledger, broker = self._open_ledger(), self._open_broker()
         try:
             with suppress(RowrelayError):
                 await ledger.progress.forget(utc_now() - KEPT)
-            while not self._ending.is_set():
+            while not thread.ending:
                 await self._mark(ledger, broker)
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(woken.wait(), self._pause)
-                woken.clear()
+                await thread.rest(self._pause)
             with suppress(RowrelayError):
                 await ledger.progress.leave(self._identity.role, self._identity.name, os.getpid())
         finally:
-            self._wake = lambda: None
             await broker.close()
             await ledger.close()
 

@@ -7,20 +7,17 @@ of a worker whose loop or consumer stands still.
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 
 import structlog
 
 from app.errors import RowrelayError
+from app.loop_thread import LoopThread
 from app.notify import STAND_IN_AFTER, Notifying
 
 log = structlog.get_logger()
-
-_GOODBYE_SECONDS = 3.0
 
 Open = Callable[[], AbstractAsyncContextManager[Notifying]]
 """Opens what it looks with, on the loop that it is called on."""
@@ -34,9 +31,7 @@ class StandIn:
         self._open = open_notifying
         self._pause = pause.total_seconds()
         self._after = after
-        self._ending = threading.Event()
-        self._wake: Callable[[], object] = lambda: None
-        self._thread = threading.Thread(target=self._run, name="rowrelay-stand-in", daemon=True)
+        self._thread = LoopThread("rowrelay-stand-in", self._attend)
 
     def start(self) -> None:
         """Begin. Returns at once; no server need be there yet."""
@@ -44,29 +39,13 @@ class StandIn:
 
     def stop(self) -> None:
         """End. Waits a few seconds at most."""
-        self._ending.set()
-        with suppress(RuntimeError):  # its loop has ended meanwhile
-            self._wake()
-        if self._thread.is_alive():
-            self._thread.join(_GOODBYE_SECONDS)
+        self._thread.stop()
 
-    def _run(self) -> None:
-        try:
-            asyncio.run(self._attend())
-        except RuntimeError:
-            if not self._ending.is_set():  # the interpreter ends while it looks
-                raise
-
-    async def _attend(self) -> None:
-        woken = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        self._wake = lambda: loop.call_soon_threadsafe(woken.set)
-        while not self._ending.is_set():
-            with suppress(TimeoutError):
-                await asyncio.wait_for(woken.wait(), self._pause)
-            if not self._ending.is_set():
+    async def _attend(self, thread: LoopThread) -> None:
+        while not thread.ending:
+            await thread.rest(self._pause)
+            if not thread.ending:
                 await self._look()
-        self._wake = lambda: None
 
     async def _look(self) -> None:
         """Opened each time, with the configuration of the moment: a connection would idle for half a minute."""

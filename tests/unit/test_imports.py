@@ -62,7 +62,8 @@ ALLOWED = {
     | {"app.intake", "app.metrics", "app.periodic", "config"}
     | {"app.loaded", "app.reload"},
     "app.pace": set[str](),
-    "app.progress": RECORDS | {"app.broker", "app.ledger"},
+    "app.loop_thread": set[str](),
+    "app.progress": RECORDS | {"app.broker", "app.ledger", "app.loop_thread"},
     "app.queue": {"app.models"},
     "app.reread": RECORDS | EDGES | {"app.filter"},
     "app.renewal": RECORDS,
@@ -80,7 +81,7 @@ ALLOWED = {
     "app.purge": RECORDS | {"app.archive", "app.hold", "app.ledger", "app.pace"},
     "app.conditions": RECORDS | EDGES | {"app.broker", "app.health", "app.periodic"},
     "app.notify": RECORDS | {"app.conditions", "app.ledger", "app.outbox", "app.reporting"},
-    "app.stand_in": {"app.errors", "app.notify"},
+    "app.stand_in": {"app.errors", "app.loop_thread", "app.notify"},
     "app.outbox": RECORDS | {"app.ledger", "app.reporting"},
     "app.report": RECORDS | {"app.ledger", "app.outbox", "app.reporting"},
     "app.reporting": RECORDS | {"app.ledger", "app.partner", "app.reporting", "app.unconfigured"},
