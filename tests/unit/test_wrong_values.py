@@ -196,5 +196,5 @@ def test_a_secret_setting_keeps_its_secret() -> None:
     secret = {name for name, field in config.Settings.model_fields.items() if field.annotation is SecretStr}
     assert secret == {
         "redis_url", "mongo_url", "source_url", "mssql_password", "smtp_password", "report_webhook_url",
-        "report_webhook_secret",
+        "report_webhook_secret", "notify_webhook_url", "notify_webhook_secret",
     }  # fmt: skip
