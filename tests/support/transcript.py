@@ -24,6 +24,8 @@ from tests.support.wait import wait_until
 COLUMNS = 80
 COMMAND_SECONDS = 120.0
 """How long one command may take, on a machine that is busy with others."""
+ONCE_SECONDS = 900.0
+"""The same for what is typed only where that is asked for: to install may take minutes."""
 UNTIL_SECONDS = 180.0
 """How long a command is typed again."""
 
@@ -146,8 +148,8 @@ class Shell:
         self._process.kill()
         self._typing.close()
 
-    def type(self, command: str) -> str:
-        """Type a command of the page, and return what it prints, as the page would say it."""
+    def type(self, command: str, patience: float = COMMAND_SECONDS) -> str:
+        """Type a command of the page, and return what it prints, as the page would say it; `patience`: in seconds."""
         here = command
         for said, stands_for in self._stand_ins.items():
             here = here.replace(said, stands_for)
@@ -155,7 +157,7 @@ class Shell:
         begin = self._log.stat().st_size
         self._typing.write(f"{self._step}\n")
         self._typing.flush()
-        printed = wait_until(lambda: self._printed(begin), timeout=COMMAND_SECONDS, message=f"the end of: {command}")
+        printed = wait_until(lambda: self._printed(begin), timeout=patience, message=f"the end of: {command}")
         return self._as_on_the_page(str(printed).removesuffix(f"{_DONE}\n"))
 
     def _printed(self, begin: int) -> str:
@@ -173,7 +175,8 @@ class Shell:
     def type_block(self, block: Block) -> Block:
         """Type its commands, the last one until it prints what is waited for."""
         *first, last = block.commands
-        done = [replace(command, shown=self.type(command.typed)) for command in first]
+        patience = ONCE_SECONDS if block.once else COMMAND_SECONDS
+        done = [replace(command, shown=self.type(command.typed, patience)) for command in first]
         printed = wait_until(lambda: self._said(last, block.until), timeout=UNTIL_SECONDS, message=repr(block.until))
         return replace(block, commands=(*done, replace(last, shown=printed[0])))
 
