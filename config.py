@@ -310,13 +310,14 @@ def load_partly() -> Partly:
     settings, problems = _read_settings(file, environment)
     path = settings.feeds_file if settings else _directory() / environment.get("FEEDS_FILE", "feeds.toml")
     document, feed_problems = _read_document(path)
+    referenced = None if feed_problems else set(_references(document))
     feeds: dict[str, Feed] = {}
     if not feed_problems:
         feeds, feed_problems = _read_feeds(str(path), document, environment)
     problems = [*file.problems, *problems]
     if problems or settings is None:
         raise ConfigError([*problems, *feed_problems])
-    warnings = (*file.warnings, *_misspelt(file, set(_references(document))))
+    warnings = (*file.warnings, *_misspelt(file, referenced))
     files = (_directory() / FILE, path, *_secret_files(document, environment))
     found = Config(settings, feeds, warnings, "" if feed_problems else _hash(document), files)
     tables = document.get("feeds")
@@ -383,17 +384,20 @@ def _secret_settings() -> list[str]:
     return [name for name, field in Settings.model_fields.items() if field.annotation is SecretStr]
 
 
-def _misspelt(file: EnvFile, referenced: set[str]) -> list[Problem]:
-    """Names that are no setting and look like one; in `.env`, which is ours, also those that look like none."""
-    known = {name.upper() for name in Settings.model_fields} | referenced
-    known |= {f"{name}{_FILE}" for name in [*map(str.upper, _secret_settings()), *referenced]}
+def _misspelt(file: EnvFile, referenced: set[str] | None) -> list[Problem]:
+    """Names that are no setting and look like one; in `.env`, which is ours, also those that look like none.
+
+    `referenced`: by the feeds, as `${NAME}`; `None`: nobody knows, so a name that looks like no setting may be one.
+    """
+    known = {name.upper() for name in Settings.model_fields} | (referenced or set())
+    known |= {f"{name}{_FILE}" for name in [*map(str.upper, _secret_settings()), *(referenced or ())]}
     used = {name for text in file.values.values() for name in _REFERENCE.findall(text)}
     warnings: list[Problem] = []
     for name in sorted({*file.values, *os.environ}):
         if name.upper() in known or name in used or _OF_OTHERS.fullmatch(name):
             continue
         meant = likely(name, known)
-        if meant or name not in os.environ:
+        if meant or (referenced is not None and name not in os.environ):
             said = f"{meant} was likely meant" if meant else "remove it, or mend it (.env.example has them all)"
             warnings.append(Problem(_where(name), name, "a name that is no setting, and counts for nothing", said))
     return warnings

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -157,7 +158,7 @@ async def _check_feed(source: Source, feed: Feed, cursor: Cursor | None) -> list
     name = f"feed {feed.name}"
     first = await checked(name, read)
     if not first.ok:
-        return [first]
+        return [replace(first, detail=first.detail.removeprefix(f"{name}: "))]
     details = [found(f"{name}: {finding.subject}", finding.level, finding.detail) for finding in findings]
     return [first, *details, await checked(f"{name}: waiting", lambda: _waiting(source, feed, cursor))]
 

@@ -22,8 +22,8 @@ _ROLLED_BACK = "what is not on a majority's disks is lost in a failover, after t
 _REMOVE = "remove it from MONGO_URL"
 _MALFORMED = (
     "a value not shown here",
-    "not a URL that the driver can read: mongodb://user:password@host:port,…/database?option=value, with each of "
-    ": / ? # [ ] @ % in the user and the password written as % and two hexadecimal digits",
+    "not a URL that the driver can read: mongodb://user:password@host:port,…/database?option=value; in the user and "
+    "the password write @ : / ? # [ ] % as %40 %3A %2F %3F %23 %5B %5D %25",
 )
 
 

@@ -76,6 +76,12 @@ def test_a_misspelt_setting_is_said_with_the_name_that_was_likely_meant(
     assert "hunter2" not in str(loaded.warnings)
 
 
+def test_what_feeds_may_refer_to_is_no_wrong_name_while_they_cannot_be_read(place: Path) -> None:
+    (place / "feeds.toml").write_text("[feeds.orders", encoding="utf-8")
+    (place / ".env").write_text("SWEEP_EVRY=5s\nPARTNER_TOKEN=x\n", encoding="utf-8")
+    assert [one.field for one in config.load_partly().config.warnings] == ["SWEEP_EVRY"]
+
+
 def test_nothing_is_said_of_a_file_that_is_as_the_example(place: Path) -> None:
     example = (Path(__file__).parents[2] / ".env.example").read_text(encoding="utf-8")
     assert _load(place, example.replace("# ACCEPT", "ACCEPT").replace("# FLOWER", "FLOWER")).warnings == ()
