@@ -32,8 +32,9 @@ from app.period import Kind, period_of
 from app.periodic import RECONCILE
 from app.reporting.mail import Mail, MailServer
 from app.reporting.notification import Form
-from app.reporting.sending import NotSent, Outgoing, Sender
+from app.reporting.sending import Outgoing, Sender
 from app.reporting.webhook import Webhook
+from tests.support.doubles import Post, Wheel
 from tests.support.feeds import make_feed
 from tests.support.hooks import listener
 from tests.support.mailbox import mailbox
@@ -44,36 +45,6 @@ REMIND = timedelta(hours=4)
 FEED = make_feed("orders")
 BOUNDS = Bounds(timedelta(seconds=45), timedelta(seconds=1), timedelta(seconds=30))
 SECRET = SecretStr("whsec_" + "c2VjcmV0IHNlY3JldCBzZWNyZXQgc2VjcmV0")
-
-
-class Wheel:
-    """A clock that is turned by hand."""
-
-    def __init__(self) -> None:
-        self.at = NOW
-
-    def __call__(self) -> datetime:
-        return self.at
-
-
-class Post:
-    """A way out that does as it is told, and keeps what it was given."""
-
-    name = "post"
-
-    def __init__(self, failures: int = 0) -> None:
-        self.failures = failures
-        self.sent: list[Outgoing] = []
-
-    @property
-    def subjects(self) -> list[str]:
-        return [outgoing.subject for outgoing in self.sent]
-
-    async def send(self, outgoing: Outgoing) -> None:
-        if self.failures:
-            self.failures -= 1
-            raise NotSent("post: the office is closed")
-        self.sent.append(outgoing)
 
 
 async def all_closed() -> Mapping[str, bool]:
@@ -118,7 +89,7 @@ async def stored(ledger: Ledger) -> Document:
 
 
 async def test_an_event_is_told_once_however_often_it_is_found(ledger: Ledger) -> None:
-    clock, post = Wheel(), Post()
+    clock, post = Wheel(NOW), Post()
     work = notifying(ledger, post, now=clock)
     await look(work, ledger, clock)
     assert post.sent == [], "all is well"
@@ -133,7 +104,7 @@ async def test_an_event_is_told_once_however_often_it_is_found(ledger: Ledger) -
 
 
 async def test_an_event_that_stays_is_told_again_after_a_while_and_once_when_it_is_over(ledger: Ledger) -> None:
-    clock, post = Wheel(), Post()
+    clock, post = Wheel(NOW), Post()
     work = notifying(ledger, post, now=clock)
     await ledger.cursors.pause("orders", "by an operator")
     for hours in range(9):
@@ -155,7 +126,7 @@ async def test_an_event_that_stays_is_told_again_after_a_while_and_once_when_it_
 
 
 async def test_what_comes_and_goes_is_told_once(ledger: Ledger) -> None:
-    clock, post = Wheel(), Post()
+    clock, post = Wheel(NOW), Post()
     work = notifying(ledger, post, now=clock)
     for _ in range(6):
         await ledger.cursors.pause("orders", "by an operator")
@@ -166,7 +137,7 @@ async def test_what_comes_and_goes_is_told_once(ledger: Ledger) -> None:
 
 
 async def test_an_event_that_begins_anew_is_told_anew(ledger: Ledger) -> None:
-    clock, post = Wheel(), Post()
+    clock, post = Wheel(NOW), Post()
     work = notifying(ledger, post, now=clock)
     for _ in range(2):
         await ledger.cursors.pause("orders", "by an operator")
@@ -179,7 +150,7 @@ async def test_an_event_that_begins_anew_is_told_anew(ledger: Ledger) -> None:
 
 
 async def test_what_lasts_for_a_moment_is_no_news_where_it_need_not_be(ledger: Ledger) -> None:
-    clock, post = Wheel(), Post()
+    clock, post = Wheel(NOW), Post()
     work = notifying(ledger, post, now=clock)
     await ledger.cursors.note_failure("orders", clock.at, "source: no answer", clock.at + HOUR)
     await work.look()
@@ -200,7 +171,7 @@ async def test_what_lasts_for_a_moment_is_no_news_where_it_need_not_be(ledger: L
 
 @pytest.mark.parametrize("ahead", [2 * HOUR, 100 * HOUR])
 async def test_moments_that_a_wrong_clock_wrote_silence_nothing(ledger: Ledger, ahead: timedelta) -> None:
-    clock, post = Wheel(), Post(failures=1)
+    clock, post = Wheel(NOW), Post(failures=1)
     work = notifying(ledger, post, now=clock)
     await ledger.cursors.pause("orders", "by an operator")
     clock.at += ahead
@@ -218,7 +189,7 @@ async def test_moments_that_a_wrong_clock_wrote_silence_nothing(ledger: Ledger, 
 
 
 async def test_workers_that_look_at_once_tell_it_once(ledger: Ledger, mongo_database_url: str) -> None:
-    clock, post = Wheel(), Post()
+    clock, post = Wheel(NOW), Post()
     others = [Ledger.at(mongo_database_url, timedelta(seconds=5)) for _ in range(3)]
     works = [notifying(one, post, now=clock) for one in (ledger, *others)]
     await be_well(ledger, clock.at)
@@ -240,7 +211,7 @@ async def test_workers_that_look_at_once_tell_it_once(ledger: Ledger, mongo_data
 
 
 async def test_one_of_those_whose_turn_it_is_looks(ledger: Ledger) -> None:
-    clock = Wheel()
+    clock = Wheel(NOW)
     works = [notifying(ledger, now=clock) for _ in range(4)]
     assert sum(await asyncio.gather(*(work.look_if_due() for work in works))) == 1
     clock.at += 30 * SECOND
@@ -258,7 +229,7 @@ async def test_a_worker_that_dies_while_it_tells_is_followed_by_another(ledger: 
             await super().send(outgoing)
             raise Dying
 
-    clock, deadly, post = Wheel(), Deadly(), Post()
+    clock, deadly, post = Wheel(NOW), Deadly(), Post()
     await be_well(ledger, clock.at)
     await ledger.cursors.pause("orders", "by an operator")
     with pytest.raises(Dying):
@@ -273,7 +244,7 @@ async def test_a_worker_that_dies_while_it_tells_is_followed_by_another(ledger: 
 async def test_a_worker_that_dies_between_any_two_steps_leaves_what_another_goes_on_with(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock, post = Wheel(), Post()
+    clock, post = Wheel(NOW), Post()
     await be_well(ledger, clock.at)
     await ledger.cursors.pause("orders", "by an operator")
     for step in ("say", "owed", "claim"):
@@ -293,7 +264,7 @@ async def test_a_worker_that_dies_between_any_two_steps_leaves_what_another_goes
 
 
 async def test_a_webhook_that_is_down_loses_nothing(ledger: Ledger) -> None:
-    clock, post = Wheel(), Post()
+    clock, post = Wheel(NOW), Post()
     async with listener([503] * 4) as (url, received):
         work = notifying(ledger, post, Webhook(SecretStr(url), SECRET), now=clock)
         await ledger.cursors.pause("orders", "by an operator")
@@ -315,7 +286,7 @@ async def test_a_webhook_that_is_down_loses_nothing(ledger: Ledger) -> None:
 
 
 async def test_an_event_that_nobody_took_until_it_was_over_is_told_all_the_same(ledger: Ledger) -> None:
-    clock, post = Wheel(), Post(failures=3)
+    clock, post = Wheel(NOW), Post(failures=3)
     work = notifying(ledger, post, now=clock)
     await ledger.cursors.pause("orders", "why it was")
     await look(work, ledger, clock)
@@ -333,7 +304,7 @@ async def test_a_way_out_that_fails_as_nobody_foresaw_holds_no_other_up(ledger: 
         async def send(self, outgoing: Outgoing) -> None:
             raise KeyError(outgoing.text())
 
-    clock, post = Wheel(), Post()
+    clock, post = Wheel(NOW), Post()
     await ledger.cursors.pause("orders", "by an operator")
     await look(notifying(ledger, Broken(), post, now=clock), ledger, clock)
     assert len(post.sent) == 1
@@ -345,7 +316,7 @@ async def test_a_way_out_that_fails_as_nobody_foresaw_holds_no_other_up(ledger: 
 
 
 async def test_what_another_version_put_on_record_is_told_and_holds_nothing_up(ledger: Ledger) -> None:
-    clock, post = Wheel(), Post()
+    clock, post = Wheel(NOW), Post()
     work = notifying(ledger, post, now=clock)
     await ledger.cursors.pause("orders", "by an operator")
     await look(work, ledger, clock)
@@ -356,7 +327,7 @@ async def test_what_another_version_put_on_record_is_told_and_holds_nothing_up(l
 
 
 async def test_mail_and_webhooks_take_it_in_their_form(ledger: Ledger) -> None:
-    clock = Wheel()
+    clock = Wheel(NOW)
     async with mailbox() as box, listener([]) as (url, received):
         sender = Mail(
             MailServer("127.0.0.1", box.port, "none"), "Rowrelay <rowrelay@example.org>", ("ops@example.org",)
@@ -381,13 +352,13 @@ async def test_mail_and_webhooks_take_it_in_their_form(ledger: Ledger) -> None:
 
 
 async def test_all_is_well_where_nothing_is_wrong(ledger: Ledger) -> None:
-    clock = Wheel()
+    clock = Wheel(NOW)
     await be_well(ledger, clock.at)
     assert (await conditions(ledger).read(clock.at)).found == ()
 
 
 async def test_what_is_told_holds_no_value_of_a_row(ledger: Ledger) -> None:
-    clock = Wheel()
+    clock = Wheel(NOW)
     said = (
         'source: cannot convert "Miller", {"iban": "DE12"} of 4711004711 at https://user:pass@host/x (delivery a:b(c))'
     )
@@ -402,7 +373,7 @@ async def test_what_is_told_holds_no_value_of_a_row(ledger: Ledger) -> None:
 
 
 async def test_dead_letters_count_until_they_are_acknowledged_or_replayed(ledger: Ledger) -> None:
-    clock = Wheel()
+    clock = Wheel(NOW)
     await be_well(ledger, clock.at)
     rows = [SourceRow(str(number), number, "", error="no JSON form") for number in range(5)]
     await ledger.deliveries.log_unreadable("orders", rows, clock.at)
@@ -418,7 +389,7 @@ async def test_dead_letters_count_until_they_are_acknowledged_or_replayed(ledger
 
 
 async def test_a_delivery_that_waits_for_too_long_is_told_also_of_a_feed_that_nobody_sends(ledger: Ledger) -> None:
-    clock = Wheel()
+    clock = Wheel(NOW)
     await be_well(ledger, clock.at)
     waiting = {"orders": Gauge(7, NOW - HOUR - SECOND, paused=False), "gone": Gauge(1, NOW - HOUR, paused=False)}
     await ledger.stats.sample(waiting, NOW)
@@ -432,7 +403,7 @@ async def test_a_delivery_that_waits_for_too_long_is_told_also_of_a_feed_that_no
 
 
 async def test_an_open_breaker_is_told_by_redis_and_by_what_was_counted(ledger: Ledger, clean_redis_url: str) -> None:
-    clock = Wheel()
+    clock = Wheel(NOW)
     await be_well(ledger, clock.at)
     broker = Broker(clean_redis_url, timedelta(seconds=5))
     by_redis = Conditions(ledger, {"orders": FEED}, Limits(0, HOUR), lambda: BOUNDS, breakers_of(broker, ["orders"]))
@@ -453,7 +424,7 @@ async def test_an_open_breaker_is_told_by_redis_and_by_what_was_counted(ledger: 
 
 
 async def test_no_breaker_is_taken_for_closed_while_redis_is_away(ledger: Ledger) -> None:
-    clock, post, away = Wheel(), Post(), False
+    clock, post, away = Wheel(NOW), Post(), False
 
     async def breakers() -> Mapping[str, bool]:
         if away:
@@ -471,7 +442,7 @@ async def test_no_breaker_is_taken_for_closed_while_redis_is_away(ledger: Ledger
 
 
 async def test_a_certificate_that_is_missing_or_differs_is_told(ledger: Ledger) -> None:
-    clock = Wheel()
+    clock = Wheel(NOW)
     await be_well(ledger, clock.at)
     assert await events(ledger, clock) == {}, "no day has ended yet"
     day = period_of(NOW - timedelta(days=1), Kind.DAY, ZoneInfo("UTC"))

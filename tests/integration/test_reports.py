@@ -29,7 +29,9 @@ from app.reporting.mail import Mail, MailServer, compose
 from app.reporting.record import ALL, Report
 from app.reporting.sending import NotSent, Outgoing, OutgoingReport, Sender
 from app.reporting.webhook import Webhook
+from tests.support import doubles
 from tests.support.buckets import day_of
+from tests.support.doubles import Wheel
 from tests.support.hooks import listener
 from tests.support.mailbox import PASSWORD, USER, Mailbox, mailbox
 
@@ -49,32 +51,12 @@ def certificate(at: datetime, rows: int = 5000, *, begun_at: datetime | None = N
 CERTIFICATE = certificate(PERIOD.end + timedelta(minutes=1))
 
 
-class Wheel:
-    """A clock that is turned by hand."""
-
-    def __init__(self, at: datetime = AFTER) -> None:
-        self.at = at
-
-    def __call__(self) -> datetime:
-        return self.at
-
-
-class Post:
-    """A way out that does as it is told, and keeps what it was given."""
-
-    name = "post"
-
-    def __init__(self, failures: int = 0) -> None:
-        self.failures = failures
-        self.sent: list[OutgoingReport] = []
-        self.tried = 0
+class Post(doubles.Post):
+    """That reports go out by."""
 
     async def send(self, outgoing: Outgoing) -> None:
-        self.tried += 1
-        if self.tried <= self.failures:
-            raise NotSent("post: the office is closed")
         assert isinstance(outgoing, OutgoingReport)
-        self.sent.append(outgoing)
+        await super().send(outgoing)
 
 
 def reporting(
@@ -85,7 +67,7 @@ def reporting(
     feeds: Sequence[str] = ("orders",),
     sent: Sequence[Kind] = (Kind.DAY,),
 ) -> Reporting:
-    return Reporting(ledger, feeds, zone=BERLIN, folder=folder, senders=senders, sent=sent, now=now or Wheel())
+    return Reporting(ledger, feeds, zone=BERLIN, folder=folder, senders=senders, sent=sent, now=now or Wheel(AFTER))
 
 
 @pytest.fixture
@@ -131,7 +113,7 @@ async def test_a_day_is_compiled_from_its_minutes(day: Ledger, tmp_path: Path) -
 
 
 async def test_compiling_again_changes_nothing(day: Ledger, tmp_path: Path) -> None:
-    clock = Wheel()
+    clock = Wheel(AFTER)
     await reporting(day, tmp_path, now=clock).compile(PERIOD)
     before = [await stored(day), await stored(day, "orders")]
     files = contents(tmp_path)
@@ -150,7 +132,7 @@ async def test_compilations_at_once_keep_one_report(day: Ledger, tmp_path: Path)
 
 
 async def test_a_late_change_marks_the_report_as_revised(day: Ledger, tmp_path: Path) -> None:
-    clock, post = Wheel(), Post()
+    clock, post = Wheel(AFTER), Post()
     work = reporting(day, tmp_path, post, now=clock)
     await work.compile(PERIOD)
     was = (await stored(day))["report"]["totals"]["unknown"]
@@ -313,7 +295,7 @@ async def test_only_the_report_of_all_feeds_of_a_day_is_sent_by_itself(day: Ledg
 
 
 async def test_what_could_not_be_sent_is_sent_by_a_later_compilation(day: Ledger, tmp_path: Path) -> None:
-    clock, post = Wheel(), Post(failures=2)
+    clock, post = Wheel(AFTER), Post(failures=2)
     work = reporting(day, tmp_path, post, now=clock)
     await work.compile(PERIOD)
     sending = (await stored(day))["sending"]["post"]
@@ -331,7 +313,7 @@ async def test_what_could_not_be_sent_is_sent_by_a_later_compilation(day: Ledger
 
 
 async def test_a_report_that_nobody_takes_is_given_up_and_kept(day: Ledger, tmp_path: Path) -> None:
-    clock, post = Wheel(), Post(failures=999)
+    clock, post = Wheel(AFTER), Post(failures=999)
     work = reporting(day, tmp_path, post, now=clock)
     await work.compile(PERIOD)
     for _ in range(MAX_TRIES + 5):
@@ -344,7 +326,7 @@ async def test_a_report_that_nobody_takes_is_given_up_and_kept(day: Ledger, tmp_
 
 
 async def test_one_way_that_fails_does_not_hold_up_the_other(day: Ledger, tmp_path: Path) -> None:
-    clock, bad, good = Wheel(), Post(failures=1), Post()
+    clock, bad, good = Wheel(AFTER), Post(failures=1), Post()
     good.name = "other"
     work = reporting(day, tmp_path, bad, good, now=clock)
     await work.compile(PERIOD)
@@ -358,7 +340,7 @@ async def test_a_sender_that_dies_is_followed_by_another(day: Ledger, tmp_path: 
         async def send(self, outgoing: Outgoing) -> None:
             raise asyncio.CancelledError(outgoing.id)
 
-    clock, post = Wheel(), Post()
+    clock, post = Wheel(AFTER), Post()
     with pytest.raises(asyncio.CancelledError):
         await reporting(day, tmp_path, Dying(), now=clock).compile(PERIOD)
     await reporting(day, tmp_path, post, now=clock).send_due()
@@ -369,7 +351,7 @@ async def test_a_sender_that_dies_is_followed_by_another(day: Ledger, tmp_path: 
 
 
 async def test_a_report_revised_while_it_is_sent_is_sent_again(day: Ledger, tmp_path: Path) -> None:
-    clock = Wheel()
+    clock = Wheel(AFTER)
 
     class Slow(Post):
         async def send(self, outgoing: Outgoing) -> None:
@@ -389,7 +371,7 @@ async def test_a_report_revised_while_it_is_sent_is_sent_again(day: Ledger, tmp_
 
 
 async def test_a_way_that_is_no_longer_configured_is_said(day: Ledger, tmp_path: Path) -> None:
-    clock = Wheel()
+    clock = Wheel(AFTER)
     await reporting(day, tmp_path, Post(failures=1), now=clock).compile(PERIOD)
     clock.at += HOUR
     await reporting(day, tmp_path, now=clock).send_due()
@@ -531,7 +513,7 @@ async def test_a_server_that_refuses_or_is_away_is_said(day_report: Report) -> N
 
 
 async def test_a_mail_server_that_comes_back_gets_the_report(day: Ledger, tmp_path: Path) -> None:
-    clock = Wheel()
+    clock = Wheel(AFTER)
     async with mailbox() as box:
         box.answer = "451 try again later"
         work = reporting(day, tmp_path, mail(box), now=clock)
@@ -570,7 +552,7 @@ async def test_a_webhook_that_takes_nothing_is_said_without_its_url(day_report: 
 
 async def test_what_a_webhook_failed_with_is_on_record_without_secrets(day: Ledger, tmp_path: Path) -> None:
     async with listener([503]) as (url, received):
-        clock = Wheel()
+        clock = Wheel(AFTER)
         work = reporting(day, tmp_path, Webhook(SecretStr(url), SECRET), now=clock)
         await work.compile(PERIOD)
         assert (await stored(day))["sending"]["webhook"]["error"] == "webhook: answered 503"

@@ -9,11 +9,13 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from typing import Any
 
 from app.budget import Budget, Hold
 from app.errors import BrokerUnavailable
 from app.feed import Feed
 from app.models import Answer, Cursor, Delivery, NewBatch, Page, SourceRow
+from app.reporting.sending import NotSent, Outgoing
 from app.source.gaps import missing, subtract
 
 
@@ -34,6 +36,38 @@ class VirtualClock:
     def steady(self) -> float:
         """Seconds that it was told to advance by: setting `time` changes nothing here."""
         return self._passed.total_seconds()
+
+
+class Wheel:
+    """A clock that is turned by hand."""
+
+    def __init__(self, at: datetime) -> None:
+        self.at = at
+
+    def __call__(self) -> datetime:
+        return self.at
+
+
+class Post:
+    """A way out that does as it is told, and keeps what it was given."""
+
+    name = "post"
+
+    def __init__(self, failures: int = 0) -> None:
+        """`failures`: how many tries it does not take, before it does."""
+        self.failures = failures
+        self.sent: list[Any] = []
+        self.tried = 0
+
+    @property
+    def subjects(self) -> list[str]:
+        return [outgoing.subject for outgoing in self.sent]
+
+    async def send(self, outgoing: Outgoing) -> None:
+        self.tried += 1
+        if self.tried <= self.failures:
+            raise NotSent("post: the office is closed")
+        self.sent.append(outgoing)
 
 
 class MemorySource:
