@@ -24,7 +24,6 @@ from app.cli.purge import PATIENCE_LEASES, progress_bar
 from app.errors import RowrelayError
 from app.hold import Holding, Tell
 from app.ledger import Ledger
-from app.logs import configure_logging
 from app.runtime import process_name
 
 archive = typer.Typer(no_args_is_help=True)
@@ -79,8 +78,7 @@ def restore_archive(
 
     Stopped half-way, the same command goes on.
     """
-    loaded = load_config()
-    configure_logging("ERROR", loaded.settings.log_format)
+    loaded = load_config("ERROR")
 
     async def restore(ledger: Ledger) -> Restored:
         await ledger.prepare()

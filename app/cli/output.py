@@ -64,18 +64,18 @@ class PlainConsole(Console):
 console = PlainConsole()
 
 
-def load_config() -> config.Config:
+def load_config(log_level: str = "WARNING") -> config.Config:
     """The configuration, or one message that lists every problem, and exit code 2.
 
-    From here on what is logged goes to stderr, so that stdout is the command's own.
+    From here on what is logged, of `log_level` and above, goes to stderr, so that stdout is the command's own.
     """
-    read = load_partly()
+    read = load_partly(log_level)
     if read.wrong:
         fail(str(ConfigError(read.wrong)), WRONG_USAGE)
     return read.config
 
 
-def load_partly() -> config.Partly:
+def load_partly(log_level: str = "WARNING") -> config.Partly:
     """The same, for a command that has something to tell without the feeds that are wrong."""
     import config  # noqa: PLC0415 - as the module says
     from app.logs import configure_logging  # noqa: PLC0415 - as above
@@ -86,7 +86,7 @@ def load_partly() -> config.Partly:
         fail(str(error), WRONG_USAGE)
     for warning in read.config.warnings:
         warn(f"warning: {warning}")
-    configure_logging("WARNING", read.config.settings.log_format)
+    configure_logging(log_level, read.config.settings.log_format)
     return read
 
 

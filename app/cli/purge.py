@@ -27,7 +27,6 @@ from app.errors import LedgerUnavailable, RowrelayError, UnknownFeed
 from app.feed import Feed
 from app.hold import Tell
 from app.ledger import Ledger
-from app.logs import configure_logging
 from app.purge import ANOTHER, Purged, Purging, ReportsPurged, Terms
 from app.runtime import open_reporting, process_name
 
@@ -48,8 +47,7 @@ def purge(
 
     Stopped half-way, the same command goes on.
     """
-    loaded = load_config()
-    configure_logging("ERROR", loaded.settings.log_format)
+    loaded = load_config("ERROR")
     feeds = _feeds(loaded, names)
     purged: list[Purged] = []
     with progress_bar(as_json) as bar:

@@ -32,7 +32,6 @@ from app.cli.output import (
 from app.errors import RowrelayError, Unavailable, UnknownFeed
 from app.feed import Feed, parse_duration, parse_position
 from app.ledger import Ledger
-from app.logs import configure_logging
 from app.models import Certificate
 from app.queue import Queue
 from app.reconcile import Progress as Tell
@@ -67,10 +66,9 @@ def reconcile(
     """
     if acknowledge_changes and not feeds:
         fail("--acknowledge-changes: name the feeds whose changed rows are known", WRONG_USAGE)
-    loaded = load_config()
+    loaded = load_config("ERROR")
     chosen = _chosen(loaded, feeds)
     wanted = [(feed, _since(feed, since)) for feed in chosen]
-    configure_logging("ERROR", loaded.settings.log_format)
     certificates, failed = run(
         _reconciled(loaded, wanted, dry_run=dry_run, as_json=as_json, others=not feeds, acknowledge=acknowledge_changes)
     )

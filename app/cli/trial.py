@@ -30,7 +30,6 @@ from app.clock import utc_now
 from app.deliver import Delivering, Terms
 from app.errors import ConfigError
 from app.feed import Feed
-from app.logs import configure_logging
 from app.models import RESPONSE_LIMIT, Answer, Ruling, State, Verdict
 from app.partner.client import PartnerClient
 from app.partner.clock import Clocks
@@ -58,8 +57,7 @@ def try_row(
     """
     if record and not send:
         fail("--record goes with --send", WRONG_USAGE)
-    loaded = load_config()
-    configure_logging("ERROR", loaded.settings.log_format)
+    loaded = load_config("ERROR")
     feed = configured_feed(loaded, name)
     try:
         prepared = prepare(feed)
