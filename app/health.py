@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Protocol
 
 from app.clock import AGREED, said_of_clock, utc_now
 from app.configured import Own, said_of_configuration
@@ -50,6 +51,19 @@ class Health:
         return not self.problems and not self.waits_for
 
 
+class Allowed(Protocol):
+    """The settings that the bounds follow from."""
+
+    @property
+    def progress_bound(self) -> timedelta: ...
+
+    @property
+    def sweep_every(self) -> timedelta: ...
+
+    @property
+    def statement_timeout(self) -> timedelta: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """How long nothing may happen."""
@@ -62,11 +76,11 @@ class Bounds:
     """The longest that one request or statement may take, of all feeds: a task may wait for it."""
 
     @classmethod
-    def of(cls, feeds: Sequence[Feed], progress: timedelta, sweep_every: timedelta, statement: timedelta) -> Bounds:
-        """The bounds that follow from the settings."""
-        schedule = min([sweep_every, *(feed.poll_every for feed in feeds)])
-        single = max([statement, *(feed.partner.timeout for feed in feeds)])
-        return cls(progress, schedule, single)
+    def of(cls, feeds: Collection[Feed], settings: Allowed) -> Bounds:
+        """The bounds that follow from the configuration."""
+        schedule = min([settings.sweep_every, *(feed.poll_every for feed in feeds)])
+        single = max([settings.statement_timeout, *(feed.partner.timeout for feed in feeds)])
+        return cls(settings.progress_bound, schedule, single)
 
 
 def judge_mark(mark: Mark, bounds: Bounds, now: datetime, own: Own | None = None) -> Health:

@@ -12,8 +12,8 @@ import gc
 import os
 import socket
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -217,13 +217,10 @@ def open_reporting(config: Config | Loaded, ledger: Ledger) -> Reporting:
 def open_notifying(config: Config | Loaded, ledger: Ledger, broker: Broker) -> Notifying:
     """Notifications as the settings have them. Opens nothing until one is sent."""
     settings, feeds = config.settings, LiveFeeds(config)
-
-    def bounds() -> Bounds:
-        present = tuple(feeds.values())
-        return Bounds.of(present, settings.progress_bound, settings.sweep_every, settings.statement_timeout)
-
     limits = Limits(settings.notify_dead, settings.notify_oldest)
-    conditions = Conditions(ledger, feeds, limits, bounds, breakers_of(broker, feeds))
+    conditions = Conditions(
+        ledger, feeds, limits, lambda: Bounds.of(feeds.values(), settings), breakers_of(broker, feeds)
+    )
     return Notifying(
         ledger,
         conditions,
@@ -235,6 +232,19 @@ def open_notifying(config: Config | Loaded, ledger: Ledger, broker: Broker) -> N
         remind=settings.notify_remind,
         zone=settings.zone,
     )
+
+
+@asynccontextmanager
+async def notifying_alone(config: Config | Loaded) -> AsyncIterator[Notifying]:
+    """The same for who has no services, over clients of its own that connect on first use."""
+    settings = config.settings
+    ledger = Ledger.at(settings.mongo_url.get_secret_value(), settings.connect_timeout)
+    broker = Broker(settings.redis_url.get_secret_value(), settings.connect_timeout)
+    try:
+        yield open_notifying(config, ledger, broker)
+    finally:
+        await broker.close()
+        await ledger.close()
 
 
 def mails(settings: Settings, to: str) -> list[Mail]:

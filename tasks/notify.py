@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import atexit
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 from celery.signals import beat_init, worker_ready, worker_shutdown
 
-from app.broker import Broker
-from app.ledger import Ledger
-from app.notify import LOOK_EVERY, Notifying
-from app.runtime import open_notifying
+from app.notify import LOOK_EVERY
+from app.runtime import notifying_alone
 from app.stand_in import StandIn
 from celery_app import app, loaded
 from tasks.base import RelayTask, hand_over
@@ -25,23 +21,11 @@ def notify() -> None:
     hand_over("notify", lambda services: services.notifying.look_if_due())
 
 
-@asynccontextmanager
-async def _opened() -> AsyncIterator[Notifying]:
-    settings = loaded.settings
-    ledger = Ledger.at(settings.mongo_url.get_secret_value(), settings.connect_timeout)
-    broker = Broker(settings.redis_url.get_secret_value(), settings.connect_timeout)
-    try:
-        yield open_notifying(loaded, ledger, broker)
-    finally:
-        await broker.close()
-        await ledger.close()
-
-
 @worker_ready.connect
 @beat_init.connect
 def _stand_by(**_: object) -> None:
     if loaded.settings.notifies:
-        _stand_ins.append(StandIn(_opened, LOOK_EVERY))
+        _stand_ins.append(StandIn(lambda: notifying_alone(loaded), LOOK_EVERY))
         _stand_ins[-1].start()
         atexit.register(_stand_down)
 

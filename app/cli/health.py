@@ -20,7 +20,6 @@ from app.errors import LedgerUnavailable
 from app.health import Bounds, Health, feeds, jobs, processes
 from app.ledger import Ledger
 from app.ledger.progress import Role
-from app.loaded import Loaded
 
 UNKNOWN_TIMEOUT = timedelta(minutes=10)
 """What a feed may let its partner take, for all that is known where feeds.toml is wrong about it."""
@@ -66,7 +65,7 @@ def health(
 
 async def _ask(read: config.Partly, ledger: Ledger, role: Part | None) -> tuple[list[Health], str | None]:
     """What the ledger tells; or nothing, and why it tells nothing."""
-    bounds, now, own = bounds_of(read.config), utc_now(), own_feeds(read.config)
+    bounds, now, own = Bounds.of(read.config.feeds.values(), read.config.settings), utc_now(), own_feeds(read.config)
     if read.wrong:
         bounds = replace(bounds, single=max(bounds.single, UNKNOWN_TIMEOUT))
     try:
@@ -85,14 +84,6 @@ async def _feeds(read: config.Partly, ledger: Ledger, bounds: Bounds, now: datet
     if read.named is None:
         return []
     return await feeds(ledger, list(read.config.feeds.values()), bounds, now, read.named)
-
-
-def bounds_of(loaded: config.Config | Loaded) -> Bounds:
-    """The bounds that follow from the configuration."""
-    settings = loaded.settings
-    return Bounds.of(
-        list(loaded.feeds.values()), settings.progress_bound, settings.sweep_every, settings.statement_timeout
-    )
 
 
 def _absent(found: list[Health], role: Part | None, name: str | None) -> list[Health]:

@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 import config
-from app.broker import Broker
 from app.cli.output import (
     FOUND_WRONG,
     WRONG_USAGE,
@@ -23,10 +22,9 @@ from app.cli.output import (
     run,
     with_ledger,
 )
-from app.ledger import Ledger
 from app.ledger.client import Document
 from app.reporting.notification import words_of
-from app.runtime import open_notifying
+from app.runtime import notifying_alone
 
 Test = Annotated[bool, typer.Option("--test", help="Send a message on every way, and say what came of it.")]
 
@@ -102,11 +100,5 @@ def _send_test(loaded: config.Config, *, as_json: bool) -> None:
 
 async def _tested(loaded: config.Config) -> dict[str, str | None]:
     """Way out → why it was not taken, or `None`. Asks neither ledger nor Redis."""
-    settings = loaded.settings
-    ledger = Ledger.at(settings.mongo_url.get_secret_value(), settings.connect_timeout)
-    broker = Broker(settings.redis_url.get_secret_value(), settings.connect_timeout)
-    try:
-        return await open_notifying(loaded, ledger, broker).try_out()
-    finally:
-        await broker.close()
-        await ledger.close()
+    async with notifying_alone(loaded) as notifying:
+        return await notifying.try_out()

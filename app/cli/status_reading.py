@@ -10,7 +10,6 @@ from types import MappingProxyType
 
 import config
 from app.broker import Broker
-from app.cli.health import bounds_of
 from app.cli.output import open_source, own_feeds
 from app.clock import utc_now
 from app.configured import HEARD_OF, Own, differing
@@ -137,7 +136,7 @@ async def read_status(
     sending = await read_sending(ledger)
     standing, nothing = await ledger.tally.standing(utc_now(), recount=recount), Standing({})
     source = open_source(loaded)
-    asking = _Asking(ledger, source, bounds_of(loaded), sending, endpoints)
+    asking = _Asking(ledger, source, Bounds.of(loaded.feeds.values(), loaded.settings), sending, endpoints)
     try:
         found = [await _feed_status(feed, asking, standing.get(feed.name, nothing)) for feed in loaded.feeds.values()]
     finally:

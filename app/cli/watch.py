@@ -12,11 +12,10 @@ from typing import Annotated
 import typer
 
 import config
-from app.cli.health import bounds_of
 from app.cli.output import WRONG_USAGE, fail, load_config
 from app.clock import utc_now
 from app.errors import RowrelayError
-from app.health import judge_mark
+from app.health import Bounds, judge_mark
 from app.ledger import Ledger
 from app.ledger.progress import KEPT, Mark, Role
 from app.loaded import Loaded
@@ -107,7 +106,7 @@ class ByMark:
         marks = [mark for mark in known if mark.pid == pid and mark.role is not Role.WATCH]
         if not marks:
             return "it has left no mark yet"
-        bounds = bounds_of(self._loaded)
+        bounds = Bounds.of(self._loaded.feeds.values(), self._loaded.settings)
         return "; ".join(problem for mark in marks for problem in judge_mark(mark, bounds, now).problems) or None
 
     async def _say(self) -> None:

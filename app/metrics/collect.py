@@ -208,9 +208,7 @@ class Exporter:
 
     async def _read_processes(self) -> Sequence[tuple[Mark, Health]]:
         now, settings = await self._moment(), self._settings
-        bounds = Bounds.of(
-            list(self._feeds.values()), settings.progress_bound, settings.sweep_every, settings.statement_timeout
-        )
+        bounds = Bounds.of(self._feeds.values(), settings)
         return [(mark, judge_mark(mark, bounds, now)) for mark in await self._ledger.progress.since(now - KEPT)]
 
     async def _read_redis(self) -> RedisView:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -111,7 +112,10 @@ def test_a_feed_must_be_polled_unless_it_is_paused_or_backs_off() -> None:
 def test_the_bounds_follow_from_the_feeds() -> None:
     feed = make_feed(poll_every=timedelta(seconds=7))
     second = timedelta(seconds=1)
-    bounds = Bounds.of([feed], 45 * second, 10 * second, 30 * second)
+    bounds = Bounds.of(
+        [feed],
+        SimpleNamespace(progress_bound=45 * second, sweep_every=10 * second, statement_timeout=30 * second),
+    )
     assert (bounds.schedule, bounds.single) == (7 * second, 30 * second)
 
 
