@@ -57,7 +57,7 @@ WORKDIR /app
 USER 10001:10001
 
 # An image whose driver cannot be loaded is not made.
-RUN ["python", "-c", "from app.source.odbc import find_driver; print(find_driver(None))"]
+RUN ["python", "-c", "from app.source.products.mssql.odbc import find_driver; print(find_driver(None))"]
 
 ARG VERSION=0.1.0
 ARG REVISION=unknown

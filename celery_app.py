@@ -29,11 +29,11 @@ from kombu.transport import TRANSPORT_ALIASES
 from kombu.utils.objects import cached_property
 
 import config
-from app.clock import LONG_AGO, steady_now, utc_now
-from app.errors import ConfigError
-from app.loaded import Loaded, say_doubts
-from app.logs import configure_logging, is_text, log_what_nobody_caught
-from app.redis_url import WrongRedisUrl, parse_redis_url
+from app.configuration.loaded import Loaded, say_doubts
+from app.core.clock import LONG_AGO, steady_now, utc_now
+from app.core.errors import ConfigError
+from app.core.logs import configure_logging, is_text, log_what_nobody_caught
+from app.core.redis_url import WrongRedisUrl, parse_redis_url
 from tasks.options import level_asked_for, refuse_unsupported
 
 POLL, DELIVER, MAINTENANCE = "poll", "deliver", "maintenance"
@@ -45,9 +45,9 @@ TICK_LIVES = timedelta(seconds=10)
 """A tick lives for at least so long: one that comes every second would expire on every queue that is a second long."""
 ORPHANS_EVERY = timedelta(minutes=5)
 NOTIFY_EVERY = timedelta(seconds=30)
-"""How often a worker looks what people must be told of (`app/notify.py`), where anybody is to be told."""
+"""How often a worker looks what people must be told of (`app/notifications/notify.py`), where anybody is to be told."""
 JOBS_EVERY = timedelta(minutes=1)
-"""How often beat knocks for a periodic job. Which periods are due is for the ledger to say (`app/periodic.py`)."""
+"""How often beat knocks for a periodic job. Which periods are due is for the ledger to say (`app/jobs/periodic.py`)."""
 TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), "tasks.transport:Transport"))
 """What kombu speaks to Redis by. With `broker_transport` log lines would name the class in place of `redis`."""
 JOBS = ("report_hour", "report_day", "reconcile", "purge")
@@ -92,8 +92,8 @@ class RelayCelery(Celery):
     @cached_property
     def Beat(self) -> Any:  # noqa: N802 - Celery's name
         """The beat of `celery beat`."""
-        console = self.loader.import_from_cwd("tasks.console")  # `celery` itself finds nothing in the working directory
-        return self.subclass_with_self(console.Beat)
+        banner = self.loader.import_from_cwd("tasks.banner")  # `celery` itself finds nothing in the working directory
+        return self.subclass_with_self(banner.Beat)
 
 
 def make_app(loaded: config.Config) -> Celery:
@@ -191,12 +191,12 @@ def _say_doubts(**_: object) -> None:
 
 @worker_init.connect
 def _begin_worker(**_: object) -> None:
-    from app import tracing  # noqa: PLC0415 - a worker has these parts; beat and Flower need none
-    from tasks import console  # noqa: PLC0415
+    from app.monitoring import tracing  # noqa: PLC0415 - a worker has these parts; beat and Flower need none
+    from tasks import banner  # noqa: PLC0415
     from tasks.base import fit_descriptors  # noqa: PLC0415
 
     if not is_text(loaded.settings.log_format):
-        console.say_events()
+        banner.say_events()
     if tracing.wanted():
         tracing.start()
     fit_descriptors()
@@ -212,7 +212,7 @@ def _drain(**_: object) -> None:
 @worker_shutdown.connect
 @worker_process_shutdown.connect
 def _close_runtime(**_: object) -> None:
-    from app import tracing  # noqa: PLC0415 - as above
+    from app.monitoring import tracing  # noqa: PLC0415 - as above
     from tasks.base import runtime  # noqa: PLC0415 - tasks import this module
 
     runtime.close()

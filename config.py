@@ -22,21 +22,21 @@ from pydantic import BeforeValidator, Field, SecretStr, ValidationError, Validat
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from app.budget import MEMORY_BUDGET
-from app.clock import LEASE_LIMIT
-from app.container import memory_limit
-from app.env_file import FILE, EnvFile, read_env_file, read_text, unreadable
-from app.errors import ConfigError, Problem, UnknownFeed
-from app.feed import Duration, Feed
+from app.core.budget import MEMORY_BUDGET
+from app.core.clock import LEASE_LIMIT
+from app.core.container import memory_limit
+from app.core.env_file import FILE, EnvFile, read_env_file, read_text, unreadable
+from app.core.errors import ConfigError, Problem, UnknownFeed
+from app.core.redis_url import WrongRedisUrl, parse_redis_url
+from app.core.source_url import source_url_problem
+from app.core.spelling import likely
+from app.core.url import parse_url
+from app.core.wrong_values import allowed, found, names_of, place, shown
+from app.feeds.feed import Duration, Feed
 from app.ledger.url import url_problems
 from app.partner.masking import longest_first, secrets_of_url
 from app.partner.problems import problems as partner_problems
 from app.partner.signing import usable
-from app.redis_url import WrongRedisUrl, parse_redis_url
-from app.source_url import source_url_problem
-from app.spelling import likely
-from app.url import parse_url
-from app.wrong_values import allowed, found, names_of, place, shown
 
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _URLS = (("partner", "url"), ("partner", "status_url"), ("partner", "auth", "token_url"))

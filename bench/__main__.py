@@ -19,7 +19,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from app.embedded.process import NotStarted
+from app.testbed.embedded.process import NotStarted
 from bench.compare import compare, slow, two
 from bench.latency import Load, latency
 from bench.ledger_size import ledger_size

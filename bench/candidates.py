@@ -17,8 +17,8 @@ from pyreqwest import exceptions
 from pyreqwest.client import Client, ClientBuilder
 from yarl import URL
 
-from app.endpoint import Tls
-from app.models import RESPONSE_LIMIT, Ruling
+from app.core.models import RESPONSE_LIMIT, Ruling
+from app.feeds.partner import Tls
 from app.partner.connection import Reader
 from app.partner.exchange import Reply, Request, exchange
 from app.partner.failures import Undone

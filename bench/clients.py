@@ -25,12 +25,12 @@ from unittest.mock import patch
 import uvloop
 from pydantic import SecretStr
 
-from app.endpoint import Tls
-from app.models import Ruling
+from app.core.models import Ruling
+from app.core.url import parse_url
+from app.feeds.partner import Tls
 from app.partner.content import Unreadable, unwrapped
 from app.partner.exchange import Reply, Request
 from app.partner.failures import Undone
-from app.url import parse_url
 from bench import row_cost
 from bench.candidates import CANDIDATES, Candidate
 from bench.scene import announced

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import orjson
 
-from app.embedded.stack import ROOT
+from app.testbed.embedded.stack import ROOT
 from bench.contestants import CONTESTANTS, Contestant
 from bench.limits import LOOPS
 from bench.report import Section, say, spread, table, whole

@@ -13,8 +13,8 @@ from typing import Protocol
 
 from celery import Celery
 
-from app.embedded.process import NotStarted, Process
-from app.embedded.stack import ROOT
+from app.testbed.embedded.process import NotStarted, Process
+from app.testbed.embedded.stack import ROOT
 from bench.scene import Place
 
 PEERS = ROOT / ".venv-bench"

@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import pymongo
 
-from app.embedded.stack import Stack
+from app.testbed.embedded.stack import Stack
 
 
 def main() -> None:

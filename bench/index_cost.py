@@ -23,10 +23,10 @@ import uvloop
 from pymongo import IndexModel
 
 import config
-from app.embedded.stack import Stack
+from app.core.logs import configure_logging
 from app.ledger.indexes import INDEXES
-from app.logs import configure_logging
-from app.runtime import Services, open_services, spare_from_collection
+from app.runtime.worker import Services, open_services, spare_from_collection
+from app.testbed.embedded.stack import Stack
 from bench.row_cost import Messages, deliver
 
 Database: TypeAlias = pymongo.database.Database[dict[str, Any]]

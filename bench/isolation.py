@@ -26,9 +26,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from app.embedded.process import NotStarted, Process
-from app.embedded.source import connect
-from app.embedded.stack import ROOT
+from app.testbed.embedded.process import NotStarted, Process
+from app.testbed.embedded.source import connect
+from app.testbed.embedded.stack import ROOT
 from bench.contestants import QUIET, killed
 from bench.report import Section, header, publish, table, whole
 from bench.scene import Database, Job, Place, Scene, announced

@@ -10,8 +10,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from app.embedded.process import NotStarted, Process
-from app.embedded.stack import ROOT
+from app.testbed.embedded.process import NotStarted, Process
+from app.testbed.embedded.stack import ROOT
 from bench.contestants import Rowrelay, killed
 from bench.report import Section, say, spread, table, whole
 from bench.rounds import WARM_UP_ROWS, Stuck, check, wait_for_outcomes
@@ -104,7 +104,7 @@ def _measure(scene: Scene, load: Load) -> Latencies:
 def _generator(place: Place, load: Load) -> Process:
     """Writes the rows, as applications do."""
     arguments = ["--database", str(place.source), "--rows", str(load.rows), "--rate", str(load.rate)]
-    argv = [sys.executable, "-m", "app.simulator.generator", *arguments, "--seed", str(SEED)]
+    argv = [sys.executable, "-m", "app.testbed.simulator.generator", *arguments, "--seed", str(SEED)]
     return Process("generator", argv, cwd=ROOT, log=place.directory / "generator.log")
 
 

@@ -20,16 +20,16 @@ from typing import Any
 import bson
 from pymongo import AsyncMongoClient
 
-from app.clock import utc_now
-from app.deliver import Delivering, Terms
-from app.embedded.process import NotStarted
-from app.embedded.servers import EmbeddedMongo
-from app.feed import Feed
-from app.intake import Intake
+from app.core.clock import utc_now
+from app.core.models import NewBatch, SourceRow
+from app.delivery.deliver import Delivering, DeliverySettings
+from app.feeds.feed import Feed
+from app.intake.intake import Intake
 from app.ledger import Ledger
-from app.models import NewBatch, SourceRow
 from app.partner.client import PartnerClient
-from app.simulator.partner import serve
+from app.testbed.embedded.process import NotStarted
+from app.testbed.embedded.servers import EmbeddedMongo
+from app.testbed.simulator.partner import serve
 from bench.ledger_size import NoQueue
 from bench.report import table
 
@@ -93,7 +93,7 @@ async def _deliver(feed: Feed, ledger: Ledger, queue: Kept, payload: int) -> Non
     intake = Intake(ledger, queue, message_wait=SECONDS, now=utc_now)
     await intake.send(feed, await intake.log(feed, rows))
     async with PartnerClient([feed]) as partner:
-        delivering = Delivering(ledger, partner, Terms("host:1", SECONDS, 50, timedelta(milliseconds=10)))
+        delivering = Delivering(ledger, partner, DeliverySettings("host:1", SECONDS, 50, timedelta(milliseconds=10)))
         for batch in queue.batches:
             await delivering.deliver(feed, batch.id)
 

@@ -13,16 +13,16 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
 
-from app.clock import utc_now
-from app.feed import Feed
+from app.core.clock import utc_now
+from app.core.models import Batch, NewBatch, SourceRow
+from app.delivery.sweep import Sweeping
+from app.feeds.feed import Feed
+from app.intake.poll import Polling
 from app.ledger import Ledger
 from app.ledger.batches import new_batch
 from app.ledger.deliveries import delivery_id
-from app.models import Batch, NewBatch, SourceRow
-from app.poll import Polling
 from app.source.engine import open_engine
 from app.source.reader import Source
-from app.sweep import Sweeping
 from bench.report import Section, medians, say, spread, table, whole
 from bench.scene import Document, Job, Place, Scene
 

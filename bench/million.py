@@ -7,8 +7,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app.embedded.process import NotStarted
-from app.simulator.generator import generate
+from app.testbed.embedded.process import NotStarted
+from app.testbed.simulator.generator import generate
 from bench.contestants import Rowrelay, Running
 from bench.report import Section, say, table
 from bench.rounds import STUCK_SECONDS, Stuck, check, held

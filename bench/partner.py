@@ -11,7 +11,7 @@ Every request is a delivery, and is answered 200, at once or after the delay tha
     GET /_bench/arrivals               {key: when it first arrived, in seconds since 1970}
 
 The parser knows what the benchmark's clients send: whole headers, then a body of `Content-Length` bytes. The demo's
-partner, `app/simulator/partner.py`, does far more with a request: a bare loop would measure it, not the client.
+partner, `app/testbed/simulator/partner.py`, does far more with a request: a bare loop would measure it, not the client.
 """
 
 from __future__ import annotations

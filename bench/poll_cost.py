@@ -19,8 +19,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from app.feed import Feed
-from app.models import Cursor
+from app.core.models import Cursor
+from app.feeds.feed import Feed
 from app.source.engine import open_engine
 from app.source.reader import Source
 

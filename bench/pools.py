@@ -19,8 +19,8 @@ from typing import Any
 import psutil
 import pymongo
 
-from app.embedded.process import Process
-from app.embedded.stack import Stack
+from app.testbed.embedded.process import Process
+from app.testbed.embedded.stack import Stack
 from tests.support.wait import wait_until
 
 POOLS = {

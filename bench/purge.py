@@ -35,12 +35,12 @@ import orjson
 import psutil
 import pymongo
 
-from app.archive import file
-from app.archive.restore import checked
-from app.clock import LONG_AGO
-from app.embedded.servers import EmbeddedMongo
-from app.embedded.stack import ROOT, Stack
+from app.core.clock import LONG_AGO
 from app.ledger.indexes import INDEXES, SETTLED
+from app.retention.archive import file
+from app.retention.archive.restore import checked
+from app.testbed.embedded.servers import EmbeddedMongo
+from app.testbed.embedded.stack import ROOT, Stack
 from bench.live import latencies, print_parts
 from tests.support.wait import wait_until
 

@@ -19,14 +19,14 @@ from datetime import timedelta
 from pathlib import Path
 from sqlite3 import connect
 
-from app.embedded.servers import EmbeddedMongo
-from app.feed import Feed
+from app.core.models import NewBatch
+from app.feeds.feed import Feed
+from app.intake.poll import Polling
 from app.ledger import Ledger
-from app.models import NewBatch
-from app.poll import Polling
 from app.reconcile import Reconciling
 from app.source.engine import open_engine
 from app.source.reader import Source
+from app.testbed.embedded.servers import EmbeddedMongo
 
 BUILD = """
 CREATE TABLE orders (id INTEGER PRIMARY KEY, customer TEXT, amount TEXT, status TEXT, created_at TEXT);

@@ -21,7 +21,7 @@ from typing import Any, TypeAlias
 import orjson
 import pymongo
 
-from app.embedded.stack import ROOT, Stack
+from app.testbed.embedded.stack import ROOT, Stack
 from bench.live import latencies, print_parts
 from tests.support.wait import wait_until
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import orjson
 
 from app import VERSION
-from app.embedded.stack import ROOT
+from app.testbed.embedded.stack import ROOT
 from bench.contestants import PEERS
 from bench.scene import Scene
 

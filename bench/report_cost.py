@@ -23,12 +23,12 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from app.embedded.servers import EmbeddedMongo
+from app.core.period import Period, parse_period
 from app.ledger import Ledger
-from app.period import Period, parse_period
-from app.report import Reporting
-from app.reporting.compile import compile_reports
-from app.reporting.page import page
+from app.reports.compile import compile_reports
+from app.reports.page import page
+from app.reports.reporting import Reporting
+from app.testbed.embedded.servers import EmbeddedMongo
 from tests.support.buckets import day_of
 
 ZONE = ZoneInfo("UTC")

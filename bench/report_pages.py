@@ -9,10 +9,10 @@ import argparse
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from app.models import Certificate, State
-from app.period import parse_period
-from app.reporting.compile import compile_reports
-from app.reporting.page import page
+from app.core.models import Certificate, State
+from app.core.period import parse_period
+from app.reports.compile import compile_reports
+from app.reports.page import page
 from tests.support.buckets import day_of
 
 ZONE = ZoneInfo("Europe/Berlin")

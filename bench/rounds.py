@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from app.embedded.process import NotStarted
+from app.testbed.embedded.process import NotStarted
 from bench.contestants import Contestant, Running
 from bench.scene import Database, Document, Job, Place, Scene
 from bench.usage import Meter

@@ -24,10 +24,10 @@ import aiohttp
 import uvloop
 
 import config
-from app.embedded.stack import Stack
-from app.logs import configure_logging
-from app.models import NewBatch
-from app.runtime import Services, open_services, spare_from_collection
+from app.core.logs import configure_logging
+from app.core.models import NewBatch
+from app.runtime.worker import Services, open_services, spare_from_collection
+from app.testbed.embedded.stack import Stack
 
 AT_ONCE = 16
 """Batches under way, as in a worker's pool of threads."""

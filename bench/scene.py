@@ -20,11 +20,11 @@ import httpx
 import pymongo
 import redis
 
-from app.embedded.process import NotStarted, Process
-from app.embedded.servers import EmbeddedMongo, EmbeddedRedis
-from app.embedded.source import connect, create_source
-from app.embedded.stack import ROOT
-from app.simulator.generator import generate
+from app.testbed.embedded.process import NotStarted, Process
+from app.testbed.embedded.servers import EmbeddedMongo, EmbeddedRedis
+from app.testbed.embedded.source import connect, create_source
+from app.testbed.embedded.stack import ROOT
+from app.testbed.simulator.generator import generate
 
 Document: TypeAlias = dict[str, Any]
 Database: TypeAlias = pymongo.database.Database[Document]
@@ -114,7 +114,7 @@ class Scene:
     def server(self, name: str, place: Place) -> Iterator[tuple[str, int | None]]:
         """The URL of a server, and its process id where it is known. `simulator`, the demo's partner, starts for it."""
         if name == "simulator":
-            with announced("app.simulator.partner", place.directory) as (process, url):
+            with announced("app.testbed.simulator.partner", place.directory) as (process, url):
                 yield url, process.pid
             return
         urls = {"partner": self.partner.url, "redis": self.redis.url, "ledger": place.ledger_url}

@@ -27,9 +27,9 @@ from typing import Any, TypeAlias
 
 from pymongo import MongoClient, WriteConcern
 
-from app.clock import utc_now
-from app.embedded.stack import ROOT, Stack
+from app.core.clock import utc_now
 from app.ledger import Ledger
+from app.testbed.embedded.stack import ROOT, Stack
 
 SECONDS = timedelta(seconds=30)
 AT_ONCE = 5000
@@ -91,7 +91,7 @@ def _print_counts(stack: Stack, deliveries: Deliveries) -> None:
 
 
 async def _indexed(ledger: Ledger) -> object:
-    return await ledger.tally.indexed()
+    return await ledger.state_counts.indexed()
 
 
 async def _about(ledger: Ledger) -> object:

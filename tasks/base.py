@@ -8,18 +8,18 @@ from typing import Any
 import structlog
 from celery import Task
 
-from app import descriptors
-from app.errors import RowrelayError
-from app.logs import describe
-from app.progress import Progress
-from app.runtime import Runtime, Services, open_services
-from app.under_way import About, note_failure
+from app.core.errors import RowrelayError
+from app.core.logs import describe
+from app.core.under_way import About, note_failure
+from app.monitoring.heartbeat import Activity
+from app.runtime import descriptors
+from app.runtime.worker import Runtime, Services, open_services
 from celery_app import app, loaded
 from tasks.queue import CeleryQueue
 
 log = structlog.get_logger()
 
-progress = Progress()
+progress = Activity()
 queue = CeleryQueue(app)
 runtime = Runtime(lambda: open_services(loaded, queue, progress))
 
@@ -38,11 +38,11 @@ class TaskCrashed(Exception):
 
 
 class RelayTask(Task[Any, Any]):
-    """Binds the log context, and keeps what nobody foresaw (`app.unforeseen`). Never retries: what failed is in the
-    ledger, and the next poll or sweep meets it again.
+    """Binds the log context, and keeps what nobody foresaw (`app.core.unforeseen`). Never retries: what failed is in
+    the ledger, and the next poll or sweep meets it again.
 
     A task hands its work over to the event loop and is done, so that none waits in one of Celery's slots. What becomes
-    of the work is seen to by `app.under_way`.
+    of the work is seen to by `app.core.under_way`.
     """
 
     abstract = True

@@ -9,7 +9,7 @@ from celery.worker.consumer import Consumer
 from kombu.transport.redis import Channel
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from tasks.progress import CONSUMER_TURN, begin_worker, consumer_turned
+from tasks.heartbeat import CONSUMER_TURN, begin_worker, consumer_turned
 
 log = structlog.get_logger()
 
@@ -27,7 +27,7 @@ setattr(Channel, "_connparams", _parameters_while_connected)  # noqa: B010 - the
 
 
 class LastingConsumer(Consumer):
-    """See docs/decisions/0013-a-worker-that-lost-redis.md. Says when it asks for work: `tasks/progress.py`."""
+    """See docs/decisions/0013-a-worker-that-lost-redis.md. Says when it asks for work: `tasks/heartbeat.py`."""
 
     def start(self) -> None:
         """Connect and consume, until the worker stops."""

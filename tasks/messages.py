@@ -22,9 +22,9 @@ from uuid import uuid4
 import orjson
 import structlog
 
-from app.clock import LEASE_LIMIT, machine_now, utc_now
-from app.feed import NAME, Feed
-from app.models import LONGEST_LOOK
+from app.core.clock import LEASE_LIMIT, machine_now, utc_now
+from app.core.models import LONGEST_FOLLOW_UP
+from app.feeds.feed import NAME, Feed
 
 log = structlog.get_logger()
 
@@ -213,9 +213,9 @@ def _due_in(eta: object) -> timedelta | None:
     if eta is None:
         return None
     due_in = _moment(eta, "eta") - utc_now()
-    if due_in > LONGEST_LOOK + LEASE_LIMIT:
+    if due_in > LONGEST_FOLLOW_UP + LEASE_LIMIT:
         raise Dropped("malformed", f"eta {_shown(eta)}: none of ours waits so long")
-    return min(due_in, LONGEST_LOOK) if due_in > timedelta(0) else None
+    return min(due_in, LONGEST_FOLLOW_UP) if due_in > timedelta(0) else None
 
 
 def _shown(found: object) -> str:
@@ -261,7 +261,7 @@ def _poll(args: list[Any], kwargs: Arguments, feeds: Mapping[str, Feed]) -> None
     _require(args, kwargs, "feed", "after", "until")
     after, until = kwargs["after"], kwargs["until"]
     latest = (utc_now() + feed.poll_every + LEASE_LIMIT).timestamp()
-    if not (_is_number(after, LONGEST_LOOK.total_seconds()) and _is_number(until, latest)):
+    if not (_is_number(after, LONGEST_FOLLOW_UP.total_seconds()) and _is_number(until, latest)):
         raise Dropped("arguments", f"a poll after {_shown(after)} s, until {_shown(until)}")
     return None
 

@@ -6,9 +6,9 @@ import atexit
 
 from celery.signals import beat_init, worker_ready, worker_shutdown
 
-from app.notify import LOOK_EVERY
-from app.runtime import notifying_alone
-from app.stand_in import StandIn
+from app.notifications.notify import LOOK_EVERY
+from app.notifications.stand_in import StandIn
+from app.runtime.worker import notifying_alone
 from celery_app import app, loaded
 from tasks.base import RelayTask, hand_over
 

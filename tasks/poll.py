@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from app.models import Look
-from app.runtime import Services
+from app.core.models import FollowUp
+from app.runtime.worker import Services
 from celery_app import app, loaded
 from tasks.base import RelayTask, hand_over, queue
 
@@ -22,11 +22,11 @@ def poll(feed: str, after: float | None = None, until: float | None = None) -> N
     """
     look = None
     if after is not None and until is not None:
-        look = Look(timedelta(seconds=after), datetime.fromtimestamp(until, UTC))
+        look = FollowUp(timedelta(seconds=after), datetime.fromtimestamp(until, UTC))
     hand_over("poll", lambda services: _poll(services, feed, look), feed, alone=False)
 
 
-async def _poll(services: Services, name: str, look: Look | None) -> None:
+async def _poll(services: Services, name: str, look: FollowUp | None) -> None:
     feed = loaded.feeds.get(name)
     if feed is None:  # it went while its message was on the way; that is nobody's failure
         log.info("poll_of_no_feed")

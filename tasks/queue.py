@@ -10,8 +10,8 @@ from amqp.exceptions import ChannelError
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from app.broker import unavailable
-from app.models import Look, NewBatch
+from app.broker.depths import unavailable
+from app.core.models import FollowUp, NewBatch
 from celery_app import DELIVER
 from tasks.sifting import sift
 
@@ -47,11 +47,11 @@ class CeleryQueue:
         ):
             sift(client, existing)
 
-    async def look_again(self, feed: str, look: Look) -> None:
+    async def look_again(self, feed: str, look: FollowUp) -> None:
         """Have the feed polled when the look is due. Raises `BrokerUnavailable`."""
         await asyncio.to_thread(self._look_again, feed, look)
 
-    def _look_again(self, feed: str, look: Look) -> None:
+    def _look_again(self, feed: str, look: FollowUp) -> None:
         seconds = look.after.total_seconds()
         with self._translated():
             self._celery.send_task(

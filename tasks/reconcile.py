@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.periodic import RECONCILE
+from app.jobs.periodic import RECONCILE
 from celery_app import app
 from tasks.base import RelayTask, hand_over
 

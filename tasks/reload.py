@@ -1,7 +1,7 @@
 """SIGHUP has worker and beat read their configuration anew, where Celery's worker would start itself anew.
 
-The signal handler notes the signal and returns; a thread does the rest (`app/reload.py`). With a pool of processes each
-of them is told, for it is there that feeds are worked at.
+The signal handler notes the signal and returns; a thread does the rest (`app/configuration/reload.py`). With a pool of
+processes each of them is told, for it is there that feeds are worked at.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from celery.apps import worker
 from celery.beat import Scheduler
 from celery.signals import worker_process_init
 
-from app.reload import Changes, Reloader
-from app.runtime import Services
+from app.configuration.reload import Changes, Reloader
+from app.runtime.worker import Services
 from celery_app import beat_schedule, loaded
 from config import Config
 from tasks.base import fit_descriptors, runtime

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.periodic import REPORT_DAY, REPORT_HOUR
+from app.jobs.periodic import REPORT_DAY, REPORT_HOUR
 from celery_app import app
 from tasks.base import RelayTask, hand_over
 

@@ -18,7 +18,7 @@ from kombu.utils.json import loads
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from app.broker import ASIDE, QUEUES
+from app.broker.depths import ASIDE, QUEUES
 from celery_app import loaded
 from tasks.messages import Dropped, drops, is_control_message, message_of, read
 

@@ -20,10 +20,10 @@ import redis
 import structlog
 from pymongo import MongoClient
 
-from app import logs
-from app.embedded import server as server_module
-from app.embedded.server import NoServer, Server
-from app.embedded.servers import EmbeddedMongo, EmbeddedRedis
+from app.core import logs
+from app.testbed.embedded import server as server_module
+from app.testbed.embedded.server import NoServer, Server
+from app.testbed.embedded.servers import EmbeddedMongo, EmbeddedRedis
 from tests.support.servers_used import ServersUsed, named_mongo, named_redis
 
 PORTS_EACH = 2000

@@ -8,8 +8,6 @@ from typing import Annotated
 
 import typer
 
-from app.archive import file as archive_file
-from app.archive.restore import Restored, Restoring, checked, unreadable
 from app.cli.output import (
     FOUND_WRONG,
     AsJson,
@@ -21,10 +19,12 @@ from app.cli.output import (
     with_ledger,
 )
 from app.cli.purge import PATIENCE_LEASES, progress_bar
-from app.errors import RowrelayError
-from app.hold import Holding, Tell
+from app.core.errors import RowrelayError
 from app.ledger import Ledger
-from app.runtime import process_name
+from app.retention.archive import file as archive_file
+from app.retention.archive.restore import Restored, Restoring, checked, unreadable
+from app.retention.purge_lock import PurgeLock, Tell
+from app.runtime.worker import process_name
 
 archive = typer.Typer(no_args_is_help=True)
 
@@ -82,7 +82,7 @@ def restore_archive(
 
     async def restore(ledger: Ledger) -> Restored:
         await ledger.prepare()
-        holding = Holding(ledger, process_name(), loaded.settings.lease)
+        holding = PurgeLock(ledger, process_name(), loaded.settings.lease)
         patience = loaded.settings.lease * PATIENCE_LEASES
         return await Restoring(ledger, holding).restore(path, dry_run=dry_run, progress=tell, patience=patience)
 

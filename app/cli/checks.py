@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from redis.exceptions import RedisError
 
-from app.errors import ConfigError, RowrelayError
+from app.core.errors import ConfigError, RowrelayError
 from app.source.findings import Level
 
 

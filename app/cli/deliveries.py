@@ -39,15 +39,15 @@ from app.cli.output import (
     with_ledger,
 )
 from app.cli.timeline import print_delivery
-from app.clock import rough, utc_now
-from app.keys import part_pattern, shown_id
+from app.core.clock import rough, utc_now
+from app.core.keys import part_pattern, shown_id
+from app.core.models import State
+from app.core.shown import plain
 from app.ledger import Ledger
 from app.ledger.client import Document
 from app.ledger.listing import Count, Order, Place, moment_of
 from app.ledger.selection import Selection
-from app.lookup import ids_meant, look_up, require_feeds
-from app.models import State
-from app.shown import plain
+from app.reads.lookup import ids_meant, look_up, require_feeds
 
 deliveries = typer.Typer(no_args_is_help=True)
 

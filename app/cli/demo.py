@@ -25,14 +25,14 @@ from rich.table import Table
 
 from app.cli.output import FOUND_WRONG, console, duration_option, fail, print_fields
 from app.cli.report import print_report
-from app.clock import utc_now
-from app.embedded.process import NotStarted
-from app.embedded.source import connect
-from app.embedded.stack import ROOT, Stack
+from app.core.clock import utc_now
+from app.core.models import OPEN_STATES, State
+from app.core.period import Kind, Period
 from app.ledger import Ledger
-from app.models import OPEN_STATES, State
-from app.period import Kind, Period
-from app.report import Reporting
+from app.reports.reporting import Reporting
+from app.testbed.embedded.process import NotStarted
+from app.testbed.embedded.source import connect
+from app.testbed.embedded.stack import ROOT, Stack
 from config import Settings
 
 FEED = "orders"
@@ -162,7 +162,7 @@ async def _watch(stack: Stack, rows: int, patience: float) -> Progress:
 
 async def _progress(ledger: Ledger, rows: int, started: float) -> Progress:
     now = utc_now()
-    standing = (await ledger.tally.standing(now)).get(FEED)
+    standing = (await ledger.state_counts.standing(now)).get(FEED)
     states = standing.states if standing else {}
     leased = await ledger.batches.leased(FEED, now)
     return Progress(

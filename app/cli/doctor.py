@@ -27,22 +27,22 @@ from app.cli.output import (
     run,
 )
 from app.cli.preview import shown_request
-from app.clock import server_clock, utc_now
-from app.errors import Problem, RowrelayError
-from app.feed import Feed
-from app.health import wrong_clocks
+from app.core.clock import server_clock, utc_now
+from app.core.errors import Problem, RowrelayError
+from app.core.models import Cursor
+from app.feeds.feed import Feed
 from app.ledger import Ledger
 from app.ledger.examine import Role
-from app.ledger.progress import Mark
-from app.models import Cursor
+from app.ledger.heartbeats import Heartbeat
+from app.ledger.unconfigured import unconfigured
+from app.monitoring.health import wrong_clocks
+from app.operations.trial import newest_row, of_source
 from app.partner.problems import column_problems
 from app.partner.request import prepare
 from app.source.columns import columns_finding, sent_names
 from app.source.engine import check_reachable
 from app.source.findings import Finding, Level
 from app.source.reader import Source
-from app.trial import newest_row, of_source
-from app.unconfigured import unconfigured
 
 WAITING_SHOWN = 10_000
 """Rows waiting are counted up to this many, so that the question stays cheap."""
@@ -229,7 +229,7 @@ async def _check_ledger(settings: config.Settings) -> list[Check]:
         return "a partial index made"
 
     checks: list[Check] = []
-    clocks: list[tuple[Mark, str]] = []
+    clocks: list[tuple[Heartbeat, str]] = []
     try:
         for subject, ask in ((name, who), ("ledger: writing", write), ("ledger: indexes", index)):
             checks.append(await checked(subject, ask))

@@ -12,9 +12,9 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 import config
-from app.broker import QUEUES, Broker
-from app.errors import BrokerUnavailable
-from app.redis_url import RedisUrl, parse_redis_url
+from app.broker.depths import QUEUES, Broker
+from app.core.errors import BrokerUnavailable
+from app.core.redis_url import RedisUrl, parse_redis_url
 from app.source.findings import Level
 
 NAME = "broker (REDIS_URL)"

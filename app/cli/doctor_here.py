@@ -10,8 +10,9 @@ from importlib import metadata
 from pathlib import Path
 
 import config
-from app import VERSION, descriptors
+from app import VERSION
 from app.cli.checks import Check, checked, found
+from app.runtime import descriptors
 from app.source.findings import Level
 
 PACKAGES = ("celery", "kombu", "redis", "pymongo", "sqlalchemy", "aioodbc", "pyodbc", "pydantic", "flower")

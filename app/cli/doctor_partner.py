@@ -9,19 +9,19 @@ from email.utils import parsedate_to_datetime
 
 import config
 from app.cli.checks import Check, checked, found
-from app.clock import AGREED, machine_now
-from app.endpoint import Tls
-from app.errors import RowrelayError
-from app.feed import Feed
+from app.core.clock import AGREED, machine_now
+from app.core.errors import RowrelayError
+from app.core.url import Url, parse_url
+from app.feeds.feed import Feed
+from app.feeds.partner import Tls
 from app.partner.client import PartnerClient
 from app.partner.exchange import Reply
 from app.partner.failures import Undone
 from app.partner.transport import tls_context
-from app.reporting.mail import Mail
-from app.reporting.sending import NotSent
-from app.runtime import mails
+from app.reports.mail import Mail
+from app.reports.sending import NotSent
+from app.runtime.worker import mails
 from app.source.findings import Level
-from app.url import Url, parse_url
 
 
 async def check_partners(loaded: config.Config, *, ask: bool) -> list[Check]:

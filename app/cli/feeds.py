@@ -27,19 +27,19 @@ from app.cli.output import (
 )
 from app.cli.preview import preview_request
 from app.cli.trial import try_row
-from app.clock import utc_now
-from app.configured import Differs, differing
-from app.errors import ConfigError, SourceRefused, SourceUnavailable
-from app.feed import Feed, parse_position
+from app.configuration.configured import Differs, differing
+from app.core.clock import utc_now
+from app.core.errors import ConfigError, SourceRefused, SourceUnavailable
+from app.core.models import Cursor, Position
+from app.feeds.feed import Feed, parse_position
 from app.ledger import Ledger
-from app.models import Cursor, Position
+from app.ledger.unconfigured import Unconfigured, unconfigured
+from app.operations.rewind import Reread, Rewinding, said_position
 from app.partner.masking import feed_secrets, masked
-from app.rewind import Reread, Rewinding, said_position
 from app.source.catalogue import origin_of, other_source
 from app.source.engine import open_engine
 from app.source.explain import PRODUCTS, Explained, explain_unseen
 from app.source.reader import Source
-from app.unconfigured import Unconfigured, unconfigured
 
 feeds = typer.Typer(no_args_is_help=True)
 feeds.command("preview")(preview_request)

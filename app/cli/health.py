@@ -15,11 +15,11 @@ import typer
 
 import config
 from app.cli.output import FOUND_WRONG, AsJson, console, load_partly, own_feeds, print_json, with_ledger
-from app.clock import utc_now
-from app.errors import LedgerUnavailable
-from app.health import Bounds, Health, feeds, jobs, processes
+from app.core.clock import utc_now
+from app.core.errors import LedgerUnavailable
 from app.ledger import Ledger
-from app.ledger.progress import Role
+from app.ledger.heartbeats import Role
+from app.monitoring.health import Bounds, Health, feeds, jobs, processes
 
 UNKNOWN_TIMEOUT = timedelta(minutes=10)
 """What a feed may let its partner take, for all that is known where feeds.toml is wrong about it."""

@@ -10,10 +10,10 @@ from zoneinfo import ZoneInfo
 import typer
 
 from app.cli.output import FOUND_WRONG, AsJson, ago, load_config, print_json, print_table, with_ledger
-from app.clock import utc_now
+from app.core.clock import utc_now
+from app.jobs.periodic import JOBS, Job, waits_for
 from app.ledger import Ledger
 from app.ledger.ticks import StepDone, Tick, TickState
-from app.periodic import JOBS, Job, waits_for
 
 LATE = timedelta(minutes=15)
 """A period that is due for longer, and nobody works at, is said to be late: beat or the workers are away."""

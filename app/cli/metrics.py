@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from app.broker import QUEUES
+from app.broker.depths import QUEUES
 from app.cli.output import fail, load_config, run
-from app.loaded import Loaded
-from app.logs import configure_logging, log_what_nobody_caught
-from app.metrics.server import print_once, serve
+from app.configuration.loaded import Loaded
+from app.core.logs import configure_logging, log_what_nobody_caught
+from app.monitoring.metrics.server import print_once, serve
 
 
 def metrics(

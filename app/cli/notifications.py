@@ -23,8 +23,8 @@ from app.cli.output import (
     with_ledger,
 )
 from app.ledger.client import Document
-from app.reporting.notification import words_of
-from app.runtime import notifying_alone
+from app.notifications.notification import words_of
+from app.runtime.worker import notifying_alone
 
 Test = Annotated[bool, typer.Option("--test", help="Send a message on every way, and say what came of it.")]
 

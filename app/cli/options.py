@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from app.clock import utc_now
-from app.feed import parse_duration
+from app.core.clock import utc_now
+from app.core.models import State
+from app.feeds.feed import parse_duration
 from app.ledger.selection import Between
-from app.models import State
 
 _ATTEMPTS = re.compile(r"(\d{1,9})(?:(\+)|-(\d{1,9}))?")
 

@@ -24,14 +24,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from app.clock import rough, utc_now
-from app.errors import AmbiguousKey, ConfigError, LedgerUnavailable, RowrelayError, UnknownFeed
-from app.shown import plain, plain_json, plain_lines
+from app.core.clock import rough, utc_now
+from app.core.errors import AmbiguousKey, ConfigError, LedgerUnavailable, RowrelayError, UnknownFeed
+from app.core.shown import plain, plain_json, plain_lines
 
 if TYPE_CHECKING:
     import config
-    from app.configured import Own
-    from app.feed import Feed
+    from app.configuration.configured import Own
+    from app.feeds.feed import Feed
     from app.ledger import Ledger
     from app.source.reader import Source
 
@@ -78,7 +78,7 @@ def load_config(log_level: str = "WARNING") -> config.Config:
 def load_partly(log_level: str = "WARNING") -> config.Partly:
     """The same, for a command that has something to tell without the feeds that are wrong."""
     import config  # noqa: PLC0415 - as the module says
-    from app.logs import configure_logging  # noqa: PLC0415 - as above
+    from app.core.logs import configure_logging  # noqa: PLC0415 - as above
 
     try:
         read = config.load_partly()
@@ -100,7 +100,7 @@ def configured_feed(loaded: config.Config, name: str) -> Feed:
 
 def duration_option(value: object) -> timedelta:
     """An option's value, written as any duration is. Raises `typer.BadParameter`, which exits with code 2."""
-    from app.feed import parse_duration  # noqa: PLC0415 - as the module says
+    from app.feeds.feed import parse_duration  # noqa: PLC0415 - as the module says
 
     try:
         parsed = parse_duration(value)
@@ -176,7 +176,7 @@ def open_source(loaded: config.Config) -> Source:
 
 def own_feeds(loaded: config.Config) -> Own | None:
     """The feeds.toml of this command, for what processes run with to be held against; `None`: it is wrong."""
-    from app.configured import Own  # noqa: PLC0415 - as the module says
+    from app.configuration.configured import Own  # noqa: PLC0415 - as the module says
 
     if not loaded.feeds_hash:
         return None

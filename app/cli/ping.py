@@ -14,9 +14,9 @@ from redis.exceptions import RedisError
 
 import config
 from app.cli.output import AsJson, console, duration_option, fail, load_config, opened_ledger, print_fields, print_json
-from app.clock import said_of_clock, server_clock
-from app.errors import RowrelayError
-from app.health import wrong_clocks
+from app.core.clock import said_of_clock, server_clock
+from app.core.errors import RowrelayError
+from app.monitoring.health import wrong_clocks
 
 
 def ping(

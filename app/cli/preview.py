@@ -20,16 +20,16 @@ from app.cli.output import (
     print_json,
     run,
 )
-from app.clock import utc_now
-from app.endpoint import OAuth2Auth
-from app.errors import ConfigError
-from app.feed import Feed
+from app.core.clock import utc_now
+from app.core.errors import ConfigError
+from app.core.shown import plain, plain_lines
+from app.feeds.feed import Feed
+from app.feeds.partner import OAuth2Auth
+from app.operations.trial import Subject, find_subject
 from app.partner.failures import Undone
 from app.partner.masking import MASK
 from app.partner.problems import SECRET_NAME
 from app.partner.request import Prepared, prepare
-from app.shown import plain, plain_lines
-from app.trial import Subject, find_subject
 
 TOKEN_FETCHED_LATER = "[access token, fetched when sending]"  # noqa: S105  stands in for one
 

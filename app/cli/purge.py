@@ -23,12 +23,12 @@ from app.cli.output import (
     warn,
     with_ledger,
 )
-from app.errors import LedgerUnavailable, RowrelayError, UnknownFeed
-from app.feed import Feed
-from app.hold import Tell
+from app.core.errors import LedgerUnavailable, RowrelayError, UnknownFeed
+from app.feeds.feed import Feed
 from app.ledger import Ledger
-from app.purge import ANOTHER, Purged, Purging, ReportsPurged, Terms
-from app.runtime import open_reporting, process_name
+from app.retention.purge import ANOTHER, Purged, PurgeSettings, Purging, ReportsPurged
+from app.retention.purge_lock import Tell
+from app.runtime.worker import open_reporting, process_name
 
 PATIENCE_LEASES = 1.5
 """How long a purge that is under way, or was killed, is waited for, in leases."""
@@ -98,7 +98,7 @@ def progress_bar(as_json: bool) -> Iterator[Bar]:
 def purging_of(loaded: config.Config, ledger: Ledger) -> Purging:
     """Purging as the settings have it."""
     settings = loaded.settings
-    terms = Terms(process_name(), settings.lease, settings.purge_share, settings.archive_dir)
+    terms = PurgeSettings(process_name(), settings.lease, settings.purge_share, settings.archive_dir)
     return Purging(ledger, loaded.feeds, terms, prune_files=open_reporting(loaded, ledger).prune)
 
 

@@ -13,6 +13,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 import config
+from app.broker.queue import Queue
 from app.cli.output import (
     FOUND_WRONG,
     WRONG_USAGE,
@@ -29,11 +30,10 @@ from app.cli.output import (
     warn,
     with_ledger,
 )
-from app.errors import RowrelayError, Unavailable, UnknownFeed
-from app.feed import Feed, parse_duration, parse_position
+from app.core.errors import RowrelayError, Unavailable, UnknownFeed
+from app.core.models import Certificate
+from app.feeds.feed import Feed, parse_duration, parse_position
 from app.ledger import Ledger
-from app.models import Certificate
-from app.queue import Queue
 from app.reconcile import Progress as Tell
 from app.reconcile import Reconciling, Since
 

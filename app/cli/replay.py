@@ -13,6 +13,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import config
+from app.broker.queue import Queue
 from app.cli.options import Feeds, Ids, Reason, Since, States, Status, Until
 from app.cli.output import (
     FOUND_WRONG,
@@ -32,16 +33,15 @@ from app.cli.output import (
     warn,
     with_ledger,
 )
-from app.configured import differing
-from app.feed import Rate, parse_rate
-from app.keys import shown_id
+from app.configuration.configured import differing
+from app.core.keys import shown_id
+from app.core.models import OPEN_STATES, State
+from app.feeds.feed import Rate, parse_rate
 from app.ledger import Ledger
 from app.ledger.client import Document
 from app.ledger.selection import Counted, Selection
-from app.lookup import ids_meant, require_feeds
-from app.models import OPEN_STATES, State
-from app.queue import Queue
-from app.replay import Account, Acknowledging, Cancelling, Replaying, Tell
+from app.operations.replay import Account, Acknowledging, Cancelling, Replaying, Tell
+from app.reads.lookup import ids_meant, require_feeds
 
 CONFIRM_ABOVE = 100
 SAMPLE = 10

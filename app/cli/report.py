@@ -22,16 +22,16 @@ from app.cli.output import (
     print_table,
     with_ledger,
 )
-from app.errors import UnknownFeed
+from app.core.errors import UnknownFeed
+from app.core.period import Period, parse_period
 from app.ledger import Ledger
-from app.period import Period, parse_period
-from app.report import Compiled
-from app.reporting.files import Format, rendered, write_whole
-from app.reporting.page import nobody_sends, title
-from app.reporting.record import ALL, FeedLine, Reason, Report
-from app.reporting.table import figures, lacking, sentence
-from app.reporting.words import duration, look_at, number, percent
-from app.runtime import open_reporting
+from app.reports.files import Format, rendered, write_whole
+from app.reports.page import nobody_sends, title
+from app.reports.record import ALL, FeedLine, Reason, Report
+from app.reports.reporting import Compiled
+from app.reports.table import figures, lacking, sentence
+from app.reports.words import duration, look_at, number, percent
+from app.runtime.worker import open_reporting
 
 
 class Shown(StrEnum):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from app.cli.output import AsJson, console, duration_option, load_partly, print_json, with_ledger
-from app.errors import ConfigError, RowrelayError
+from app.core.errors import ConfigError, RowrelayError
 
 if TYPE_CHECKING:
     from app.cli.status_reading import Status

@@ -9,22 +9,22 @@ from datetime import datetime
 from types import MappingProxyType
 
 import config
-from app.broker import Broker
+from app.broker.depths import Broker
 from app.cli.output import open_source, own_feeds
-from app.clock import utc_now
-from app.configured import HEARD_OF, Own, differing
-from app.errors import BrokerUnavailable, RowrelayError
-from app.feed import Feed
-from app.feed_state import FeedState, Stand, state_of
-from app.flow import Flow, read_flow
-from app.health import Bounds, failing_tasks, held_back, jobs, judge_feed
+from app.configuration.configured import HEARD_OF, Own, differing
+from app.core.clock import utc_now
+from app.core.errors import BrokerUnavailable, RowrelayError
+from app.core.models import OPEN_STATES, Cursor, State
+from app.feeds.feed import Feed
 from app.ledger import Ledger
-from app.ledger.progress import KEPT, Role
-from app.ledger.tally import Standing
-from app.models import OPEN_STATES, Cursor, State
-from app.partner.clock_view import EndpointView, view_endpoints
+from app.ledger.heartbeats import KEPT, Role
+from app.ledger.state_counts import FeedCounts
+from app.ledger.unconfigured import Unconfigured, unconfigured
+from app.monitoring.health import Bounds, failing_tasks, held_back, jobs, judge_feed
+from app.partner.throttle.view import EndpointView, view_endpoints
+from app.reads.feed_state import FeedState, Stand, state_of
+from app.reads.flow import Flow, read_flow
 from app.source.reader import Source
-from app.unconfigured import Unconfigured, unconfigured
 
 LAG_LIMIT = 100_000
 """Rows waiting in the source are counted up to this."""
@@ -114,7 +114,7 @@ async def read_failing(ledger: Ledger, own: Own | None) -> list[Failing]:
     """What fails now in the processes that were heard of, or is not as it should be, and among the periodic jobs.
     `own`: the feeds.toml that they should run with. Raises the ledger's errors."""
     now = utc_now()
-    marks = await ledger.progress.since(now - KEPT)
+    marks = await ledger.heartbeats.since(now - KEPT)
     of_processes = [Failing(mark.name, said) for mark in marks for said in failing_tasks(mark, now)]
     of_processes += [Failing(one.process, one.said) for one in await differing(ledger, own)]
     return of_processes + [Failing(job.name, said) for job in await jobs(ledger) for said in job.waits_for]
@@ -134,7 +134,7 @@ async def read_status(
     some. Raises the ledger's errors.
     """
     sending = await read_sending(ledger)
-    standing, nothing = await ledger.tally.standing(utc_now(), recount=recount), Standing({})
+    standing, nothing = await ledger.state_counts.standing(utc_now(), recount=recount), FeedCounts({})
     source = open_source(loaded)
     asking = _Asking(ledger, source, Bounds.of(loaded.feeds.values(), loaded.settings), sending, endpoints)
     try:
@@ -148,7 +148,7 @@ async def read_status(
 async def read_sending(ledger: Ledger) -> Counter[str] | None:
     """Feed → rows that workers have in hand: what each of them that was heard of lately said. `None`: none was. Raises
     the ledger's errors."""
-    marks = await ledger.progress.since(utc_now() - HEARD_OF, Role.WORKER)
+    marks = await ledger.heartbeats.since(utc_now() - HEARD_OF, Role.WORKER)
     if not marks:
         return None
     sending: Counter[str] = Counter()
@@ -168,7 +168,7 @@ class _Asking:
     endpoints: Mapping[str, EndpointView]
 
 
-async def _feed_status(feed: Feed, asking: _Asking, standing: Standing) -> FeedStatus:
+async def _feed_status(feed: Feed, asking: _Asking, standing: FeedCounts) -> FeedStatus:
     ledger, now = asking.ledger, utc_now()
     cursor = await ledger.cursors.get(feed.name)
     lag, problem = await _lag(feed, cursor, asking.source)
@@ -195,7 +195,7 @@ async def _feed_status(feed: Feed, asking: _Asking, standing: Standing) -> FeedS
     )
 
 
-async def _other_status(other: Unconfigured, ledger: Ledger, standing: Standing) -> FeedStatus:
+async def _other_status(other: Unconfigured, ledger: Ledger, standing: FeedCounts) -> FeedStatus:
     """Of a feed that feeds.toml does not name: nobody knows its source."""
     return replace(
         _on_record(standing, await ledger.cursors.get(other.feed)),
@@ -211,7 +211,7 @@ async def _other_status(other: Unconfigured, ledger: Ledger, standing: Standing)
     )
 
 
-def _on_record(standing: Standing, cursor: Cursor) -> FeedStatus:
+def _on_record(standing: FeedCounts, cursor: Cursor) -> FeedStatus:
     """What counts and cursor say, before anybody else is asked."""
     states = standing.states
     return FeedStatus(

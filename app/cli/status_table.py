@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from app.cli.output import ago, console, print_table
-from app.clock import rough, utc_now
-from app.feed_state import FeedState, Stand
-from app.models import State
+from app.core.clock import rough, utc_now
+from app.core.models import State
+from app.reads.feed_state import FeedState, Stand
 
 if TYPE_CHECKING:
     from app.cli.status_reading import FeedStatus, Status

@@ -9,11 +9,11 @@ from datetime import datetime
 from typing import Any
 
 from app.cli.output import console, print_fields
-from app.clock import rough, utc_now
-from app.keys import shown_id, shown_key
+from app.core.clock import rough, utc_now
+from app.core.keys import shown_id, shown_key
+from app.core.models import Outcome, State, has_identity
+from app.core.shown import plain, plain_lines
 from app.ledger.client import Document
-from app.models import Outcome, State, has_identity
-from app.shown import plain, plain_lines
 
 _INDENT = " " * 6
 

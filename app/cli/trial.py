@@ -26,18 +26,18 @@ from app.cli.output import (
     warn,
 )
 from app.cli.preview import print_request, shown_request, subject_of
-from app.clock import utc_now
-from app.deliver import Delivering, Terms
-from app.errors import ConfigError
-from app.feed import Feed
-from app.models import RESPONSE_LIMIT, Answer, Ruling, State, Verdict
+from app.core.clock import utc_now
+from app.core.errors import ConfigError
+from app.core.models import RESPONSE_LIMIT, Answer, Ruling, State, Verdict
+from app.core.shown import plain, plain_lines
+from app.delivery.deliver import Delivering, DeliverySettings
+from app.feeds.feed import Feed
+from app.operations.trial import SHOWN_HEADERS, Subject, Trial, Tried
 from app.partner.client import PartnerClient
-from app.partner.clock import Clocks
-from app.partner.clock_store import ClockStore
 from app.partner.request import Prepared, prepare
-from app.runtime import process_name
-from app.shown import plain, plain_lines
-from app.trial import SHOWN_HEADERS, Subject, Trial, Tried
+from app.partner.throttle.store import ThrottleStore
+from app.partner.throttle.throttle import Throttles
+from app.runtime.worker import process_name
 
 
 def try_row(
@@ -84,8 +84,8 @@ async def _try(loaded: config.Config, feed: Feed, subject: Subject, *, record: b
     settings = loaded.settings
     async with AsyncExitStack() as opened:
         ledger = await opened.enter_async_context(opened_ledger(loaded))
-        store = ClockStore(settings.redis_url.get_secret_value(), process_name())
-        clocks = Clocks(store)
+        store = ThrottleStore(settings.redis_url.get_secret_value(), process_name())
+        clocks = Throttles(store)
         opened.push_async_callback(clocks.close)
         clocks.start()
         await clocks.of(feed)
@@ -95,7 +95,7 @@ async def _try(loaded: config.Config, feed: Feed, subject: Subject, *, record: b
         trial = Trial(feed, ledger, client, clocks)
         if not record:
             return await trial.send(subject)
-        terms = Terms(f"{operator()} (feeds test)", settings.lease, settings.group_size, settings.group_wait)
+        terms = DeliverySettings(f"{operator()} (feeds test)", settings.lease, settings.group_size, settings.group_wait)
 
         def begun(delivering: Delivering) -> None:
             asyncio.get_running_loop().add_signal_handler(signal.SIGINT, delivering.drain, settings.shutdown_grace)

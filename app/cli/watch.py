@@ -13,17 +13,17 @@ import typer
 
 import config
 from app.cli.output import WRONG_USAGE, fail, load_config
-from app.clock import utc_now
-from app.errors import RowrelayError
-from app.health import Bounds, judge_mark
+from app.configuration.loaded import Loaded
+from app.configuration.reload import Reloader
+from app.core.clock import utc_now
+from app.core.errors import RowrelayError
+from app.core.logs import configure_logging, log_what_nobody_caught
+from app.core.unforeseen import Troubles
 from app.ledger import Ledger
-from app.ledger.progress import KEPT, Mark, Role
-from app.loaded import Loaded
-from app.logs import configure_logging, log_what_nobody_caught
-from app.progress import pause_between
-from app.reload import Reloader
-from app.unforeseen import Troubles
-from app.watch import Patience, Watchdog
+from app.ledger.heartbeats import KEPT, Heartbeat, Role
+from app.monitoring.health import Bounds, judge_mark
+from app.monitoring.heartbeat import pause_between
+from app.monitoring.watchdog import Patience, Watchdog
 
 LONGEST_START = timedelta(seconds=60)
 """How long a process may take until its first mark, at least."""
@@ -97,12 +97,12 @@ class ByMark:
     async def leave(self) -> None:
         """Take back what was said."""
         with suppress(RowrelayError):
-            await self._ledger.progress.leave(Role.WATCH, self._name, self._pid)
+            await self._ledger.heartbeats.leave(Role.WATCH, self._name, self._pid)
 
     async def _ask(self, pid: int) -> str | None:
         await self._ledger.read_clock()
         now = utc_now()
-        known = await self._ledger.progress.since(now - KEPT, host=self._host)
+        known = await self._ledger.heartbeats.since(now - KEPT, host=self._host)
         marks = [mark for mark in known if mark.pid == pid and mark.role is not Role.WATCH]
         if not marks:
             return "it has left no mark yet"
@@ -111,6 +111,6 @@ class ByMark:
 
     async def _say(self) -> None:
         told = self._troubles.current()
-        mark = Mark(Role.WATCH, self._name, self._host, self._pid, self._started_at, utc_now(), troubles=told)
+        mark = Heartbeat(Role.WATCH, self._name, self._host, self._pid, self._started_at, utc_now(), troubles=told)
         with suppress(RowrelayError):
-            await self._ledger.progress.put(mark)
+            await self._ledger.heartbeats.put(mark)

@@ -8,7 +8,7 @@ from typing import Self
 import structlog
 from pymongo import AsyncMongoClient
 
-from app.clock import server_clock
+from app.core.clock import server_clock
 from app.ledger.archives import Archives
 from app.ledger.attempts import Attempts
 from app.ledger.audit import Audit
@@ -16,23 +16,23 @@ from app.ledger.batches import Batches
 from app.ledger.certificates import Certificates
 from app.ledger.client import Document, database_of, open_client, query, query_by_timer
 from app.ledger.counted import Counts
+from app.ledger.counters import Counters
 from app.ledger.cursors import Cursors
 from app.ledger.deliveries import Deliveries
 from app.ledger.examine import Examination, time_of
-from app.ledger.floors import Floors
+from app.ledger.heartbeats import Heartbeats
 from app.ledger.indexes import ensure_indexes
 from app.ledger.listing import Listing
 from app.ledger.notifications import Notifications
-from app.ledger.progress import Marks
+from app.ledger.purge_watermarks import PurgeWatermarks
 from app.ledger.purges import Purges
 from app.ledger.reports import Reports
 from app.ledger.retention import Retention
+from app.ledger.scans import Scans
 from app.ledger.selection import Selections
+from app.ledger.state_counts import StateCounts
 from app.ledger.stats import Stats
-from app.ledger.tally import Tally
 from app.ledger.ticks import Ticks
-from app.ledger.totals import Totals
-from app.ledger.walks import Walks
 
 log = structlog.get_logger()
 
@@ -51,19 +51,19 @@ class Ledger:
         self.counts = Counts(self._database)
         self.cursors = Cursors(self._database)
         self.deliveries = Deliveries(self._database)
-        self.floors = Floors(self._database)
+        self.purge_watermarks = PurgeWatermarks(self._database)
         self.listing = Listing(self._database)
         self.notifications = Notifications(self._database)
-        self.progress = Marks(self._database)
+        self.heartbeats = Heartbeats(self._database)
         self.purges = Purges(self._database)
         self.reports = Reports(self._database)
         self.retention = Retention(self._database)
         self.selections = Selections(self._database)
         self.stats = Stats(self._database)
-        self.tally = Tally(self._database)
+        self.state_counts = StateCounts(self._database)
         self.ticks = Ticks(self._database)
-        self.walks = Walks(self._database)
-        self.totals = Totals(self._database)
+        self.scans = Scans(self._database)
+        self.counters = Counters(self._database)
 
     @classmethod
     def at(cls, url: str, connect_timeout: timedelta) -> Self:
@@ -86,7 +86,7 @@ class Ledger:
 
     @query_by_timer
     async def read_clock(self) -> None:
-        """Ask the primary for its time of day, and set this process's clock by it (`app.clock`)."""
+        """Ask the primary for its time of day, and set this process's clock by it (`app.core.clock`)."""
         asked = server_clock.steady()
         hello = await self._client.admin.command("hello")
         theirs, answered = time_of(hello), server_clock.steady()

@@ -28,7 +28,7 @@ class PartState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ArchivePart:
     """One archive file of a feed's day: the first, or a later one for what was purged later."""
 
     feed: str
@@ -61,7 +61,7 @@ class Contents:
 class Noted:
     """A file as the ledger knows it."""
 
-    part: Part
+    part: ArchivePart
     state: PartState
     contents: Contents | None
     """`None` while it is being written."""
@@ -80,7 +80,7 @@ class Archives:
         return [_noted(document) for document in found]
 
     @query
-    async def get(self, part: Part) -> Noted | None:
+    async def get(self, part: ArchivePart) -> Noted | None:
         """A file; `None` where the ledger knows none of that name."""
         document = await self._collection.find_one({"_id": part.name})
         return _noted(document) if document else None
@@ -92,7 +92,7 @@ class Archives:
         return [_noted(document) for document in await found.to_list()]
 
     @query
-    async def begin(self, part: Part, now: datetime) -> None:
+    async def begin(self, part: ArchivePart, now: datetime) -> None:
         """Note a file that is about to be written."""
         document = {
             "_id": part.name,
@@ -106,19 +106,19 @@ class Archives:
         await insert_ignoring_duplicates(self._collection, [document])
 
     @query
-    async def verified(self, part: Part, contents: Contents, now: datetime) -> None:
+    async def verified(self, part: ArchivePart, contents: Contents, now: datetime) -> None:
         """Note that the file is there, and what it holds."""
         verified = {"state": PartState.VERIFIED.value, "verified_at": now, **asdict(contents)}
         await self._collection.update_one({"_id": part.name, "state": PartState.WRITING.value}, {"$set": verified})
 
     @query
-    async def done(self, part: Part, now: datetime) -> None:
+    async def done(self, part: ArchivePart, now: datetime) -> None:
         """Note that nothing of what the file holds is left to delete."""
         done = {"state": PartState.DONE.value, "open": False, "done_at": now}
         await self._collection.update_one({"_id": part.name}, {"$set": done})
 
     @query
-    async def drop(self, part: Part) -> None:
+    async def drop(self, part: ArchivePart) -> None:
         """Forget a file that was never finished."""
         await self._collection.delete_one({"_id": part.name, "state": PartState.WRITING.value})
 
@@ -134,7 +134,7 @@ class Archives:
 
 
 def _noted(document: Document) -> Noted:
-    part = Part(document["feed"], date.fromisoformat(document["day"]), document["part"])
+    part = ArchivePart(document["feed"], date.fromisoformat(document["day"]), document["part"])
     fields = ("count", "attempts", "bytes", "sha256", "first_id", "last_id")
     contents = Contents(**{field: document[field] for field in fields}) if "sha256" in document else None
     return Noted(part, PartState(document["state"]), contents)

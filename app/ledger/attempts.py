@@ -13,8 +13,8 @@ from datetime import datetime
 
 from pymongo import errors as driver
 
+from app.core.models import Batch, Lease, Outcome, Result
 from app.ledger.client import DUPLICATE_KEY, Collection, Database, Document, query
-from app.models import Batch, Lease, Outcome, Result
 
 
 async def insert_ignoring_duplicates(collection: Collection, documents: Sequence[Document]) -> int:

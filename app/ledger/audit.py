@@ -13,10 +13,10 @@ from typing import Any
 
 from pymongo import UpdateOne
 
+from app.core.models import Position, State
 from app.ledger.client import Collection, Database, Document, query
 from app.ledger.deliveries import ids_of
 from app.ledger.persistence import counted
-from app.models import Position, State
 
 _AT_ONCE = 500
 """Ids in one question: some 20 KB. A mongod takes 9 to 18 µs an id, asked for 250 or for 5,000 of them."""

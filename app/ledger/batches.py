@@ -24,15 +24,15 @@ from typing import Any
 
 from pymongo import ReturnDocument
 
-from app.clock import AGREED
-from app.errors import LeaseLost
+from app.core.clock import AGREED
+from app.core.errors import LeaseLost
+from app.core.models import HOLD_LIMIT, Batch, Lease, NewBatch
+from app.core.parts import in_parts
 from app.ledger.attempts import insert_ignoring_duplicates
 from app.ledger.client import Collection, Database, Document, query, query_by_timer
 from app.ledger.indexes import ANY_FEED
 from app.ledger.leases import LONGEST, free, lapsed
 from app.ledger.merge import Order, feeds_in, first_of_each
-from app.models import HOLD_LIMIT, Batch, Lease, NewBatch
-from app.parts import in_parts
 
 IDS_BYTES = 900_000
 """Of ids in one batch, unless a single one has more."""

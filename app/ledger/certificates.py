@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 
+from app.core.models import Certificate, Discrepancy, DiscrepancyKind, State
 from app.ledger.client import Collection, Database, Document, query
-from app.models import Certificate, Discrepancy, DiscrepancyKind, State
 
 
 class Certificates:

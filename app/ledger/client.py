@@ -18,7 +18,7 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.read_concern import ReadConcern
 
-from app.errors import LedgerRefused, LedgerUnavailable, RowrelayError
+from app.core.errors import LedgerRefused, LedgerUnavailable, RowrelayError
 from app.ledger.error_codes import PASSING, PASSING_LABELS
 from app.ledger.error_text import problems_of, refuses_retryable_writes, retry_after, told, wait_in
 from app.ledger.persistence import Asking, note_answered

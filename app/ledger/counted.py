@@ -24,10 +24,10 @@ from datetime import UTC, datetime, timedelta
 
 from pymongo.errors import DuplicateKeyError
 
-from app.clock import LONG_AGO
+from app.core.clock import LONG_AGO
+from app.core.models import State
 from app.ledger.client import Collection, Database, Document, query
 from app.ledger.indexes import in_state, restored
-from app.models import State
 
 DONE_STATES = (State.DELIVERED, State.CANCELLED, State.SKIPPED)
 """Their number grows with the ledger. A delivery in one of these is not touched again but by an operator."""

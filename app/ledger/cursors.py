@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 
-from app.errors import CursorMoved
+from app.core.errors import CursorMoved
+from app.core.models import Cursor, DiscrepancyKind, Gap, NewForm, Notice, Origin, Page, ReadRange
 from app.ledger.client import Collection, Database, Document, query
-from app.models import Cursor, DiscrepancyKind, Gap, NewForm, Notice, Origin, Page, Span
 
 SPANS_KEPT = 20
 """Stretches that are remembered of a feed that was rewound many times: the latest."""
@@ -54,7 +54,7 @@ class Cursors:
         if page.rows:
             moved["last_row_at"] = now
         if cursor.position is None and not cursor.spans:
-            moved["spans"] = _span_documents([Span(page.began)])
+            moved["spans"] = _span_documents([ReadRange(page.began)])
         if page.form:
             moved |= _form_fields(page.form, now)
         if cursor.lowest is None and page.lowest is not None:
@@ -258,14 +258,14 @@ def _gap_documents(gaps: Sequence[Gap]) -> list[Document]:
     return [{"low": gap.low, "high": gap.high, "since": gap.since} for gap in gaps]
 
 
-def _spans_after(cursor: Cursor, to: Cursor) -> Sequence[Span]:
+def _spans_after(cursor: Cursor, to: Cursor) -> Sequence[ReadRange]:
     """What a rewind leaves to read: all that the cursor has read stays read, and a new stretch begins.
 
     From the beginning, one stretch holds all the others.
     """
     if not cursor.spans or cursor.position is None or any(span.after is None for span in to.spans):
         return to.spans
-    closed = [*cursor.spans[:-1], Span(cursor.spans[-1].after, cursor.position)]
+    closed = [*cursor.spans[:-1], ReadRange(cursor.spans[-1].after, cursor.position)]
     return [*closed, *to.spans][-SPANS_KEPT:]
 
 
@@ -277,7 +277,7 @@ def _form_fields(form: NewForm, now: datetime) -> Document:
     return fields | ({"noted": form.said, "noted_at": now} if form.said else {})
 
 
-def _span_documents(spans: Sequence[Span]) -> list[Document]:
+def _span_documents(spans: Sequence[ReadRange]) -> list[Document]:
     return [{"after": span.after, "upto": span.upto} for span in spans]
 
 
@@ -296,7 +296,7 @@ def _cursor(document: Document) -> Cursor:
         last_error=document.get("last_error"),
         failures=document.get("failures", 0),
         retry_at=document.get("retry_at"),
-        spans=tuple(Span(span["after"], span["upto"]) for span in document.get("spans", ())),
+        spans=tuple(ReadRange(span["after"], span["upto"]) for span in document.get("spans", ())),
         columns=tuple((column["name"], column["type"]) for column in document.get("columns", ())),
         offered=tuple(document.get("offered", ())),
         noted=document.get("noted"),

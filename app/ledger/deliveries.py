@@ -26,12 +26,8 @@ from urllib.parse import quote
 import orjson
 from pymongo import UpdateOne
 
-from app.clock import AGREED
-from app.ledger.attempts import insert_telling_duplicates
-from app.ledger.client import Collection, Database, Document, query
-from app.ledger.indexes import BY_ID, in_state
-from app.ledger.merge import Order, fair_first_of, feeds_in
-from app.models import (
+from app.core.clock import AGREED
+from app.core.models import (
     OPEN_STATES,
     Batch,
     Delivery,
@@ -43,6 +39,10 @@ from app.models import (
     has_identity,
     short_key,
 )
+from app.ledger.attempts import insert_telling_duplicates
+from app.ledger.client import Collection, Database, Document, query
+from app.ledger.indexes import BY_ID, in_state
+from app.ledger.merge import Order, fair_first_of, feeds_in
 
 
 def delivery_id(feed: str, row: SourceRow) -> str:

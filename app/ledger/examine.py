@@ -15,8 +15,8 @@ from pymongo import AsyncMongoClient, IndexModel, ReadPreference
 from pymongo import errors as driver
 from pymongo.write_concern import WriteConcern
 
-from app.clock import APART, LONG_AGO, machine_now, utc_now
-from app.errors import LedgerRefused, LedgerUnavailable, RowrelayError
+from app.core.clock import APART, LONG_AGO, machine_now, utc_now
+from app.core.errors import LedgerRefused, LedgerUnavailable, RowrelayError
 from app.ledger.client import Database, Document, query, translate
 
 COLLECTION = "doctor"

@@ -8,7 +8,7 @@ an operator asks for by its state is read by `settled` too. Each one more costs 
 
 A server takes a partial index only for a filter that can match nothing outside of it: `finished_at >= LONG_AGO` is
 not served by an index of `finished_at > LONG_AGO`. So filters by state are made here, by `in_state`.
-`tests/integration/test_ledger_plans.py` asks the server for its plan of every question.
+`tests/integration/ledger/test_ledger_plans.py` asks the server for its plan of every question.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ import pymongo
 from pymongo import IndexModel
 from pymongo import errors as driver
 
-from app.clock import LONG_AGO
+from app.core.clock import LONG_AGO
+from app.core.models import State
 from app.ledger.client import Database, Document, query
-from app.models import State
 
 RETRYING = "retrying"
 QUEUED = "queued"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from app.clock import AGREED, LEASE_LIMIT
+from app.core.clock import AGREED, LEASE_LIMIT
 from app.ledger.client import Document
 
 LONGEST = LEASE_LIMIT + AGREED

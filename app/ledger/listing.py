@@ -21,12 +21,12 @@ from typing import Any
 
 from pymongo import errors as driver
 
+from app.core.models import State
 from app.ledger.client import Collection, Database, Document, query
 from app.ledger.deliveries import ids_of
 from app.ledger.indexes import BY_ID, MOMENTS, in_state
 from app.ledger.merge import feeds_in
 from app.ledger.selection import Selection, all_of, conditions_of
-from app.models import State
 
 COUNTED = 100_000
 """Deliveries that are counted, of each state."""

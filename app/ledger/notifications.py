@@ -18,8 +18,8 @@ from enum import StrEnum
 from pymongo import ReturnDocument
 from pymongo import errors as driver
 
-from app.clock import AGREED, LONG_AGO
-from app.events import Found
+from app.core.clock import AGREED, LONG_AGO
+from app.core.events import Found
 from app.ledger.client import Database, Document, query
 from app.ledger.outbox import Outbox, owing
 

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from app.clock import AGREED
+from app.core.clock import AGREED
 from app.ledger.client import Collection, Document, query
 
 

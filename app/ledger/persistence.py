@@ -23,7 +23,7 @@ from typing import TypeAlias
 
 import structlog
 
-from app.errors import LedgerUnavailable
+from app.core.errors import LedgerUnavailable
 
 log = structlog.get_logger()
 

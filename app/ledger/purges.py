@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from app.errors import LeaseLost
+from app.core.errors import LeaseLost
 from app.ledger.client import Collection, Database, Document, query
 from app.ledger.leases import lapsed
 

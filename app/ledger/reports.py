@@ -3,7 +3,7 @@
     {_id: "<feed>|<period>", feed, kind, period, start, end, report {…},
      revised {count, at, changes [{field, was, now}]}, sending {<way>: {state, tries, at, error}}, retry_at}
 
-`report` is the report as JSON (see `app/reporting/record.py`). Storing an equal one changes nothing. One that differs
+`report` is the report as JSON (see `app/reports/record.py`). Storing an equal one changes nothing. One that differs
 takes its place and is marked in `revised`. How it is sent: see `app/ledger/outbox.py`.
 """
 

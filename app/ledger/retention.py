@@ -25,7 +25,8 @@ from pymongo import DeleteMany, DeleteOne
 from pymongo.asynchronous.cursor import AsyncCursor
 from pymongo.errors import PyMongoError
 
-from app.clock import LONG_AGO
+from app.core.clock import LONG_AGO
+from app.core.models import Position, State
 from app.ledger.attempts import insert_ignoring_duplicates
 from app.ledger.certificates import certificate_id
 from app.ledger.client import Collection, Database, Document, query
@@ -33,7 +34,6 @@ from app.ledger.indexes import BY_ID, KEPT, SETTLED
 from app.ledger.persistence import counted
 from app.ledger.records import ATTEMPTS_BYTES, CHUNK_BYTES, Record, attempt_weight, weight
 from app.ledger.stats import minute_id
-from app.models import Position, State
 
 _AT_ONCE = 8
 """Deliveries whose attempts are asked for at the same time."""
@@ -70,7 +70,7 @@ CATEGORIES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class TimeRange:
     """From one moment, inclusive, to another, exclusive."""
 
     start: datetime
@@ -140,7 +140,9 @@ class Reading:
     Where a cursor is lost nothing of what it read is: asked again, `next` goes on behind it with another one.
     """
 
-    def __init__(self, find: Callable[[Span, int], AsyncCursor[Document]], category: Category, span: Span) -> None:
+    def __init__(
+        self, find: Callable[[TimeRange, int], AsyncCursor[Document]], category: Category, span: TimeRange
+    ) -> None:
         """`find`: a cursor over a part of the span, and how many documents it gets at a time."""
         self._find = find
         self._at_once = _BATCH
@@ -182,7 +184,7 @@ class Reading:
     async def _following(self) -> Document | None:
         """The next document that was not read before."""
         if self._cursor is None:
-            behind = Span(self._place.come_back() or self._span.start, self._span.end)
+            behind = TimeRange(self._place.come_back() or self._span.start, self._span.end)
             self._cursor = self._find(behind, self._at_once)
         while (document := await anext(self._cursor, None)) is not None:
             if self._place.reach(document["_id"], document[self._category.moment]):
@@ -242,12 +244,12 @@ class Retention:
         return min((moment for moment in moments if moment), default=None)
 
     @query
-    async def count(self, feed: str, category: Category, span: Span) -> int:
+    async def count(self, feed: str, category: Category, span: TimeRange) -> int:
         """How many of the category settled in the span, counted from the index: what was restored counts twice."""
         return await self._deliveries.count_documents(_of(feed, category, span))
 
     @query
-    async def count_payloads(self, feed: str, category: Category, span: Span) -> int:
+    async def count_payloads(self, feed: str, category: Category, span: TimeRange) -> int:
         """How many of them still have a payload. Reads each."""
         return await self._deliveries.count_documents({**_of(feed, category, span), "payload": {"$gt": ""}})
 
@@ -257,10 +259,10 @@ class Retention:
         back = {"feed": feed, "restored_at": {"$gt": LONG_AGO}}
         return await self._deliveries.find_one(back, {"_id": 1}) is not None
 
-    async def read(self, feed: str, category: Category, span: Span, *, whole: bool = False) -> Reading:
+    async def read(self, feed: str, category: Category, span: TimeRange, *, whole: bool = False) -> Reading:
         """Read what of the category settled in the span; without payloads unless `whole`."""
 
-        def find(part: Span, at_once: int) -> AsyncCursor[Document]:
+        def find(part: TimeRange, at_once: int) -> AsyncCursor[Document]:
             found = self._deliveries.find(_of(feed, category, part), None if whole else _BARE)
             return found.sort(category.moment, 1).batch_size(at_once)
 
@@ -289,7 +291,7 @@ class Retention:
 
     # --- what becomes of it
 
-    async def strip(self, feed: str, category: Category, delivery_ids: Sequence[str], span: Span) -> int:
+    async def strip(self, feed: str, category: Category, delivery_ids: Sequence[str], span: TimeRange) -> int:
         """Drop the payload of these, where they are still what they were. Returns how many had one."""
         named = {"_id": {"$in": list(delivery_ids)}, **_of(feed, category, span)}
         return await counted(self._strip(named), lambda: self._count_named(named | {"payload": {"$exists": False}}))
@@ -383,7 +385,7 @@ class Retention:
 
     @query
     async def _first(self, feed: str, category: Category, before: datetime) -> datetime | None:
-        wanted = _of(feed, category, Span(LONG_AGO, before))
+        wanted = _of(feed, category, TimeRange(LONG_AGO, before))
         found = await self._deliveries.find(wanted, _BARE).sort(category.moment, 1).limit(1).to_list()
         return found[0][category.moment] if found else None
 
@@ -399,7 +401,7 @@ class Retention:
         return attempts
 
 
-def _of(feed: str, category: Category, span: Span) -> Document:
+def _of(feed: str, category: Category, span: TimeRange) -> Document:
     """One state, one feed, one span of time: served by the category's index on its own."""
     state: Document = {"state": category.state.value} if category.state else {}
     return {**state, "feed": feed, category.moment: span.condition}

@@ -27,12 +27,12 @@ from typing import Any
 from pymongo import UpdateOne
 from pymongo.asynchronous.cursor import AsyncCursor
 
-from app.clock import LONG_AGO
+from app.core.clock import LONG_AGO
+from app.core.models import NewBatch, SourceRow, State
 from app.ledger.client import Collection, Database, Document, query
 from app.ledger.deliveries import delivery_id, place_hash
 from app.ledger.indexes import BY_ID, MOMENTS, in_state
 from app.ledger.persistence import counted
-from app.models import NewBatch, SourceRow, State
 
 REPLAYS_KEPT = 20
 
@@ -72,7 +72,7 @@ class Selection:
     attempts: Between | None = None
     """So many since the last replay."""
     key_pattern: str | None = None
-    """What a key holds, as a regular expression (see `app.keys.part_pattern`), in capitals or not."""
+    """What a key holds, as a regular expression (see `app.core.keys.part_pattern`), in capitals or not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,9 +28,9 @@ from datetime import datetime, timedelta
 
 from pymongo import ReturnDocument, UpdateOne
 
+from app.core.models import Outcome, Result
 from app.ledger.client import Collection, Database, Document, query, query_once
 from app.ledger.reasons import normal, slug
-from app.models import Outcome, Result
 
 REASONS_A_MINUTE = 20
 OTHER = "other"

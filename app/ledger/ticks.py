@@ -17,13 +17,13 @@ from enum import StrEnum
 
 from pymongo import ReturnDocument
 
-from app.clock import AGREED
-from app.errors import LeaseLost
+from app.core.clock import AGREED
+from app.core.errors import LeaseLost
+from app.core.models import Lease
+from app.core.period import Kind, Period
 from app.ledger.attempts import insert_ignoring_duplicates
 from app.ledger.client import Collection, Database, Document, query, query_by_timer
 from app.ledger.leases import free, runs
-from app.models import Lease
-from app.period import Kind, Period
 
 
 class TickState(StrEnum):

@@ -15,12 +15,12 @@ from functools import partial
 from hashlib import sha256
 from typing import Self
 
-from app.clock import utc_now
-from app.endpoint import OAuth2Auth, Tls
-from app.errors import ConfigError, Problem
-from app.feed import Feed
-from app.models import RESPONSE_LIMIT, Answer, Delivery, Ruling
-from app.partner.clock import Clocks
+from app.core.clock import utc_now
+from app.core.errors import ConfigError, Problem
+from app.core.models import RESPONSE_LIMIT, Answer, Delivery, Ruling
+from app.feeds.feed import Feed
+from app.feeds.partner import OAuth2Auth, Tls
+from app.partner.auth.tokens import ANSWER_LIMIT, Tokens
 from app.partner.content import Unreadable, unwrapped
 from app.partner.exchange import SENT_AGAIN, Reply, Request, exchange
 from app.partner.failures import Stale, Undone
@@ -28,7 +28,7 @@ from app.partner.incoming import HeadIncoming
 from app.partner.request import Prepared, prepare
 from app.partner.retry_after import WAIT_HEADERS
 from app.partner.success import SUCCESS_LIMIT, shortfall
-from app.partner.tokens import ANSWER_LIMIT, Tokens
+from app.partner.throttle.throttle import Throttles
 from app.partner.transport import Transport, tls_context
 
 ERROR_LIMIT = 300
@@ -67,7 +67,7 @@ class PartnerClient:
     """
 
     def __init__(
-        self, feeds: Iterable[Feed], clocks: Clocks | None = None, *, shown: tuple[str, ...] | None = None
+        self, feeds: Iterable[Feed], clocks: Throttles | None = None, *, shown: tuple[str, ...] | None = None
     ) -> None:
         """`clocks`: what keeps the token endpoints' clocks together over all workers. `shown`: the headers that each
         answer keeps, for somebody to look at; without them, those that decide.

@@ -12,10 +12,10 @@ from functools import partial
 from itertools import chain, zip_longest
 from typing import Any, TypeAlias
 
+from app.core.url import Url
 from app.partner.connection import Connection, Reader
 from app.partner.failures import is_ours
 from app.partner.incoming import Incoming
-from app.url import Url
 
 NAMES_KEPT_SECONDS = 5.0
 """How long an answer about a name is used again. Short, so that a name that moves is followed."""

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from app import VERSION
-from app.models import RESPONSE_LIMIT, Ruling
+from app.core.models import RESPONSE_LIMIT, Ruling
+from app.core.url import Url
 from app.partner.failures import Expired, Failure, Stale, Undone, connecting_failed, is_ours
 from app.partner.head import Fields
 from app.partner.kept import Pooled
 from app.partner.transport import Transport
-from app.url import Url
 
 DEFAULT_HEADERS: Mapping[str, str] = {
     "user-agent": f"rowrelay/{VERSION}",

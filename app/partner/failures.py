@@ -9,7 +9,7 @@ import ssl
 from collections.abc import Mapping
 from enum import StrEnum
 
-from app.models import Ruling
+from app.core.models import Ruling
 
 
 class Failure(StrEnum):

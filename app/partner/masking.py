@@ -9,12 +9,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl, quote, quote_plus, unquote, unquote_plus
 
-from app.endpoint import OAuth2Auth
-from app.feed import Feed
-from app.partner.auth import auth_secrets, basic
+from app.core.url import Url, as_sent, span_of_place
+from app.feeds.feed import Feed
+from app.feeds.partner import OAuth2Auth
+from app.partner.auth.credentials import auth_secrets, basic
 from app.partner.body import Reference, parse_text
 from app.partner.problems import SECRET_NAME
-from app.url import Url, as_sent, span_of_place
 
 MASK = "[secret]"
 

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
-from app.endpoint import OAuth2Auth
-from app.errors import Problem
-from app.feed import Feed
-from app.partner.auth import auth_headers
+from app.core.errors import Problem
+from app.feeds.feed import Feed
+from app.feeds.partner import OAuth2Auth
+from app.partner.auth.credentials import auth_headers
 from app.partner.body import Reference, parse_text, references, renderer
 from app.partner.signing import SIGNATURE_HEADERS, usable
 from app.partner.transport import authorities_named, tls_context

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import quote, unquote
 
-from app.endpoint import NoAuth, OAuth2Auth, Success
-from app.errors import ConfigError
-from app.feed import Feed
-from app.models import Delivery
-from app.partner.auth import auth_headers, basic
+from app.core.errors import ConfigError
+from app.core.models import Delivery
+from app.core.url import Url, parse_url
+from app.feeds.feed import Feed
+from app.feeds.partner import NoAuth, OAuth2Auth, Success
+from app.partner.auth.credentials import auth_headers, basic
 from app.partner.body import (
     QUOTED,
     Reference,
@@ -28,7 +29,6 @@ from app.partner.exchange import Request
 from app.partner.masking import feed_secrets, masked, user_of
 from app.partner.problems import PRINTABLE, problems, uncarried
 from app.partner.signing import Sign, signer
-from app.url import Url, parse_url
 
 
 @dataclass(frozen=True, slots=True, repr=False)

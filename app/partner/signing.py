@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from pydantic import SecretStr
 from standardwebhooks import Webhook
 
-from app.clock import utc_now
-from app.endpoint import Signing
+from app.core.clock import utc_now
+from app.feeds.partner import Signing
 
 Sign = Callable[[str, str], Mapping[str, str]]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from app.endpoint import JsonCheck, Scalar, Success
+from app.feeds.partner import JsonCheck, Scalar, Success
 
 SUCCESS_LIMIT = 2**16
 """Bytes of an answer that are looked at for `success.json`."""

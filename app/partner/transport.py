@@ -12,13 +12,13 @@ import ssl
 
 import certifi
 
-from app.endpoint import Tls
+from app.core.url import Origin, Url
+from app.feeds.partner import Tls
 from app.partner.connection import Reader
 from app.partner.dial import Names, dial
 from app.partner.incoming import Incoming
 from app.partner.kept import Place, Pooled
 from app.partner.slots import Slots
-from app.url import Origin, Url
 
 _SWEEP_SECONDS = 5.0
 

@@ -12,8 +12,8 @@ on. The sums are right all the same:
      and the deliveries once more after the gaps, because a poll logs a late row before it closes its gap;
   2. a row whose delivery retention has purged. The floor is read last, because it is raised before a record goes;
 
-- what is missing is read whole from the source by key, and logged as a poll would log it (see `app.intake`): under the
-  id that the row always has, so that logging it again, or two at once, changes nothing;
+- what is missing is read whole from the source by key, and logged as a poll would log it (see `app.intake.intake`):
+  under the id that the row always has, so that logging it again, or two at once, changes nothing;
 - a row that is updated meanwhile may leave what is walked for a place above P. A poll reads it there.
 
 A reconciliation may die anywhere. What it logged is in the ledger; the next run goes on from the window that was saved

@@ -6,18 +6,18 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
-from app.compare import Compared, changed, compare, hash_sum, sharing, still_there
+from app.core.models import Gap, Position, SourceRow, State
+from app.intake.compare import Compared, changed, compare, hash_sum, sharing, still_there
 from app.ledger.audit import Fact
 from app.ledger.deliveries import delivery_id
-from app.ledger.floors import Floor
-from app.ledger.walks import Walk
-from app.models import Gap, Position, SourceRow, State
+from app.ledger.purge_watermarks import PurgeWatermark
+from app.ledger.scans import Scan
 from app.reconcile import bounds
 from app.reconcile.healing import settle
 from app.reconcile.run import Run, chunks, named
-from app.source.walk import Window
+from app.source.scan import ScanWindow
 
-Read: TypeAlias = Callable[[], Awaitable[Window]]
+Read: TypeAlias = Callable[[], Awaitable[ScanWindow]]
 """Reads the window again."""
 
 
@@ -53,7 +53,7 @@ async def _by_row(run: Run, rows: Sequence[SourceRow], read: Read) -> list[Sourc
         return []
     gaps = (await run.ledger.cursors.get(walk.feed)).gaps  # in this order: see `app.reconcile`
     states = await audit.states_of(list(compared.absent))
-    floor = await run.ledger.floors.get(walk.feed)
+    floor = await run.ledger.purge_watermarks.get(walk.feed)
     _count(walk, list(states.values()))
     missing: list[SourceRow] = []
     for known, row in compared.absent.items():
@@ -68,7 +68,7 @@ async def _by_row(run: Run, rows: Sequence[SourceRow], read: Read) -> list[Sourc
     return missing
 
 
-def _count(walk: Walk, states: Sequence[State]) -> None:
+def _count(walk: Scan, states: Sequence[State]) -> None:
     """Count rows that have a delivery of their own."""
     walk.source_rows += len(states)
     walk.found += len(states)
@@ -109,9 +109,9 @@ async def _acknowledge(run: Run, rows: Sequence[SourceRow], facts: Mapping[str, 
     return await run.ledger.audit.acknowledge(contents, run.acknowledge, run.means.now())
 
 
-def _floor(walk: Walk) -> Floor | None:
+def _floor(walk: Scan) -> PurgeWatermark | None:
     """The floor as it was when the walk began."""
-    return None if walk.floor is None else Floor(walk.feed, walk.begun_at, walk.floor)
+    return None if walk.floor is None else PurgeWatermark(walk.feed, walk.begun_at, walk.floor)
 
 
 def _in_a_gap(position: Position, gaps: Iterable[Gap]) -> bool:

@@ -7,33 +7,33 @@ from datetime import timedelta
 
 import structlog
 
-from app.errors import SourceRefused
-from app.feed import Feed
-from app.ledger.walks import Walk
-from app.models import Cursor, Position, Span
+from app.core.errors import SourceRefused
+from app.core.models import Cursor, Position, ReadRange
+from app.feeds.feed import Feed
+from app.ledger.scans import Scan
 from app.reconcile import bounds
 from app.reconcile.run import Means, Since
 
 log = structlog.get_logger()
 
 
-async def resumed(means: Means, feed: Feed) -> Walk | None:
+async def resumed(means: Means, feed: Feed) -> Scan | None:
     """The walk over the whole feed that was cut off, if there is one; it is this run's from now on."""
     token = secrets.token_hex(8)
-    walk = await means.ledger.walks.resume(feed.name, token, means.now() - bounds.RESUMED_WITHIN)
+    walk = await means.ledger.scans.resume(feed.name, token, means.now() - bounds.RESUMED_WITHIN)
     if walk:
         begun_at = walk.begun_at.isoformat()
         log.info("reconciliation_resumed", feed=feed.name, begun_at=begun_at, rows=walk.source_rows)
     return walk
 
 
-async def begun(means: Means, feed: Feed, since: Since, *, dry_run: bool) -> Walk:
+async def begun(means: Means, feed: Feed, since: Since, *, dry_run: bool) -> Scan:
     """A new walk. Raises `SourceRefused` where nobody says from where on to compare."""
     begun_at = means.now()
     cursor, total = await _standing(means, feed)
     after = await _position_of(means, feed, since)
-    floor = await means.ledger.floors.get(feed.name)
-    walk = Walk(
+    floor = await means.ledger.purge_watermarks.get(feed.name)
+    walk = Scan(
         feed=feed.name,
         token=secrets.token_hex(8),
         begun_at=begun_at,
@@ -44,7 +44,7 @@ async def begun(means: Means, feed: Feed, since: Since, *, dry_run: bool) -> Wal
         total=total,
     )
     if not dry_run:
-        await means.ledger.walks.begin(walk, begun_at)
+        await means.ledger.scans.begin(walk, begun_at)
     return walk
 
 
@@ -67,21 +67,21 @@ async def _position_of(means: Means, feed: Feed, since: Since) -> Position:
     return certificate.position if certificate else None
 
 
-async def _spans(means: Means, feed: Feed, cursor: Cursor, since: Position) -> tuple[Span, ...]:
+async def _spans(means: Means, feed: Feed, cursor: Cursor, since: Position) -> tuple[ReadRange, ...]:
     """What the cursor has read, each stretch with its end."""
     if cursor.position is None:
         return ()
     if cursor.spans:
-        return (*cursor.spans[:-1], Span(cursor.spans[-1].after, cursor.position))
+        return (*cursor.spans[:-1], ReadRange(cursor.spans[-1].after, cursor.position))
     start = feed.cursor.start
     if start == "now" and since is None:
         raise SourceRefused(
             f"feed {feed.name}: it is not on record where reading began; say from where on to compare: --since"
         )
     if start in ("now", "beginning"):
-        return (Span(None, cursor.position),)
+        return (ReadRange(None, cursor.position),)
     begun = await means.source.begin(feed, start, means.now())
-    return (Span(begun.spans[-1].after, cursor.position),)
+    return (ReadRange(begun.spans[-1].after, cursor.position),)
 
 
 def _leading(position: Position) -> Position:

@@ -7,13 +7,13 @@ from datetime import datetime
 
 import structlog
 
-from app.ledger.walks import Walk
-from app.models import Certificate, Discrepancy, DiscrepancyKind, State
+from app.core.models import Certificate, Discrepancy, DiscrepancyKind, State
+from app.ledger.scans import Scan
 
 log = structlog.get_logger()
 
 
-def certificate_of(walk: Walk, others: Sequence[Discrepancy], now: datetime) -> Certificate:
+def certificate_of(walk: Scan, others: Sequence[Discrepancy], now: datetime) -> Certificate:
     """The walk's sums; moments as the ledger keeps them. `others`: what the cursor does not reach."""
     return Certificate(
         feed=walk.feed,
@@ -58,7 +58,7 @@ def say(certificate: Certificate, *, dry_run: bool) -> None:
     )
 
 
-def _of_rows(walk: Walk) -> Iterator[Discrepancy]:
+def _of_rows(walk: Scan) -> Iterator[Discrepancy]:
     if walk.shared:
         yield Discrepancy(DiscrepancyKind.SHARED_KEY, walk.shared, tuple(walk.shared_ids))
     if walk.changed:

@@ -8,11 +8,11 @@ from contextlib import suppress
 
 import structlog
 
-from app.budget import Hold
-from app.errors import LedgerUnavailable
-from app.intake import backlog
+from app.core.budget import Reservation
+from app.core.errors import LedgerUnavailable
+from app.core.models import Columns, SourceRow, State
+from app.intake.intake import backlog
 from app.ledger.deliveries import delivery_id
-from app.models import Columns, SourceRow, State
 from app.reconcile import bounds
 from app.reconcile.run import Run, chunks, named
 
@@ -68,7 +68,9 @@ async def _heal(run: Run, missing: Sequence[SourceRow]) -> dict[str, State]:
     return states
 
 
-async def _find_some(run: Run, keys: Sequence[str], agreed: Columns, room: Hold) -> tuple[tuple[SourceRow, ...], int]:
+async def _find_some(
+    run: Run, keys: Sequence[str], agreed: Columns, room: Reservation
+) -> tuple[tuple[SourceRow, ...], int]:
     room.release()  # of a try before this one
     return await run.source.find_some(run.feed, keys, agreed, room)
 

@@ -6,23 +6,23 @@ import asyncio
 from collections.abc import Collection, Sequence
 from datetime import timedelta
 
-from app.clock import Clock, utc_now
-from app.feed import Feed
-from app.intake import Intake
+from app.broker.queue import Queue
+from app.core.clock import Clock, utc_now
+from app.core.models import MISSING_NAMED, Certificate, Discrepancy, DiscrepancyKind, Origin
+from app.feeds.feed import Feed
+from app.intake.intake import Intake
 from app.ledger import Ledger
 from app.ledger.persistence import persistent
-from app.ledger.walks import Phase
-from app.models import MISSING_NAMED, Certificate, Discrepancy, DiscrepancyKind, Origin
-from app.queue import Queue
+from app.ledger.scans import Phase
 from app.reconcile import bounds
 from app.reconcile.beginning import begun, resumed
 from app.reconcile.certify import certificate_of, owed_before, say
-from app.reconcile.ledger_walk import some_have_no_row, walk_ledger
+from app.reconcile.ledger_scan import some_have_no_row, walk_ledger
 from app.reconcile.run import Means, Progress, Run, Since, Sleep
-from app.reconcile.source_walk import count_purged, walk_source
+from app.reconcile.source_scan import count_purged, walk_source
+from app.reconcile.standing import of_cursor, of_other_source, of_removed
 from app.source.catalogue import origin_of
 from app.source.reader import Source
-from app.standing import of_cursor, of_other_source, of_removed
 
 
 def _untold(doing: str, done: int, of: int | None) -> None:
@@ -88,7 +88,7 @@ class Reconciling:
         certificate = certificate_of(walk, await self._standing_of(run), self._now())
         if not run.dry:
             await self._ledger.certificates.save(certificate)
-            await self._ledger.walks.end(walk)
+            await self._ledger.scans.end(walk)
             await self._forget(certificate)
         say(certificate, dry_run=run.dry)
         return certificate

@@ -9,14 +9,14 @@ from typing import TypeAlias, TypeVar
 
 import structlog
 
-from app.clock import Clock
-from app.errors import RowrelayError, SourceUnavailable
-from app.feed import Feed
-from app.intake import Intake
+from app.core.clock import Clock
+from app.core.errors import RowrelayError, SourceUnavailable
+from app.core.models import MISSING_NAMED, SourceRow
+from app.feeds.feed import Feed
+from app.intake.intake import Intake
 from app.ledger import Ledger
 from app.ledger.deliveries import delivery_id
-from app.ledger.walks import Walk
-from app.models import MISSING_NAMED, SourceRow
+from app.ledger.scans import Scan
 from app.reconcile import bounds
 from app.source.reader import Source
 
@@ -49,7 +49,7 @@ class Run:
 
     means: Means
     feed: Feed
-    walk: Walk
+    walk: Scan
     dry: bool
     tell: Progress
     saved_at: datetime
@@ -86,7 +86,7 @@ class Run:
         """Keep how far the walk came, now and then: a run that goes on with it begins there."""
         now = self.means.now()
         if not self.dry and (at_once or now - self.saved_at >= bounds.SAVED_EVERY):
-            await self.ledger.walks.save(self.walk, now)
+            await self.ledger.scans.save(self.walk, now)
             self.saved_at = now
 
 

@@ -19,17 +19,17 @@ from typing import Any, TypeAlias
 
 from sqlalchemy import Row, exc
 
-from app.budget import NoRoom, Room
-from app.errors import ValueRefused
-from app.models import Gap, Position
-from app.source.cursors import Statement
-from app.source.dialect import Dialect
+from app.core.budget import NoRoom, Room
+from app.core.errors import ValueRefused
+from app.core.models import Gap, Position
+from app.source.cursors.cursor import Statement
+from app.source.cursors.gaps import Gaps
 from app.source.errors import is_by_value
-from app.source.gaps import Gaps
 from app.source.plan import FeedPlan, plan_table
 from app.source.portion import Broken, Portion, Read
-from app.source.walk import Stretch as WalkedStretch
-from app.source.walk import narrowed, window
+from app.source.products.dialect import Dialect
+from app.source.scan import Stretch as WalkedStretch
+from app.source.scan import narrowed, window
 from app.source.weighing import costs, too_large, too_large_reason
 
 STATEMENTS = 128

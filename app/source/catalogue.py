@@ -16,10 +16,10 @@ from sqlalchemy.exc import NoSuchTableError
 from sqlalchemy.sql import quoted_name
 from sqlalchemy.types import TypeEngine
 
-from app.errors import SourceRefused
-from app.feed import Feed
-from app.models import Origin
-from app.source.mssql_columns import all_columns
+from app.core.errors import SourceRefused
+from app.core.models import Origin
+from app.feeds.feed import Feed
+from app.source.products.mssql.columns import all_columns
 
 _PART = re.compile(r'\[((?:[^\]]|\]\])+)\]|"((?:[^"]|"")+)"|([^."\[\]]+)')
 _NAMES_SHOWN = 20

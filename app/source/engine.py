@@ -14,11 +14,11 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from app.errors import ConfigError, Problem, SourceUnavailable
-from app.source.dialect import Dialect, Timeouts
-from app.source.mssql import MSSQL
-from app.source.sqlite import SQLITE
-from app.source_url import ALLOWED, UNREADABLE, source_url_problem, split_scheme
+from app.core.errors import ConfigError, Problem, SourceUnavailable
+from app.core.source_url import ALLOWED, UNREADABLE, source_url_problem, split_scheme
+from app.source.products.dialect import Dialect, Timeouts
+from app.source.products.mssql.dialect import MSSQL
+from app.source.products.sqlite.dialect import SQLITE
 
 DIALECTS: Mapping[str, Dialect] = {
     "mssql": MSSQL,

@@ -9,8 +9,8 @@ from typing import TypeAlias
 
 from sqlalchemy import exc
 
-from app.errors import SourceRefused, SourceUnavailable, ValueRefused
-from app.source.dialect import Dialect
+from app.core.errors import SourceRefused, SourceUnavailable, ValueRefused
+from app.source.products.dialect import Dialect
 
 SourceError: TypeAlias = SourceUnavailable | SourceRefused
 

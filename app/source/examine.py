@@ -10,11 +10,11 @@ from sqlalchemy.engine import Inspector
 from sqlalchemy.engine.interfaces import ReflectedIndex
 from sqlalchemy.sql import quoted_name
 
-from app.feed import Strategy
-from app.source.dialect import Dialect
+from app.feeds.feed import Strategy
 from app.source.findings import Finding, Level
 from app.source.outside import COUNTED
 from app.source.plan import FeedPlan
+from app.source.products.dialect import Dialect
 
 
 @dataclass(frozen=True, slots=True)

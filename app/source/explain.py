@@ -15,16 +15,16 @@ from sqlalchemy.dialects import mssql, registry
 from sqlalchemy.engine import Dialect as SqlDialect
 from sqlalchemy.types import BigInteger, DateTime, NullType, TypeEngine
 
-from app.feed import Feed, Strategy
-from app.models import Gap, Position, Span
+from app.core.models import Gap, Position, ReadRange
+from app.feeds.feed import Feed, Strategy
 from app.source.catalogue import Column, SourceTable, parse_table_name
-from app.source.cursor_sql import CURSOR_SQL
-from app.source.cursors import Statement
+from app.source.cursors.cursor import Statement
+from app.source.cursors.cursor_sql import CURSOR_SQL
 from app.source.engine import DIALECTS
 from app.source.lookup import find_rows
 from app.source.outside import unordered
 from app.source.plan import FeedPlan, plan_table
-from app.source.walk import Stretch, counted, narrowed, stride, window
+from app.source.scan import Stretch, counted, narrowed, stride, window
 
 _NAMED = re.compile(r"(?<!:):([A-Za-z_]\w*)")
 _CURSOR_TYPES: Mapping[tuple[Strategy, str], Callable[[], TypeEngine[Any]]] = {
@@ -109,12 +109,12 @@ def _statements(plan: FeedPlan) -> Iterator[tuple[str, str, Statement]]:
 def _walk_statements(plan: FeedPlan, narrow: FeedPlan, bare: FeedPlan) -> Iterator[tuple[str, str, Statement]]:
     position = _example(plan)
     leading = str(position[0]) if isinstance(position, list) else position
-    below = Stretch(Span(None, position), floor=leading)
+    below = Stretch(ReadRange(None, position), floor=leading)
     key = ":".join(f"{_example_key(column)}" for column in plan.strategy.selection.key)
     keys = [key.replace("0x2A", "2A")]
     size = min(2000, plan.feed.page_size)
     walking = f"a reconciliation, {size} rows after {size} rows up to the cursor, with rests"
-    yield "walk", walking, window(plan, Stretch(Span(None, position)), position, size + 1)
+    yield "walk", walking, window(plan, Stretch(ReadRange(None, position)), position, size + 1)
     yield (
         "left out",
         "a reconciliation: counts what retention may have purged",

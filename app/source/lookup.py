@@ -11,10 +11,10 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, and_, or_
 
-from app.errors import SourceRefused
-from app.models import SourceRow, has_identity, is_short_key
+from app.core.errors import SourceRefused
+from app.core.models import SourceRow, has_identity, is_short_key
 from app.source.codec import PartValue, Unplaceable
-from app.source.cursors import Statement
+from app.source.cursors.cursor import Statement
 from app.source.plan import FeedPlan
 
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from app.clock import utc_now
-from app.models import Ahead, Cursor, Position
-from app.source.cursors import Statement
+from app.core.clock import utc_now
+from app.core.models import Ahead, Cursor, Position
+from app.source.cursors.cursor import Statement
 from app.source.plan import FeedPlan
 
 COUNTED = 10_000

@@ -7,17 +7,17 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
 
-from app.errors import SourceRefused
-from app.feed import Feed, Strategy
+from app.core.errors import SourceRefused
+from app.feeds.feed import Feed, Strategy
 from app.source.catalogue import Column, SourceTable
 from app.source.codec import Codec
-from app.source.cursor_sql import CURSOR_SQL, CursorSql
-from app.source.cursors import CursorStrategy, Selection
-from app.source.dialect import Dialect
-from app.source.identity import Identity
+from app.source.cursors.cursor import CursorStrategy, Selection
+from app.source.cursors.cursor_sql import CURSOR_SQL, CursorSql
+from app.source.cursors.identity import Identity
+from app.source.cursors.rowversion import Rowversion
+from app.source.cursors.timestamp import Timestamp
+from app.source.products.dialect import Dialect
 from app.source.rows import RowShape
-from app.source.rowversion import Rowversion
-from app.source.timestamp import Timestamp
 from app.source.where import where_columns
 
 STRATEGIES: Mapping[Strategy, type[CursorStrategy]] = {

@@ -13,13 +13,13 @@ from datetime import timedelta
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.feed import Feed
-from app.models import Columns
+from app.core.models import Columns
+from app.feeds.feed import Feed
 from app.source.catalogue import SourceTable, find_table
 from app.source.columns import columns_of
-from app.source.dialect import Dialect
 from app.source.plan import FeedPlan, plan_table
-from app.source.walk import narrowed
+from app.source.products.dialect import Dialect
+from app.source.scan import narrowed
 
 LIFE = timedelta(minutes=1)
 """After this the table is looked up again: a column that came is noticed within it, and the feed's next poll."""

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from sqlalchemy import Row
 
-from app.models import Position, SourceRow
+from app.core.models import Position, SourceRow
 
 
 @dataclass(frozen=True, slots=True)

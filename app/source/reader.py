@@ -16,27 +16,27 @@ from sqlalchemy import Row
 from sqlalchemy.exc import DataError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from app.budget import PORTION, Budget, Hold, NoRoom, Room, cost
-from app.clock import utc_now
-from app.errors import ColumnsCame, SourceRefused
-from app.feed import Feed
-from app.models import Ahead, Columns, Cursor, Page, Position, SourceRow, Span
+from app.core.budget import PORTION, Budget, NoRoom, Reservation, Room, cost
+from app.core.clock import utc_now
+from app.core.errors import ColumnsCame, SourceRefused
+from app.core.models import Ahead, Columns, Cursor, Page, Position, ReadRange, SourceRow
+from app.feeds.feed import Feed
 from app.source.broken import Salvage, gaps_stretch, page_stretch, walked_stretch
 from app.source.broken import Stretch as BrokenStretch
 from app.source.columns import columns_of, form_of, settled, still_there
-from app.source.cursors import TIES, Statement
+from app.source.cursors.cursor import TIES, Statement
+from app.source.cursors.gaps import GAP_RANGES, Gaps, Round, coarsen
 from app.source.engine import dialect_of, source_name
 from app.source.errors import advised, is_by_value, translated
 from app.source.examine import examine_feed
 from app.source.explain import Explained, explain
 from app.source.findings import Finding
-from app.source.gaps import GAP_RANGES, Gaps, Round, coarsen
 from app.source.lookup import Found, can_be_found, find_row, find_rows, keys_a_statement
 from app.source.outside import Outside, Rows, below, keys_of, unordered, waiting
 from app.source.plan import FeedPlan
 from app.source.plans import Plans
 from app.source.portion import Broken, Portion, Read
-from app.source.walk import Stretch, Window, counted, cut, kept, stride
+from app.source.scan import ScanWindow, Stretch, counted, cut, kept, stride
 from app.source.weighing import (
     ASKED_BEYOND,
     FEWEST_ASKED,
@@ -118,12 +118,12 @@ class Source:
         self._looked: dict[str, tuple[datetime, Position, Ahead | None]] = {}
         self._held_back: dict[str, tuple[datetime, Position, str | None]] = {}
 
-    def room(self, feed: Feed) -> Hold:
+    def room(self, feed: Feed) -> Reservation:
         """Memory for a page of the feed: holds nothing yet."""
         return self._budget.reading(feed.name)
 
     @renewing
-    async def read_page(self, feed: Feed, cursor: Cursor, now: datetime, room: Hold | None = None) -> Page:
+    async def read_page(self, feed: Feed, cursor: Cursor, now: datetime, room: Reservation | None = None) -> Page:
         """Ask for the open gaps again and read the next rows: at most `feed.page_size` rows, in ascending order, and as
         many as a portion of memory takes. Waits for memory, and holds no connection meanwhile.
 
@@ -139,13 +139,15 @@ class Source:
         Gaps age by the source's clock, so that a worker whose clock is wrong gives up none too early.
         """
 
-        async def read(hold: Hold) -> Page:
+        async def read(hold: Reservation) -> Page:
             async with self._reading(feed) as (connection, _):
                 return await self._page(connection, feed, cursor, now, hold)
 
         return await self._with_room(feed, read, room)
 
-    async def _with_room(self, feed: Feed, read: Callable[[Hold], Awaitable[T]], room: Hold | None = None) -> T:
+    async def _with_room(
+        self, feed: Feed, read: Callable[[Reservation], Awaitable[T]], room: Reservation | None = None
+    ) -> T:
         """Read; where memory is wanting, wait for it and read again. What is held without a `room` is given back."""
         hold = room or self.room(feed)
         try:
@@ -201,7 +203,7 @@ class Source:
             horizon = await _one(connection, plan.strategy.horizon())
             position, gaps = await _started(connection, plan, where, horizon, now)
             standing = plan.strategy.lowest if position is None else position
-            return Cursor(feed.name, standing, gaps, spans=(Span(position),))
+            return Cursor(feed.name, standing, gaps, spans=(ReadRange(position),))
 
     @renewing
     async def waiting(self, feed: Feed, cursor: Cursor, limit: int) -> int:
@@ -287,13 +289,13 @@ class Source:
 
     @renewing
     async def find_some(
-        self, feed: Feed, keys: Sequence[str], agreed: Columns = (), room: Hold | None = None
+        self, feed: Feed, keys: Sequence[str], agreed: Columns = (), room: Reservation | None = None
     ) -> tuple[tuple[SourceRow, ...], int]:
         """As above, but whole, as a page would give them; of the first of these keys (1 or more), as many as a portion
         of memory takes. Returns the rows, and how many keys they are of. `room`: as in `read_page`.
         """
 
-        async def read(hold: Hold) -> tuple[tuple[SourceRow, ...], int]:
+        async def read(hold: Reservation) -> tuple[tuple[SourceRow, ...], int]:
             async with self._reading(feed) as (connection, _):
                 plan = await self._agreed_plan(connection, feed, agreed)
                 part = next(_parts(plan, keys))
@@ -360,14 +362,14 @@ class Source:
         return await _source_rows(plan, _matching(plan, Portion([*rows], plan.strategy.positions(rows))))
 
     @renewing
-    async def walk(self, feed: Feed, stretch: Stretch, after: Position, limit: int, agreed: Columns = ()) -> Window:
+    async def walk(self, feed: Feed, stretch: Stretch, after: Position, limit: int, agreed: Columns = ()) -> ScanWindow:
         """The stretch's next rows behind `after`, without their payloads: at most `limit` (1 or more), and one that
         shares the last one's position. `agreed`: the cursor's `columns`.
 
         Nothing is locked for longer than the statement takes, and nothing is remembered between two calls.
         """
 
-        async def read_window(hold: Hold) -> Window:
+        async def read_window(hold: Reservation) -> ScanWindow:
             async with self._reading(feed) as (connection, _):
                 plan = await self._agreed_plan(connection, feed, agreed)
                 begun, asked_for = time.monotonic(), walked_stretch(stretch, after, limit + 1)
@@ -376,7 +378,7 @@ class Source:
                 read = await _with_ties(connection, plan, read, cut(read.positions, limit))
                 asked = begun, time.monotonic()
             found = await _source_rows(plan, kept(plan, stretch, read), plan.shape.content_row)
-            return Window(found, plan.strategy.reached(read.positions, after, more=more), more, asked)
+            return ScanWindow(found, plan.strategy.reached(read.positions, after, more=more), more, asked)
 
         return await self._with_room(feed, read_window)
 

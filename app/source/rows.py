@@ -29,10 +29,10 @@ from uuid import UUID
 
 import orjson
 
-from app.errors import RowUnreadable
-from app.models import Position, SourceRow, short_key
+from app.core.errors import RowUnreadable
+from app.core.models import Position, SourceRow, short_key
 from app.source.content import by_name, hashed, held
-from app.source.dialect import Decoder
+from app.source.products.dialect import Decoder
 
 _NESTED = frozenset({dict, list, tuple})
 _NULL_PART = "%-"

@@ -13,9 +13,9 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from app.budget import cost
-from app.models import Position
-from app.source.cursors import Statement
+from app.core.budget import cost
+from app.core.models import Position
+from app.source.cursors.cursor import Statement
 from app.source.plan import FeedPlan
 
 ASKED_BEYOND = 4

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, FromClause, and_
 
-from app.feed import Condition, Feed
+from app.feeds.feed import Condition, Feed
 from app.source.catalogue import Column, SourceTable
 
 _COMPARISONS: Mapping[str, Callable[[ColumnElement[Any], Any], ColumnElement[bool]]] = {

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.embedded.stack import Stack
+from app.testbed.embedded.stack import Stack
 
 HERE = Path(__file__).parent
 TIMEOUT_SECONDS = 600

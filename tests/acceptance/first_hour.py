@@ -16,9 +16,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from app.embedded.server import free_port
-from app.embedded.servers import EmbeddedMongo, EmbeddedRedis
-from app.embedded.stack import ROOT
+from app.testbed.embedded.server import free_port
+from app.testbed.embedded.servers import EmbeddedMongo, EmbeddedRedis
+from app.testbed.embedded.stack import ROOT
 from tests.support.transcript import Block, Page, Shell
 
 PAGE = ROOT / "docs" / "first-hour.md"

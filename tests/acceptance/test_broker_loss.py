@@ -10,7 +10,7 @@ import pymongo
 import pytest
 import redis
 
-from app.embedded.stack import Stack
+from app.testbed.embedded.stack import Stack
 from tests.support.wait import wait_until
 
 PAUSED_SECONDS = 30

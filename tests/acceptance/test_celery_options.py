@@ -10,7 +10,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from app.embedded.stack import ROOT, Stack
+from app.testbed.embedded.stack import ROOT, Stack
 from tests.acceptance.test_programs import CELERY
 from tests.support.wait import wait_until
 

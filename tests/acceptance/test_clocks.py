@@ -11,8 +11,8 @@ import orjson
 import pymongo
 import pytest
 
-from app.embedded.process import Process
-from app.embedded.stack import ROOT, Stack
+from app.testbed.embedded.process import Process
+from app.testbed.embedded.stack import ROOT, Stack
 from tests.support.wait import wait_until
 from tests.support.wall import Wall
 

@@ -12,8 +12,8 @@ import orjson
 import psutil
 import pytest
 
-from app.embedded.servers import EmbeddedMongo, EmbeddedRedis
-from app.embedded.stack import ROOT
+from app.testbed.embedded.servers import EmbeddedMongo, EmbeddedRedis
+from app.testbed.embedded.stack import ROOT
 from tests.support.wait import wait_until
 
 ENDS_SECONDS = 100

@@ -13,7 +13,7 @@ from typing import Any
 import pymongo
 import pytest
 
-from app.embedded.stack import Stack
+from app.testbed.embedded.stack import Stack
 from tests.support.wait import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app.embedded.servers import EmbeddedMongo
+from app.testbed.embedded.servers import EmbeddedMongo
 from config import Settings
 from tests.acceptance.first_hour import PAGE, VARIES, a_new_machine, typed
 from tests.support.transcript import COLUMNS, Command, Page, difference, unfolded

@@ -16,11 +16,11 @@ import pytest
 from celery import Celery
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.broker import QUEUES
-from app.embedded.process import Process
-from app.embedded.server import free_port
-from app.embedded.stack import ROOT, Stack
-from app.models import State
+from app.broker.depths import QUEUES
+from app.core.models import State
+from app.testbed.embedded.process import Process
+from app.testbed.embedded.server import free_port
+from app.testbed.embedded.stack import ROOT, Stack
 from tests.acceptance.conftest import PATIENT
 from tests.acceptance.test_commands import command
 from tests.support.wait import wait_until

@@ -15,9 +15,9 @@ from typing import Any
 import pymongo
 import pytest
 
-from app.embedded.process import Process
-from app.embedded.source import connect
-from app.embedded.stack import ROOT, Stack
+from app.testbed.embedded.process import Process
+from app.testbed.embedded.source import connect
+from app.testbed.embedded.stack import ROOT, Stack
 from tests.acceptance.conftest import PATIENT
 from tests.support.holding_partner import HELD, HoldingPartner, holding_partner
 from tests.support.wait import wait_until

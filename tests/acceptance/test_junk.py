@@ -11,10 +11,10 @@ import pymongo
 import pytest
 import redis
 
-from app.broker import ASIDE, QUEUES
-from app.embedded.stack import ROOT, Stack
+from app.broker.depths import ASIDE, QUEUES
+from app.testbed.embedded.stack import ROOT, Stack
 from tests.support.wait import wait_until
-from tests.unit.test_messages import HINT, JUNK, raw, sent
+from tests.unit.tasks.test_messages import HINT, JUNK, raw, sent
 
 GONE = 20_000
 

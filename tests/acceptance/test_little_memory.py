@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from app.embedded.source import connect, create_source
+from app.testbed.embedded.source import connect, create_source
 from tests.support.little_memory import BUDGET
 
 ROWS, ROW_BYTES = 80, 900_000

@@ -12,8 +12,8 @@ import orjson
 import pytest
 import redis
 
-from app.embedded.process import Process
-from app.embedded.stack import Stack
+from app.testbed.embedded.process import Process
+from app.testbed.embedded.stack import Stack
 from tests.acceptance.test_nothing_is_lost import _delivered, _kill, _settled
 from tests.support.wait import wait_until
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from celery import Celery
 
-from app.embedded.stack import Stack
+from app.testbed.embedded.stack import Stack
 from tests.acceptance.conftest import PATIENT
 from tests.support.wait import wait_until
 

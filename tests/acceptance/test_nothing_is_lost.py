@@ -12,9 +12,9 @@ import pymongo
 import pytest
 import redis
 
-from app.embedded.process import Process
-from app.embedded.stack import Stack
-from app.models import OPEN_STATES
+from app.core.models import OPEN_STATES
+from app.testbed.embedded.process import Process
+from app.testbed.embedded.stack import Stack
 from tests.support.wait import wait_until
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import orjson
 
-from app.embedded.stack import Stack
 from app.ledger import Ledger
+from app.testbed.embedded.stack import Stack
 from tests.support.wait import wait_until
 
 

@@ -9,12 +9,12 @@ from datetime import timedelta
 import redis
 from celery import Celery
 
-from app.clock import utc_now
-from app.embedded.stack import Stack
+from app.core.clock import utc_now
+from app.core.period import period_of, previous
+from app.jobs.periodic import JOBS
 from app.ledger import Ledger
 from app.ledger.ticks import Tick, TickState
-from app.period import period_of, previous
-from app.periodic import JOBS
+from app.testbed.embedded.stack import Stack
 from tests.acceptance.test_commands import command
 from tests.support.periodic import UTC_ZONE, all_ticks
 from tests.support.wait import wait_until

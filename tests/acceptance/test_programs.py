@@ -10,9 +10,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.embedded.process import Process
-from app.embedded.server import free_port
-from app.embedded.stack import ROOT, Stack
+from app.testbed.embedded.process import Process
+from app.testbed.embedded.server import free_port
+from app.testbed.embedded.stack import ROOT, Stack
 from tests.support.tls_front import tls_front
 from tests.support.wait import wait_until
 

@@ -11,8 +11,8 @@ import orjson
 import pymongo
 from pymongo.database import Database
 
-from app.clock import utc_now
-from app.embedded.stack import ROOT, Stack
+from app.core.clock import utc_now
+from app.testbed.embedded.stack import ROOT, Stack
 from tests.support.wait import wait_until
 
 LOST, SKIPPED, ROWS = 37, 5, 300

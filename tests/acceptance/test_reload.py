@@ -14,8 +14,8 @@ import psutil
 import pymongo
 import pytest
 
-from app.embedded.process import Process
-from app.embedded.stack import Stack
+from app.testbed.embedded.process import Process
+from app.testbed.embedded.stack import Stack
 from tests.acceptance.conftest import PATIENT
 from tests.acceptance.test_commands import command
 from tests.support.wait import wait_until

@@ -11,7 +11,7 @@ from typing import Any
 import pymongo
 import pytest
 
-from app.embedded.stack import Stack
+from app.testbed.embedded.stack import Stack
 from tests.support.wait import wait_until
 
 ROWS = 500

@@ -19,14 +19,14 @@ from datetime import datetime
 from itertools import count
 from typing import Any
 
-from app.budget import Hold
-from app.clock import server_clock
-from app.feed import Feed
+from app.core.budget import Reservation
+from app.core.clock import server_clock
+from app.core.models import Cursor, Page
+from app.feeds.feed import Feed
 from app.ledger.attempts import Attempts
 from app.ledger.batches import Batches
 from app.ledger.cursors import Cursors
 from app.ledger.deliveries import Deliveries
-from app.models import Cursor, Page
 from app.partner.client import PartnerClient
 
 MOMENTS: dict[str, tuple[type[Any], str]] = {
@@ -95,7 +95,7 @@ def _slow_down(seconds: float) -> None:
 
     real = Source.read_page
 
-    async def slow(self: Source, feed: Feed, cursor: Cursor, now: datetime, room: Hold | None = None) -> Page:
+    async def slow(self: Source, feed: Feed, cursor: Cursor, now: datetime, room: Reservation | None = None) -> Page:
         await asyncio.sleep(seconds)
         return await real(self, feed, cursor, now, room)
 

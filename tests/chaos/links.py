@@ -14,7 +14,7 @@ from typing import Generic, TypeAlias, TypeVar
 
 import psutil
 
-from app.embedded.server import HOST
+from app.testbed.embedded.server import HOST
 
 M = TypeVar("M", bound=Hashable)
 

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app.embedded.servers import EmbeddedMongo, EmbeddedRedis
+from app.testbed.embedded.servers import EmbeddedMongo, EmbeddedRedis
 from tests.chaos.cells import Cell
 from tests.chaos.scene import Books
 

@@ -1,4 +1,4 @@
-"""A replica set of three, as `app.embedded.replica_set` starts it, with what faults of an election need of it.
+"""A replica set of three, as `app.testbed.embedded.replica_set` starts it, with what faults of an election need of it.
 
 Started with `linked`, the members and their clients reach each other through `tests.chaos.links`, which can be cut.
 With `own_disks`, each member's data are on a file system of their own, small enough to be filled (root alone can).
@@ -17,9 +17,9 @@ from typing import Any, Self
 import pymongo
 from pymongo.errors import OperationFailure
 
-from app.embedded.mongod import find_mongod, say_hello
-from app.embedded.replica_set import EmbeddedReplicaSet, Member
-from app.embedded.server import NoServer
+from app.testbed.embedded.mongod import find_mongod, say_hello
+from app.testbed.embedded.replica_set import EmbeddedReplicaSet, Member
+from app.testbed.embedded.server import NoServer
 from tests.chaos.links import Links
 from tests.support.wait import wait_until
 

@@ -11,8 +11,8 @@ from collections import Counter
 import bson
 import pymongo
 
-from app.embedded.replica_set import EmbeddedReplicaSet, Member
-from app.embedded.servers import DATABASE
+from app.testbed.embedded.replica_set import EmbeddedReplicaSet, Member
+from app.testbed.embedded.servers import DATABASE
 from tests.chaos.replica_set import Client
 
 MARKS = "marks"

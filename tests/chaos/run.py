@@ -9,7 +9,7 @@ from typing import Any
 
 import pymongo
 
-from app.embedded.stack import Stack
+from app.testbed.embedded.stack import Stack
 from tests.chaos.cells import Cell
 from tests.chaos.replica_set import ChaosSet
 from tests.chaos.scene import Books, Scene, balance, directory_of, recover

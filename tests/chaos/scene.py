@@ -16,11 +16,11 @@ import orjson
 import pymongo
 from pymongo.errors import PyMongoError
 
-from app.embedded.process import Process
-from app.embedded.server import Server
-from app.embedded.source import connect
-from app.embedded.stack import ROOT, Stack
-from app.models import OPEN_STATES
+from app.core.models import OPEN_STATES
+from app.testbed.embedded.process import Process
+from app.testbed.embedded.server import Server
+from app.testbed.embedded.source import connect
+from app.testbed.embedded.stack import ROOT, Stack
 from tests.chaos.replica_set import ChaosSet
 from tests.support.wait import wait_until
 

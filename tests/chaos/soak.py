@@ -19,8 +19,8 @@ from typing import Any
 import orjson
 import pymongo
 
-from app.embedded.process import Process
-from app.embedded.stack import ROOT, Stack
+from app.testbed.embedded.process import Process
+from app.testbed.embedded.stack import ROOT, Stack
 from tests.chaos.scene import Scene, balance, recover
 
 

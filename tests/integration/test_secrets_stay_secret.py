@@ -17,16 +17,16 @@ from typer.testing import CliRunner
 
 import config
 from app.cli.main import main
-from app.deliver import Delivering, Terms
-from app.errors import ConfigError, RowrelayError
-from app.feed import Feed
+from app.core.errors import ConfigError, RowrelayError
+from app.delivery.deliver import Delivering, DeliverySettings
+from app.feeds.feed import Feed
+from app.intake.poll import Polling
 from app.ledger import Ledger
 from app.partner.client import PartnerClient
 from app.partner.request import prepare
-from app.poll import Polling
-from app.simulator.partner import serve
 from app.source.engine import open_engine
 from app.source.reader import Source
+from app.testbed.simulator.partner import serve
 from tests.support.doubles import MemoryQueue
 from tests.support.partners import raw_partner, read_request
 
@@ -161,7 +161,7 @@ async def run_until_it_fails(loaded: config.Config, feed: Feed) -> None:
     ledger = Ledger.at(loaded.settings.mongo_url.get_secret_value(), timedelta(seconds=5))
     await ledger.prepare()
     source, queue = Source(open_engine("sqlite:///shop.db", timedelta(seconds=5))), MemoryQueue()
-    terms = Terms("w", timedelta(minutes=1), 50, timedelta(milliseconds=10))
+    terms = DeliverySettings("w", timedelta(minutes=1), 50, timedelta(milliseconds=10))
     await Polling(source, ledger, queue, message_wait=timedelta(minutes=1)).poll(feed)
     async with PartnerClient([feed]) as partner:
         for _, batch in queue.messages:

@@ -8,9 +8,9 @@ from itertools import islice
 
 from pymongo.synchronous.database import Database
 
+from app.core.models import State
 from app.ledger.client import Document
 from app.ledger.stats import minute_id
-from app.models import State
 from tests.support.ledger import FEED, NOW
 
 BIG, PAUSED = "big", "paused"

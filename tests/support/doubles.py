@@ -11,12 +11,12 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from app.budget import Budget, Hold
-from app.errors import BrokerUnavailable
-from app.feed import Feed
-from app.models import Answer, Cursor, Delivery, NewBatch, Page, SourceRow
-from app.reporting.sending import NotSent, Outgoing
-from app.source.gaps import missing, subtract
+from app.core.budget import Budget, Reservation
+from app.core.errors import BrokerUnavailable
+from app.core.models import Answer, Cursor, Delivery, NewBatch, Page, SourceRow
+from app.feeds.feed import Feed
+from app.reports.sending import NotSent, Outgoing
+from app.source.cursors.gaps import missing, subtract
 
 
 class VirtualClock:
@@ -81,7 +81,7 @@ class MemorySource:
         self.unreadable: set[int] = set()
         self._budget = Budget()
 
-    def room(self, feed: Feed) -> Hold:
+    def room(self, feed: Feed) -> Reservation:
         """Memory for a page."""
         return self._budget.reading(feed.name)
 
@@ -103,7 +103,7 @@ class MemorySource:
         self.commit(ids)
         return ids
 
-    async def read_page(self, feed: Feed, cursor: Cursor, now: datetime, room: Hold | None = None) -> Page:
+    async def read_page(self, feed: Feed, cursor: Cursor, now: datetime, room: Reservation | None = None) -> Page:
         """Rows found in the cursor's gaps, then the next ones, at most `feed.page_size` in all."""
         del room
         position = cursor.position if isinstance(cursor.position, int) else None

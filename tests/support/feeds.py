@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from app.feed import CursorSpec, Feed, Partner, Retry, Strategy
-from app.url import parse_url
+from app.core.url import parse_url
+from app.feeds.feed import CursorSpec, Feed, Partner, Retry, Strategy
 
 
 def make_feed(name: str = "orders", *, concurrency: int = 10, **changes: Any) -> Feed:

@@ -19,7 +19,7 @@ from uuid import uuid4
 
 import bson
 
-from app.embedded.server import HOST
+from app.testbed.embedded.server import HOST
 
 _HEADER = struct.Struct("<iiii")
 _OP_MSG = 2013

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
+from app.core.models import Answer, Batch, Delivery, Lease, NewBatch, Outcome, Result, SourceRow, State, Verdict
 from app.ledger import Ledger
 from app.ledger.batches import new_batch
 from app.ledger.client import Document
 from app.ledger.listing import Order
 from app.ledger.selection import Selection
-from app.models import Answer, Batch, Delivery, Lease, NewBatch, Outcome, Result, SourceRow, State, Verdict
 
 FEED = "orders"
 NOW = datetime(2026, 1, 1, 12, 0, 30, tzinfo=UTC)

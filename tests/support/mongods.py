@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from pymongo import MongoClient
 
-from app.embedded.mongod import REPLICA_SET, Mongod, find_mongod
-from app.embedded.replica_set import EmbeddedReplicaSet, Member
-from app.embedded.server import NoServer
+from app.testbed.embedded.mongod import REPLICA_SET, Mongod, find_mongod
+from app.testbed.embedded.replica_set import EmbeddedReplicaSet, Member
+from app.testbed.embedded.server import NoServer
 
 PASSWORD = secrets.token_urlsafe(12)
 Client = MongoClient[dict[str, Any]]

@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from app.endpoint import Auth, NoAuth
-from app.feed import CursorSpec, Feed, Partner, Strategy
-from app.models import Answer, Delivery
+from app.core.models import Answer, Delivery
+from app.feeds.feed import CursorSpec, Feed, Partner, Strategy
+from app.feeds.partner import Auth, NoAuth
 from app.partner.client import PartnerClient
 
 Respond = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

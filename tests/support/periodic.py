@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from app.core.period import Period
+from app.jobs.periodic import JOBS, SETTLE, Job, Periodic, Result, Step
 from app.ledger import Ledger
 from app.ledger.client import query
 from app.ledger.ticks import Tick, TickState, _tick
-from app.period import Period
-from app.periodic import JOBS, SETTLE, Job, Periodic, Result, Step
 from tests.support.doubles import VirtualClock
 from tests.support.steps import Steps, stepped_ledger
 

@@ -8,10 +8,10 @@ from datetime import timedelta
 from functools import partial
 from typing import Any, TypeAlias
 
+from app.core.models import OPEN_STATES, Batch, Lease, NewBatch, SourceRow, State
 from app.ledger import Ledger
 from app.ledger.listing import Order, Place
 from app.ledger.selection import Between, Picked, Selection, Stamp
-from app.models import OPEN_STATES, Batch, Lease, NewBatch, SourceRow, State
 from tests.support.busy_ledger import BATCH, BIG, DAY, PAUSED, RESTORED, batch_name, name_of, open_ones
 from tests.support.ledger import FEED, LEASE, NOW, failed, loaded
 
@@ -143,16 +143,16 @@ def of_deliveries() -> dict[str, list[Ask]]:
         "deliveries.queued_batches": [Ask(lambda at: at.deliveries.queued_batches(NOW), within=waiting)],
         "deliveries.queued_in": [Ask(lambda at: at.deliveries.queued_in(["gone"], 100), within=waiting)],
         "deliveries.retrying": [Ask(lambda at: at.deliveries.retrying(FEED, 50), within=50)],
-        "tally.deliveries": [Ask(lambda at: at.tally.deliveries())],
-        "tally.settled_feeds": [Ask(lambda at: at.tally.settled_feeds())],
-        "tally.standing": [Ask(lambda at: at.tally.standing(NOW), within=open_ones(State.DELIVERED))],
-        "tally.unacknowledged": [
-            Ask(lambda at: at.tally.unacknowledged(FEED, 0, 100), within=100 + KEPT_DEAD),
-            Ask(lambda at: at.tally.unacknowledged(FEED, 10_000, 20_000), within=open_ones(State.DEAD, FEED)),
-            Ask(lambda at: at.tally.unacknowledged(PAUSED, 0, 100), within=RESTORED + KEPT_DEAD),
-            Ask(lambda at: at.tally.unacknowledged("nobody", 0, 100)),
+        "state_counts.deliveries": [Ask(lambda at: at.state_counts.deliveries())],
+        "state_counts.settled_feeds": [Ask(lambda at: at.state_counts.settled_feeds())],
+        "state_counts.standing": [Ask(lambda at: at.state_counts.standing(NOW), within=open_ones(State.DELIVERED))],
+        "state_counts.unacknowledged": [
+            Ask(lambda at: at.state_counts.unacknowledged(FEED, 0, 100), within=100 + KEPT_DEAD),
+            Ask(lambda at: at.state_counts.unacknowledged(FEED, 10_000, 20_000), within=open_ones(State.DEAD, FEED)),
+            Ask(lambda at: at.state_counts.unacknowledged(PAUSED, 0, 100), within=RESTORED + KEPT_DEAD),
+            Ask(lambda at: at.state_counts.unacknowledged("nobody", 0, 100)),
         ],
-        "tally.indexed": [Ask(lambda at: at.tally.indexed(), within=everything)],
+        "state_counts.indexed": [Ask(lambda at: at.state_counts.indexed(), within=everything)],
     }
 
 

@@ -9,25 +9,25 @@ from typing import Any
 
 import pytest
 
-from app.errors import LeaseLost
-from app.events import Event, Found
+from app.core.errors import LeaseLost
+from app.core.events import Event, Found
+from app.core.models import Certificate, Cursor, DiscrepancyKind, Notice, Origin, Outcome, Page, State
+from app.core.period import Kind, Period
 from app.ledger import Ledger
-from app.ledger.archives import Contents, Part
+from app.ledger.archives import ArchivePart, Contents
+from app.ledger.heartbeats import Heartbeat, Role
 from app.ledger.notifications import Message
-from app.ledger.progress import Mark, Role
 from app.ledger.purges import Claim
 from app.ledger.reports import ReportKey, Revised
-from app.ledger.retention import CATEGORIES, Category, Span, settled
+from app.ledger.retention import CATEGORIES, Category, TimeRange, settled
+from app.ledger.scans import Scan
 from app.ledger.stats import Gauge
 from app.ledger.ticks import StepDone, Tick, TickState
-from app.ledger.walks import Walk
-from app.models import Certificate, Cursor, DiscrepancyKind, Notice, Origin, Outcome, Page, State
-from app.period import Kind, Period
 from tests.support.busy_ledger import BATCH, BIG, COUNTS, DAY, ONE_DAY, PAUSED, RESTORED, batch_name, name_of, open_ones
 from tests.support.ledger import FEED, LEASE, NOW
 from tests.support.questions import LATER, Ask, held, ids
 
-ALL_DAY = Span(DAY, DAY + timedelta(days=1))
+ALL_DAY = TimeRange(DAY, DAY + timedelta(days=1))
 DELIVERED = next(category for category in CATEGORIES if category.state is State.DELIVERED)
 
 
@@ -118,7 +118,7 @@ def of_retention() -> dict[str, list[Ask]]:
     """Purge, its archive, and what it deletes beside deliveries."""
     strip = ids(State.DELIVERED, *range(200, 300))
     over = NOW - timedelta(days=60)
-    part, claim = Part(FEED, DAY.date(), 7), Claim(FEED, "token", None, None, ())
+    part, claim = ArchivePart(FEED, DAY.date(), 7), Claim(FEED, "token", None, None, ())
     contents = Contents(1, 1, 1, "sha", "a", "b")
     return {
         "archives.done": [Ask(lambda at: at.archives.done(part, NOW))],
@@ -128,8 +128,8 @@ def of_retention() -> dict[str, list[Ask]]:
         "archives.of_feed": [Ask(lambda at: at.archives.of_feed(FEED))],
         "archives.open": [Ask(lambda at: at.archives.open(FEED))],
         "archives.verified": [Ask(lambda at: at.archives.verified(part, contents, NOW))],
-        "floors.get": [Ask(lambda at: at.floors.get(FEED))],
-        "floors.raise_to": [Ask(lambda at: at.floors.raise_to(FEED, NOW, 1))],
+        "purge_watermarks.get": [Ask(lambda at: at.purge_watermarks.get(FEED))],
+        "purge_watermarks.raise_to": [Ask(lambda at: at.purge_watermarks.raise_to(FEED, NOW, 1))],
         "purges.claim": [Ask(lambda at: at.purges.claim(BIG, "me", NOW, LEASE))],
         "purges.holder": [Ask(lambda at: at.purges.holder(FEED))],
         "purges.marks": [Ask(lambda at: at.purges.marks(FEED))],
@@ -254,8 +254,8 @@ async def _pass_over(ledger: Ledger) -> None:
 def of_a_feed() -> dict[str, list[Ask]]:
     """What there is one of a feed, of a process, or of a feed and minute."""
     cursor, page = Cursor("new"), Page((), 1, (), full=False)
-    mark = Mark(Role.WORKER, "celery@here", "here", 1, NOW, NOW)
-    walk, hour_ago = Walk(FEED, "token", NOW, 1, ()), NOW - timedelta(hours=1)
+    mark = Heartbeat(Role.WORKER, "celery@here", "here", 1, NOW, NOW)
+    walk, hour_ago = Scan(FEED, "token", NOW, 1, ()), NOW - timedelta(hours=1)
     results: list[Any] = []
     notice = Notice(DiscrepancyKind.CHANGED, "what", NOW)
     return {
@@ -282,10 +282,10 @@ def of_a_feed() -> dict[str, list[Ask]]:
         "cursors.refusals": [Ask(lambda at: at.cursors.refusals(FEED))],
         "cursors.resume": [Ask(lambda at: at.cursors.resume(BIG))],
         "cursors.rewind": [Ask(lambda at: at.cursors.rewind(Cursor("rewound"), Cursor("rewound")))],
-        "progress.forget": [Ask(lambda at: at.progress.forget(hour_ago))],
-        "progress.leave": [Ask(lambda at: at.progress.leave(Role.WORKER, "celery@gone", 1))],
-        "progress.put": [Ask(lambda at: at.progress.put(mark))],
-        "progress.since": [Ask(lambda at: at.progress.since(hour_ago, Role.WORKER, "here"))],
+        "heartbeats.forget": [Ask(lambda at: at.heartbeats.forget(hour_ago))],
+        "heartbeats.leave": [Ask(lambda at: at.heartbeats.leave(Role.WORKER, "celery@gone", 1))],
+        "heartbeats.put": [Ask(lambda at: at.heartbeats.put(mark))],
+        "heartbeats.since": [Ask(lambda at: at.heartbeats.since(hour_ago, Role.WORKER, "here"))],
         "stats.add_logged": [Ask(lambda at: at.stats.add_logged(FEED, 1, NOW))],
         "stats.add_opening": [Ask(lambda at: at.stats.add_opening(FEED, NOW, LEASE))],
         "stats.add_outcomes": [Ask(lambda at: at.stats.add_outcomes(FEED, Outcome.UNKNOWN, 1, NOW))],
@@ -294,9 +294,9 @@ def of_a_feed() -> dict[str, list[Ask]]:
         "stats.between": [Ask(lambda at: at.stats.between(FEED, hour_ago, NOW))],
         "stats.feeds": [Ask(lambda at: at.stats.feeds())],
         "stats.sample": [Ask(lambda at: at.stats.sample({FEED: Gauge(1, NOW, paused=False)}, NOW))],
-        "totals.of": [Ask(lambda at: at.totals.of(FEED, NOW))],
-        "walks.begin": [Ask(lambda at: at.walks.begin(walk, NOW))],
-        "walks.end": [Ask(lambda at: at.walks.end(walk))],
-        "walks.resume": [Ask(lambda at: at.walks.resume(FEED, "other", NOW))],
-        "walks.save": [Ask(lambda at: at.walks.save(walk, NOW))],
+        "counters.of": [Ask(lambda at: at.counters.of(FEED, NOW))],
+        "scans.begin": [Ask(lambda at: at.scans.begin(walk, NOW))],
+        "scans.end": [Ask(lambda at: at.scans.end(walk))],
+        "scans.resume": [Ask(lambda at: at.scans.resume(FEED, "other", NOW))],
+        "scans.save": [Ask(lambda at: at.scans.save(walk, NOW))],
     }

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from app.clock import utc_now
-from app.feed import Feed
+from app.core.clock import utc_now
+from app.core.models import Certificate, Cursor, Position, State
+from app.feeds.feed import Feed
+from app.intake.poll import Polling
 from app.ledger import Ledger
 from app.ledger.client import Document
-from app.models import Certificate, Cursor, Position, State
-from app.poll import Polling
 from app.reconcile import Reconciling
 from app.source.reader import Source
 from tests.support.doubles import MemoryQueue

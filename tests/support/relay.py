@@ -8,13 +8,13 @@ from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any, cast
 
-from app.deliver import Delivering, Terms
-from app.feed import Feed
+from app.delivery.deliver import Delivering, DeliverySettings
+from app.delivery.sweep import Sweeping
+from app.feeds.feed import Feed
+from app.intake.poll import Polling
 from app.ledger import Ledger
 from app.partner.client import PartnerClient
-from app.poll import Polling
 from app.source.reader import Source
-from app.sweep import Sweeping
 from tests.support.doubles import MemoryQueue, MemorySource, ScriptedPartner, VirtualClock
 from tests.support.feeds import make_feed
 
@@ -45,7 +45,7 @@ class Relay:
     def delivering(
         self, worker: str = "w1", *, ledger: Ledger | None = None, partner: ScriptedPartner | None = None
     ) -> Delivering:
-        terms = Terms(worker, self.lease, group_size=self.group_size, group_wait=timedelta(milliseconds=20))
+        terms = DeliverySettings(worker, self.lease, group_size=self.group_size, group_wait=timedelta(milliseconds=20))
         client = cast("PartnerClient", partner or self.partner)
         return Delivering(ledger or self.ledger, client, terms, now=self.clock)
 

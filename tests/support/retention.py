@@ -9,15 +9,15 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from app.archive import file
-from app.archive.restore import checked
-from app.feed import Feed, Retention
+from app.core.models import State
+from app.feeds.feed import Feed, Retention
 from app.ledger import Ledger
 from app.ledger.attempts import insert_ignoring_duplicates
 from app.ledger.client import Document
 from app.ledger.records import Record
-from app.models import State
-from app.purge import Purging, Terms
+from app.retention.archive import file
+from app.retention.archive.restore import checked
+from app.retention.purge import PurgeSettings, Purging
 from tests.support.doubles import VirtualClock
 from tests.support.feeds import make_feed
 from tests.support.steps import Steps, stepped_ledger
@@ -46,7 +46,7 @@ class Shelf:
 
     def purging(self, steps: Steps | None = None, **changes: Any) -> Purging:
         """A process that purges; with `steps` each query, and each piece of work on a file, is one."""
-        terms = Terms("w:1", LEASE, share=0.5, archive_dir=self.archive_dir)
+        terms = PurgeSettings("w:1", LEASE, share=0.5, archive_dir=self.archive_dir)
         ledger = self.ledger
         if steps:
             ledger = stepped_ledger(self.ledger, steps)

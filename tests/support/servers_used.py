@@ -9,8 +9,8 @@ import pytest
 import redis
 from pymongo import MongoClient
 
-from app.embedded.server import NoServer
-from app.embedded.servers import EmbeddedMongo, EmbeddedRedis
+from app.testbed.embedded.server import NoServer
+from app.testbed.embedded.servers import EmbeddedMongo, EmbeddedRedis
 
 
 def named_mongo(url: str) -> str:

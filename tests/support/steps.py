@@ -15,10 +15,10 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any, TypeAlias, cast
 
-from app.errors import BrokerUnavailable, LedgerUnavailable, RowrelayError, SourceUnavailable
+from app.broker.queue import Queue, SiftedQueue
+from app.core.errors import BrokerUnavailable, LedgerUnavailable, RowrelayError, SourceUnavailable
 from app.ledger import Ledger
 from app.partner.client import PartnerClient
-from app.queue import Queue, SiftedQueue
 from app.source.reader import Source
 
 Seen: TypeAlias = Callable[[str, tuple[Any, ...], Any], None]

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from app.embedded.process import Process
+from app.testbed.embedded.process import Process
 from tests.support.wait import wait_until
 
 COLUMNS = 80

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from app.clock import Clock
-from app.models import Batch, State
+from app.core.clock import Clock
+from app.core.models import Batch, State
 from tests.support.steps import Steps
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pydantic import SecretStr
 
-from app.endpoint import Tls
-from app.models import Ruling
+from app.core.models import Ruling
+from app.core.url import parse_url
+from app.feeds.partner import Tls
 from app.partner.content import Unreadable, unwrapped
 from app.partner.exchange import Reply, Request, exchange
 from app.partner.failures import Undone
 from app.partner.transport import Transport
-from app.url import parse_url
 from tests.support.zoo import LIMIT, Credentials, Seen
 
 CONNECT_SECONDS = 20.0

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 import config
-from app.embedded.server import free_port
+from app.testbed.embedded.server import free_port
 from tests.support.wait import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pymongo.errors import PyMongoError
 
-from app.embedded.replica_set import Member
+from app.testbed.embedded.replica_set import Member
 from tests.chaos.cells.cell import Act, Cell
 from tests.chaos.replica_set import ChaosSet, Client, why_no_disk, why_not
 from tests.chaos.rollback import MARKS, Marks, rolled_back

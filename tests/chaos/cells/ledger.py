@@ -7,7 +7,7 @@ from typing import Any
 
 import pymongo
 
-from app.embedded.mongod import find_primary, wait_for_primary
+from app.testbed.embedded.mongod import find_primary, wait_for_primary
 from tests.chaos.cells.cell import Cell
 from tests.chaos.replica_set import why_not
 from tests.chaos.scene import Scene

@@ -7,7 +7,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from app.embedded.source import connect
+from app.testbed.embedded.source import connect
 from tests.chaos.cells.cell import Cell
 from tests.chaos.scene import Scene
 from tests.support.wait import wait_until

@@ -1,0 +1,32 @@
+"""What a use case needs of the queue. `tasks/queue.py` does it with Celery."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Protocol
+
+from app.core.models import NewBatch
+
+HINTS_A_FEED = 16
+"""Messages sent at once for one feed. Whoever takes one, and has room for more, takes the feed's other batches out of
+the ledger: so a feed with a hundred thousand rows to send fills no queue in front of the others."""
+
+
+class Queue(Protocol):
+    """Carries batch ids to the workers. It may lose any of them: the ledger knows what is owed."""
+
+    async def publish(self, batches: Sequence[NewBatch]) -> None:
+        """Send one message a batch. Raises `BrokerUnavailable`; some may have been sent by then."""
+
+    async def depth(self) -> int:
+        """Messages waiting for a worker. Raises `BrokerUnavailable`."""
+
+
+class SiftedQueue(Queue, Protocol):
+    """One that can be cleared of what is no use."""
+
+    async def sift(self, existing: Callable[[Iterable[str]], Awaitable[set[str]]]) -> None:
+        """Drop the messages whose batch is not `existing`, and those that say what another says.
+
+        Raises `BrokerUnavailable`, and what `existing` raises; what was not put back by then is lost.
+        """

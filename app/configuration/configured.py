@@ -1,0 +1,67 @@
+"""What the processes say of the configuration that they run with, beside the feeds.toml of whoever asks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from app.core.clock import rough, utc_now
+from app.ledger import Ledger
+from app.ledger.heartbeats import Heartbeat
+
+HEARD_OF = timedelta(minutes=1)
+"""What a process that has said nothing for longer runs with is no matter: it is likely gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """The feeds.toml of whoever asks."""
+
+    hash: str
+    """See `config.Config`."""
+    changed_at: datetime | None
+    """When the file was last written; `None`: nobody can tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Differs:
+    """A process whose configuration is not what it should be."""
+
+    process: str
+    said: str
+
+    def __str__(self) -> str:
+        return f"{self.process} {self.said}"
+
+
+def said_of_configuration(mark: Heartbeat, own: Own | None, now: datetime) -> Iterator[str]:
+    """What is to be known of a process's configuration, and done about it. Nothing where it is the present one.
+
+    Without `own` nobody can tell whether it is: what the process says itself is left.
+    """
+    found = mark.configuration
+    if found is None:
+        return
+    read = f"read {rough(now - found.read_at)} ago"
+    if found.kept_because is not None and found.kept_since is not None:
+        yield (
+            f"keeps the configuration that it {read}: what it has found for {rough(now - found.kept_since)} cannot be "
+            f"used: {found.kept_because}"
+        )
+    elif own is not None and found.feeds != own.hash:
+        older = own.changed_at is not None and found.read_at < own.changed_at
+        yield (
+            f"runs {'an older feeds.toml' if older else 'another feeds.toml than this one'}, {read}: send SIGHUP to "
+            f"process {mark.pid} on {mark.host}"
+        )
+    if found.left:
+        yield f"goes on with {', '.join(found.left)} as before: these are read when it starts"
+
+
+async def differing(ledger: Ledger, own: Own | None) -> list[Differs]:
+    """The processes that were heard of just now, and run with something else than they should. Raises the ledger's
+    errors."""
+    now = utc_now()
+    marks = await ledger.heartbeats.since(now - HEARD_OF)
+    return [Differs(mark.name, said) for mark in marks for said in said_of_configuration(mark, own, now)]

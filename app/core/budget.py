@@ -1,0 +1,222 @@
+"""What the rows that one process has in hand may take of its memory: all its pages and batches together.
+
+A row in hand exists several times over for a moment: as the driver gave it, as text, as a document on its way to the
+ledger or from it, as the body of a request. So it is counted `COPIES` times, and with what Python needs beside its
+content: its *cost*.
+
+The budget has three lanes, so that what is slow holds up only its like:
+
+| lane | for | its part |
+| --- | --- | --- |
+| reading | pages of the source, until they are in the ledger: never waits for a partner | 1/4 |
+| sending | rows of batches, until their request is over | 5/8 |
+| sending a little | the same, where it is no more than 1/64 of the budget: the usual batch of small rows | 1/8 |
+
+Small batches take the larger lane too, where their own is full.
+
+Within a lane memory is given in the order in which it was asked for. One feed has at most half of a lane: what it asks
+for beyond that waits, and lets others pass. Whoever waits holds nothing, or asks without waiting (`Reservation.take`),
+so no two wait for each other. What is larger than its lane goes alone in it, one in the process at a time: the budget
+is exceeded by one row at most.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass
+from typing import Protocol
+
+MEMORY_BUDGET = 256 * 2**20
+"""Bytes, where nothing is said and nothing is known of the container."""
+COPIES = 4
+ROW_BYTES = 1024
+"""What Python needs for a row, beside its content."""
+PORTION = 32 * 2**20
+"""The cost of a page at most. Never above half of its lane."""
+BATCH = 16 * 2**20
+"""The cost of a batch, or of a part of one, that is loaded together, at most. Never above an eighth of its lane: a row
+that waits for its partner must not keep the next part of its feed's rows from going."""
+
+
+def cost(content_bytes: int, rows: int = 1) -> int:
+    """What rows with so many bytes of content cost in memory."""
+    return COPIES * (content_bytes + ROW_BYTES * rows)
+
+
+def text_bytes(text: str) -> int:
+    """The bytes of a text in UTF-8."""
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+class Room(Protocol):
+    """What a reader is given to read into."""
+
+    @property
+    def portion(self) -> int:
+        """The cost of what is read together at most, unless a single row is more."""
+
+    def take(self, size: int) -> bool:
+        """Take so much more, if it is there. Never waits."""
+
+
+class NoRoom(Exception):
+    """Something of this cost cannot be read now: wait for the room, and read again."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"no room for {size} bytes")
+        self.size = size
+
+
+@dataclass(slots=True)
+class _Waiter:
+    owner: str
+    size: int
+    granted: asyncio.Future[None]
+
+
+class _Lane:
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.held = 0
+        self.of: Counter[str] = Counter()
+        """Owner → what it holds."""
+        self.waiting: list[_Waiter] = []
+
+    def fits(self, owner: str, size: int) -> bool:
+        """Whether it is there now, and nobody waits for it."""
+        return not self.waiting and self.held + size <= self.limit and self.within_share(owner, size)
+
+    def within_share(self, owner: str, size: int) -> bool:
+        held = self.of[owner]
+        return not held or held + size <= self.limit // 2
+
+
+class Budget:
+    """One process's memory for rows, on one event loop."""
+
+    def __init__(self, limit: int = MEMORY_BUDGET) -> None:
+        self.limit = limit
+        self.held = 0
+        self.peak = 0
+        """The most that was held at any moment."""
+        few = max(limit // 8, 1)
+        self._few_at_once = limit // 64
+        self._reading, self._few = _Lane(max(limit // 4, 1)), _Lane(few)
+        self._sending = _Lane(max(limit - limit // 4 - few, 1))
+        self._alone: _Lane | None = None
+        """The lane in which something goes that is larger than it."""
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for memory."""
+        return sum(len(lane.waiting) for lane in (self._reading, self._few, self._sending))
+
+    def reading(self, owner: str) -> Reservation:
+        """For a page of that feed: holds nothing yet."""
+        return Reservation(self, self._reading, owner)
+
+    def sending(self, owner: str, size: int) -> Reservation:
+        """For rows of that feed which cost so much: holds nothing yet."""
+        few = size <= self._few_at_once and (self._few.fits(owner, size) or not self._sending.fits(owner, size))
+        return Reservation(self, self._few if few else self._sending, owner)
+
+    @property
+    def portion(self) -> int:
+        """The cost of what of a batch is loaded together at most."""
+        return min(BATCH, self._sending.limit // 8)
+
+    def _try(self, lane: _Lane, owner: str, size: int) -> bool:
+        """Give it, where it is there; whether somebody waits for longer is the caller's to know."""
+        if not lane.within_share(owner, size):
+            return False
+        if lane.held + size > lane.limit:
+            if lane.held or self._alone:
+                return False
+            self._alone = lane
+        lane.held += size
+        lane.of[owner] += size
+        self.held += size
+        self.peak = max(self.peak, self.held)
+        return True
+
+    def _give_back(self, lane: _Lane, owner: str, size: int) -> None:
+        lane.held -= size
+        lane.of[owner] -= size
+        self.held -= size
+        if not lane.of[owner]:
+            del lane.of[owner]
+        if self._alone is lane and lane.held <= lane.limit:
+            self._alone = None
+        for each in (self._reading, self._few, self._sending):
+            if each.waiting:
+                self._grant(each)
+
+    def _grant(self, lane: _Lane) -> None:
+        """In their order; who has its share already lets others pass."""
+        left: list[_Waiter] = []
+        blocked = False
+        for waiter in lane.waiting:
+            if waiter.granted.done():  # cancelled
+                continue
+            if blocked or not self._try(lane, waiter.owner, waiter.size):
+                blocked = blocked or lane.within_share(waiter.owner, waiter.size)
+                left.append(waiter)
+            else:
+                waiter.granted.set_result(None)
+        lane.waiting = left
+
+    async def _wait(self, lane: _Lane, owner: str, size: int) -> None:
+        waiter = _Waiter(owner, size, asyncio.get_running_loop().create_future())
+        lane.waiting.append(waiter)
+        self._grant(lane)
+        try:
+            await waiter.granted
+        except asyncio.CancelledError:
+            if waiter.granted.done() and not waiter.granted.cancelled():
+                self._give_back(lane, owner, size)
+            else:
+                self._grant(lane)  # others may have waited for this one
+            raise
+
+
+class Reservation:
+    """What one page or batch has of the budget. Give it back with `release`."""
+
+    def __init__(self, budget: Budget, lane: _Lane, owner: str) -> None:
+        self._budget = budget
+        self._lane = lane
+        self._owner = owner
+        self.size = 0
+        """What it holds."""
+        self.used = 0
+        """What of that was taken."""
+
+    @property
+    def portion(self) -> int:
+        """See `Room`."""
+        return min(PORTION, self._lane.limit // 2)
+
+    async def wait(self, size: int) -> None:
+        """Wait for so much, holding nothing meanwhile."""
+        self.release()
+        await self._budget._wait(self._lane, self._owner, size)  # noqa: SLF001 - one thing in two classes
+        self.size = size
+
+    def take(self, size: int) -> bool:
+        """Take so much, of what was waited for or more; `False`: it is not there now, or others wait for it."""
+        more = self.used + size - self.size
+        if more > 0:
+            if self._lane.waiting or not self._budget._try(self._lane, self._owner, more):  # noqa: SLF001
+                return False
+            self.size += more
+        self.used += size
+        return True
+
+    def release(self, size: int | None = None) -> None:
+        """Give back so much, or all."""
+        size = self.size if size is None else min(size, self.size)
+        if size:
+            self.size -= size
+            self.used = min(self.used, self.size)
+            self._budget._give_back(self._lane, self._owner, size)  # noqa: SLF001

@@ -1,0 +1,156 @@
+"""Keys as people write them, and as a delivery's id holds them.
+
+An id is `<feed>:<key>`, with `capture = "changes"` `<feed>:<key>:<change>`; each part of a key is percent-encoded (see
+`source.rows.key_text`), and of a long key it holds a hash (`models.short_key`). Nobody writes `INV-2026%2F00060`. So a
+key is shown decoded, as far as nothing is lost by it, and read in every sense that what was typed may have: as it
+stands in an id, as it is shown, or as it is in the source, with `:` between the parts of a key or within one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from itertools import product
+from typing import Any
+from unicodedata import category, normalize
+from urllib.parse import quote, unquote_to_bytes
+
+from app.core.models import short_key
+
+_STANDS_FOR_NULL = "%-"
+_HASHED = re.compile(r"(.*?)((?:%[0-9A-F]?)?%h[0-9a-f]{64})", re.DOTALL)
+"""What `short_key` made: its first characters, which may end within an escape, and the hash."""
+_ESCAPES = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
+_LONE_PERCENT = re.compile(r"%25(?![0-9A-Fa-f%h!-])")
+"""A percent sign that begins nothing."""
+_GUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
+_BYTES = re.compile(r"0[xX]((?:[0-9A-Fa-f]{2})+)")
+_UNSEEN = frozenset({"Cc", "Cf", "Cs", "Cn", "Co", "Zl", "Zp"})
+_MOST_JOINED = 6
+"""Colons of a typed key that are taken to stand between parts or within one, each in every way: 64 ways."""
+
+
+def shown_key(key: str) -> str:
+    """A key's text, as in the ledger, as a person reads it: `INV-2026%2F00060` is `INV-2026/00060`.
+
+    Encoded stays what would not be seen, or be taken for something else: control and format characters, blanks other
+    than single ones within the text, bytes that are no UTF-8, and `:` within a part of a key of several.
+    """
+    parts = key.split(":")
+    return ":".join(_shown_part(part, colon=len(parts) == 1) for part in parts)
+
+
+def shown_id(delivery: Mapping[str, Any]) -> str:
+    """A delivery's id as a person reads it. Every command takes it."""
+    feed, known = str(delivery["feed"]), str(delivery["_id"])
+    key = short_key(str(delivery.get("key", "")))
+    stem = f"{feed}:{key}"
+    if not known.startswith(stem):
+        return known
+    change = known[len(stem) + 1 :]
+    return f"{feed}:{shown_key(key)}" + (f":{_shown_part(change, colon=True)}" if change else "")
+
+
+def readings(text: str) -> list[str]:
+    """What a typed key may be in a delivery's id, behind `<feed>:`. The likeliest first, none twice.
+
+    `text`: a key, with or without its change, in any of the forms above.
+    """
+    found = [text]
+    for form in dict.fromkeys((text, normalize("NFC", text), normalize("NFD", text))):
+        for parts in _partings(form.split(":")):
+            ways = [_stored_parts(part) for part in parts]
+            for stored in product(*ways):
+                found.append(short_key(":".join(stored)))
+                if len(stored) > 1:  # the last one may be a change: the key alone is made short
+                    found.append(f"{short_key(':'.join(stored[:-1]))}:{short_key(stored[-1])}")
+    return list(dict.fromkeys(found))
+
+
+def part_pattern(text: str) -> str:
+    """A regular expression that finds a part of a key, as people write it, in keys as the ledger holds them."""
+    forms = dict.fromkeys((text, normalize("NFC", text), normalize("NFD", text)))
+    written = ["".join(map(_letter_pattern, form)) for form in forms]
+    ways = "|".join([*written, *([re.escape(text)] if "%" in text else [])])
+    return f"(?<!%)(?<!%.)(?:{ways})"  # not from within an escape on
+
+
+def _letter_pattern(letter: str) -> str:
+    """The letter as it is encoded, small or capital; a colon stands between parts as well."""
+    ways = dict.fromkeys(_quoted(way) for way in (letter, letter.lower(), letter.upper()))
+    bare = (":",) if letter == ":" else ()
+    return f"(?:{'|'.join(map(re.escape, (*ways, *bare)))})"
+
+
+def _shown_part(part: str, *, colon: bool) -> str:
+    if part == _STANDS_FOR_NULL:
+        return part
+    hashed = _HASHED.fullmatch(part)
+    text, rest = (hashed[1], hashed[2]) if hashed else (part, "")
+    shown = _ESCAPES.sub(lambda found: _decoded(found[0], colon=colon), text)
+    shown = _LONE_PERCENT.sub("%", shown)
+    if shown.startswith(" "):
+        shown = f"%20{shown[1:]}"
+    if shown.endswith(" "):
+        shown = f"{shown[:-1]}%20"
+    return shown + rest
+
+
+def _decoded(escapes: str, *, colon: bool) -> str:
+    """Some escapes in a row: the letters they stand for, but for those that must stay as they are."""
+    raw = unquote_to_bytes(escapes)
+    text = raw.decode("utf-8", "surrogateescape")
+    return "".join(letter if _is_plain(letter, colon=colon) else _quoted_raw(letter) for letter in text)
+
+
+def _is_plain(letter: str, *, colon: bool) -> bool:
+    """Whether a letter reads as itself. `%` would begin an escape."""
+    if letter == "%" or (letter == ":" and not colon):
+        return False
+    kind = category(letter)
+    return letter == " " or (kind not in _UNSEEN and kind != "Zs")
+
+
+def _quoted_raw(letter: str) -> str:
+    return quote(letter.encode("utf-8", "surrogateescape"), safe="")
+
+
+def _partings(parts: list[str]) -> Iterator[list[str]]:
+    """The ways in which colons stand between parts of a key, or within one: each between two parts first."""
+    colons = len(parts) - 1
+    if colons > _MOST_JOINED:
+        yield parts
+        yield [":".join(parts)]
+        yield [":".join(parts[:-1]), parts[-1]]
+        return
+    for joined in range(2**colons):
+        made = [parts[0]]
+        for place, part in enumerate(parts[1:]):
+            if joined >> place & 1:
+                made[-1] += f":{part}"
+            else:
+                made.append(part)
+        yield made
+
+
+def _stored_parts(part: str) -> list[str]:
+    """What a part may be in an id: decoded and encoded again, or with each `%` for itself; a GUID in small letters or
+    capitals; bytes without their `0x`."""
+    if part == _STANDS_FOR_NULL:
+        return [part]
+    if hashed := _HASHED.fullmatch(part):
+        return [_quoted_bytes(hashed[1]) + hashed[2]]
+    found = [_quoted_bytes(part), _quoted(part)]
+    if _GUID.fullmatch(part):
+        found += [part.lower(), part.upper()]
+    if raw := _BYTES.fullmatch(part):
+        found.append(raw[1].lower())
+    return list(dict.fromkeys(found))
+
+
+def _quoted_bytes(part: str) -> str:
+    return quote(unquote_to_bytes(part.encode("utf-8", "surrogatepass")), safe="")
+
+
+def _quoted(text: str) -> str:
+    return quote(text, safe="", errors="surrogatepass")

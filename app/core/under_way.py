@@ -1,0 +1,105 @@
+"""What a process has taken over from its tasks and works at on its event loop.
+
+A task hands its use case over and returns: whatever it then waits for, a partner, the source, a ledger that is slow, it
+holds none of Celery's slots. What Celery did for a task is done here: its failure is logged and kept in mind, its
+time counted, and the process does not end before it has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from contextvars import Context
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import count
+
+import structlog
+
+from app.core.errors import RowrelayError
+from app.core.unforeseen import Troubles
+from app.monitoring.heartbeat import Activity
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class About:
+    """What a piece of work is, for the log, the metrics and whoever asks what fails."""
+
+    task: str
+    feed: str | None = None
+    subject: str | None = None
+    """A batch, once it is known which."""
+    rests: bool = True
+    """Not run for a while after a failure that nobody foresaw. A batch that fails rests by its own lease."""
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """For the log."""
+        named = {"task": self.task, "feed": self.feed, "batch": self.subject}
+        return {name: value for name, value in named.items() if value is not None}
+
+
+def note_failure(troubles: Troubles, about: About, error: Exception) -> None:
+    """Keep a failure in mind, and log it: with its traceback, unless it is one of ours."""
+    troubles.failed(about.task, about.feed, about.subject, error)
+    kind = type(error).__name__
+    if isinstance(error, RowrelayError):
+        log.warning("task_failed", error=str(error), kind=kind, retryable=error.retryable)
+    else:
+        log.error("task_crashed", kind=kind, exc_info=error)
+
+
+class UnderWay:
+    """One process's. Used on its event loop."""
+
+    def __init__(self, progress: Activity | None = None) -> None:
+        """`progress`: where it is told what begins and ends."""
+        self._progress = progress or Activity()
+        self._tasks: dict[asyncio.Task[None], About] = {}
+        self._numbers = count(1)
+
+    def start(
+        self,
+        work: Callable[[], Awaitable[object]],
+        about: About,
+        *,
+        alone: bool = False,
+        context: Context | None = None,
+    ) -> None:
+        """Begin with it. `alone`: not while the same is under way, which will see what this would have seen.
+
+        `context`: what the log and the traces know; `None`: what they know of the caller.
+        """
+        if alone and any((one.task, one.feed) == (about.task, about.feed) for one in self._tasks.values()):
+            log.debug("task_under_way", **about.fields)
+            return
+        if about.rests and (trouble := self._progress.troubles.resting(about.task, about.feed)):
+            log.info("task_rests", failures=trouble.failures, until=trouble.rests_until.isoformat(), **about.fields)
+            return
+        task = asyncio.get_running_loop().create_task(self._see_through(work, about), context=context)
+        self._tasks[task] = about
+        task.add_done_callback(self._tasks.pop)
+
+    async def finished(self, within: timedelta | None = None) -> None:
+        """Wait until nothing is under way, or for so long."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within.total_seconds() if within else None):
+                while self._tasks:
+                    await asyncio.wait(list(self._tasks))
+
+    async def _see_through(self, work: Callable[[], Awaitable[object]], about: About) -> None:
+        troubles, failed = self._progress.troubles, True
+        number = f"{about.task}/{next(self._numbers)}"
+        self._progress.task_begins(number)
+        structlog.contextvars.bind_contextvars(**about.fields)
+        try:
+            await work()
+            failed = False
+            troubles.went_well(about.task, about.feed, about.subject)
+        except Exception as error:  # noqa: BLE001 - it is logged, and kept in mind
+            note_failure(troubles, about, error)
+        finally:
+            self._progress.task_ends(number, about.task, failed=failed)

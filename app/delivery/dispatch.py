@@ -1,0 +1,183 @@
+"""Which batches a worker process takes up, and when: no feed takes more of it than its share.
+
+A message is a hint that a batch of a feed is owed, and no more. Where the feed has room the batch is claimed at once.
+Where it has none the batch stays in the ledger and is made due: whichever worker has room for the feed first takes it,
+this one as soon as rows of the feed are recorded here. So nothing of what cannot be sent now is held in memory or in
+Redis, and nobody waits for it.
+
+Who has room takes what is due as long as there is some (`Share.more`). Where that ends with a process that dies, the
+sweep begins it anew: what is due and stays due gets a message every few seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Mapping
+from contextvars import Context
+from datetime import timedelta
+from functools import partial
+
+import structlog
+
+from app.core.clock import Clock, utc_now
+from app.core.models import Batch
+from app.core.under_way import About, UnderWay
+from app.delivery.deliver import Delivering, Watcher
+from app.delivery.shares import Holding, Share, Shares
+from app.feeds.feed import Feed
+from app.ledger import Ledger
+from app.partner.throttle.throttle import Throttles
+
+TASK = "deliver"
+"""What the work is called where tasks are told of: the message that it begins with."""
+CLAIMS_AHEAD = 4
+"""Claims of one feed at once, of whatever batch is due: how many there are nobody knows."""
+LEAVE_SECONDS = 0.05
+"""How long batches that found no room are gathered, to be made due together."""
+LEFT_AT_ONCE = 10_000
+"""Of more than so many the sweep makes the rest due, when a lease has passed."""
+
+
+class Dispatch:
+    """Takes up batches for one worker process. Used on its event loop."""
+
+    def __init__(
+        self,
+        delivering: Delivering,
+        ledger: Ledger,
+        clocks: Throttles,
+        under_way: UnderWay,
+        feeds: Mapping[str, Feed],
+        *,
+        most_batches: int,
+        lease: timedelta,
+        now: Clock = utc_now,
+    ) -> None:
+        """`feeds`: as they are at each moment. `most_batches`: under way in the process at once; `lease`: by how much
+        workers' clocks may differ."""
+        self.shares = Shares(most_batches)
+        self._delivering = delivering
+        self._ledger = ledger
+        self._clocks = clocks
+        self._under_way = under_way
+        self._lease = lease
+        self._now = now
+        self._left: dict[str, list[str]] = defaultdict(list)
+        self._leaving = self._retired = False
+        self._feeds = feeds
+        """A batch is begun with its feed as it then is, and ends with it."""
+
+    def hint(self, name: str, batch_id: str, rows: int) -> None:
+        """The batch of that feed is owed, of so many rows as far as the message knows. Returns at once."""
+        feed = self._feeds.get(name)
+        if feed is None:
+            self._under_way.start(lambda: self._delivering.pass_over(name, batch_id), About(TASK, name, batch_id))
+            return
+        share = self.shares.of(feed.name)
+        if self._delivering.draining or self._has_room(feed, share):
+            self._begin(feed, share, batch_id, max(1, min(rows, feed.batch_size)))
+        else:
+            self._leave(name, batch_id)
+
+    def retire(self) -> None:
+        """Take nothing more out of the ledger: the process ends when what it has is done."""
+        self._retired = True
+
+    def fill(self, name: str, share: Share) -> None:
+        """Claim what is due of the feed, as far as there is room. Of one that is configured no more nothing is."""
+        feed = self._feeds.get(name)
+        if feed is None or self._retired or self._delivering.draining:
+            return
+        while share.more and share.asking < CLAIMS_AHEAD and self._has_room(feed, share):
+            self._begin(feed, share, None, feed.batch_size)
+
+    def _has_room(self, feed: Feed, share: Share) -> bool:
+        clock = self._clocks.known(feed)
+        return self.shares.has_room(share, clock.slots.limit if clock else feed.partner.concurrency)
+
+    def _begin(self, feed: Feed, share: Share, batch_id: str | None, rows: int) -> None:
+        about = About(TASK, feed.name, batch_id, rests=False)
+        running = Running(self, feed, share, Holding(share, rows), about)
+        context = Context() if batch_id is None else None  # it has nothing to do with the batch that made room for it
+        self._under_way.start(partial(self._see_through, running, batch_id), about, context=context)
+
+    async def _see_through(self, running: Running, batch_id: str | None) -> None:
+        share, told = running.share, running.share.told
+        try:
+            await self._delivering.deliver(running.feed, batch_id, running)
+            if batch_id is None and not running.has_claimed and share.told == told:
+                share.more = False
+        except BaseException:
+            share.more = False  # the sweep comes back to what is due; asking again at once would only fail again
+            raise
+        finally:
+            running.end()
+            self.fill(running.feed.name, share)
+
+    def _leave(self, name: str, batch_id: str) -> None:
+        """Leave the batch to whoever has room first."""
+        if sum(map(len, self._left.values())) < LEFT_AT_ONCE:
+            self._left[name].append(batch_id)
+        if not self._leaving:
+            self._leaving = True
+            self._under_way.start(self._make_due, About("leave", rests=False), context=Context())
+
+    async def _make_due(self) -> None:
+        """Due long since, so that no worker's clock says that it is not yet."""
+        try:
+            while self._left:
+                await asyncio.sleep(LEAVE_SECONDS)
+                left, self._left = self._left, defaultdict(list)
+                ids = [one for of_feed in left.values() for one in of_feed]
+                await self._ledger.batches.show(ids, self._now() - self._lease)
+                for name in left:
+                    share = self.shares.of(name)
+                    share.tell()
+                    self.fill(name, share)
+        finally:
+            self._leaving = False
+
+
+class Running(Watcher):
+    """One batch under way, or one that is being claimed."""
+
+    def __init__(self, dispatch: Dispatch, feed: Feed, share: Share, holding: Holding, about: About) -> None:
+        self.feed = feed
+        self.share = share
+        self.has_claimed = False
+        self._dispatch = dispatch
+        self._holding = holding
+        self._about = about
+        self._asks = about.subject is None
+        share.asking += self._asks
+
+    def claimed(self, batch: Batch, *, waited: bool) -> None:
+        """One that waited in the ledger was hardly alone."""
+        self.has_claimed = True
+        self._about.subject = batch.id
+        structlog.contextvars.bind_contextvars(batch=batch.id)
+        self._holding.loaded(len(batch.delivery_ids))
+        self._asked()
+        if waited:
+            self.share.tell()
+            self._dispatch.fill(self.feed.name, self.share)
+
+    def loaded(self, rows: int) -> None:
+        """So many of its rows are still to be sent."""
+        self._holding.loaded(rows)
+        self._dispatch.fill(self.feed.name, self.share)
+
+    def recorded(self, rows: int) -> None:
+        """So many of them are done with."""
+        self._holding.recorded(rows)
+        self._dispatch.fill(self.feed.name, self.share)
+
+    def end(self) -> None:
+        """Nothing of it is under way any more."""
+        self._holding.end()
+        self._asked()
+
+    def _asked(self) -> None:
+        self.share.asking -= self._asks
+        self._asks = False

@@ -1,0 +1,144 @@
+"""Comparing source rows with what the ledger says of them: by key, by place, and by what they hold. Pure functions.
+
+A row is its delivery's where the two agree in what was logged, and where it was last seen. One that does not is only
+suspected: it may have been updated while it was looked at, or its delivery noted elsewhere by a poll. What is left of
+the suspicion when both sides have been read again is told apart by how many rows the source has under the key.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from app.core.models import MISSING_NAMED, Discrepancy, DiscrepancyKind, SourceRow, State
+from app.ledger.audit import Fact
+from app.ledger.deliveries import delivery_id, place_hash
+
+
+@dataclass(slots=True)
+class Compared:
+    """Rows of a window, told apart."""
+
+    own: list[tuple[SourceRow, Fact]] = field(default_factory=list)
+    """Each with its delivery."""
+    suspects: list[SourceRow] = field(default_factory=list)
+    """Of another content or place than their delivery, or not the only one under its id."""
+    absent: dict[str, SourceRow] = field(default_factory=dict)
+    """Without a delivery, by what its id would be: the first of each."""
+
+    @property
+    def rows(self) -> list[SourceRow]:
+        """All of them."""
+        return [*(row for row, _ in self.own), *self.absent.values(), *self.suspects]
+
+    @property
+    def by_key(self) -> int:
+        """Rows whose delivery has no hash to compare with; one that is dead was never sent."""
+        return sum(fact.content is None and fact.state is not State.DEAD and not row.error for row, fact in self.own)
+
+
+def hash_sum(rows: Iterable[SourceRow]) -> int:
+    """What the ledger's sum over these rows' deliveries comes to, where nothing differs."""
+    return sum((row.content or 0) + place_hash(row.position) for row in rows)
+
+
+def compare(feed: str, rows: Sequence[SourceRow], facts: Mapping[str, Fact]) -> Compared:
+    """Tell the rows apart by the facts of their deliveries, by id."""
+    compared, taken = Compared(), set[str]()
+    for row in rows:
+        known = delivery_id(feed, row)
+        fact = facts.get(known)
+        if known in taken or known in compared.absent:
+            compared.suspects.append(row)
+        elif fact is None:
+            compared.absent[known] = row
+        elif agree(row, fact):
+            taken.add(known)
+            compared.own.append((row, fact))
+        else:
+            compared.suspects.append(row)
+    return compared
+
+
+def agree(row: SourceRow, fact: Fact) -> bool:
+    """Whether the row may be the one that was logged, as it was logged."""
+    return not changed(row, fact) and (row.error is not None or row.position == fact.position)
+
+
+def changed(row: SourceRow, fact: Fact) -> bool:
+    """Whether the row holds something else than what was logged."""
+    return fact.content is not None and row.content != fact.content
+
+
+def still_there(feed: str, suspects: Sequence[SourceRow], again: Sequence[SourceRow]) -> list[SourceRow]:
+    """Those of the suspects that a second reading gives as the first one did."""
+    found: dict[str, list[SourceRow]] = {}
+    for row in again:
+        found.setdefault(delivery_id(feed, row), []).append(row)
+    return [row for row in suspects if row in found.get(delivery_id(feed, row), ())]
+
+
+def sharing(
+    feed: str,
+    suspects: Sequence[SourceRow],
+    window: Sequence[SourceRow],
+    found: Iterable[SourceRow],
+    facts: Mapping[str, Fact],
+) -> list[SourceRow]:
+    """Those of the suspects whose id is that of another row, too: of the window, or one found by their keys (`found`).
+
+    Of rows that share an id one owns the delivery: the one that it agrees with, or else one that holds the same.
+    """
+    times = Counter(delivery_id(feed, row) for row in window)
+    alike: dict[str, dict[int, SourceRow]] = {}
+    for row in [*window, *found]:
+        alike.setdefault(delivery_id(feed, row), {})[place_hash(row.position)] = row
+
+    def shares(row: SourceRow) -> bool:
+        known = delivery_id(feed, row)
+        places, fact = alike[known], facts.get(known)
+        if len(places) == 1:
+            return times[known] > 1
+        return fact is None or place_hash(row.position) != _owner(places, fact)
+
+    return [row for row in suspects if shares(row)]
+
+
+def _owner(places: Mapping[int, SourceRow], fact: Fact) -> int | None:
+    """The place of the row that the delivery is of; `None` where none of them holds what was logged."""
+    if (seen := places.get(place_hash(fact.position))) and not changed(seen, fact):
+        return place_hash(fact.position)
+    return min((place for place, row in places.items() if not changed(row, fact)), default=None)
+
+
+def clashes(feed: str, rows: Sequence[SourceRow], facts: Mapping[str, Fact], *, moving: bool) -> Iterator[Discrepancy]:
+    """What of rows that a poll read, and that the ledger had under their id, is not what was logged.
+
+    `moving`: an update gives a row another place, so only two places in one page prove that two rows share a key.
+    """
+    by_id: dict[str, list[SourceRow]] = {}
+    for row in rows:
+        if not row.error:
+            by_id.setdefault(delivery_id(feed, row), []).append(row)
+    shared, other = list[str](), list[str]()
+    for known, alike in by_id.items():
+        fact = facts.get(known)
+        places = {place_hash(row.position) for row in alike}
+        if fact is not None and not moving:
+            places.add(place_hash(fact.position))
+        if len(places) > 1:
+            shared.append(known)
+        elif len({row.content for row in alike}) > 1 or (fact is not None and not moving and changed(alike[0], fact)):
+            other.append(known)
+    for kind, ids in ((DiscrepancyKind.SHARED_KEY, shared), (DiscrepancyKind.CHANGED, other)):
+        if ids:
+            yield Discrepancy(kind, len(ids), tuple(ids[:MISSING_NAMED]))
+
+
+def several(feed: str, rows: Iterable[SourceRow]) -> list[str]:
+    """The ids that more than one of the rows has, at different places."""
+    places: dict[str, set[int]] = {}
+    for row in rows:
+        places.setdefault(delivery_id(feed, row), set()).add(place_hash(row.position))
+    return [known for known, found in places.items() if len(found) > 1]

@@ -1,0 +1,132 @@
+"""Rows come in: into the ledger, batches first, then to the workers. A poll and a reconciliation do it the same way.
+
+It may die between any two of its steps:
+
+1. before the batches are inserted: nothing happened;
+2. after the batches: they hold ids of no deliveries; whoever claims them loads nothing and deletes them;
+3. after some of the deliveries: those are in their batches and will be sent; logging the rows again leaves them as they
+   are, and logs the others;
+4. after the deliveries, before the messages: the sweep finds the batches by `visible_at` and sends them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+
+from app.broker.queue import HINTS_A_FEED, Queue
+from app.core.budget import BATCH, cost, text_bytes
+from app.core.clock import Clock
+from app.core.errors import BrokerUnavailable
+from app.core.models import Discrepancy, NewBatch, SourceRow
+from app.core.parts import in_parts
+from app.feeds.feed import Feed, Strategy
+from app.feeds.filter import sift
+from app.intake.compare import clashes
+from app.ledger import Ledger
+from app.ledger.audit import Fact
+from app.ledger.batches import IDS_BYTES, id_bytes, new_batch
+from app.ledger.deliveries import delivery_id
+from app.ledger.stats import Taken
+
+log = structlog.get_logger()
+
+_NEVER_TOO_MUCH = 700_000
+"""Characters of payloads and keys: a page that has no more needs no look at its batches' bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """What became of rows that were logged."""
+
+    batches: tuple[NewBatch, ...]
+    """In the ledger; their messages are still to be sent."""
+    new: int
+    """Rows that the ledger did not have."""
+    taken: Taken
+    clashes: tuple[Discrepancy, ...] = ()
+    """Rows that the ledger had under their id, and that are not what was logged."""
+    moved: tuple[str, ...] = ()
+    """Keys of rows that were logged at another place: updated, or others under the same key."""
+
+
+class Intake:
+    """Takes rows in for one worker process."""
+
+    def __init__(self, ledger: Ledger, queue: Queue, *, message_wait: timedelta, now: Clock) -> None:
+        """`message_wait`: after this long without a claim, the sweep takes a batch's message for lost."""
+        self._ledger = ledger
+        self._queue = queue
+        self._message_wait = message_wait
+        self._now = now
+
+    async def log(self, feed: Feed, rows: Sequence[SourceRow]) -> Logged:
+        """Put rows into the ledger; what is there already stays as it is. Call `send` with what this gives."""
+        now = self._now()
+        sifted = sift(feed.filter, rows)
+        filled = [(_batch_for(feed, part), part) for part in _parts(feed, sifted.sent)]
+        batches = tuple(batch for batch, _ in filled)
+        await self._ledger.batches.insert(batches, now + self._message_wait)
+        deliveries = self._ledger.deliveries
+        queued_before = await deliveries.log(filled, now)
+        skipped_before = await deliveries.log_skipped(feed.name, sifted.skipped, now)
+        dead_before = await deliveries.log_unreadable(feed.name, sifted.unreadable, now)
+        before = [*queued_before, *skipped_before, *dead_before]
+        known = set(before)
+        facts = await self._ledger.audit.facts_of(list(known)) if known else {}  # before they are noted as seen again
+        again = [row for row in rows if delivery_id(feed.name, row) in known]
+        if known and _rows_move(feed):
+            await deliveries.note_seen(feed.name, [row for row in rows if delivery_id(feed.name, row) in known], now)
+        unreadable = ((delivery_id(feed.name, row), row.error or "") for row in sifted.unreadable)
+        dead = [(name, error) for name, error in unreadable if name not in known]
+        skipped = len(sifted.skipped) - len(skipped_before)
+        found = tuple(clashes(feed.name, again, facts, moving=_rows_move(feed)))
+        moved = tuple(row.key for row in again if _moved(row, facts.get(delivery_id(feed.name, row))))
+        return Logged(batches, len(rows) - len(before), Taken(len(rows), skipped, dead), found, moved)
+
+    async def send(self, feed: Feed, logged: Logged) -> None:
+        """Send the batches' messages, and count the rows. Those that the broker does not take, the sweep sends.
+
+        Of many batches only the first have a message; the others are due at once, for whoever has room.
+        """
+        hints = logged.batches[:HINTS_A_FEED]
+        if len(hints) < len(logged.batches):
+            await self._ledger.batches.show([batch.id for batch in logged.batches], self._now())
+        try:
+            await self._queue.publish(hints)
+        except BrokerUnavailable as error:
+            log.warning("publish_failed", feed=feed.name, batches=len(logged.batches), error=str(error))
+        await self._ledger.stats.add_logged(feed.name, logged.new, self._now(), logged.taken)
+
+
+async def backlog(feed: Feed, ledger: Ledger) -> int:
+    """How many deliveries of the feed are open: never less than there are, so the bound holds."""
+    return await ledger.batches.owed(feed.name) + await ledger.deliveries.retrying(feed.name, feed.max_backlog)
+
+
+def _moved(row: SourceRow, fact: Fact | None) -> bool:
+    return fact is not None and not row.error and row.position != fact.position
+
+
+def _rows_move(feed: Feed) -> bool:
+    """An updated row gets a new place in the cursor's order, and stays the same delivery."""
+    return feed.capture == "inserts" and feed.cursor.strategy is not Strategy.IDENTITY
+
+
+def _batch_for(feed: Feed, rows: Sequence[SourceRow]) -> NewBatch:
+    content_bytes = sum(text_bytes(row.payload) for row in rows)
+    return new_batch(feed.name, (delivery_id(feed.name, row) for row in rows), content_bytes)
+
+
+def _parts(feed: Feed, rows: Sequence[SourceRow]) -> Iterable[Sequence[SourceRow]]:
+    """The rows of each batch: a worker loads them together, so they end where they would take too much of its memory.
+
+    The usual page is told at once, since this is done for each row.
+    """
+    if sum(len(row.payload) + len(row.key) for row in rows) < _NEVER_TOO_MUCH:
+        return [rows[start : start + feed.batch_size] for start in range(0, len(rows), feed.batch_size)]
+    ids = (lambda row: id_bytes(delivery_id(feed.name, row)), IDS_BYTES)
+    return in_parts(rows, feed.batch_size, ids, (lambda row: cost(text_bytes(row.payload)), BATCH))

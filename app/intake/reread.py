@@ -1,0 +1,128 @@
+"""Dead letters whose rows could not be read are read from the source again, when an operator replays them.
+
+A row that had no JSON form, was too long, or broke its statement is in the ledger without a payload, and no poll comes
+back to it: with `capture = "inserts"` an update is no new delivery. So a replay reads it by its key. What can be read
+by now gets its payload, and is from then on a dead letter like any other, so a replay that dies here is simply run
+again. What still cannot be read stays dead, under the reason that there is now.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+
+import structlog
+
+from app.core.errors import SourceRefused, SourceUnavailable
+from app.core.models import SourceRow
+from app.feeds.feed import Feed
+from app.feeds.filter import sift
+from app.ledger import Ledger
+from app.ledger.deliveries import delivery_id
+from app.ledger.selection import Picked, Selection, Stamp
+from app.source.reader import Source
+
+log = structlog.get_logger()
+
+AT_ONCE = 500
+"""Dead letters whose rows are read together, at most."""
+NO_ROW = "no row under its key in the source"
+CHANGED_SINCE = "its row has changed since: that change has a delivery of its own"
+STILL_UNREADABLE = "still not readable in the source"
+FILTERED = "left out by the feed's filter"
+NOT_ASKED = "the source cannot be asked"
+
+
+class Rereading:
+    """Reads rows again for one replay."""
+
+    def __init__(
+        self, ledger: Ledger, feeds: Mapping[str, Feed], open_source: Callable[[], Source], stamp: Stamp
+    ) -> None:
+        """`open_source` is called once there is a row to be read."""
+        self._ledger = ledger
+        self._feeds = feeds
+        self._open_source = open_source
+        self._stamp = stamp
+        self._source: Source | None = None
+
+    async def reread(self, selection: Selection, begun: datetime) -> Counter[str]:
+        """Read the selected rows again, and give those that can be read now their payload. Returns why the others stay
+        as they are → how many. Raises the ledger's errors.
+        """
+        stay: Counter[str] = Counter()
+        after: Picked | None = None
+        seen: set[str] = set()
+        """Of the same place as `after`: asked for again with those behind it."""
+        try:
+            while picked := await self._ledger.selections.to_reread(selection, begun, after, AT_ONCE, without=seen):
+                last = picked[-1]
+                if after is None or (after.feed, after.place) != (last.feed, last.place):
+                    seen = set()
+                seen |= {one.id for one in picked if (one.feed, one.place) == (last.feed, last.place)}
+                after = last
+                stay += await self._reread(picked)
+        finally:
+            if self._source is not None:
+                await self._source.close()
+        return stay
+
+    async def _reread(self, picked: Sequence[Picked]) -> Counter[str]:
+        by_feed: defaultdict[str, list[str]] = defaultdict(list)
+        for one in picked:
+            by_feed[one.feed].append(one.id)
+        stay: Counter[str] = Counter()
+        for name, ids in by_feed.items():
+            feed = self._feeds[name]
+            size = min(AT_ONCE, feed.page_size)  # they are read whole
+            for start in range(0, len(ids), size):
+                stay += await self._reread_part(feed, ids[start : start + size])
+        return stay
+
+    async def _reread_part(self, feed: Feed, ids: Sequence[str]) -> Counter[str]:
+        """As many at a time as memory takes."""
+        keys = await self._ledger.audit.keys_of(ids)
+        left = [known for known in ids if known in keys]
+        stay = Counter({NO_ROW: len(ids) - len(left)})
+        while left:
+            stays, count = await self._reread_some(feed, {known: keys[known] for known in left})
+            stay += stays
+            left = left[count:]
+        return stay
+
+    async def _reread_some(self, feed: Feed, keys: Mapping[str, str]) -> tuple[Counter[str], int]:
+        """Of these, id → key, the first. Returns why those stay as they are that do, and how many were looked at."""
+        agreed = (await self._ledger.cursors.get(feed.name)).columns
+        self._source = self._source or self._open_source()
+        try:
+            found, count = await self._source.find_some(feed, list(keys.values()), agreed)
+        except (SourceUnavailable, SourceRefused) as error:
+            log.warning("rows_not_reread", feed=feed.name, rows=len(keys), error=str(error))
+            return Counter({f"{NOT_ASKED}: {error}": len(keys)}), len(keys)
+        ids = list(keys)[:count]
+        facts = await self._ledger.audit.facts_of(ids)
+        rows = _one_each(feed, found, {known: fact.position for known, fact in facts.items()})
+        there = {row.key for row in found}
+        gone = Counter(CHANGED_SINCE if keys[known] in there else NO_ROW for known in ids if known not in rows)
+        return gone + await self._take(feed, list(rows.values())), count
+
+    async def _take(self, feed: Feed, rows: Sequence[SourceRow]) -> Counter[str]:
+        """Keep what was read with the deliveries. Returns why those stay as they are that do."""
+        sifted = sift(feed.filter, rows)
+        selections = self._ledger.selections
+        await selections.give_payload(feed.name, sifted.sent, self._stamp)
+        reasons = {delivery_id(feed.name, row): reason for row, reason in sifted.skipped}
+        reasons |= {delivery_id(feed.name, row): row.error or "" for row in sifted.unreadable}
+        await selections.give_reason(reasons, self._stamp)
+        return Counter({FILTERED: len(sifted.skipped), STILL_UNREADABLE: len(sifted.unreadable)})
+
+
+def _one_each(feed: Feed, found: Sequence[SourceRow], places: Mapping[str, object]) -> dict[str, SourceRow]:
+    """Id → row, of those that are asked for; of rows that share a key the one that stands where it was logged."""
+    chosen: dict[str, SourceRow] = {}
+    for row in found:
+        known = delivery_id(feed.name, row)
+        if known in places and (known not in chosen or row.position == places[known]):
+            chosen[known] = row
+    return chosen

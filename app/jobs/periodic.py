@@ -1,0 +1,342 @@
+"""Periodic jobs: each does its work once for each period, however often it is asked to, and by however many.
+
+Beat only knocks: it sends each job's message every minute, and a worker asks the ledger which periods are due. So it
+does not matter whether beat was away, runs twice, or its message is delivered twice. One pass for a job:
+
+1. plan: a tick for each period that ended since the job's latest tick, and for the one that runs now. An insert under
+   the period's own id: a pass that dies after some of them, or runs twice at once, inserts the others, once;
+2. pass over: what the job's misfire rule leaves out is closed as skipped, with the reason;
+3. claim the oldest tick that is due, by a conditional update that gives a lease and a token. The lease is renewed while
+   the work goes on; a worker that is killed is taken over when it has run out;
+4. work, step by step (a feed each). A finished step is on record in the tick, and is not done again by who takes over;
+5. close the tick as done; or give it back to be tried again later; or, its tries spent, close it as failed.
+
+Dying after a step's work and before step 4's record does the step again, under another token: the work must bear that,
+and does (a report compiled again is the same, a purge finds nothing left, a reconciliation nothing missing).
+
+A job that the ledger has never seen starts with the period that runs at that moment: no history is made up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import TypeAlias
+from zoneinfo import ZoneInfo
+
+import structlog
+
+from app.core.clock import AGREED, Clock, utc_now
+from app.core.errors import LeaseLost, SourceRefused
+from app.core.period import Kind, Period, period_of, periods
+from app.core.renewal import keep_renewed
+from app.core.unforeseen import is_bug, told
+from app.ledger import Ledger
+from app.ledger.persistence import persistent
+from app.ledger.ticks import StepDone, Tick, Ticks, TickState
+
+log = structlog.get_logger()
+
+SETTLE = timedelta(minutes=1)
+"""How long after its end a period is left alone: groups of results are counted late, never by as much as this."""
+MAX_TRIES = 8
+"""Tries in a row that finish no step, before a period is given up. With the waits between them about two hours."""
+FIRST_WAIT, LONGEST_WAIT = timedelta(minutes=1), timedelta(hours=1)
+LONGEST_RUN = timedelta(days=1)
+"""Work that takes longer is stopped, and counts as a failed try: nothing holds a lease for ever."""
+KEPT = timedelta(days=100)
+"""How long a finished tick is kept."""
+_ERROR_LIMIT = 500
+
+Result: TypeAlias = Mapping[str, object]
+"""What came of a step: small, in BSON's types."""
+
+
+class Misfire(StrEnum):
+    """What is done about periods that nobody was there for."""
+
+    SKIP = "skip"
+    """Only the one that just ended, and only within the job's `grace`."""
+    ONCE = "once"
+    """One run stands for all."""
+    ALL = "all"
+    """Each is made up for, oldest first, as far back as `HORIZON`."""
+
+
+HORIZON = timedelta(days=7)
+"""Periods that ended longer ago are not made up for, whatever the rule."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """When a job is due."""
+
+    name: str
+    kind: Kind
+    misfire: Misfire
+    after: str | None = None
+    """Waits until this job is through with the same period, well or badly."""
+    grace: timedelta = timedelta(minutes=15)
+    """`skip`: how late it may still start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A part of a job's work. Doing it twice for a period must do no harm."""
+
+    name: str
+    work: Callable[[Period], Awaitable[Result]]
+
+
+Works: TypeAlias = Mapping[str, Sequence[Step]]
+"""Job name → its steps, in order. One that fails does not stop those after it."""
+
+
+@dataclass(slots=True)
+class Work:
+    """One claimed tick under way."""
+
+    tick: Tick
+    errors: dict[str, str] = field(default_factory=dict)
+    """Step → why it failed this time."""
+    finished: int = 0
+    """Steps finished under this lease."""
+
+
+REPORT_HOUR = Job("report-hour", Kind.HOUR, Misfire.ALL)
+RECONCILE = Job("reconcile", Kind.DAY, Misfire.ONCE)
+REPORT_DAY = Job("report-day", Kind.DAY, Misfire.ALL, after=RECONCILE.name)
+PURGE = Job("purge", Kind.HOUR, Misfire.ONCE)
+JOBS = (REPORT_HOUR, RECONCILE, REPORT_DAY, PURGE)
+
+
+class Periodic:
+    """Runs periodic jobs for one worker process."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        works: Works,
+        *,
+        zone: ZoneInfo,
+        worker: str,
+        lease: timedelta,
+        jobs: Sequence[Job] = JOBS,
+        now: Clock = utc_now,
+    ) -> None:
+        self._ticks = ledger.ticks
+        self._works = works
+        self._zone = zone
+        self._worker = worker
+        self._lease = lease
+        self._jobs = {job.name: job for job in jobs}
+        self._now = now
+        self._draining = False
+        self._under_way: set[asyncio.Task[None]] = set()
+
+    async def run(self, name: str) -> int:
+        """Do the job's work for each period that is due, oldest first. Returns how many were worked at.
+
+        Never raises what the work raises: that is on record in the tick. Raises the ledger's errors.
+        """
+        job = self._jobs[name]
+        for planned in [self._jobs[job.after], job] if job.after else [job]:
+            await self._plan(planned)
+        await self._pass_over_missed(job)
+        worked = 0
+        while tick := await self._claim_next(job):
+            await self._work(tick)
+            worked += 1
+        return worked
+
+    def take(self, works: Works) -> None:
+        """Do this for the periods that are begun from now on."""
+        self._works = works
+
+    def drain(self, grace: timedelta) -> None:
+        """Begin nothing more, and give work under way `grace` to end; then it is given back, for another worker to go
+        on with. Call it on the event loop.
+        """
+        self._draining = True
+        asyncio.get_running_loop().call_later(grace.total_seconds(), self._cut)
+
+    def _cut(self) -> None:
+        for working in self._under_way:
+            working.cancel()
+
+    # --- which periods there are
+
+    async def _plan(self, job: Job) -> None:
+        now = self._now()
+        if unplanned := await self._ticks.unplan(job.name, now):
+            log.warning("future_periods_unplanned", job=job.name, periods=unplanned)
+        latest = await self._ticks.latest(job.name, now)
+        if latest and latest.period.end > now:
+            return
+        planned = [period_of(now, job.kind, self._zone)]
+        if latest:
+            since = max(latest.period.end, now - HORIZON)
+            planned = [*periods(since, now, job.kind, self._zone), *planned]
+            if since > latest.period.end:
+                log.warning("periods_not_planned", job=job.name, since=latest.period.end, until=planned[0].start)
+        await self._ticks.plan(job.name, [(period, period.end + SETTLE) for period in planned])
+        await self._ticks.forget(job.name, now - KEPT)
+
+    async def _pass_over_missed(self, job: Job) -> None:
+        now = self._now()
+        ended = [tick for tick in await self._ticks.open(job.name) if tick.period.end + SETTLE <= now]
+        closed = [tick for tick, why in missed(job, ended, now) if await self._pass_over(tick, why, now)]
+        if closed:
+            first, last = closed[0].period.name, closed[-1].period.name
+            log.warning("periods_passed_over", job=job.name, periods=len(closed), first=first, last=last)
+
+    async def _pass_over(self, tick: Tick, why: str, now: datetime) -> bool:
+        """Close a tick that nobody holds. Returns whether it was closed."""
+        if tick.held(now):
+            return False
+        if tick.tries:
+            why = f"{why}; {tick.error or 'its worker stopped'}"
+        return await self._ticks.pass_over(tick, TickState.FAILED if tick.tries else TickState.SKIPPED, now, why)
+
+    async def _claim_next(self, job: Job) -> Tick | None:
+        """The job's oldest tick that is due, under a lease of ours. A job never runs for two periods at once."""
+        if self._draining:
+            return None
+        now = self._now()
+        ticks = await self._hastened(job, now)
+        if any(tick.held(now) for tick in ticks):
+            return None
+        for tick in ticks:
+            if tick.due_at <= now and not await waits_for(self._ticks, job, tick, now):
+                return await self._ticks.claim(tick, self._worker, now, self._lease)
+        return None
+
+    async def _hastened(self, job: Job, now: datetime) -> list[Tick]:
+        """The job's open ticks, the oldest period first. What a clock that was wrong has put off is due now."""
+        ticks = await self._ticks.open(job.name)
+        put_off = [tick for tick in ticks if is_put_off(tick, now)]
+        for tick in put_off:
+            log.warning("tick_hastened", tick=tick.id, due_at=tick.due_at)
+            await self._ticks.hasten(tick, now)
+        return await self._ticks.open(job.name) if put_off else ticks
+
+    # --- the work for one of them
+
+    async def _work(self, tick: Tick) -> None:
+        if tick.previous:
+            log.warning("tick_taken_over", tick=tick.id, left_by=tick.previous.worker)
+        work = Work(tick)
+        try:
+            if tick.fruitless > MAX_TRIES:
+                work.errors["work"] = f"{MAX_TRIES} workers in a row stopped while they were at it"
+            elif not await self._attended(work):
+                await self._ticks.release(tick)
+                return
+            await self._close(work)
+        except LeaseLost as error:
+            log.warning("tick_lost", tick=tick.id, error=str(error))
+
+    async def _attended(self, work: Work) -> bool:
+        """Take the steps while the lease is renewed. Returns whether they came to their end, good or bad."""
+        working, through = asyncio.create_task(self._take_steps(work)), asyncio.Event()
+        renewal = asyncio.create_task(self._renew(work.tick, working, through))
+        self._under_way.add(working)
+        try:
+            ended, _ = await asyncio.wait({working}, timeout=LONGEST_RUN.total_seconds())
+        finally:
+            self._under_way.discard(working)
+            through.set()
+            working.cancel()
+            await asyncio.gather(working, renewal, return_exceptions=True)
+        if not ended:
+            work.errors["work"] = f"not through after {LONGEST_RUN}"
+        elif working.cancelled():
+            return False
+        else:
+            working.result()  # raises what the ledger raised
+        return True
+
+    async def _take_steps(self, work: Work) -> None:
+        done = {step.name for step in work.tick.steps}
+        for step in self._works[work.tick.job]:
+            if step.name not in done:
+                await self._take(step, work)
+
+    async def _take(self, step: Step, work: Work) -> None:
+        started = time.monotonic()
+        try:
+            with persistent(job=work.tick.job, step=step.name):
+                result = await step.work(work.tick.period)
+        except SourceRefused as error:  # told, and not asked again for this period
+            log.warning("step_refused", tick=work.tick.id, step=step.name, error=str(error))
+            result = {"refused": str(error)[:_ERROR_LIMIT]}
+        except Exception as error:
+            work.errors[step.name] = told(error)
+            log.warning("step_failed", tick=work.tick.id, step=step.name, error=told(error), exc_info=is_bug(error))
+            return
+        took_ms = round((time.monotonic() - started) * 1000)
+        await self._ticks.note_step(work.tick, StepDone(step.name, self._now(), took_ms, result))
+        work.finished += 1
+
+    async def _close(self, work: Work) -> None:
+        """Close the tick, or give it back for another try."""
+        tick, now = work.tick, self._now()
+        fruitless = 0 if work.finished else tick.fruitless
+        error = "; ".join(f"{step}: {text}" for step, text in work.errors.items())[:_ERROR_LIMIT]
+        if not error:
+            await self._ticks.finish(tick, TickState.DONE, now, None)
+            log.info("tick_done", tick=tick.id, tries=tick.tries)
+        elif fruitless >= MAX_TRIES:
+            await self._ticks.finish(tick, TickState.FAILED, now, error)
+            log.error("tick_failed", tick=tick.id, tries=tick.tries, error=error)
+        else:
+            due_at = now + wait_after(fruitless)
+            await self._ticks.retry(tick, due_at, error)
+            log.warning("tick_waits", tick=tick.id, tries=tick.tries, due_at=due_at, error=error)
+
+    # --- holding the lease
+
+    async def _renew(self, tick: Tick, working: asyncio.Task[None], through: asyncio.Event) -> None:
+        """Renew the lease until the work is through. Stops the work once the lease is another's, or may be."""
+
+        async def renew() -> None:
+            await self._ticks.renew(tick, self._now() + self._lease)
+
+        lost = await keep_renewed(through, self._lease, renew, self._now, tick=tick.id)
+        if lost:
+            log.warning("tick_lost", tick=tick.id, error=str(lost))
+            working.cancel()
+
+
+def missed(job: Job, ended: Sequence[Tick], now: datetime) -> list[tuple[Tick, str]]:
+    """Which of a job's open ticks, whose periods ended (oldest first), are not worked at any more, and why."""
+    if not ended:
+        return []
+    if job.misfire is Misfire.ALL:
+        return [(tick, f"older than {HORIZON.days} days") for tick in ended if tick.period.end < now - HORIZON]
+    newest = ended[-1]
+    if job.misfire is Misfire.ONCE:
+        return [(tick, f"{newest.period.name} stands for it") for tick in ended[:-1]]
+    in_time = now <= newest.period.end + SETTLE + job.grace
+    return [(tick, "missed") for tick in (ended[:-1] if in_time else ended)]
+
+
+def is_put_off(tick: Tick, now: datetime) -> bool:
+    """Whether a tick is due later than its period and its tries can have it."""
+    latest = max(tick.period.end + SETTLE, now + wait_after(tick.fruitless))
+    return tick.due_at > latest + AGREED
+
+
+async def waits_for(ticks: Ticks, job: Job, tick: Tick, now: datetime) -> Tick | None:
+    """What the job that comes first is not through with: this period, or a later one that stands for it."""
+    first = await ticks.standing_for(job.after, tick.period.end) if job.after else None
+    return first if first and first.state is TickState.OPEN and first.period.end <= now else None
+
+
+def wait_after(tries: int) -> timedelta:
+    """How long a period waits after that many tries in a row (0 or more) that finished no step."""
+    return min(FIRST_WAIT * 2.0 ** min(max(tries - 1, 0), 20), LONGEST_WAIT)

@@ -1,0 +1,120 @@
+"""`floors`: one document a feed: below which point its records may have been purged.
+
+{_id: feed, logged_before, position, version}
+
+A floor is raised before the first record that it speaks of is deleted, and it never sinks. So whoever compares the
+source with the ledger reads the ledger first and the floor after it, or reads the floor once more before acting on what
+is missing: then a record that was purged meanwhile lies below the floor that was read.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TypeAlias
+
+from app.core.models import Position
+from app.ledger.client import Collection, Database, Document, query
+
+_WITH_OFFSET = re.compile(r"(\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d)(\.\d+)? ?([+-])(\d\d):(\d\d)")
+Place: TypeAlias = "tuple[int, int | str]"
+"""A position as something to compare: numbers before texts; of a list the leading part, which is the column's value."""
+
+
+@dataclass(frozen=True, slots=True)
+class PurgeWatermark:
+    """Below which point a feed's records may be gone, though their rows were logged."""
+
+    feed: str
+    logged_before: datetime
+    """Every delivery with `created_at` before this may be gone."""
+    position: Position = None
+    """The greatest position among the records purged; `None` where none had one."""
+
+    def covers(self, position: Position) -> bool:
+        """Whether the record of a source row at this position may have been purged.
+
+        Of a composite position only the leading part counts (the version, the moment): rows that share it are covered
+        together, since the order of the key's parts is the source's own.
+        """
+        place, floor = place_of(position), place_of(self.position)
+        return place is not None and floor is not None and place <= floor
+
+
+def place_of(position: Position) -> Place | None:
+    """A position in the order of its strategy; `None` where it has none.
+
+    Ids compare as numbers, versions (`0x` and 16 digits) and moments (ISO 8601) as text; one with an offset as its
+    moment in UTC, since rows may hold different offsets.
+    """
+    leading = position[0] if isinstance(position, list) and position else position
+    if isinstance(leading, int):
+        return 0, leading
+    return (1, _in_utc(leading)) if isinstance(leading, str) else None
+
+
+def _in_utc(text: str) -> str:
+    """A moment with an offset in UTC, with all its digits; any other text as it is."""
+    found = _WITH_OFFSET.fullmatch(text)
+    if found is None:
+        return text
+    whole, fraction, sign, hours, minutes = found.groups()
+    offset = timedelta(hours=int(hours), minutes=int(minutes))
+    try:
+        moment = datetime.fromisoformat(whole) - (offset if sign == "+" else -offset)
+    except (ValueError, OverflowError):
+        return text
+    return moment.isoformat(" ", "seconds") + (fraction or "")
+
+
+def higher(one: Position, other: Position) -> Position:
+    """The higher of two positions; the first where they are equal."""
+    ours, theirs = place_of(one), place_of(other)
+    if ours is None or theirs is None:
+        return other if ours is None else one
+    return one if ours >= theirs else other
+
+
+class PurgeWatermarks:
+    """Every query on `floors`."""
+
+    def __init__(self, database: Database) -> None:
+        self._collection: Collection = database["floors"]
+
+    @query
+    async def get(self, feed: str) -> PurgeWatermark | None:
+        """The feed's floor; `None` where nothing of it was ever purged."""
+        document = await self._collection.find_one({"_id": feed})
+        return _floor(document) if document else None
+
+    @query
+    async def raise_to(self, feed: str, logged_before: datetime, position: Position) -> PurgeWatermark:
+        """Raise the feed's floor to at least this, and return it as it is then. It never sinks."""
+        while True:
+            document = await self._collection.find_one({"_id": feed})
+            if document is None:
+                await self._begin(feed, logged_before, position)
+                continue
+            floor = _floor(document)
+            raised = PurgeWatermark(feed, max(floor.logged_before, logged_before), higher(floor.position, position))
+            if raised == floor:
+                return floor
+            result = await self._collection.update_one(
+                {"_id": feed, "version": document["version"]},
+                {"$set": {"logged_before": raised.logged_before, "position": raised.position}, "$inc": {"version": 1}},
+            )
+            if result.modified_count:
+                return raised
+
+    async def _begin(self, feed: str, logged_before: datetime, position: Position) -> None:
+        """The first floor of a feed; a no-op where another was faster."""
+        await self._collection.update_one(
+            {"_id": feed},
+            {"$setOnInsert": {"logged_before": logged_before, "position": position, "version": 0}},
+            upsert=True,
+        )
+
+
+def _floor(document: Document) -> PurgeWatermark:
+    return PurgeWatermark(document["_id"], document["logged_before"], document["position"])

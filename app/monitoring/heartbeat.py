@@ -1,0 +1,297 @@
+"""Whether a process gets on with its work: what it notices itself, and the marks that it leaves in the ledger.
+
+A heartbeat proves that a thread is alive, not that work is done. So a mark (see `app.ledger.heartbeats`) says since
+when the consumer has not asked for work, since when messages wait and none is taken, since when tasks run and nothing
+comes of them, and, of beat, since when nothing was sent. `app.monitoring.health` judges.
+
+The marker has a thread, an event loop and connections of its own, so that it can speak of a consumer or a loop that
+stands still. It writes once every few seconds. Where the whole process stands still, so does the mark: its age tells.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+
+import structlog
+
+from app.broker.depths import Broker
+from app.core.clock import said_of_clock, server_clock, utc_now
+from app.core.errors import RowrelayError
+from app.core.loop_thread import LoopThread
+from app.core.unforeseen import Troubles
+from app.ledger import Ledger
+from app.ledger.client import answers
+from app.ledger.heartbeats import DURATION_BOUNDS, KEPT, Configured, Heartbeat, Held, Role, TaskTimes
+
+log = structlog.get_logger()
+
+MARKS_A_BOUND = 9
+"""How often a process marks within the time that it may make no progress for."""
+LONGEST_PAUSE = timedelta(seconds=5)
+CLOCK_SAID_EVERY = timedelta(minutes=10)
+
+Ping = Callable[[Callable[[], None]], bool]
+"""Has an event loop call something as soon as it gets to it; `False`: there is no loop yet."""
+
+
+def pause_between(bound: timedelta) -> timedelta:
+    """How long a process waits between two marks."""
+    return min(LONGEST_PAUSE, bound / MARKS_A_BOUND)
+
+
+@dataclass(slots=True)
+class Activity:
+    """What a process notices of its own progress. Times are of a clock that never goes back."""
+
+    stopping: bool = False
+    consumed_at: float | None = None
+    """When the consumer last asked for work, or had its hands full."""
+    moved_at: float | None = None
+    """When a task last began or ended; what the ledger answered besides is noted where it is asked. A task begins when
+    its work does, on the event loop: that a message was taken proves nothing of it."""
+    sent_at: float | None = None
+    taken: Counter[str] = field(default_factory=Counter)
+    """Queue → messages taken from it."""
+    dropped: Counter[str] = field(default_factory=Counter)
+    """Why → messages that were not worked at."""
+    troubles: Troubles = field(default_factory=Troubles)
+    """What fails, and nobody foresaw."""
+    short_of: str | None = None
+    """What the process was given too little of when it started."""
+    _begun: dict[str, float] = field(default_factory=dict)
+    """Task id → when it began."""
+    _times: dict[str, TaskTimes] = field(default_factory=dict)
+    _counting: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def running(self) -> int:
+        """Tasks under way."""
+        return len(self._begun)
+
+    @property
+    def times(self) -> Mapping[str, TaskTimes]:
+        """Task → how its runs went."""
+        with self._counting:
+            return dict(self._times)
+
+    def asked(self) -> None:
+        """The consumer asks for work, or has its hands full."""
+        self.consumed_at = time.monotonic()
+
+    def sent(self) -> None:
+        """A message was sent."""
+        self.sent_at = time.monotonic()
+
+    def task_begins(self, task_id: str) -> None:
+        """A task begins, in any thread."""
+        self._begun[task_id] = self.moved_at = time.monotonic()
+
+    def task_failed(self, task: str) -> None:
+        """It failed before anything of it was under way. That is no movement."""
+        with self._counting:
+            self._times[task] = _counted(self._times.get(task, TaskTimes()), 0.0, failed=True)
+
+    def task_ends(self, task_id: str, task: str, *, failed: bool) -> None:
+        """It ends."""
+        self.moved_at = time.monotonic()
+        begun = self._begun.pop(task_id, None)
+        if begun is None:
+            return
+        seconds = time.monotonic() - begun
+        with self._counting:
+            self._times[task] = _counted(self._times.get(task, TaskTimes()), seconds, failed=failed)
+
+
+def _counted(times: TaskTimes, seconds: float, *, failed: bool) -> TaskTimes:
+    place = bisect_left(DURATION_BOUNDS, seconds)
+    buckets = tuple(count + (index == place) for index, count in enumerate(times.buckets))
+    return TaskTimes(times.done + 1, times.failed + failed, times.seconds + seconds, buckets)
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who marks."""
+
+    role: Role
+    name: str
+    queues: tuple[str, ...] = ()
+    """Worker: the queues that it was started for."""
+
+
+class Observed:
+    """What the marker finds out from outside: whether Redis and the event loop answer, and whether work waits."""
+
+    def __init__(self, progress: Activity, queues: tuple[str, ...]) -> None:
+        self._progress = progress
+        self._queues = queues
+        self.broker_since: float | None = None
+        self._asked_at: float | None = None
+        self._waiting_since: dict[str, float] = {}
+        self._taken_before: Counter[str] = Counter()
+
+    @property
+    def waiting_since(self) -> float | None:
+        """Since when messages have waited in some queue while none was taken from it."""
+        return min(self._waiting_since.values(), default=None)
+
+    @property
+    def loop_seconds(self) -> float:
+        """For how long the event loop has not answered."""
+        asked_at = self._asked_at
+        return 0.0 if asked_at is None else time.monotonic() - asked_at
+
+    async def look(self, broker: Broker, *, full: bool) -> None:
+        """Ask Redis what waits. `full`: the process has as many tasks as it may."""
+        try:
+            depths = await broker.depths(self._queues)
+        except RowrelayError as error:
+            if self.broker_since is not None:
+                log.debug("marker_lost_broker", error=str(error))
+            self.broker_since = None
+            self._waiting_since.clear()
+            return
+        self.broker_since = self.broker_since or time.monotonic()
+        self.note_waiting(depths, full=full)
+
+    def note_waiting(self, depths: Mapping[str, int], *, full: bool) -> None:
+        """Keep since when each queue has held messages, as long as none is taken from it although there is room."""
+        for queue, depth in depths.items():
+            if not depth or full or self._progress.taken[queue] != self._taken_before[queue]:
+                self._waiting_since.pop(queue, None)
+            else:
+                self._waiting_since.setdefault(queue, time.monotonic())
+        self._taken_before = Counter(self._progress.taken)
+
+    def probe(self, ping: Ping) -> None:
+        """Ask the event loop for a sign of life, unless it still owes one."""
+        if self._asked_at is None:
+            self._asked_at = time.monotonic()
+            if not ping(self._answered):
+                self._asked_at = None
+
+    def _answered(self) -> None:
+        self._asked_at = None
+
+
+class HeartbeatWriter:
+    """Leaves a mark in the ledger every few seconds, from a thread of its own."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        progress: Activity,
+        *,
+        open_ledger: Callable[[], Ledger],
+        open_broker: Callable[[], Broker],
+        pause: timedelta,
+        full: Callable[[], bool] = lambda: False,
+        ping: Ping = lambda _: False,
+        held: Callable[[], Mapping[str, tuple[int, int]]] = dict,
+        configured: Callable[[], Configured | None] = lambda: None,
+    ) -> None:
+        """`full`: whether the process can take no more; `ping`: reaches the event loop that its tasks run on; `held`:
+        feed → batches under way there, and rows in them; `configured`: what it runs with."""
+        self._identity = identity
+        self._progress = progress
+        self._open_ledger = open_ledger
+        self._open_broker = open_broker
+        self._pause = pause.total_seconds()
+        self._full = full
+        self._ping = ping
+        self._held = held
+        self._configured = configured
+        self._observed = Observed(progress, identity.queues)
+        self._started_at = utc_now()
+        self._clock_said_at: float | None = None
+        self._thread = LoopThread("rowrelay-marks", self._mark_on)
+
+    def start(self) -> None:
+        """Begin to mark. Returns at once; no server need be there yet."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Take the mark away: the process ends on purpose. Waits a few seconds at most."""
+        self._thread.stop()
+
+    def mark_now(self) -> None:
+        """Do not wait for the next mark: there is something to tell."""
+        self._thread.wake()
+
+    async def _mark_on(self, thread: LoopThread) -> None:
+        ledger, broker = self._open_ledger(), self._open_broker()
+        try:
+            with suppress(RowrelayError):
+                await ledger.heartbeats.forget(utc_now() - KEPT)
+            while not thread.ending:
+                await self._mark(ledger, broker)
+                await thread.rest(self._pause)
+            with suppress(RowrelayError):
+                await ledger.heartbeats.leave(self._identity.role, self._identity.name, os.getpid())
+        finally:
+            await broker.close()
+            await ledger.close()
+
+    async def _mark(self, ledger: Ledger, broker: Broker) -> None:
+        self._observed.probe(self._ping)
+        await self._observed.look(broker, full=self._full())
+        try:
+            await ledger.read_clock()
+            self._say_clock()
+            await ledger.heartbeats.put(self._current())
+        except RowrelayError as error:
+            log.debug("mark_failed", error=str(error))
+
+    def _say_clock(self) -> None:
+        """Warn of a machine whose clock is not the ledger server's: at once, and now and then while it is so."""
+        said = said_of_clock(server_clock.machine_ahead)
+        if said is None:
+            self._clock_said_at = None
+        elif self._clock_said_at is None or time.monotonic() - self._clock_said_at > CLOCK_SAID_EVERY.total_seconds():
+            self._clock_said_at = time.monotonic()
+            log.warning("clock_differs", said=said, seconds=round(server_clock.machine_ahead or 0.0, 1))
+
+    def _current(self) -> Heartbeat:
+        progress, observed = self._progress, self._observed
+        mark = Heartbeat(
+            role=self._identity.role,
+            name=self._identity.name,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            started_at=self._started_at,
+            marked_at=utc_now(),
+            stopping=progress.stopping,
+            broker_seconds=_age(observed.broker_since),
+            sent_seconds=_age(progress.sent_at),
+            clock_seconds=server_clock.machine_ahead,
+            configuration=self._configured(),
+        )
+        if self._identity.role is Role.BEAT:
+            return mark
+        return replace(
+            mark,
+            consumer_seconds=_age(progress.consumed_at),
+            loop_seconds=observed.loop_seconds,
+            moved_seconds=_age(max(progress.moved_at or 0.0, answers.at or 0.0) or None),
+            waiting_seconds=_age(observed.waiting_since),
+            running=progress.running,
+            taken=progress.taken.total(),
+            dropped=dict(progress.dropped),
+            queues=self._identity.queues,
+            tasks=progress.times,
+            troubles=progress.troubles.current(),
+            short_of=progress.short_of,
+            holds=tuple(Held(feed, batches, rows) for feed, (batches, rows) in sorted(self._held().items())),
+        )
+
+
+def _age(moment: float | None) -> float | None:
+    return None if moment is None else max(0.0, time.monotonic() - moment)

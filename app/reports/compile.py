@@ -1,0 +1,324 @@
+"""Compile a report from the buckets of the statistics: pure, so the same buckets always give the same report.
+
+It reads minutes, not deliveries: 1,440 documents a feed and day, whatever the volume. Counts are as exact as the
+buckets are: a worker killed between a result and its count leaves them short by a group. Exact is the certificate.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from app.core.models import Certificate, Outcome
+from app.core.period import Kind, Period
+from app.ledger.stats import OTHER, bucket_bound
+from app.reports.record import (
+    ALL,
+    Backlog,
+    Breaker,
+    Counts,
+    Document,
+    FeedLine,
+    Interval,
+    Latency,
+    Peak,
+    Reason,
+    Report,
+    proof_of,
+)
+
+SLOT = {Kind.DAY: timedelta(minutes=15), Kind.HOUR: timedelta(minutes=1)}
+"""What the charts draw as one point."""
+SPAN = {Kind.DAY: timedelta(hours=1), Kind.HOUR: timedelta(minutes=5)}
+"""What the slowest and most failing are chosen from."""
+
+CHOSEN_SPANS = 3
+REASONS_LISTED = 20
+
+_REVIVED = "died_and_revived"
+"""What is added to the bucket in which dead letters died, of those that a later one says were put back."""
+_MINUTE = timedelta(minutes=1)
+_MINUTE_MS = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """What is looked at, on which clock, and how far."""
+
+    period: Period
+    zone: ZoneInfo
+    through: datetime
+
+    def label(self, moment: datetime) -> str:
+        """The time on the operator's clock, with its offset where the clocks change within the period."""
+        start, end = (bound.astimezone(self.zone) for bound in (self.period.start, self.period.end))
+        local = moment.astimezone(self.zone)
+        return f"{local:%H:%M}{local.isoformat()[-6:]}" if start.utcoffset() != end.utcoffset() else f"{local:%H:%M}"
+
+
+@dataclass(slots=True)
+class _Kind:
+    """Failures of a kind, summed up."""
+
+    text: str
+    attempts: int = 0
+    dead: int = 0
+    example: str | None = None
+    dead_example: str | None = None
+
+    def add(self, failed: Document) -> None:
+        self.attempts += failed.get("n", 0)
+        self.dead += failed.get("dead", 0)
+        self.example = failed.get("id", self.example)
+        self.dead_example = failed.get("dead_id", self.dead_example)
+
+
+@dataclass(slots=True)
+class _Sum:
+    """Buckets of one feed, or of several, added up."""
+
+    flows: Counter[str] = field(default_factory=Counter)
+    outcomes: Counter[str] = field(default_factory=Counter)
+    statuses: Counter[str] = field(default_factory=Counter)
+    attempt_ms: Counter[int] = field(default_factory=Counter)
+    delivered_ms: Counter[int] = field(default_factory=Counter)
+
+    def add(self, bucket: Document) -> None:
+        for name in ("read", "logged", "skipped", "unreadable", "unsendable", "retries", _REVIVED):
+            self.flows[name] += bucket.get(name, 0)
+        for name, count in bucket.get("first", {}).items():
+            self.flows[f"first.{name}"] += count
+        self.outcomes.update(bucket.get("outcomes", {}))
+        self.statuses.update(bucket.get("statuses", {}))
+        for kind, durations in (("attempt_ms", self.attempt_ms), ("delivered_ms", self.delivered_ms)):
+            for number, count in bucket.get(kind, {}).items():
+                durations[int(number)] += count
+
+    def counts(self) -> Counts:
+        outcomes, flows = self.outcomes, self.flows
+        died = outcomes[Outcome.DEAD.value] + flows["unreadable"] + flows["unsendable"]
+        return Counts(
+            read=flows["read"],
+            logged=flows["logged"],
+            skipped=flows["skipped"],
+            delivered=outcomes[Outcome.DELIVERED.value],
+            attempts=sum(outcomes.values()),
+            retry=outcomes[Outcome.RETRY.value],
+            unknown=outcomes[Outcome.UNKNOWN.value],
+            dead=max(0, died - flows[_REVIVED]),
+            unreadable=flows["unreadable"],
+            unsendable=flows["unsendable"],
+            revived=flows[_REVIVED],
+            first_attempts=flows["first.made"],
+            first_delivered=flows["first.delivered"],
+            retries=flows["retries"],
+        )
+
+
+def compile_reports(
+    period: Period,
+    zone: ZoneInfo,
+    buckets: Mapping[str, Sequence[Document]],
+    certificates: Mapping[str, Certificate | None],
+    through: datetime,
+) -> list[Report]:
+    """The report of all feeds, then one for each, by name.
+
+    `buckets`: feed → its buckets of the period, in any order. `certificates`: the feeds' certificates as they were at
+    the end. `through`: the period's end, or the present where that is earlier.
+    """
+    window = _Window(period, zone, through)
+    found = {feed: certificates.get(feed) for feed in sorted(buckets)}
+    single = [_compile(feed, window, {feed: buckets[feed]}, [certificate]) for feed, certificate in found.items()]
+    return [_compile(ALL, window, buckets, found.values(), tuple(_line(report) for report in single)), *single]
+
+
+def percentiles(durations: Mapping[int, int]) -> Latency:
+    """p50, p95 and p99 of durations counted by bucket, by nearest rank."""
+    count = sum(durations.values())
+    if not count:
+        return Latency()
+    found = [_percentile(durations, math.ceil(count * part)) for part in (0.50, 0.95, 0.99)]
+    return Latency(count, *found)
+
+
+def _percentile(durations: Mapping[int, int], rank: int) -> float:
+    seen = 0
+    for bucket in sorted(durations):
+        seen += durations[bucket]
+        if seen >= rank:
+            return float(f"{bucket_bound(bucket):.3g}")
+    raise AssertionError("a rank beyond the count")
+
+
+def _compile(
+    feed: str,
+    window: _Window,
+    buckets: Mapping[str, Sequence[Document]],
+    certificates: Iterable[Certificate | None],
+    lines: tuple[FeedLine, ...] = (),
+) -> Report:
+    period, through = window.period, window.through
+    by_time = sorted(
+        (bucket for found in buckets.values() for bucket in _with_revived(found)),
+        key=lambda bucket: (bucket["minute"], bucket["feed"]),
+    )
+    whole = _summed(by_time)
+    seconds = max((through - period.start).total_seconds(), 1.0)
+    kinds = _kinds(by_time)
+    spans = tuple(_spans(window, SPAN[period.kind], by_time))
+    return Report(
+        feed=feed,
+        kind=period.kind,
+        period=period.name,
+        start=period.start,
+        end=period.end,
+        timezone=window.zone.key,
+        through=through,
+        totals=whole.counts(),
+        per_second=round(whole.outcomes[Outcome.DELIVERED.value] / seconds, 3),
+        peak=_peak(window, by_time),
+        statuses=dict(sorted(whole.statuses.items())),
+        delivered_ms=percentiles(whole.delivered_ms),
+        attempt_ms=percentiles(whole.attempt_ms),
+        backlog=_backlog(by_time),
+        paused_minutes=sum(bucket.get("gauge", {}).get("paused", False) for bucket in by_time),
+        breaker=_breaker(by_time),
+        minutes=int((through - period.start) / _MINUTE),
+        sampled_minutes=len({bucket["minute"] for bucket in by_time if "gauge" in bucket}),
+        dead_reasons=_reasons((kind.text, kind.dead, kind.dead_example) for kind in kinds),
+        errors=_reasons((kind.text, kind.attempts, kind.example) for kind in kinds),
+        slowest=_slowest(spans),
+        most_failing=_most_failing(spans),
+        spans=spans,
+        slots=tuple(_spans(window, SLOT[period.kind], by_time)),
+        certificates=tuple(proof_of(certificate) for certificate in certificates if certificate),
+        feeds=lines,
+    )
+
+
+def _with_revived(buckets: Sequence[Document]) -> list[Document]:
+    """One feed's buckets, in which dead letters that were put back later, within them, are told where they died."""
+    revived: dict[str, Counter[str]] = {}
+    for bucket in buckets:
+        for minute, reasons in bucket.get("revived", {}).items():
+            revived.setdefault(minute, Counter()).update(reasons)
+    return [_less(bucket, found) if (found := revived.get(_name(bucket))) else bucket for bucket in buckets]
+
+
+def _name(bucket: Document) -> str:
+    return str(bucket["_id"]).rpartition("|")[2]
+
+
+def _less(bucket: Document, revived: Counter[str]) -> Document:
+    """The bucket with these dead letters taken out, by reason."""
+    failed = {name: dict(found) for name, found in bucket.get("failed", {}).items()}
+    for name, count in revived.items():
+        kept = failed.get(name if failed.get(name, {}).get("dead") else OTHER, {})
+        kept["dead"] = max(0, kept.get("dead", 0) - count)
+    return bucket | {"failed": failed, _REVIVED: revived.total()}
+
+
+def _line(report: Report) -> FeedLine:
+    return FeedLine(
+        feed=report.feed,
+        counts=report.totals,
+        delivered_ms=report.delivered_ms,
+        backlog=report.backlog,
+        paused_minutes=report.paused_minutes,
+        breaker=report.breaker,
+        complete=report.certificates[0].complete if report.certificates else None,
+    )
+
+
+def _summed(buckets: Iterable[Document]) -> _Sum:
+    total = _Sum()
+    for bucket in buckets:
+        total.add(bucket)
+    return total
+
+
+def _spans(window: _Window, length: timedelta, by_time: Iterable[Document]) -> Iterator[Interval]:
+    """The period in parts of that length, each with what its buckets hold; the last may be shorter."""
+    parts: dict[int, list[Document]] = {}
+    for bucket in by_time:
+        parts.setdefault((bucket["minute"] - window.period.start) // length, []).append(bucket)
+    number, start = 0, window.period.start
+    while start < window.through:
+        found = parts.get(number, [])
+        total, backlog = _summed(found), _backlog(found)
+        yield Interval(
+            start=start,
+            label=window.label(start),
+            counts=total.counts(),
+            delivered_ms=percentiles(total.delivered_ms),
+            attempt_ms=percentiles(total.attempt_ms),
+            open=backlog.open if backlog else None,
+        )
+        number, start = number + 1, start + length
+
+
+def _peak(window: _Window, by_time: Iterable[Document]) -> Peak | None:
+    """The first minute with the most deliveries."""
+    minutes: Counter[datetime] = Counter()
+    for bucket in by_time:
+        minutes[bucket["minute"]] += bucket.get("outcomes", {}).get(Outcome.DELIVERED.value, 0)
+    at, most = max(minutes.items(), key=lambda item: (item[1], -item[0].timestamp()), default=(window.period.start, 0))
+    return Peak(at, window.label(at), most) if most else None
+
+
+def _backlog(by_time: Iterable[Document]) -> Backlog | None:
+    """The last sample of each feed, added up; as old as the oldest of them."""
+    last: dict[str, Document] = {bucket["feed"]: bucket["gauge"] for bucket in by_time if "gauge" in bucket}
+    if not last:
+        return None
+    oldest = [gauge["oldest_open_at"] for gauge in last.values() if gauge["oldest_open_at"]]
+    return Backlog(
+        at=min(gauge["at"] for gauge in last.values()),
+        open=sum(gauge["open"] for gauge in last.values()),
+        oldest_open_at=min(oldest, default=None),
+        unsent=sum(gauge["open"] for gauge in last.values() if not gauge.get("configured", True)),
+    )
+
+
+def _breaker(by_time: Iterable[Document]) -> Breaker:
+    """Openings and their time, a feed no more than a minute in each: workers cut off from Redis each open their own."""
+    found = [bucket["breaker"] for bucket in by_time if "breaker" in bucket]
+    spent_ms = sum(min(breaker.get("ms", 0), _MINUTE_MS) for breaker in found)
+    return Breaker(sum(breaker.get("opened", 0) for breaker in found), round(spent_ms / 1000, 1))
+
+
+def _kinds(by_time: Iterable[Document]) -> list[_Kind]:
+    """Failures by their reason; the examples are the latest."""
+    kinds: dict[str, _Kind] = {}
+    for bucket in by_time:
+        for name, failed in sorted(bucket.get("failed", {}).items()):
+            kinds.setdefault(name, _Kind(failed.get("text", OTHER))).add(failed)
+    return list(kinds.values())
+
+
+def _reasons(kinds: Iterable[tuple[str, int, str | None]]) -> tuple[Reason, ...]:
+    """The most frequent first; beyond `REASONS_LISTED` they are added up."""
+    found = sorted((Reason(*kind) for kind in kinds if kind[1]), key=lambda reason: (-reason.count, reason.text))
+    listed, others = found[:REASONS_LISTED], found[REASONS_LISTED:]
+    if others:
+        rest = sum(reason.count for reason in others)
+        listed.append(Reason(f"{len(others)} other reasons", rest, others[0].example))
+    return tuple(listed)
+
+
+def _slowest(spans: Iterable[Interval]) -> tuple[Interval, ...]:
+    """Where p95 until delivery was highest, the slowest first."""
+    found = [(span.delivered_ms.p95_ms, span) for span in spans if span.delivered_ms.p95_ms is not None]
+    found.sort(key=lambda item: (-item[0], item[1].start))
+    return tuple(span for _, span in found[:CHOSEN_SPANS])
+
+
+def _most_failing(spans: Iterable[Interval]) -> tuple[Interval, ...]:
+    """Where most attempts failed, by number; the worst first."""
+    found = sorted((span for span in spans if span.counts.failed), key=lambda span: (-span.counts.failed, span.start))
+    return tuple(found[:CHOSEN_SPANS])

@@ -1,0 +1,316 @@
+"""What a report says: frozen records, and their form in the ledger and in JSON.
+
+Every field is made from the statistics' buckets and the certificates, and none from the time of day: the same input
+gives the same report, to the byte.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, TypeAlias
+
+import orjson
+from pydantic import TypeAdapter
+
+from app.core.models import OPEN_STATES, Certificate, DiscrepancyKind, State
+from app.core.period import Kind
+
+ALL = "*"
+"""The feed of a report that speaks of all feeds together."""
+
+Document: TypeAlias = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What happened in a span of time. Attempts are counted when they end, rows when they are logged."""
+
+    read: int = 0
+    """Rows read from the source, also those that the ledger had."""
+    logged: int = 0
+    """Rows that were new in the ledger."""
+    skipped: int = 0
+    """Of the logged: left out by the feed's filter."""
+    delivered: int = 0
+    attempts: int = 0
+    """Delivered, failed to be tried again, of unknown outcome, or final."""
+    retry: int = 0
+    """Attempts that failed and are tried again."""
+    unknown: int = 0
+    """Attempts whose answer was lost, on the way or with the worker."""
+    dead: int = 0
+    """Deliveries that died, by an attempt or because the row cannot be sent, and were not put back since."""
+    unreadable: int = 0
+    """Rows that died when they were logged."""
+    unsendable: int = 0
+    """Rows that died because no request could be made of them: no attempt."""
+    revived: int = 0
+    """Dead letters of this time that were put back in the period: not among the dead. One that died again is, once."""
+    first_attempts: int = 0
+    first_delivered: int = 0
+    """First attempts that delivered."""
+    retries: int = 0
+    """Attempts that were not the first."""
+
+    @property
+    def failed(self) -> int:
+        """Attempts that did not deliver."""
+        return self.attempts - self.delivered
+
+    @property
+    def first_success(self) -> float | None:
+        """The part of first attempts that delivered; `None` where there was none."""
+        return self.first_delivered / self.first_attempts if self.first_attempts else None
+
+    @property
+    def failed_part(self) -> float | None:
+        """The part of attempts that failed; `None` where there was none."""
+        return self.failed / self.attempts if self.attempts else None
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Percentiles in ms: each the upper bound of the bucket it lies in, so at most 12 % too high. `None`: no sample."""
+
+    count: int = 0
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    p99_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A part of the period."""
+
+    start: datetime
+    label: str
+    """Its start on the operator's clock: `14:15`, with the offset where the clocks change that day."""
+    counts: Counts
+    delivered_ms: Latency
+    """From when a row was logged, or last replayed, until it was delivered."""
+    attempt_ms: Latency
+    open: int | None
+    """Deliveries open when it was last looked at within the span."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What was open at the end, as last sampled: once a minute, by the sweep."""
+
+    at: datetime
+    open: int
+    oldest_open_at: datetime | None
+    unsent: int = 0
+    """Of the open: those of feeds that feeds.toml did not name, so that nobody sent them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Breaker:
+    """The endpoint's circuit breaker."""
+
+    opened: int = 0
+    seconds: float = 0.0
+    """How long nothing was sent for it, probes not counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Failures of a kind."""
+
+    text: str
+    count: int
+    example: str | None
+    """The id of a delivery to look at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peak:
+    """The busiest minute."""
+
+    at: datetime
+    label: str
+    delivered: int
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """Something that a certificate does not vouch for."""
+
+    kind: str
+    count: int
+    ids: tuple[str, ...]
+    said: str
+    """In a sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """A certificate of completeness, in figures: `source_rows` = the sum of `states`, or what is missing."""
+
+    feed: str
+    at: datetime
+    position: str
+    """As JSON."""
+    complete: bool
+    source_rows: int
+    states: Mapping[str, int]
+    """`delivered`, `dead`, `skipped`, `cancelled`, `open`."""
+    missing: int = 0
+    missing_ids: tuple[str, ...] = ()
+    healed: int = 0
+    deleted: int = 0
+    purged: int = 0
+    awaited: int = 0
+    by_key: int = 0
+    discrepancies: tuple[Doubt, ...] = ()
+
+    @property
+    def unaccounted(self) -> int:
+        """Source rows that no state accounts for: missing, or without a delivery of their own."""
+        return self.source_rows - sum(self.states.values())
+
+    @property
+    def lost(self) -> Mapping[str, int]:
+        """Those, in words: what they are → how many."""
+        sharing = sum(doubt.count for doubt in self.discrepancies if doubt.kind == DiscrepancyKind.SHARED_KEY)
+        found = {"missing": self.unaccounted - sharing, "sharing a key": sharing}
+        return {name: count for name, count in found.items() if count}
+
+
+@dataclass(frozen=True, slots=True)
+class FeedLine:
+    """One feed in the report of all."""
+
+    feed: str
+    counts: Counts
+    delivered_ms: Latency
+    backlog: Backlog | None
+    paused_minutes: int
+    breaker: Breaker
+    complete: bool | None
+    """What its certificate says; `None` where it has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One period of one feed, or of all."""
+
+    feed: str
+    """A feed's name, or `ALL`."""
+    kind: Kind
+    period: str
+    start: datetime
+    end: datetime
+    """Exclusive."""
+    timezone: str
+    through: datetime
+    """What has happened until then is in it: `end`, but for a period that is still running."""
+    totals: Counts
+    per_second: float
+    """Deliveries a second, on average from `start` until `through`."""
+    peak: Peak | None
+    statuses: Mapping[str, int]
+    """HTTP status → attempts; `none` for attempts without an answer."""
+    delivered_ms: Latency
+    attempt_ms: Latency
+    backlog: Backlog | None
+    """`None`: never sampled in the period."""
+    paused_minutes: int
+    """Samples that found the feed paused, one a minute; for all feeds, their sum."""
+    breaker: Breaker
+    minutes: int
+    """Whole minutes from `start` until `through`."""
+    sampled_minutes: int
+    """Of these, the minutes in which a sweep ran. The others are without figures, or no worker was there."""
+    dead_reasons: tuple[Reason, ...]
+    errors: tuple[Reason, ...]
+    """The reasons of attempts that failed, the most frequent first."""
+    slowest: tuple[Interval, ...]
+    most_failing: tuple[Interval, ...]
+    spans: tuple[Interval, ...]
+    """Hours of a day, five minutes of an hour."""
+    slots: tuple[Interval, ...]
+    """Quarters of an hour of a day, minutes of an hour: what the charts draw."""
+    certificates: tuple[Proof, ...] = ()
+    feeds: tuple[FeedLine, ...] = field(default=())
+
+    @property
+    def id(self) -> str:
+        """Under which the ledger has it."""
+        return report_id(self.feed, self.period)
+
+    @property
+    def incomplete(self) -> tuple[str, ...]:
+        """Feeds whose certificate is not complete."""
+        return tuple(proof.feed for proof in self.certificates if not proof.complete)
+
+    @property
+    def uncertified(self) -> tuple[str, ...]:
+        """Feeds of a day that have no certificate for it. Hours need none."""
+        if self.kind is not Kind.DAY:
+            return ()
+        feeds = [line.feed for line in self.feeds] if self.feed == ALL else [self.feed]
+        return tuple(feed for feed in feeds if feed not in {proof.feed for proof in self.certificates})
+
+    @property
+    def unsent(self) -> tuple[tuple[str, Backlog], ...]:
+        """Feeds that feeds.toml did not name at the end, and what they owed then."""
+        lines = [(line.feed, line.backlog) for line in self.feeds] if self.feed == ALL else [(self.feed, self.backlog)]
+        return tuple((feed, backlog) for feed, backlog in lines if backlog and backlog.unsent)
+
+    @property
+    def running(self) -> bool:
+        """Whether the period had not ended when it was compiled."""
+        return self.through < self.end
+
+
+_REPORT: TypeAdapter[Report] = TypeAdapter(Report)
+
+
+def report_id(feed: str, period: str) -> str:
+    """The id of a report in the ledger."""
+    return f"{feed}|{period}"
+
+
+def document_of(report: Report) -> Document:
+    """The report as JSON knows it; moments in ISO 8601, in UTC."""
+    document: Document = _REPORT.dump_python(report, mode="json")
+    return document
+
+
+def report_of(document: Mapping[str, Any]) -> Report:
+    """The report of such a document. Raises `ValueError` for one that is none."""
+    return _REPORT.validate_python(dict(document))
+
+
+def canonical(document: Mapping[str, Any]) -> bytes:
+    """The document in the one form that equal documents share."""
+    return orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
+
+
+def proof_of(certificate: Certificate) -> Proof:
+    """A certificate, as a report holds it."""
+    still_open = sum(certificate.states.get(state, 0) for state in OPEN_STATES)
+    settled = (State.DELIVERED, State.DEAD, State.SKIPPED, State.CANCELLED)
+    states = {state.value: certificate.states.get(state, 0) for state in settled} | {"open": still_open}
+    return Proof(
+        feed=certificate.feed,
+        at=certificate.at,
+        position=json.dumps(certificate.position, ensure_ascii=False),
+        complete=certificate.complete,
+        source_rows=certificate.source_rows,
+        states=states,
+        missing=certificate.missing,
+        missing_ids=certificate.missing_ids,
+        healed=certificate.healed,
+        deleted=certificate.deleted,
+        purged=certificate.purged,
+        awaited=certificate.awaited,
+        by_key=certificate.by_key,
+        discrepancies=tuple(
+            Doubt(found.kind.value, found.count, found.ids, found.said) for found in certificate.discrepancies
+        ),
+    )

@@ -1,0 +1,255 @@
+"""Reports: compiled from the statistics, kept in the ledger, written as files, sent by e-mail and webhook.
+
+A compilation may die between any two of its steps, or run twice at once:
+
+1. before the report is in the ledger: nothing happened;
+2. after that, before its files: compiling again finds the same report, and writes them;
+3. after the files, before it is sent: that it is owed is on record with the report, in the same write; the next
+   compilation of whatever period sends it.
+
+An equal report changes nothing in the ledger. One that differs takes its place, is marked as revised with what changed,
+and is sent again. What cannot be sent is tried again by later compilations, `MAX_TRIES` times, and kept either way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import structlog
+
+from app.core.clock import Clock, utc_now
+from app.core.errors import Unavailable
+from app.core.models import Certificate
+from app.core.period import Kind, Period
+from app.ledger import Ledger
+from app.ledger.reports import ReportKey, Revised
+from app.reports.changes import changes
+from app.reports.compile import compile_reports
+from app.reports.files import Format, path_of, prune, write
+from app.reports.outbox import Outbox, RetrySchedule
+from app.reports.record import ALL, Document, Report, canonical, document_of, report_of
+from app.reports.sending import OutgoingReport, Sender
+
+log = structlog.get_logger()
+
+CERTIFICATE_WITHIN = timedelta(days=1)
+"""A day's certificate is the last one made before so long after its end, of those begun when the day was over; where
+there is none, the first one after that."""
+MAX_TRIES = 10
+"""Tries at sending a report on one way, before it is given up."""
+PATIENCE = RetrySchedule(first_wait=timedelta(minutes=5), longest_wait=timedelta(hours=6), tries=MAX_TRIES)
+
+
+class Ground(Enum):
+    """What a report of a period stands on."""
+
+    WHOLE = "whole"
+    """All that was counted in it."""
+    NOTHING = "nothing"
+    """Nothing was counted in it, as far as is known: no worker ran, or the feed is new."""
+    GONE = "gone"
+    """Retention has deleted some of it, or all: for all feeds together, some of one feed's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A report, and how it came to be what it is."""
+
+    report: Report
+    revised: Document | None = None
+    """`{count, at, changes}`, where it was compiled again with another result."""
+
+
+class Reporting:
+    """Compiles reports for one process."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        feeds: Collection[str],
+        *,
+        zone: ZoneInfo,
+        folder: Path,
+        senders: Sequence[Sender] = (),
+        sent: Collection[Kind] = (Kind.DAY,),
+        now: Clock = utc_now,
+    ) -> None:
+        """`folder`: where the files go. `sent`: the kinds of periods whose report of all feeds is sent by itself."""
+        self._ledger = ledger
+        self._feeds = feeds
+        self._zone = zone
+        self._folder = folder
+        self._outbox = Outbox(ledger.reports, senders, PATIENCE, _outgoing, now=now, what="report")
+        self._sent = sent
+        self._now = now
+
+    @property
+    def ways(self) -> tuple[str, ...]:
+        """The ways that reports are sent by."""
+        return self._outbox.ways
+
+    async def compile(self, period: Period) -> list[Report]:
+        """Compile, keep, write and send the reports of a period that is over: of all feeds, then of each.
+
+        Raises `ValueError` for a period that is not over, the ledger's errors, and `Unavailable` where the files could
+        not be written; the reports are in the ledger by then.
+        """
+        try:
+            saved = await self.save(period)
+        finally:
+            await self.send_due()
+        return [compiled.report for compiled in saved]
+
+    async def save(self, period: Period) -> list[Compiled]:
+        """As `compile`, without sending anything now."""
+        if period.end > self._now():
+            raise ValueError(f"{period.name}: still running; its report is kept when it is over")
+        reports, grounds = await self._compiled(period)
+        kept = [await self._keep(report, grounds[report.feed]) for report in reports]
+        there = [compiled for compiled in kept if compiled]
+        await self._write(there)
+        return there
+
+    async def look(self, period: Period) -> list[Report]:
+        """Compile the reports of a period, also of one that is running, and change nothing.
+
+        Where the statistics of the period are gone, what the ledger has kept of it; a feed of which nothing was kept
+        is left out. Raises `ValueError` for a period that has not begun.
+        """
+        reports, grounds = await self._compiled(period)
+        found: list[Report] = []
+        for report in reports:
+            ground, stored = grounds[report.feed], None
+            if ground is not Ground.WHOLE and not report.running:
+                stored = await self._ledger.reports.get(report.feed, report.period)
+            if stored:
+                found.append(report_of(stored["report"]))
+            elif ground is not Ground.GONE:
+                found.append(report)
+        return found
+
+    async def snapshot(self, period: Period) -> tuple[list[Report], Path]:
+        """As `look`, and write the files. Returns the reports and the page of all feeds."""
+        reports = await self.look(period)
+        await self._write([Compiled(report) for report in reports])
+        return reports, path_of(self._folder, ALL, period.name, Format.HTML)
+
+    async def send(self, compiled: Compiled) -> dict[str, str | None]:
+        """Send a report now, on every way, whether or not it was sent. Returns way → why it failed, or `None`."""
+        if compiled.report.running:
+            outgoing = OutgoingReport(compiled.report, compiled.revised)
+            return {way: await self._outbox.tried(way, outgoing) for way in self.ways}
+        await self._ledger.reports.owe(compiled.report.id, self.ways, self._now())
+        stored = await self._ledger.reports.get(compiled.report.feed, compiled.report.period)
+        return await self._outbox.send(stored) if stored and self.ways else {}
+
+    async def send_due(self) -> int:
+        """Send the reports that are owed, `SENT_AT_ONCE` at most. Returns how many were tried."""
+        return await self._outbox.send_due()
+
+    async def prune(self, feed: str, before: datetime) -> int:
+        """Remove the files of a feed's reports (`ALL`: of all feeds) on days that were over by then.
+
+        Returns how many. Raises `Unavailable` where they cannot be removed.
+        """
+        try:
+            return await asyncio.to_thread(prune, self._folder, feed, before.astimezone(self._zone).date())
+        except OSError as error:
+            raise Unavailable(f"REPORTS_DIR {self._folder}: {error.strerror or error}") from error
+
+    # --- compiling
+
+    async def _compiled(self, period: Period) -> tuple[list[Report], dict[str, Ground]]:
+        """The reports, and what each stands on."""
+        now = self._now()
+        if period.start >= now:
+            raise ValueError(f"{period.name}: has not begun")
+        known = await self._ledger.stats.feeds()
+        found = {
+            feed: await self._ledger.stats.between(feed, period.start, period.end)
+            for feed in sorted({*self._feeds, *known, *await self._ledger.cursors.feeds()})
+        }
+        certificates = {feed: await self._certificate(feed, period) for feed in found}
+        buckets = {
+            feed: documents
+            for feed, documents in found.items()
+            if documents or feed in self._feeds or _in_doubt(certificates[feed])
+        }
+        through = min(period.end, now.replace(microsecond=0))
+        reports = await asyncio.to_thread(compile_reports, period, self._zone, buckets, certificates, through)
+        return reports, await self._grounds(period, buckets)
+
+    async def _grounds(self, period: Period, buckets: Mapping[str, Sequence[Document]]) -> dict[str, Ground]:
+        """Asked after the buckets were read: purge notes what it is about to delete before it does."""
+        grounds = {feed: Ground.WHOLE if documents else Ground.NOTHING for feed, documents in buckets.items()}
+        for feed in buckets:
+            deleted_before = await self._ledger.purges.stats_deleted_before(feed)
+            if deleted_before and period.start < deleted_before:
+                grounds[feed] = Ground.GONE
+        of_all = Ground.WHOLE if Ground.WHOLE in grounds.values() else Ground.NOTHING
+        return grounds | {ALL: Ground.GONE if Ground.GONE in grounds.values() else of_all}
+
+    async def _certificate(self, feed: str, period: Period) -> Certificate | None:
+        """The feed's certificate for a day that is over, see `CERTIFICATE_WITHIN`: one begun before its end says
+        nothing of its last rows. Of a day that still runs, and of an hour, one that was made in it.
+        """
+        certificates = self._ledger.certificates
+        if period.kind is Kind.HOUR or period.end > self._now():
+            found = await certificates.at_or_before(feed, period.end)
+            return found if found and found.at >= period.start else None
+        found = await certificates.at_or_before(feed, period.end + CERTIFICATE_WITHIN)
+        if found and found.begun_at and found.begun_at >= period.end:
+            return found
+        return await certificates.first_begun_since(feed, period.end)
+
+    # --- keeping
+
+    async def _keep(self, report: Report, ground: Ground) -> Compiled | None:
+        """Store the report, unless an equal one is there, or one that stood on more than is left.
+
+        `None`: there is none, and the statistics that it would be made of are gone.
+        """
+        document = document_of(report)
+        key = ReportKey(report.feed, report.kind.value, report.period, report.start, report.end)
+        owed = list(self.ways) if report.feed == ALL and report.kind in self._sent else []
+        while True:
+            stored = await self._ledger.reports.get(report.feed, report.period)
+            if stored is None:
+                if ground is Ground.GONE:
+                    log.warning("report_not_made", report=report.id, reason="statistics of the period are deleted")
+                    return None
+                if await self._ledger.reports.insert(key, document, owed, self._now()):
+                    return Compiled(report)
+                continue
+            revised = stored.get("revised")
+            if canonical(stored["report"]) == canonical(document):
+                return Compiled(report, revised)
+            if ground is not Ground.WHOLE:
+                log.warning("report_kept_as_it_was", report=report.id, reason="statistics of the period are gone")
+                return Compiled(report_of(stored["report"]), revised)
+            found = changes(stored["report"], document)
+            count = (revised["count"] if revised else 0) + 1
+            if await self._ledger.reports.revise(stored, document, Revised(count, self._now(), found), owed):
+                log.info("report_revised", report=report.id, count=count, fields=[change["field"] for change in found])
+
+    async def _write(self, reports: Sequence[Compiled]) -> None:
+        try:
+            for compiled in reports:
+                await asyncio.to_thread(write, self._folder, compiled.report, compiled.revised)
+        except OSError as error:
+            raise Unavailable(f"REPORTS_DIR {self._folder}: {error.strerror or error}") from error
+
+
+def _in_doubt(certificate: Certificate | None) -> bool:
+    """Whether a feed that is configured no more, and of which nothing was counted, must be told of all the same."""
+    return certificate is not None and bool(certificate.discrepancies)
+
+
+def _outgoing(stored: Document) -> OutgoingReport:
+    return OutgoingReport(report_of(stored["report"]), stored.get("revised"))

@@ -1,0 +1,98 @@
+"""Hold a feed's purge: one at a time purges a feed, or puts records of it back, wherever it runs.
+
+A lease in the ledger, renewed for as long as the work goes on. Of a holder that was killed it runs out by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeAlias
+
+import structlog
+
+from app.core.clock import Clock, utc_now
+from app.core.errors import LeaseLost, RowrelayError
+from app.core.renewal import keep_renewed
+from app.ledger import Ledger
+from app.ledger.persistence import persistent
+from app.ledger.purges import Claim, Purges
+
+log = structlog.get_logger()
+
+ASK_SECONDS = 1.0
+"""How long to wait before asking again whether another's hold is over."""
+
+Tell: TypeAlias = Callable[[int, str], None]
+"""Told of progress: how many deliveries are done with, and what is being done."""
+
+
+@dataclass(slots=True)
+class Held:
+    """A hold that lasts, as far as is known."""
+
+    claim: Claim
+    lost: LeaseLost | None = None
+
+    def check(self) -> None:
+        """Raises `LeaseLost` where another has taken the feed over."""
+        if self.lost:
+            raise self.lost
+
+
+class PurgeLock:
+    """Holds the purge of feeds for one process."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        holder: str,
+        lease: timedelta,
+        *,
+        now: Clock = utc_now,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        """`holder`: who it is, for others to read."""
+        self._purges: Purges = ledger.purges
+        self._holder = holder
+        self._lease = lease
+        self._now = now
+        self._sleep = sleep
+
+    @asynccontextmanager
+    async def hold(self, feed: str, patience: timedelta, tell: Tell) -> AsyncIterator[Held | None]:
+        """Hold the feed's purge for as long as the body runs; `None` where another still has it after `patience`."""
+        claim = await self._claim(feed, patience, tell)
+        if claim is None:
+            yield None
+            return
+        held, ended = Held(claim), asyncio.Event()
+        renewal = asyncio.create_task(self._renew(held, ended))
+        try:
+            yield held
+        finally:
+            ended.set()
+            await renewal
+            with suppress(RowrelayError), persistent(sleep=self._sleep, feed=feed):
+                await self._purges.release(claim)
+
+    async def renew(self, held: Held) -> None:
+        """Prolong the lease now. Raises `LeaseLost` where it is no longer ours."""
+        held.check()
+        await self._purges.renew(held.claim, self._now() + self._lease)
+
+    async def _claim(self, feed: str, patience: timedelta, tell: Tell) -> Claim | None:
+        give_up = self._now() + patience
+        with persistent(sleep=self._sleep, feed=feed):
+            while True:
+                claim = await self._purges.claim(feed, self._holder, self._now(), self._lease)
+                if claim or self._now() >= give_up:
+                    return claim
+                tell(0, f"feed {feed}: {await self._purges.holder(feed)} purges it, or was killed at it")
+                await self._sleep(ASK_SECONDS)
+
+    async def _renew(self, held: Held, ended: asyncio.Event) -> None:
+        held.lost = await keep_renewed(ended, self._lease, lambda: self.renew(held), self._now, feed=held.claim.feed)

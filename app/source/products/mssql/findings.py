@@ -1,0 +1,104 @@
+"""What only SQL Server is asked about: version and driver, isolation, and whether versions can be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
+
+from app.feeds.feed import Feed, Strategy
+from app.source.findings import Finding, Level
+from app.source.products.mssql import errors as mssql_errors
+from app.source.products.mssql.odbc import driver_of
+
+_SERVER = text(
+    "SELECT CAST(SERVERPROPERTY('ProductVersion') AS nvarchar(128)), CAST(SERVERPROPERTY('Edition') AS nvarchar(128))"
+)
+_SNAPSHOT = text("SELECT is_read_committed_snapshot_on FROM sys.databases WHERE name = DB_NAME()")
+_UPDATEABLE = text("SELECT CAST(DATABASEPROPERTYEX(DB_NAME(), 'Updateability') AS nvarchar(128))")
+_IS_VIEW = text("SELECT OBJECTPROPERTY(OBJECT_ID(:name), 'IsView')")
+_OTHER_DATABASE = text(
+    "SELECT TOP 1 referenced_database_name FROM sys.sql_expression_dependencies "
+    "WHERE referencing_id = OBJECT_ID(:name) AND referenced_database_name <> DB_NAME()"
+)
+_READ_ONLY = "the database is read-only here, perhaps a replica"
+_REPLICA = {
+    Strategy.ROWVERSION: (
+        f"{_READ_ONLY}: MIN_ACTIVE_ROWVERSION() does not speak for transactions on the primary; "
+        "read from the primary (no ApplicationIntent=ReadOnly)"
+    ),
+    Strategy.IDENTITY: (
+        f"{_READ_ONLY}: gaps age while it lags, so a row that it gets later than gap_timeout is passed over; "
+        "make gap_timeout longer than it may ever lag, or read from the primary"
+    ),
+    Strategy.TIMESTAMP: (
+        f"{_READ_ONLY}: a row that it gets later than lag, under an earlier moment than one read, is passed over; "
+        "make lag longer than it may ever lag, or read from the primary"
+    ),
+}
+_LOWEST_ACTIVE = text("SELECT MIN_ACTIVE_ROWVERSION()")
+
+
+def describe(connection: Connection) -> str:
+    """Product, version, edition, and the ODBC driver: `SQL Server 16.0.1000.6, Developer Edition (64-bit), by …`."""
+    version, edition = connection.execute(_SERVER).one()
+    return f"SQL Server {version}, {edition}, by {driver_of(connection.connection.driver_connection)}"
+
+
+def examine(connection: Connection, feed: Feed) -> Iterator[Finding]:
+    """What the feed's strategy rests on."""
+    yield _isolation(connection)
+    updateable, _ = _ask(connection, _UPDATEABLE)
+    if updateable == "READ_ONLY":
+        yield Finding("replica", Level.WARNING, _REPLICA[feed.cursor.strategy])
+    if feed.cursor.strategy is Strategy.ROWVERSION:
+        yield _versions(connection)
+        yield from _of_view(connection, feed)
+
+
+def _isolation(connection: Connection) -> Finding:
+    found, error = _ask(connection, _SNAPSHOT)
+    if error is not None:
+        return Finding("isolation", Level.WARNING, f"cannot be told: {error}")
+    if found:
+        return Finding("isolation", Level.OK, "READ_COMMITTED_SNAPSHOT is on: reads take no row locks")
+    said = "READ_COMMITTED_SNAPSHOT is off: a read locks each row while it reads it, and waits up to 5 s for a writer"
+    return Finding("isolation", Level.OK, said)
+
+
+def _versions(connection: Connection) -> Finding:
+    _, error = _ask(connection, _LOWEST_ACTIVE)
+    if error is not None:
+        said = f"MIN_ACTIVE_ROWVERSION() cannot be called, so open transactions would be missed: {error}"
+        return Finding("open transactions", Level.FAILED, said)
+    return Finding("open transactions", Level.OK, "MIN_ACTIVE_ROWVERSION() may be called")
+
+
+def _of_view(connection: Connection, feed: Feed) -> Iterator[Finding]:
+    """Whether a view's versions may be another database's: each database counts its own."""
+    view, _ = _ask(connection, _IS_VIEW.bindparams(name=feed.table))
+    if not view:
+        return
+    other, error = _ask(connection, _OTHER_DATABASE.bindparams(name=feed.table))
+    if other:
+        said = (
+            f"the view reads database {other}, whose versions this database's MIN_ACTIVE_ROWVERSION() says nothing of: "
+            "rows would wait for ever, or be missed; name that database in SOURCE_URL, and read the table itself"
+        )
+        yield Finding("versions", Level.FAILED, said)
+        return
+    unseen = f" (what it reads cannot be told: {error})" if error else ""
+    said = f"a view{unseen}: its versions must be this database's own, or rows are missed"
+    yield Finding("versions", Level.WARNING, said)
+
+
+def _ask(connection: Connection, question: Any) -> tuple[Any, str | None]:
+    """The answer, or else what the server said against it. Raises errors that are worth a retry."""
+    try:
+        return connection.execute(question).scalar(), None
+    except DBAPIError as error:
+        if error.connection_invalidated or error.orig is None or mssql_errors.refuses(error.orig) is False:
+            raise
+        return None, " ".join(str(error.orig.args[-1]).split())

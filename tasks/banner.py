@@ -1,0 +1,38 @@
+"""What Celery prints past the log, for where its output is one: each line of a log is an event."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from typing import IO, Any
+
+from celery.apps import worker
+from celery.apps.beat import Beat as CeleryBeat
+
+from app.core.logs import line
+
+
+class Beat(CeleryBeat):
+    """Prints no banner where stdout is no terminal."""
+
+    def run(self) -> None:
+        """Send what is due, until told to stop."""
+        from tasks.reload import reloading  # noqa: PLC0415 - a worker needs this module before that can be imported
+
+        reloading.install()
+        if not sys.stdout.isatty():
+            self.quiet = True
+        super().run()
+
+
+def say_events() -> None:
+    """Have the worker's signal handlers write events: that it shuts down, and on SIGUSR1 what its threads do."""
+    setattr(worker, "safe_say", _say)  # noqa: B010 - the stubs do not know it
+
+
+def _say(text: str, stream: IO[Any] | None = sys.__stderr__) -> None:
+    """Write past the log's lock, which whoever was interrupted may hold."""
+    if stream is not None:
+        with suppress(OSError):  # a full disk must not stop a worker from stopping
+            os.write(stream.fileno(), line(text, "info", "celery.apps.worker"))

@@ -1,0 +1,205 @@
+"""Polling: rows are in the ledger before the cursor passes them, wherever a poll dies, and within bounds."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime, timedelta
+
+import pytest
+
+from app.core.budget import Reservation
+from app.core.errors import LedgerRefused, LedgerUnavailable, SourceUnavailable
+from app.core.models import Cursor, FollowUp, Page
+from app.feeds.feed import Feed
+from app.ledger import Ledger
+from tests.support.doubles import MemorySource, VirtualClock
+from tests.support.feeds import make_feed
+from tests.support.relay import MESSAGE_WAIT, Relay
+from tests.support.steps import Crashed, Fate, Kind, Steps, stepped_ledger
+
+
+class SlowSource(MemorySource):
+    """Each page takes six seconds."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        super().__init__()
+        self._clock = clock
+        self.pages = 0
+
+    async def read_page(self, feed: Feed, cursor: Cursor, now: datetime, room: Reservation | None = None) -> Page:
+        self._clock.advance(timedelta(seconds=6))
+        self.pages += 1
+        return await super().read_page(feed, cursor, now, room)
+
+
+@pytest.fixture
+def relay(ledger: Ledger) -> Relay:
+    return Relay(ledger)
+
+
+async def everything_is_owed_once(relay: Relay) -> None:
+    """Every committed row is logged, queued, and in exactly one batch that exists."""
+    found = await relay.ledger._database["deliveries"].find().to_list()
+    assert {document["_id"] for document in found} == {f"orders:{i}" for i in relay.source.committed}
+    batches = {document["_id"]: document for document in await relay.ledger._database["batches"].find().to_list()}
+    for document in found:
+        assert document["_id"] in batches[document["batch"]]["ids"]
+
+
+async def test_rows_are_logged_in_batches_and_each_batch_is_one_message(relay: Relay) -> None:
+    messages = await relay.poll_rows(7)
+    assert len(messages) == 4, "pages of 5 and 2 rows, batches of 2"
+    assert set(messages) == await relay.batches()
+    await everything_is_owed_once(relay)
+    now, minute_long = relay.clock(), timedelta(minutes=1)
+    (minute,) = await relay.ledger.stats.between(relay.feed.name, now - minute_long, now + minute_long)
+    assert minute["logged"] == 7
+
+
+async def test_a_feed_with_a_full_backlog_is_not_polled(ledger: Ledger) -> None:
+    relay = Relay(ledger, make_feed(page_size=4, max_backlog=8))
+    relay.source.add(30)
+    first = await relay.polling().poll(relay.feed)
+    assert (first.read, first.stopped) == (8, "backlog")
+    second = await relay.polling().poll(relay.feed)
+    assert (second.read, second.stopped) == (0, "backlog")
+    await relay.deliver_all()
+    assert (await relay.polling().poll(relay.feed)).read == 8
+
+
+async def test_retries_are_part_of_the_backlog(ledger: Ledger) -> None:
+    relay = Relay(ledger, make_feed(page_size=4, max_backlog=8))
+    relay.source.add(30)
+    await relay.polling().poll(relay.feed)
+    await ledger._database["batches"].delete_many({})
+    await ledger._database["deliveries"].update_many(
+        {}, {"$set": {"state": "retrying", "next_attempt_at": relay.clock()}, "$unset": {"batch": ""}}
+    )
+    assert (await relay.polling().poll(relay.feed)).stopped == "backlog"
+
+
+async def test_a_poll_ends_with_its_time_budget_page_by_page(ledger: Ledger) -> None:
+    relay = Relay(ledger, make_feed(page_size=4, poll_budget=timedelta(seconds=10)))
+    relay.source = source = SlowSource(relay.clock)
+    source.add(20)
+    first = await relay.polling().poll(relay.feed)
+    assert (first.read, first.stopped, source.pages) == (8, "budget", 2)
+    assert (await relay.polling().poll(relay.feed)).stopped == "budget"
+    last = await relay.polling().poll(relay.feed)
+    assert (last.read, last.stopped) == (4, "up to date")
+    await everything_is_owed_once(relay)
+
+
+async def test_a_paused_feed_is_not_polled(relay: Relay) -> None:
+    await relay.ledger.cursors.pause("orders", "by hand")
+    assert await relay.poll_rows(3) == []
+    assert await relay.states() == {}
+    assert (await relay.polling().poll(relay.feed)).stopped == "paused"
+    await relay.ledger.cursors.resume("orders")
+    assert (await relay.polling().poll(relay.feed)).read == 3
+
+
+async def test_without_a_broker_rows_are_logged_and_the_sweep_queues_them(relay: Relay) -> None:
+    relay.queue.takes = 1
+    assert len(await relay.poll_rows(5)) == 1, "the broker went away after one message"
+    await everything_is_owed_once(relay)
+    relay.queue.takes = None
+    assert await relay.sweep_later(timedelta(0)) == 0, "their messages may still come"
+    assert await relay.sweep_later(MESSAGE_WAIT) == 3
+
+
+async def test_messages_go_out_though_the_rows_cannot_be_counted(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def away(*_: object) -> None:
+        raise LedgerUnavailable("no ledger")
+
+    monkeypatch.setattr(relay.ledger.stats, "add_logged", away)
+    relay.source.add(3)
+    with pytest.raises(LedgerUnavailable):
+        await relay.polling().poll(relay.feed)
+    assert {batch_id for _, batch_id in relay.queue.messages} == await relay.batches()
+
+
+async def test_a_feed_whose_rows_the_ledger_refuses_is_said_to_fail(
+    relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refused(*_: object) -> None:
+        raise LedgerRefused("no form for it")
+
+    monkeypatch.setattr(relay.ledger.deliveries, "log", refused)
+    relay.source.add(3)
+    for failures in (1, 2):
+        with pytest.raises(LedgerRefused):
+            await relay.polling().poll(relay.feed)
+        cursor = await relay.ledger.cursors.get("orders")
+        assert (cursor.failures, cursor.last_error) == (failures, "no form for it")
+        relay.clock.advance(timedelta(minutes=5))
+
+
+async def test_a_look_that_fails_does_not_keep_beats_poll_away(relay: Relay) -> None:
+    class Deadlocked(MemorySource):
+        async def read_page(self, feed: Feed, cursor: Cursor, now: datetime, room: Reservation | None = None) -> Page:
+            del feed, cursor, now, room
+            raise SourceUnavailable("1205: chosen as the deadlock victim")
+
+    relay.source, rows = Deadlocked(), relay.source
+    look = FollowUp(timedelta(seconds=1), relay.clock() + timedelta(seconds=5))
+    with pytest.raises(SourceUnavailable):
+        await relay.polling().poll(relay.feed, look)
+    relay.source = rows
+    assert len(await relay.poll_rows(3)) == 2
+
+
+async def test_an_unreadable_row_is_a_dead_letter_and_the_others_go_on(relay: Relay) -> None:
+    relay.source.unreadable.add(2)
+    await relay.poll_rows(3)
+    assert await relay.states() == {"orders:1": "queued", "orders:2": "dead", "orders:3": "queued"}
+
+
+async def test_a_row_that_commits_late_is_delivered_too(relay: Relay) -> None:
+    late = relay.source.begin(1)
+    await relay.poll_rows(2)
+    assert "orders:1" not in await relay.states()
+    relay.source.commit(late)
+    await relay.polling().poll(relay.feed)
+    await everything_is_owed_once(relay)
+
+
+async def test_two_polls_at_once_log_each_row_once(relay: Relay) -> None:
+    relay.source.add(12)
+    polled = await asyncio.gather(*(relay.polling().poll(relay.feed) for _ in range(3)))
+    await everything_is_owed_once(relay)
+    assert sum(each.logged for each in polled) <= 12
+    assert any(each.stopped == "another poll" for each in polled)
+    await relay.deliver_all()
+    assert set((await relay.states()).values()) == {"delivered"}, "whichever poll logged a row, its message was sent"
+
+
+async def test_a_process_does_not_poll_a_feed_twice_at_once(relay: Relay) -> None:
+    relay.source.add(12)
+    polling = relay.polling()
+    polled = await asyncio.gather(polling.poll(relay.feed), polling.poll(relay.feed))
+    assert sorted(each.read for each in polled) == [0, 12]
+    assert (await polling.poll(relay.feed)).stopped == "up to date"
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("step", range(1, 18))
+async def test_wherever_a_poll_dies_the_next_one_completes_it(relay: Relay, step: int, after: bool) -> None:
+    relay.source.add(8)
+    relay.source.unreadable.add(3)
+    steps = Steps(Fate(Kind.CRASH, step, after))
+    try:
+        await relay.polling(stepped_ledger(relay.ledger, steps)).poll(relay.feed)
+    except Crashed:
+        cursor = await relay.ledger.cursors.get("orders")
+        read = (
+            {f"orders:{i}" for i in range(1, (cursor.position or 0) + 1)} if isinstance(cursor.position, int) else set()
+        )
+        assert read <= (await relay.states()).keys()
+    await relay.polling().poll(relay.feed)
+    await relay.sweep_later(timedelta(minutes=5))
+    await relay.deliver_all()
+    states = await relay.states()
+    assert states == {f"orders:{i}": "dead" if i == 3 else "delivered" for i in range(1, 9)}
+    assert await relay.batches() == set()
+    assert relay.partner.requests == 7

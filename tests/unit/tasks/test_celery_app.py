@@ -1,0 +1,188 @@
+"""The Celery application is what the configuration says, and carries no more than ids."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+import config
+from app.broker.depths import QUEUES
+from app.configuration.loaded import Loaded
+from app.feeds.feed import Feed
+from tests.unit.configuration.test_config import GOOD
+
+
+@pytest.fixture
+def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> config.Config:
+    """A configuration with one feed, that `celery_app` finds when it is imported."""
+    feeds = tmp_path / "feeds.toml"
+    feeds.write_text(GOOD, encoding="utf-8")
+    monkeypatch.setenv("FEEDS_FILE", str(feeds))
+    return config.load()
+
+
+def test_beat_has_an_entry_a_feed_and_no_backlog_of_ticks_builds_up(loaded: config.Config) -> None:
+    from celery_app import beat_schedule
+
+    schedule = beat_schedule(loaded)
+    jobs = {"report_hour", "report_day", "reconcile", "purge"}
+    assert set(schedule) == {"poll:orders", "retries", "sweep", "adopt_orphans", *jobs}
+    assert schedule["poll:orders"]["kwargs"] == {"feed": "orders"}
+    for entry in schedule.values():
+        assert entry["options"]["expires"] == max(entry["schedule"].seconds, 10)
+    assert schedule["retries"]["schedule"].seconds == 1, "a retry comes within a second of its time"
+
+
+@pytest.mark.usefixtures("loaded")
+def test_beat_has_notifications_looked_after_where_somebody_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    from celery_app import beat_schedule
+
+    monkeypatch.setenv("NOTIFY_WEBHOOK_URL", "https://hooks.example/x")
+    assert beat_schedule(config.load())["notify"]["task"] == "notify"
+
+
+def test_a_beat_that_starts_owes_everything_and_keeps_no_file(
+    loaded: config.Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from celery.beat import Service
+
+    from celery_app import make_app
+
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    app = make_app(loaded)
+    schedule = Service(app, scheduler_cls=app.conf.beat_scheduler).scheduler.schedule
+    assert {name for name, entry in schedule.items() if entry.is_due()[0]} == set(schedule) >= {"poll:orders"}
+    assert not list(Path.cwd().iterdir())
+
+
+def test_beat_follows_a_configuration_that_was_replaced(loaded: config.Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    from celery.beat import Service
+
+    import celery_app
+    from tasks import reload
+
+    running, moment = Loaded(loaded), [datetime(2026, 1, 1, tzinfo=UTC)]
+    monkeypatch.setattr(celery_app, "steady_now", lambda: moment[0])
+    monkeypatch.setattr(reload, "loaded", running)
+    app = celery_app.make_app(loaded)
+    scheduler = Service(app, scheduler_cls=app.conf.beat_scheduler).scheduler
+    monkeypatch.setattr(type(scheduler), "producer", None)
+
+    def sent(**feeds: Feed) -> set[str]:
+        """What is sent at once when these are the feeds."""
+        running.replace(replace(loaded, feeds=feeds))
+        names: set[str] = set()
+        monkeypatch.setattr(scheduler, "apply_entry", lambda entry, **_: names.add(entry.name))
+        while scheduler.tick() <= 0:
+            pass
+        return {name for name in names if name.startswith("poll:")}
+
+    slow = loaded.feed("orders").model_copy(update={"poll_every": timedelta(hours=1)})
+    soon = slow.model_copy(update={"poll_every": timedelta(minutes=1)})
+    assert sent(orders=slow) == {"poll:orders"}
+    assert sent(orders=slow, bills=slow) == {"poll:bills"}, "what was polled a moment ago is not polled again"
+    moment[0] += timedelta(minutes=2)
+    assert sent(orders=slow, bills=slow) == set()
+    assert sent(orders=soon, bills=slow) == {"poll:orders"}
+    assert sent(bills=slow) == set()
+    assert {name for name in scheduler.schedule if name.startswith("poll:")} == {"poll:bills"}
+
+
+@pytest.mark.usefixtures("loaded")
+def test_a_terminal_that_is_closed_ends_the_process_and_sighup_alone_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tasks import reload
+
+    ours, theirs = os.openpty()
+    monkeypatch.setattr(reload, "STDOUT", theirs)
+    heard: list[str] = []
+    before = signal.signal(signal.SIGTERM, lambda *_: heard.append("stop"))
+    try:
+        reloading = reload.Reloading()
+        monkeypatch.setattr(reloading._reloader, "ask", lambda: heard.append("read anew"))
+        reloading._asked()
+        os.close(ours)
+        reloading._asked()
+        assert heard == ["read anew", "stop"]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        os.close(theirs)
+
+
+def test_messages_are_json_acknowledged_late_and_on_three_queues(loaded: config.Config) -> None:
+    from celery_app import make_app
+
+    conf = make_app(loaded).conf
+    assert (conf.task_serializer, conf.accept_content) == ("json", ["json"])
+    assert (conf.task_acks_late, conf.worker_prefetch_multiplier, conf.task_ignore_result) == (True, 1, True)
+    assert {queue.name for queue in conf.task_queues} == {"poll", "deliver", "maintenance"} == set(QUEUES)
+    assert conf.worker_pool == "threads"
+    transport = make_app(loaded).connection_for_write().get_transport_cls()
+    assert f"{transport.__module__}.{transport.__name__}" == "tasks.transport.Transport"
+
+
+def test_a_beat_whose_machine_is_set_back_goes_on_sending(
+    loaded: config.Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import time
+
+    from celery.beat import Service
+
+    from celery_app import make_app
+
+    app = make_app(loaded)
+    entries = Service(app, scheduler_cls=app.conf.beat_scheduler).scheduler.schedule
+    sent = {name: next(entry) for name, entry in entries.items()}
+    real, passed = time.monotonic, 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: real() + passed)
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+    assert not any(entry.is_due()[0] for entry in sent.values())
+    passed = 400.0
+    assert all(entry.is_due()[0] for entry in sent.values())
+
+
+def test_a_tick_lives_by_the_clock_that_all_processes_go_by(
+    loaded: config.Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import app.core.clock as clock_module
+    from celery_app import make_app
+
+    app = make_app(loaded)
+    clock = clock_module.ServerClock(wall=lambda: 0.0, steady=lambda: 0.0)
+    clock.note(datetime(2030, 1, 1, tzinfo=UTC), 0.0, 0.0)
+    monkeypatch.setattr(clock_module, "server_clock", clock)
+    sent = app.amqp.as_task_v2("1", "sweep", expires=10).headers
+    assert sent["expires"].startswith("2030-01-01T00:00:10")
+
+
+@pytest.mark.usefixtures("loaded")
+def test_a_form_stands_for_every_task() -> None:
+    from celery_app import app
+    from tasks.messages import FORMS
+
+    app.loader.import_default_modules()
+    assert {name for name in app.tasks if not name.startswith("celery.")} == FORMS.keys()
+
+
+def test_every_task_goes_to_its_queue(loaded: config.Config) -> None:
+    from celery_app import make_app
+
+    router = make_app(loaded).amqp.router
+    queues = {
+        name: router.route({}, name)["queue"].name
+        for name in ("poll", "deliver", "retries", "sweep", "adopt_orphans", "add")
+    }
+    assert queues == dict.fromkeys(("retries", "sweep", "adopt_orphans", "add"), "maintenance") | {
+        "poll": "poll", "deliver": "deliver",
+    }  # fmt: skip
+
+
+def test_add_adds(loaded: config.Config) -> None:  # noqa: ARG001 - celery_app reads it
+    from tasks.health import add
+
+    assert add.run(2, 3) == 5
