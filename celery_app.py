@@ -37,7 +37,7 @@ from app.core.redis_url import WrongRedisUrl, parse_redis_url
 from tasks.options import level_asked_for, refuse_unsupported
 
 POLL, DELIVER, MAINTENANCE = "poll", "deliver", "maintenance"
-TASKS = ("health", "poll", "deliver", "sweep", "report", "reconcile", "purge", "progress", "notify")
+TASKS = ("health", "poll", "deliver", "sweep", "report", "reconcile", "purge", "heartbeat", "notify")
 """The files of `tasks/` that hold tasks."""
 RETRIES_EVERY = timedelta(seconds=1)
 """How late what is due may be put back on the queue: retries, and batches that waited for the endpoint's clock."""

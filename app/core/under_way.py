@@ -14,12 +14,12 @@ from contextvars import Context
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import count
+from typing import Protocol
 
 import structlog
 
 from app.core.errors import RowrelayError
 from app.core.unforeseen import Troubles
-from app.monitoring.heartbeat import Activity
 
 log = structlog.get_logger()
 
@@ -42,6 +42,18 @@ class About:
         return {name: value for name, value in named.items() if value is not None}
 
 
+class Observer(Protocol):
+    """Who is told what begins and ends: the process's `app.monitoring.heartbeat.Activity`."""
+
+    troubles: Troubles
+
+    def task_begins(self, task_id: str) -> None:
+        """It begins."""
+
+    def task_ends(self, task_id: str, task: str, *, failed: bool) -> None:
+        """It ends."""
+
+
 def note_failure(troubles: Troubles, about: About, error: Exception) -> None:
     """Keep a failure in mind, and log it: with its traceback, unless it is one of ours."""
     troubles.failed(about.task, about.feed, about.subject, error)
@@ -55,9 +67,8 @@ def note_failure(troubles: Troubles, about: About, error: Exception) -> None:
 class UnderWay:
     """One process's. Used on its event loop."""
 
-    def __init__(self, progress: Activity | None = None) -> None:
-        """`progress`: where it is told what begins and ends."""
-        self._progress = progress or Activity()
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
         self._tasks: dict[asyncio.Task[None], About] = {}
         self._numbers = count(1)
 
@@ -76,7 +87,7 @@ class UnderWay:
         if alone and any((one.task, one.feed) == (about.task, about.feed) for one in self._tasks.values()):
             log.debug("task_under_way", **about.fields)
             return
-        if about.rests and (trouble := self._progress.troubles.resting(about.task, about.feed)):
+        if about.rests and (trouble := self._observer.troubles.resting(about.task, about.feed)):
             log.info("task_rests", failures=trouble.failures, until=trouble.rests_until.isoformat(), **about.fields)
             return
         task = asyncio.get_running_loop().create_task(self._see_through(work, about), context=context)
@@ -91,9 +102,9 @@ class UnderWay:
                     await asyncio.wait(list(self._tasks))
 
     async def _see_through(self, work: Callable[[], Awaitable[object]], about: About) -> None:
-        troubles, failed = self._progress.troubles, True
+        troubles, failed = self._observer.troubles, True
         number = f"{about.task}/{next(self._numbers)}"
-        self._progress.task_begins(number)
+        self._observer.task_begins(number)
         structlog.contextvars.bind_contextvars(**about.fields)
         try:
             await work()
@@ -102,4 +113,4 @@ class UnderWay:
         except Exception as error:  # noqa: BLE001 - it is logged, and kept in mind
             note_failure(troubles, about, error)
         finally:
-            self._progress.task_ends(number, about.task, failed=failed)
+            self._observer.task_ends(number, about.task, failed=failed)
