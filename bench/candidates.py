@@ -17,7 +17,7 @@ from pyreqwest import exceptions
 from pyreqwest.client import Client, ClientBuilder
 from yarl import URL
 
-from app.core.models import RESPONSE_LIMIT, Ruling
+from app.core.attempts import RESPONSE_LIMIT, Ruling
 from app.feeds.partner import Tls
 from app.partner.connection import Reader
 from app.partner.exchange import Reply, Request, exchange

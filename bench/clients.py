@@ -25,7 +25,7 @@ from unittest.mock import patch
 import uvloop
 from pydantic import SecretStr
 
-from app.core.models import Ruling
+from app.core.attempts import Ruling
 from app.core.url import parse_url
 from app.feeds.partner import Tls
 from app.partner.content import Unreadable, unwrapped

@@ -20,8 +20,9 @@ from typing import Any
 import bson
 from pymongo import AsyncMongoClient
 
+from app.core.batches import NewBatch
 from app.core.clock import utc_now
-from app.core.models import NewBatch, SourceRow
+from app.core.rows import SourceRow
 from app.delivery.deliver import Delivering, DeliverySettings
 from app.feeds.feed import Feed
 from app.intake.intake import Intake

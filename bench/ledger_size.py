@@ -13,8 +13,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
 
+from app.core.batches import Batch, NewBatch
 from app.core.clock import utc_now
-from app.core.models import Batch, NewBatch, SourceRow
+from app.core.rows import SourceRow
 from app.delivery.sweep import Sweeping
 from app.feeds.feed import Feed
 from app.intake.poll import Polling

@@ -19,7 +19,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from app.core.models import Cursor
+from app.core.cursors import Cursor
 from app.feeds.feed import Feed
 from app.source.engine import open_engine
 from app.source.reader import Source

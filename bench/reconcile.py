@@ -19,7 +19,7 @@ from datetime import timedelta
 from pathlib import Path
 from sqlite3 import connect
 
-from app.core.models import NewBatch
+from app.core.batches import NewBatch
 from app.feeds.feed import Feed
 from app.intake.poll import Polling
 from app.ledger import Ledger

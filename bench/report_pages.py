@@ -9,8 +9,9 @@ import argparse
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from app.core.models import Certificate, State
+from app.core.certificates import Certificate
 from app.core.period import parse_period
+from app.core.states import State
 from app.reports.compile import compile_reports
 from app.reports.page import page
 from tests.support.buckets import day_of

@@ -24,8 +24,8 @@ import aiohttp
 import uvloop
 
 import config
+from app.core.batches import NewBatch
 from app.core.logs import configure_logging
-from app.core.models import NewBatch
 from app.runtime.worker import Services, open_services, spare_from_collection
 from app.testbed.embedded.stack import Stack
 

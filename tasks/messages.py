@@ -23,7 +23,7 @@ import orjson
 import structlog
 
 from app.core.clock import LEASE_LIMIT, machine_now, utc_now
-from app.core.models import LONGEST_FOLLOW_UP
+from app.core.cursors import LONGEST_FOLLOW_UP
 from app.feeds.feed import NAME, Feed
 
 log = structlog.get_logger()

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from app.core.models import FollowUp
+from app.core.cursors import FollowUp
 from app.runtime.worker import Services
 from celery_app import app, loaded
 from tasks.base import RelayTask, hand_over, queue

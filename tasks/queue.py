@@ -11,7 +11,8 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 
 from app.broker.depths import unavailable
-from app.core.models import FollowUp, NewBatch
+from app.core.batches import NewBatch
+from app.core.cursors import FollowUp
 from celery_app import DELIVER
 from tasks.sifting import sift
 

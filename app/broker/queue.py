@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Protocol
 
-from app.core.models import NewBatch
+from app.core.batches import NewBatch
 
 HINTS_A_FEED = 16
 """Messages sent at once for one feed. Whoever takes one, and has room for more, takes the feed's other batches out of

@@ -41,8 +41,8 @@ from app.cli.output import (
 from app.cli.timeline import print_delivery
 from app.core.clock import rough, utc_now
 from app.core.keys import part_pattern, shown_id
-from app.core.models import State
 from app.core.shown import plain
+from app.core.states import State
 from app.ledger import Ledger
 from app.ledger.client import Document
 from app.ledger.listing import Count, Order, Place, moment_of

@@ -26,8 +26,8 @@ from rich.table import Table
 from app.cli.output import FOUND_WRONG, console, duration_option, fail, print_fields
 from app.cli.report import print_report
 from app.core.clock import utc_now
-from app.core.models import OPEN_STATES, State
 from app.core.period import Kind, Period
+from app.core.states import OPEN_STATES, State
 from app.ledger import Ledger
 from app.reports.reporting import Reporting
 from app.testbed.embedded.process import NotStarted

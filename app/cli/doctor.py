@@ -28,8 +28,8 @@ from app.cli.output import (
 )
 from app.cli.preview import shown_request
 from app.core.clock import server_clock, utc_now
+from app.core.cursors import Cursor
 from app.core.errors import Problem, RowrelayError
-from app.core.models import Cursor
 from app.feeds.feed import Feed
 from app.ledger import Ledger
 from app.ledger.examine import Role

@@ -29,8 +29,9 @@ from app.cli.preview import preview_request
 from app.cli.trial import try_row
 from app.configuration.configured import Differs, differing
 from app.core.clock import utc_now
+from app.core.cursors import Cursor
 from app.core.errors import ConfigError, SourceRefused, SourceUnavailable
-from app.core.models import Cursor, Position
+from app.core.position import Position
 from app.feeds.feed import Feed, parse_position
 from app.ledger import Ledger
 from app.ledger.unconfigured import Unconfigured, unconfigured

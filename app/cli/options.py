@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from app.core.clock import utc_now
-from app.core.models import State
+from app.core.states import State
 from app.feeds.feed import parse_duration
 from app.ledger.selection import Between
 

@@ -30,8 +30,8 @@ from app.cli.output import (
     warn,
     with_ledger,
 )
+from app.core.certificates import Certificate
 from app.core.errors import RowrelayError, Unavailable, UnknownFeed
-from app.core.models import Certificate
 from app.feeds.feed import Feed, parse_duration, parse_position
 from app.ledger import Ledger
 from app.reconcile import Progress as Tell

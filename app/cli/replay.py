@@ -35,7 +35,7 @@ from app.cli.output import (
 )
 from app.configuration.configured import differing
 from app.core.keys import shown_id
-from app.core.models import OPEN_STATES, State
+from app.core.states import OPEN_STATES, State
 from app.feeds.feed import Rate, parse_rate
 from app.ledger import Ledger
 from app.ledger.client import Document

@@ -13,8 +13,9 @@ from app.broker.depths import Broker
 from app.cli.output import open_source, own_feeds
 from app.configuration.configured import HEARD_OF, Own, differing
 from app.core.clock import utc_now
+from app.core.cursors import Cursor
 from app.core.errors import BrokerUnavailable, RowrelayError
-from app.core.models import OPEN_STATES, Cursor, State
+from app.core.states import OPEN_STATES, State
 from app.feeds.feed import Feed
 from app.ledger import Ledger
 from app.ledger.heartbeats import KEPT, Role

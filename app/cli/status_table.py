@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from app.cli.output import ago, console, print_table
 from app.core.clock import rough, utc_now
-from app.core.models import State
+from app.core.states import State
 from app.reads.feed_state import FeedState, Stand
 
 if TYPE_CHECKING:

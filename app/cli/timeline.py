@@ -9,10 +9,11 @@ from datetime import datetime
 from typing import Any
 
 from app.cli.output import console, print_fields
+from app.core.attempts import Outcome
 from app.core.clock import rough, utc_now
-from app.core.keys import shown_id, shown_key
-from app.core.models import Outcome, State, has_identity
+from app.core.keys import has_identity, shown_id, shown_key
 from app.core.shown import plain, plain_lines
+from app.core.states import State
 from app.ledger.client import Document
 
 _INDENT = " " * 6

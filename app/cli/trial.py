@@ -26,10 +26,11 @@ from app.cli.output import (
     warn,
 )
 from app.cli.preview import print_request, shown_request, subject_of
+from app.core.attempts import RESPONSE_LIMIT, Answer, Ruling, Verdict
 from app.core.clock import utc_now
 from app.core.errors import ConfigError
-from app.core.models import RESPONSE_LIMIT, Answer, Ruling, State, Verdict
 from app.core.shown import plain, plain_lines
+from app.core.states import State
 from app.delivery.deliver import Delivering, DeliverySettings
 from app.feeds.feed import Feed
 from app.operations.trial import SHOWN_HEADERS, Subject, Trial, Tried

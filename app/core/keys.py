@@ -1,13 +1,14 @@
 """Keys as people write them, and as a delivery's id holds them.
 
 An id is `<feed>:<key>`, with `capture = "changes"` `<feed>:<key>:<change>`; each part of a key is percent-encoded (see
-`source.rows.key_text`), and of a long key it holds a hash (`models.short_key`). Nobody writes `INV-2026%2F00060`. So a
+`source.rows.key_text`), and of a long key it holds a hash (`short_key`). Nobody writes `INV-2026%2F00060`. So a
 key is shown decoded, as far as nothing is lost by it, and read in every sense that what was typed may have: as it
 stands in an id, as it is shown, or as it is in the source, with `:` between the parts of a key or within one.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from itertools import product
@@ -15,8 +16,11 @@ from typing import Any
 from unicodedata import category, normalize
 from urllib.parse import quote, unquote_to_bytes
 
-from app.core.models import short_key
-
+LONGEST_KEY = 1024
+"""Characters of a key that a delivery's id holds; of a longer one it holds a hash."""
+_KEY_SHOWN = 64
+_HASH_MARK = "%h"
+"""Stands before a hash; no percent-encoded text holds it."""
 _STANDS_FOR_NULL = "%-"
 _HASHED = re.compile(r"(.*?)((?:%[0-9A-F]?)?%h[0-9a-f]{64})", re.DOTALL)
 """What `short_key` made: its first characters, which may end within an escape, and the hash."""
@@ -28,6 +32,27 @@ _BYTES = re.compile(r"0[xX]((?:[0-9A-Fa-f]{2})+)")
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Cn", "Co", "Zl", "Zp"})
 _MOST_JOINED = 6
 """Colons of a typed key that are taken to stand between parts or within one, each in every way: 64 ways."""
+
+
+def short_key(key: str) -> str:
+    """A key's text as it stands in an id: whole up to `LONGEST_KEY`; else its first characters, and a hash of it all.
+
+    The hash is SHA-256, in hexadecimal digits, so that two keys never meet in one id.
+    """
+    if len(key) <= LONGEST_KEY:
+        return key
+    digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{key[:_KEY_SHOWN].rstrip('%')}{_HASH_MARK}{digest}"
+
+
+def is_short_key(key: str) -> bool:
+    """Whether the text was made by `short_key` of a key that is longer."""
+    return _HASH_MARK in key
+
+
+def has_identity(key: str) -> bool:
+    """Whether a row can be found by that text: not where it is what stands for a key that the row has not got."""
+    return "@" not in key  # percent-encoded in every key
 
 
 def shown_key(key: str) -> str:

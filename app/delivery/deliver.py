@@ -33,10 +33,12 @@ from functools import partial
 import structlog
 
 from app.broker.queue import Queue
+from app.core.attempts import Answer, Outcome, Result, Ruling
+from app.core.batches import Batch, Lease, NewBatch
 from app.core.budget import Budget, Reservation, cost, text_bytes
 from app.core.clock import Clock, utc_now
+from app.core.deliveries import Delivery
 from app.core.errors import BrokerUnavailable, LeaseLost, RowrelayError
-from app.core.models import Answer, Batch, Delivery, Lease, NewBatch, Outcome, Result, Ruling
 from app.core.parts import in_parts
 from app.core.renewal import keep_renewed
 from app.core.unforeseen import Troubles

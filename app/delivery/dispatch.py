@@ -20,8 +20,8 @@ from functools import partial
 
 import structlog
 
+from app.core.batches import Batch
 from app.core.clock import Clock, utc_now
-from app.core.models import Batch
 from app.core.under_way import About, UnderWay
 from app.delivery.deliver import Delivering, Watcher
 from app.delivery.shares import Holding, Share, Shares

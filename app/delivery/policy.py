@@ -28,7 +28,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from http import HTTPStatus
 
-from app.core.models import HOLD_LIMIT, Answer, Outcome, Ruling, Verdict
+from app.core.attempts import HOLD_LIMIT, Answer, Outcome, Ruling, Verdict
 from app.feeds.feed import Retry
 from app.partner.retry_after import limit_used_up, wait_asked
 

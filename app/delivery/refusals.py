@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from app.core.models import Outcome, Result, Verdict
+from app.core.attempts import Outcome, Result, Verdict
 from app.feeds.feed import Feed
 from app.ledger import Ledger
 

@@ -28,9 +28,10 @@ from datetime import datetime, timedelta
 import structlog
 
 from app.broker.queue import HINTS_A_FEED, SiftedQueue
+from app.core.attempts import HOLD_LIMIT
+from app.core.batches import NewBatch
 from app.core.clock import Clock, server_clock, utc_now
 from app.core.errors import BrokerUnavailable
-from app.core.models import HOLD_LIMIT, NewBatch
 from app.feeds.feed import Feed
 from app.ledger import Ledger
 from app.ledger.batches import new_batches

@@ -14,7 +14,7 @@ from datetime import date, datetime, time
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from app.core.models import SourceRow
+from app.core.rows import SourceRow
 from app.feeds.feed import Condition, Value
 
 _COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {

@@ -11,7 +11,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from app.core.models import MISSING_NAMED, Discrepancy, DiscrepancyKind, SourceRow, State
+from app.core.certificates import MISSING_NAMED, Discrepancy, DiscrepancyKind
+from app.core.rows import SourceRow
+from app.core.states import State
 from app.ledger.audit import Fact
 from app.ledger.deliveries import delivery_id, place_hash
 

@@ -18,11 +18,13 @@ from datetime import timedelta
 import structlog
 
 from app.broker.queue import HINTS_A_FEED, Queue
+from app.core.batches import NewBatch
 from app.core.budget import BATCH, cost, text_bytes
+from app.core.certificates import Discrepancy
 from app.core.clock import Clock
 from app.core.errors import BrokerUnavailable
-from app.core.models import Discrepancy, NewBatch, SourceRow
 from app.core.parts import in_parts
+from app.core.rows import SourceRow
 from app.feeds.feed import Feed, Strategy
 from app.feeds.filter import sift
 from app.intake.compare import clashes

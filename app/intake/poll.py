@@ -20,19 +20,11 @@ from datetime import datetime, timedelta
 import structlog
 
 from app.broker.queue import Queue
+from app.core.certificates import Discrepancy, DiscrepancyKind
 from app.core.clock import AGREED, Clock, utc_now
+from app.core.cursors import LONGEST_FOLLOW_UP, POLL_WAIT_LIMIT, Cursor, FollowUp, Notice
 from app.core.errors import ColumnsCame, CursorMoved, RowrelayError, SourceRefused
-from app.core.models import (
-    LONGEST_FOLLOW_UP,
-    POLL_WAIT_LIMIT,
-    Ahead,
-    Cursor,
-    Discrepancy,
-    DiscrepancyKind,
-    FollowUp,
-    Notice,
-    Page,
-)
+from app.core.rows import Ahead, Page
 from app.core.unforeseen import is_bug, told
 from app.feeds.feed import Feed
 from app.intake.compare import several

@@ -15,7 +15,7 @@ from datetime import datetime
 import structlog
 
 from app.core.errors import SourceRefused, SourceUnavailable
-from app.core.models import SourceRow
+from app.core.rows import SourceRow
 from app.feeds.feed import Feed
 from app.feeds.filter import sift
 from app.ledger import Ledger

@@ -13,7 +13,8 @@ from datetime import datetime
 
 from pymongo import errors as driver
 
-from app.core.models import Batch, Lease, Outcome, Result
+from app.core.attempts import Outcome, Result
+from app.core.batches import Batch, Lease
 from app.ledger.client import DUPLICATE_KEY, Collection, Database, Document, query
 
 

@@ -13,7 +13,8 @@ from typing import Any
 
 from pymongo import UpdateOne
 
-from app.core.models import Position, State
+from app.core.position import Position
+from app.core.states import State
 from app.ledger.client import Collection, Database, Document, query
 from app.ledger.deliveries import ids_of
 from app.ledger.persistence import counted

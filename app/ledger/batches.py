@@ -24,9 +24,10 @@ from typing import Any
 
 from pymongo import ReturnDocument
 
+from app.core.attempts import HOLD_LIMIT
+from app.core.batches import Batch, Lease, NewBatch
 from app.core.clock import AGREED
 from app.core.errors import LeaseLost
-from app.core.models import HOLD_LIMIT, Batch, Lease, NewBatch
 from app.core.parts import in_parts
 from app.ledger.attempts import insert_ignoring_duplicates
 from app.ledger.client import Collection, Database, Document, query, query_by_timer

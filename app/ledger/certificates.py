@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 
-from app.core.models import Certificate, Discrepancy, DiscrepancyKind, State
+from app.core.certificates import Certificate, Discrepancy, DiscrepancyKind
+from app.core.states import State
 from app.ledger.client import Collection, Database, Document, query
 
 

@@ -25,7 +25,7 @@ from datetime import UTC, datetime, timedelta
 from pymongo.errors import DuplicateKeyError
 
 from app.core.clock import LONG_AGO
-from app.core.models import State
+from app.core.states import State
 from app.ledger.client import Collection, Database, Document, query
 from app.ledger.indexes import in_state, restored
 

@@ -15,8 +15,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 
+from app.core.certificates import DiscrepancyKind
+from app.core.cursors import Cursor, Notice, Origin
 from app.core.errors import CursorMoved
-from app.core.models import Cursor, DiscrepancyKind, Gap, NewForm, Notice, Origin, Page, ReadRange
+from app.core.position import Gap, ReadRange
+from app.core.rows import NewForm, Page
 from app.ledger.client import Collection, Database, Document, query
 
 SPANS_KEPT = 20

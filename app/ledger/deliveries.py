@@ -26,19 +26,14 @@ from urllib.parse import quote
 import orjson
 from pymongo import UpdateOne
 
+from app.core.attempts import Result
+from app.core.batches import Batch, NewBatch
 from app.core.clock import AGREED
-from app.core.models import (
-    OPEN_STATES,
-    Batch,
-    Delivery,
-    NewBatch,
-    Position,
-    Result,
-    SourceRow,
-    State,
-    has_identity,
-    short_key,
-)
+from app.core.deliveries import Delivery
+from app.core.keys import has_identity, short_key
+from app.core.position import Position
+from app.core.rows import SourceRow
+from app.core.states import OPEN_STATES, State
 from app.ledger.attempts import insert_telling_duplicates
 from app.ledger.client import Collection, Database, Document, query
 from app.ledger.indexes import BY_ID, in_state

@@ -21,7 +21,7 @@ from pymongo import IndexModel
 from pymongo import errors as driver
 
 from app.core.clock import LONG_AGO
-from app.core.models import State
+from app.core.states import State
 from app.ledger.client import Database, Document, query
 
 RETRYING = "retrying"

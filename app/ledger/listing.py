@@ -21,7 +21,7 @@ from typing import Any
 
 from pymongo import errors as driver
 
-from app.core.models import State
+from app.core.states import State
 from app.ledger.client import Collection, Database, Document, query
 from app.ledger.deliveries import ids_of
 from app.ledger.indexes import BY_ID, MOMENTS, in_state

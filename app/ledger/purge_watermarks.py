@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
-from app.core.models import Position
+from app.core.position import Position
 from app.ledger.client import Collection, Database, Document, query
 
 _WITH_OFFSET = re.compile(r"(\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d)(\.\d+)? ?([+-])(\d\d):(\d\d)")

@@ -26,7 +26,8 @@ from pymongo.asynchronous.cursor import AsyncCursor
 from pymongo.errors import PyMongoError
 
 from app.core.clock import LONG_AGO
-from app.core.models import Position, State
+from app.core.position import Position
+from app.core.states import State
 from app.ledger.attempts import insert_ignoring_duplicates
 from app.ledger.certificates import certificate_id
 from app.ledger.client import Collection, Database, Document, query

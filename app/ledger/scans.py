@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from app.core.models import Position, ReadRange, State
+from app.core.position import Position, ReadRange
+from app.core.states import State
 from app.ledger.client import Collection, Database, Document, query
 
 
@@ -31,7 +32,7 @@ class Phase(StrEnum):
 
 @dataclass(slots=True)
 class Scan:
-    """How far a reconciliation has come, and its sums so far. See `models.Certificate` for what they count."""
+    """How far a reconciliation has come, and its sums so far. See `Certificate` for what they count."""
 
     feed: str
     token: str

@@ -27,8 +27,10 @@ from typing import Any
 from pymongo import UpdateOne
 from pymongo.asynchronous.cursor import AsyncCursor
 
+from app.core.batches import NewBatch
 from app.core.clock import LONG_AGO
-from app.core.models import NewBatch, SourceRow, State
+from app.core.rows import SourceRow
+from app.core.states import State
 from app.ledger.client import Collection, Database, Document, query
 from app.ledger.deliveries import delivery_id, place_hash
 from app.ledger.indexes import BY_ID, MOMENTS, in_state

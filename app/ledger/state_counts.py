@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from app.core.clock import LONG_AGO
-from app.core.models import State
+from app.core.states import State
 from app.ledger.client import Collection, Database, Document, query
 from app.ledger.counted import DONE_STATES, Counts
 from app.ledger.indexes import in_state, restored

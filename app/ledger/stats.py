@@ -28,7 +28,7 @@ from datetime import datetime, timedelta
 
 from pymongo import ReturnDocument, UpdateOne
 
-from app.core.models import Outcome, Result
+from app.core.attempts import Outcome, Result
 from app.ledger.client import Collection, Database, Document, query, query_once
 from app.ledger.reasons import normal, slug
 

@@ -17,9 +17,9 @@ from enum import StrEnum
 
 from pymongo import ReturnDocument
 
+from app.core.batches import Lease
 from app.core.clock import AGREED
 from app.core.errors import LeaseLost
-from app.core.models import Lease
 from app.core.period import Kind, Period
 from app.ledger.attempts import insert_ignoring_duplicates
 from app.ledger.client import Collection, Database, Document, query, query_by_timer

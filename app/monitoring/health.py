@@ -14,7 +14,7 @@ from typing import Protocol
 
 from app.configuration.configured import Own, said_of_configuration
 from app.core.clock import AGREED, said_of_clock, utc_now
-from app.core.models import POLL_WAIT_LIMIT, Cursor
+from app.core.cursors import POLL_WAIT_LIMIT, Cursor
 from app.core.unforeseen import SHOWN_FOR
 from app.feeds.feed import Feed, Strategy
 from app.jobs.periodic import JOBS

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from app.broker.depths import Broker
+from app.core.certificates import Certificate
 from app.core.clock import rough
+from app.core.cursors import Cursor
 from app.core.errors import BrokerUnavailable
 from app.core.events import Event, Found
-from app.core.models import Certificate, Cursor
 from app.feeds.feed import Feed
 from app.jobs.periodic import RECONCILE
 from app.ledger import Ledger

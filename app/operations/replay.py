@@ -39,9 +39,10 @@ from typing import TypeAlias
 import structlog
 
 from app.broker.queue import Queue
+from app.core.batches import NewBatch
 from app.core.clock import Clock, utc_now
 from app.core.errors import BrokerUnavailable, RowrelayError
-from app.core.models import NewBatch, State
+from app.core.states import State
 from app.feeds.feed import Feed, Rate
 from app.intake.reread import Rereading
 from app.ledger import Ledger

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from app.core.clock import Clock, utc_now
-from app.core.models import Cursor, Page, Position
+from app.core.cursors import Cursor
+from app.core.position import Position
+from app.core.rows import Page
 from app.feeds.feed import Feed
 from app.ledger import Ledger
 from app.ledger.deliveries import delivery_id

@@ -24,10 +24,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain, islice
 
+from app.core.attempts import Answer, Outcome, Result, Ruling, Verdict
 from app.core.clock import Clock, utc_now
+from app.core.deliveries import Delivery
 from app.core.errors import AmbiguousKey, SourceRefused
 from app.core.keys import readings, shown_id
-from app.core.models import OPEN_STATES, Answer, Columns, Delivery, Outcome, Result, Ruling, SourceRow, State, Verdict
+from app.core.rows import Columns, SourceRow
+from app.core.states import OPEN_STATES, State
 from app.delivery.deliver import Delivering, DeliverySettings
 from app.delivery.policy import OF_THE_ROW, judge
 from app.delivery.refusals import Refusals

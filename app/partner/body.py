@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 import orjson
 
-from app.core.models import Ruling
+from app.core.attempts import Ruling
 from app.partner.failures import Undone
 
 Row = dict[str, Any]

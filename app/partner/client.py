@@ -15,9 +15,10 @@ from functools import partial
 from hashlib import sha256
 from typing import Self
 
+from app.core.attempts import RESPONSE_LIMIT, Answer, Ruling
 from app.core.clock import utc_now
+from app.core.deliveries import Delivery
 from app.core.errors import ConfigError, Problem
-from app.core.models import RESPONSE_LIMIT, Answer, Delivery, Ruling
 from app.feeds.feed import Feed
 from app.feeds.partner import OAuth2Auth, Tls
 from app.partner.auth.tokens import ANSWER_LIMIT, Tokens

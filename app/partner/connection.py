@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import cast
 
-from app.core.models import Ruling
+from app.core.attempts import Ruling
 from app.partner.failures import Expired, Failure, Stale, Undone, exchange_failed
 from app.partner.incoming import Incoming, Malformed
 

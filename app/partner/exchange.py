@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from app import VERSION
-from app.core.models import RESPONSE_LIMIT, Ruling
+from app.core.attempts import RESPONSE_LIMIT, Ruling
 from app.core.url import Url
 from app.partner.failures import Expired, Failure, Stale, Undone, connecting_failed, is_ours
 from app.partner.head import Fields

@@ -9,7 +9,7 @@ import ssl
 from collections.abc import Mapping
 from enum import StrEnum
 
-from app.core.models import Ruling
+from app.core.attempts import Ruling
 
 
 class Failure(StrEnum):

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import quote, unquote
 
+from app.core.deliveries import Delivery
 from app.core.errors import ConfigError
-from app.core.models import Delivery
 from app.core.url import Url, parse_url
 from app.feeds.feed import Feed
 from app.feeds.partner import NoAuth, OAuth2Auth, Success

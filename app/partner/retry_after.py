@@ -16,7 +16,7 @@ from math import ceil
 
 import orjson
 
-from app.core.models import HOLD_LIMIT
+from app.core.attempts import HOLD_LIMIT
 
 UNREADABLE_WAIT = timedelta(seconds=5)
 """For what cannot be read, is negative, or names a moment that has passed: something was asked for."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from app.core.models import Cursor
+from app.core.cursors import Cursor
 from app.partner.throttle.view import BreakerState, EndpointView
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from app.core.models import Outcome
+from app.core.attempts import Outcome
 from app.ledger import Ledger
 from app.ledger.client import Document
 

@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
-from app.core.models import Gap, Position, SourceRow, State
+from app.core.position import Gap, Position
+from app.core.rows import SourceRow
+from app.core.states import State
 from app.intake.compare import Compared, changed, compare, hash_sum, sharing, still_there
 from app.ledger.audit import Fact
 from app.ledger.deliveries import delivery_id

@@ -7,8 +7,9 @@ from datetime import timedelta
 
 import structlog
 
+from app.core.cursors import Cursor
 from app.core.errors import SourceRefused
-from app.core.models import Cursor, Position, ReadRange
+from app.core.position import Position, ReadRange
 from app.feeds.feed import Feed
 from app.ledger.scans import Scan
 from app.reconcile import bounds

@@ -7,7 +7,8 @@ from datetime import datetime
 
 import structlog
 
-from app.core.models import Certificate, Discrepancy, DiscrepancyKind, State
+from app.core.certificates import Certificate, Discrepancy, DiscrepancyKind
+from app.core.states import State
 from app.ledger.scans import Scan
 
 log = structlog.get_logger()

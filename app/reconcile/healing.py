@@ -10,7 +10,8 @@ import structlog
 
 from app.core.budget import Reservation
 from app.core.errors import LedgerUnavailable
-from app.core.models import Columns, SourceRow, State
+from app.core.rows import Columns, SourceRow
+from app.core.states import State
 from app.intake.intake import backlog
 from app.ledger.deliveries import delivery_id
 from app.reconcile import bounds

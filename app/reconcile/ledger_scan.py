@@ -6,7 +6,8 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from app.core.models import SourceRow, is_short_key
+from app.core.keys import is_short_key
+from app.core.rows import SourceRow
 from app.feeds.feed import Feed
 from app.ledger.deliveries import delivery_id
 from app.ledger.scans import Scan

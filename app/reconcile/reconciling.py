@@ -7,8 +7,9 @@ from collections.abc import Collection, Sequence
 from datetime import timedelta
 
 from app.broker.queue import Queue
+from app.core.certificates import MISSING_NAMED, Certificate, Discrepancy, DiscrepancyKind
 from app.core.clock import Clock, utc_now
-from app.core.models import MISSING_NAMED, Certificate, Discrepancy, DiscrepancyKind, Origin
+from app.core.cursors import Origin
 from app.feeds.feed import Feed
 from app.intake.intake import Intake
 from app.ledger import Ledger

@@ -9,9 +9,10 @@ from typing import TypeAlias, TypeVar
 
 import structlog
 
+from app.core.certificates import MISSING_NAMED
 from app.core.clock import Clock
 from app.core.errors import RowrelayError, SourceUnavailable
-from app.core.models import MISSING_NAMED, SourceRow
+from app.core.rows import SourceRow
 from app.feeds.feed import Feed
 from app.intake.intake import Intake
 from app.ledger import Ledger

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from functools import partial
 
-from app.core.models import Position, ReadRange
+from app.core.position import Position, ReadRange
 from app.ledger.purge_watermarks import higher
 from app.ledger.scans import Phase, Scan
 from app.reconcile import bounds

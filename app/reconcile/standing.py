@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
-from app.core.models import MISSING_NAMED, Certificate, Cursor, Discrepancy, DiscrepancyKind, Origin, State
+from app.core.certificates import MISSING_NAMED, Certificate, Discrepancy, DiscrepancyKind
+from app.core.cursors import Cursor, Origin
+from app.core.states import State
 from app.feeds.feed import Feed
 from app.source.catalogue import other_source
 from app.source.outside import Outside, Rows

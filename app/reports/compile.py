@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from app.core.models import Certificate, Outcome
+from app.core.attempts import Outcome
+from app.core.certificates import Certificate
 from app.core.period import Kind, Period
 from app.ledger.stats import OTHER, bucket_bound
 from app.reports.record import (

@@ -15,8 +15,9 @@ from typing import Any, TypeAlias
 import orjson
 from pydantic import TypeAdapter
 
-from app.core.models import OPEN_STATES, Certificate, DiscrepancyKind, State
+from app.core.certificates import Certificate, DiscrepancyKind
 from app.core.period import Kind
+from app.core.states import OPEN_STATES, State
 
 ALL = "*"
 """The feed of a report that speaks of all feeds together."""

@@ -23,9 +23,9 @@ from zoneinfo import ZoneInfo
 
 import structlog
 
+from app.core.certificates import Certificate
 from app.core.clock import Clock, utc_now
 from app.core.errors import Unavailable
-from app.core.models import Certificate
 from app.core.period import Kind, Period
 from app.ledger import Ledger
 from app.ledger.reports import ReportKey, Revised

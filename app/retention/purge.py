@@ -41,7 +41,7 @@ import structlog
 
 from app.core.clock import Clock, utc_now
 from app.core.errors import LeaseLost, RowrelayError
-from app.core.models import Position
+from app.core.position import Position
 from app.feeds.feed import Feed
 from app.ledger import Ledger
 from app.ledger.archives import ArchivePart

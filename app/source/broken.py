@@ -21,7 +21,7 @@ from sqlalchemy import Row, exc
 
 from app.core.budget import NoRoom, Room
 from app.core.errors import ValueRefused
-from app.core.models import Gap, Position
+from app.core.position import Gap, Position
 from app.source.cursors.cursor import Statement
 from app.source.cursors.gaps import Gaps
 from app.source.errors import is_by_value

@@ -16,8 +16,8 @@ from sqlalchemy.exc import NoSuchTableError
 from sqlalchemy.sql import quoted_name
 from sqlalchemy.types import TypeEngine
 
+from app.core.cursors import Origin
 from app.core.errors import SourceRefused
-from app.core.models import Origin
 from app.feeds.feed import Feed
 from app.source.products.mssql.columns import all_columns
 

@@ -13,8 +13,9 @@ from functools import partial
 from sqlalchemy.engine import Dialect as SqlDialect
 from sqlalchemy.exc import CompileError
 
+from app.core.cursors import Cursor
 from app.core.errors import ColumnsCame
-from app.core.models import Columns, Cursor, NewForm
+from app.core.rows import Columns, NewForm
 from app.feeds.feed import Feed
 from app.source.catalogue import Column, SourceTable
 from app.source.findings import Finding, Level

@@ -15,7 +15,7 @@ from sqlalchemy.dialects import mssql, registry
 from sqlalchemy.engine import Dialect as SqlDialect
 from sqlalchemy.types import BigInteger, DateTime, NullType, TypeEngine
 
-from app.core.models import Gap, Position, ReadRange
+from app.core.position import Gap, Position, ReadRange
 from app.feeds.feed import Feed, Strategy
 from app.source.catalogue import Column, SourceTable, parse_table_name
 from app.source.cursors.cursor import Statement

@@ -12,7 +12,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, or_
 
 from app.core.errors import SourceRefused
-from app.core.models import SourceRow, has_identity, is_short_key
+from app.core.keys import has_identity, is_short_key
+from app.core.rows import SourceRow
 from app.source.codec import PartValue, Unplaceable
 from app.source.cursors.cursor import Statement
 from app.source.plan import FeedPlan

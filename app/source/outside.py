@@ -12,7 +12,9 @@ from typing import Any
 from sqlalchemy import Row
 
 from app.core.clock import utc_now
-from app.core.models import Ahead, Cursor, Position
+from app.core.cursors import Cursor
+from app.core.position import Position
+from app.core.rows import Ahead
 from app.source.cursors.cursor import Statement
 from app.source.plan import FeedPlan
 

@@ -13,7 +13,7 @@ from datetime import timedelta
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.core.models import Columns
+from app.core.rows import Columns
 from app.feeds.feed import Feed
 from app.source.catalogue import SourceTable, find_table
 from app.source.columns import columns_of

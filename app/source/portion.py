@@ -7,7 +7,8 @@ from typing import Any, TypeAlias
 
 from sqlalchemy import Row
 
-from app.core.models import Position, SourceRow
+from app.core.position import Position
+from app.core.rows import SourceRow
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.core.budget import PORTION, Budget, NoRoom, Reservation, Room, cost
 from app.core.clock import utc_now
+from app.core.cursors import Cursor
 from app.core.errors import ColumnsCame, SourceRefused
-from app.core.models import Ahead, Columns, Cursor, Page, Position, ReadRange, SourceRow
+from app.core.position import Position, ReadRange
+from app.core.rows import Ahead, Columns, Page, SourceRow
 from app.feeds.feed import Feed
 from app.source.broken import Salvage, gaps_stretch, page_stretch, walked_stretch
 from app.source.broken import Stretch as BrokenStretch

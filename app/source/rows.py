@@ -30,7 +30,9 @@ from uuid import UUID
 import orjson
 
 from app.core.errors import RowUnreadable
-from app.core.models import Position, SourceRow, short_key
+from app.core.keys import short_key
+from app.core.position import Position
+from app.core.rows import SourceRow
 from app.source.content import by_name, hashed, held
 from app.source.products.dialect import Decoder
 

@@ -17,7 +17,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, case, func, literal_column, or_, select
 from sqlalchemy.sql import quoted_name
 
-from app.core.models import Position, ReadRange, SourceRow
+from app.core.position import Position, ReadRange
+from app.core.rows import SourceRow
 from app.source.cursors.cursor import Statement
 from app.source.plan import FeedPlan, plan_table
 from app.source.portion import Broken, Portion

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Row
 
 from app.core.budget import cost
-from app.core.models import Position
+from app.core.position import Position
 from app.source.cursors.cursor import Statement
 from app.source.plan import FeedPlan
 

@@ -12,7 +12,7 @@ import pymongo
 import pytest
 import redis
 
-from app.core.models import OPEN_STATES
+from app.core.states import OPEN_STATES
 from app.testbed.embedded.process import Process
 from app.testbed.embedded.stack import Stack
 from tests.support.wait import wait_until

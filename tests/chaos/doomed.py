@@ -21,7 +21,8 @@ from typing import Any
 
 from app.core.budget import Reservation
 from app.core.clock import server_clock
-from app.core.models import Cursor, Page
+from app.core.cursors import Cursor
+from app.core.rows import Page
 from app.feeds.feed import Feed
 from app.ledger.attempts import Attempts
 from app.ledger.batches import Batches

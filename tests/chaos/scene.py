@@ -16,7 +16,7 @@ import orjson
 import pymongo
 from pymongo.errors import PyMongoError
 
-from app.core.models import OPEN_STATES
+from app.core.states import OPEN_STATES
 from app.testbed.embedded.process import Process
 from app.testbed.embedded.server import Server
 from app.testbed.embedded.source import connect

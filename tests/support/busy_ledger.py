@@ -8,7 +8,7 @@ from itertools import islice
 
 from pymongo.synchronous.database import Database
 
-from app.core.models import State
+from app.core.states import State
 from app.ledger.client import Document
 from app.ledger.stats import minute_id
 from tests.support.ledger import FEED, NOW

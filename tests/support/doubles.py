@@ -11,9 +11,13 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from app.core.attempts import Answer
+from app.core.batches import NewBatch
 from app.core.budget import Budget, Reservation
+from app.core.cursors import Cursor
+from app.core.deliveries import Delivery
 from app.core.errors import BrokerUnavailable
-from app.core.models import Answer, Cursor, Delivery, NewBatch, Page, SourceRow
+from app.core.rows import Page, SourceRow
 from app.feeds.feed import Feed
 from app.reports.sending import NotSent, Outgoing
 from app.source.cursors.gaps import missing, subtract

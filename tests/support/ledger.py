@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from app.core.models import Answer, Batch, Delivery, Lease, NewBatch, Outcome, Result, SourceRow, State, Verdict
+from app.core.attempts import Answer, Outcome, Result, Verdict
+from app.core.batches import Batch, Lease, NewBatch
+from app.core.deliveries import Delivery
+from app.core.rows import SourceRow
+from app.core.states import State
 from app.ledger import Ledger
 from app.ledger.batches import new_batch
 from app.ledger.client import Document

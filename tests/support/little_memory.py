@@ -13,8 +13,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import cast
 
+from app.core.attempts import Outcome
 from app.core.budget import Budget
-from app.core.models import Outcome
 from app.delivery.deliver import Delivering, DeliverySettings
 from app.feeds.feed import Feed
 from app.intake.poll import Polling

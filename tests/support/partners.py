@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from app.core.models import Answer, Delivery
+from app.core.attempts import Answer
+from app.core.deliveries import Delivery
 from app.feeds.feed import CursorSpec, Feed, Partner, Strategy
 from app.feeds.partner import Auth, NoAuth
 from app.partner.client import PartnerClient

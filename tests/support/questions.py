@@ -8,7 +8,9 @@ from datetime import timedelta
 from functools import partial
 from typing import Any, TypeAlias
 
-from app.core.models import OPEN_STATES, Batch, Lease, NewBatch, SourceRow, State
+from app.core.batches import Batch, Lease, NewBatch
+from app.core.rows import SourceRow
+from app.core.states import OPEN_STATES, State
 from app.ledger import Ledger
 from app.ledger.listing import Order, Place
 from app.ledger.selection import Between, Picked, Selection, Stamp

@@ -9,10 +9,14 @@ from typing import Any
 
 import pytest
 
+from app.core.attempts import Outcome
+from app.core.certificates import Certificate, DiscrepancyKind
+from app.core.cursors import Cursor, Notice, Origin
 from app.core.errors import LeaseLost
 from app.core.events import Event, Found
-from app.core.models import Certificate, Cursor, DiscrepancyKind, Notice, Origin, Outcome, Page, State
 from app.core.period import Kind, Period
+from app.core.rows import Page
+from app.core.states import State
 from app.ledger import Ledger
 from app.ledger.archives import ArchivePart, Contents
 from app.ledger.heartbeats import Heartbeat, Role

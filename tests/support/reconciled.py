@@ -7,8 +7,11 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+from app.core.certificates import Certificate
 from app.core.clock import utc_now
-from app.core.models import Certificate, Cursor, Position, State
+from app.core.cursors import Cursor
+from app.core.position import Position
+from app.core.states import State
 from app.feeds.feed import Feed
 from app.intake.poll import Polling
 from app.ledger import Ledger

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from app.core.models import State
+from app.core.states import State
 from app.feeds.feed import Feed, Retention
 from app.ledger import Ledger
 from app.ledger.attempts import insert_ignoring_duplicates

@@ -22,7 +22,8 @@ from sqlalchemy import text
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from app.core.models import Cursor, Page, SourceRow
+from app.core.cursors import Cursor
+from app.core.rows import Page, SourceRow
 from app.feeds.feed import Feed
 from app.source.engine import open_engine
 from app.source.reader import Source

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from app.core.batches import Batch
 from app.core.clock import Clock
-from app.core.models import Batch, State
+from app.core.states import State
 from tests.support.steps import Steps
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import SecretStr
 
-from app.core.models import Ruling
+from app.core.attempts import Ruling
 from app.core.url import parse_url
 from app.feeds.partner import Tls
 from app.partner.content import Unreadable, unwrapped

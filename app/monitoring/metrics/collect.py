@@ -21,7 +21,7 @@ from app.broker.depths import Broker
 from app.configuration.loaded import LiveFeeds, Loaded
 from app.core.clock import Clock, server_clock, utc_now
 from app.core.errors import LedgerUnavailable, Refused, SourceRefused, Unavailable
-from app.core.models import State
+from app.core.states import State
 from app.feeds.feed import Feed
 from app.intake.intake import backlog
 from app.jobs.periodic import JOBS

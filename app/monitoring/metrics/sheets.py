@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from app.core.models import Certificate, Cursor, DiscrepancyKind, State
+from app.core.certificates import Certificate, DiscrepancyKind
+from app.core.cursors import Cursor
+from app.core.states import State
 from app.feeds.feed import Feed, Strategy
 from app.ledger.counters import Sums
 from app.ledger.heartbeats import DURATION_BOUNDS, Heartbeat, Role, TaskTimes

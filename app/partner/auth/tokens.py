@@ -21,8 +21,8 @@ from urllib.parse import parse_qsl, quote_plus
 import orjson
 from oauthlib.oauth2 import BackendApplicationClient
 
+from app.core.attempts import Ruling
 from app.core.clock import utc_now
-from app.core.models import Ruling
 from app.feeds.partner import OAuth2Auth
 from app.partner.auth.credentials import basic
 from app.partner.content import Unreadable, unwrapped

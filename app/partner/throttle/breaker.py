@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from http import HTTPStatus
 
-from app.core.models import Answer, Ruling
+from app.core.attempts import Answer, Ruling
 from app.feeds.feed import Breaker
 
 BUCKETS = 10

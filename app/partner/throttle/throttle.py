@@ -23,8 +23,8 @@ from functools import partial
 
 import structlog
 
+from app.core.attempts import Answer
 from app.core.clock import Clock, server_clock, utc_now
-from app.core.models import Answer
 from app.feeds.feed import Feed
 from app.partner.slots import Slots, fair_share
 from app.partner.throttle import breaker

@@ -15,8 +15,10 @@ from sqlalchemy import ColumnElement, FromClause, Integer, Row, Select, TableCla
 from sqlalchemy.sql import literal_column, quoted_name
 from sqlalchemy.types import TypeEngine
 
+from app.core.cursors import Cursor
 from app.core.errors import SourceRefused
-from app.core.models import Ahead, Cursor, Position
+from app.core.position import Position
+from app.core.rows import Ahead
 from app.feeds.feed import Feed
 from app.source.catalogue import Column, SourceTable
 from app.source.codec import Codec

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import TypeAlias
 
-from app.core.models import Gap
+from app.core.position import Gap
 
 Gaps: TypeAlias = tuple[Gap, ...]
 

@@ -15,8 +15,10 @@ from typing import Any, ClassVar
 from sqlalchemy import BigInteger, ColumnElement, Row, Select, bindparam, func, select, union_all
 from sqlalchemy.types import Boolean, Date, DateTime, Float, LargeBinary, Numeric, String, Time, TypeEngine, Uuid
 
+from app.core.cursors import Cursor
 from app.core.errors import SourceRefused
-from app.core.models import Ahead, Cursor, Position
+from app.core.position import Position
+from app.core.rows import Ahead
 from app.feeds.feed import Feed
 from app.source.cursors.cursor import CursorStrategy, Selection, Statement, advice
 from app.source.cursors.gaps import GAP_RANGES, Gaps, missing

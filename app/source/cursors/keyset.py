@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from sqlalchemy import ColumnElement, Row, Select, and_, false, func, not_, or_, select
 from sqlalchemy.types import _Binary as Binary  # the base of LargeBinary, BINARY and SQL Server's rowversion
 
-from app.core.models import Position
+from app.core.position import Position
 from app.feeds.feed import parse_position
 from app.source.codec import POSITION_CHARACTERS, Codec, Expression, PartValue, Unplaceable
 from app.source.cursors.cursor import TIES, CursorStrategy, Selection, Statement

@@ -14,7 +14,9 @@ from typing import Any, ClassVar
 
 from sqlalchemy import ColumnElement, Row, func, select
 
-from app.core.models import Ahead, Cursor, Position
+from app.core.cursors import Cursor
+from app.core.position import Position
+from app.core.rows import Ahead
 from app.source.codec import Codec, Unplaceable
 from app.source.cursors.cursor import Selection, Statement, advice
 from app.source.cursors.keyset import Keyset, VersionCodec

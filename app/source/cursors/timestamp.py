@@ -12,7 +12,9 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Row, case, literal_column, select
 
-from app.core.models import Ahead, Cursor, Position
+from app.core.cursors import Cursor
+from app.core.position import Position
+from app.core.rows import Ahead
 from app.source.cursors.cursor import Selection, Statement
 from app.source.cursors.keyset import Keyset, OrderColumn
 

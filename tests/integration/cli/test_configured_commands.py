@@ -19,7 +19,8 @@ from typer.testing import CliRunner
 import config
 from app.cli.main import main
 from app.core.clock import utc_now
-from app.core.models import Cursor, Page
+from app.core.cursors import Cursor
+from app.core.rows import Page
 from app.ledger import Ledger
 from app.ledger.client import Document
 from app.ledger.heartbeats import Configured, Heartbeat, Role

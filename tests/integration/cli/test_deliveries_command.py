@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 
 from app.cli.main import main
 from app.core.clock import utc_now
-from app.core.models import State
+from app.core.states import State
 from app.ledger import Ledger
 from app.ledger.client import Document
 from app.ledger.listing import Order, Place, moment_of

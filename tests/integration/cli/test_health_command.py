@@ -17,7 +17,8 @@ from typer.testing import CliRunner, Result
 
 from app.cli.main import main
 from app.core.clock import utc_now
-from app.core.models import Cursor, Page
+from app.core.cursors import Cursor
+from app.core.rows import Page
 from app.ledger import Ledger
 from app.ledger.heartbeats import Heartbeat, Role
 

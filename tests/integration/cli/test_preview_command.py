@@ -14,7 +14,8 @@ from typer.testing import CliRunner, Result
 
 import config
 from app.cli.main import main
-from app.core.models import Cursor, NewForm, Page, SourceRow
+from app.core.cursors import Cursor
+from app.core.rows import NewForm, Page, SourceRow
 from app.intake.poll import Polling
 from app.ledger import Ledger
 from app.source.engine import open_engine

@@ -16,7 +16,7 @@ import orjson
 import pytest
 
 from app.core.clock import utc_now
-from app.core.models import SourceRow
+from app.core.rows import SourceRow
 from app.ledger import Ledger
 from app.ledger.batches import new_batch
 from app.ledger.client import Document

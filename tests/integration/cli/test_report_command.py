@@ -17,8 +17,9 @@ import pytest
 from typer.testing import CliRunner
 
 from app.cli.main import main
-from app.core.models import Certificate, State
+from app.core.certificates import Certificate
 from app.core.period import parse_period
+from app.core.states import State
 from app.ledger import Ledger
 from app.reports.record import ALL
 from app.testbed.embedded.stack import ROOT

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 
 from app.cli.main import main
 from app.core.clock import utc_now
-from app.core.models import Page
+from app.core.rows import Page
 from app.ledger import Ledger
 from app.ledger.heartbeats import Heartbeat, Held, Role
 from app.partner.throttle.store import ThrottleStore

@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from app.cli.demo import ways_to_look
 from app.cli.main import main
 from app.core.clock import utc_now
-from app.core.models import SourceRow
+from app.core.rows import SourceRow
 from app.ledger import Ledger
 from tests.support.ledger import batch_of
 

@@ -19,9 +19,10 @@ from pymongo import MongoClient
 from typer.testing import CliRunner, Result
 
 from app.cli.main import main
+from app.core.attempts import Answer, Outcome, Verdict
+from app.core.attempts import Result as Attempted
 from app.core.clock import utc_now
-from app.core.models import Answer, Delivery, Outcome, Verdict
-from app.core.models import Result as Attempted
+from app.core.deliveries import Delivery
 from app.ledger import Ledger
 from app.ledger.client import Document
 from tests.support.ledger import LEASE, batch_of, source_rows

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from app.core.attempts import Answer, Outcome
+from app.core.batches import Batch
+from app.core.deliveries import Delivery
 from app.core.errors import LeaseLost, LedgerRefused, LedgerUnavailable, RowrelayError
-from app.core.models import Answer, Batch, Delivery, Outcome
 from app.delivery.deliver import RECORD_PATIENCE, Delivering, DeliverySettings
 from app.feeds.feed import Feed
 from app.ledger import Ledger

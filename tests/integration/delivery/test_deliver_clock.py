@@ -8,7 +8,7 @@ from typing import cast
 
 import pytest
 
-from app.core.models import Outcome
+from app.core.attempts import Outcome
 from app.delivery.deliver import Delivering, DeliverySettings
 from app.ledger import Ledger
 from app.partner.client import PartnerClient

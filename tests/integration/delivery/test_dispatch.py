@@ -11,8 +11,8 @@ from typing import Any, cast
 
 import pytest
 
+from app.core.batches import NewBatch
 from app.core.errors import LedgerUnavailable
-from app.core.models import NewBatch
 from app.core.under_way import UnderWay
 from app.delivery.deliver import Delivering, DeliverySettings
 from app.delivery.dispatch import LEFT_AT_ONCE, Dispatch

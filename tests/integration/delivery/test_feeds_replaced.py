@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from app.core.attempts import Answer
 from app.core.clock import utc_now
 from app.core.errors import ConfigError
-from app.core.models import Answer
 from app.core.url import parse_url
 from app.feeds.feed import Breaker, Feed, Partner, Rate
 from app.feeds.partner import OAuth2Auth, Tls

@@ -10,8 +10,9 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from app.core.errors import LedgerUnavailable
-from app.core.models import SourceRow, State
 from app.core.period import parse_period
+from app.core.rows import SourceRow
+from app.core.states import State
 from app.delivery.deliver import Delivering, DeliverySettings
 from app.feeds.feed import Feed, Rate
 from app.feeds.partner import OAuth2Auth

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.core.models import Answer, Outcome, Ruling, Verdict
+from app.core.attempts import Answer, Outcome, Ruling, Verdict
 from app.delivery.policy import judge
 from app.feeds.feed import Retry
 from app.partner.client import PartnerClient

@@ -11,7 +11,8 @@ from typing import cast
 
 import pytest
 
-from app.core.models import Answer, Delivery, Outcome, Ruling
+from app.core.attempts import Answer, Outcome, Ruling
+from app.core.deliveries import Delivery
 from app.core.unforeseen import Troubles
 from app.delivery.deliver import Delivering, DeliverySettings
 from app.ledger import Ledger

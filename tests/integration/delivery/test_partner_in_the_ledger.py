@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from app.core.models import Outcome
+from app.core.attempts import Outcome
 from app.delivery.deliver import Delivering, DeliverySettings
 from app.delivery.sweep import Sweeping
 from app.feeds.feed import Feed

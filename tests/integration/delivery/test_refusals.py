@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from datetime import timedelta
 
-from app.core.models import Answer, Delivery
+from app.core.attempts import Answer
+from app.core.deliveries import Delivery
 from app.feeds.feed import Feed
 from app.ledger import Ledger
 from tests.support.doubles import ScriptedPartner

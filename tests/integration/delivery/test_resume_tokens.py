@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 import app.delivery.deliver
 import config
 from app.cli.main import main
+from app.core.attempts import Outcome
 from app.core.clock import utc_now
-from app.core.models import Outcome
 from app.ledger import Ledger
 from app.runtime.worker import Runtime, Services, open_services
 from app.testbed.simulator.partner import Simulator, serve

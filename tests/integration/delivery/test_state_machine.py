@@ -24,8 +24,9 @@ from hypothesis.stateful import (
 )
 
 from app.broker.queue import SiftedQueue
+from app.core.cursors import Cursor
 from app.core.errors import RowrelayError
-from app.core.models import OPEN_STATES, Cursor, State
+from app.core.states import OPEN_STATES, State
 from app.delivery.deliver import Delivering, DeliverySettings
 from app.delivery.sweep import Sweeping
 from app.feeds.feed import Rate

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import event
 
-from app.core.models import ReadRange
+from app.core.position import ReadRange
 from app.feeds.feed import Feed
 from app.intake.poll import Polling
 from app.ledger import Ledger

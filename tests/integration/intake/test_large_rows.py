@@ -12,9 +12,14 @@ from typing import Any, cast
 import pytest
 from sqlalchemy import event
 
+from app.core.attempts import Outcome
+from app.core.batches import Batch
 from app.core.budget import Budget, cost
+from app.core.cursors import Cursor
+from app.core.deliveries import Delivery
 from app.core.errors import LedgerUnavailable
-from app.core.models import Batch, Cursor, Delivery, Outcome, ReadRange, SourceRow
+from app.core.position import ReadRange
+from app.core.rows import SourceRow
 from app.delivery.deliver import Delivering, DeliverySettings
 from app.feeds.feed import Feed
 from app.intake.poll import Polling

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
+from app.core.cursors import POLL_WAIT_LIMIT, Cursor
 from app.core.errors import CursorMoved, SourceUnavailable
-from app.core.models import POLL_WAIT_LIMIT, Cursor
 from app.feeds.feed import Feed
 from app.intake.poll import Polling, wait_after
 from app.ledger import Ledger

@@ -8,8 +8,9 @@ from datetime import datetime, timedelta
 import pytest
 
 from app.core.budget import Reservation
+from app.core.cursors import Cursor, FollowUp
 from app.core.errors import LedgerRefused, LedgerUnavailable, SourceUnavailable
-from app.core.models import Cursor, FollowUp, Page
+from app.core.rows import Page
 from app.feeds.feed import Feed
 from app.ledger import Ledger
 from tests.support.doubles import MemorySource, VirtualClock

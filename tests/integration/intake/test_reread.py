@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from app.core.errors import SourceUnavailable
-from app.core.models import NewForm, Page, State
+from app.core.rows import NewForm, Page
+from app.core.states import State
 from app.feeds.feed import Feed, Rate
 from app.intake import reread
 from app.intake.poll import Polling

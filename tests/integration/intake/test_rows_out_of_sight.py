@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from app.core.models import DiscrepancyKind
+from app.core.certificates import DiscrepancyKind
 from app.intake.poll import Polling
 from app.ledger import Ledger
 from app.source.findings import Finding, Level

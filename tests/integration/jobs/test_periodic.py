@@ -9,8 +9,8 @@ from itertools import pairwise
 
 import pytest
 
+from app.core.batches import Lease
 from app.core.errors import LedgerUnavailable, SourceRefused, SourceUnavailable
-from app.core.models import Lease
 from app.core.period import Kind, Period
 from app.jobs.periodic import (
     HORIZON,

@@ -23,8 +23,8 @@ from hypothesis.stateful import (
     rule,
 )
 
+from app.core.batches import Lease
 from app.core.errors import LedgerUnavailable
-from app.core.models import Lease
 from app.core.period import Kind, Period
 from app.jobs.periodic import MAX_TRIES, SETTLE, Job, Misfire, Periodic, Result, Step
 from app.ledger import Ledger

@@ -18,8 +18,8 @@ from typer.testing import CliRunner, Result
 import config
 from app.cli.main import main
 from app.core.clock import utc_now
-from app.core.keys import shown_id
-from app.core.models import LONGEST_KEY, State, short_key
+from app.core.keys import LONGEST_KEY, short_key, shown_id
+from app.core.states import State
 from app.intake.poll import Polling
 from app.ledger import Ledger
 from app.reconcile import Reconciling

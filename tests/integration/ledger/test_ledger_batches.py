@@ -7,8 +7,8 @@ from datetime import timedelta
 
 import pytest
 
+from app.core.batches import Batch, NewBatch
 from app.core.errors import LeaseLost
-from app.core.models import Batch, NewBatch
 from app.ledger import Ledger
 from tests.support.ledger import FEED, LATER, LEASE, NOW, batch_of, claim, log_batch, succeed
 

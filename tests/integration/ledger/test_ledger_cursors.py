@@ -8,8 +8,10 @@ from datetime import timedelta
 
 import pytest
 
+from app.core.cursors import Cursor
 from app.core.errors import CursorMoved
-from app.core.models import Cursor, Gap, Page
+from app.core.position import Gap
+from app.core.rows import Page
 from app.ledger import Ledger
 from tests.support.ledger import FEED, LATER, NOW, source_rows
 

@@ -7,7 +7,8 @@ from datetime import timedelta
 import pytest
 
 from app.core.errors import LedgerRefused
-from app.core.models import SourceRow, State
+from app.core.rows import SourceRow
+from app.core.states import State
 from app.ledger import Ledger
 from app.ledger.deliveries import MEND_IT
 from tests.support.ledger import (

@@ -17,7 +17,7 @@ from bson import errors as bson_errors
 from pymongo import errors as driver
 
 from app.core.errors import LedgerRefused, LedgerUnavailable, RowrelayError
-from app.core.models import State
+from app.core.states import State
 from app.ledger import Ledger
 from app.ledger.client import DUPLICATE_KEY, translate
 from app.ledger.listing import Order

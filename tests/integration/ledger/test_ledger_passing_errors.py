@@ -17,8 +17,9 @@ from pymongo import helpers_shared
 from pymongo.errors import PyMongoError
 from structlog.testing import capture_logs
 
+from app.core.attempts import Outcome
 from app.core.errors import LedgerRefused, LedgerUnavailable
-from app.core.models import Outcome, State
+from app.core.states import State
 from app.feeds.feed import Rate
 from app.jobs.periodic import REPORT_HOUR
 from app.ledger import Ledger

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
-from app.core.models import Answer, Outcome, Result, Verdict
+from app.core.attempts import Answer, Outcome, Result, Verdict
 from app.ledger import Ledger
 from app.ledger.stats import bucket_bound, bucket_of
 from tests.support.ledger import (

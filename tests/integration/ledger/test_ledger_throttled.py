@@ -10,7 +10,8 @@ from datetime import timedelta
 import pytest
 
 from app.core.errors import LedgerUnavailable
-from app.core.models import SourceRow, State
+from app.core.rows import SourceRow
+from app.core.states import State
 from app.ledger import Ledger
 from app.ledger.batches import new_batch
 from app.ledger.persistence import TOLD_TIMES

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from app.core.models import State
+from app.core.states import State
 from app.feeds.feed import Rate
 from app.ledger import Ledger, state_counts
 from app.ledger.client import Document

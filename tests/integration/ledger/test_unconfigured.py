@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from app.cli.main import main
 from app.core.clock import utc_now
-from app.core.models import State
+from app.core.states import State
 from app.delivery.sweep import Sweeping
 from app.ledger import Ledger
 from app.ledger.batches import new_batch

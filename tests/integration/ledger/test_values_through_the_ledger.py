@@ -18,7 +18,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from sqlalchemy.exc import IntegrityError
 
-from app.core.models import LONGEST_KEY, State
+from app.core.keys import LONGEST_KEY
+from app.core.states import State
 from app.intake.poll import Polling
 from app.ledger import Ledger
 from app.reconcile import Reconciling

@@ -7,8 +7,9 @@ from datetime import timedelta
 
 import pytest
 
+from app.core.attempts import HOLD_LIMIT
 from app.core.clock import AGREED, ServerClock, server_clock, utc_now
-from app.core.models import HOLD_LIMIT, POLL_WAIT_LIMIT, Cursor
+from app.core.cursors import POLL_WAIT_LIMIT, Cursor
 from app.ledger import Ledger
 from app.ledger.heartbeats import Heartbeat, Role
 from app.ledger.leases import LONGEST

@@ -17,8 +17,11 @@ from pydantic import SecretStr
 import config
 from app.cli.status_reading import read_status
 from app.configuration.loaded import Loaded
+from app.core.certificates import Certificate
 from app.core.clock import utc_now
-from app.core.models import Certificate, Gap, Page, State
+from app.core.position import Gap
+from app.core.rows import Page
+from app.core.states import State
 from app.ledger import Ledger
 from app.ledger.heartbeats import Heartbeat, Role, TaskTimes
 from app.monitoring.metrics.collect import Exporter

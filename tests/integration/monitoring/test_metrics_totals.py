@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime, timedelta
 
-from app.core.models import Answer, Outcome, Result, Verdict
+from app.core.attempts import Answer, Outcome, Result, Verdict
 from app.ledger import Ledger
 from app.ledger.counters import FOLD_AFTER, FOLD_EVERY, Sums
 from tests.support.ledger import FEED, accepted, failed

@@ -10,7 +10,7 @@ import redis as sync_redis
 
 from app.broker.depths import Broker
 from app.core.errors import BrokerUnavailable
-from app.core.models import State
+from app.core.states import State
 from app.ledger import Ledger
 from app.partner.throttle.breaker import Results
 from app.partner.throttle.store import ThrottleStore

@@ -21,9 +21,10 @@ import config
 from app.cli.main import main
 from app.cli.watch import ByMark
 from app.core.clock import utc_now
+from app.core.cursors import Cursor
 from app.core.errors import LedgerUnavailable
-from app.core.models import Cursor, Page
 from app.core.period import Period
+from app.core.rows import Page
 from app.core.unforeseen import FIRST_REST, LONGEST_REST, SHOWN_FOR, Troubles
 from app.intake.poll import Polling
 from app.jobs.periodic import REPORT_HOUR, Periodic, Result, Step

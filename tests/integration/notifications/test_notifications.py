@@ -15,10 +15,12 @@ from pydantic import SecretStr
 from standardwebhooks import Webhook as Verifier
 
 from app.broker.depths import Broker
+from app.core.certificates import Certificate, Discrepancy, DiscrepancyKind
 from app.core.errors import BrokerUnavailable
 from app.core.events import Event, Found
-from app.core.models import Certificate, Discrepancy, DiscrepancyKind, SourceRow, State
 from app.core.period import Kind, period_of
+from app.core.rows import SourceRow
+from app.core.states import State
 from app.jobs.periodic import RECONCILE
 from app.ledger import Ledger
 from app.ledger.client import Document

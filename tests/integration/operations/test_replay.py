@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
-from app.core.models import Answer, Outcome, Result, SourceRow, State, Verdict
+from app.core.attempts import Answer, Outcome, Result, Verdict
+from app.core.rows import SourceRow
+from app.core.states import State
 from app.delivery.deliver import Delivering, DeliverySettings
 from app.delivery.sweep import Sweeping
 from app.feeds.feed import Rate

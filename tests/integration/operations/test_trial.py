@@ -11,8 +11,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import cast
 
+from app.core.attempts import Answer, Outcome, Result, Verdict
 from app.core.clock import utc_now
-from app.core.models import Answer, Outcome, Result, Verdict
 from app.delivery.deliver import Delivering, DeliverySettings
 from app.feeds.feed import Feed
 from app.ledger import Ledger

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from app.core.models import Answer, Outcome, Ruling, Verdict
+from app.core.attempts import Answer, Outcome, Ruling, Verdict
 from app.core.url import parse_url
 from app.delivery.policy import judge
 from app.feeds.feed import Feed, Retry

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 from pydantic import SecretStr
 
-from app.core.models import RESPONSE_LIMIT, Answer, Ruling
+from app.core.attempts import RESPONSE_LIMIT, Answer, Ruling
 from app.feeds.feed import Feed, Partner
 from app.feeds.partner import BearerAuth
 from app.partner import kept

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from app.core.attempts import Answer
 from app.core.clock import utc_now
-from app.core.models import Answer
 from app.core.url import parse_url
 from app.feeds.feed import Breaker, Feed, Partner, Rate
 from app.partner.throttle import throttle as clock_module

@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from app.core.attempts import Ruling
 from app.core.errors import ConfigError
-from app.core.models import Ruling
 from app.partner.request import prepare
 from tests.support.partners import feed_to, send_once
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from app.core.models import Certificate, DiscrepancyKind, State
+from app.core.certificates import Certificate, DiscrepancyKind
+from app.core.states import State
 from app.intake.poll import Polling
 from app.ledger import Ledger
 from app.reconcile import bounds

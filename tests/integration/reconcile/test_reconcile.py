@@ -14,7 +14,7 @@ import pytest
 
 from app.core.clock import utc_now
 from app.core.errors import SourceRefused
-from app.core.models import State
+from app.core.states import State
 from app.ledger import Ledger
 from app.operations.rewind import Rewinding
 from app.reconcile import bounds

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from app.core.certificates import DiscrepancyKind
 from app.core.clock import utc_now
 from app.core.errors import SourceUnavailable
-from app.core.models import DiscrepancyKind, State
+from app.core.states import State
 from app.ledger import Ledger
 from app.reconcile import bounds
 from app.source.reader import Source

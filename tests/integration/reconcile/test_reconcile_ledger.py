@@ -10,7 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from app.core.models import Certificate, Cursor, Page, ReadRange, State
+from app.core.certificates import Certificate
+from app.core.cursors import Cursor
+from app.core.position import ReadRange
+from app.core.rows import Page
+from app.core.states import State
 from app.ledger import Ledger
 from app.ledger.cursors import SPANS_KEPT
 from app.source.engine import open_engine

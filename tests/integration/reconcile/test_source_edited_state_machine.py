@@ -23,7 +23,8 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from app.core.models import Certificate, State
+from app.core.certificates import Certificate
+from app.core.states import State
 from app.feeds.feed import Feed
 from app.intake.poll import Polling
 from app.ledger import Ledger

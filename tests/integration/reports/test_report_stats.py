@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from app.core.models import Answer, Delivery, Outcome, Result, Verdict
+from app.core.attempts import Answer, Outcome, Result, Verdict
+from app.core.deliveries import Delivery
 from app.delivery.deliver import Delivering
 from app.ledger import Ledger
 from app.ledger.client import Document

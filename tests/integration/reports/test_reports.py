@@ -16,10 +16,12 @@ import trustme
 from pydantic import SecretStr
 from standardwebhooks import Webhook as Verifier
 
+from app.core.attempts import Outcome
+from app.core.certificates import Certificate
 from app.core.clock import Clock
 from app.core.errors import Unavailable
-from app.core.models import Certificate, Outcome, State
 from app.core.period import Kind, Period, parse_period
+from app.core.states import State
 from app.ledger import Ledger
 from app.ledger.client import Document
 from app.ledger.outbox import Sending

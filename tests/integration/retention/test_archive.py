@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from app.core.errors import ArchiveDamaged, ArchiveUnavailable
-from app.core.models import State
+from app.core.states import State
 from app.feeds.feed import Rate
 from app.ledger import Ledger
 from app.ledger.archives import ArchivePart, PartState

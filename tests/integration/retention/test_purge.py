@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from app.core.models import State
+from app.core.states import State
 from app.feeds.feed import Feed, Rate
 from app.ledger import Ledger
 from app.ledger.client import Document

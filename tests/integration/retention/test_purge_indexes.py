@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pymongo import AsyncMongoClient
 
-from app.core.models import State
+from app.core.states import State
 from app.ledger import Ledger
 from app.ledger.client import Document
 from app.ledger.indexes import ARCHIVES_OPEN

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from app.core.cursors import Cursor
 from app.core.errors import SourceRefused
-from app.core.models import Cursor
 from app.source.reader import Source
 from tests.support.sources import PRODUCTS, START, Reader, SourceTables, source_feed, source_tables
 

@@ -15,8 +15,8 @@ from sqlalchemy.exc import DBAPIError
 
 from app.cli import doctor
 from app.cli.checks import Check
+from app.core.cursors import Cursor
 from app.core.errors import SourceUnavailable
-from app.core.models import Cursor
 from app.feeds.feed import Feed
 from app.intake.poll import Polled, Polling
 from app.ledger import Ledger

@@ -24,8 +24,9 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app.core.cursors import Cursor
 from app.core.errors import SourceRefused, SourceUnavailable
-from app.core.models import Cursor, SourceRow
+from app.core.rows import SourceRow
 from app.feeds.feed import Feed
 from app.source.engine import dialect_of, open_engine
 from app.source.errors import translated

@@ -22,8 +22,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.core.clock import utc_now
+from app.core.cursors import Cursor
 from app.core.errors import SourceRefused, SourceUnavailable
-from app.core.models import Cursor, Gap, Page, SourceRow
+from app.core.position import Gap
+from app.core.rows import Page, SourceRow
 from app.feeds.feed import Feed
 from app.source import reader
 from app.source.engine import open_engine

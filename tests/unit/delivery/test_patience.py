@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from app.core.models import Answer, Outcome
+from app.core.attempts import Answer, Outcome
 from app.core.url import parse_url
 from app.delivery.policy import judge
 from app.feeds.feed import Breaker, Partner, Retry

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.models import Answer, Outcome, Verdict
+from app.core.attempts import Answer, Outcome, Verdict
 from app.delivery.policy import HOLD_LIMIT, UNDER_WAY_WAIT, backoff, judge
 from app.feeds.feed import Retry
 

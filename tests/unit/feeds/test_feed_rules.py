@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from app.core.models import SourceRow
+from app.core.rows import SourceRow
 from app.feeds.feed import Feed, Strategy, parse_position
 from app.ledger.deliveries import delivery_id
 

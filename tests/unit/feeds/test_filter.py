@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from app.core.models import SourceRow
+from app.core.rows import SourceRow
 from app.feeds.feed import Condition
 from app.feeds.filter import sift, skip_reason
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from app.core.models import FollowUp
+from app.core.cursors import FollowUp
 from app.intake.poll import ANOTHER, Polled, next_follow_up
 from tests.support.feeds import make_feed
 

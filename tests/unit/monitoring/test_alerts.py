@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 import yaml
 
-from app.core.models import Outcome, State
+from app.core.attempts import Outcome
+from app.core.states import State
 from app.jobs.periodic import JOBS
 from app.monitoring.metrics.families import FAMILIES, Kind
 from app.partner.throttle.view import BreakerState

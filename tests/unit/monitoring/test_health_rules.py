@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from app.core.models import Cursor
+from app.core.cursors import Cursor
 from app.ledger.heartbeats import DURATION_BOUNDS, Heartbeat, Role
 from app.monitoring.health import POLLS_MISSED, Bounds, judge_feed, judge_mark
 from app.monitoring.heartbeat import Activity, Observed, pause_between

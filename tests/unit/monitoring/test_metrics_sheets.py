@@ -10,7 +10,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from app.core.models import State
+from app.core.states import State
 from app.ledger.counters import Sums
 from app.ledger.stats import bucket_bound
 from app.monitoring.metrics.families import DELIVERIES, FAMILIES, Sheet

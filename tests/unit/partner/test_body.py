@@ -9,8 +9,8 @@ from urllib.parse import unquote
 import orjson
 import pytest
 
+from app.core.attempts import Ruling
 from app.core.errors import ConfigError
-from app.core.models import Ruling
 from app.partner.failures import Undone
 from app.partner.request import prepare
 from tests.support.partners import delivery, feed_to

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from app.core.models import Answer, Ruling
+from app.core.attempts import Answer, Ruling
 from app.feeds.feed import Breaker
 from app.partner.throttle.breaker import Results, Window, cooldown, failed, of_the_endpoint, should_open
 

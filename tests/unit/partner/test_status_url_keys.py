@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from app.core.models import Delivery
+from app.core.deliveries import Delivery
 from app.feeds.feed import Partner
 from app.feeds.partner import NoAuth
 from app.partner.request import prepare

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from app.cli.status_table import said_of
-from app.core.models import Cursor
+from app.core.cursors import Cursor
 from app.partner.throttle.view import BreakerState, EndpointView
 from app.reads.feed_state import FeedState, Stand, state_of
 from app.reads.flow import Failure, Flow, flow_of

@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from app.core.models import Certificate, State
+from app.core.certificates import Certificate
+from app.core.states import State
 
 AT = datetime(2026, 1, 2, tzinfo=UTC)
 WHOLE = Certificate(

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.models import Certificate, State
+from app.core.certificates import Certificate
 from app.core.period import Period, parse_period
+from app.core.states import State
 from app.ledger.client import Document
 from app.ledger.reasons import normal, slug
 from app.ledger.stats import bucket_bound, bucket_of

@@ -15,8 +15,9 @@ from zoneinfo import ZoneInfo
 import orjson
 import pytest
 
-from app.core.models import Certificate, State
+from app.core.certificates import Certificate
 from app.core.period import parse_period
+from app.core.states import State
 from app.ledger.client import Document
 from app.ledger.reasons import TEXT_LIMIT, normal, slug
 from app.reports.charts import charts

@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from app.core.models import Position, State
+from app.core.position import Position
+from app.core.states import State
 from app.feeds.feed import Retention
 from app.ledger.purge_watermarks import PurgeWatermark, higher
 from app.ledger.retention import CATEGORIES, settled

@@ -14,7 +14,9 @@ from sqlalchemy.dialects import mssql, registry
 from sqlalchemy.types import NullType, TypeEngine
 
 from app.core.errors import SourceRefused
-from app.core.models import LONGEST_KEY, Position, SourceRow
+from app.core.keys import LONGEST_KEY
+from app.core.position import Position
+from app.core.rows import SourceRow
 from app.feeds.feed import Feed
 from app.ledger.deliveries import delivery_id
 from app.source.catalogue import Column, SourceTable

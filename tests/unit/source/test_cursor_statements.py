@@ -12,7 +12,7 @@ from sqlalchemy.dialects import mssql, registry
 from sqlalchemy.types import TypeEngine
 
 from app.core.errors import SourceRefused
-from app.core.models import Gap, Position
+from app.core.position import Gap, Position
 from app.feeds.feed import Feed
 from app.source.catalogue import Column, SourceTable
 from app.source.cursors.cursor import Statement

@@ -9,7 +9,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.models import Gap
+from app.core.position import Gap
 from app.source.cursors.gaps import Gaps, Round, coarsen, expire, missing, split, subtract
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

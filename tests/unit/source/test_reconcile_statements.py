@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy.dialects import mssql, registry
 
 from app.core.errors import SourceRefused
-from app.core.models import Position, ReadRange
+from app.core.position import Position, ReadRange
 from app.feeds.feed import Feed
 from app.source.catalogue import Column, SourceTable
 from app.source.cursors.cursor import Statement

@@ -1,0 +1,105 @@
+"""What the ledger keeps of a feed's reading: its cursor, and when it is polled next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from app.core.certificates import DiscrepancyKind
+from app.core.position import Gap, Position, ReadRange
+from app.core.rows import Columns
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a feed's deliveries came from: names in small letters, without quotes."""
+
+    table: str
+    key: tuple[str, ...]
+    strategy: str
+    column: str
+
+    def __str__(self) -> str:
+        return f"table {self.table}, key {', '.join(self.key)}, cursor {self.strategy} {self.column}"
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What a poll came across that a certificate will not be complete over."""
+
+    kind: DiscrepancyKind
+    said: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """How far a feed has been read, and what is still missing behind that point."""
+
+    feed: str
+    position: Position = None
+    gaps: tuple[Gap, ...] = ()
+    version: int = 0
+    """Counts the moves; the compare-and-set is on it."""
+    paused: bool = False
+    """The feed is not polled."""
+    paused_reason: str | None = None
+    sends: bool = True
+    """What is owed of it is sent."""
+    sending_paused: str | None = None
+    """Why it is not sent, where an operator paused that alone."""
+    last_poll_at: datetime | None = None
+    last_row_at: datetime | None = None
+    last_error: str | None = None
+    failures: int = 0
+    """Polls in a row that found the source unavailable."""
+    retry_at: datetime | None = None
+    """The feed is not polled before then."""
+    spans: tuple[ReadRange, ...] = ()
+    """What it was given to read, oldest first: the last one is open, up to `position`. What lies in none of them, an
+    operator passed over. Empty: nothing was read yet."""
+    columns: Columns = ()
+    """What is sent of a table whose feed does not name its columns: agreed for all workers. Empty: not agreed yet."""
+    offered: tuple[str, ...] = ()
+    """Columns that came since, and are not sent: known, so that nobody needs to be told again."""
+    noted: str | None = None
+    """What last changed in the table, and what followed."""
+    noted_at: datetime | None = None
+    held: str | None = None
+    """Rows wait beyond the cursor while pages stay empty: how many, and why."""
+    held_since: datetime | None = None
+    origin: Origin | None = None
+    """What the feed's deliveries came from; `None`: not on record yet."""
+    lowest: Position = None
+    """Where the table's lowest row stood when reading began: rows below it are new."""
+    notices: tuple[Notice, ...] = ()
+    """What polls came across, one a kind; a certificate that finds it no more forgets it."""
+
+    @property
+    def stopped(self) -> str | None:
+        """What of the feed is paused, and why; `None`: nothing is."""
+        said = []
+        if self.paused:
+            both = not self.sends and not self.sending_paused
+            said.append(f"{'paused' if both else 'polling paused'}: {self.paused_reason}")
+        if self.sending_paused:
+            said.append(f"sending paused: {self.sending_paused}")
+        return "; ".join(said) or None
+
+
+POLL_WAIT_LIMIT = timedelta(minutes=5)
+"""The longest that an unavailable source is left alone."""
+
+
+LONGEST_FOLLOW_UP = timedelta(seconds=30)
+"""The longest that a look is sent ahead: a worker keeps it until then."""
+
+
+@dataclass(frozen=True, slots=True)
+class FollowUp:
+    """A poll that does not wait for beat, because rows are coming."""
+
+    after: timedelta
+    """How long after the poll before it."""
+    until: datetime
+    """When beat's next poll comes, and goes on."""
