@@ -25,11 +25,10 @@ from app.core.position import Gap, Position
 from app.source.cursors.cursor import Statement
 from app.source.cursors.gaps import Gaps
 from app.source.errors import is_by_value
-from app.source.plan import FeedPlan, plan_table
+from app.source.plan import FeedPlan, narrowed, plan_table, without_where
 from app.source.portion import Broken, Portion, Read
-from app.source.products.dialect import Dialect
 from app.source.scan import Stretch as WalkedStretch
-from app.source.scan import narrowed, window
+from app.source.scan import window
 from app.source.weighing import costs, too_large, too_large_reason
 
 STATEMENTS = 128
@@ -73,18 +72,15 @@ class _Tried:
 class Salvage:
     """Reads what can be read of a stretch whose statement broke."""
 
-    def __init__(
-        self, plan: FeedPlan, run: Run, dialect: Dialect, product: str, said: Callable[[Exception], str], *, room: Room
-    ) -> None:
+    def __init__(self, plan: FeedPlan, run: Run, said: Callable[[Exception], str], *, room: Room) -> None:
         """`said`: an error in one line. `room`: memory for what is read."""
         self._plan = plan
         self._run = run
         self._room = room
         self._held = 0
-        self._dialect = dialect
         self._said = said
-        self._whole_rows = plan_table(plan.table, plan.feed.model_copy(update={"where": ()}), dialect, product)
-        self._bare = narrowed(plan, dialect, product, where=False)
+        self._whole_rows = plan_table(plan.table, without_where(plan.feed), plan.product)
+        self._bare = narrowed(plan, where=False)
         self._left = STATEMENTS
 
     async def read(self, stretch: Stretch, error: Exception) -> Portion:
@@ -140,7 +136,7 @@ class Salvage:
         try:
             return await self._run(statement), None
         except exc.SQLAlchemyError as error:
-            if not is_by_value(error, self._dialect):
+            if not is_by_value(error, self._plan.product):
                 raise
             return (), error
 

@@ -6,11 +6,9 @@ Only names that the catalogue gave back reach a statement, and always quoted: no
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnClause, Connection, TableClause, column, inspect, table, text
+from sqlalchemy import Connection, inspect
 from sqlalchemy.engine import Inspector
 from sqlalchemy.exc import NoSuchTableError
 from sqlalchemy.sql import quoted_name
@@ -19,54 +17,10 @@ from sqlalchemy.types import TypeEngine
 from app.core.cursors import Origin
 from app.core.errors import SourceRefused
 from app.feeds.feed import Feed
-from app.source.products.mssql.columns import all_columns
+from app.source.products.product import Product
+from app.source.table import Column, SourceTable, listed
 
 _PART = re.compile(r'\[((?:[^\]]|\]\])+)\]|"((?:[^"]|"")+)"|([^."\[\]]+)')
-_NAMES_SHOWN = 20
-_DIGITS = text("SELECT name, scale FROM sys.columns WHERE object_id = OBJECT_ID(:named)")
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column as the catalogue describes it."""
-
-    name: str
-    type: TypeEngine[Any]
-
-
-@dataclass(frozen=True, slots=True)
-class SourceTable:
-    """A table or view as the catalogue describes it."""
-
-    feed: str
-    schema: str | None
-    name: str
-    columns: tuple[Column, ...]
-
-    def column(self, wanted: str, setting: str) -> Column:
-        """The column of that name: written the same, or else the only one that differs in case alone.
-
-        Raises `SourceRefused` that names the feed's setting and the columns there are.
-        """
-        exact = [known for known in self.columns if known.name == wanted]
-        alike = exact or [known for known in self.columns if known.name.casefold() == wanted.casefold()]
-        if len(alike) == 1:
-            return alike[0]
-        raise SourceRefused(
-            f"feed {self.feed}: {setting}: table {self.name!r} has no column {wanted!r}; "
-            f"its columns: {_listed(known.name for known in self.columns)}"
-        )
-
-    def clause(self, typed: Column, column_type: TypeEngine[Any] | None) -> TableClause:
-        """The table for a statement. Values come as the driver gives them; only `typed` is bound as `column_type`.
-
-        SQLAlchemy's own conversions are left out because one malformed value would fail the whole page.
-        """
-        return table(
-            quoted_name(self.name, quote=True),
-            *(_clause(known, column_type if known is typed else None) for known in self.columns),
-            schema=None if self.schema is None else quoted_name(self.schema, quote=True),
-        )
 
 
 def parse_table_name(text: str, feed: str) -> tuple[str | None, str]:
@@ -111,7 +65,7 @@ def other_source(feed: Feed, origin: Origin) -> str:
     )
 
 
-def find_table(connection: Connection, feed: Feed) -> SourceTable:
+def find_table(connection: Connection, feed: Feed, product: Product) -> SourceTable:
     """Look the feed's table or view up. Raises `SourceRefused` that names it and what exists.
 
     Sync, for `AsyncConnection.run_sync`.
@@ -124,36 +78,18 @@ def find_table(connection: Connection, feed: Feed) -> SourceTable:
     try:
         found = inspector.get_columns(name, schema=schema)
     except NoSuchTableError:
-        raise _no_such_table(inspector, feed, schema) from None
+        raise _no_such_table(inspector, feed, schema, product) from None
     # A quoted_name is a str that orjson takes for no dict key: the formatting makes it a plain one.
     named: list[tuple[str, TypeEngine[Any]]] = [(f"{entry['name']}", entry["type"]) for entry in found]
-    if connection.dialect.name == "mssql":
-        named = all_columns(connection, written, name, named)
-    columns = tuple(Column(*column) for column in named)
-    if connection.dialect.name == "mssql":
-        _tell_digits(connection, quoted_table(written, name), columns)
-    return SourceTable(feed.name, written, name, columns)
+    named = product.columns(connection, written, name, named)
+    return SourceTable(feed.name, written, name, tuple(Column(*column) for column in named))
 
 
-def quoted_table(schema: str | None, name: str) -> str:
-    """A table's name as OBJECT_ID() takes it, whatever letters it has."""
-    return ".".join(f"[{part.replace(']', ']]')}]" for part in (schema, name) if part)
-
-
-def _tell_digits(connection: Connection, named: str, columns: Iterable[Column]) -> None:
-    """Give types of dates and times the digits of a second that SQL Server declares: SQLAlchemy leaves them out."""
-    untold = {known.name: known.type for known in columns if getattr(known.type, "precision", 0) is None}
-    if untold:
-        for column_name, digits in connection.execute(_DIGITS, {"named": named}):
-            if column_name in untold:
-                vars(untold[column_name])["precision"] = digits
-
-
-def _no_such_table(inspector: Inspector, feed: Feed, schema: str | None) -> SourceRefused:
+def _no_such_table(inspector: Inspector, feed: Feed, schema: str | None, product: Product) -> SourceRefused:
     known = [*inspector.get_table_names(schema=schema), *inspector.get_view_names(schema=schema)]
-    hidden = ", or is a synonym, or the login may not see it" if inspector.dialect.name == "mssql" else ""
     return SourceRefused(
-        f"feed {feed.name}: table {feed.table!r} does not exist{hidden}; tables and views: {_listed(sorted(known))}"
+        f"feed {feed.name}: table {feed.table!r} does not exist{product.unseen}; "
+        f"tables and views: {listed(sorted(known))}"
     )
 
 
@@ -162,14 +98,4 @@ def _require_schema(inspector: Inspector, feed: Feed, schema: str | None) -> Non
         return
     known = inspector.get_schema_names()
     if schema.casefold() not in (name.casefold() for name in known):
-        raise SourceRefused(f"feed {feed.name}: table {feed.table!r}: no schema {schema!r}; schemas: {_listed(known)}")
-
-
-def _clause(known: Column, column_type: TypeEngine[Any] | None) -> ColumnClause[Any]:
-    return column(quoted_name(known.name, quote=True), column_type)
-
-
-def _listed(names: Iterable[str]) -> str:
-    shown: Sequence[str] = [repr(f"{name}") for name in names]
-    more = f" and {len(shown) - _NAMES_SHOWN} more" if len(shown) > _NAMES_SHOWN else ""
-    return (", ".join(shown[:_NAMES_SHOWN]) or "none") + more
+        raise SourceRefused(f"feed {feed.name}: table {feed.table!r}: no schema {schema!r}; schemas: {listed(known)}")

@@ -3,7 +3,7 @@
 A value goes a long way: from the driver into a position or a delivery's id, through BSON or JSON, and back into a
 statement as a parameter that must mean the same to the server: the same digits, offset, blanks, collation, and also
 text that is no Unicode. Each product says which codec a column of some type has, or that there is none
-(`CursorSql.codec`): then the feed is refused when it is planned.
+(`Product.codec`): then the feed is refused when it is planned.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from sqlalchemy import BindParameter, ColumnElement, bindparam
 from sqlalchemy.types import BigInteger, Float, LargeBinary, TypeEngine, Unicode
 from sqlalchemy.types import _Binary as Binary  # the base of LargeBinary, BINARY and SQL Server's rowversion
 
-from app.source.catalogue import Column
 from app.source.rows import part_text, plain_text
+from app.source.table import Column
 
 Expression: TypeAlias = ColumnElement[Any]
 PartValue: TypeAlias = "int | str | list[str] | None"

@@ -17,8 +17,8 @@ from app.core.cursors import Cursor
 from app.core.errors import ColumnsCame
 from app.core.rows import Columns, NewForm
 from app.feeds.feed import Feed
-from app.source.catalogue import Column, SourceTable
 from app.source.findings import Finding, Level
+from app.source.table import Column, SourceTable
 
 _FOLLOWS = {
     "include": "sent from the next page on",

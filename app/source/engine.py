@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 from urllib.parse import unquote
@@ -16,15 +15,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from app.core.errors import ConfigError, Problem, SourceUnavailable
 from app.core.source_url import ALLOWED, UNREADABLE, source_url_problem, split_scheme
-from app.source.products.dialect import Dialect, Timeouts
-from app.source.products.mssql.dialect import MSSQL
-from app.source.products.sqlite.dialect import SQLITE
+from app.source.products.product import Timeouts
+from app.source.products.registry import PRODUCTS, product_of
 
-DIALECTS: Mapping[str, Dialect] = {
-    "mssql": MSSQL,
-    "sqlite": SQLITE,
-    "postgresql": Dialect(driver="asyncpg", connect_args=lambda timeouts: {"timeout": timeouts.connect}),
-}
 _ALIASES = {"postgres": "postgresql"}
 
 POOL_SIZE = 5
@@ -46,7 +39,7 @@ def async_url(url: str) -> str:
     scheme, rest = split_scheme(url)
     backend, _, driver = scheme.partition("+")
     backend = _ALIASES.get(backend, backend)
-    name = f"{backend}+{driver or DIALECTS[backend].driver}"
+    name = f"{backend}+{driver or PRODUCTS[backend].driver}"
     if driver and not _is_async(name):
         raise _wrong(f"{scheme}://…, whose driver is unknown or not async", ALLOWED)
     _parse(f"{name}://{rest}")
@@ -61,23 +54,23 @@ def open_engine(url: str, connect_timeout: timedelta, statement_timeout: timedel
     `Source.close()`. Raises `ConfigError` for a URL that `async_url` refuses and for a driver that cannot be loaded.
     """
     parsed = _parse(async_url(url))
-    dialect = dialect_of(parsed)
+    product = product_of(parsed)
     timeouts = Timeouts(connect_timeout.total_seconds(), statement_timeout.total_seconds())
     try:
         engine = create_async_engine(
-            dialect.prepare_url(parsed),
-            connect_args=dict(dialect.connect_args(timeouts)),
+            product.prepare_url(parsed),
+            connect_args=dict(product.connect_args(timeouts)),
             hide_parameters=True,
             **_pool_options(parsed),
-            **dialect.engine_options,
+            **product.engine_options,
         )
     except ImportError as error:
         raise _wrong(f"{parsed.drivername}, which cannot be loaded: {error}", "install that driver") from error
-    if dialect.type_names:
+    if product.type_names:
         found: Any = engine.dialect  # only dialects that can read a catalogue have this attribute
-        found.ischema_names = {**found.ischema_names, **dialect.type_names}
-    if dialect.on_connect is not None:
-        prepare = dialect.on_connect
+        found.ischema_names = {**found.ischema_names, **product.type_names}
+    if product.on_connect is not None:
+        prepare = product.on_connect
         event.listen(engine.sync_engine, "connect", lambda connection, _record: prepare(connection))
     return engine
 
@@ -102,11 +95,6 @@ async def check_reachable(url: str, within: timedelta) -> None:
     except OSError as error:
         raise SourceUnavailable(f"{place}: no server listens there: {error.strerror or error}") from error
     writer.close()
-
-
-def dialect_of(url: URL) -> Dialect:
-    """What is known of the database product that a URL names."""
-    return DIALECTS.get(url.get_backend_name(), Dialect(driver=url.get_driver_name()))
 
 
 def source_name(url: URL) -> str:

@@ -10,7 +10,7 @@ from typing import TypeAlias
 from sqlalchemy import exc
 
 from app.core.errors import SourceRefused, SourceUnavailable, ValueRefused
-from app.source.products.dialect import Dialect
+from app.source.products.product import Product
 
 SourceError: TypeAlias = SourceUnavailable | SourceRefused
 
@@ -39,30 +39,30 @@ VERDICTS: Mapping[type[BaseException], type[SourceError]] = {
     # What a driver lets through from the network.
     OSError: SourceUnavailable,
 }
-"""The nearest class in an error's ancestry decides; `Dialect.refuses` goes before it where it knows the code."""
+"""The nearest class in an error's ancestry decides; `Product.refuses` goes before it where it knows the code."""
 
 _TRANSLATED = (exc.SQLAlchemyError, exc.EmulatedDBAPIException, OSError)
 _SECRET_PAIR = re.compile(r"\b(pwd|password)\s*=\s*(\{[^}]*\}|[^;\s]*)", re.IGNORECASE)
 
 
-def verdict(error: BaseException, dialect: Dialect) -> type[SourceError]:
+def verdict(error: BaseException, product: Product) -> type[SourceError]:
     """Whether an error of SQLAlchemy or a driver is worth a retry, as the class to raise in its place."""
     if isinstance(error, exc.DBAPIError):
-        refused = dialect.refuses(error.orig) if error.orig else None
+        refused = product.refuses(error.orig) if error.orig else None
         if refused:
-            return ValueRefused if error.orig and dialect.by_value(error.orig) else SourceRefused
+            return ValueRefused if error.orig and product.by_value(error.orig) else SourceRefused
         if error.connection_invalidated or refused is False:
             return SourceUnavailable
     return next((VERDICTS[kind] for kind in type(error).__mro__ if kind in VERDICTS), SourceUnavailable)
 
 
-def is_by_value(error: BaseException, dialect: Dialect) -> bool:
+def is_by_value(error: BaseException, product: Product) -> bool:
     """Whether a single row's value may be the whole cause of an error of SQLAlchemy or a driver."""
-    return verdict(error, dialect) is ValueRefused
+    return verdict(error, product) is ValueRefused
 
 
 @contextmanager
-def translated(where: str, dialect: Dialect, password: str | None) -> Iterator[None]:
+def translated(where: str, product: Product, password: str | None) -> Iterator[None]:
     """Within it, an error of SQLAlchemy or a driver leaves as `SourceUnavailable` or `SourceRefused`.
 
     `where` names source, feed and table; the message is one line and never holds `password`.
@@ -70,12 +70,12 @@ def translated(where: str, dialect: Dialect, password: str | None) -> Iterator[N
     try:
         yield
     except _TRANSLATED as error:
-        raise verdict(error, dialect)(f"{where}: {advised(error, dialect, password)}") from error
+        raise verdict(error, product)(f"{where}: {advised(error, product, password)}") from error
 
 
-def advised(error: BaseException, dialect: Dialect, password: str | None) -> str:
+def advised(error: BaseException, product: Product, password: str | None) -> str:
     """The error in one line that never holds `password`: what to do, where that is known, then the driver's words."""
-    advice = dialect.advice(error.orig) if isinstance(error, exc.DBAPIError) and error.orig else None
+    advice = product.advice(error.orig) if isinstance(error, exc.DBAPIError) and error.orig else None
     said = _one_line(error, password)
     return said if advice is None else f"{advice} ({said})"
 

@@ -14,7 +14,6 @@ from app.feeds.feed import Strategy
 from app.source.findings import Finding, Level
 from app.source.outside import COUNTED
 from app.source.plan import FeedPlan
-from app.source.products.dialect import Dialect
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +25,7 @@ class Index:
     unique: bool
 
 
-def examine_feed(connection: Connection, plan: FeedPlan, dialect: Dialect) -> tuple[Finding, ...]:
+def examine_feed(connection: Connection, plan: FeedPlan) -> tuple[Finding, ...]:
     """What was found about a feed whose names the catalogue has confirmed, in the order to read it.
 
     Sync, for `AsyncConnection.run_sync`. Raises SQLAlchemy's errors.
@@ -40,7 +39,7 @@ def examine_feed(connection: Connection, plan: FeedPlan, dialect: Dialect) -> tu
         key_finding(plan, indexes, view=view),
         index_finding(plan, indexes, view=view),
         *unread_findings(connection, plan),
-        *dialect.examine(connection, plan.feed),
+        *plan.product.examine(connection, plan.feed),
     )
 
 

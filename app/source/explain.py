@@ -17,14 +17,14 @@ from sqlalchemy.types import BigInteger, DateTime, NullType, TypeEngine
 
 from app.core.position import Gap, Position, ReadRange
 from app.feeds.feed import Feed, Strategy
-from app.source.catalogue import Column, SourceTable, parse_table_name
+from app.source.catalogue import parse_table_name
 from app.source.cursors.cursor import Statement
-from app.source.cursors.cursor_sql import CURSOR_SQL
-from app.source.engine import DIALECTS
 from app.source.lookup import find_rows
 from app.source.outside import unordered
-from app.source.plan import FeedPlan, plan_table
-from app.source.scan import Stretch, counted, narrowed, stride, window
+from app.source.plan import FeedPlan, narrowed, plan_table
+from app.source.products import registry as products
+from app.source.scan import Stretch, counted, stride, window
+from app.source.table import Column, SourceTable
 
 _NAMED = re.compile(r"(?<!:):([A-Za-z_]\w*)")
 _CURSOR_TYPES: Mapping[tuple[Strategy, str], Callable[[], TypeEngine[Any]]] = {
@@ -33,7 +33,7 @@ _CURSOR_TYPES: Mapping[tuple[Strategy, str], Callable[[], TypeEngine[Any]]] = {
     (Strategy.TIMESTAMP, "sqlite"): DateTime,
 }
 _LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
-PRODUCTS = tuple(CURSOR_SQL)
+PRODUCTS = tuple(name for name, product in products.PRODUCTS.items() if product.cursors)
 """The products that `explain_unseen` writes for."""
 
 
@@ -53,9 +53,7 @@ def explain(plan: FeedPlan, dialect: SqlDialect) -> list[Explained]:
     """Each statement of the plan, compiled for the dialect with example positions."""
     written: Any = _dialect(dialect.name, paramstyle="named")
     written._supports_offset_fetch = True  # noqa: SLF001 - else known of a connection only: SQL Server 2012 has it
-    narrow = narrowed(plan, DIALECTS[dialect.name], dialect.name)
-    bare = narrowed(plan, DIALECTS[dialect.name], dialect.name, where=False)
-    statements = [*_statements(plan), *_walk_statements(plan, narrow, bare)]
+    statements = [*_statements(plan), *_walk_statements(plan, narrowed(plan), narrowed(plan, where=False))]
     return [_explained(name, when, statement, written) for name, when, statement in statements]
 
 
@@ -64,7 +62,7 @@ def explain_unseen(feed: Feed, product: str) -> list[Explained]:
 
     Raises `SourceRefused` for a table name that cannot be read.
     """
-    plan = plan_table(_assumed_table(feed, product), feed, DIALECTS[product], product)
+    plan = plan_table(_assumed_table(feed, product), feed, products.PRODUCTS[product])
     return explain(plan, _dialect(product))
 
 

@@ -9,15 +9,14 @@ from sqlalchemy import Connection
 
 from app.core.errors import SourceRefused
 from app.feeds.feed import Feed, Strategy
-from app.source.catalogue import Column, SourceTable
 from app.source.codec import Codec
 from app.source.cursors.cursor import CursorStrategy, Selection
-from app.source.cursors.cursor_sql import CURSOR_SQL, CursorSql
 from app.source.cursors.identity import Identity
 from app.source.cursors.rowversion import Rowversion
 from app.source.cursors.timestamp import Timestamp
-from app.source.products.dialect import Dialect
+from app.source.products.product import Product
 from app.source.rows import RowShape
+from app.source.table import Column, SourceTable
 from app.source.where import where_columns
 
 STRATEGIES: Mapping[Strategy, type[CursorStrategy]] = {
@@ -39,44 +38,59 @@ class FeedPlan:
     """The same rows by key and cursor column alone, each with its bytes in place of what it holds. `None`: the server
     does not say them, or none can be large."""
 
+    @property
+    def product(self) -> Product:
+        """The database product that it was made for."""
+        return self.strategy.selection.product
 
-def plan_table(
-    table: SourceTable, feed: Feed, dialect: Dialect, product: str, connection: Connection | None = None
-) -> FeedPlan:
-    """The plan for a table that is known already. `product` is SQLAlchemy's name for the database product.
+
+def plan_table(table: SourceTable, feed: Feed, product: Product, connection: Connection | None = None) -> FeedPlan:
+    """The plan for a table that is known already.
 
     Raises `SourceRefused` where the feed names a column that the table does not have, or one of an unfit type.
     """
-    plan = _plan(_select(table, feed, dialect, product, connection))
-    return replace(plan, scales=_scales(plan, product))
+    plan = _plan(_select(table, feed, product, connection))
+    return replace(plan, scales=_scales(plan))
+
+
+def narrowed(plan: FeedPlan, *, where: bool = True) -> FeedPlan:
+    """The plan with the feed's key as the only columns that are read, beside its cursor column. `where`: and what the
+    feed's conditions say of each row.
+    """
+    narrow = plan.feed.model_copy(update={"columns": plan.feed.key})
+    return plan_table(plan.table, narrow if where else without_where(narrow), plan.product)
+
+
+def without_where(feed: Feed) -> Feed:
+    """The feed without its conditions."""
+    return feed.model_copy(update={"where": ()})
 
 
 def _plan(selection: Selection) -> FeedPlan:
-    feed, table, dialect = selection.feed, selection.table, selection.dialect
+    feed, table, decoder = selection.feed, selection.table, selection.product.decoder
     sent = _sent_columns(feed, table)
     shape = RowShape(
         names=tuple(column.name for column in sent),
         key_places=tuple(selection.place(column) for column in selection.key),
         key_writers=tuple(codec.write for codec in selection.key_codecs),
         decoders=tuple(
-            (place, decode) for place, column in enumerate(sent) if (decode := dialect.decoder(column.type)) is not None
+            (place, decode) for place, column in enumerate(sent) if (decode := decoder(column.type)) is not None
         ),
         max_payload=feed.max_payload,
     )
     return FeedPlan(feed, table, STRATEGIES[feed.cursor.strategy](selection), shape)
 
 
-def _scales(plan: FeedPlan, product: str) -> FeedPlan | None:
-    selection, dialect = plan.strategy.selection, plan.strategy.selection.dialect
-    rows = selection.rows
-    if all(dialect.size(rows.c[column.name], column.type) is None for column in selection.read):
+def _scales(plan: FeedPlan) -> FeedPlan | None:
+    selection, rows = plan.strategy.selection, plan.strategy.selection.rows
+    if all(plan.product.size(rows.c[column.name], column.type) is None for column in selection.read):
         return None
     narrow = plan.feed.model_copy(update={"columns": plan.feed.key})
-    return _plan(replace(_select(plan.table, narrow, dialect, product, None), weighed=selection.read))
+    return _plan(replace(_select(plan.table, narrow, plan.product, None), weighed=selection.read))
 
 
-def _select(table: SourceTable, feed: Feed, dialect: Dialect, product: str, connection: Connection | None) -> Selection:
-    sql = CURSOR_SQL.get(product)
+def _select(table: SourceTable, feed: Feed, product: Product, connection: Connection | None) -> Selection:
+    sql = product.cursors
     cursor = table.column(feed.cursor.column, "cursor.column")
     key = tuple(table.column(name, "key") for name in feed.key)
     return Selection(
@@ -86,16 +100,15 @@ def _select(table: SourceTable, feed: Feed, dialect: Dialect, product: str, conn
         read=tuple(dict.fromkeys([*_sent_columns(feed, table), *key, cursor])),
         cursor=cursor,
         key=key,
-        key_codecs=tuple(_key_codec(feed, table, column, sql) for column in key),
+        key_codecs=tuple(_key_codec(feed, table, column, product) for column in key),
         where=tuple(where_columns(feed, table)),
-        dialect=dialect,
-        sql=sql,
+        product=product,
         identity_counter=sql.identity_counter(connection, table, cursor) if sql else None,
     )
 
 
-def _key_codec(feed: Feed, table: SourceTable, column: Column, sql: CursorSql | None) -> Codec:
-    codec = Codec(column) if sql is None else sql.codec(column)
+def _key_codec(feed: Feed, table: SourceTable, column: Column, product: Product) -> Codec:
+    codec = product.codec(column)
     if codec is None:
         raise SourceRefused(
             f"feed {feed.name}: key: column {column.name!r} of table {table.name!r} is {column.type!r}: a row "

@@ -15,11 +15,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.rows import Columns
 from app.feeds.feed import Feed
-from app.source.catalogue import SourceTable, find_table
+from app.source.catalogue import find_table
 from app.source.columns import columns_of
-from app.source.plan import FeedPlan, plan_table
-from app.source.products.dialect import Dialect
-from app.source.scan import narrowed
+from app.source.plan import FeedPlan, narrowed, plan_table
+from app.source.products.product import Product
+from app.source.table import SourceTable
 
 LIFE = timedelta(minutes=1)
 """After this the table is looked up again: a column that came is noticed within it, and the feed's next poll."""
@@ -43,8 +43,8 @@ class _Known:
 class Plans:
     """One process's plans, by feed."""
 
-    def __init__(self, dialect: Dialect) -> None:
-        self._dialect = dialect
+    def __init__(self, product: Product) -> None:
+        self._product = product
         self._known: dict[str, _Known] = {}
 
     def proven(self, feed: Feed) -> bool:
@@ -77,7 +77,7 @@ class Plans:
         """The feed's plan with keys and cursor columns only; with `where`, and what its conditions say."""
         known = await self._looked_up(connection, feed)
         if where not in known.narrow:
-            known.narrow[where] = narrowed(known.plan, self._dialect, connection.dialect.name, where=where)
+            known.narrow[where] = narrowed(known.plan, where=where)
         return known.narrow[where]
 
     async def columns(self, connection: AsyncConnection, feed: Feed, agreed: Columns, *, settled: bool) -> Columns:
@@ -96,7 +96,7 @@ class Plans:
         known, now = self._known.get(feed.name), time.monotonic()
         if known is not None and known.feed == feed and now - known.looked_at < LIFE.total_seconds():
             return known
-        table = await connection.run_sync(find_table, feed)
+        table = await connection.run_sync(find_table, feed, self._product)
         columns = columns_of(table, connection.dialect)
         if known is not None and known.feed == feed and known.columns == columns:
             known.looked_at = now
@@ -106,5 +106,4 @@ class Plans:
         return made
 
     async def _planned(self, connection: AsyncConnection, table: SourceTable, feed: Feed) -> FeedPlan:
-        product = connection.dialect.name
-        return await connection.run_sync(lambda sync: plan_table(table, feed, self._dialect, product, sync))
+        return await connection.run_sync(lambda sync: plan_table(table, feed, self._product, sync))

@@ -28,7 +28,7 @@ from app.source.broken import Stretch as BrokenStretch
 from app.source.columns import columns_of, form_of, settled, still_there
 from app.source.cursors.cursor import TIES, Statement
 from app.source.cursors.gaps import GAP_RANGES, Gaps, Round, coarsen
-from app.source.engine import dialect_of, source_name
+from app.source.engine import source_name
 from app.source.errors import advised, is_by_value, translated
 from app.source.examine import examine_feed
 from app.source.explain import Explained, explain
@@ -38,6 +38,7 @@ from app.source.outside import Outside, Rows, below, keys_of, unordered, waiting
 from app.source.plan import FeedPlan
 from app.source.plans import Plans
 from app.source.portion import Broken, Portion, Read
+from app.source.products.registry import product_of
 from app.source.scan import ScanWindow, Stretch, counted, cut, kept, stride
 from app.source.weighing import (
     ASKED_BEYOND,
@@ -112,8 +113,8 @@ class Source:
         """`budget`: the process's memory for rows."""
         self._engine = engine
         self._budget = budget or Budget()
-        self._dialect = dialect_of(engine.url)
-        self._plans = Plans(self._dialect)
+        self._product = product_of(engine.url)
+        self._plans = Plans(self._product)
         self._asked: dict[str, int] = {}
         """Feed → of how many rows sizes are asked, where a page before was ended by memory."""
         self._stopped_at: dict[str, int | None] = {}
@@ -238,7 +239,7 @@ class Source:
         """What the catalogue says about the feed's table, key, indexes and settings; looked up anew."""
         self._plans.forget(feed)
         async with self._reading(feed) as (connection, plan):
-            return await connection.run_sync(examine_feed, plan, self._dialect)
+            return await connection.run_sync(examine_feed, plan)
 
     async def find(self, feed: Feed, key: str, agreed: Columns = ()) -> Found | None:
         """The row of that key, written as in its delivery's id; `None` where there is none. The table is looked up
@@ -444,12 +445,12 @@ class Source:
         Connects if nothing is connected yet.
         """
         async with self._connected("version") as connection:
-            return await connection.run_sync(self._dialect.describe)
+            return await connection.run_sync(self._product.describe)
 
     @property
     def product(self) -> str:
         """SQLAlchemy's name for the database product."""
-        return self._engine.dialect.name
+        return self._product.name
 
     async def close(self) -> None:
         """Close every connection. The source must not be used afterwards."""
@@ -483,7 +484,7 @@ class Source:
     @asynccontextmanager
     async def _connected(self, subject: str) -> AsyncIterator[AsyncConnection]:
         url = self._engine.url
-        with translated(f"{source_name(url)}: {subject}", self._dialect, url.password):
+        with translated(f"{source_name(url)}: {subject}", self._product, url.password):
             async with self._engine.connect() as connection:
                 yield connection
 
@@ -587,13 +588,13 @@ class Source:
 
     def _may_be_a_row(self, plan: FeedPlan, error: SQLAlchemyError) -> bool:
         """Whether a row's value may be the cause; while the plan is one that has worked, a new one is asked first."""
-        return not self._plans.proven(plan.feed) and is_by_value(error, self._dialect)
+        return not self._plans.proven(plan.feed) and is_by_value(error, self._product)
 
     def _salvaging(self, connection: AsyncConnection, plan: FeedPlan, room: Room) -> Salvage:
-        return Salvage(plan, partial(_run, connection), self._dialect, self.product, self._said, room=room)
+        return Salvage(plan, partial(_run, connection), self._said, room=room)
 
     def _said(self, error: Exception) -> str:
-        return advised(error, self._dialect, self._engine.url.password)
+        return advised(error, self._product, self._engine.url.password)
 
 
 async def _ask(

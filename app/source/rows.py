@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from math import isfinite
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import quote
 from uuid import UUID
 
@@ -34,7 +34,9 @@ from app.core.keys import short_key
 from app.core.position import Position
 from app.core.rows import SourceRow
 from app.source.content import by_name, hashed, held
-from app.source.products.dialect import Decoder
+
+Decoder: TypeAlias = Callable[[Any], Any]
+"""Turns a driver's value into what the column's declared type means. Must not raise."""
 
 _NESTED = frozenset({dict, list, tuple})
 _NULL_PART = "%-"

@@ -20,9 +20,8 @@ from sqlalchemy.sql import quoted_name
 from app.core.position import Position, ReadRange
 from app.core.rows import SourceRow
 from app.source.cursors.cursor import Statement
-from app.source.plan import FeedPlan, plan_table
+from app.source.plan import FeedPlan
 from app.source.portion import Broken, Portion
-from app.source.products.dialect import Dialect
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +48,6 @@ class ScanWindow:
     """Rows may be waiting behind these."""
     asked: tuple[float, float] = (0.0, 0.0)
     """Between these moments of the monotonic clock the source was at work on it."""
-
-
-def narrowed(plan: FeedPlan, dialect: Dialect, product: str, *, where: bool = True) -> FeedPlan:
-    """The plan with the feed's key as the only columns that are read, beside its cursor column. `where`: and what the
-    feed's conditions say of each row.
-    """
-    narrow = plan.feed.model_copy(update={"columns": plan.feed.key})
-    return plan_table(plan.table, narrow if where else narrow.model_copy(update={"where": ()}), dialect, product)
 
 
 def window(plan: FeedPlan, stretch: Stretch, after: Position, limit: int) -> Statement:

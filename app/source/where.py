@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, FromClause, and_
 
 from app.feeds.feed import Condition, Feed
-from app.source.catalogue import Column, SourceTable
+from app.source.table import Column, SourceTable
 
 _COMPARISONS: Mapping[str, Callable[[ColumnElement[Any], Any], ColumnElement[bool]]] = {
     "=": lambda column, value: column == value,

@@ -20,12 +20,11 @@ from app.core.errors import SourceRefused
 from app.core.position import Position
 from app.core.rows import Ahead
 from app.feeds.feed import Feed
-from app.source.catalogue import Column, SourceTable
 from app.source.codec import Codec
-from app.source.cursors.cursor_sql import CursorSql
 from app.source.cursors.gaps import Gaps
-from app.source.products.dialect import SHORT, Dialect
+from app.source.products.product import SHORT, CursorSql, Product
 from app.source.rows import KEY_CHARACTERS
+from app.source.table import Column, SourceTable
 from app.source.where import matches
 
 TIES = 1000
@@ -56,12 +55,15 @@ class Selection:
     """How the values of each column of the key stand in positions and ids."""
     where: tuple[Column, ...]
     """The column of each of the feed's conditions."""
-    dialect: Dialect
-    sql: CursorSql | None
-    """What is known of the product's versions, moments and identities."""
+    product: Product
     identity_counter: Select[Any] | None = None
     weighed: tuple[Column, ...] = ()
     """The columns whose bytes are added up in place of their being read; none: a row says nothing of its size."""
+
+    @property
+    def sql(self) -> CursorSql | None:
+        """What is known of the product's versions, moments and identities."""
+        return self.product.cursors
 
     @property
     def match_place(self) -> int | None:
@@ -101,7 +103,7 @@ class Selection:
 
     def _size(self, rows: FromClause) -> ColumnElement[Any]:
         """What a row holds, with the names that its JSON repeats."""
-        sizes = [self.dialect.size(rows.c[column.name], column.type) for column in self.weighed]
+        sizes = [self.product.size(rows.c[column.name], column.type) for column in self.weighed]
         names = sum(len(column.name) + 4 for column in self.weighed)
         total: ColumnElement[Any] = literal_column(str(names + SHORT * sum(size is None for size in sizes)), Integer())
         for size in sizes:
@@ -112,7 +114,7 @@ class Selection:
     def _read(self, rows: FromClause, column: Column) -> ColumnElement[Any]:
         plain: ColumnElement[Any] = rows.c[column.name]
         limit = max(self.feed.max_payload, KEY_CHARACTERS) if column in self.key else self.feed.max_payload
-        found = self.dialect.selected(plain, column.type, limit)
+        found = self.product.selected(plain, column.type, limit)
         return plain if found is plain else found.label(quoted_name(column.name, quote=True))
 
     def place(self, column: Column) -> int:

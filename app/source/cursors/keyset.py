@@ -156,7 +156,7 @@ class Keyset(CursorStrategy):
 
     def cursor_codec(self) -> Codec:
         """How the cursor column's values stand in a position."""
-        codec = self.sql.codec(self.selection.cursor)
+        codec = self.selection.product.codec(self.selection.cursor)
         if codec is None:
             raise self.refused(f"is {self.selection.cursor.type!r}, which the server does not sort")
         return codec

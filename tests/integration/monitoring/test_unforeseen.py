@@ -31,9 +31,9 @@ from app.jobs.periodic import REPORT_HOUR, Periodic, Result, Step
 from app.ledger import Ledger
 from app.ledger.heartbeats import Heartbeat
 from app.monitoring.health import Bounds, held_back, judge_feed
-from app.source.catalogue import Column, SourceTable
-from app.source.engine import DIALECTS
 from app.source.plan import plan_table
+from app.source.products.registry import PRODUCTS
+from app.source.table import Column, SourceTable
 from app.testbed.embedded.source import create_source
 from tests.support.doubles import MemoryQueue, VirtualClock
 from tests.support.feeds import make_feed
@@ -221,7 +221,7 @@ def _rowversion() -> ROWVERSION:
 def test_an_open_transaction_or_another_database_holds_versions_back() -> None:
     feed = source_feed("orders", "rowversion", "rv")
     columns = (Column("id", INTEGER()), Column("rv", _rowversion()))
-    plan = plan_table(SourceTable("orders", None, "orders", columns), feed, DIALECTS["mssql"], "mssql")
+    plan = plan_table(SourceTable("orders", None, "orders", columns), feed, PRODUCTS["mssql"])
     said = plan.strategy.held_back(bytes.fromhex("00000000000007D1")) or ""
     assert "0x00000000000007D1: a transaction has been open" in said
     assert "another database" in said

@@ -28,10 +28,11 @@ from app.core.cursors import Cursor
 from app.core.errors import SourceRefused, SourceUnavailable
 from app.core.rows import SourceRow
 from app.feeds.feed import Feed
-from app.source.engine import dialect_of, open_engine
+from app.source.engine import open_engine
 from app.source.errors import translated
 from app.source.findings import Level
 from app.source.products.mssql import errors as mssql_errors
+from app.source.products.registry import product_of
 from app.source.reader import Source
 
 URL = os.environ.get("TEST_MSSQL_URL", "")
@@ -383,7 +384,7 @@ async def test_a_statement_that_takes_too_long_is_stopped_and_worth_a_retry() ->
     engine = open_engine(URL, TIMEOUT, timedelta(seconds=1))
     started = time.monotonic()
     try:
-        with pytest.raises(SourceUnavailable, match="no answer in time"), translated("x", dialect_of(engine.url), None):
+        with pytest.raises(SourceUnavailable, match="no answer in time"), translated("x", product_of(engine.url), None):
             async with engine.connect() as connection:
                 await connection.execute(text(SLOW))
     finally:

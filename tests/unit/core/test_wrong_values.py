@@ -18,7 +18,7 @@ from app.core.errors import ConfigError
 from app.core.source_url import DRIVERS
 from app.core.spelling import likely
 from app.feeds.feed import Feed
-from app.source.engine import DIALECTS
+from app.source.products.registry import PRODUCTS
 from tests.unit.configuration.test_config import GOOD
 
 OF_A_LIBRARY = re.compile(
@@ -175,7 +175,7 @@ def test_what_is_right_in_a_source_url_passes(place: Path) -> None:
 
 
 def test_the_drivers_named_are_those_that_are_used() -> None:
-    assert dict(DRIVERS) == {name: dialect.driver for name, dialect in DIALECTS.items()}
+    assert dict(DRIVERS) == {name: product.driver for name, product in PRODUCTS.items()}
 
 
 def test_a_name_that_does_not_exist_is_told_with_the_one_that_was_likely_meant(place: Path) -> None:

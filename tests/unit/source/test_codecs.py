@@ -19,13 +19,13 @@ from app.core.position import Position
 from app.core.rows import SourceRow
 from app.feeds.feed import Feed
 from app.ledger.deliveries import delivery_id
-from app.source.catalogue import Column, SourceTable
 from app.source.codec import Codec, PartValue
-from app.source.engine import DIALECTS
 from app.source.plan import FeedPlan, plan_table
 from app.source.products.mssql.codecs import mssql_codec
 from app.source.products.mssql.types import Hierarchyid, LongText, Spatial
+from app.source.products.registry import PRODUCTS
 from app.source.products.sqlite.codecs import sqlite_codec
+from app.source.table import Column, SourceTable
 
 DIALECT: Any = registry.load("mssql")(paramstyle="named")
 FLOAT: Any = mssql.FLOAT
@@ -148,7 +148,7 @@ def _plan(strategy: str, column: str, types: dict[str, TypeEngine[Any]], key: st
     plain = {"name": "orders", "table": "orders", "key": key, "cursor": cursor}
     feed = Feed.model_validate(plain | {"partner": {"url": "https://partner.example/"}})
     table = SourceTable("orders", None, "orders", tuple(Column(name, kind) for name, kind in types.items()))
-    return plan_table(table, feed, DIALECTS["mssql"], "mssql")
+    return plan_table(table, feed, PRODUCTS["mssql"])
 
 
 @pytest.mark.parametrize(

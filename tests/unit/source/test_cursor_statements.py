@@ -14,11 +14,11 @@ from sqlalchemy.types import TypeEngine
 from app.core.errors import SourceRefused
 from app.core.position import Gap, Position
 from app.feeds.feed import Feed
-from app.source.catalogue import Column, SourceTable
 from app.source.cursors.cursor import Statement
-from app.source.engine import DIALECTS
 from app.source.explain import explain_unseen
 from app.source.plan import FeedPlan, plan_table
+from app.source.products.registry import PRODUCTS
+from app.source.table import Column, SourceTable
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 HORIZON = (3000).to_bytes(8, "big")
@@ -54,7 +54,7 @@ def _plan(strategy: str, column: str, key: Any = "id", **fields: Any) -> FeedPla
     plain = {"name": "orders", "table": "dbo.[my orders]", "key": key, "cursor": cursor, "partner": partner}
     feed = Feed.model_validate(plain | {"columns": ["id"]} | fields)
     table = SourceTable("orders", "dbo", "my orders", tuple(Column(name, kind) for name, kind in TYPES.items()))
-    return plan_table(table, feed, DIALECTS["mssql"], "mssql")
+    return plan_table(table, feed, PRODUCTS["mssql"])
 
 
 def _sql(statement: Statement | None) -> str:
@@ -293,13 +293,13 @@ def test_the_server_is_asked_what_rows_hold_and_sends_none_of_it() -> None:
         (mssql.NTEXT(), "datalength(doc)"),
         (mssql.SQL_VARIANT(), "datalength(doc)"),
         (_untyped(mssql.XML), "datalength(CAST(doc AS NVARCHAR(max)))"),
-        (DIALECTS["mssql"].type_names["geography"](), "datalength(doc)"),
-        (DIALECTS["mssql"].type_names["json"](), "datalength(CAST(doc AS NVARCHAR(max)))"),
+        (PRODUCTS["mssql"].type_names["geography"](), "datalength(doc)"),
+        (PRODUCTS["mssql"].type_names["json"](), "datalength(CAST(doc AS NVARCHAR(max)))"),
     ],
     ids=str,
 )
 def test_every_type_whose_values_may_be_large_is_asked_for_its_size(kind: TypeEngine[Any], asked: str) -> None:
-    size = DIALECTS["mssql"].size(column("doc"), kind)
+    size = PRODUCTS["mssql"].size(column("doc"), kind)
     assert size is not None
     assert str(size.compile(dialect=DIALECT)) == f"CAST({asked} AS BIGINT)"
 

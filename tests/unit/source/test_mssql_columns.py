@@ -9,11 +9,11 @@ from sqlalchemy import types
 from sqlalchemy.dialects import mssql
 
 from app.core.errors import SourceRefused
-from app.source.catalogue import Column, SourceTable
-from app.source.engine import DIALECTS
 from app.source.plan import plan_table
 from app.source.products.mssql.codecs import mssql_codec
 from app.source.products.mssql.columns import Columns, Seen, merged
+from app.source.products.registry import PRODUCTS
+from app.source.table import Column, SourceTable
 from tests.support.sources import source_feed
 
 TYPES = mssql.dialect.ischema_names
@@ -64,10 +64,10 @@ def test_a_key_of_a_type_that_nobody_can_tell_is_refused_and_sent_as_a_value() -
     columns = tuple(Column(*found) for found in merged(list(FOUND), SEEN, TYPES))
     table = SourceTable("orders", None, "orders", columns)
     feed = source_feed("orders", "identity", "id")
-    plan = plan_table(table, feed, DIALECTS["mssql"], "mssql")
+    plan = plan_table(table, feed, PRODUCTS["mssql"])
     assert plan.shape.names == ("id", "phone", "title", "note", "price", "place")
     with pytest.raises(SourceRefused, match=r"key: column 'place' of table 'orders' is NullType"):
-        plan_table(table, feed.model_copy(update={"key": ("place",)}), DIALECTS["mssql"], "mssql")
+        plan_table(table, feed.model_copy(update={"key": ("place",)}), PRODUCTS["mssql"])
 
 
 def _dialect() -> Any:

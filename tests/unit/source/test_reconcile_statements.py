@@ -10,12 +10,12 @@ from sqlalchemy.dialects import mssql, registry
 from app.core.errors import SourceRefused
 from app.core.position import Position, ReadRange
 from app.feeds.feed import Feed
-from app.source.catalogue import Column, SourceTable
 from app.source.cursors.cursor import Statement
-from app.source.engine import DIALECTS
 from app.source.lookup import can_be_found, find_rows, keys_a_statement
-from app.source.plan import FeedPlan, plan_table
-from app.source.scan import Stretch, counted, narrowed, stride, window
+from app.source.plan import FeedPlan, narrowed, plan_table
+from app.source.products.registry import PRODUCTS
+from app.source.scan import Stretch, counted, stride, window
+from app.source.table import Column, SourceTable
 
 DIALECT: Any = registry.load("mssql")(paramstyle="named")
 DIALECT._supports_offset_fetch = True
@@ -35,11 +35,11 @@ def _plan(strategy: str, column: str, key: Any = "id", **fields: Any) -> FeedPla
     plain = {"name": "orders", "table": "orders", "key": key, "cursor": cursor}
     feed = Feed.model_validate(plain | {"partner": {"url": "https://partner.example/"}} | fields)
     table = SourceTable("orders", None, "orders", tuple(Column(name, kind) for name, kind in TYPES.items()))
-    return plan_table(table, feed, DIALECTS["mssql"], "mssql")
+    return plan_table(table, feed, PRODUCTS["mssql"])
 
 
 def _narrow(*words: Any, **fields: Any) -> FeedPlan:
-    return narrowed(_plan(*words, **fields), DIALECTS["mssql"], "mssql")
+    return narrowed(_plan(*words, **fields))
 
 
 def _sql(statement: Statement) -> str:

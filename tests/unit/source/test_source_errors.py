@@ -10,10 +10,10 @@ from sqlalchemy import exc
 
 from app.core.errors import SourceRefused, SourceUnavailable, ValueRefused
 from app.source.errors import VERDICTS, translated, verdict
-from app.source.products.dialect import Dialect
-from app.source.products.sqlite.dialect import SQLITE
+from app.source.products.product import Product
+from app.source.products.sqlite.product import SQLITE
 
-PLAIN = Dialect(driver="none")
+PLAIN = Product(name="none", driver="none")
 RAISED = [
     kind
     for _, kind in inspect.getmembers(exc, inspect.isclass)

@@ -43,10 +43,10 @@ from sqlalchemy.types import (
     Uuid,
 )
 
-from app.source.catalogue import Column
 from app.source.codec import RAW, REAL, Codec, Expression, PartValue, Unplaceable, bare, integer, storable, unquoted
 from app.source.products.mssql.moments import MomentCodec, moment_of
 from app.source.products.mssql.types import Hierarchyid
+from app.source.table import Column
 
 _DECIMAL = re.compile(r"-?\d+(\.\d+)?")
 _UUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")

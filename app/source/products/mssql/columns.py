@@ -13,6 +13,8 @@ from typing import Any, NamedTuple, TypeAlias
 from sqlalchemy import Connection, text
 from sqlalchemy.types import NullType, TypeEngine
 
+from app.source.table import quoted_table
+
 
 class Seen(NamedTuple):
     """A column as `sys.columns` has it."""
@@ -33,6 +35,7 @@ _COLUMNS = text(
     "SELECT c.name, TYPE_NAME(c.system_type_id), c.max_length, c.precision, c.scale, c.collation_name "
     "FROM sys.columns AS c WHERE c.object_id = OBJECT_ID(:name) ORDER BY c.column_id"
 )
+_DIGITS = text("SELECT name, scale FROM sys.columns WHERE object_id = OBJECT_ID(:name)")
 _WIDE = ("nchar", "nvarchar")
 _TEXT = (*_WIDE, "char", "varchar")
 _SIZED = (*_TEXT, "binary", "varbinary")
@@ -42,12 +45,23 @@ _EXACT = ("decimal", "numeric")
 def all_columns(connection: Connection, schema: str | None, name: str, found: Columns) -> Columns:
     """The columns found by SQLAlchemy, and those that were hidden from it, in the table's order.
 
-    One whose type the login may not see at all comes with `NullType`.
+    One whose type the login may not see at all comes with `NullType`. Sync, for `AsyncConnection.run_sync`.
     """
-    written = ".".join(f"[{part.replace(']', ']]')}]" for part in (schema, name) if part)
-    rows = connection.execute(_COLUMNS, {"name": written})
+    named = quoted_table(schema, name)
+    rows = connection.execute(_COLUMNS, {"name": named})
     types: Any = connection.dialect  # only dialects that can read a catalogue have this attribute
-    return merged(found, [Seen(*row) for row in rows], types.ischema_names)
+    columns = merged(found, [Seen(*row) for row in rows], types.ischema_names)
+    _tell_digits(connection, named, columns)
+    return columns
+
+
+def _tell_digits(connection: Connection, named: str, columns: Columns) -> None:
+    """Give types of dates and times the digits of a second that SQL Server declares: SQLAlchemy leaves them out."""
+    untold = {name: kind for name, kind in columns if getattr(kind, "precision", 0) is None}
+    if untold:
+        for name, digits in connection.execute(_DIGITS, {"name": named}):
+            if name in untold:
+                vars(untold[name])["precision"] = digits
 
 
 def merged(found: Columns, seen: Sequence[Seen], types: Mapping[str, Callable[..., TypeEngine[Any]]]) -> Columns:

@@ -13,8 +13,8 @@ from sqlalchemy.dialects import mssql
 from sqlalchemy.sql import literal_column
 from sqlalchemy.types import Date, DateTime, Time, TypeEngine
 
-from app.source.catalogue import Column
 from app.source.codec import Codec, Expression, PartValue, bare, unquoted
+from app.source.table import Column
 
 STYLE: Expression = literal_column("121")
 """`yyyy-mm-dd hh:mi:ss.nnnnnnn`, whatever the session's language (Microsoft Learn: CAST and CONVERT)."""

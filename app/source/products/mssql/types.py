@@ -25,7 +25,7 @@ from sqlalchemy.dialects import mssql
 from sqlalchemy.sql import literal_column
 from sqlalchemy.types import BINARY, CHAR, NCHAR, NVARCHAR, VARBINARY, VARCHAR, BigInteger, TypeEngine
 
-from app.source.products.dialect import Decoder
+from app.source.rows import Decoder
 
 Expression: TypeAlias = ColumnElement[Any]
 

@@ -14,7 +14,10 @@ from sqlalchemy import ColumnElement, Integer, LargeBinary, cast, func
 from sqlalchemy.engine import URL
 from sqlalchemy.types import Boolean, DateTime, Numeric, TypeEngine
 
-from app.source.products.dialect import Decoder, Dialect, Timeouts
+from app.source.products.product import Product, Timeouts
+from app.source.products.sqlite.codecs import sqlite_codec
+from app.source.products.sqlite.cursors import CURSORS
+from app.source.rows import Decoder
 
 _SPACED_DATETIME = re.compile(r"(\d{4}-\d\d-\d\d) (\d\d:.*)")
 _REFUSED_CODES = frozenset({
@@ -108,7 +111,8 @@ def _datetime(value: Any) -> Any:
     return f"{match[1]}T{match[2]}" if match else value
 
 
-SQLITE = Dialect(
+SQLITE = Product(
+    name="sqlite",
     driver="aiosqlite",
     connect_args=_connect_args,
     prepare_url=_prepare_url,
@@ -117,4 +121,6 @@ SQLITE = Dialect(
     by_value=_by_value,
     size=_size,
     decoder=_decoder,
+    codec=lambda column: sqlite_codec(column.type)(column),
+    cursors=CURSORS,
 )

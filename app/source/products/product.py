@@ -1,4 +1,7 @@
-"""What differs from one database product to the next, as one record a product. A new product is an added file."""
+"""What differs from one database product to the next, as one record a product.
+
+A product is a folder beside this file that exports its `Product`, and a line in `registry.py`.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,18 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from sqlalchemy import ColumnElement, Connection
+from sqlalchemy import ColumnElement, Connection, Select
 from sqlalchemy.engine import URL
 from sqlalchemy.types import TypeEngine
 
-from app.feeds.feed import Feed
+from app.feeds.feed import CursorSpec, Feed
+from app.source.codec import Codec, Expression
 from app.source.findings import Finding
+from app.source.rows import Decoder
+from app.source.table import Column, SourceTable
 
-Decoder: TypeAlias = Callable[[Any], Any]
-"""Turns a driver's value into what the column's declared type means. Must not raise."""
-
+Columns: TypeAlias = "list[tuple[str, TypeEngine[Any]]]"
+"""A table's columns, in order: name and type."""
 
 SHORT = 16
 """Bytes that a value is taken to have whose size is not asked for: a number, a date."""
@@ -29,6 +34,31 @@ class Timeouts:
     """To answer a new connection."""
     statement: float
     """To run a statement, where the driver can bound it."""
+
+
+@dataclass(frozen=True, slots=True)
+class CursorSql:
+    """How one product is asked about versions, moments and identities: what the cursor strategies rest on."""
+
+    rowversion_types: tuple[type[TypeEngine[Any]], ...]
+    """The column types that strategy `rowversion` takes."""
+    min_active: Expression | None
+    """The lowest version that an open transaction may still commit; `None`: no transaction can be open."""
+    last_version: Expression | None
+    """The last version that the database gave out; `None` where nothing keeps that."""
+    moment_types: tuple[type[TypeEngine[Any]], ...]
+    """The column types that strategy `timestamp` takes."""
+    lowest_moment: Callable[[TypeEngine[Any]], str]
+    """The lowest moment that a column of the type can hold."""
+    settled: Callable[[Expression, TypeEngine[Any], CursorSpec], ColumnElement[bool]]
+    """That a moment in the column is older than `lag`, so that no transaction will commit a lower one any more."""
+    identity_counter: Callable[[Connection | None, SourceTable, Column], Select[Any] | None]
+    """The statement for the last identity value given out and, where it may differ from 1, the increment; `None` where
+    there is no such record."""
+    utc_now: Expression
+    """The server's clock, as text in ISO 8601 without an offset."""
+    offset_minutes: Expression
+    """By how much the server's local time is ahead of UTC now."""
 
 
 def _no_arguments(timeouts: Timeouts) -> Mapping[str, object]:  # noqa: ARG001 - the field's signature
@@ -72,6 +102,15 @@ def _nothing_else(connection: Connection, feed: Feed) -> Iterable[Finding]:  # n
     return ()
 
 
+def _as_found(
+    connection: Connection,  # noqa: ARG001 - the field's signature
+    schema: str | None,  # noqa: ARG001 - the field's signature
+    name: str,  # noqa: ARG001 - the field's signature
+    found: Columns,
+) -> Columns:
+    return found
+
+
 def _not_told(
     column: ColumnElement[Any],  # noqa: ARG001 - the field's signature
     column_type: TypeEngine[Any],  # noqa: ARG001 - the field's signature
@@ -80,9 +119,11 @@ def _not_told(
 
 
 @dataclass(frozen=True, slots=True)
-class Dialect:
+class Product:
     """How one database product is connected to and understood. The defaults suit a driver with full types."""
 
+    name: str
+    """SQLAlchemy's name for it."""
     driver: str
     """The async driver that a plain URL is given."""
     connect_args: Callable[[Timeouts], Mapping[str, object]] = _no_arguments
@@ -103,6 +144,10 @@ class Dialect:
     """Of a driver's error: what to do about it, in plain words; `None` where its own words must do."""
     describe: Callable[[Connection], str] = _product
     """Product, version and driver. Sync, for `AsyncConnection.run_sync`."""
+    columns: Callable[[Connection, str | None, str, Columns], Columns] = _as_found
+    """A table's columns, from its schema, its name and what SQLAlchemy found. Sync, as above."""
+    unseen: str = ""
+    """Why else a table may seem not to exist: goes on from "does not exist"."""
     examine: Callable[[Connection, Feed], Iterable[Finding]] = _nothing_else
     """What only this product is asked about a feed. Sync, as above."""
     selected: Callable[[ColumnElement[Any], TypeEngine[Any], int], ColumnElement[Any]] = _as_it_is
@@ -114,3 +159,7 @@ class Dialect:
     its values are short, `SHORT` bytes at most, or the server does not say."""
     decoder: Callable[[TypeEngine[Any]], Decoder | None] = _no_decoder
     """The decoder for a column of that declared type; `None` where the driver's value is right already."""
+    codec: Callable[[Column], Codec | None] = Codec
+    """How the column's values stand in positions and keys; `None` for a type that cannot serve."""
+    cursors: CursorSql | None = None
+    """`None`: the `identity` strategy only, and without the server's clock."""

@@ -15,11 +15,14 @@ from typing import Any
 from sqlalchemy.engine import URL
 
 from app.core.errors import ConfigError, Problem
-from app.source.products.dialect import Dialect, Timeouts
 from app.source.products.mssql import errors as mssql_errors
 from app.source.products.mssql import findings as mssql_findings
 from app.source.products.mssql import types as mssql_types
+from app.source.products.mssql.codecs import mssql_codec
+from app.source.products.mssql.columns import all_columns
+from app.source.products.mssql.cursors import CURSORS
 from app.source.products.mssql.odbc import OdbcDriver, find_driver
+from app.source.products.product import Product, Timeouts
 
 APPLICATION = "rowrelay"
 LOCK_TIMEOUT_MS = 5000
@@ -124,7 +127,8 @@ def _wide_text(data: bytes | None) -> str | None:
     return None if data is None else data.decode("utf-16-le", "surrogatepass")
 
 
-MSSQL = Dialect(
+MSSQL = Product(
+    name="mssql",
     driver="aioodbc",
     connect_args=_connect_args,
     prepare_url=_prepare_url,
@@ -135,8 +139,12 @@ MSSQL = Dialect(
     by_value=mssql_errors.by_value,
     advice=mssql_errors.advice,
     describe=mssql_findings.describe,
+    columns=all_columns,
+    unseen=", or is a synonym, or the login may not see it",
     examine=mssql_findings.examine,
     selected=mssql_types.selected,
     size=mssql_types.size,
     decoder=mssql_types.decoder,
+    codec=mssql_codec,
+    cursors=CURSORS,
 )
