@@ -210,7 +210,7 @@ class HeartbeatWriter:
         self._held = held
         self._configured = configured
         self._observed = Observed(progress, identity.queues)
-        self._started_at = utc_now()
+        self._started = time.monotonic()
         self._clock_said_at: float | None = None
         self._thread = LoopThread("rowrelay-marks", self._mark_on)
 
@@ -230,6 +230,7 @@ class HeartbeatWriter:
         ledger, broker = self._open_ledger(), self._open_broker()
         try:
             with suppress(RowrelayError):
+                await ledger.read_clock()  # before that it is the machine's, by which others may look long dead
                 await ledger.heartbeats.forget(utc_now() - KEPT)
             while not thread.ending:
                 await self._mark(ledger, broker)
@@ -266,7 +267,7 @@ class HeartbeatWriter:
             name=self._identity.name,
             host=socket.gethostname(),
             pid=os.getpid(),
-            started_at=self._started_at,
+            started_at=utc_now() - timedelta(seconds=time.monotonic() - self._started),
             marked_at=utc_now(),
             stopping=progress.stopping,
             broker_seconds=_age(observed.broker_since),

@@ -37,6 +37,8 @@ class Scene:
     client: pymongo.MongoClient[dict[str, Any]]
     rate: float = 0.0
     """Rows a second; 0: all at once."""
+    feeds: tuple[str, ...] = (FEED,)
+    """Those whose books are balanced; others may run beside them. Each reads the table of its name."""
     replica_set: ChaosSet | None = None
     """What the ledger is on, where it is not the stack's own server."""
     kills: int = 0
@@ -59,8 +61,8 @@ class Scene:
         return self.client.get_default_database()["deliveries"]
 
     def _orders(self, **wanted: Any) -> int:
-        """Deliveries of the feed whose books are balanced; another may run beside it."""
-        return self.deliveries.count_documents({"feed": FEED, **wanted})
+        """Deliveries of the feeds whose books are balanced."""
+        return self.deliveries.count_documents({"feed": {"$in": self.feeds}, **wanted})
 
     @property
     def attempts(self) -> pymongo.collection.Collection[dict[str, Any]]:
@@ -68,8 +70,16 @@ class Scene:
 
     def in_source(self) -> int:
         """Rows that the source has now."""
+        return len(self.source_ids())
+
+    def source_ids(self) -> set[str]:
+        """The deliveries that the rows in the source must have."""
         with closing(connect(self.stack.database)) as source:
-            return int(source.execute("SELECT count(*) FROM orders").fetchone()[0])
+            return {
+                f"{feed}:{key}"
+                for feed in self.feeds
+                for (key,) in source.execute(f"SELECT id FROM {feed}")  # noqa: S608 - names of ours
+            }
 
     def delivered(self) -> int:
         """Deliveries the ledger says are delivered; -1 while it does not answer."""
@@ -158,7 +168,8 @@ class Scene:
 
     def settled(self, before: datetime | None = None) -> bool:
         """Whether all rows (or all logged before a moment) are settled."""
-        wanted: dict[str, Any] = {"feed": FEED, "state": OPEN} | ({"created_at": {"$lt": before}} if before else {})
+        of_feeds = {"feed": {"$in": self.feeds}, "state": OPEN}
+        wanted: dict[str, Any] = of_feeds | ({"created_at": {"$lt": before}} if before else {})
         try:
             return self.deliveries.count_documents(wanted, limit=1) == 0 and (
                 before is not None or self._orders() == self.rows
@@ -202,7 +213,7 @@ def _wait_for_batches(scene: Scene) -> None:
 
     def none_left() -> bool:
         with suppress(PyMongoError):
-            return batches.count_documents({"feed": FEED}) == 0
+            return batches.count_documents({"feed": {"$in": scene.feeds}}) == 0
         return False
 
     wait_until(none_left, timeout=60, message="no batch to be left")
@@ -210,10 +221,9 @@ def _wait_for_batches(scene: Scene) -> None:
 
 def balance(scene: Scene, recovery_s: float) -> Books:
     """Check the promises by key, over source, ledger and partner."""
-    with closing(connect(scene.stack.database)) as source:
-        in_source = {f"orders:{row[0]}" for row in source.execute("SELECT id FROM orders")}
-    states = {document["_id"]: document["state"] for document in scene.deliveries.find({"feed": FEED}, {"state": 1})}
-    of_feed = {"_id": {"$regex": f"^{FEED}:"}}
+    in_source, of_feeds = scene.source_ids(), {"feed": {"$in": scene.feeds}}
+    states = {document["_id"]: document["state"] for document in scene.deliveries.find(of_feeds, {"state": 1})}
+    of_feed = {"_id": {"$regex": f"^({'|'.join(scene.feeds)}):"}}
     made = [(_delivery_of(a), a["outcome"]) for a in scene.attempts.find(of_feed, {"outcome": 1})]
     attempts = Counter(delivery_id for delivery_id, _ in made)
     unknown = Counter(delivery_id for delivery_id, outcome in made if outcome == "unknown")

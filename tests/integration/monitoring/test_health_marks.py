@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -11,7 +12,7 @@ import pytest
 import redis as sync_redis
 
 from app.broker.depths import Broker
-from app.core.clock import utc_now
+from app.core.clock import server_clock, utc_now
 from app.ledger import Ledger
 from app.ledger.client import answers
 from app.ledger.heartbeats import Heartbeat, Role, TaskTimes
@@ -59,6 +60,22 @@ async def test_processes_not_heard_of_for_long_are_forgotten(ledger: Ledger) -> 
     assert len(await ledger.heartbeats.since(NOW)) == 1
     await ledger.heartbeats.forget(NOW + timedelta(seconds=1))
     assert await ledger.heartbeats.since(NOW) == []
+
+
+async def test_a_process_that_starts_under_a_wrong_clock_forgets_nobody_who_is_there(
+    ledger: Ledger, mongo_database_url: str, own_redis: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await ledger.heartbeats.put(replace(MARK, name="celery@another"))
+    monkeypatch.setattr(server_clock, "_wall", lambda: time.time() + timedelta(days=100).total_seconds())
+    monkeypatch.setattr(server_clock, "_reading", None)
+    marker = _marker(mongo_database_url, own_redis.url, Activity(), lambda _: False)
+    marker.start()
+    try:
+        started = (await _when(ledger, lambda m: m.name == "celery@host", "its mark")).started_at
+    finally:
+        marker.stop()
+    assert [mark.name for mark in await ledger.heartbeats.since(NOW)] == ["celery@another"]
+    assert abs(started - utc_now()) < timedelta(minutes=1)
 
 
 @pytest.fixture
