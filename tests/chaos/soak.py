@@ -185,10 +185,10 @@ class Soak:
             while True:
                 await asyncio.sleep(LOOK_EVERY)
                 await ledger.read_clock()
+                for name in loaded.feeds:  # before health is asked: a poll in between makes it no worse
+                    self._note_poll(name, (await ledger.cursors.get(name)).last_poll_at)
                 found = await processes(ledger, bounds, utc_now())
                 of_feeds = await feeds(ledger, list(loaded.feeds.values()), bounds, utc_now())
-                for name in loaded.feeds:
-                    self._note_poll(name, (await ledger.cursors.get(name)).last_poll_at)
                 limits = {
                     name: (bounds.progress + POLLS_MISSED * feed.poll_every + feed.poll_budget).total_seconds()
                     for name, feed in loaded.feeds.items()
