@@ -25,7 +25,8 @@ from pymongo import IndexModel
 import config
 from app.core.logs import configure_logging
 from app.ledger.indexes import INDEXES
-from app.runtime.worker import Services, open_services, spare_from_collection
+from app.runtime.loop import spare_from_collection
+from app.runtime.worker import Services, open_worker
 from app.testbed.embedded.stack import Stack
 from bench.row_cost import Messages, deliver
 
@@ -89,20 +90,19 @@ def _without(name: str) -> Set:
 
 async def _measure(stack: Stack, rows: int, rounds: int) -> dict[str, list[Cost]]:
     messages = Messages()
-    services = await open_services(config.load(), messages)
-    spare_from_collection()
     sets = _sets()
     found: dict[str, list[Cost]] = {name: [] for name in sets}
-    with pymongo.MongoClient[dict[str, Any]](stack.mongo.url) as client:
-        database = client.get_default_database()
-        for number in range(rounds + 1):
-            for name, indexes in sets.items():
-                _make(database, indexes)
-                stack.start_generator(rows).wait(timeout=120)
-                cost = await _cost(stack, services, messages, rows)
-                if number:
-                    found[name].append(cost)
-    await services.close()
+    async with open_worker(config.load(), messages) as services:
+        spare_from_collection()
+        with pymongo.MongoClient[dict[str, Any]](stack.mongo.url) as client:
+            database = client.get_default_database()
+            for number in range(rounds + 1):
+                for name, indexes in sets.items():
+                    _make(database, indexes)
+                    stack.start_generator(rows).wait(timeout=120)
+                    cost = await _cost(stack, services, messages, rows)
+                    if number:
+                        found[name].append(cost)
     return found
 
 

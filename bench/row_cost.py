@@ -26,7 +26,8 @@ import uvloop
 import config
 from app.core.batches import NewBatch
 from app.core.logs import configure_logging
-from app.runtime.worker import Services, open_services, spare_from_collection
+from app.runtime.loop import spare_from_collection
+from app.runtime.worker import Services, open_worker
 from app.testbed.embedded.stack import Stack
 
 AT_ONCE = 16
@@ -89,19 +90,17 @@ def print_costs(rows: int, rounds: int) -> None:
 async def _measure(loaded: config.Config, rows: int, rounds: int) -> list[tuple[Cost, Cost]]:
     """What ours and the bare loop cost, each round."""
     messages, feed = Messages(), loaded.feeds["orders"]
-    services = await open_services(loaded, messages)
-    spare_from_collection()
-    while (await services.polling.poll(feed)).stopped == "budget":
-        pass
     share = rows // feed.batch_size
     measured = []
-    async with aiohttp.ClientSession() as session:
+    async with open_worker(loaded, messages) as services, aiohttp.ClientSession() as session:
+        spare_from_collection()
+        while (await services.polling.poll(feed)).stopped == "budget":
+            pass
         for number in range(rounds + 1):
             batches = messages.batches[number * share : (number + 1) * share]
             ours = await _cost(deliver(services, batches), rows)
             bare = await _cost(_post(session, str(feed.partner.url), rows), rows)
             measured.append((ours, bare))
-    await services.close()
     return measured[1:]
 
 

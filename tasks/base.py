@@ -13,7 +13,8 @@ from app.core.logs import describe
 from app.core.under_way import About, note_failure
 from app.monitoring.heartbeat import Activity
 from app.runtime import descriptors
-from app.runtime.worker import Runtime, Services, open_services
+from app.runtime.loop import Runtime
+from app.runtime.worker import Services, open_worker
 from celery_app import app, loaded
 from tasks.queue import CeleryQueue
 
@@ -21,7 +22,7 @@ log = structlog.get_logger()
 
 progress = Activity()
 queue = CeleryQueue(app)
-runtime = Runtime(lambda: open_services(loaded, queue, progress))
+runtime = Runtime(lambda: open_worker(loaded, queue, progress))
 
 
 def fit_descriptors() -> None:

@@ -18,10 +18,9 @@ from celery.signals import (
 )
 from celery.worker import state
 
-from app.broker.depths import Broker
-from app.ledger import Ledger
 from app.ledger.heartbeats import Role
 from app.monitoring.heartbeat import HeartbeatWriter, Identity, pause_between
+from app.runtime.clients import open_broker, open_ledger
 from celery_app import loaded
 from tasks.base import progress, runtime
 from tasks.messages import drops
@@ -68,8 +67,8 @@ def _begin(identity: Identity, **options: Any) -> None:
     marker = HeartbeatWriter(
         identity,
         progress,
-        open_ledger=lambda: Ledger.at(settings.mongo_url.get_secret_value(), settings.connect_timeout),
-        open_broker=lambda: Broker(settings.redis_url.get_secret_value(), settings.connect_timeout),
+        open_ledger=lambda: open_ledger(settings),
+        open_broker=lambda: open_broker(settings),
         pause=pause_between(settings.progress_bound),
         configured=loaded.told,
         **options,

@@ -8,7 +8,7 @@ from celery.signals import beat_init, worker_ready, worker_shutdown
 
 from app.notifications.notify import LOOK_EVERY
 from app.notifications.stand_in import StandIn
-from app.runtime.worker import notifying_alone
+from app.runtime.senders import open_notifying
 from celery_app import app, loaded
 from tasks.base import RelayTask, hand_over
 
@@ -25,7 +25,7 @@ def notify() -> None:
 @beat_init.connect
 def _stand_by(**_: object) -> None:
     if loaded.settings.notifies:
-        _stand_ins.append(StandIn(lambda: notifying_alone(loaded), LOOK_EVERY))
+        _stand_ins.append(StandIn(lambda: open_notifying(loaded), LOOK_EVERY))
         _stand_ins[-1].start()
         atexit.register(_stand_down)
 

@@ -16,15 +16,14 @@ from app.cli.output import (
     print_fields,
     print_json,
     print_table,
-    with_ledger,
+    with_operator,
 )
 from app.cli.purge import PATIENCE_LEASES, progress_bar
 from app.core.errors import RowrelayError
-from app.ledger import Ledger
 from app.retention.archive import file as archive_file
-from app.retention.archive.restore import Restored, Restoring, checked, unreadable
-from app.retention.purge_lock import PurgeLock, Tell
-from app.runtime.worker import process_name
+from app.retention.archive.restore import Restored, checked, unreadable
+from app.retention.purge_lock import Tell
+from app.runtime.operator import Operator
 
 archive = typer.Typer(no_args_is_help=True)
 
@@ -80,15 +79,14 @@ def restore_archive(
     """
     loaded = load_config("ERROR")
 
-    async def restore(ledger: Ledger) -> Restored:
-        await ledger.prepare()
-        holding = PurgeLock(ledger, process_name(), loaded.settings.lease)
+    async def restore(operating: Operator) -> Restored:
+        await operating.ledger.prepare()
         patience = loaded.settings.lease * PATIENCE_LEASES
-        return await Restoring(ledger, holding).restore(path, dry_run=dry_run, progress=tell, patience=patience)
+        return await operating.restoring.restore(path, dry_run=dry_run, progress=tell, patience=patience)
 
     with progress_bar(as_json) as bar:
         tell = bar.of(path.name, _count(path))
-        restored = with_ledger(loaded, restore)
+        restored = with_operator(loaded, restore)
     if as_json:
         print_json(asdict(restored) | {"dry_run": dry_run})
         return

@@ -30,6 +30,7 @@ from app.core.period import Kind, Period
 from app.core.states import OPEN_STATES, State
 from app.ledger import Ledger
 from app.reports.reporting import Reporting
+from app.runtime.clients import ledger_at
 from app.testbed.embedded.process import NotStarted
 from app.testbed.embedded.source import connect
 from app.testbed.embedded.stack import ROOT, Stack
@@ -144,7 +145,7 @@ def _start(stack: Stack, workers: int) -> None:
 async def _watch(stack: Stack, rows: int, patience: float) -> Progress:
     """Show progress until every row is settled or `patience` seconds have passed."""
     started = time.monotonic()
-    ledger = Ledger.at(stack.mongo.url, Settings().connect_timeout)
+    ledger = ledger_at(stack.mongo.url, Settings().connect_timeout)
     try:
         with Live(console=console, refresh_per_second=4) as live:
             while True:
@@ -196,7 +197,7 @@ def _picture(progress: Progress) -> Table:
 
 async def _balance(stack: Stack, progress: Progress) -> Books:
     """Compare the source, the ledger and the partner by key."""
-    ledger = Ledger.at(stack.mongo.url, Settings().connect_timeout)
+    ledger = ledger_at(stack.mongo.url, Settings().connect_timeout)
     try:
         logged = await ledger.deliveries.ids(FEED)
     finally:
@@ -258,7 +259,7 @@ async def _report(stack: Stack, started_at: datetime, *, commands: bool) -> None
     minute = timedelta(minutes=1)
     begin = started_at.replace(second=0, microsecond=0)
     end = utc_now().replace(second=0, microsecond=0) + minute
-    ledger = Ledger.at(stack.mongo.url, Settings().connect_timeout)
+    ledger = ledger_at(stack.mongo.url, Settings().connect_timeout)
     try:
         reporting = Reporting(ledger, [FEED], zone=ZoneInfo("UTC"), folder=REPORTS)
         reports, page = await reporting.snapshot(Period(Kind.HOUR, begin, end, "demo"))

@@ -39,6 +39,7 @@ from app.monitoring.health import wrong_clocks
 from app.operations.trial import newest_row, of_source
 from app.partner.problems import column_problems
 from app.partner.request import prepare
+from app.runtime.clients import open_ledger
 from app.source.columns import columns_finding, sent_names
 from app.source.engine import check_reachable
 from app.source.findings import Finding, Level
@@ -216,7 +217,7 @@ async def _check_ledger(settings: config.Settings) -> list[Check]:
     roles: list[Role] = []
 
     async def who() -> str:
-        ledger.append(Ledger.at(settings.mongo_url.get_secret_value(), settings.connect_timeout))
+        ledger.append(open_ledger(settings))
         roles.append(await ledger[0].examination(settings.connect_timeout).role())
         return roles[0].about
 

@@ -12,9 +12,10 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 import config
-from app.broker.depths import QUEUES, Broker
+from app.broker.depths import QUEUES
 from app.core.errors import BrokerUnavailable
 from app.core.redis_url import RedisUrl, parse_redis_url
+from app.runtime.clients import open_broker
 from app.source.findings import Level
 
 NAME = "broker (REDIS_URL)"
@@ -83,7 +84,7 @@ def doubts(settings: config.Settings) -> list[tuple[str, Level, str]]:
 
 async def misused(settings: config.Settings) -> list[tuple[str, Level, str]]:
     """Keys of ours that another program writes to: subject, level and what to do; nothing where Redis is away."""
-    broker = Broker(settings.redis_url.get_secret_value(), settings.connect_timeout)
+    broker = open_broker(settings)
     found: dict[str, str] = {}
     try:
         with suppress(BrokerUnavailable):  # told already
@@ -132,9 +133,11 @@ def _results() -> str:
 
 
 def _flower() -> str:
-    from flower.utils.broker import Broker  # noqa: PLC0415 - as above
+    from flower.utils import broker as flower  # noqa: PLC0415 - as above
 
     conf = _celery().conf
-    broker = Broker(conf.broker_url, broker_options=conf.broker_transport_options, broker_use_ssl=conf.broker_use_ssl)
+    broker = flower.Broker(
+        conf.broker_url, broker_options=conf.broker_transport_options, broker_use_ssl=conf.broker_use_ssl
+    )
     asyncio.run(broker.queues(["deliver"]))
     return "a connection made"

@@ -14,13 +14,13 @@ from app.core.errors import RowrelayError
 from app.core.url import Url, parse_url
 from app.feeds.feed import Feed
 from app.feeds.partner import Tls
-from app.partner.client import PartnerClient
 from app.partner.exchange import Reply
 from app.partner.failures import Undone
 from app.partner.transport import tls_context
 from app.reports.mail import Mail
 from app.reports.sending import NotSent
-from app.runtime.worker import mails
+from app.runtime.clients import open_partners
+from app.runtime.senders import mails
 from app.source.findings import Level
 
 
@@ -88,7 +88,7 @@ async def _check_partner(feed: Feed, seconds: float, *, ask: bool) -> list[Check
     replies: list[Reply] = []
 
     async def head() -> str:
-        async with PartnerClient([feed]) as client:
+        async with open_partners([feed]) as client:
             try:
                 replies.append(await client.head(feed))
             except Undone as error:

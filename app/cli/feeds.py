@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Annotated
 
@@ -24,6 +23,7 @@ from app.cli.output import (
     print_table,
     run,
     with_ledger,
+    with_operator,
 )
 from app.cli.preview import preview_request
 from app.cli.trial import try_row
@@ -37,10 +37,10 @@ from app.ledger import Ledger
 from app.ledger.unconfigured import Unconfigured, unconfigured
 from app.operations.rewind import Reread, Rewinding, said_position
 from app.partner.masking import feed_secrets, masked
+from app.runtime.operator import Operator
+from app.runtime.reader import open_reader
 from app.source.catalogue import origin_of, other_source
-from app.source.engine import open_engine
 from app.source.explain import PRODUCTS, Explained, explain_unseen
-from app.source.reader import Source
 
 feeds = typer.Typer(no_args_is_help=True)
 feeds.command("preview")(preview_request)
@@ -216,8 +216,8 @@ def rewind_feed(
     except ValueError as error:
         fail(f"--to: found {to!r}; {error}", WRONG_USAGE)
     if not dry_run and not yes:
-        _confirm_again(name, with_ledger(loaded, lambda ledger: _purged(loaded, feed, ledger, position)))
-    rewound = with_ledger(loaded, lambda ledger: _rewound(loaded, feed, ledger, position, dry_run=dry_run))
+        _confirm_again(name, with_operator(loaded, lambda operating: _purged(operating.rewinding, feed, position)))
+    rewound = with_operator(loaded, lambda operating: _rewound(operating, feed, position, dry_run=dry_run))
     if as_json:
         print_json({"feed": name, "dry_run": dry_run, **asdict(rewound)})
     else:
@@ -225,11 +225,9 @@ def rewind_feed(
             console.print(line, soft_wrap=True)
 
 
-async def _purged(loaded: config.Config, feed: Feed, ledger: Ledger, to: int | str) -> str | None:
+async def _purged(rewinding: Rewinding, feed: Feed, to: int | str) -> str | None:
     """Up to where rows would be delivered again, in words; `None`: none would be."""
-    async with _source(loaded) as source:
-        rewinding = Rewinding(source, ledger)
-        purged = await rewinding.purged(feed, await rewinding.target(feed, to))
+    purged = await rewinding.purged(feed, await rewinding.target(feed, to))
     return None if purged is None else said_position(feed, purged, None)
 
 
@@ -268,17 +266,16 @@ class Rewound:
         )
 
 
-async def _rewound(loaded: config.Config, feed: Feed, ledger: Ledger, to: int | str, *, dry_run: bool) -> Rewound:
+async def _rewound(operating: Operator, feed: Feed, to: int | str, *, dry_run: bool) -> Rewound:
     """Rewind, or with `dry_run` only look."""
-    async with _source(loaded) as source:
-        rewinding = Rewinding(source, ledger)
-        target, lowest = await rewinding.target(feed, to), await rewinding.lowest(feed)
-        reread = None
-        if dry_run:
-            before = await ledger.cursors.get(feed.name)
-            reread = await rewinding.reread(feed, target, COUNTED)
-        else:
-            before = await rewinding.rewind(feed, target)
+    rewinding = operating.rewinding
+    target, lowest = await rewinding.target(feed, to), await rewinding.lowest(feed)
+    reread = None
+    if dry_run:
+        before = await operating.ledger.cursors.get(feed.name)
+        reread = await rewinding.reread(feed, target, COUNTED)
+    else:
+        before = await rewinding.rewind(feed, target)
     said = [said_position(feed, cursor.position, lowest) for cursor in (before, target)]
     return Rewound(before.position, target.position, said[0], said[1], reread)
 
@@ -289,24 +286,12 @@ async def _explained(loaded: config.Config, feed: Feed, product: str | None) -> 
         return f"not asked: the columns are those that the feed names; {product}", explain_unseen(feed, product)
     known = "mssql"
     try:
-        async with _source(loaded) as source:
-            known = source.product
-            return None, await source.explain(feed)
+        async with open_reader(loaded) as reader:
+            known = reader.source.product
+            return None, await reader.source.explain(feed)
     except (ConfigError, SourceUnavailable, SourceRefused) as error:
         told = str(error).replace("\n", " ")
         return f"not seen ({told}): the columns are those that the feed names; {known}", explain_unseen(feed, known)
-
-
-@asynccontextmanager
-async def _source(loaded: config.Config) -> AsyncIterator[Source]:
-    settings = loaded.settings
-    source = Source(
-        open_engine(settings.source_url.get_secret_value(), settings.connect_timeout, settings.statement_timeout)
-    )
-    try:
-        yield source
-    finally:
-        await source.close()
 
 
 def _with_feed(name: str) -> config.Config:

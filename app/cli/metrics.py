@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from app.broker.depths import QUEUES
 from app.cli.output import fail, load_config, run
 from app.configuration.loaded import Loaded
 from app.core.logs import configure_logging, log_what_nobody_caught
 from app.monitoring.metrics.server import print_once, serve
+from app.runtime.reader import open_reader
 
 
 def metrics(
@@ -23,10 +23,14 @@ def metrics(
     loaded = load_config()
     configure_logging(loaded.settings.log_level, loaded.settings.log_format)
     log_what_nobody_caught()
-    if once:
-        run(print_once(loaded, QUEUES, sys.stdout.write))
-        return
-    try:
-        run(serve(Loaded(loaded), QUEUES, host, port))
-    except OSError as error:
-        fail(f"metrics: {host}:{port}: {error.strerror or error}")
+    run(_export(Loaded(loaded), host, port, once=once))
+
+
+async def _export(loaded: Loaded, host: str, port: int, *, once: bool) -> None:
+    async with open_reader(loaded) as reader:
+        if once:
+            return await print_once(reader.exporter, sys.stdout.write)
+        try:
+            await serve(reader.exporter, loaded, host, port)
+        except OSError as error:
+            fail(f"metrics: {host}:{port}: {error.strerror or error}")

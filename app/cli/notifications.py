@@ -24,7 +24,7 @@ from app.cli.output import (
 )
 from app.ledger.client import Document
 from app.notifications.notification import words_of
-from app.runtime.worker import notifying_alone
+from app.runtime.senders import open_notifying
 
 Test = Annotated[bool, typer.Option("--test", help="Send a message on every way, and say what came of it.")]
 
@@ -100,5 +100,5 @@ def _send_test(loaded: config.Config, *, as_json: bool) -> None:
 
 async def _tested(loaded: config.Config) -> dict[str, str | None]:
     """Way out → why it was not taken, or `None`. Asks neither ledger nor Redis."""
-    async with notifying_alone(loaded) as notifying:
+    async with open_notifying(loaded) as notifying:
         return await notifying.try_out()

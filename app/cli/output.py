@@ -30,9 +30,12 @@ from app.core.shown import plain, plain_json, plain_lines
 
 if TYPE_CHECKING:
     import config
+    from app.broker.queue import Queue
     from app.configuration.configured import Own
     from app.feeds.feed import Feed
     from app.ledger import Ledger
+    from app.runtime.operator import Operator
+    from app.runtime.reader import Reader
     from app.source.reader import Source
 
 T = TypeVar("T")
@@ -142,36 +145,60 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 def with_ledger(loaded: config.Config, ask: Callable[[Ledger], Coroutine[Any, Any, T]]) -> T:
     """Ask the ledger something, over a client of its own."""
+    return with_reader(loaded, lambda reader: ask(reader.ledger))
+
+
+def with_reader(loaded: config.Config, ask: Callable[[Reader], Coroutine[Any, Any, T]]) -> T:
+    """Ask the servers something, over clients of its own, by the ledger's clock."""
+    from app.runtime.reader import open_reader  # noqa: PLC0415 - as the module says
 
     async def asking() -> T:
-        async with opened_ledger(loaded) as ledger:
-            with suppress(LedgerUnavailable):  # told by what is asked
-                await ledger.read_clock()
-            return await ask(ledger)
+        async with open_reader(loaded) as reader:
+            await _set_clock(reader)
+            return await ask(reader)
 
     return run(asking())
+
+
+def with_operator(loaded: config.Config, do: Callable[[Operator], Coroutine[Any, Any, T]]) -> T:
+    """Change something, over clients of its own, by the ledger's clock."""
+    from app.runtime.operator import open_operator  # noqa: PLC0415 - as the module says
+
+    async def doing() -> T:
+        async with open_operator(loaded, lambda: open_queue(loaded)) as operating:
+            await _set_clock(operating)
+            return await do(operating)
+
+    return run(doing())
+
+
+async def _set_clock(reader: Reader) -> None:
+    with suppress(LedgerUnavailable):  # told by what is asked
+        await reader.ledger.read_clock()
+
+
+def open_queue(loaded: config.Config) -> Queue:  # noqa: ARG001 - to be made of it
+    """The queue to the workers. Connects on first use."""
+    from celery_app import app  # noqa: PLC0415 - needs the configuration
+    from tasks.queue import CeleryQueue  # noqa: PLC0415 - the same
+
+    return CeleryQueue(app)
 
 
 @asynccontextmanager
 async def opened_ledger(loaded: config.Config) -> AsyncIterator[Ledger]:
     """The ledger, over a client of its own that connects on first use."""
-    from app.ledger import Ledger  # noqa: PLC0415 - as the module says
+    from app.runtime.reader import open_reader  # noqa: PLC0415 - as the module says
 
-    ledger = Ledger.at(loaded.settings.mongo_url.get_secret_value(), loaded.settings.connect_timeout)
-    try:
-        yield ledger
-    finally:
-        await ledger.close()
+    async with open_reader(loaded) as reader:
+        yield reader.ledger
 
 
 def open_source(loaded: config.Config) -> Source:
     """The source, connected on first use. Close it."""
-    from app.source.engine import open_engine  # noqa: PLC0415 - as the module says
-    from app.source.reader import Source  # noqa: PLC0415 - as above
+    from app.runtime import clients  # noqa: PLC0415 - as the module says
 
-    settings = loaded.settings
-    url = settings.source_url.get_secret_value()
-    return Source(open_engine(url, settings.connect_timeout, settings.statement_timeout))
+    return clients.open_source(loaded.settings)
 
 
 def own_feeds(loaded: config.Config) -> Own | None:

@@ -21,14 +21,13 @@ from app.cli.output import (
     print_json,
     print_table,
     warn,
-    with_ledger,
+    with_operator,
 )
 from app.core.errors import LedgerUnavailable, RowrelayError, UnknownFeed
 from app.feeds.feed import Feed
-from app.ledger import Ledger
-from app.retention.purge import ANOTHER, Purged, PurgeSettings, Purging, ReportsPurged
+from app.retention.purge import ANOTHER, Purged, ReportsPurged
 from app.retention.purge_lock import Tell
-from app.runtime.worker import open_reporting, process_name
+from app.runtime.operator import Operator
 
 PATIENCE_LEASES = 1.5
 """How long a purge that is under way, or was killed, is waited for, in leases."""
@@ -95,26 +94,19 @@ def progress_bar(as_json: bool) -> Iterator[Bar]:
         yield Bar(progress)
 
 
-def purging_of(loaded: config.Config, ledger: Ledger) -> Purging:
-    """Purging as the settings have it."""
-    settings = loaded.settings
-    terms = PurgeSettings(process_name(), settings.lease, settings.purge_share, settings.archive_dir)
-    return Purging(ledger, loaded.feeds, terms, prune_files=open_reporting(loaded, ledger).prune)
-
-
 def _run(loaded: config.Config, feed: Feed, *, dry_run: bool, tell: Tell = lambda *_: None) -> Purged:
     patience = loaded.settings.lease * PATIENCE_LEASES
 
-    async def run(ledger: Ledger) -> Purged:
-        await ledger.prepare()
+    async def run(operating: Operator) -> Purged:
+        await operating.ledger.prepare()
         try:
-            return await purging_of(loaded, ledger).purge(feed, dry_run=dry_run, progress=tell, patience=patience)
+            return await operating.purging.purge(feed, dry_run=dry_run, progress=tell, patience=patience)
         except LedgerUnavailable:
             raise
         except RowrelayError as error:  # of this feed: the others go on
             return Purged(feed.name, stopped=str(error))
 
-    return with_ledger(loaded, run)
+    return with_operator(loaded, run)
 
 
 def _why(stopped: str) -> str:
@@ -122,7 +114,7 @@ def _why(stopped: str) -> str:
 
 
 def _run_reports(loaded: config.Config) -> ReportsPurged:
-    return with_ledger(loaded, lambda ledger: purging_of(loaded, ledger).purge_reports())
+    return with_operator(loaded, lambda operating: operating.purging.purge_reports())
 
 
 def _total(loaded: config.Config, feed: Feed) -> int:

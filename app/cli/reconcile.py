@@ -13,7 +13,6 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 import config
-from app.broker.queue import Queue
 from app.cli.output import (
     FOUND_WRONG,
     WRONG_USAGE,
@@ -23,7 +22,7 @@ from app.cli.output import (
     fail,
     fail_feeds,
     load_config,
-    open_source,
+    open_queue,
     operator,
     print_json,
     run,
@@ -35,7 +34,8 @@ from app.core.errors import RowrelayError, Unavailable, UnknownFeed
 from app.feeds.feed import Feed, parse_duration, parse_position
 from app.ledger import Ledger
 from app.reconcile import Progress as Tell
-from app.reconcile import Reconciling, Since
+from app.reconcile import Since
+from app.runtime.operator import open_operator
 
 Feeds = Annotated[list[str] | None, typer.Argument(metavar="FEED", help="Feeds by name; all where none is named.")]
 From = Annotated[
@@ -145,14 +145,11 @@ async def _reconciled(
 
     Returns them, and what kept a feed from being compared, by feed: the next is taken, unless a server is away.
     """
-    settings = loaded.settings
-    ledger = Ledger.at(settings.mongo_url.get_secret_value(), settings.connect_timeout)
-    source = open_source(loaded)
-    reconciling = Reconciling(source, ledger, _queue(), message_wait=settings.lease, heal_at_most=sys.maxsize)
     certificates: list[Certificate] = []
     failed: dict[str, str] = {}
     by = operator() if acknowledge else ""
-    try:
+    async with open_operator(loaded, lambda: open_queue(loaded)) as operating:
+        reconciling = operating.reconciling(heal_at_most=sys.maxsize)
         for feed, since in wanted:
             try:
                 with _progress(feed, as_json=as_json) as tell:
@@ -171,17 +168,7 @@ async def _reconciled(
         for made in () if as_json else removed:
             _print(made, "not in feeds.toml")
         certificates += removed
-    finally:
-        await source.close()
-        await ledger.close()
     return certificates, failed
-
-
-def _queue() -> Queue:
-    from celery_app import app  # noqa: PLC0415 - needs the configuration
-    from tasks.queue import CeleryQueue  # noqa: PLC0415 - the same
-
-    return CeleryQueue(app)
 
 
 @contextmanager

@@ -13,7 +13,6 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import config
-from app.broker.queue import Queue
 from app.cli.options import Feeds, Ids, Reason, Since, States, Status, Until
 from app.cli.output import (
     FOUND_WRONG,
@@ -24,7 +23,6 @@ from app.cli.output import (
     configured_feed,
     fail,
     load_config,
-    open_source,
     operator,
     own_feeds,
     print_fields,
@@ -32,6 +30,7 @@ from app.cli.output import (
     print_table,
     warn,
     with_ledger,
+    with_operator,
 )
 from app.configuration.configured import differing
 from app.core.keys import shown_id
@@ -40,7 +39,7 @@ from app.feeds.feed import Rate, parse_rate
 from app.ledger import Ledger
 from app.ledger.client import Document
 from app.ledger.selection import Counted, Selection
-from app.operations.replay import Account, Acknowledging, Cancelling, Replaying, Tell
+from app.operations.replay import Account, Acknowledging, Cancelling, Tell
 from app.reads.lookup import ids_meant, require_feeds
 
 CONFIRM_ABOVE = 100
@@ -99,22 +98,17 @@ def replay(
         configured_feed(loaded, feed)
     selection = _meant(loaded, selection)
 
-    def replaying(ledger: Ledger) -> Replaying:
-        return Replaying(
-            ledger,
-            _queue(),
-            loaded.feeds,
-            message_wait=loaded.settings.lease,
-            open_source=lambda: open_source(loaded),
-        )
-
-    account, counted, sample = with_ledger(loaded, lambda ledger: _look(replaying(ledger).look, ledger, selection))
+    account, counted, sample = with_operator(
+        loaded, lambda operating: _look(operating.replaying.look, operating.ledger, selection)
+    )
     for process in with_ledger(loaded, lambda ledger: differing(ledger, own_feeds(loaded))):
         warn(f"warning: {process}")
     if not dry_run:
         _confirm("Replay", account, yes, again=_delivered(counted))
         with _progress("replaying", account, as_json) as tell:
-            account = with_ledger(loaded, lambda ledger: replaying(ledger).replay(selection, rate, operator(), tell))
+            account = with_operator(
+                loaded, lambda operating: operating.replaying.replay(selection, rate, operator(), tell)
+            )
     _report("replayed", account, counted, sample if dry_run else None, as_json)
 
 
@@ -236,13 +230,6 @@ def _meant(loaded: config.Config, selection: Selection) -> Selection:
         return replace(selection, ids=tuple(ids))
 
     return with_ledger(loaded, ask) if selection.ids or selection.feeds else selection
-
-
-def _queue() -> Queue:
-    from celery_app import app  # noqa: PLC0415 - needs the configuration
-    from tasks.queue import CeleryQueue  # noqa: PLC0415 - the same
-
-    return CeleryQueue(app)
 
 
 async def _look(look: Looking, ledger: Ledger, selection: Selection) -> Looked:

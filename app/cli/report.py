@@ -31,7 +31,7 @@ from app.reports.record import ALL, FeedLine, Reason, Report
 from app.reports.reporting import Compiled
 from app.reports.table import figures, lacking, sentence
 from app.reports.words import duration, look_at, number, percent
-from app.runtime.worker import open_reporting
+from app.runtime.senders import reporting_of
 
 
 class Shown(StrEnum):
@@ -93,7 +93,7 @@ async def _compiled(
     loaded: config.Config, ledger: Ledger, period: Period, feed: str, *, keep: bool, send: bool
 ) -> tuple[Compiled, list[str]]:
     """The report, kept and sent where that is asked for; and what could not be sent."""
-    reporting = open_reporting(loaded, ledger)
+    reporting = reporting_of(loaded, ledger)
     if send and not reporting.ways:
         fail(
             "--send: no way is configured; set SMTP_HOST and the others of its kind, or REPORT_WEBHOOK_URL", WRONG_USAGE

@@ -9,7 +9,6 @@ from datetime import datetime
 from types import MappingProxyType
 
 import config
-from app.broker.depths import Broker
 from app.cli.output import open_source, own_feeds
 from app.configuration.configured import HEARD_OF, Own, differing
 from app.core.clock import utc_now
@@ -25,6 +24,7 @@ from app.monitoring.health import Bounds, failing_tasks, held_back, jobs, judge_
 from app.partner.throttle.view import EndpointView, view_endpoints
 from app.reads.feed_state import FeedState, Stand, state_of
 from app.reads.flow import Flow, read_flow
+from app.runtime.clients import open_broker
 from app.source.reader import Source
 
 LAG_LIMIT = 100_000
@@ -102,7 +102,7 @@ async def read_all(read: config.Partly, ledger: Ledger, *, recount: bool = False
 
 async def read_endpoints(loaded: config.Config) -> tuple[dict[str, EndpointView], str | None]:
     """Feed → its endpoint's breaker and cooldown; none, and why, where Redis does not answer."""
-    broker = Broker(loaded.settings.redis_url.get_secret_value(), loaded.settings.connect_timeout)
+    broker = open_broker(loaded.settings)
     try:
         return await broker.ask(lambda redis: view_endpoints(redis, list(loaded.feeds))), None
     except BrokerUnavailable as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from contextlib import AsyncExitStack
 from http import HTTPStatus
 from typing import Annotated
 
@@ -19,7 +18,6 @@ from app.cli.output import (
     configured_feed,
     fail,
     load_config,
-    opened_ledger,
     operator,
     print_json,
     run,
@@ -33,12 +31,9 @@ from app.core.shown import plain, plain_lines
 from app.core.states import State
 from app.delivery.deliver import Delivering, DeliverySettings
 from app.feeds.feed import Feed
-from app.operations.trial import SHOWN_HEADERS, Subject, Trial, Tried
-from app.partner.client import PartnerClient
+from app.operations.trial import Subject, Tried
 from app.partner.request import Prepared, prepare
-from app.partner.throttle.store import ThrottleStore
-from app.partner.throttle.throttle import Throttles
-from app.runtime.worker import process_name
+from app.runtime.operator import open_operator
 
 
 def try_row(
@@ -83,17 +78,10 @@ def try_row(
 
 async def _try(loaded: config.Config, feed: Feed, subject: Subject, *, record: bool) -> Tried:
     settings = loaded.settings
-    async with AsyncExitStack() as opened:
-        ledger = await opened.enter_async_context(opened_ledger(loaded))
-        store = ThrottleStore(settings.redis_url.get_secret_value(), process_name())
-        clocks = Throttles(store)
-        opened.push_async_callback(clocks.close)
-        clocks.start()
-        await clocks.of(feed)
-        if not store.up:
+    async with open_operator(loaded) as operating:
+        trial, informed = await operating.trial(feed)
+        if not informed:
             warn("Redis does not answer, so it is not known whether the endpoint is left alone")
-        client = await opened.enter_async_context(PartnerClient([feed], clocks, shown=SHOWN_HEADERS))
-        trial = Trial(feed, ledger, client, clocks)
         if not record:
             return await trial.send(subject)
         terms = DeliverySettings(f"{operator()} (feeds test)", settings.lease, settings.group_size, settings.group_wait)

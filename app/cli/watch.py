@@ -24,6 +24,7 @@ from app.ledger.heartbeats import KEPT, Heartbeat, Role
 from app.monitoring.health import Bounds, judge_mark
 from app.monitoring.heartbeat import pause_between
 from app.monitoring.watchdog import Patience, Watchdog
+from app.runtime.reader import open_reader
 
 LONGEST_START = timedelta(seconds=60)
 """How long a process may take until its first mark, at least."""
@@ -51,16 +52,14 @@ def watch(command: Annotated[list[str], typer.Argument(help="The command, behind
 
 
 async def _watch(loaded: Loaded, command: list[str], patience: Patience) -> int:
-    settings = loaded.settings
-    ledger = Ledger.at(settings.mongo_url.get_secret_value(), settings.connect_timeout)
-    check = ByMark(loaded, ledger)
     reloader = Reloader(loaded, loaded.replace)
     reloader.start()
-    try:
-        return await Watchdog(command, check, patience, hung_up=reloader.ask).run()
-    finally:
-        await check.leave()
-        await ledger.close()
+    async with open_reader(loaded) as reader:
+        check = ByMark(loaded, reader.ledger)
+        try:
+            return await Watchdog(command, check, patience, hung_up=reloader.ask).run()
+        finally:
+            await check.leave()
 
 
 class ByMark:

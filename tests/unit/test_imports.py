@@ -49,6 +49,15 @@ DRIVERS = {
 OPEN = {"celery_app"}
 """What does not keep to it yet, and whatever imports `celery_app`."""
 
+OPENERS = {
+    "at": {"app.runtime", "app.ledger", "app.testbed"},
+    "open_engine": {"app.runtime", "app.source"},
+    "Broker": {"app.runtime", "app.broker"},
+    "ThrottleStore": {"app.runtime", "app.partner"},
+    "PartnerClient": {"app.runtime", "app.partner"},
+}
+"""What opens a client → the parts that may call it: clients are opened by `app/runtime/clients.py`."""
+
 RANK = {part: rank for rank, parts in enumerate(RANKS) for part in parts}
 
 
@@ -101,6 +110,22 @@ def test_a_library_is_imported_in_its_part_only(path: Path) -> None:
     assert {name for name in libraries if _part(_name(path)) not in DRIVERS[name]} == set()
 
 
+def _called(path: Path) -> Iterator[str]:
+    """The names of what it calls; of a method, only where it is one of a class by its name."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        match node:
+            case ast.Call(func=ast.Name(id=name)):
+                yield name
+            case ast.Call(func=ast.Attribute(value=ast.Name(id=owner), attr=name)) if owner[0].isupper():
+                yield name
+
+
+def test_a_client_is_opened_where_all_are() -> None:
+    opened = {(_name(path), name) for path in _modules() for name in _called(path) if name in OPENERS}
+    wrong = {(module, name) for module, name in opened if _part(module) not in OPENERS[name]}
+    assert not wrong, "open it with `app/runtime/clients.py`, or be given it"
+
+
 def test_no_module_imports_itself_by_way_of_others() -> None:
     graph = {_name(path): _ours(path) for path in _modules()}
     done: set[str] = set()
@@ -126,8 +151,10 @@ def _walk(name: str, graph: dict[str, set[str]], way: tuple[str, ...], done: set
 def test_the_check_can_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert _part("app.ledger.batches") == "app.ledger"
     assert "pymongo" in {name.split(".")[0] for name in _imported(ROOT / "app" / "ledger" / "client.py")}
+    opening = ROOT / "app" / "runtime" / "clients.py"
     monkeypatch.setattr(f"{__name__}.ROOT", tmp_path)
     (tmp_path / "app" / "core").mkdir(parents=True)
     wrong = tmp_path / "app" / "core" / "clock.py"
     wrong.write_text("from app.ledger import Ledger\n", encoding="utf-8")
     assert _of_parts_above(wrong) == ["app.ledger.Ledger"]
+    assert {"at", "open_engine"} <= {*_called(opening)}

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator
 
 import structlog
 from aiohttp import web
@@ -14,15 +13,10 @@ from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder, generate_latest
 from prometheus_client.registry import Collector
 
-import config
-from app.broker.depths import Broker
 from app.configuration.loaded import Loaded
 from app.configuration.reload import Reloader
-from app.ledger import Ledger
 from app.monitoring.metrics.collect import Exporter
 from app.monitoring.metrics.families import Sheet
-from app.source.engine import open_engine
-from app.source.reader import Source
 
 log = structlog.get_logger()
 
@@ -39,24 +33,6 @@ class _Written(Collector):
         return self._sheet.metrics()
 
 
-@asynccontextmanager
-async def opened(loaded: config.Config | Loaded, queues: Sequence[str]) -> AsyncIterator[Exporter]:
-    """An exporter over clients of its own. Raises `ConfigError` for a source that cannot be opened."""
-    settings = loaded.settings
-    url = settings.source_url.get_secret_value()
-    source = Source(open_engine(url, settings.connect_timeout, settings.statement_timeout))
-    ledger = Ledger.at(settings.mongo_url.get_secret_value(), settings.connect_timeout)
-    broker = Broker(settings.redis_url.get_secret_value(), settings.connect_timeout)
-    exporter = Exporter(loaded, ledger, broker, source, queues=queues)
-    try:
-        yield exporter
-    finally:
-        await exporter.close()
-        await broker.close()
-        await ledger.close()
-        await source.close()
-
-
 def rendered(sheet: Sheet, accept: str = "") -> tuple[bytes, str]:
     """The sheet, and this process's own figures, in the format asked for. Returns it and its content type."""
     registry = CollectorRegistry()
@@ -66,15 +42,14 @@ def rendered(sheet: Sheet, accept: str = "") -> tuple[bytes, str]:
     return encoder(registry), content_type
 
 
-async def print_once(loaded: config.Config, queues: Sequence[str], write: Callable[[str], object]) -> None:
+async def print_once(exporter: Exporter, write: Callable[[str], object]) -> None:
     """Read everything once, and write it as text."""
-    async with opened(loaded, queues) as exporter:
-        registry = CollectorRegistry()
-        registry.register(_Written(await exporter.collect(patience=float("inf"))))
-        write(generate_latest(registry).decode())
+    registry = CollectorRegistry()
+    registry.register(_Written(await exporter.collect(patience=float("inf"))))
+    write(generate_latest(registry).decode())
 
 
-async def serve(loaded: Loaded, queues: Sequence[str], host: str, port: int) -> None:
+async def serve(exporter: Exporter, loaded: Loaded, host: str, port: int) -> None:
     """Serve until told to stop (SIGINT, SIGTERM). SIGHUP: with the feeds as they then are.
 
     Raises `OSError` where the port is taken.
@@ -84,15 +59,14 @@ async def serve(loaded: Loaded, queues: Sequence[str], host: str, port: int) -> 
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloader.ask)
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    async with opened(loaded, queues) as exporter:
-        runner = web.AppRunner(application(exporter), access_log=None)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, host, port).start()
-            log.info("metrics_served", host=host, port=port)
-            await stopped.wait()
-        finally:
-            await runner.cleanup()
+    runner = web.AppRunner(application(exporter), access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port).start()
+        log.info("metrics_served", host=host, port=port)
+        await stopped.wait()
+    finally:
+        await runner.cleanup()
 
 
 def application(exporter: Exporter) -> web.Application:

@@ -15,7 +15,8 @@ from app.cli.main import main
 from app.core.attempts import Outcome
 from app.core.clock import utc_now
 from app.ledger import Ledger
-from app.runtime.worker import Runtime, Services, open_services
+from app.runtime.loop import Runtime
+from app.runtime.worker import Services, open_worker
 from app.testbed.simulator.partner import Simulator, serve
 from tests.support.doubles import MemoryQueue
 from tests.support.ledger import log_batch
@@ -37,7 +38,7 @@ def begin(partner: Simulator, place: Path, count: int) -> list[Runtime]:
     partner.issuer.required = True
     (place / "feeds.toml").write_text(FEED.replace("URL", partner.url), encoding="utf-8")
     loaded = config.load()
-    return [Runtime(lambda: open_services(loaded, MemoryQueue())) for _ in range(count)]
+    return [Runtime(lambda: open_worker(loaded, MemoryQueue())) for _ in range(count)]
 
 
 async def send(worker: Runtime, ledger: Ledger, row: int) -> dict[Outcome, int] | None:

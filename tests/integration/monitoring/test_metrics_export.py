@@ -26,7 +26,8 @@ from app.ledger import Ledger
 from app.ledger.heartbeats import Heartbeat, Role, TaskTimes
 from app.monitoring.metrics.collect import Exporter
 from app.monitoring.metrics.families import FAMILIES
-from app.monitoring.metrics.server import application, opened
+from app.monitoring.metrics.server import application
+from app.runtime.reader import open_reader
 from app.testbed.embedded.server import free_port
 from app.testbed.embedded.source import create_source
 from tests.support.ledger import claim, failed, loaded, log_batch, source_rows, succeed
@@ -46,7 +47,6 @@ key = "id"
 cursor = { strategy = "identity", column = "id" }
 partner = { url = "https://partner.invalid/" }
 """
-QUEUES = ("poll", "deliver", "maintenance")
 Found = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
@@ -71,8 +71,8 @@ def settings(
 
 @pytest.fixture
 async def exporter(settings: config.Config) -> AsyncIterator[Exporter]:
-    async with opened(settings, QUEUES) as exporting:
-        yield exporting
+    async with open_reader(settings) as reader:
+        yield reader.exporter
 
 
 async def scrape(exporter: Exporter, accept: str = "") -> httpx.Response:
@@ -185,8 +185,8 @@ async def test_nothing_secret_and_no_text_of_the_partners_or_the_sources_is_expo
 
 async def test_a_ledger_that_is_away_is_down_and_its_figures_are_absent(settings: config.Config) -> None:
     away = settings.settings.model_copy(update={"mongo_url": SecretStr("mongodb://127.0.0.1:1/x")})
-    async with opened(config.Config(away, settings.feeds), QUEUES) as exporter:
-        found = read((await scrape(exporter)).text)
+    async with open_reader(config.Config(away, settings.feeds)) as reader:
+        found = read((await scrape(reader.exporter)).text)
     assert value(found, "up", server="ledger") == 0
     assert value(found, "up", server="redis") == 1
     assert value(found, "up", server="source") is None, "nobody could ask it: where it stands is in the ledger"
@@ -198,7 +198,8 @@ async def test_a_ledger_that_is_away_is_down_and_its_figures_are_absent(settings
 async def test_the_feeds_are_those_of_the_configuration_as_it_now_is(settings: config.Config, ledger: Ledger) -> None:
     await fill(ledger)
     running = Loaded(replace(settings, feeds={"returns": settings.feed("returns")}))
-    async with opened(running, QUEUES) as exporter:
+    async with open_reader(running) as reader:
+        exporter = reader.exporter
         before = read((await scrape(exporter)).text)
         running.replace(replace(settings, feeds={"orders": settings.feed("orders")}))
         stale = read((await scrape(exporter)).text)
@@ -216,8 +217,8 @@ async def test_redis_and_the_source_away_are_down_each(settings: config.Config, 
     changes = {"redis_url": "redis://127.0.0.1:1/0", "source_url": "sqlite:////nowhere/source.db"}
     away = settings.settings.model_copy(update={name: SecretStr(url) for name, url in changes.items()})
     await fill(ledger)
-    async with opened(config.Config(away, settings.feeds), QUEUES) as exporter:
-        found = read((await scrape(exporter)).text)
+    async with open_reader(config.Config(away, settings.feeds)) as reader:
+        found = read((await scrape(reader.exporter)).text)
     assert [value(found, "up", server=server) for server in ("ledger", "redis", "source")] == [1, 0, 0]
     assert value(found, "deliveries", feed="orders", state="delivered") == 2
     assert value(found, "queue_depth", queue="poll") is None

@@ -20,7 +20,7 @@ from app.cli.main import main
 from app.ledger import Ledger
 from app.notifications.notify import Notifying
 from app.notifications.stand_in import StandIn
-from app.runtime.worker import open_notifying
+from app.runtime.senders import notifying_of
 from tests.support.feeds import make_feed
 from tests.support.hooks import listener
 from tests.support.wait import until
@@ -50,7 +50,7 @@ async def test_where_no_worker_looks_another_process_does(
         broker = Broker(clean_redis_url, timedelta(seconds=5))
         theirs = Ledger.at(mongo_database_url, timedelta(seconds=5))
         try:
-            yield open_notifying(loaded_with(mongo_database_url, clean_redis_url, url), theirs, broker)
+            yield notifying_of(loaded_with(mongo_database_url, clean_redis_url, url), theirs, broker)
         finally:
             await broker.close()
             await theirs.close()
@@ -93,7 +93,7 @@ async def test_the_command_says_what_was_told_and_by_whom_it_was_not_taken(ledge
     await ledger.cursors.pause("orders", "by an operator")
     async with listener([500]) as (url, _):
         broker = Broker("redis://127.0.0.1:1/0", timedelta(seconds=1))
-        await open_notifying(loaded_with("mongodb://127.0.0.1:1/", "redis://127.0.0.1:1/0", url), ledger, broker).look()
+        await notifying_of(loaded_with("mongodb://127.0.0.1:1/", "redis://127.0.0.1:1/0", url), ledger, broker).look()
         await broker.close()
         (told,) = [one for one in orjson.loads(await run("--json")) if one["event"] == "feed-paused"]
         assert (told["subject"], told["messages"], told["over_at"]) == ("orders", 1, None)

@@ -14,7 +14,8 @@ import pytest
 import config
 from app.core.errors import LedgerUnavailable
 from app.core.under_way import About
-from app.runtime.worker import Runtime, Services, open_services
+from app.runtime.loop import Runtime
+from app.runtime.worker import Services, open_worker
 from tests.support.doubles import MemoryQueue
 from tests.unit.configuration.test_config import GOOD
 
@@ -38,7 +39,7 @@ def loaded(
 @pytest.fixture
 def runtime(loaded: config.Config) -> Iterator[Runtime]:
     """A runtime; whether a test ran anything in it or not, it is closed."""
-    running = Runtime(lambda: open_services(loaded, MemoryQueue()))
+    running = Runtime(lambda: open_worker(loaded, MemoryQueue()))
     yield running
     running.close()
 
@@ -128,7 +129,7 @@ def test_a_ledger_that_is_away_is_told_and_tried_again_with_the_next_use_case(
         )
     ]
     configs = iter([config.Config(each, loaded.feeds) for each in settings])
-    runtime = Runtime(lambda: open_services(next(configs), MemoryQueue()))
+    runtime = Runtime(lambda: open_worker(next(configs), MemoryQueue()))
     try:
         with pytest.raises(LedgerUnavailable):
             runtime.run(_where)

@@ -1,0 +1,126 @@
+"""The operator: what changes something on somebody's behalf, wired over the clients of a reader."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from app.runtime import clients
+from app.runtime.process import process_name
+from app.runtime.reader import Reader
+
+if TYPE_CHECKING:
+    from app.broker.queue import Queue
+    from app.configuration.loaded import Loaded
+    from app.feeds.feed import Feed
+    from app.operations.replay import Replaying
+    from app.operations.rewind import Rewinding
+    from app.operations.trial import Trial
+    from app.reconcile import Reconciling
+    from app.reports.reporting import Reporting
+    from app.retention.archive.restore import Restoring
+    from app.retention.purge import Purging
+    from config import Config
+
+OpenQueue = Callable[[], "Queue"]
+"""Opens the queue to the workers, which loads Celery: only what publishes pays for that."""
+
+
+class Operator(Reader):
+    """The use cases that a person or a program starts by hand. On one event loop."""
+
+    def __init__(self, config: Config | Loaded, closing: AsyncExitStack, open_queue: OpenQueue) -> None:
+        super().__init__(config, closing)
+        self._open_queue = open_queue
+
+    @property
+    def feeds(self) -> Mapping[str, Feed]:
+        """The feeds as they are now."""
+        return self.config.feeds
+
+    @cached_property
+    def queue(self) -> Queue:
+        """Where batches are published. Connects on first use."""
+        return self._open_queue()
+
+    @cached_property
+    def replaying(self) -> Replaying:
+        """Puts deliveries back to queued."""
+        from app.operations.replay import Replaying  # noqa: PLC0415 - each command loads the use case that it runs
+
+        settings = self.config.settings
+        return Replaying(
+            self.ledger,
+            self.queue,
+            self.feeds,
+            message_wait=settings.lease,
+            open_source=lambda: clients.open_source(settings),
+        )
+
+    def reconciling(self, *, heal_at_most: int) -> Reconciling:
+        """Compares the source with the ledger. `heal_at_most`: rows that one run logs."""
+        from app.reconcile import Reconciling  # noqa: PLC0415 - as above
+
+        wait = self.config.settings.lease
+        return Reconciling(self.source, self.ledger, self.queue, message_wait=wait, heal_at_most=heal_at_most)
+
+    @cached_property
+    def rewinding(self) -> Rewinding:
+        """Moves a feed's cursor."""
+        from app.operations.rewind import Rewinding  # noqa: PLC0415 - as above
+
+        return Rewinding(self.source, self.ledger)
+
+    @cached_property
+    def reporting(self) -> Reporting:
+        """Compiles and sends reports."""
+        from app.runtime.senders import reporting_of  # noqa: PLC0415 - as above
+
+        return reporting_of(self.config, self.ledger)
+
+    @cached_property
+    def purging(self) -> Purging:
+        """Lets go what a feed's retention says is over."""
+        from app.retention.purge import PurgeSettings, Purging  # noqa: PLC0415 - as above
+
+        settings = self.config.settings
+        terms = PurgeSettings(process_name(), settings.lease, settings.purge_share, settings.archive_dir)
+        return Purging(self.ledger, self.feeds, terms, prune_files=self.reporting.prune)
+
+    @cached_property
+    def restoring(self) -> Restoring:
+        """Puts what was archived back."""
+        from app.retention.archive.restore import Restoring  # noqa: PLC0415 - as above
+        from app.retention.purge_lock import PurgeLock  # noqa: PLC0415 - as above
+
+        return Restoring(self.ledger, PurgeLock(self.ledger, process_name(), self.config.settings.lease))
+
+    async def trial(self, feed: Feed) -> tuple[Trial, bool]:
+        """What sends one row of the feed to its partner; and whether Redis could say if the endpoint is left alone.
+
+        Raises `ConfigError` for a feed whose requests cannot be sent.
+        """
+        from app.operations.trial import SHOWN_HEADERS, Trial  # noqa: PLC0415 - as above
+        from app.partner.throttle.throttle import Throttles  # noqa: PLC0415 - as above
+
+        store = clients.open_throttle_store(self.config.settings, process_name())
+        throttles = Throttles(store)
+        self._closing.push_async_callback(throttles.close)
+        throttles.start()
+        await throttles.of(feed)
+        partner = clients.open_partners([feed], throttles, shown=SHOWN_HEADERS)
+        self._closing.push_async_callback(partner.close)
+        return Trial(feed, self.ledger, partner, throttles), store.up
+
+
+def _no_queue() -> Queue:
+    raise AssertionError("an operator that publishes is opened with the queue to publish to")
+
+
+@asynccontextmanager
+async def open_operator(config: Config | Loaded, open_queue: OpenQueue = _no_queue) -> AsyncIterator[Operator]:
+    """An operator; what it opened is closed at the end. Connects to nothing by itself, so it raises nothing."""
+    async with AsyncExitStack() as closing:
+        yield Operator(config, closing, open_queue)
