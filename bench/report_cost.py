@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from app.core.parts import in_parts
 from app.core.period import Period, parse_period
 from app.ledger import Ledger
 from app.reports.compile import compile_reports
@@ -47,8 +48,8 @@ async def filled(ledger: Ledger, day: str, deliveries: int, factor: int = 1) -> 
     """A day of the feed `orders` with so many deliveries, times `factor`."""
     period = parse_period(day, ZONE)
     documents = [multiplied(bucket, factor) for bucket in day_of("orders", deliveries, bad=True, start=period.start)]
-    for start in range(0, len(documents), 100):
-        await ledger._database["stats"].insert_many(documents[start : start + 100])  # noqa: SLF001 - generated
+    for part in in_parts(documents, 100):
+        await ledger._database["stats"].insert_many(part)  # noqa: SLF001 - generated
     return period
 
 

@@ -14,6 +14,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from app.core.errors import BrokerUnavailable
 from app.core.redis_url import parse_redis_url
+from app.core.shown import one_line
 
 T = TypeVar("T")
 
@@ -98,4 +99,4 @@ def _depth(answer: Any) -> int:
 
 def unavailable(error: BaseException) -> BrokerUnavailable:
     """Our error for a driver's, in one line."""
-    return BrokerUnavailable(f"broker: {' '.join(str(error).split())}")
+    return BrokerUnavailable(f"broker: {one_line(error)}")

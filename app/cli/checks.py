@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from redis.exceptions import RedisError
 
 from app.core.errors import ConfigError, RowrelayError
+from app.core.shown import one_line
 from app.source.findings import Level
 
 
@@ -35,11 +36,11 @@ async def checked(name: str, check: Callable[[], Awaitable[str]]) -> Check:
     try:
         detail, level = await check(), Level.OK
     except (RowrelayError, RedisError, OSError, TimeoutError) as error:
-        detail, level = _one_line(error), Level.FAILED
+        detail, level = _said(error), Level.FAILED
     return Check(name, level is Level.OK, level, detail, (time.monotonic() - started) * 1000)
 
 
-def _one_line(error: Exception) -> str:
+def _said(error: Exception) -> str:
     """The error on one line; of a `ConfigError` its problems alone."""
     said = "; ".join(map(str, error.problems)) if isinstance(error, ConfigError) else str(error)
-    return " ".join(said.split()) or type(error).__name__
+    return one_line(said) or type(error).__name__

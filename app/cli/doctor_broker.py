@@ -15,6 +15,7 @@ import config
 from app.broker.depths import QUEUES
 from app.core.errors import BrokerUnavailable
 from app.core.redis_url import RedisUrl, parse_redis_url
+from app.core.shown import one_line
 from app.runtime.clients import open_broker
 from app.source.findings import Level
 
@@ -104,7 +105,7 @@ async def ask(client: Callable[[], str], settings: config.Settings) -> str:
     except TimeoutError:
         raise BrokerUnavailable(f"no connection within {seconds:g} s") from None
     except Exception as error:  # noqa: BLE001 - four libraries, each with errors of its own
-        raise BrokerUnavailable(f"{' '.join(str(error).split()) or type(error).__name__}") from None
+        raise BrokerUnavailable(one_line(error) or type(error).__name__) from None
 
 
 def clients() -> dict[str, Callable[[], str]]:

@@ -1,17 +1,31 @@
-"""Cutting what there is into parts that are bounded in number and in bytes."""
+"""Cutting what there is into parts that are bounded in number, and in whatever else counts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from itertools import islice
+from typing import TypeAlias, TypeVar
 
 T = TypeVar("T")
 
+Bound: TypeAlias = tuple[Callable[[T], int], int]
+"""What an item counts, and the most that a part may hold of it."""
 
-def in_parts(items: Iterable[T], most: int, *bounds: tuple[Callable[[T], int], int]) -> Iterator[list[T]]:
-    """The items in parts of at most `most`. A bound is what an item counts, and the limit for a part: one that is above
-    it holds a single item.
+
+def in_parts(items: Iterable[T], most: int, *bounds: Bound[T]) -> Iterator[list[T]]:
+    """The items, in order, in parts of at most `most` that keep within every bound. An item that exceeds a bound by
+    itself is a part of its own.
     """
+    return _within(items, most, bounds) if bounds else _by_number(items, most)
+
+
+def _by_number(items: Iterable[T], most: int) -> Iterator[list[T]]:
+    left = iter(items)
+    while part := list(islice(left, most)):
+        yield part
+
+
+def _within(items: Iterable[T], most: int, bounds: tuple[Bound[T], ...]) -> Iterator[list[T]]:
     part: list[T] = []
     sums = [0] * len(bounds)
     for item in items:

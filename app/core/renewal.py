@@ -1,13 +1,14 @@
-"""Renewing a lease for as long as the work under it goes on.
+"""Renews a lease for as long as the work under it goes on.
 
-What keeps one renewal from the ledger must not end the renewing: an election, a killed cursor, a server that has too
-much to do. Even a refusal may pass before the lease has run out, and the work that meets it too tells it.
+One failed renewal does not end the work: it may have met an election, a killed cursor or an overloaded server. Even a
+refusal may pass before the lease runs out, and if it does not, the work meets it too and reports it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import structlog
@@ -23,14 +24,37 @@ SOONER = 4
 _NOT_AT_ALL = timedelta(0)
 
 
-async def keep_renewed(
-    ended: asyncio.Event, lease: timedelta, renew: Callable[[], Awaitable[None]], now: Clock, **about: str
-) -> LeaseLost | None:
-    """Renew until `ended` is set: then `None`. Ends with why, once the lease is another's, or has run out and may be.
+@asynccontextmanager
+async def kept_renewed(
+    lease: timedelta,
+    renew: Callable[[], Awaitable[None]],
+    now: Clock,
+    lost: Callable[[LeaseLost], None],
+    **about: str,
+) -> AsyncIterator[None]:
+    """Renew the lease for as long as the body runs. `lost` is called, once, with why, when another worker holds the
+    lease, or it has run out and another may.
 
-    A renewal under way when `ended` is set is waited for, not cancelled: PyMongo can swallow a cancelling, and would go
-    on for ever. `about`: fields for the log.
+    A renewal under way when the body ends is waited for, not cancelled: PyMongo can swallow a cancellation, and would
+    then wait for ever. `about`: fields for the log.
     """
+    ended = asyncio.Event()
+    renewal = asyncio.create_task(_renew_until(ended, lease, renew, now, lost, about))
+    try:
+        yield
+    finally:
+        ended.set()
+        await renewal
+
+
+async def _renew_until(  # noqa: PLR0917 - what `kept_renewed` was given
+    ended: asyncio.Event,
+    lease: timedelta,
+    renew: Callable[[], Awaitable[None]],
+    now: Clock,
+    lost: Callable[[LeaseLost], None],
+    about: Mapping[str, str],
+) -> None:
     every = pause = lease / RENEWALS_A_LEASE
     until = now() + lease
     while not await _set_within(ended, pause):
@@ -38,16 +62,17 @@ async def keep_renewed(
         try:
             await renew()
         except LeaseLost as error:
-            return error
+            lost(error)
+            return
         except RowrelayError as error:
             log.warning("renew_failed", error=str(error), **about)
             if now() >= until:
-                return LeaseLost(f"the lease ran out before it could be renewed: {error}")
+                lost(LeaseLost(f"the lease ran out before it could be renewed: {error}"))
+                return
             told = error.retry_after if isinstance(error, LedgerUnavailable) else None
             pause = min(max(every / SOONER, told or _NOT_AT_ALL), every)
         else:
             pause, until = every, prolonged
-    return None
 
 
 async def _set_within(event: asyncio.Event, patience: timedelta) -> bool:

@@ -17,6 +17,16 @@ _NOT_ASCII_OR_CONTROL = re.compile(r"[^\x20-\x7e]")
 _NOT_ASCII_OR_DELETE = re.compile(r"[^\x00-\x7e]")
 
 
+def one_line(text: object, limit: int | None = None) -> str:
+    """The text, or what an error says, on one line of at most `limit` characters: words with single blanks between
+    them, and nothing that cannot be printed.
+    """
+    said = str(text)
+    if not said.isprintable():
+        said = "".join(letter if letter.isprintable() else " " for letter in said)
+    return " ".join(said.split())[:limit]
+
+
 def plain(text: str) -> str:
     r"""The text on one line: `a\x1b[31m`, a line's end as `\n`. Text of letters, digits and signs is as it was."""
     return _escaped(text, _NOT_ASCII_OR_CONTROL, _as_literal)

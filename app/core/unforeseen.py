@@ -17,6 +17,7 @@ from datetime import datetime, timedelta
 
 from app.core.clock import AGREED, Clock, utc_now
 from app.core.errors import RowrelayError
+from app.core.shown import one_line
 
 FIRST_REST, LONGEST_REST = timedelta(seconds=5), timedelta(minutes=5)
 SHOWN_FOR = timedelta(minutes=15)
@@ -122,7 +123,7 @@ class Troubles:
 
 def told(error: Exception) -> str:
     """One line for the ledger. What an error that nobody foresaw says may hold a secret: that is left to the log."""
-    name, text = type(error).__name__, " ".join(str(error).split())[:_ERROR_LIMIT]
+    name, text = type(error).__name__, one_line(error, _ERROR_LIMIT)
     if isinstance(error, RowrelayError):
         return text
     return f"{name}, see the process's log" if is_bug(error) else f"{name}: {text}"

@@ -24,8 +24,8 @@ import asyncio
 import random
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -40,7 +40,7 @@ from app.core.clock import Clock, utc_now
 from app.core.deliveries import Delivery
 from app.core.errors import BrokerUnavailable, LeaseLost, RowrelayError
 from app.core.parts import in_parts
-from app.core.renewal import keep_renewed
+from app.core.renewal import kept_renewed
 from app.core.unforeseen import Troubles
 from app.delivery.policy import judge
 from app.delivery.refusals import Refusals
@@ -530,26 +530,18 @@ class Delivering:
 
     # --- holding the lease
 
-    @asynccontextmanager
-    async def _renewing(self, work: Work) -> AsyncIterator[None]:
+    def _renewing(self, work: Work) -> AbstractAsyncContextManager[None]:
         """Renew the lease for as long as the body runs."""
-        ended = asyncio.Event()
-        renewal = asyncio.create_task(self._renew(work, ended))
-        try:
-            yield
-        finally:
-            ended.set()
-            await renewal
 
-    async def _renew(self, work: Work, ended: asyncio.Event) -> None:
         async def renew() -> None:
             until = self._now() + self._terms.lease
             await self._ledger.batches.renew(work.batch, until)
             work.until = until
 
-        lost = await keep_renewed(ended, self._terms.lease, renew, self._now, batch=work.batch.id)
-        if lost:
-            work.stopped = str(lost)
+        def lose(why: LeaseLost) -> None:
+            work.stopped = str(why)
+
+        return kept_renewed(self._terms.lease, renew, self._now, lose, batch=work.batch.id)
 
 
 async def _report(clock: EndpointThrottle, group: Sequence[Result]) -> None:

@@ -15,6 +15,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from app.core.rows import SourceRow
+from app.core.spelling import alike
 from app.feeds.feed import Condition, Value
 
 _COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {
@@ -77,12 +78,10 @@ def skip_reason(conditions: Sequence[Condition], row: Mapping[str, Any]) -> str 
 
 
 def _cell(row: Mapping[str, Any], column: str) -> Any:
-    if column in row:
-        return row[column]
-    alike = [value for name, value in row.items() if name.casefold() == column.casefold()]
-    if len(alike) != 1:
+    found = [column] if column in row else alike(column, row)
+    if len(found) != 1:
         raise LookupError(f"the row has no column {column!r}; it has {', '.join(row)}")
-    return alike[0]
+    return row[found[0]]
 
 
 def _meets(cell: Any, condition: Condition) -> bool:

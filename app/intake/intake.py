@@ -129,6 +129,6 @@ def _parts(feed: Feed, rows: Sequence[SourceRow]) -> Iterable[Sequence[SourceRow
     The usual page is told at once, since this is done for each row.
     """
     if sum(len(row.payload) + len(row.key) for row in rows) < _NEVER_TOO_MUCH:
-        return [rows[start : start + feed.batch_size] for start in range(0, len(rows), feed.batch_size)]
+        return in_parts(rows, feed.batch_size)
     ids = (lambda row: id_bytes(delivery_id(feed.name, row)), IDS_BYTES)
     return in_parts(rows, feed.batch_size, ids, (lambda row: cost(text_bytes(row.payload)), BATCH))

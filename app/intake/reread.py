@@ -15,6 +15,7 @@ from datetime import datetime
 import structlog
 
 from app.core.errors import SourceRefused, SourceUnavailable
+from app.core.parts import in_parts
 from app.core.rows import SourceRow
 from app.feeds.feed import Feed
 from app.feeds.filter import sift
@@ -76,8 +77,8 @@ class Rereading:
         for name, ids in by_feed.items():
             feed = self._feeds[name]
             size = min(AT_ONCE, feed.page_size)  # they are read whole
-            for start in range(0, len(ids), size):
-                stay += await self._reread_part(feed, ids[start : start + size])
+            for part in in_parts(ids, size):
+                stay += await self._reread_part(feed, part)
         return stay
 
     async def _reread_part(self, feed: Feed, ids: Sequence[str]) -> Counter[str]:

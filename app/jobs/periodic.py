@@ -22,6 +22,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -33,7 +34,7 @@ import structlog
 from app.core.clock import AGREED, Clock, utc_now
 from app.core.errors import LeaseLost, SourceRefused
 from app.core.period import Kind, Period, period_of, periods
-from app.core.renewal import keep_renewed
+from app.core.renewal import kept_renewed
 from app.core.unforeseen import is_bug, told
 from app.ledger import Ledger
 from app.ledger.persistence import persistent
@@ -242,16 +243,15 @@ class Periodic:
 
     async def _attended(self, work: Work) -> bool:
         """Take the steps while the lease is renewed. Returns whether they came to their end, good or bad."""
-        working, through = asyncio.create_task(self._take_steps(work)), asyncio.Event()
-        renewal = asyncio.create_task(self._renew(work.tick, working, through))
+        working = asyncio.create_task(self._take_steps(work))
         self._under_way.add(working)
         try:
-            ended, _ = await asyncio.wait({working}, timeout=LONGEST_RUN.total_seconds())
+            async with self._renewing(work.tick, working):
+                ended, _ = await asyncio.wait({working}, timeout=LONGEST_RUN.total_seconds())
         finally:
             self._under_way.discard(working)
-            through.set()
             working.cancel()
-            await asyncio.gather(working, renewal, return_exceptions=True)
+            await asyncio.gather(working, return_exceptions=True)
         if not ended:
             work.errors["work"] = f"not through after {LONGEST_RUN}"
         elif working.cancelled():
@@ -300,16 +300,17 @@ class Periodic:
 
     # --- holding the lease
 
-    async def _renew(self, tick: Tick, working: asyncio.Task[None], through: asyncio.Event) -> None:
-        """Renew the lease until the work is through. Stops the work once the lease is another's, or may be."""
+    def _renewing(self, tick: Tick, working: asyncio.Task[None]) -> AbstractAsyncContextManager[None]:
+        """Renew the lease for as long as the body runs. Cancels the work once another worker may hold the lease."""
 
         async def renew() -> None:
             await self._ticks.renew(tick, self._now() + self._lease)
 
-        lost = await keep_renewed(through, self._lease, renew, self._now, tick=tick.id)
-        if lost:
-            log.warning("tick_lost", tick=tick.id, error=str(lost))
+        def lose(why: LeaseLost) -> None:
+            log.warning("tick_lost", tick=tick.id, error=str(why))
             working.cancel()
+
+        return kept_renewed(self._lease, renew, self._now, lose, tick=tick.id)
 
 
 def missed(job: Job, ended: Sequence[Tick], now: datetime) -> list[tuple[Tick, str]]:

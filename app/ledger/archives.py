@@ -15,6 +15,7 @@ from enum import StrEnum
 
 from app.ledger.attempts import insert_ignoring_duplicates
 from app.ledger.client import Collection, Database, Document, query
+from app.ledger.ids import ids_under
 
 
 class PartState(StrEnum):
@@ -87,8 +88,8 @@ class Archives:
 
     @query
     async def of_feed(self, feed: str) -> list[Noted]:
-        """Every file of the feed, by name: names begin with `<feed>/`, and `0` follows `/`."""
-        found = self._collection.find({"_id": {"$gt": f"{feed}/", "$lt": f"{feed}0"}}).sort("_id", 1)
+        """Every file of the feed, by name."""
+        found = self._collection.find({"_id": ids_under(f"{feed}/")}).sort("_id", 1)
         return [_noted(document) for document in await found.to_list()]
 
     @query

@@ -16,6 +16,7 @@ from pymongo import errors as driver
 from app.core.attempts import Outcome, Result
 from app.core.batches import Batch, Lease
 from app.ledger.client import DUPLICATE_KEY, Collection, Database, Document, query
+from app.ledger.ids import attempts_under
 
 
 async def insert_ignoring_duplicates(collection: Collection, documents: Sequence[Document]) -> int:
@@ -76,8 +77,8 @@ class Attempts:
 
     @query
     async def of_delivery(self, delivery_id: str, limit: int = 1000) -> list[Document]:
-        """All attempts of one delivery, oldest first. `#` sorts right before `$`, and keys hold neither."""
-        found = self._collection.find({"_id": {"$gte": f"{delivery_id}#", "$lt": f"{delivery_id}$"}})
+        """All attempts of one delivery, oldest first."""
+        found = self._collection.find({"_id": attempts_under(delivery_id)})
         return sorted(await found.limit(limit).to_list(), key=_turn)
 
 

@@ -6,13 +6,14 @@ Each question goes by `_id`, reads a bounded number of documents, and takes no l
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from pymongo import UpdateOne
 
+from app.core.parts import in_parts
 from app.core.position import Position
 from app.core.states import State
 from app.ledger.client import Collection, Database, Document, query
@@ -48,7 +49,7 @@ class Audit:
         """
         counts: Counter[State] = Counter()
         hashes = 0
-        for ids in _parts(delivery_ids):
+        for ids in in_parts(delivery_ids, _AT_ONCE):
             pipeline: list[dict[str, Any]] = [
                 {"$match": {"_id": {"$in": ids}}},
                 {
@@ -69,7 +70,7 @@ class Audit:
     async def facts_of(self, delivery_ids: Sequence[str]) -> dict[str, Fact]:
         """What is known of each of these that is in the ledger."""
         facts: dict[str, Fact] = {}
-        for ids in _parts(delivery_ids):
+        for ids in in_parts(delivery_ids, _AT_ONCE):
             found = self._collection.find({"_id": {"$in": ids}}, {"state": 1, "position": 1, "content": 1})
             facts |= {
                 document["_id"]: Fact(State(document["state"]), document.get("position"), document.get("content"))
@@ -98,7 +99,7 @@ class Audit:
     async def states_of(self, delivery_ids: Sequence[str]) -> dict[str, State]:
         """The state of each of these that is in the ledger."""
         states: dict[str, State] = {}
-        for ids in _parts(delivery_ids):
+        for ids in in_parts(delivery_ids, _AT_ONCE):
             found = self._collection.find({"_id": {"$in": ids}}, {"state": 1})
             states |= {document["_id"]: State(document["state"]) for document in await found.to_list()}
         return states
@@ -107,7 +108,7 @@ class Audit:
     async def keys_of(self, delivery_ids: Sequence[str]) -> dict[str, str]:
         """The key of each of these that is in the ledger: for ids that hold a hash of it."""
         keys: dict[str, str] = {}
-        for ids in _parts(delivery_ids):
+        for ids in in_parts(delivery_ids, _AT_ONCE):
             found = self._collection.find({"_id": {"$in": ids}}, {"key": 1})
             keys |= {document["_id"]: document["key"] for document in await found.to_list()}
         return keys
@@ -136,8 +137,3 @@ def _acknowledged(was: int, is_now: int | None, by: str, now: datetime) -> Docum
     if is_now is None:
         return {"$set": told, "$unset": {"content": ""}}
     return {"$set": told | {"content": is_now}}
-
-
-def _parts(ids: Sequence[str]) -> Iterator[list[str]]:
-    for start in range(0, len(ids), _AT_ONCE):
-        yield list(ids[start : start + _AT_ONCE])

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from app.core.certificates import Certificate, Discrepancy, DiscrepancyKind
 from app.core.states import State
 from app.ledger.client import Collection, Database, Document, query
+from app.ledger.ids import ids_under
 
 
 class Certificates:
@@ -34,21 +35,21 @@ class Certificates:
     @query
     async def latest(self, feed: str) -> Certificate | None:
         """The feed's last certificate, of all of it; `None` where it was never reconciled."""
-        return await self._last({"$gte": f"{feed}|", "$lt": f"{feed}}}"})
+        return await self._last(ids_under(f"{feed}|"))
 
     @query
     async def at_or_before(self, feed: str, moment: datetime) -> Certificate | None:
         """The feed's last certificate, of all of it, of that moment or before."""
-        return await self._last({"$gte": f"{feed}|", "$lte": certificate_id(feed, moment)})
+        return await self._last(ids_under(f"{feed}|") | {"$lte": certificate_id(feed, moment)})
 
     @query
     async def first_begun_since(self, feed: str, moment: datetime) -> Certificate | None:
         """The feed's first certificate, of all of it, whose comparison began at that moment or after."""
-        ids = {"$gte": certificate_id(feed, moment), "$lt": f"{feed}}}"}
+        ids = ids_under(f"{feed}|") | {"$gte": certificate_id(feed, moment)}
         return await self._one({"_id": ids, "since": None, "begun_at": {"$gte": moment}}, 1)
 
     async def _last(self, ids: Document) -> Certificate | None:
-        """The one of the highest id in the range; `|` sorts right before `}`."""
+        """The one with the highest id in the range."""
         return await self._one({"_id": ids, "since": None}, -1)
 
     async def _one(self, wanted: Document, direction: int) -> Certificate | None:

@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from pymongo.errors import DuplicateKeyError
 
 from app.ledger.client import Collection, Database, Document, query
+from app.ledger.ids import ids_under
 from app.ledger.stats import Stats
 
 FOLD_AFTER = timedelta(minutes=15)
@@ -98,8 +99,9 @@ class Counters:
     @query
     async def _first_minute(self, feed: str) -> datetime | None:
         """The feed's oldest minute, by the index of `_id`."""
-        ids = {"_id": {"$gte": f"{feed}|", "$lt": f"{feed}~"}}
-        found = await self._minutes.find(ids, {"minute": 1}).sort("_id", 1).limit(1).to_list()
+        found = (
+            await self._minutes.find({"_id": ids_under(f"{feed}|")}, {"minute": 1}).sort("_id", 1).limit(1).to_list()
+        )
         return found[0]["minute"].astimezone(UTC) if found else None
 
 

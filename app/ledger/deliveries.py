@@ -36,6 +36,7 @@ from app.core.rows import SourceRow
 from app.core.states import OPEN_STATES, State
 from app.ledger.attempts import insert_telling_duplicates
 from app.ledger.client import Collection, Database, Document, query
+from app.ledger.ids import ids_under
 from app.ledger.indexes import BY_ID, in_state
 from app.ledger.merge import Order, fair_first_of, feeds_in
 
@@ -72,9 +73,8 @@ def place_hash(position: Position) -> int:
 
 
 def ids_of(feed: str, after: str = "") -> Document:
-    """The feed's deliveries, behind one of them, as a range of ids: they begin with `<feed>:`, and `;` follows `:`."""
-    begin = {"$gt": after} if after else {"$gte": f"{feed}:"}  # a key may be the empty text
-    return {"_id": begin | {"$lt": f"{feed};"}}
+    """A filter: the feed's deliveries; with `after`, those whose ids follow it. A key may be the empty text."""
+    return {"_id": ids_under(f"{feed}:", after)}
 
 
 class Deliveries:

@@ -13,6 +13,7 @@ from typing import Any
 
 from pymongo import errors as driver
 
+from app.core.shown import one_line
 from app.ledger.error_codes import name_of
 
 LIMIT = 300
@@ -112,7 +113,7 @@ def _named(code: int) -> str:
 
 
 def _cleaned(text: str) -> str:
-    text = " ".join(text.partition(_FULL_ERROR)[0].split())
+    text = one_line(text.partition(_FULL_ERROR)[0])
     text = _DRIVER_INTERNALS.sub("", text)
     for pattern, meaning in _SELECTION:
         text = pattern.sub(meaning, text)

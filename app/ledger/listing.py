@@ -21,19 +21,19 @@ from typing import Any
 
 from pymongo import errors as driver
 
+from app.core.parts import in_parts
 from app.core.states import State
 from app.ledger.client import Collection, Database, Document, query
 from app.ledger.deliveries import ids_of
+from app.ledger.ids import ids_under
 from app.ledger.indexes import BY_ID, MOMENTS, in_state
-from app.ledger.merge import feeds_in
+from app.ledger.merge import MERGED, feeds_in
 from app.ledger.selection import Selection, all_of, conditions_of
 
 COUNTED = 100_000
 """Deliveries that are counted, of each state."""
 COUNT_SECONDS = 2.0
 """What all counting may take."""
-_MERGED = 100
-"""Feeds that a server is asked to merge at once: see `app/ledger/merge.py`."""
 _BEGINNING, _ASKED = 100, 200
 
 
@@ -82,8 +82,8 @@ class Listing:
         found: list[Document] = []
         for state in selection.states:
             known = selection.feeds or await feeds_in(self._collection, in_state(state))
-            for start in range(0, len(known), _MERGED):
-                some = replace(selection, feeds=tuple(known[start : start + _MERGED]))
+            for feeds in in_parts(known, MERGED):
+                some = replace(selection, feeds=tuple(feeds))
                 wanted = all_of(conditions_of(some, state))
                 found += await self._in_time(wanted, MOMENTS[state], order, after, size)
         return _in_order(found, order)[:size]
@@ -117,7 +117,7 @@ class Listing:
         first parts of a key. At most `_BEGINNING` of each of the first `_ASKED`."""
         found: list[str] = []
         for one in islice(filter(_has_form, ids), _ASKED):
-            documents = self._collection.find({"_id": {"$gte": f"{one}:", "$lt": f"{one};"}}, {"_id": 1}).hint(BY_ID)
+            documents = self._collection.find({"_id": ids_under(f"{one}:")}, {"_id": 1}).hint(BY_ID)
             found += [document["_id"] for document in await documents.sort("_id", 1).limit(_BEGINNING).to_list()]
         return found
 

@@ -1,7 +1,7 @@
 """The first documents of several feeds in the order of a moment, by an index that is in that order within each feed.
 
 A server merges what an index holds of a few feeds without sorting, and reads no more than it returns. So a feed that
-is paused, or left out, costs nothing, however much it has waiting. Beyond `_MERGED` feeds, parts are merged here:
+is paused, or left out, costs nothing, however much it has waiting. Beyond `MERGED` feeds, parts are merged here:
 MongoDB takes at most 200 for one merge (`internalQueryMaxScansToExplode`) and sorts in memory where there are more.
 """
 
@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from itertools import chain
 from operator import itemgetter
 
+from app.core.parts import in_parts
 from app.ledger.client import Collection, Document
 
-_MERGED = 100
+MERGED = 100
+"""Feeds that a server is asked to merge at once."""
 
 
 async def feeds_in(
@@ -42,11 +44,11 @@ class Order:
 async def first_of(collection: Collection, order: Order, feeds: Sequence[str], limit: int) -> list[Document]:
     """The first `limit` documents of these feeds."""
     found: list[Document] = []
-    for start in range(0, len(feeds), _MERGED):
-        some = {"feed": {"$in": list(feeds[start : start + _MERGED])}, **order.wanted}
+    for part in in_parts(feeds, MERGED):
+        some = {"feed": {"$in": part}, **order.wanted}
         asked = collection.find(some, {order.moment: 1, **order.fields}).sort(order.moment, 1).limit(limit)
         found += await asked.to_list()
-    return sorted(found, key=itemgetter(order.moment))[:limit] if len(feeds) > _MERGED else found
+    return sorted(found, key=itemgetter(order.moment))[:limit] if len(feeds) > MERGED else found
 
 
 async def first_of_each(collection: Collection, order: Order, feeds: Sequence[str], each: int) -> list[Document]:

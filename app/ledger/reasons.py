@@ -9,6 +9,8 @@ import re
 from functools import lru_cache
 from hashlib import blake2s
 
+from app.core.shown import one_line
+
 TEXT_LIMIT = 120
 """Characters kept of a reason."""
 
@@ -31,10 +33,10 @@ _VARYING = (
 @lru_cache(_REMEMBERED)
 def normal(reason: str) -> str:
     """One line of at most `TEXT_LIMIT` characters, the same for all reasons of a kind. `unknown` for an empty one."""
-    text = "".join(letter if letter.isprintable() else " " for letter in reason[:_LOOKED_AT])
+    text = one_line(reason[:_LOOKED_AT])
     for pattern, replacement in _VARYING:
         text = pattern.sub(replacement, text)
-    return " ".join(text.split())[:TEXT_LIMIT] or "unknown"
+    return one_line(text, TEXT_LIMIT) or "unknown"
 
 
 def slug(text: str) -> str:

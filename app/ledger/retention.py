@@ -26,11 +26,13 @@ from pymongo.asynchronous.cursor import AsyncCursor
 from pymongo.errors import PyMongoError
 
 from app.core.clock import LONG_AGO
+from app.core.parts import in_parts
 from app.core.position import Position
 from app.core.states import State
 from app.ledger.attempts import insert_ignoring_duplicates
 from app.ledger.certificates import certificate_id
 from app.ledger.client import Collection, Database, Document, query
+from app.ledger.ids import attempts_under, ids_under
 from app.ledger.indexes import BY_ID, KEPT, SETTLED
 from app.ledger.persistence import counted
 from app.ledger.records import ATTEMPTS_BYTES, CHUNK_BYTES, Record, attempt_weight, weight
@@ -310,9 +312,8 @@ class Retention:
     async def drop_attempts(self, attempt_ids: Sequence[str]) -> int:
         """Delete these attempts. Returns how many there were; too few where it was asked again."""
         dropped = 0
-        for start in range(0, len(attempt_ids), _DROPPED_AT_ONCE):
-            some = list(attempt_ids[start : start + _DROPPED_AT_ONCE])
-            dropped += (await self._attempts.delete_many({"_id": {"$in": some}})).deleted_count
+        for part in in_parts(attempt_ids, _DROPPED_AT_ONCE):
+            dropped += (await self._attempts.delete_many({"_id": {"$in": part}})).deleted_count
         return dropped
 
     @query
@@ -323,20 +324,20 @@ class Retention:
         """
         if not delivery_ids:
             return 0
-        ranges = [DeleteMany({"_id": _attempts_range(one), "at": {"$lt": before}}) for one in delivery_ids]
+        ranges = [DeleteMany({"_id": attempts_under(one), "at": {"$lt": before}}) for one in delivery_ids]
         return (await self._attempts.bulk_write(ranges, ordered=False)).deleted_count
 
     @query
     async def drop_reports(self, feed: str, before: datetime) -> int:
         """Delete at most 1,000 of the feed's reports on periods that ended before then. Returns how many."""
         day = f"{before + timedelta(days=2):%Y-%m-%d}"  # ids begin with a local date: what is kept is not read
-        ids = {"$gte": f"{feed}|", "$lt": f"{feed}|{day}"}
+        ids = ids_under(f"{feed}|") | {"$lt": f"{feed}|{day}"}
         return await _drop_some(self._reports, {"_id": ids, "end": {"$lt": before}})
 
     @query
     async def drop_certificates(self, feed: str, before: datetime) -> int:
         """Delete at most 1,000 of the feed's certificates from before then, but never its last. Returns how many."""
-        ids = {"$gte": f"{feed}|", "$lt": f"{feed}}}"}
+        ids = ids_under(f"{feed}|")
         last = await self._certificates.find({"_id": ids}, {"_id": 1}).sort("_id", -1).limit(1).to_list()
         if not last:
             return 0
@@ -394,7 +395,7 @@ class Retention:
     async def _attempts_of(self, delivery_id: str) -> list[Document]:
         """Those that a line of the archive holds: what is beyond that stays in the ledger."""
         attempts, held = list[Document](), 0
-        async for attempt in self._attempts.find({"_id": _attempts_range(delivery_id)}).sort("_id", 1):
+        async for attempt in self._attempts.find({"_id": attempts_under(delivery_id)}).sort("_id", 1):
             held += attempt_weight(attempt)
             if held > ATTEMPTS_BYTES:
                 break
@@ -408,13 +409,8 @@ def _of(feed: str, category: Category, span: TimeRange) -> Document:
     return {**state, "feed": feed, category.moment: span.condition}
 
 
-def _attempts_range(delivery_id: str) -> Document:
-    """`#` sorts right before `$`, and keys hold neither."""
-    return {"$gte": f"{delivery_id}#", "$lt": f"{delivery_id}$"}
-
-
 def _minutes(feed: str, before: datetime) -> Document:
-    return {"_id": {"$gte": f"{feed}|", "$lt": minute_id(feed, before)}}
+    return {"_id": ids_under(f"{feed}|") | {"$lt": minute_id(feed, before)}}
 
 
 async def _drop_some(collection: Collection, wanted: Document) -> int:

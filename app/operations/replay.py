@@ -42,6 +42,7 @@ from app.broker.queue import Queue
 from app.core.batches import NewBatch
 from app.core.clock import Clock, utc_now
 from app.core.errors import BrokerUnavailable, RowrelayError
+from app.core.parts import in_parts
 from app.core.states import State
 from app.feeds.feed import Feed, Rate
 from app.intake.reread import Rereading
@@ -186,8 +187,7 @@ class Replaying:
         to_replay = self._ledger.selections.to_replay
         while picked := await to_replay(run.selection, state, run.begun, after, PICKED_AT_ONCE, without=run.being_sent):
             after = picked[-1]
-            for start in range(0, len(picked), run.chunk):
-                chunk = picked[start : start + run.chunk]
+            for chunk in in_parts(picked, run.chunk):
                 await self._wait_for_room(run, {one.feed for one in chunk})
                 started = time.monotonic()
                 moved = await self._replay_chunk(run, state, await self._without_those_being_sent(run, chunk))

@@ -19,6 +19,8 @@ from urllib.parse import quote
 import orjson
 
 from app.core.attempts import Ruling
+from app.core.shown import one_line
+from app.core.spelling import alike
 from app.partner.failures import Undone
 
 Row = dict[str, Any]
@@ -74,11 +76,9 @@ def cell(row: Row, column: str, where: str) -> Any:
 
     Raises `Undone` where the row has no such column.
     """
-    if column in row:
-        return row[column]
-    alike = [value for name, value in row.items() if name.casefold() == column.casefold()]
-    if len(alike) == 1:
-        return alike[0]
+    found = [column] if column in row else alike(column, row)
+    if len(found) == 1:
+        return row[found[0]]
     raise unsendable(f"{where}: the row has no column {column!r}; it has {', '.join(row)}")
 
 
@@ -145,7 +145,7 @@ def _called(path: str) -> Render:
         try:
             return function(row)
         except Exception as error:
-            raise unsendable(f"body: {path}: {type(error).__name__}: {' '.join(str(error).split())}") from error
+            raise unsendable(f"body: {path}: {type(error).__name__}: {one_line(error)}") from error
 
     return call
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 from app.core.attempts import Ruling
+from app.core.shown import one_line
 
 
 class Failure(StrEnum):
@@ -126,11 +127,6 @@ def exchange_failed(error: BaseException | None, *, heard: bool) -> tuple[Failur
     if heard:
         return Failure.READ_ERROR, _because("the answer broke off", error), Ruling.LOST
     return Failure.DISCONNECTED, _because("the partner closed the connection before its answer", error), Ruling.LOST
-
-
-def one_line(text: str) -> str:
-    """The text on one line, without what cannot be printed."""
-    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
 
 
 def _because(text: str, error: BaseException | None) -> str:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
+from app.core.parts import in_parts
 from app.core.position import Gap, Position
 from app.core.rows import SourceRow
 from app.core.states import State
@@ -16,7 +17,7 @@ from app.ledger.purge_watermarks import PurgeWatermark
 from app.ledger.scans import Scan
 from app.reconcile import bounds
 from app.reconcile.healing import settle
-from app.reconcile.run import Run, chunks, named
+from app.reconcile.run import Run, named
 from app.source.scan import ScanWindow
 
 Read: TypeAlias = Callable[[], Awaitable[ScanWindow]]
@@ -90,7 +91,7 @@ async def _confirm(run: Run, compared: Compared, read: Read) -> None:
     keys = list(dict.fromkeys(row.key for row in there if not row.error))
     found: list[SourceRow] = []
     agreed = (await run.ledger.cursors.get(feed.name)).columns
-    for chunk in chunks(keys, min(bounds.CHUNK, feed.page_size)):
+    for chunk in in_parts(keys, min(bounds.CHUNK, feed.page_size)):
         found += await run.patient(lambda: run.source.find_all(feed, chunk, agreed))  # noqa: B023
     shared = sharing(walk.feed, there, compared.rows, found, facts)
     differing = [row for row in there if row not in shared and _differs(walk.feed, row, facts)]

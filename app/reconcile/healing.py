@@ -10,19 +10,20 @@ import structlog
 
 from app.core.budget import Reservation
 from app.core.errors import LedgerUnavailable
+from app.core.parts import in_parts
 from app.core.rows import Columns, SourceRow
 from app.core.states import State
 from app.intake.intake import backlog
 from app.ledger.deliveries import delivery_id
 from app.reconcile import bounds
-from app.reconcile.run import Run, chunks, named
+from app.reconcile.run import Run, named
 
 log = structlog.get_logger()
 
 
 async def settle(run: Run, missing: Sequence[SourceRow]) -> None:
     """Count rows that are missing, and log them, within the bounds; in a dry run only count them."""
-    for chunk in chunks(missing, min(bounds.CHUNK, run.feed.page_size)):
+    for chunk in in_parts(missing, min(bounds.CHUNK, run.feed.page_size)):
         await _settle(run, chunk)
     if missing:
         ids = [delivery_id(run.walk.feed, row) for row in missing[:10]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeAlias, TypeVar
@@ -95,9 +95,3 @@ def named(feed: str, rows: Sequence[SourceRow], ids: list[str]) -> int:
     """Add the rows' ids to those that are named, within the bound. Returns how many rows there are."""
     ids += [delivery_id(feed, row) for row in rows[: MISSING_NAMED - len(ids)]]
     return len(rows)
-
-
-def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """The items, so many at a time."""
-    for start in range(0, len(items), size):
-        yield items[start : start + size]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from zoneinfo import ZoneInfo
 
+from app.core.shown import one_line
 from app.reports.files import Format, path_of, rendered
 from app.reports.page import title, when
 from app.reports.record import Report
@@ -23,7 +24,7 @@ class NotSent(Exception):
     """The other side did not take it. `str(error)` is one line that may be shown and stored."""
 
     def __init__(self, text: str) -> None:
-        super().__init__(" ".join(text.split())[:ERROR_LIMIT])
+        super().__init__(one_line(text, ERROR_LIMIT))
 
 
 class Outgoing(Protocol):

@@ -16,7 +16,7 @@ import structlog
 
 from app.core.clock import Clock, utc_now
 from app.core.errors import LeaseLost, RowrelayError
-from app.core.renewal import keep_renewed
+from app.core.renewal import kept_renewed
 from app.ledger import Ledger
 from app.ledger.persistence import persistent
 from app.ledger.purges import Claim, Purges
@@ -36,6 +36,10 @@ class Held:
 
     claim: Claim
     lost: LeaseLost | None = None
+
+    def lose(self, why: LeaseLost) -> None:
+        """Note that another has it, or may."""
+        self.lost = why
 
     def check(self) -> None:
         """Raises `LeaseLost` where another has taken the feed over."""
@@ -69,13 +73,11 @@ class PurgeLock:
         if claim is None:
             yield None
             return
-        held, ended = Held(claim), asyncio.Event()
-        renewal = asyncio.create_task(self._renew(held, ended))
+        held = Held(claim)
         try:
-            yield held
+            async with kept_renewed(self._lease, lambda: self.renew(held), self._now, held.lose, feed=feed):
+                yield held
         finally:
-            ended.set()
-            await renewal
             with suppress(RowrelayError), persistent(sleep=self._sleep, feed=feed):
                 await self._purges.release(claim)
 
@@ -93,6 +95,3 @@ class PurgeLock:
                     return claim
                 tell(0, f"feed {feed}: {await self._purges.holder(feed)} purges it, or was killed at it")
                 await self._sleep(ASK_SECONDS)
-
-    async def _renew(self, held: Held, ended: asyncio.Event) -> None:
-        held.lost = await keep_renewed(ended, self._lease, lambda: self.renew(held), self._now, feed=held.claim.feed)

@@ -10,6 +10,7 @@ from typing import TypeAlias
 from sqlalchemy import exc
 
 from app.core.errors import SourceRefused, SourceUnavailable, ValueRefused
+from app.core.shown import one_line
 from app.source.products.product import Product
 
 SourceError: TypeAlias = SourceUnavailable | SourceRefused
@@ -87,7 +88,7 @@ def _one_line(error: BaseException, password: str | None) -> str:
     said = args[0] if isinstance(original, exc.SQLAlchemyError) and args else original
     # pyodbc's errors are (SQLSTATE, text), and the text begins with the SQLSTATE.
     text = args[1] if len(args) > 1 and type(original).__module__ == "pyodbc" else str(said)
-    text = " ".join(text.split()) or type(original).__name__
     if password:
         text = text.replace(password, "***")
+    text = one_line(text) or type(original).__name__
     return _SECRET_PAIR.sub(r"\1=***", text)

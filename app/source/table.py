@@ -11,6 +11,7 @@ from sqlalchemy.sql import quoted_name
 from sqlalchemy.types import TypeEngine
 
 from app.core.errors import SourceRefused
+from app.core.spelling import alike
 
 _NAMES_SHOWN = 20
 
@@ -37,10 +38,9 @@ class SourceTable:
 
         Raises `SourceRefused` that names the feed's setting and the columns there are.
         """
-        exact = [known for known in self.columns if known.name == wanted]
-        alike = exact or [known for known in self.columns if known.name.casefold() == wanted.casefold()]
-        if len(alike) == 1:
-            return alike[0]
+        found = alike(wanted, (known.name for known in self.columns))
+        if len(found) == 1:
+            return next(known for known in self.columns if known.name == found[0])
         raise SourceRefused(
             f"feed {self.feed}: {setting}: table {self.name!r} has no column {wanted!r}; "
             f"its columns: {listed(known.name for known in self.columns)}"

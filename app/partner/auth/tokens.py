@@ -23,6 +23,7 @@ from oauthlib.oauth2 import BackendApplicationClient
 
 from app.core.attempts import Ruling
 from app.core.clock import utc_now
+from app.core.shown import one_line
 from app.feeds.partner import OAuth2Auth
 from app.partner.auth.credentials import basic
 from app.partner.content import Unreadable, unwrapped
@@ -192,7 +193,7 @@ def token_request(auth: OAuth2Auth) -> Request:
 
 
 def _no_token(why: str, ruling: Ruling = Ruling.OURS, *, wait: float | None = None) -> Undone:
-    return Undone(f"{_NOTHING_TO_SEND_WITH}: {' '.join(why.split())}", ruling, wait=wait)
+    return Undone(f"{_NOTHING_TO_SEND_WITH}: {one_line(why)}", ruling, wait=wait)
 
 
 def _asked(reply: Reply) -> timedelta | None:

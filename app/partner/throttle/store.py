@@ -26,6 +26,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from app.core.redis_url import parse_redis_url
+from app.core.shown import one_line
 from app.partner.throttle.breaker import Results
 from app.partner.throttle.scripts import PROBE, RESERVE, SETTLE, SYNC, TRIP
 
@@ -209,7 +210,7 @@ class ThrottleStore:
     def _lost(self, error: Exception) -> None:
         if self.up:
             self.up = False
-            log.warning("endpoint_clock_alone", error=" ".join(str(error).split()), kind=type(error).__name__)
+            log.warning("endpoint_clock_alone", error=one_line(error), kind=type(error).__name__)
 
     def _keys(self, feed: str, *names: str) -> list[str]:
         return [f"rowrelay:{{{feed}}}:{name}" for name in names]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from app.cli import output
 from app.cli.output import PlainConsole, print_fields, print_figures, print_json, print_table
-from app.core.shown import plain, plain_json, plain_lines
+from app.core.shown import one_line, plain, plain_json, plain_lines
 
 HOSTILE = (
     "[bold red]x[/nope] \x1b[31mRED\x1b]0;title\x07 \x9b31m \u202eRTL :smile: [link=https://evil.example]click[/link]"
@@ -26,6 +26,18 @@ any_text = st.text(st.characters(codec=None), max_size=50)
 @given(any_text)
 def test_nothing_is_left_that_acts_or_cannot_be_seen(text: str) -> None:
     assert not {category(letter) for letter in plain(text)} & {"Cc", "Cf", "Cs", "Zl", "Zp"}
+
+
+@given(any_text, st.none() | st.integers(0, 20))
+def test_what_an_error_says_is_one_printable_line_of_single_blanks(text: str, limit: int | None) -> None:
+    said = one_line(ValueError(text), limit)
+    assert said.isprintable()
+    assert "  " not in said
+    assert limit is None or len(said) <= limit
+
+
+def test_the_words_of_an_error_are_kept() -> None:
+    assert one_line("no such\n\tcolumn:\x1b 'zoë'", 100) == "no such column: 'zoë'"
 
 
 @given(st.text(st.characters(categories=["L", "N", "P", "S", "Zs"]), max_size=50))

@@ -21,6 +21,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
+from app.core.shown import one_line
+
 RETRYABLE: Mapping[int, str] = {
     # SC
     -2: "the statement took too long",
@@ -288,4 +290,4 @@ def _state(error: BaseException) -> str:
 
 
 def _text(error: BaseException) -> str:
-    return " ".join(str(error.args[1]).split()) if len(error.args) > 1 else ""
+    return one_line(error.args[1]) if len(error.args) > 1 else ""

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
+from app.core.shown import one_line
 from app.feeds.feed import Feed, Strategy
 from app.source.findings import Finding, Level
 from app.source.products.mssql import errors as mssql_errors
@@ -101,4 +102,4 @@ def _ask(connection: Connection, question: Any) -> tuple[Any, str | None]:
     except DBAPIError as error:
         if error.connection_invalidated or error.orig is None or mssql_errors.refuses(error.orig) is False:
             raise
-        return None, " ".join(str(error.orig.args[-1]).split())
+        return None, one_line(error.orig.args[-1])
