@@ -124,11 +124,7 @@ class Stepped:
 
 def stepped_ledger(ledger: Ledger, steps: Steps) -> Ledger:
     """The ledger, each query a step."""
-    names = (
-        *("archives", "attempts", "audit", "batches", "certificates", "counts", "cursors", "deliveries", "floors"),
-        *("purges", "retention", "selections", "stats", "ticks", "walks"),
-    )
-    parts = {name: Stepped(getattr(ledger, name), steps, LedgerUnavailable) for name in names}
+    parts = {name: Stepped(part, steps, LedgerUnavailable) for name, part in vars(ledger).items() if name[0] != "_"}
     return cast("Ledger", SimpleNamespace(**parts))
 
 
