@@ -4,7 +4,7 @@
      revised {count, at, changes [{field, was, now}]}, sending {<way>: {state, tries, at, error}}, retry_at}
 
 `report` is the report as JSON (see `app/reports/record.py`). Storing an equal one changes nothing. One that differs
-takes its place and is marked in `revised`. How it is sent: see `app/ledger/outbox.py`.
+takes its place and is recorded in `revised`. How it is sent: see `app/ledger/outbox.py`.
 """
 
 from __future__ import annotations
@@ -84,5 +84,20 @@ class Reports(Outbox):
         result = await self._collection.update_one(
             {"_id": stored["_id"], "revised.count": revised.count - 1 or None},
             {"$set": {"report": report, "revised": marked} | owing(owed, revised.at)},
+        )
+        return bool(result.modified_count)
+
+    @query
+    async def upgrade(self, stored: Document, report: Document) -> bool:
+        """Put the same figures, with the fields of a newer version, in the stored one's place: no revision, and nothing
+        is sent. `False`: somebody else was faster.
+        """
+        result = await self._collection.update_one(
+            {
+                "_id": stored["_id"],
+                "revised.count": stored["revised"]["count"] if stored.get("revised") else None,
+                "report.version": stored["report"].get("version"),
+            },
+            {"$set": {"report": report}},
         )
         return bool(result.modified_count)

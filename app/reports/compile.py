@@ -19,6 +19,7 @@ from app.core.period import Kind, Period
 from app.ledger.stats import OTHER, bucket_bound
 from app.reports.record import (
     ALL,
+    VERSION,
     Backlog,
     Breaker,
     Counts,
@@ -199,6 +200,7 @@ def _compile(
         slots=tuple(_spans(window, SLOT[period.kind], by_time)),
         certificates=tuple(proof_of(certificate) for certificate in certificates if certificate),
         feeds=lines,
+        version=VERSION,
     )
 
 

@@ -22,6 +22,10 @@ from app.core.states import OPEN_STATES, State
 ALL = "*"
 """The feed of a report that speaks of all feeds together."""
 
+VERSION = 1
+"""Raised whenever a record below gains or loses a field, so that a report of an older version is not taken for one with
+other figures (see `app/reports/changes.py`). A field that is added has a default: older reports are still read."""
+
 Document: TypeAlias = dict[str, Any]
 
 
@@ -237,6 +241,8 @@ class Report:
     """Quarters of an hour of a day, minutes of an hour: what the charts draw."""
     certificates: tuple[Proof, ...] = ()
     feeds: tuple[FeedLine, ...] = field(default=())
+    version: int = 0
+    """Which fields it has, see `VERSION`; 0: it was compiled before versions were kept."""
 
     @property
     def id(self) -> str:

@@ -29,11 +29,11 @@ from app.core.errors import Unavailable
 from app.core.period import Kind, Period
 from app.ledger import Ledger
 from app.ledger.reports import ReportKey, Revised
-from app.reports.changes import changes
+from app.reports.changes import Difference, changes, compare
 from app.reports.compile import compile_reports
 from app.reports.files import Format, path_of, prune, write
 from app.reports.outbox import Outbox, RetrySchedule
-from app.reports.record import ALL, Document, Report, canonical, document_of, report_of
+from app.reports.record import ALL, Document, Report, document_of, report_of
 from app.reports.sending import OutgoingReport, Sender
 
 log = structlog.get_logger()
@@ -216,27 +216,44 @@ class Reporting:
         `None`: there is none, and the statistics that it would be made of are gone.
         """
         document = document_of(report)
-        key = ReportKey(report.feed, report.kind.value, report.period, report.start, report.end)
-        owed = list(self.ways) if report.feed == ALL and report.kind in self._sent else []
         while True:
             stored = await self._ledger.reports.get(report.feed, report.period)
-            if stored is None:
-                if ground is Ground.GONE:
-                    log.warning("report_not_made", report=report.id, reason="statistics of the period are deleted")
-                    return None
-                if await self._ledger.reports.insert(key, document, owed, self._now()):
-                    return Compiled(report)
-                continue
-            revised = stored.get("revised")
-            if canonical(stored["report"]) == canonical(document):
-                return Compiled(report, revised)
-            if ground is not Ground.WHOLE:
-                log.warning("report_kept_as_it_was", report=report.id, reason="statistics of the period are gone")
-                return Compiled(report_of(stored["report"]), revised)
-            found = changes(stored["report"], document)
-            count = (revised["count"] if revised else 0) + 1
-            if await self._ledger.reports.revise(stored, document, Revised(count, self._now(), found), owed):
-                log.info("report_revised", report=report.id, count=count, fields=[change["field"] for change in found])
+            if stored:
+                if kept := await self._replace(stored, report, document, ground):
+                    return kept
+            elif ground is Ground.GONE:
+                log.warning("report_not_made", report=report.id, reason="statistics of the period are deleted")
+                return None
+            elif await self._ledger.reports.insert(_key_of(report), document, self._owed(report), self._now()):
+                return Compiled(report)
+
+    async def _replace(self, stored: Document, report: Report, document: Document, ground: Ground) -> Compiled | None:
+        """Put the report in the stored one's place, where it says more. `None`: read the stored one again."""
+        revised, kept = stored.get("revised"), stored["report"]
+        difference = compare(kept, document)
+        if difference is Difference.NONE:
+            return Compiled(report, revised)
+        if ground is not Ground.WHOLE:
+            log.warning("report_kept_as_it_was", report=report.id, reason="statistics of the period are gone")
+            return Compiled(report_of(kept), revised)
+        if difference is Difference.FIGURES:
+            await self._revise(stored, report, document)
+            return None
+        if report.version < kept.get("version", 0):
+            return Compiled(report_of(kept), revised)
+        return Compiled(report, revised) if await self._ledger.reports.upgrade(stored, document) else None
+
+    async def _revise(self, stored: Document, report: Report, document: Document) -> None:
+        """Store other figures, unless somebody else was faster."""
+        found = changes(stored["report"], document)
+        count = (stored["revised"]["count"] if stored.get("revised") else 0) + 1
+        revised = Revised(count, self._now(), found)
+        if await self._ledger.reports.revise(stored, document, revised, self._owed(report)):
+            log.info("report_revised", report=report.id, count=count, fields=[change["field"] for change in found])
+
+    def _owed(self, report: Report) -> Sequence[str]:
+        """The ways that it is sent by, once it is stored."""
+        return self.ways if report.feed == ALL and report.kind in self._sent else ()
 
     async def _write(self, reports: Sequence[Compiled]) -> None:
         try:
@@ -244,6 +261,10 @@ class Reporting:
                 await asyncio.to_thread(write, self._folder, compiled.report, compiled.revised)
         except OSError as error:
             raise Unavailable(f"REPORTS_DIR {self._folder}: {error.strerror or error}") from error
+
+
+def _key_of(report: Report) -> ReportKey:
+    return ReportKey(report.feed, report.kind.value, report.period, report.start, report.end)
 
 
 def _in_doubt(certificate: Certificate | None) -> bool:

@@ -13,12 +13,16 @@ from app.reports.page import nobody_sends, title, when
 from app.reports.record import ALL, Counts, Interval, Latency, Proof, Report
 from app.reports.words import clock, duration, number, percent
 
-COLUMNS = (
-    "feed", "span", "from", "to", "read", "logged", "skipped", "delivered", "attempts", "first_attempts",
-    "first_delivered", "retries", "retry", "unknown", "dead", "delivered_p50_ms", "delivered_p95_ms",
-    "delivered_p99_ms", "attempt_p50_ms", "attempt_p95_ms", "attempt_p99_ms", "open",
+_COUNTS = (
+    "read", "logged", "skipped", "delivered", "attempts", "first_attempts", "first_delivered", "retries", "retry",
+    "unknown", "dead",
 )  # fmt: skip
-"""`span` says what a line speaks of: `period`, then `hour` or `5 minutes`, then `15 minutes` or `minute`."""
+"""Fields of `Counts`, each a column of its name."""
+_PERCENTILES = ("p50_ms", "p95_ms", "p99_ms")
+"""Fields of `Latency`, each a column for deliveries and one for attempts."""
+_LATENCIES = tuple(f"{of}_{part}" for of in ("delivered", "attempt") for part in _PERCENTILES)
+COLUMNS = ("feed", "span", "from", "to", *_COUNTS, *_LATENCIES, "open")
+"""`span` says what a line is about: `period`, then `hour` or `5 minutes`, then `15 minutes` or `minute`."""
 
 _SPANS = {Kind.DAY: ("hour", "15 minutes"), Kind.HOUR: ("5 minutes", "minute")}
 
@@ -47,11 +51,8 @@ def _of(span: Interval) -> list[object]:
 
 
 def _figures(counts: Counts, delivered: Latency, attempt: Latency) -> list[object]:
-    flows = [getattr(counts, name) for name in COLUMNS[4:15]]
-    percentiles = [
-        getattr(latency, part) for latency in (delivered, attempt) for part in ("p50_ms", "p95_ms", "p99_ms")
-    ]
-    return [*flows, *percentiles]
+    percentiles = [getattr(latency, part) for latency in (delivered, attempt) for part in _PERCENTILES]
+    return [*(getattr(counts, name) for name in _COUNTS), *percentiles]
 
 
 def _utc(moment: datetime) -> str:

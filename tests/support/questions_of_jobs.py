@@ -223,6 +223,7 @@ def of_jobs() -> dict[str, list[Ask]]:
         "reports.owe": [Ask(lambda at: at.reports.owe(key.id, ["mail"], NOW))],
         "reports.owed": [Ask(lambda at: at.reports.owed(LATER, 10, LEASE))],
         "reports.revise": [Ask(lambda at: at.reports.revise(stored, {}, revised, ["mail"]))],
+        "reports.upgrade": [Ask(lambda at: at.reports.upgrade(stored | {"report": {}}, {}))],
         "ticks.claim": [Ask(lambda at: _tick(at, at.ticks.release))],
         "ticks.finish": [Ask(lambda at: _tick(at, lambda tick: at.ticks.finish(tick, TickState.DONE, NOW, None)))],
         "ticks.forget": [Ask(lambda at: at.ticks.forget("reconcile", NOW - timedelta(days=90)))],

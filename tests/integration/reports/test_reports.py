@@ -27,7 +27,7 @@ from app.ledger.client import Document
 from app.ledger.outbox import Sending
 from app.reports.mail import Mail, MailServer, compose
 from app.reports.outbox import SENT_AT_ONCE
-from app.reports.record import ALL, Report
+from app.reports.record import ALL, VERSION, Report
 from app.reports.reporting import MAX_TRIES, Compiled, Reporting
 from app.reports.sending import NotSent, Outgoing, OutgoingReport, Sender
 from app.reports.webhook import Webhook
@@ -148,6 +148,58 @@ async def test_a_late_change_marks_the_report_as_revised(day: Ledger, tmp_path: 
     assert [outgoing.revised["count"] if outgoing.revised else 0 for outgoing in post.sent] == [0, 1, 2]
     page = (tmp_path / "_all" / "2026-11-21.html").read_text()
     assert "Compiled again 2 times with another result" in page
+
+
+async def _as_an_older_version(ledger: Ledger) -> None:
+    """Have the ledger hold the day's reports as a version stored them that knew fewer figures."""
+    unset = {"report.version": "", "report.totals.unsendable": "", "report.spans.$[].counts.revived": ""}
+    await ledger._database["reports"].update_many({}, {"$unset": unset})
+
+
+async def test_a_report_is_not_revised_by_the_fields_of_a_newer_version(day: Ledger, tmp_path: Path) -> None:
+    post = Post()
+    work = reporting(day, tmp_path, post)
+    before = await work.compile(PERIOD)
+    await _as_an_older_version(day)
+    assert await work.compile(PERIOD) == before
+    kept = await stored(day)
+    assert kept["report"]["totals"]["unsendable"] == before[0].totals.unsendable
+    assert kept["report"]["version"] == VERSION
+    assert "revised" not in kept
+    assert len(post.sent) == 1
+
+
+async def test_other_figures_revise_a_report_of_an_older_version(day: Ledger, tmp_path: Path) -> None:
+    post = Post()
+    work = reporting(day, tmp_path, post)
+    await work.compile(PERIOD)
+    await _as_an_older_version(day)
+    await day.stats.add_outcomes("orders", Outcome.UNKNOWN, 3, PERIOD.end - HOUR)
+    await work.compile(PERIOD)
+    changed = {change["field"] for change in (await stored(day))["revised"]["changes"]}
+    assert "totals.unknown" in changed
+    assert not {"version", "totals.unsendable"} & changed
+    assert len(post.sent) == 2
+
+
+async def test_an_older_version_leaves_a_newer_ones_report_as_it_is(day: Ledger, tmp_path: Path) -> None:
+    work = reporting(day, tmp_path)
+    before = await work.compile(PERIOD)
+    newer = {"report.version": VERSION + 1, "report.totals.invented": 7}
+    await day._database["reports"].update_many({}, {"$set": newer})
+    assert [report.totals for report in await work.compile(PERIOD)] == [report.totals for report in before]
+    kept = await stored(day)
+    assert (kept["report"]["version"], kept["report"]["totals"]["invented"]) == (VERSION + 1, 7)
+    assert "revised" not in kept
+
+
+async def test_a_report_of_an_older_version_outlives_its_statistics(day: Ledger, tmp_path: Path) -> None:
+    work = reporting(day, tmp_path)
+    delivered = [report.totals.delivered for report in await work.compile(PERIOD)]
+    await _as_an_older_version(day)
+    await day._database["stats"].delete_many({})
+    assert [report.totals.delivered for report in await work.compile(PERIOD)] == delivered
+    assert "version" not in (await stored(day))["report"]
 
 
 async def test_a_report_outlives_its_statistics(day: Ledger, tmp_path: Path) -> None:

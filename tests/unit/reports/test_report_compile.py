@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
+from dataclasses import is_dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from hashlib import blake2b
+from typing import Any, get_args, get_origin, get_type_hints
 from zoneinfo import ZoneInfo
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,9 +21,9 @@ from app.core.states import State
 from app.ledger.client import Document
 from app.ledger.reasons import normal, slug
 from app.ledger.stats import bucket_bound, bucket_of
-from app.reports.changes import changes
+from app.reports.changes import KEYED_BY_DATA, Difference, changes, compare
 from app.reports.compile import REASONS_LISTED, compile_reports, percentiles
-from app.reports.record import ALL, Report, canonical, document_of, report_of
+from app.reports.record import ALL, VERSION, Proof, Report, canonical, document_of, report_of
 from tests.support.buckets import DAY, day_of, failed, gauge, minute_of
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -241,6 +245,58 @@ def test_what_changed_is_named_by_its_field() -> None:
     assert found["totals.delivered"] == (5, 6)
     assert found["totals.dead"] == (0, 1)
     assert changes(was, was) == []
+
+
+def test_fields_that_only_one_of_two_versions_has_are_no_difference() -> None:
+    now = document_of(report_of_orders(minute(outcomes={"delivered": 5}, statuses={"200": 5})))
+    was = orjson.loads(orjson.dumps(now)) | {"version": 0, "retired": 7}
+    del was["totals"]["unsendable"], was["spans"][0]["counts"]["revived"]
+    assert compare(was, now) is Difference.FIELDS
+    assert changes(was, now) == []
+
+
+def test_another_figure_is_a_difference_whatever_the_versions() -> None:
+    now = document_of(report_of_orders(minute(outcomes={"delivered": 5}, statuses={"200": 5})))
+    was = orjson.loads(orjson.dumps(now)) | {"version": 0}
+    was["statuses"] = {}
+    assert compare(was, now) is Difference.FIGURES
+    assert changes(was, now) == [{"field": "statuses.200", "was": None, "now": 5}]
+
+
+def test_within_a_version_a_field_that_is_missing_is_a_difference() -> None:
+    now = document_of(report_of_orders(minute(outcomes={"delivered": 5})))
+    was = {name: value for name, value in now.items() if name != "breaker"}
+    assert compare(was, now) is Difference.FIGURES
+    assert compare(now, now) is Difference.NONE
+
+
+FIELDS = {1: "0fd5c2a5"}
+"""Version → a hash of the names of a report's fields. A new one goes with each new `VERSION`."""
+
+
+def _fields(record: Any) -> list[str]:
+    """The names of a record's fields, and of the records in it."""
+    names: list[str] = []
+    for field, annotation in get_type_hints(record).items():
+        inner = [part for part in (annotation, *_parts_of(annotation)) if is_dataclass(part)]
+        names += [field, *(f"{field}.{name}" for part in inner for name in _fields(part))]
+    return names
+
+
+def _parts_of(annotation: Any) -> list[Any]:
+    return [deeper for part in get_args(annotation) for deeper in (part, *_parts_of(part))]
+
+
+def test_a_report_whose_fields_change_has_another_version() -> None:
+    names = "\n".join(_fields(Report))
+    assert {VERSION: blake2b(names.encode(), digest_size=4).hexdigest()} == FIELDS, "raise VERSION, then note it here"
+
+
+def test_names_that_are_data_are_known_to_be() -> None:
+    records = (Report, Proof)
+    hints = {name: hint for record in records for name, hint in get_type_hints(record).items()}
+    mappings = {name for name, hint in hints.items() if get_origin(hint) is Mapping}
+    assert mappings == set(KEYED_BY_DATA)
 
 
 def test_a_dead_letter_that_was_put_back_is_not_among_the_dead_of_when_it_died() -> None:
