@@ -17,10 +17,10 @@ from app.feeds.partner import Tls
 from app.partner.exchange import Reply
 from app.partner.failures import Undone
 from app.partner.transport import tls_context
-from app.reports.mail import Mail
-from app.reports.sending import NotSent
 from app.runtime.clients import open_partners
 from app.runtime.senders import mails
+from app.sending.mail import Mail
+from app.sending.outgoing import NotSent
 from app.source.findings import Level
 
 

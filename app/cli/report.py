@@ -23,6 +23,7 @@ from app.cli.output import (
     with_ledger,
 )
 from app.core.errors import UnknownFeed
+from app.core.figures import duration, look_at, number, percent
 from app.core.period import Period, parse_period
 from app.ledger import Ledger
 from app.reports.files import Format, rendered, write_whole
@@ -30,7 +31,6 @@ from app.reports.page import nobody_sends, title
 from app.reports.record import ALL, FeedLine, Reason, Report
 from app.reports.reporting import Compiled
 from app.reports.table import figures, lacking, sentence
-from app.reports.words import duration, look_at, number, percent
 from app.runtime.senders import reporting_of
 
 

@@ -15,8 +15,8 @@ import orjson
 
 from app.core.clock import rough
 from app.core.events import Event
+from app.core.figures import clock
 from app.ledger.notifications import Message
-from app.reports.words import clock
 
 
 class Form(StrEnum):

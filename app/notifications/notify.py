@@ -6,7 +6,7 @@ One look, by whoever's turn it is:
 2. each event that is new is put on record, under its own id: of two processes one does it;
 3. what is to be said of it (that it began, that it is still on, that it is over) is owed by a conditional update on the
    number of the last message: of two processes one does it;
-4. what is owed is sent, on every way, until each has taken it (`app/reports/outbox.py`).
+4. what is owed is sent, on every way, until each has taken it (`app/sending/outbox.py`).
 
 A process that dies after step 2 or 3 leaves on record what the next look goes on with. One that dies while it sends has
 it sent again under the same id, after `PATIENCE.claimed_for`. So an event may be told twice, and never not at all.
@@ -30,8 +30,8 @@ from app.ledger.client import Document
 from app.ledger.notifications import Message
 from app.notifications.conditions import Conditions
 from app.notifications.notification import Form, Notification
-from app.reports.outbox import Outbox, RetrySchedule
-from app.reports.sending import Sender
+from app.sending.outbox import Outbox, RetrySchedule
+from app.sending.outgoing import Sender
 
 log = structlog.get_logger()
 

@@ -1,1 +1,1 @@
-"""Reports: compiled from the statistics, written as JSON, CSV and one HTML page, sent by e-mail and webhook."""
+"""Reports: compiled from the statistics, stored in the ledger, written as JSON, CSV and one HTML page, and sent."""

@@ -16,9 +16,9 @@ from xml.etree.ElementTree import Element
 
 import pygal  # type: ignore[import-untyped] # it has no types; this is the only module that uses it
 
+from app.core.figures import duration, number
 from app.core.period import Kind
 from app.reports.record import Counts, Interval, Latency, Report
-from app.reports.words import duration, number
 
 sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder).__module__ != "pygal"]
 """pygal hooks itself into every later import, for maps that are not used here, in a way that Python 3.12 ignores and

@@ -17,11 +17,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template, pas
 from jinja2.runtime import Context
 from markupsafe import Markup
 
+from app.core.figures import clock, duration, look_at, number, percent
 from app.core.period import Kind
 from app.ledger.unconfigured import way_out
 from app.reports.charts import charts
 from app.reports.record import ALL, Backlog, Report
-from app.reports.words import clock, duration, look_at, number, percent
 
 _TEMPLATES = Path(__file__).parent / "templates"
 

@@ -32,9 +32,10 @@ from app.ledger.reports import ReportKey, Revised
 from app.reports.changes import Difference, changes, compare
 from app.reports.compile import compile_reports
 from app.reports.files import Format, path_of, prune, write
-from app.reports.outbox import Outbox, RetrySchedule
+from app.reports.outgoing import OutgoingReport
 from app.reports.record import ALL, Document, Report, document_of, report_of
-from app.reports.sending import OutgoingReport, Sender
+from app.sending.outbox import Outbox, RetrySchedule
+from app.sending.outgoing import Sender
 
 log = structlog.get_logger()
 

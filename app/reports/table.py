@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
+from app.core.figures import clock, duration, number, percent
 from app.core.period import Kind
 from app.reports.page import nobody_sends, title, when
 from app.reports.record import ALL, Counts, Interval, Latency, Proof, Report
-from app.reports.words import clock, duration, number, percent
 
 _COUNTS = (
     "read", "logged", "skipped", "delivered", "attempts", "first_attempts", "first_delivered", "retries", "retry",

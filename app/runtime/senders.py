@@ -16,11 +16,11 @@ from app.monitoring.health import Bounds
 from app.notifications.conditions import Conditions, Limits, breakers_of
 from app.notifications.notification import Form
 from app.notifications.notify import Notifying
-from app.reports.mail import Mail, MailServer
 from app.reports.reporting import Reporting
-from app.reports.sending import Sender
-from app.reports.webhook import Webhook
 from app.runtime.reader import open_reader
+from app.sending.mail import Mail, MailServer
+from app.sending.outgoing import Sender
+from app.sending.webhook import Webhook
 from config import Config, Settings
 
 

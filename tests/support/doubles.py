@@ -19,7 +19,7 @@ from app.core.deliveries import Delivery
 from app.core.errors import BrokerUnavailable
 from app.core.rows import Page, SourceRow
 from app.feeds.feed import Feed
-from app.reports.sending import NotSent, Outgoing
+from app.sending.outgoing import NotSent, Outgoing
 from app.source.cursors.gaps import missing, subtract
 
 

@@ -17,8 +17,8 @@ RANKS = (
     ("app.source", "app.ledger", "app.partner", "app.broker"),
     ("config",),
     ("app.configuration",),
-    ("app.intake", "app.delivery", "app.reports"),
-    ("app.reconcile", "app.retention"),
+    ("app.intake", "app.delivery", "app.sending"),
+    ("app.reconcile", "app.retention", "app.reports"),
     ("app.jobs",),
     ("app.monitoring",),
     ("app.notifications",),
@@ -33,7 +33,7 @@ RANKS = (
 
 DRIVERS = {
     "aioodbc": {"app.source"},
-    "aiosmtplib": {"app.reports"},
+    "aiosmtplib": {"app.sending"},
     "bson": {"app.ledger"},
     "celery": {"tasks", "celery_app", "app.cli"},
     "httpx": {"app.testbed"},

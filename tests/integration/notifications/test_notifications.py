@@ -33,9 +33,9 @@ from app.monitoring.health import Bounds
 from app.notifications.conditions import Conditions, Limits, Seen, breakers_of
 from app.notifications.notification import Form
 from app.notifications.notify import HOLD, KEPT, OVER_AFTER, PATIENCE, Notifying
-from app.reports.mail import Mail, MailServer
-from app.reports.sending import Outgoing, Sender
-from app.reports.webhook import Webhook
+from app.sending.mail import Mail, MailServer
+from app.sending.outgoing import Outgoing, Sender
+from app.sending.webhook import Webhook
 from tests.support.doubles import Post, Wheel
 from tests.support.feeds import make_feed
 from tests.support.hooks import listener

@@ -25,12 +25,13 @@ from app.core.states import State
 from app.ledger import Ledger
 from app.ledger.client import Document
 from app.ledger.outbox import Sending
-from app.reports.mail import Mail, MailServer, compose
-from app.reports.outbox import SENT_AT_ONCE
+from app.reports.outgoing import OutgoingReport
 from app.reports.record import ALL, VERSION, Report
 from app.reports.reporting import MAX_TRIES, Compiled, Reporting
-from app.reports.sending import NotSent, Outgoing, OutgoingReport, Sender
-from app.reports.webhook import Webhook
+from app.sending.mail import Mail, MailServer, compose
+from app.sending.outbox import SENT_AT_ONCE
+from app.sending.outgoing import NotSent, Outgoing, Sender
+from app.sending.webhook import Webhook
 from tests.support import doubles
 from tests.support.buckets import day_of
 from tests.support.doubles import Wheel

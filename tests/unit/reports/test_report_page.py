@@ -16,6 +16,7 @@ import orjson
 import pytest
 
 from app.core.certificates import Certificate
+from app.core.figures import duration, look_at, number, percent
 from app.core.period import parse_period
 from app.core.states import State
 from app.ledger.client import Document
@@ -26,7 +27,6 @@ from app.reports.files import Format, path_of, prune, rendered, write, write_who
 from app.reports.page import page
 from app.reports.record import ALL, Report
 from app.reports.table import COLUMNS, summary, to_csv
-from app.reports.words import duration, look_at, number, percent
 from tests.support.buckets import DAY, day_of, failed, gauge, minute_of
 
 BERLIN = ZoneInfo("Europe/Berlin")

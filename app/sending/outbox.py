@@ -21,7 +21,7 @@ from app.core.clock import Clock
 from app.ledger import outbox
 from app.ledger.client import Document
 from app.ledger.outbox import Sending
-from app.reports.sending import NotSent, Outgoing, Sender
+from app.sending.outgoing import NotSent, Outgoing, Sender
 
 log = structlog.get_logger()
 

@@ -16,7 +16,7 @@ from app.partner.exchange import Request, exchange
 from app.partner.failures import Undone
 from app.partner.signing import signer
 from app.partner.transport import Transport
-from app.reports.sending import NotSent, Outgoing
+from app.sending.outgoing import NotSent, Outgoing
 
 TIMEOUT_SECONDS = 30.0
 

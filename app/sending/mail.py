@@ -21,7 +21,7 @@ import structlog
 from pydantic import SecretStr
 
 from app.partner.masking import longest_first, masked, variants
-from app.reports.sending import NotSent, Outgoing
+from app.sending.outgoing import NotSent, Outgoing
 
 log = structlog.get_logger()
 
