@@ -1,7 +1,7 @@
-"""Traces by OpenTelemetry, where an operator asked for them: one from a poll to the deliveries of what it read.
+"""Traces by OpenTelemetry, where an operator asks for them: one trace from a poll to the deliveries of what it read.
 
 Celery's instrumentation carries the trace from task to task, in the headers of messages. The steps within a task are
-wrapped from outside, by the table `STEPS`: without traces nothing is imported, and nothing is called in between.
+wrapped from outside, by the table `STEPS`: without traces nothing is imported and nothing is called in between.
 A span holds names, ids and figures; no payload, no URL, and of an error only its class.
 """
 
@@ -10,15 +10,21 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeAlias, TypeVar
 
 import structlog
 
+from app.core.attempts import Answer, Result
+from app.core.batches import Batch
+from app.core.cursors import Cursor
+from app.core.deliveries import Delivery
+from app.core.rows import Page, SourceRow
 from app.delivery.deliver import Delivering
+from app.feeds.feed import Feed
 from app.intake.intake import Intake
-from app.intake.poll import Polling
+from app.intake.poll import Polled, Polling
 from app.ledger.attempts import Attempts
 from app.ledger.batches import Batches
 from app.ledger.cursors import Cursors
@@ -27,9 +33,13 @@ from app.source.reader import Source
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
-    from opentelemetry.trace import Tracer
+    from opentelemetry.trace import Span, Tracer
 
 log = structlog.get_logger()
+
+P = ParamSpec("P")
+S = TypeVar("S")
+T = TypeVar("T")
 
 Told: TypeAlias = Mapping[str, str | int | bool | None]
 """Attributes of a span; `None`: nothing to tell."""
@@ -39,45 +49,77 @@ _NAME = "service.name"
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """An asynchronous method that is a span of its own."""
+class Step(Generic[S, P, T]):
+    """An asynchronous method that becomes a span of its own."""
 
-    owner: type
-    method: str
+    owner: type[S]
+    method: Callable[Concatenate[S, P], Coroutine[Any, Any, T]]
     name: str
-    before: Callable[..., Told]
-    """What to tell of the call; takes its arguments, `self` left out."""
-    after: Callable[[Any], Told] = lambda _: {}
-    """What to tell of what it returned."""
+    before: Callable[P, Told]
+    """What to tell of the call: takes the method's arguments. The types hold it to the method's signature."""
+    after: Callable[[T], Told] = lambda _: {}
+    """What to tell of what the method returned."""
 
 
-STEPS = (
-    Step(
-        Polling, "poll", "poll",
-        lambda feed, *_: {"feed": feed.name},
-        lambda polled: {"read": polled.read, "logged": polled.logged, "stopped": polled.stopped},
-    ),
-    Step(Source, "read_page", "read page", lambda feed, *_: {"feed": feed.name}, lambda page: {"rows": len(page.rows)}),
-    Step(Intake, "log", "log page", lambda feed, rows, *_: {"feed": feed.name, "rows": len(rows)}),
-    Step(Cursors, "advance", "move cursor", lambda cursor, *_: {"feed": cursor.feed}),
-    Step(Delivering, "deliver", "deliver", lambda feed, batch_id, *_: {"feed": feed.name, "batch": batch_id}),
-    Step(
-        Batches, "claim", "claim",
-        lambda batch_id, *_: {"batch": batch_id},
-        lambda batch: {"claimed": batch is not None},
-    ),
-    Step(
-        Batches, "claim_next", "claim",
-        lambda feed, *_: {"feed": feed},
-        lambda batch: {"claimed": batch is not None, "batch": batch.id if batch else None},
-    ),
-    Step(
-        PartnerClient, "send", "attempt",
-        lambda feed, delivery, *_: {"feed": feed.name, "delivery": delivery.id, "attempt": delivery.attempts + 1},
-        lambda answer: {"status": answer.status, "failed": answer.error is not None},
-    ),
-    Step(Attempts, "record", "record results", lambda batch, results, *_: {"batch": batch.id, "results": len(results)}),
-)  # fmt: skip
+def _of_feed(feed: Feed, *_: object, **__: object) -> Told:
+    return {"feed": feed.name}
+
+
+def _of_rows(feed: Feed, rows: Sequence[SourceRow], **_: object) -> Told:
+    return {"feed": feed.name, "rows": len(rows)}
+
+
+def _of_cursor(cursor: Cursor, *_: object, **__: object) -> Told:
+    return {"feed": cursor.feed}
+
+
+def _of_batch(feed: Feed, batch_id: str | None, *_: object, **__: object) -> Told:
+    return {"feed": feed.name, "batch": batch_id}
+
+
+def _of_claim(batch_id: str, feed: str, *_: object, **__: object) -> Told:
+    return {"feed": feed, "batch": batch_id}
+
+
+def _of_next_claim(feed: str, *_: object, **__: object) -> Told:
+    return {"feed": feed}
+
+
+def _of_delivery(feed: Feed, delivery: Delivery, **_: object) -> Told:
+    return {"feed": feed.name, "delivery": delivery.id, "attempt": delivery.attempts + 1}
+
+
+def _of_results(batch: Batch, results: Sequence[Result], **_: object) -> Told:
+    return {"batch": batch.id, "results": len(results)}
+
+
+def _polled(polled: Polled) -> Told:
+    return {"read": polled.read, "logged": polled.logged, "stopped": polled.stopped}
+
+
+def _page(page: Page) -> Told:
+    return {"rows": len(page.rows)}
+
+
+def _claimed(batch: Batch | None) -> Told:
+    return {"claimed": batch is not None, "batch": batch.id if batch else None}
+
+
+def _answer(answer: Answer) -> Told:
+    return {"status": answer.status, "failed": answer.error is not None}
+
+
+STEPS: tuple[Step[Any, Any, Any], ...] = (
+    Step(Polling, Polling.poll, "poll", _of_feed, _polled),
+    Step(Source, Source.read_page, "read page", _of_feed, _page),
+    Step(Intake, Intake.log, "log page", _of_rows),
+    Step(Cursors, Cursors.advance, "move cursor", _of_cursor),
+    Step(Delivering, Delivering.deliver, "deliver", _of_batch),
+    Step(Batches, Batches.claim, "claim", _of_claim, _claimed),
+    Step(Batches, Batches.claim_next, "claim", _of_next_claim, _claimed),
+    Step(PartnerClient, PartnerClient.send, "attempt", _of_delivery, _answer),
+    Step(Attempts, Attempts.record, "record results", _of_results),
+)
 
 _started: TracerProvider | None = None
 
@@ -117,10 +159,10 @@ def start(processor: SpanProcessor | None = None) -> None:
     _started = TracerProvider(resource=resource, shutdown_on_exit=False)
     _started.add_span_processor(processor or _exporting())
     tracer = _started.get_tracer("rowrelay")
-    traced = [(step, _traced(tracer, step)) for step in STEPS]
+    traced: list[tuple[Step[Any, Any, Any], Callable[..., Any]]] = [(step, _traced(tracer, step)) for step in STEPS]
     _instrumentor().instrument(tracer_provider=_started)
     for step, method in traced:
-        setattr(step.owner, step.method, method)
+        setattr(step.owner, step.method.__name__, method)
     log.info("traces_on", steps=len(STEPS))
 
 
@@ -146,30 +188,33 @@ def stop() -> None:
     provider, _started = _started, None
     _instrumentor().uninstrument()
     for step in STEPS:
-        setattr(step.owner, step.method, getattr(step.owner, step.method).__wrapped__)
+        setattr(step.owner, step.method.__name__, step.method)
     provider.shutdown()
 
 
-def _traced(tracer: Tracer, step: Step) -> Callable[..., Awaitable[Any]]:
+def _traced(tracer: Tracer, step: Step[S, P, T]) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
     from opentelemetry.trace import Status, StatusCode  # noqa: PLC0415
 
-    method = getattr(step.owner, step.method)
-
-    @functools.wraps(method)
-    async def within(self: object, *args: Any, **kwargs: Any) -> Any:
+    @functools.wraps(step.method)
+    async def within(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
         # The SDK would record an exception with its text.
         with tracer.start_as_current_span(step.name, record_exception=False, set_status_on_exception=False) as span:
-            span.set_attributes(_attributes(step.before(*args, **kwargs)))
+            _describe(span, step.before, *args, **kwargs)
             try:
-                returned = await method(self, *args, **kwargs)
+                returned = await step.method(self, *args, **kwargs)
             except BaseException as error:
                 span.set_status(Status(StatusCode.ERROR, type(error).__name__))
                 raise
-            span.set_attributes(_attributes(step.after(returned)))
+            _describe(span, step.after, returned)
             return returned
 
     return within
 
 
-def _attributes(told: Told) -> dict[str, str | int | bool]:
-    return {f"rowrelay.{name}": value for name, value in told.items() if value is not None}
+def _describe(span: Span, tell: Callable[P, Told], *args: P.args, **kwargs: P.kwargs) -> None:
+    """Set the attributes. A fault in telling of the work never stops the work."""
+    try:
+        told = tell(*args, **kwargs)
+        span.set_attributes({f"rowrelay.{name}": value for name, value in told.items() if value is not None})
+    except Exception as error:  # noqa: BLE001 - the traced method is not to blame
+        log.debug("span_not_described", kind=type(error).__name__)

@@ -1,4 +1,4 @@
-"""What is sent to people, and by what. What could not be sent says why, on one line without a secret, and is tried again."""
+"""What is sent to people, and by what. A failed sending says why, on one line without a secret, and is tried again."""
 
 from __future__ import annotations
 

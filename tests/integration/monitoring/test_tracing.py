@@ -208,12 +208,31 @@ async def test_a_failed_step_is_told_by_its_class_alone() -> None:
         async def read(self, feed: str) -> None:
             raise ValueError(f"{SECRET} of {feed}")
 
+    def about(feed: str) -> tracing.Told:
+        return {"feed": feed, "rows": None}
+
     exporter = InMemorySpanExporter()
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    step = tracing.Step(Source, "read", "read", lambda feed: {"feed": feed, "rows": None})
+    step = tracing.Step(Source, Source.read, "read", about)
     with pytest.raises(ValueError, match=SECRET):
         await tracing._traced(provider.get_tracer("test"), step)(Source(), "orders")
     (span,) = exporter.get_finished_spans()
     assert (span.name, dict(span.attributes or {})) == ("read", {"rowrelay.feed": "orders"})
     assert (span.status.description, span.events) == ("ValueError", ())
+
+
+@without_extra
+async def test_a_fault_in_telling_of_a_step_does_not_stop_it() -> None:
+    from opentelemetry.sdk.trace import TracerProvider
+
+    class Source:
+        async def read(self, feed: str) -> str:
+            return feed.upper()
+
+    def wrong(feed: str) -> tracing.Told:
+        return {"length": 1 // (len(feed) - len("orders"))}
+
+    tracer = TracerProvider(shutdown_on_exit=False).get_tracer("test")
+    traced = tracing._traced(tracer, tracing.Step(Source, Source.read, "read", wrong))
+    assert await traced(Source(), "orders") == "ORDERS"
