@@ -32,6 +32,7 @@ from app.core.source_url import source_url_problem
 from app.core.spelling import likely
 from app.core.url import parse_url
 from app.core.wrong_values import allowed, found, names_of, place, shown
+from app.feeds.auth import url_fields
 from app.feeds.feed import Duration, Feed
 from app.ledger.url import url_problems
 from app.partner.masking import longest_first, secrets_of_url
@@ -39,7 +40,7 @@ from app.partner.problems import problems as partner_problems
 from app.partner.signing import usable
 
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-_URLS = (("partner", "url"), ("partner", "status_url"), ("partner", "auth", "token_url"))
+_URLS = {("partner", "url"), ("partner", "status_url"), *(("partner", "auth", name) for name in url_fields())}
 _OURS = ("name", "secrets")
 """Fields of a feed that are not written: the table's own name says the one, `${NAME}` the other."""
 _NOT_A_FIELD = "no such field: remove it"

@@ -24,14 +24,12 @@ from app.core.clock import utc_now
 from app.core.errors import ConfigError
 from app.core.shown import plain, plain_lines
 from app.feeds.feed import Feed
-from app.feeds.partner import OAuth2Auth
 from app.operations.trial import Subject, find_subject
+from app.partner.auth.kind import FETCHED_WHEN_SENDING
 from app.partner.failures import Undone
+from app.partner.headers import SECRET_NAME
 from app.partner.masking import MASK
-from app.partner.problems import SECRET_NAME
 from app.partner.request import Prepared, prepare
-
-TOKEN_FETCHED_LATER = "[access token, fetched when sending]"  # noqa: S105  stands in for one
 
 _NOT_SECRET = frozenset({"idempotency-key"})
 
@@ -81,7 +79,7 @@ def shown_request(prepared: Prepared, subject: Subject) -> dict[str, object]:
     if reason := subject.unsent or subject.error:
         return {"sent": False, "reason": reason}
     try:
-        request = prepared.request(subject.delivery, _token(prepared.feed))
+        request = prepared.auth.preview(prepared.request(subject.delivery))
     except Undone as error:
         return {"sent": False, "reason": prepared.redact(str(error))}
     return {
@@ -106,13 +104,9 @@ def print_request(shown: Mapping[str, object], limit: int | None = None) -> None
     typer.echo(f"\n{plain_lines(body[:limit])}{more}")
 
 
-def _token(feed: Feed) -> str | None:
-    return TOKEN_FETCHED_LATER if isinstance(feed.partner.auth, OAuth2Auth) else None
-
-
 def _masked(prepared: Prepared, name: str, value: str) -> str:
     """A header's value; all of it is masked where its name says that it holds a secret."""
-    if value.endswith(TOKEN_FETCHED_LATER):
+    if value.endswith(FETCHED_WHEN_SENDING):
         return value
     secret = SECRET_NAME.search(name) and name not in _NOT_SECRET
     return MASK if secret else prepared.redact(value)

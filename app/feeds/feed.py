@@ -15,7 +15,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_va
 
 from app.core.url import HttpUrl
 from app.core.wrong_values import DURATION
-from app.feeds.partner import Auth, Frozen, NoAuth, Signing, Success, Tls, checked_status_url
+from app.feeds.auth import Auth, NoAuth
+from app.feeds.partner import Signing, Success, Tls, checked_status_url
+from app.feeds.schema import Frozen
 
 _UNIT_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", re.ASCII)

@@ -1,6 +1,6 @@
-"""How a feed meets its partner: credentials, TLS, signatures, and what counts as success.
+"""How a feed meets its partner: TLS, signatures, and what counts as success (`auth.py`: its credentials).
 
-The parts of `partner` in `feeds.toml`, each typed and bounded; `app.feeds.feed` puts them together.
+The parts of `partner` in `feeds.toml`, each typed and bounded; `feed.py` puts them together.
 """
 
 from __future__ import annotations
@@ -8,54 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, model_validator
 
-from app.core.url import HttpUrl, parse_url
-
-
-class Frozen(BaseModel):
-    """Base of every part of a feed: immutable, and a misspelt field is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class NoAuth(Frozen):
-    type: Literal["none"] = "none"
-
-
-class BearerAuth(Frozen):
-    type: Literal["bearer"]
-    token: SecretStr = Field(min_length=1)
-
-
-class ApiKeyAuth(Frozen):
-    type: Literal["api_key"]
-    header: str = Field(default="X-API-Key", min_length=1)
-    key: SecretStr = Field(min_length=1)
-
-
-class BasicAuth(Frozen):
-    type: Literal["basic"]
-    username: str = Field(min_length=1, repr=False)
-    password: SecretStr
-
-
-class OAuth2Auth(Frozen):
-    """OAuth2 client credentials (RFC 6749, section 4.4)."""
-
-    type: Literal["oauth2"]
-    token_url: HttpUrl
-    client_id: str = Field(min_length=1, repr=False)
-    client_secret: SecretStr = Field(min_length=1)
-    scope: str | None = Field(default=None, repr=False)
-    """Several are separated by spaces."""
-    audience: str | None = Field(default=None, repr=False)
-    """For token endpoints that want one."""
-    client_auth: Literal["basic", "body"] = "basic"
-    """How the client id and secret go to the token endpoint."""
-
-
-Auth = Annotated[NoAuth | BearerAuth | ApiKeyAuth | BasicAuth | OAuth2Auth, Field(discriminator="type")]
+from app.core.url import parse_url
+from app.feeds.schema import Frozen
 
 
 class Tls(Frozen):

@@ -8,28 +8,28 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
 from functools import partial
-from hashlib import sha256
 from typing import Self
 
 from app.core.attempts import RESPONSE_LIMIT, Answer, Ruling
 from app.core.clock import utc_now
 from app.core.deliveries import Delivery
 from app.core.errors import ConfigError, Problem
+from app.feeds.auth import Auth
 from app.feeds.feed import Feed
-from app.feeds.partner import OAuth2Auth, Tls
-from app.partner.auth.tokens import ANSWER_LIMIT, Tokens
+from app.feeds.partner import Tls
+from app.partner.auth.kind import Authorizer, Outside
 from app.partner.content import Unreadable, unwrapped
-from app.partner.exchange import SENT_AGAIN, Reply, Request, exchange
-from app.partner.failures import Stale, Undone
+from app.partner.exchange import Reply, Request, exchange
+from app.partner.failures import Undone
 from app.partner.incoming import HeadIncoming
 from app.partner.request import Prepared, prepare
 from app.partner.retry_after import WAIT_HEADERS
+from app.partner.route import Route
 from app.partner.success import SUCCESS_LIMIT, shortfall
-from app.partner.throttle.throttle import Throttles
+from app.partner.throttle.throttle import EndpointThrottle, Throttles
 from app.partner.transport import Transport, tls_context
 
 ERROR_LIMIT = 300
@@ -38,26 +38,6 @@ ERROR_LIMIT = 300
 KEPT_HEADERS = ("content-type", *WAIT_HEADERS)
 """What an answer that is no success keeps of its headers. Others may hold secrets (`Set-Cookie`), and nothing reads
 them. A success keeps none."""
-
-BuildRequest = Callable[[str | None], Request]
-"""Makes a request that carries an access token, or none."""
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """How one feed's rows go to its partner."""
-
-    prepared: Prepared
-    transport: Transport
-    tokens: Tokens | None
-    """With OAuth2: where its access token comes from."""
-    plain: bool
-    """An attempt is one request and no more, and its status says it all: the way that must be fast."""
-
-    @property
-    def redact(self) -> Callable[..., str]:
-        """See `Prepared.redact`; the access tokens are replaced too."""
-        return partial(self.prepared.redact, also=self.tokens.known) if self.tokens else self.prepared.redact
 
 
 class PartnerClient:
@@ -77,7 +57,7 @@ class PartnerClient:
         self._feeds = tuple(feeds)
         self._clocks = clocks
         self._transports: dict[Tls | None, Transport] = {}
-        self._tokens: dict[tuple[OAuth2Auth, Tls | None], Tokens] = {}
+        self._authorizers: dict[tuple[Auth, Tls | None], Authorizer] = {}
         self._routes = {id(feed): self._open_route(feed) for feed in self._feeds}
         """By the very feed: what was begun with a feed as it was ends so (`serve`)."""
 
@@ -108,7 +88,7 @@ class PartnerClient:
         themselves."""
         credentials = {(feed.partner.auth, feed.partner.tls) for feed in self._feeds}
         self._transports = {tls: transport for tls, transport in self._transports.items() if tls in ways}
-        self._tokens = {known: tokens for known, tokens in self._tokens.items() if known in credentials}
+        self._authorizers = {known: one for known, one in self._authorizers.items() if known in credentials}
 
     def _connections(self, tls: Tls | None, *more: Feed) -> int:
         """How many connections there may be at once: the sum of what each feed may send at once."""
@@ -133,7 +113,7 @@ class PartnerClient:
                 prepared = route.prepared
                 reply = await exchange(route.transport, prepared.request(delivery), prepared.deadline_seconds)
             else:
-                reply = await _attempt(route, delivery)
+                reply = await route.attempt(delivery)
         except Undone as failure:
             text = route.redact(str(failure))[:ERROR_LIMIT]
             headers = {} if failure.wait is None else {"retry-after": f"{failure.wait:.3f}"}
@@ -151,9 +131,7 @@ class PartnerClient:
         route = self._routes.get(id(feed)) or self._open_route(feed)
         transport = Transport(feed.partner.tls, 1, HeadIncoming)
         try:
-            token = await route.tokens.get() if route.tokens else None
-            request = route.prepared.head_request(token)
-            return await exchange(transport, request, route.prepared.deadline_seconds)
+            return await route.head(transport)
         except Undone as failure:
             raise Undone(route.redact(str(failure))[:ERROR_LIMIT], failure.ruling, failure.status) from failure
         finally:
@@ -162,13 +140,13 @@ class PartnerClient:
     def forget_token(self, feed: str) -> None:
         """Begin with a new access token, where the feed has one."""
         for route in self._routes.values():
-            if route.prepared.feed.name == feed and route.tokens:
-                route.tokens.forget()
+            if route.prepared.feed.name == feed and route.authorizer:
+                route.authorizer.forget()
 
     async def close(self) -> None:
         """Close every connection. A request still in flight fails with an answer."""
-        for tokens in self._tokens.values():
-            await tokens.close()
+        for authorizer in self._authorizers.values():
+            await authorizer.close()
         await asyncio.gather(*(transport.close() for transport in self._transports.values()))
 
     async def __aenter__(self) -> Self:
@@ -178,89 +156,31 @@ class PartnerClient:
         await self.close()
 
     def _open_route(self, feed: Feed) -> Route:
-        prepared, tls, auth = prepare(feed), feed.partner.tls, feed.partner.auth
+        prepared, tls = prepare(feed), feed.partner.tls
         if tls not in self._transports:
             self._transports[tls] = Transport(tls, self._connections(tls, feed))
-        transport = self._transports[tls]
-        tokens = self._shared_tokens(auth, tls, prepared) if isinstance(auth, OAuth2Auth) else None
-        plain = tokens is None and prepared.status_url is None and prepared.success is None
-        return Route(prepared, transport, tokens, plain)
+        authorizer = self._authorizer(prepared, tls)
+        plain = authorizer is None and prepared.status_url is None and prepared.success is None
+        return Route(prepared, self._transports[tls], authorizer, plain)
 
-    def _shared_tokens(self, auth: OAuth2Auth, tls: Tls | None, prepared: Prepared) -> Tokens:
-        """The tokens of these credentials: one for all feeds that have the same."""
-        transport, seconds, clocks = self._transports[tls], prepared.deadline_seconds, self._clocks
-        endpoint = partial(clocks.of, _token_endpoint(auth, prepared.feed)) if clocks else None
-        return self._tokens.setdefault(
-            (auth, tls),
-            Tokens(auth, lambda request: exchange(transport, request, seconds, ANSWER_LIMIT), endpoint=endpoint),
-        )
+    def _authorizer(self, prepared: Prepared, tls: Tls | None) -> Authorizer | None:
+        """What authorizes the feed's requests: one for all feeds that have the same credentials."""
+        known = self._authorizers.get((prepared.feed.partner.auth, tls))
+        made = known or prepared.auth.authorizer(self._outside(prepared, self._transports[tls]))
+        if made:
+            self._authorizers[prepared.feed.partner.auth, tls] = made
+        return made
 
+    def _outside(self, prepared: Prepared, transport: Transport) -> Outside:
+        def ask(request: Request, /, *, limit: int) -> Awaitable[Reply]:
+            return exchange(transport, request, prepared.deadline_seconds, limit)
 
-def _token_endpoint(auth: OAuth2Auth, feed: Feed) -> Feed:
-    """What the clock of a token endpoint goes by: a name that is the same in all workers, whichever feeds they have."""
-    who = sha256(f"{auth.token_url}\n{auth.client_id}".encode()).hexdigest()[:16]
-    return feed.model_copy(update={"name": f"token-endpoint-{who}"})
+        return Outside(ask, partial(_named_throttle, self._clocks, prepared.feed) if self._clocks else None)
 
 
-async def _attempt(route: Route, delivery: Delivery) -> Reply:
-    """Send the row, unless it turns out that the partner has it. Raises `Undone`."""
-    prepared = route.prepared
-    if delivery.in_doubt and prepared.status_url:
-        known = await _ask(route, delivery)
-        if known is not None:
-            return known
-    try:
-        return await _authorized(route, lambda token: prepared.request(delivery, token))
-    except Stale:
-        # Only where there is a status URL; else it was sent again by `exchange`.
-        known = await _ask(route, delivery)
-        if known is not None:
-            return known
-    try:
-        reply = await _authorized(route, lambda token: prepared.request(delivery, token))
-    except Undone as failure:
-        ruling = Ruling.LOST if failure.ruling in (Ruling.FAILED, Ruling.OURS) else failure.ruling
-        raise Undone(str(failure), ruling, failure.status) from failure
-    reply.note = SENT_AGAIN
-    return reply
-
-
-async def _ask(route: Route, delivery: Delivery) -> Reply | None:
-    """The partner's word that it has the row, or `None` where it says that it has not, or cannot be asked for this row
-    alone: then it goes again, under the same key. Raises `Undone` for all else."""
-    if not route.prepared.can_ask(delivery):
-        return None
-    try:
-        reply = await _authorized(route, lambda token: route.prepared.status_request(delivery, token))
-    except Undone as failure:
-        ruling = failure.ruling if failure.ruling in (Ruling.DENIED, Ruling.OURS) else Ruling.LOST
-        raise Undone(f"status_url: {failure}", ruling, wait=failure.wait) from failure
-    if reply.status == 404:
-        return None
-    if reply.status == 200:
-        reply.note, reply.settled = "status_url: the partner has the row; nothing was sent", True
-        return reply
-    raise Undone(f"status_url: answered {reply.status}, neither 200 nor 404; nothing was sent", Ruling.LOST)
-
-
-async def _authorized(route: Route, build: BuildRequest) -> Reply:
-    """Send a request with an access token, where the feed has one; after a 401 or 403 once more with a new one."""
-    tokens = route.tokens
-    if tokens is None:
-        return await _exchange(route, build(None))
-    token = await tokens.get()
-    reply = await _exchange(route, build(token))
-    if reply.status not in (401, 403) or not tokens.refused(token, reply.status):
-        return reply
-    refused = reply.status
-    reply = await _exchange(route, build(await tokens.get()))
-    reply.note = f"{refused}: sent once more with a new access token"
-    return reply
-
-
-async def _exchange(route: Route, request: Request) -> Reply:
-    limit = SUCCESS_LIMIT if route.prepared.success else RESPONSE_LIMIT
-    return await exchange(route.transport, request, route.prepared.deadline_seconds, limit)
+def _named_throttle(clocks: Throttles, feed: Feed, name: str) -> Awaitable[EndpointThrottle]:
+    """The throttle of a server that is no feed's, by the limits of one that uses it."""
+    return clocks.of(feed.model_copy(update={"name": name}))
 
 
 def _answer(route: Route, reply: Reply, at: datetime, duration_ms: int, kept: tuple[str, ...]) -> Answer:

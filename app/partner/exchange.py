@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from app import VERSION
 from app.core.attempts import RESPONSE_LIMIT, Ruling
@@ -39,6 +39,10 @@ class Request:
     """The setting that bounds the whole, for the text of a failure."""
     resend: bool = True
     """May go once more where a kept connection ended before a byte of the answer."""
+
+    def having(self, headers: Mapping[str, str]) -> Request:
+        """The same with these headers, in place of those of their names."""
+        return replace(self, headers={**self.headers, **headers})
 
     def all_headers(self) -> dict[str, str]:
         """The headers as they are sent."""

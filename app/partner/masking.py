@@ -9,12 +9,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl, quote, quote_plus, unquote, unquote_plus
 
-from app.core.url import Url, as_sent, span_of_place
+from app.core.url import as_sent, span_of_place
 from app.feeds.feed import Feed
-from app.feeds.partner import OAuth2Auth
-from app.partner.auth.credentials import auth_secrets, basic
+from app.partner.auth.basic import basic, user_of
+from app.partner.auth.registry import kind_of
 from app.partner.body import Reference, parse_text
-from app.partner.problems import SECRET_NAME
+from app.partner.headers import SECRET_NAME
 
 MASK = "[secret]"
 
@@ -38,7 +38,7 @@ def feed_secrets(feed: Feed) -> tuple[str, ...]:
     leaves nothing of it behind.
     """
     partner = feed.partner
-    secrets = {*auth_secrets(partner.auth), partner.url.password or ""}
+    secrets = {*kind_of(partner).secrets(), partner.url.password or ""}
     secrets |= {value for name, value in partner.headers.items() if SECRET_NAME.search(name)}
     secrets |= {value for name, value in _queries(feed) if SECRET_NAME.search(name)}
     secrets |= set(_named_secrets(feed.body))
@@ -105,16 +105,10 @@ def _telling(text: str) -> bool:
     return len(text) >= _LONG_SECRET or (len(text) >= _MIXED_SECRET and bool(mixed))
 
 
-def user_of(url: Url) -> tuple[str, str] | None:
-    """The user and password that a URL holds."""
-    return (url.username or "", url.password or "") if url.username or url.password else None
-
-
 def _queries(feed: Feed) -> Iterator[tuple[str, str]]:
     """The queries of the feed's URLs, as (name, value): as written, which is how they are sent, and decoded."""
-    auth = feed.partner.auth
-    token_url = auth.token_url.target if isinstance(auth, OAuth2Auth) else ""
-    for text in (feed.partner.url.target, feed.partner.status_url or "", token_url):
+    partner = feed.partner
+    for text in (partner.url.target, partner.status_url or "", *(url.target for url in partner.auth.urls())):
         query = text.partition("?")[2]
         yield from parse_qsl(query, keep_blank_values=True)
         for pair in query.split("&"):

@@ -2,43 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 from app.core.errors import Problem
 from app.feeds.feed import Feed
-from app.feeds.partner import OAuth2Auth
-from app.partner.auth.credentials import auth_headers
+from app.partner.auth.registry import kind_of
 from app.partner.body import Reference, parse_text, references, renderer
-from app.partner.signing import SIGNATURE_HEADERS, usable
+from app.partner.headers import PRINTABLE, uncarried, usable_name
+from app.partner.signing import usable
 from app.partner.transport import authorities_named, tls_context
 
-SECRET_NAME = re.compile(r"auth|cookie|key|password|secret|signature|token", re.IGNORECASE)
-"""A header, query or member of such a name holds a secret."""
-
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_UNCARRIED = re.compile(r"[^\x20-\x7e]")
-_RESERVED = frozenset(
-    {
-        "accept-encoding",
-        "connection",
-        "content-length",
-        "expect",
-        "idempotency-key",
-        "transfer-encoding",
-        "upgrade",
-        *SIGNATURE_HEADERS,
-    }
-)
 _OWN = "a header name that Rowrelay does not set itself"
-PRINTABLE = "a header's value is printable ASCII on one line"
-
-
-def uncarried(text: str) -> str | None:
-    """The first letter that HTTP cannot carry in a header's value; `None`: it can carry the text."""
-    found = _UNCARRIED.search(text)
-    return found and f"U+{ord(found[0]):04X} (letter {found.start() + 1})"
 
 
 def problems(feed: Feed) -> Iterator[Problem]:
@@ -46,6 +22,7 @@ def problems(feed: Feed) -> Iterator[Problem]:
     imports the function that `body` names.
     """
     yield from _header_problems(feed)
+    yield from _auth_problems(feed)
     yield from _file_problems(feed)
     yield from _signing_problems(feed)
     yield from _body_problems(feed)
@@ -73,22 +50,20 @@ def _named_columns(feed: Feed) -> Iterator[tuple[str, str]]:
 def _header_problems(feed: Feed) -> Iterator[Problem]:
     where = f"feeds.{feed.name}.partner"
     for name, value in feed.partner.headers.items():
-        if not _usable_name(name):
+        if not usable_name(name):
             yield Problem("feeds", f"{where}.headers", repr(name), _OWN)
         if uncarried(value):
             yield Problem("feeds", f"{where}.headers.{name}", "other characters", PRINTABLE)
-    for name, value in auth_headers(feed.partner.auth).items():
-        if not _usable_name(name):
-            yield Problem("feeds", f"{where}.auth.header", repr(name), _OWN)
+
+
+def _auth_problems(feed: Feed) -> Iterator[Problem]:
+    kind, where = kind_of(feed.partner), f"feeds.{feed.name}.partner.auth"
+    for name, value in kind.headers().items():
+        if not usable_name(name):
+            yield Problem("feeds", f"{where}.header", repr(name), _OWN)
         if uncarried(value):
-            yield Problem("feeds", f"{where}.auth", "a secret with other characters", PRINTABLE)
-    auth = feed.partner.auth
-    if isinstance(auth, OAuth2Auth) and auth.token_url.username is not None:
-        yield Problem("feeds", f"{where}.auth.token_url", "a user", "client_id and client_secret say who we are")
-
-
-def _usable_name(name: str) -> bool:
-    return _TOKEN.fullmatch(name) is not None and name.lower() not in _RESERVED
+            yield Problem("feeds", where, "a secret with other characters", PRINTABLE)
+    yield from (replace(problem, field=f"{where}.{problem.field}") for problem in kind.problems())
 
 
 def _file_problems(feed: Feed) -> Iterator[Problem]:

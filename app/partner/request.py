@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import quote, unquote
 
 from app.core.deliveries import Delivery
 from app.core.errors import ConfigError
 from app.core.url import Url, parse_url
 from app.feeds.feed import Feed
-from app.feeds.partner import NoAuth, OAuth2Auth, Success
-from app.partner.auth.credentials import auth_headers, basic
+from app.feeds.partner import Success
+from app.partner.auth.kind import AuthKind
+from app.partner.auth.registry import kind_of
 from app.partner.body import (
     QUOTED,
     Reference,
@@ -26,8 +28,9 @@ from app.partner.body import (
     unsendable,
 )
 from app.partner.exchange import Request
-from app.partner.masking import feed_secrets, masked, user_of
-from app.partner.problems import PRINTABLE, problems, uncarried
+from app.partner.headers import PRINTABLE, uncarried
+from app.partner.masking import feed_secrets, masked
+from app.partner.problems import problems
 from app.partner.signing import Sign, signer
 
 
@@ -36,6 +39,7 @@ class Prepared:
     """What every request of a feed shares. It holds secrets, so it has no repr of its fields."""
 
     feed: Feed
+    auth: AuthKind[Any]
     method: str
     url: Url
     headers: Mapping[str, str]
@@ -59,15 +63,13 @@ class Prepared:
         """
         return masked(text, (*also, *self.secrets) if also else self.secrets, cut=cut)
 
-    def request(self, delivery: Delivery, token: str | None = None) -> Request:
-        """The request for one delivery, with an access token where there is one: the same, its key included, for each
-        attempt, but for the time and signature of a feed that signs.
+    def request(self, delivery: Delivery) -> Request:
+        """The request for one delivery, before `auth` has authorized it: the same, its key included, for each attempt,
+        but for the time and signature of a feed that signs.
 
         Raises `Undone` for a row that no request can be made of.
         """
         headers = {**self.headers, "idempotency-key": delivery.id}
-        if token is not None:
-            headers["authorization"] = f"Bearer {token}"
         if self.row_headers:
             headers |= self._headers_of(delivery.payload)
         body = delivery.payload.encode() if self.render is None else self.body(delivery.payload)
@@ -88,21 +90,17 @@ class Prepared:
             return False
         return bool(delivery.key) or "{key}" not in path + query
 
-    def status_request(self, delivery: Delivery, token: str | None = None) -> Request:
+    def status_request(self, delivery: Delivery) -> Request:
         """The question whether the partner has the delivery. Only for a feed with a `status_url`."""
         headers = {name: value for name, value in self.headers.items() if name != "content-type"}
-        if token is not None:
-            headers["authorization"] = f"Bearer {token}"
         # The key's text is percent-encoded already, part by part.
         url = str(self.status_url).replace("{key}", delivery.key).replace("{id}", quote(delivery.id, safe=":"))
         return Request("GET", parse_url(url), headers, connect_seconds=self.connect_seconds)
 
-    def head_request(self, token: str | None = None) -> Request:
+    def head_request(self) -> Request:
         """The question whether the partner's URL answers, which delivers nothing. Of a feed that signs it has no
         signature, and no header whose value comes from a row."""
         headers = {name: value for name, value in self.headers.items() if name != "content-type"}
-        if token is not None:
-            headers["authorization"] = f"Bearer {token}"
         return Request("HEAD", self.url, headers, connect_seconds=self.connect_seconds)
 
     def body(self, payload: str) -> bytes:
@@ -131,12 +129,13 @@ def prepare(feed: Feed) -> Prepared:
     found = list(problems(feed))
     if found:
         raise ConfigError(found)
-    partner = feed.partner
+    partner, auth = feed.partner, kind_of(feed.partner)
     return Prepared(
         feed=feed,
+        auth=auth,
         method=partner.method,
         url=partner.url,
-        headers=_headers(feed),
+        headers=_headers(feed, auth),
         deadline_seconds=partner.timeout.total_seconds(),
         connect_seconds=partner.connect_timeout.total_seconds(),
         secrets=feed_secrets(feed),
@@ -150,19 +149,15 @@ def prepare(feed: Feed) -> Prepared:
     )
 
 
-def _headers(feed: Feed) -> dict[str, str]:
+def _headers(feed: Feed, auth: AuthKind[Any]) -> dict[str, str]:
     """Later ones win, whatever their case: our default, the feed's, then the authentication."""
     headers = {"content-type": "application/json"}
     for name, value in feed.partner.headers.items():
         text = parse_text(value)
         if isinstance(text, str):
             headers[name.lower()] = text
-    if (user := user_of(feed.partner.url)) and isinstance(feed.partner.auth, NoAuth):
-        headers["authorization"] = basic(*user)
-    headers |= {name.lower(): value for name, value in auth_headers(feed.partner.auth).items()}
-    if isinstance(feed.partner.auth, OAuth2Auth):
-        headers.pop("authorization", None)
-    return headers
+    headers |= {name.lower(): value for name, value in auth.headers().items()}
+    return {name: value for name, value in headers.items() if name not in auth.sets}
 
 
 def _header_text(row: Row, name: str, reference: Reference) -> str | None:

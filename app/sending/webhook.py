@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from app.core.url import parse_url
 from app.feeds.partner import Signing
-from app.partner.auth.credentials import basic
+from app.partner.auth.basic import basic
 from app.partner.exchange import Request, exchange
 from app.partner.failures import Undone
 from app.partner.signing import signer

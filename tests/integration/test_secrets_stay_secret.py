@@ -195,7 +195,7 @@ async def test_no_secret_is_in_what_objects_say_of_themselves(place: Path) -> No
         loaded = config.load()
         shown = [loaded, loaded.settings, *loaded.feeds.values(), *map(prepare, loaded.feeds.values())]
         async with PartnerClient(loaded.feeds.values()) as client:
-            shown += [client, *client._routes.values(), *client._tokens.values()]
+            shown += [client, *client._routes.values(), *client._authorizers.values()]
             texts = [f"{thing!r} {thing}" for thing in shown]
     assert not traces("\n".join(texts))
 

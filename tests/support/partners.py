@@ -10,8 +10,8 @@ from typing import Any
 
 from app.core.attempts import Answer
 from app.core.deliveries import Delivery
+from app.feeds.auth import Auth, NoAuth
 from app.feeds.feed import CursorSpec, Feed, Partner, Strategy
-from app.feeds.partner import Auth, NoAuth
 from app.partner.client import PartnerClient
 
 Respond = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

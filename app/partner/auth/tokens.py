@@ -5,7 +5,7 @@ than section 5 has, and a token that can be used is used. The request goes over 
 bounds, certificates and table of failures hold.
 
 Whatever keeps us from a token is no fault of a row: nothing is sent, and no attempt is spent. What the token endpoint
-asks us to wait holds for all workers, by a clock of its own (`clock.py`).
+asks us to wait holds for all workers, by a throttle of its own (`app/partner/throttle`).
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from oauthlib.oauth2 import BackendApplicationClient
 from app.core.attempts import Ruling
 from app.core.clock import utc_now
 from app.core.shown import one_line
-from app.feeds.partner import OAuth2Auth
-from app.partner.auth.credentials import basic
+from app.feeds.auth import OAuth2Auth
+from app.partner.auth.basic import basic
 from app.partner.content import Unreadable, unwrapped
 from app.partner.exchange import Reply, Request
 from app.partner.failures import Undone
@@ -75,15 +75,15 @@ class Tokens:
         auth: OAuth2Auth,
         exchange: Exchange,
         clock: Callable[[], float] = time.monotonic,
-        endpoint: Callable[[], Awaitable[EndpointThrottle]] | None = None,
+        throttle: Callable[[], Awaitable[EndpointThrottle]] | None = None,
     ) -> None:
-        """`exchange` sends a request to the token endpoint, bounded, and raises `Undone`. `endpoint` gives the clock
-        that all workers share; without it this process is alone.
+        """`exchange` sends a request to the token endpoint, bounded, and raises `Undone`. `throttle` gives the
+        endpoint's, which all workers share; without it this process is alone.
         """
         self._auth = auth
         self._exchange = exchange
         self._clock = clock
-        self._endpoint = endpoint
+        self._throttle = throttle
         self._token: Token | None = None
         self._renewal: asyncio.Task[Token] | None = None
         self._failure: Undone | None = None
@@ -162,16 +162,16 @@ class Tokens:
 
     async def _renew(self) -> Token:
         asked = self._clock()
-        endpoint = await self._endpoint() if self._endpoint else None
-        if endpoint and (held := endpoint.held_for()) > 0:
+        throttle = await self._throttle() if self._throttle else None
+        if throttle and (held := throttle.held_for()) > 0:
             raise _no_token("the token endpoint asked us to wait", wait=held)
         try:
             reply = await self._exchange(token_request(self._auth))
         except Undone as failure:
             raise _no_token(str(failure)) from failure
         if not 200 <= reply.status <= 299 and (wait := _asked(reply)):
-            if endpoint:
-                endpoint.hold(utc_now() + wait)
+            if throttle:
+                throttle.hold(utc_now() + wait)
             raise _no_token(f"the token endpoint answered {reply.status}", wait=wait.total_seconds())
         self._token = _token(reply, asked)
         self.known = (self._token.text, *self.known[:1])

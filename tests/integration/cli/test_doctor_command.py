@@ -20,7 +20,7 @@ import config
 from app import VERSION
 from app.cli import doctor_broker
 from app.cli.main import main
-from app.feeds.partner import ApiKeyAuth
+from app.feeds.auth import ApiKeyAuth
 from app.partner.client import PartnerClient
 from tests.support.mailbox import mailbox
 from tests.support.partners import feed_to, raw_partner, recording

@@ -15,8 +15,9 @@ from app.core.attempts import Answer
 from app.core.clock import utc_now
 from app.core.errors import ConfigError
 from app.core.url import parse_url
+from app.feeds.auth import OAuth2Auth
 from app.feeds.feed import Breaker, Feed, Partner, Rate
-from app.feeds.partner import OAuth2Auth, Tls
+from app.feeds.partner import Tls
 from app.ledger import Ledger
 from app.partner.client import PartnerClient
 from app.partner.throttle.throttle import EndpointThrottle, Throttles
@@ -94,13 +95,13 @@ async def test_connections_tokens_and_ways_follow_the_feeds(tmp_path: Path) -> N
             None: 3,
             str(authorities): 7,
         }
-        assert len(client._tokens) == 1
+        assert len(client._authorizers) == 1
         contexts = [transport._context for transport in client._transports.values()]
         client.serve([secure])
         (transport,) = client._transports.values()
         assert transport._context not in contexts, "its files are read anew, though the feed is the same"
         client.serve([plain])
-        assert (list(client._transports), list(client._tokens)) == ([None], [])
+        assert (list(client._transports), list(client._authorizers)) == ([None], [])
         assert len(client._routes) == 1
 
 

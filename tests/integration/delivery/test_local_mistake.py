@@ -14,8 +14,8 @@ from app.core.period import parse_period
 from app.core.rows import SourceRow
 from app.core.states import State
 from app.delivery.deliver import Delivering, DeliverySettings
+from app.feeds.auth import OAuth2Auth
 from app.feeds.feed import Feed, Rate
-from app.feeds.partner import OAuth2Auth
 from app.ledger import Ledger
 from app.ledger.batches import new_batch
 from app.ledger.selection import Selection

@@ -14,8 +14,8 @@ from pydantic import SecretStr
 from app.core.attempts import Answer, Outcome, Ruling, Verdict
 from app.core.url import parse_url
 from app.delivery.policy import judge
+from app.feeds.auth import OAuth2Auth
 from app.feeds.feed import Feed, Retry
-from app.feeds.partner import OAuth2Auth
 from app.partner.auth.tokens import PATIENCE_SECONDS, RENEWED_AGAIN_SECONDS, Tokens
 from app.partner.client import PartnerClient
 from app.partner.exchange import Reply, Request

@@ -13,8 +13,8 @@ import pytest
 from pydantic import SecretStr
 
 from app.core.attempts import RESPONSE_LIMIT, Answer, Ruling
+from app.feeds.auth import BearerAuth
 from app.feeds.feed import Feed, Partner
-from app.feeds.partner import BearerAuth
 from app.partner import kept
 from app.partner.client import ERROR_LIMIT, PartnerClient
 from app.partner.connection import PIECE

@@ -6,15 +6,17 @@ import tomllib
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from pydantic import SecretStr
 
 from app import VERSION
 from app.core.errors import ConfigError
+from app.feeds.auth import ApiKeyAuth, Auth, AuthSchema, BasicAuth, BearerAuth, NoAuth, auth_schemas
 from app.feeds.feed import CursorSpec, Feed, Partner, Strategy
-from app.feeds.partner import ApiKeyAuth, Auth, BasicAuth, BearerAuth, NoAuth
-from app.partner.auth.credentials import auth_headers, auth_secrets
+from app.partner.auth.kind import AuthKind
+from app.partner.auth.registry import kind_of
 from app.partner.exchange import DEFAULT_HEADERS
 from app.partner.request import Prepared, prepare
 
@@ -29,8 +31,20 @@ def feed_with(
     return Feed(name="orders", table="orders", key=("id",), cursor=cursor, partner=partner)
 
 
+def secrets_of(auth: Auth) -> tuple[str, ...]:
+    return kind_of(feed_with(auth).partner).secrets()
+
+
 def headers_of(prepared: Prepared) -> dict[str, str]:
     return {name.lower(): value for name, value in prepared.headers.items()}
+
+
+@pytest.mark.parametrize("schema", auth_schemas(), ids=lambda schema: schema.__name__)
+def test_each_way_to_authenticate_is_the_file_that_its_type_names(schema: type[AuthSchema]) -> None:
+    (name,) = get_args(schema.model_fields["type"].annotation)
+    kind = import_module(f"app.partner.auth.{name}").Kind
+    assert issubclass(kind, AuthKind)
+    assert get_args(kind.__orig_bases__[0]) == (schema,)
 
 
 @pytest.mark.parametrize(
@@ -51,14 +65,14 @@ def headers_of(prepared: Prepared) -> dict[str, str]:
     ],
 )
 def test_each_way_to_authenticate_has_its_header(auth: Auth, expected: dict[str, str]) -> None:
-    assert auth_headers(auth) == expected
+    assert kind_of(feed_with(auth).partner).headers() == expected
 
 
 def test_the_secrets_of_each_way_are_known_in_every_form_sent() -> None:
     basic = BasicAuth(type="basic", username="Aladdin", password=SecretStr("open sesame"))
-    assert auth_secrets(NoAuth()) == ()
-    assert auth_secrets(BEARER) == ("t0ken",)
-    assert auth_secrets(basic) == ("open sesame", "QWxhZGRpbjpvcGVuIHNlc2FtZQ==")
+    assert secrets_of(NoAuth()) == ()
+    assert secrets_of(BEARER) == ("t0ken",)
+    assert secrets_of(basic) == ("open sesame", "QWxhZGRpbjpvcGVuIHNlc2FtZQ==")
 
 
 def test_credentials_in_the_url_become_a_header_and_leave_the_url() -> None:

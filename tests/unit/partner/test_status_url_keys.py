@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import pytest
 
 from app.core.deliveries import Delivery
+from app.feeds.auth import NoAuth
 from app.feeds.feed import Partner
-from app.feeds.partner import NoAuth
 from app.partner.request import prepare
 from tests.support.feeds import make_feed
 
