@@ -4,9 +4,10 @@ that its `type` names.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal, get_args
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 
 from app.core.url import HttpUrl, Url
 from app.feeds.schema import Frozen
@@ -66,7 +67,26 @@ class OAuth2Auth(AuthSchema):
     """How the client id and secret go to the token endpoint."""
 
 
-Auth = Annotated[NoAuth | BearerAuth | ApiKeyAuth | BasicAuth | OAuth2Auth, Field(discriminator="type")]
+def _name(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9-]{1,64}", text):
+        raise ValueError('a name in small letters, digits and -, such as "eu-west-1" or "execute-api"')
+    return text
+
+
+class AwsSigV4Auth(AuthSchema):
+    """AWS Signature Version 4."""
+
+    type: Literal["aws_sigv4"]
+    region: Annotated[str, AfterValidator(_name)]
+    service: Annotated[str, AfterValidator(_name)]
+    """The name that the service signs with: `execute-api`, `lambda`, `s3`, `sqs`, `events`, …"""
+    access_key_id: str = Field(min_length=1, repr=False)
+    secret_access_key: SecretStr = Field(min_length=1)
+    session_token: SecretStr | None = Field(default=None, min_length=1)
+    """Of temporary credentials, which whoever hands them out has to renew."""
+
+
+Auth = Annotated[NoAuth | BearerAuth | ApiKeyAuth | BasicAuth | OAuth2Auth | AwsSigV4Auth, Field(discriminator="type")]
 
 
 def auth_schemas() -> tuple[type[AuthSchema], ...]:

@@ -46,6 +46,9 @@ PLANTED = {
     "CLIENT_ID": "pl4nted-client",
     "HEADER": "pl4nted-header",
     "BODY": "pl4nted-body",
+    "AWS_ID": "pl4nted-aws-id",
+    "AWS_KEY": "pl4nted/aws+key",
+    "AWS_TOKEN": "pl4nted/aws+token==",
 }
 TRACES = (
     "pl4nted",
@@ -61,6 +64,8 @@ AUTHS = {
     "basic": '{ type = "basic", username = "us", password = "${PASSWORD}" }',
     "oauth2": '{ type = "oauth2", token_url = "LOGIN/oauth/token?c=${LOGIN_CODE}", client_id = "${CLIENT_ID}",'
     ' client_secret = "${CLIENT_SECRET}" }',
+    "aws_sigv4": '{ type = "aws_sigv4", region = "eu-west-1", service = "execute-api", access_key_id = "${AWS_ID}",'
+    ' secret_access_key = "${AWS_KEY}", session_token = "${AWS_TOKEN}" }',
 }
 
 FEED = """
@@ -214,6 +219,7 @@ COMMANDS = [
     ["feeds", "preview", "basic-refused", "--key", "1", "--json"],
     ["feeds", "preview", "api_key-refused", "--key", "1"],
     ["feeds", "preview", "oauth2-refused", "--key", "1", "--json"],
+    ["feeds", "preview", "aws_sigv4-refused", "--key", "1", "--json"],
 ]
 
 
