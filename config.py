@@ -26,8 +26,8 @@ from app.core.budget import MEMORY_BUDGET
 from app.core.clock import LEASE_LIMIT
 from app.core.container import memory_limit
 from app.core.env_file import FILE, EnvFile, read_env_file, read_text, unreadable
-from app.core.errors import ConfigError, Problem, UnknownFeed
-from app.core.redis_url import WrongRedisUrl, parse_redis_url
+from app.core.errors import BrokerUnavailable, ConfigError, Problem, UnknownFeed
+from app.core.redis_url import RedisUrl, WrongRedisUrl, parse_redis_url
 from app.core.source_url import source_url_problem
 from app.core.spelling import likely
 from app.core.url import parse_url
@@ -171,6 +171,13 @@ class Settings(BaseSettings):
             return self.memory_budget
         limit = memory_limit()
         return MEMORY_BUDGET if limit is None else max(2**20, min(MEMORY_BUDGET, limit // _PART_OF_CONTAINER))
+
+    @property
+    def redis(self) -> RedisUrl:
+        """`redis_url`, taken apart. Raises `BrokerUnavailable` where it is empty."""
+        if not self.redis_url.get_secret_value():
+            raise BrokerUnavailable("REDIS_URL is empty: set it in the environment or .env")
+        return parse_redis_url(self.redis_url.get_secret_value())
 
     @property
     def zone(self) -> ZoneInfo:

@@ -8,22 +8,8 @@ from contextlib import suppress
 from typing import IO, Any
 
 from celery.apps import worker
-from celery.apps.beat import Beat as CeleryBeat
 
 from app.core.logs import line
-
-
-class Beat(CeleryBeat):
-    """Prints no banner where stdout is no terminal."""
-
-    def run(self) -> None:
-        """Send what is due, until told to stop."""
-        from tasks.reload import reloading  # noqa: PLC0415 - a worker needs this module before that can be imported
-
-        reloading.install()
-        if not sys.stdout.isatty():
-            self.quiet = True
-        super().run()
 
 
 def say_events() -> None:

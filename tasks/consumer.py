@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import structlog
@@ -9,9 +11,12 @@ from celery.worker.consumer import Consumer
 from kombu.transport.redis import Channel
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from tasks.heartbeat import CONSUMER_TURN, begin_worker, consumer_turned
+from tasks.moments import consumer_starts, consumer_turns
 
 log = structlog.get_logger()
+
+CONSUMER_TURN = timedelta(seconds=1)
+"""How often a consumer's loop says that it turns: as often as it asks Redis for work when there is none."""
 
 _connection_parameters: Any = vars(Channel)["_connparams"]  # kombu has no public place for it
 
@@ -31,13 +36,13 @@ class LastingConsumer(Consumer):
 
     def start(self) -> None:
         """Connect and consume, until the worker stops."""
-        begin_worker(self)
+        consumer_starts.send(sender=self, consumer=self)
         super().start()
 
     def register_with_event_loop(self, hub: Any) -> None:
         """Called for each connection; the timer ends with it."""
         super().register_with_event_loop(hub)
-        hub.call_repeatedly(CONSUMER_TURN.total_seconds(), consumer_turned, self)
+        hub.call_repeatedly(CONSUMER_TURN.total_seconds(), partial(consumer_turns.send, self, consumer=self))
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """Clean up behind the lost connection, as far as that is possible. Never raises."""

@@ -3,33 +3,38 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import structlog
+from celery import shared_task
 
 from app.core.cursors import FollowUp
-from app.runtime.worker import Services
-from celery_app import app, loaded
-from tasks.base import RelayTask, hand_over, queue
+from tasks.base import RelayTask
+from tasks.queue import CeleryQueue
+
+if TYPE_CHECKING:
+    from app.runtime.worker import Services
 
 log = structlog.get_logger()
 
 
-@app.task(name="poll", base=RelayTask)
-def poll(feed: str, after: float | None = None, until: float | None = None) -> None:
-    """Log the feed's new rows and queue them; while rows come, have it looked at again before beat's next poll.
+@shared_task(name="poll", base=RelayTask, bind=True)
+def poll(self: RelayTask, feed: str, after: float | None = None, until: float | None = None) -> None:
+    """Log the feed's new rows and queue them; while rows come, have it polled again before beat's next poll.
 
-    `after` (seconds) and `until` (seconds since 1970): the look that this is. Beat gives neither.
+    `after` (seconds) and `until` (seconds since 1970): the follow-up that this is. Beat gives neither.
     """
-    look = None
+    follow_up = None
     if after is not None and until is not None:
-        look = FollowUp(timedelta(seconds=after), datetime.fromtimestamp(until, UTC))
-    hand_over("poll", lambda services: _poll(services, feed, look), feed, alone=False)
+        follow_up = FollowUp(timedelta(seconds=after), datetime.fromtimestamp(until, UTC))
+    queue = self.relay.queue
+    self.hand_over(lambda services: _poll(services, queue, feed, follow_up), feed, alone=False)
 
 
-async def _poll(services: Services, name: str, look: FollowUp | None) -> None:
-    feed = loaded.feeds.get(name)
+async def _poll(services: Services, queue: CeleryQueue, name: str, follow_up: FollowUp | None) -> None:
+    feed = services.config.feeds.get(name)
     if feed is None:  # it went while its message was on the way; that is nobody's failure
         log.info("poll_of_no_feed")
         return
-    if again := (await services.polling.poll(feed, look)).again:
-        await queue.look_again(name, again)
+    if again := (await services.polling.poll(feed, follow_up)).again:
+        await queue.poll_again(name, again)

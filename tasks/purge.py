@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from celery import shared_task
+
 from app.jobs.periodic import PURGE
-from celery_app import app
-from tasks.base import RelayTask, hand_over
+from tasks.base import RelayTask
 
 
-@app.task(name="purge", base=RelayTask)
-def purge() -> None:
+@shared_task(name="purge", base=RelayTask, bind=True)
+def purge(self: RelayTask) -> None:
     """Each feed's records, then the reports, every hour."""
-    hand_over("purge", lambda services: services.periodic.run(PURGE.name))
+    self.hand_over(lambda services: services.periodic.run(PURGE.name))

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 
 from amqp.exceptions import ChannelError
 from celery import Celery
 from kombu.exceptions import OperationalError
 
 from app.broker.depths import unavailable
+from app.broker.queue import DELIVER
 from app.core.batches import NewBatch
 from app.core.cursors import FollowUp
-from celery_app import DELIVER
+from app.feeds.feed import Feed
 from tasks.sifting import sift
 
 
 class CeleryQueue:
     """Sends `deliver` messages, and `poll` messages for later."""
 
-    def __init__(self, celery: Celery) -> None:
+    def __init__(self, celery: Celery, feeds: Mapping[str, Feed], lease: timedelta) -> None:
+        """`feeds`, `lease`: by which a message is known for one of ours (`tasks.messages.read`)."""
         self._celery = celery
+        self._feeds = feeds
+        self._lease = lease
 
     async def publish(self, batches: Sequence[NewBatch]) -> None:
         """Send one message a batch, over one connection. Raises `BrokerUnavailable`."""
@@ -46,20 +51,20 @@ class CeleryQueue:
             self._celery.connection_or_acquire() as connection,
             connection.default_channel.conn_or_acquire() as client,
         ):
-            sift(client, existing)
+            sift(client, existing, self._feeds, self._lease)
 
-    async def look_again(self, feed: str, look: FollowUp) -> None:
-        """Have the feed polled when the look is due. Raises `BrokerUnavailable`."""
-        await asyncio.to_thread(self._look_again, feed, look)
+    async def poll_again(self, feed: str, follow_up: FollowUp) -> None:
+        """Have the feed polled when the follow-up is due. Raises `BrokerUnavailable`."""
+        await asyncio.to_thread(self._poll_again, feed, follow_up)
 
-    def _look_again(self, feed: str, look: FollowUp) -> None:
-        seconds = look.after.total_seconds()
+    def _poll_again(self, feed: str, follow_up: FollowUp) -> None:
+        seconds = follow_up.after.total_seconds()
         with self._translated():
             self._celery.send_task(
                 "poll",
-                kwargs={"feed": feed, "after": seconds, "until": look.until.timestamp()},
+                kwargs={"feed": feed, "after": seconds, "until": follow_up.until.timestamp()},
                 countdown=seconds,
-                expires=look.until,
+                expires=follow_up.until,
                 ignore_result=True,
             )
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from celery import shared_task
+
 from app.jobs.periodic import RECONCILE
-from celery_app import app
-from tasks.base import RelayTask, hand_over
+from tasks.base import RelayTask
 
 
-@app.task(name="reconcile", base=RelayTask)
-def reconcile() -> None:
+@shared_task(name="reconcile", base=RelayTask, bind=True)
+def reconcile(self: RelayTask) -> None:
     """Each feed, once the day is over."""
-    hand_over("reconcile", lambda services: services.periodic.run(RECONCILE.name))
+    self.hand_over(lambda services: services.periodic.run(RECONCILE.name))

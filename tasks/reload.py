@@ -10,17 +10,17 @@ import os
 import signal
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from celery.apps import worker
-from celery.beat import Scheduler
-from celery.signals import worker_process_init
 
 from app.configuration.reload import Changes, Reloader
-from app.runtime.worker import Services
-from celery_app import beat_schedule, loaded
+from app.runtime import descriptors
 from config import Config
-from tasks.base import fit_descriptors, runtime
+
+if TYPE_CHECKING:
+    from app.runtime.worker import Services
+    from tasks.application import RelayCelery
 
 STDOUT = 1
 TO_CHILDREN = signal.SIGUSR2
@@ -31,9 +31,10 @@ _OF_CELERY = ("install_worker_restart_handler", "install_HUP_not_supported_handl
 class Reloading:
     """One process's: the signal, and the thread that reads."""
 
-    def __init__(self) -> None:
+    def __init__(self, app: RelayCelery) -> None:
+        self._app = app
         self._on_terminal = os.isatty(STDOUT)
-        self._reloader = Reloader(loaded, _apply)
+        self._reloader = Reloader(app.loaded, self._apply)
         self._children: Callable[[], Mapping[str, Any]] = dict
         self._tell: Callable[[], object] = lambda: None
 
@@ -51,7 +52,7 @@ class Reloading:
 
     def start_in_child(self) -> None:
         """The same, in a process of a pool. What it has is what the worker had when it was forked: that may be old."""
-        self._children, self._reloader = dict, Reloader(loaded, _apply)
+        self._children, self._reloader = dict, Reloader(self._app.loaded, self._apply)
         signal.signal(TO_CHILDREN, self._asked)
         self._reloader.ask()
         self._reloader.start()
@@ -69,39 +70,14 @@ class Reloading:
                 os.kill(child, TO_CHILDREN)
         self._tell()
 
+    def _apply(self, found: Config) -> None:
+        app = self._app
+        removed = Changes.between(app.loaded.feeds, found.feeds).removed
 
-def _apply(found: Config) -> None:
-    removed = Changes.between(loaded.feeds, found.feeds).removed
+        def take(services: Services | None) -> None:
+            if services:
+                services.take(found.feeds, removed)
+            app.loaded.replace(found)
 
-    def take(services: Services | None) -> None:
-        if services:
-            services.take(found.feeds, removed)
-        loaded.replace(found)
-
-    runtime.change(take)
-    fit_descriptors()
-
-
-reloading = Reloading()
-
-
-@worker_process_init.connect
-def _begin_child(**_: object) -> None:
-    reloading.start_in_child()
-
-
-class LiveScheduler(Scheduler):
-    """Beat's, which follows the configuration: between two ticks, of which there is one a second at least."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._of = loaded.current
-        super().__init__(*args, **kwargs)
-
-    def tick(self, *args: Any, **kwargs: Any) -> float:
-        """Send what is due. An entry that stays goes on from when it was last sent; a new one is due at once."""
-        if self._of is not loaded.current:
-            self._of = loaded.current
-            entries: dict[str, Any] = beat_schedule(self._of)
-            self.merge_inplace(entries)
-            self._heap = None
-        return float(super().tick(*args, **kwargs))
+        app.runtime.change(take)
+        descriptors.fit(app.loaded, app.activity)

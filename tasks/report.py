@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from celery import shared_task
+
 from app.jobs.periodic import REPORT_DAY, REPORT_HOUR
-from celery_app import app
-from tasks.base import RelayTask, hand_over
+from tasks.base import RelayTask
 
 
-@app.task(name="report_hour", base=RelayTask)
-def report_hour() -> None:
+@shared_task(name="report_hour", base=RelayTask, bind=True)
+def report_hour(self: RelayTask) -> None:
     """Each hour that has none yet."""
-    hand_over("report_hour", lambda services: services.periodic.run(REPORT_HOUR.name))
+    self.hand_over(lambda services: services.periodic.run(REPORT_HOUR.name))
 
 
-@app.task(name="report_day", base=RelayTask)
-def report_day() -> None:
+@shared_task(name="report_day", base=RelayTask, bind=True)
+def report_day(self: RelayTask) -> None:
     """Each day that has none yet, once it is reconciled."""
-    hand_over("report_day", lambda services: services.periodic.run(REPORT_DAY.name))
+    self.hand_over(lambda services: services.periodic.run(REPORT_DAY.name))

@@ -9,13 +9,15 @@ none of this. What dies with the process between taking and putting back is sent
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import structlog
 
-from celery_app import DELIVER, loaded
+from app.broker.queue import DELIVER
+from app.feeds.feed import Feed
 from tasks.messages import MESSAGE_LIMIT, Dropped, drops, read
 
 log = structlog.get_logger()
@@ -55,8 +57,11 @@ class Sifted:
     kept: int = 0
 
 
-def sift(redis: Any, existing: Existing) -> Sifted:
-    """Look the whole queue through. `redis`: a client. Blocks. Raises the client's errors and the ledger's."""
+def sift(redis: Any, existing: Existing, feeds: Mapping[str, Feed], lease: timedelta) -> Sifted:
+    """Look the whole queue through. `redis`: a client; `feeds` and `lease`: see `tasks.messages.read`. Blocks.
+
+    Raises the client's errors and the ledger's.
+    """
     sifted = Sifted()
     redis.eval(_SET_APART, 2, DELIVER, SIFTING, _KEPT_SECONDS)
     while True:
@@ -64,7 +69,7 @@ def sift(redis: Any, existing: Existing) -> Sifted:
         if not taken:
             break
         drops.counts["too_long"] += taken - len(raw)
-        hints = _hints(raw)
+        hints = _hints(raw, feeds, lease)
         there = existing(hints)
         kept = [message for batch, message in hints.items() if batch in there]
         if kept:
@@ -76,12 +81,12 @@ def sift(redis: Any, existing: Existing) -> Sifted:
     return sifted
 
 
-def _hints(raw: Iterable[bytes]) -> dict[str, bytes]:
+def _hints(raw: Iterable[bytes], feeds: Mapping[str, Feed], lease: timedelta) -> dict[str, bytes]:
     """Batch → its message, the oldest first; of several for one batch the last. What is no hint is dropped."""
     found: dict[str, bytes] = {}
     for message in raw:
         try:
-            hint = read(message, loaded.feeds, loaded.settings.lease)
+            hint = read(message, feeds, lease)
             if hint.task == "deliver":
                 found[hint.kwargs["batch"]] = message
         except Dropped as why:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from celery_app import app
-from tasks.base import RelayTask, hand_over
+from celery import shared_task
+
+from tasks.base import RelayTask
 
 
-@app.task(name="retries", base=RelayTask)
-def retries() -> None:
+@shared_task(name="retries", base=RelayTask, bind=True)
+def retries(self: RelayTask) -> None:
     """Due retries, and batches whose time has come."""
-    hand_over("retries", lambda services: services.sweeping.requeue())
+    self.hand_over(lambda services: services.sweeping.requeue())
 
 
-@app.task(name="sweep", base=RelayTask)
-def sweep() -> None:
+@shared_task(name="sweep", base=RelayTask, bind=True)
+def sweep(self: RelayTask) -> None:
     """The same, and how each feed stands."""
-    hand_over("sweep", lambda services: services.sweeping.sweep())
+    self.hand_over(lambda services: services.sweeping.sweep())
 
 
-@app.task(name="adopt_orphans", base=RelayTask)
-def adopt_orphans() -> None:
+@shared_task(name="adopt_orphans", base=RelayTask, bind=True)
+def adopt_orphans(self: RelayTask) -> None:
     """Queued deliveries whose batch is gone."""
-    hand_over("adopt_orphans", lambda services: services.sweeping.adopt_orphans())
+    self.hand_over(lambda services: services.sweeping.adopt_orphans())

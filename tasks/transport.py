@@ -8,7 +8,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from datetime import timedelta
 from queue import Empty
+from types import MappingProxyType
 from typing import Any
 
 import structlog
@@ -18,8 +20,10 @@ from kombu.utils.json import loads
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from app.broker.depths import ASIDE, QUEUES
-from celery_app import loaded
+from app.broker.depths import ASIDE
+from app.broker.queue import QUEUES
+from app.core.clock import LEASE_LIMIT
+from app.feeds.feed import Feed
 from tasks.messages import Dropped, drops, is_control_message, message_of, read
 
 log = structlog.get_logger()
@@ -56,6 +60,11 @@ class QoS(_QoS):  # type: ignore[misc] # see above
 class Channel(_Channel):  # type: ignore[misc] # see above
     """Reads with care."""
 
+    feeds: Mapping[str, Feed] = MappingProxyType({})
+    lease: timedelta = LEASE_LIMIT
+    """By which a message is known for one of ours: see `tasks.messages.read`."""
+    from_transport_options = (*_Channel.from_transport_options, "feeds", "lease")
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.QoS = QoS
@@ -73,7 +82,7 @@ class Channel(_Channel):  # type: ignore[misc] # see above
                 raise Empty
             queue = bytes_to_str(found[0]).rsplit(self.sep, 1)[0]
             self._queue_cycle.rotate(queue)
-            message = readable(found[1], queue)
+            message = self._readable(found[1], queue)
             if message is not None:
                 self.connection.take(message, queue)
             return True
@@ -93,6 +102,16 @@ class Channel(_Channel):  # type: ignore[misc] # see above
                 client.connection.disconnect()
                 raise RedisConnectionError(f"Redis refuses to be asked for work: {error}") from error
             self._put_aside(self._lists(self.active_queues))
+            return None
+
+    def _readable(self, raw: bytes, queue: str) -> Any:
+        """The message for Celery; `None`: it was none, is counted, and was said."""
+        try:
+            if queue in QUEUES:
+                return message_of(read(raw, self.feeds, self.lease), queue)
+            return _control(raw)
+        except Dropped as why:
+            drops.note(raw, queue, why)
             return None
 
     def _receive_one(self, c: Any) -> bool | None:
@@ -181,24 +200,13 @@ def _bindings(exchange: str) -> dict[str, bytes]:
 
 
 class Transport(redis.Transport):
-    """What `redis://` and `rediss://` mean to kombu: see `celery_app`."""
+    """What `redis://` and `rediss://` mean to kombu: see `tasks/application.py`."""
 
     Channel: Any = Channel
 
     def take(self, message: dict[str, Any], queue: str) -> None:
         """Hand a message to whoever consumes the queue."""
         self._deliver(message, queue)
-
-
-def readable(raw: bytes, queue: str) -> Any:
-    """The message for Celery; `None`: it was none, is counted, and was said."""
-    try:
-        if queue in QUEUES:
-            return message_of(read(raw, loaded.feeds, loaded.settings.lease), queue)
-        return _control(raw)
-    except Dropped as why:
-        drops.note(raw, queue, why)
-        return None
 
 
 def _control(raw: bytes) -> Any:

@@ -18,9 +18,6 @@ from app.core.shown import one_line
 
 T = TypeVar("T")
 
-
-QUEUES = ("poll", "deliver", "maintenance")
-"""As `celery_app` names them, which opens the application."""
 ASIDE = "rowrelay:aside:"
 """Before the name of a key that another program wrote to, and that was put aside (`tasks/transport.py`)."""
 

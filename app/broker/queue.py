@@ -7,6 +7,8 @@ from typing import Protocol
 
 from app.core.batches import NewBatch
 
+QUEUES = POLL, DELIVER, MAINTENANCE = "poll", "deliver", "maintenance"
+"""Queues of Redis, by their names: also those of their keys."""
 HINTS_A_FEED = 16
 """Messages sent at once for one feed. Whoever takes one, and has room for more, takes the feed's other batches out of
 the ledger: so a feed with a hundred thousand rows to send fills no queue in front of the others."""

@@ -202,7 +202,9 @@ async def _check_broker(settings: config.Settings) -> list[Check]:
     def asking(client: Callable[[], str]) -> Callable[[], Awaitable[str]]:
         return lambda: doctor_broker.ask(client, settings)
 
-    others = [await checked(name, asking(client)) for name, client in doctor_broker.clients().items()]
+    from tasks.probes import probes  # noqa: PLC0415 - Celery takes a while to load, and checks of other servers need none
+
+    others = [await checked(name, asking(client)) for name, client in probes(settings).items()]
     doubts = [*doctor_broker.doubts(settings), *await doctor_broker.misused(settings)]
     return [first, *others, *(found(name, level, detail) for name, level, detail in doubts)]
 

@@ -5,16 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from importlib.util import find_spec
 from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 import config
-from app.broker.depths import QUEUES
+from app.broker.queue import QUEUES
 from app.core.errors import BrokerUnavailable
-from app.core.redis_url import RedisUrl, parse_redis_url
 from app.core.shown import one_line
 from app.runtime.clients import open_broker
 from app.source.findings import Level
@@ -24,19 +22,12 @@ _LONGEST = 3
 """Times `CONNECT_TIMEOUT` that one of Celery's clients may take: it tries more than once."""
 
 
-def redis_url(settings: config.Settings) -> RedisUrl:
-    """Where Redis is, as every client is told. Raises `BrokerUnavailable` where none is set."""
-    if not settings.redis_url.get_secret_value():
-        raise BrokerUnavailable("REDIS_URL is empty: set it in the environment or .env")
-    return parse_redis_url(settings.redis_url.get_secret_value())
-
-
 async def version(settings: config.Settings) -> str:
     """Who answers; raises for one that may throw messages away. This client is that of the endpoint's clock, health and
     metrics."""
     timeout = settings.connect_timeout.total_seconds()
     client = Redis(
-        **redis_url(settings).options,
+        **settings.redis.options,
         socket_timeout=timeout,
         socket_connect_timeout=timeout,
     )
@@ -73,7 +64,7 @@ def product_of(info: Mapping[str, Any]) -> str:
 
 def doubts(settings: config.Settings) -> list[tuple[str, Level, str]]:
     """What works, and should not be left so: subject, level and what to do."""
-    url = redis_url(settings)
+    url = settings.redis
     if url.tls is None or url.verified:
         return []
     detail = (
@@ -106,39 +97,3 @@ async def ask(client: Callable[[], str], settings: config.Settings) -> str:
         raise BrokerUnavailable(f"no connection within {seconds:g} s") from None
     except Exception as error:  # noqa: BLE001 - four libraries, each with errors of its own
         raise BrokerUnavailable(one_line(error) or type(error).__name__) from None
-
-
-def clients() -> dict[str, Callable[[], str]]:
-    """The check's name → what connects as worker, beat, result backend and Flower do."""
-    found = {"broker: worker and beat": _queue, "broker: results": _results}
-    if find_spec("flower"):
-        found["broker: Flower"] = _flower
-    return found
-
-
-def _celery() -> Any:
-    from celery_app import app  # noqa: PLC0415 - Celery takes a while to load, and checks of other servers need none
-
-    return app
-
-
-def _queue() -> str:
-    with _celery().connection_for_write() as connection:
-        connection.ensure_connection(max_retries=1, interval_start=0)
-    return "a connection made"
-
-
-def _results() -> str:
-    _celery().backend.client.ping()
-    return "a connection made"
-
-
-def _flower() -> str:
-    from flower.utils import broker as flower  # noqa: PLC0415 - as above
-
-    conf = _celery().conf
-    broker = flower.Broker(
-        conf.broker_url, broker_options=conf.broker_transport_options, broker_use_ssl=conf.broker_use_ssl
-    )
-    asyncio.run(broker.queues(["deliver"]))
-    return "a connection made"

@@ -177,12 +177,11 @@ async def _set_clock(reader: Reader) -> None:
         await reader.ledger.read_clock()
 
 
-def open_queue(loaded: config.Config) -> Queue:  # noqa: ARG001 - to be made of it
+def open_queue(loaded: config.Config) -> Queue:
     """The queue to the workers. Connects on first use."""
-    from celery_app import app  # noqa: PLC0415 - needs the configuration
-    from tasks.queue import CeleryQueue  # noqa: PLC0415 - the same
+    from tasks import application  # noqa: PLC0415 - as the module says: this loads Celery
 
-    return CeleryQueue(app)
+    return application.open_queue(loaded)
 
 
 @asynccontextmanager

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from datetime import timedelta
 from typing import Annotated
 
 import typer
-from celery.exceptions import TimeoutError as NoAnswer
-from kombu.exceptions import OperationalError
-from redis.exceptions import RedisError
 
 import config
 from app.cli.output import AsJson, console, duration_option, fail, load_config, opened_ledger, print_fields, print_json
@@ -27,28 +23,21 @@ def ping(
 ) -> None:
     """Send `add(2, 3)` through broker, worker and result backend, and say how long each leg took."""
     loaded = load_config()
-    from tasks.health import add  # noqa: PLC0415 - imports the Celery application, which needs the configuration
+    from tasks.health import ask  # noqa: PLC0415 - loads Celery, of which --help needs none
 
     clocks = asyncio.run(_clocks(loaded))  # before: a message says by the ledger server's clock when it expires
-    started = time.time()
     try:
-        pending = add.delay(2, 3)
-        sent = time.time()
-        total = pending.get(timeout=timeout.total_seconds())
-        answered = time.time()
-        done = pending.date_done.timestamp() if pending.date_done else answered
-        pending.forget()
-    except NoAnswer:
-        pending.forget()
+        answer = ask(loaded, 2, 3, timeout)
+    except TimeoutError:
         fail(f"no worker answered within {timeout.total_seconds():g} s: is one running, with the queue `maintenance`?")
-    except (OperationalError, RedisError, OSError) as error:
-        fail(f"broker: {error}")
-    if total != 5:
-        fail(f"the worker answered {total} for 2 + 3")
+    except RowrelayError as error:
+        fail(str(error))
+    if answer.total != 5:
+        fail(f"the worker answered {answer.total} for 2 + 3")
     legs: dict[str, float] = {
-        "to_broker_ms": round((sent - started) * 1000, 1),
-        **_worker_legs(sent, done, answered),
-        "total_ms": round((answered - started) * 1000, 1),
+        "to_broker_ms": round((answer.sent - answer.started) * 1000, 1),
+        **_worker_legs(answer.sent, answer.done, answer.answered),
+        "total_ms": round((answer.answered - answer.started) * 1000, 1),
     }
     if as_json:
         print_json({"ok": True, **legs, "clocks": clocks})

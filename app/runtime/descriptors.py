@@ -11,7 +11,14 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
+import structlog
+
+from app.configuration.loaded import Loaded
 from app.feeds.feed import Feed
+from app.monitoring.heartbeat import Activity
+from config import Config
+
+log = structlog.get_logger()
 
 OWN = 28
 """What Python, two event loops, Celery's consumer and the log have open, whatever happens: 24 where it was counted."""
@@ -91,6 +98,15 @@ def part_that_fits(need: Need, soft: int) -> float:
     if not need.partners:
         return 1.0
     return min(1.0, max(soft - need.usual, 1) / need.partners)
+
+
+def fit(config: Config | Loaded, activity: Activity) -> None:
+    """Have this process allowed as many files as its feeds need, and say where it is not, in the log and its mark."""
+    need = need_of(config.feeds.values(), config.settings.worker_concurrency)
+    short = shortage(need, raise_limit(need).soft)
+    if short and short != activity.short_of:
+        log.warning("file_descriptors_short", found=short)
+    activity.short_of = short
 
 
 def shortage(need: Need, allowed: int) -> str | None:

@@ -50,7 +50,7 @@ class Reader:
     @cached_property
     def exporter(self) -> Exporter:
         """What collects metrics from all three. Raises `ConfigError` as `source` does."""
-        from app.broker.depths import QUEUES  # noqa: PLC0415 - with the drivers of all servers
+        from app.broker.queue import QUEUES  # noqa: PLC0415 - with the drivers of all servers
         from app.monitoring.metrics.collect import Exporter  # noqa: PLC0415 - as above
 
         exporter = Exporter(self.config, self.ledger, self.broker, self.source, queues=QUEUES)

@@ -16,7 +16,7 @@ import pytest
 from celery import Celery
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.broker.depths import QUEUES
+from app.broker.queue import QUEUES
 from app.core.states import State
 from app.testbed.embedded.process import Process
 from app.testbed.embedded.server import free_port

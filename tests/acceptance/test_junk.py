@@ -11,7 +11,8 @@ import pymongo
 import pytest
 import redis
 
-from app.broker.depths import ASIDE, QUEUES
+from app.broker.depths import ASIDE
+from app.broker.queue import QUEUES
 from app.testbed.embedded.stack import ROOT, Stack
 from tests.support.wait import wait_until
 from tests.unit.tasks.test_messages import HINT, JUNK, raw, sent

@@ -25,8 +25,8 @@ RANKS = (
     ("app.reads",),
     ("app.operations",),
     ("app.runtime",),
-    ("app.testbed",),
-    ("app.cli", "tasks"),
+    ("app.testbed", "tasks"),
+    ("app.cli",),
     ("app.__main__", "celery_app"),
 )
 """From the bottom up. A part imports of ours what lies in ranks below its own, and nothing of its neighbours."""
@@ -35,9 +35,9 @@ DRIVERS = {
     "aioodbc": {"app.source"},
     "aiosmtplib": {"app.sending"},
     "bson": {"app.ledger"},
-    "celery": {"tasks", "celery_app", "app.cli"},
+    "celery": {"tasks"},
     "httpx": {"app.testbed"},
-    "kombu": {"tasks", "celery_app", "app.cli"},
+    "kombu": {"tasks"},
     "pymongo": {"app.ledger", "app.testbed"},
     "pyodbc": {"app.source"},
     "redis": {"app.partner", "app.broker", "app.cli", "app.testbed", "tasks"},
@@ -46,8 +46,8 @@ DRIVERS = {
 }
 """Library → the parts that may import it. The testbed's generator of rows is a program of its own."""
 
-OPEN = {"celery_app"}
-"""What does not keep to it yet, and whatever imports `celery_app`."""
+PUBLISHING = {"tasks.application", "tasks.health", "tasks.probes"}
+"""What a command may import of `tasks`: to publish, and to ask the workers. None starts anything when imported."""
 
 OPENERS = {
     "at": {"app.runtime", "app.ledger", "app.testbed"},
@@ -88,10 +88,7 @@ def _imported(path: Path) -> Iterator[str]:
 def _of_parts_above(path: Path) -> list[str]:
     part = _part(_name(path))
     ours = [name for name in _imported(path) if name.split(".")[0] in ("app", "tasks", "config", "celery_app")]
-    if _name(path) in OPEN:
-        return []
-    wrong = (name for name in ours if _part(name) != part and RANK[_part(name)] >= RANK[part])
-    return sorted(name for name in wrong if name.split(".")[0] not in ("celery_app", "tasks"))
+    return sorted(name for name in ours if _part(name) != part and RANK[_part(name)] >= RANK[part])
 
 
 def test_every_file_lies_in_a_package_that_has_a_rank() -> None:
@@ -120,6 +117,11 @@ def _called(path: Path) -> Iterator[str]:
                 yield name
 
 
+def test_a_command_imports_of_the_tasks_what_publishes() -> None:
+    imported = {name for path in _modules() if _part(_name(path)) == "app.cli" for name in _ours(path)}
+    assert {name for name in imported if name.startswith("tasks.")} == PUBLISHING
+
+
 def test_a_client_is_opened_where_all_are() -> None:
     opened = {(_name(path), name) for path in _modules() for name in _called(path) if name in OPENERS}
     wrong = {(module, name) for module, name in opened if _part(module) not in OPENERS[name]}
@@ -143,7 +145,7 @@ def _ours(path: Path) -> set[str]:
 def _walk(name: str, graph: dict[str, set[str]], way: tuple[str, ...], done: set[str]) -> None:
     assert name not in way, " → ".join([*way[way.index(name) :], name])
     if name not in done:
-        for imported in sorted(graph[name] - OPEN):
+        for imported in sorted(graph[name]):
             _walk(imported, graph, (*way, name), done)
         done.add(name)
 

@@ -16,9 +16,7 @@ import pytest
 import redis
 from typer.testing import CliRunner
 
-import config
 from app import VERSION
-from app.cli import doctor_broker
 from app.cli.main import main
 from app.feeds.auth import ApiKeyAuth
 from app.partner.client import PartnerClient
@@ -55,17 +53,9 @@ class Found:
 Run = Callable[..., Awaitable[Found]]
 
 
-def _configured_now() -> Any:
-    """`celery_app.app` is of the configuration with which some test of this process first asked for it."""
-    from celery_app import make_app
-
-    return make_app(config.load())
-
-
 @pytest.fixture
-def run(tmp_path: Path, mongo_database_url: str, clean_redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(tmp_path: Path, mongo_database_url: str, clean_redis_url: str) -> Run:
     """Runs `doctor` before a partner at that URL, with one row in the source."""
-    monkeypatch.setattr(doctor_broker, "_celery", _configured_now)
     with closing(sqlite3.connect(tmp_path / "source.db")) as source:
         source.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY, customer TEXT)")
         source.execute("INSERT INTO orders VALUES (17, 'Zoe')")

@@ -61,8 +61,8 @@ from app.ledger.ticks import Ticks
 from app.broker.depths import Broker
 from app.monitoring.heartbeat import Identity, HeartbeatWriter
 from app.source.reader import Source
-from celery_app import app, loaded
-from tasks.base import progress, runtime
+from celery_app import app
+loaded, progress, runtime = app.loaded, app.activity, app.runtime
 
 def failing(error):
     async def fail(*_, **__):

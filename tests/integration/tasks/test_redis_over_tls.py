@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from celery import Celery
 from pydantic import SecretStr
 
 import config
@@ -19,8 +18,9 @@ from app.core.redis_url import parse_redis_url
 from app.partner.throttle.breaker import Results
 from app.partner.throttle.store import ThrottleStore
 from app.source.findings import Level
+from tasks.application import make_application
+from tasks.probes import probes
 from tests.support.tls_front import Front, tls_front
-from tests.unit.configuration.test_config import GOOD
 
 SAID: dict[str, Any] = {
     "lease": 1,
@@ -39,33 +39,21 @@ def front(tmp_path: Path, clean_redis_url: str) -> Iterator[Front]:
         yield served
 
 
-@pytest.fixture
-def celery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, front: Front) -> Celery:
-    """The application as every process makes it, with `rediss://` and no option."""
-    (tmp_path / "feeds.toml").write_text(GOOD, encoding="utf-8")
-    monkeypatch.setenv("FEEDS_FILE", str(tmp_path / "feeds.toml"))
-    monkeypatch.setenv("REDIS_URL", f"rediss://localhost:{front.port}/0")
-    from celery_app import make_app
-
-    made = make_app(config.load())
-    monkeypatch.setattr(doctor_broker, "_celery", lambda: made)
-    return made
-
-
 def _settings(front: Front, options: str = "") -> config.Settings:
     url = SecretStr(f"rediss://localhost:{front.port}/0{options}")
     return config.Settings(_env_file=None, redis_url=url, connect_timeout=timedelta(seconds=20))
 
 
-def _clients() -> dict[str, Callable[[], str]]:
-    return doctor_broker.clients()
+def _conf(front: Front, options: str = "") -> Any:
+    """Celery's configuration, as every process makes it."""
+    return make_application(config.Config(_settings(front, options), {})).conf
 
 
 async def test_each_client_connects_where_the_authority_is_trusted(
-    front: Front, celery: Celery, monkeypatch: pytest.MonkeyPatch
+    front: Front, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(front.authority))
-    url = celery.conf.broker_url
+    url = _conf(front).broker_url
     broker, store = Broker(url, timedelta(seconds=20)), ThrottleStore(url, "w", timeout=20)
     try:
         assert await broker.depths(["deliver"]) == {"deliver": 0}
@@ -74,12 +62,12 @@ async def test_each_client_connects_where_the_authority_is_trusted(
         await broker.close()
         await store.close()
     checks = await doctor._check_broker(_settings(front))
-    assert {check.name for check in checks} == {doctor_broker.NAME, *_clients()}
+    assert {check.name for check in checks} == {doctor_broker.NAME, *probes(_settings(front))}
     assert [(check.name, check.detail) for check in checks if not check.ok or check.level is not Level.OK] == []
 
 
-async def test_no_client_talks_to_a_server_that_it_cannot_trust(front: Front, celery: Celery) -> None:
-    url = celery.conf.broker_url
+async def test_no_client_talks_to_a_server_that_it_cannot_trust(front: Front) -> None:
+    url = _conf(front).broker_url
     broker, store = Broker(url, timedelta(seconds=20)), ThrottleStore(url, "w", timeout=20)
     try:
         with pytest.raises(BrokerUnavailable, match="certificate verify failed"):
@@ -88,7 +76,7 @@ async def test_no_client_talks_to_a_server_that_it_cannot_trust(front: Front, ce
     finally:
         await broker.close()
         await store.close()
-    for name, client in _clients().items():
+    for name, client in probes(_settings(front)).items():
         with pytest.raises(BrokerUnavailable, match="certificate verify failed"):
             await doctor_broker.ask(client, _settings(front))
         assert front.accepted == 0, name
@@ -97,40 +85,28 @@ async def test_no_client_talks_to_a_server_that_it_cannot_trust(front: Front, ce
 
 
 async def test_a_certificate_for_another_host_is_refused_by_each(
-    tmp_path: Path, front: Front, celery: Celery, clean_redis_url: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, clean_redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "other").mkdir()
     with tls_front(tmp_path / "other", parse_redis_url(clean_redis_url).port, host="elsewhere.example") as other:
         monkeypatch.setenv("SSL_CERT_FILE", str(other.authority))
-        for key in ("broker_url", "result_backend"):
-            setattr(celery.conf, key, celery.conf.broker_url.replace(str(front.port), str(other.port)))
-        for client in _clients().values():
+        for client in probes(_settings(other)).values():
             with pytest.raises(BrokerUnavailable, match=r"certificate verify failed|doesn't match"):
                 await doctor_broker.ask(client, _settings(other))
         assert other.accepted == 0
 
 
 async def test_a_private_authority_can_be_named_in_the_url(
-    front: Front, celery: Celery, monkeypatch: pytest.MonkeyPatch
+    front: Front,
 ) -> None:
-    from celery_app import make_app
-
     option = f"?ssl_ca_certs={front.authority}"
-    monkeypatch.setenv("REDIS_URL", f"rediss://localhost:{front.port}/0{option}")
-    made = make_app(config.load())
-    monkeypatch.setattr(doctor_broker, "_celery", lambda: made)
-    assert made.conf.broker_url == celery.conf.broker_url, "options go to each client apart, never as text"
+    assert _conf(front, option).broker_url == _conf(front).broker_url, "options go to each client apart, never as text"
     assert all(check.ok for check in await doctor._check_broker(_settings(front, option)))
 
 
 async def test_doctor_warns_of_a_server_that_nobody_verifies(
-    front: Front, celery: Celery, monkeypatch: pytest.MonkeyPatch
+    front: Front,
 ) -> None:
-    from celery_app import make_app
-
-    monkeypatch.setenv("REDIS_URL", f"rediss://localhost:{front.port}/0?ssl_cert_reqs=none")
-    made = make_app(config.load())
-    assert celery.conf.broker_use_ssl != made.conf.broker_use_ssl
-    monkeypatch.setattr(doctor_broker, "_celery", lambda: made)
+    assert _conf(front).broker_use_ssl != _conf(front, "?ssl_cert_reqs=none").broker_use_ssl
     checks = await doctor._check_broker(_settings(front, "?ssl_cert_reqs=none"))
     assert [(c.name, c.ok) for c in checks if c.level is Level.WARNING] == [("broker: certificate", True)]

@@ -12,31 +12,29 @@ from typing import Any
 
 import pytest
 import redis
-from celery import Celery
 from kombu import Connection, Exchange, Queue
 from kombu.message import Message
 
 import config
 from app.broker.depths import ASIDE, Broker
+from app.broker.queue import QUEUES
 from app.core.errors import BrokerUnavailable
+from tasks.application import RelayCelery, make_application
 from tests.support.ledger import batch_of
 from tests.unit.configuration.test_config import GOOD
 from tests.unit.tasks.test_messages import JUNK
 
 Messages = list[Message]
-QUEUES = ["poll", "deliver", "maintenance"]
 
 
 @pytest.fixture
-def app(clean_redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Celery:
+def app(clean_redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RelayCelery:
     """Our application, on that Redis."""
     feeds = tmp_path / "feeds.toml"
     feeds.write_text(GOOD, encoding="utf-8")
     monkeypatch.setenv("FEEDS_FILE", str(feeds))
     monkeypatch.setenv("REDIS_URL", clean_redis_url)
-    from celery_app import make_app
-
-    return make_app(config.load())
+    return make_application(config.load())
 
 
 @pytest.fixture
@@ -46,7 +44,7 @@ def client(clean_redis_url: str) -> Iterator[Any]:
 
 
 @pytest.fixture
-def consumed(app: Celery) -> Iterator[tuple[Connection, Messages]]:
+def consumed(app: RelayCelery) -> Iterator[tuple[Connection, Messages]]:
     """A connection that consumes all queues, and what it was given."""
     taken: Messages = []
     with (
@@ -69,12 +67,12 @@ def drain(connection: Connection, taken: Messages, count: int, until: Callable[[
     return taken
 
 
-def send(app: Celery, batch: str = "orders-0123456789abcdef") -> None:
+def send(app: RelayCelery, batch: str = "orders-0123456789abcdef") -> None:
     app.send_task("deliver", kwargs={"batch": batch, "feed": "orders", "n": 1}, ignore_result=True)
 
 
 def test_a_message_of_ours_comes_through_behind_every_kind_of_junk(
-    app: Celery, client: Any, consumed: tuple[Connection, Messages]
+    app: RelayCelery, client: Any, consumed: tuple[Connection, Messages]
 ) -> None:
     from tasks.messages import drops
 
@@ -94,7 +92,7 @@ def test_a_message_of_ours_comes_through_behind_every_kind_of_junk(
 @pytest.mark.parametrize("kind", ["string", "hash", "set", "zset", "stream"])
 @pytest.mark.parametrize("queue", QUEUES)
 def test_a_queue_that_is_no_list_is_put_aside_and_work_goes_on(
-    app: Celery, client: Any, consumed: tuple[Connection, Messages], kind: str, queue: str
+    app: RelayCelery, client: Any, consumed: tuple[Connection, Messages], kind: str, queue: str
 ) -> None:
     put(client, queue, kind)
     send(app)
@@ -107,20 +105,18 @@ def test_a_queue_that_is_no_list_is_put_aside_and_work_goes_on(
 
 
 @pytest.mark.parametrize("exchange", [*QUEUES, "celery.pidbox"])
-def test_a_binding_that_is_no_set_keeps_no_worker_from_starting(app: Celery, client: Any, exchange: str) -> None:
+def test_a_binding_that_is_no_set_keeps_no_worker_from_starting(app: RelayCelery, client: Any, exchange: str) -> None:
     put(client, f"_kombu.binding.{exchange}", "string")
     with app.connection_for_read() as connection, connection.channel() as channel:
         Queue(exchange, Exchange(exchange), routing_key=exchange, channel=channel).declare()
     assert client.type(f"_kombu.binding.{exchange}") == b"set"
 
 
-def test_the_queue_is_written_and_measured_though_another_program_uses_its_name(app: Celery, client: Any) -> None:
-    from tasks.queue import CeleryQueue
-
+def test_the_queue_is_written_and_measured_though_another_program_uses_its_name(app: RelayCelery, client: Any) -> None:
     put(client, "deliver", "hash")
-    assert CeleryQueue(app)._depth() == 0
+    assert app.queue._depth() == 0
     put(client, "deliver", "hash")
-    CeleryQueue(app)._publish([batch_of(1)])
+    app.queue._publish([batch_of(1)])
     assert client.llen("deliver") == 1
 
 
@@ -138,7 +134,7 @@ async def test_what_watches_from_outside_tells_of_it(client: Any, clean_redis_ur
         await broker.close()
 
 
-def test_what_a_worker_ends_with_goes_back(app: Celery, client: Any) -> None:
+def test_what_a_worker_ends_with_goes_back(app: RelayCelery, client: Any) -> None:
     send(app)
     taken: Messages = []
     with app.connection_for_read() as connection:
@@ -151,7 +147,7 @@ def test_what_a_worker_ends_with_goes_back(app: Celery, client: Any) -> None:
 
 
 @pytest.mark.parametrize("payload", [b"\xff\xfe", b"42", b"[]", b"{}", b"[" * 5000, b"x" * 2_000_000, b'{"body": 1}'])
-def test_junk_on_the_channel_of_remote_control_is_dropped(app: Celery, client: Any, payload: bytes) -> None:
+def test_junk_on_the_channel_of_remote_control_is_dropped(app: RelayCelery, client: Any, payload: bytes) -> None:
     taken: Messages = []
     with app.connection_for_read() as connection, connection.channel() as channel:
         box = Queue("box", Exchange("celery.pidbox", type="fanout"), exclusive=True, auto_delete=True)
@@ -164,7 +160,7 @@ def test_junk_on_the_channel_of_remote_control_is_dropped(app: Celery, client: A
             assert len(drain(connection, taken, 1)) == 1
 
 
-def test_a_queue_full_of_hints_for_batches_that_are_gone_is_cleared_in_a_moment(app: Celery, client: Any) -> None:
+def test_a_queue_full_of_hints_for_batches_that_are_gone_is_cleared_in_a_moment(app: RelayCelery, client: Any) -> None:
     from tasks.sifting import ASKED_AT_ONCE, sift
 
     send(app)
@@ -180,7 +176,7 @@ def test_a_queue_full_of_hints_for_batches_that_are_gone_is_cleared_in_a_moment(
         asked.append(len(names))
         return names & {"orders-0123456789abcdef"}
 
-    sifted = sift(client, existing)
+    sifted = sift(client, existing, app.loaded.feeds, app.loaded.settings.lease)
     assert (sifted.taken, sifted.kept) == (3004, 1)
     assert client.lrange("deliver", 0, -1) == [raw]
     assert len(asked) == -(-3004 // ASKED_AT_ONCE)

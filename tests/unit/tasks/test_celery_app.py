@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import config
-from app.broker.depths import QUEUES
+from app.broker.queue import QUEUES
 from app.configuration.loaded import Loaded
 from app.feeds.feed import Feed
 from tests.unit.configuration.test_config import GOOD
@@ -19,7 +19,7 @@ from tests.unit.configuration.test_config import GOOD
 
 @pytest.fixture
 def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> config.Config:
-    """A configuration with one feed, that `celery_app` finds when it is imported."""
+    """A configuration with one feed."""
     feeds = tmp_path / "feeds.toml"
     feeds.write_text(GOOD, encoding="utf-8")
     monkeypatch.setenv("FEEDS_FILE", str(feeds))
@@ -27,7 +27,7 @@ def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> config.Config:
 
 
 def test_beat_has_an_entry_a_feed_and_no_backlog_of_ticks_builds_up(loaded: config.Config) -> None:
-    from celery_app import beat_schedule
+    from tasks.schedule import beat_schedule
 
     schedule = beat_schedule(loaded)
     jobs = {"report_hour", "report_day", "reconcile", "purge"}
@@ -40,7 +40,7 @@ def test_beat_has_an_entry_a_feed_and_no_backlog_of_ticks_builds_up(loaded: conf
 
 @pytest.mark.usefixtures("loaded")
 def test_beat_has_notifications_looked_after_where_somebody_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    from celery_app import beat_schedule
+    from tasks.schedule import beat_schedule
 
     monkeypatch.setenv("NOTIFY_WEBHOOK_URL", "https://hooks.example/x")
     assert beat_schedule(config.load())["notify"]["task"] == "notify"
@@ -51,11 +51,11 @@ def test_a_beat_that_starts_owes_everything_and_keeps_no_file(
 ) -> None:
     from celery.beat import Service
 
-    from celery_app import make_app
+    from tasks.application import make_application
 
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
-    app = make_app(loaded)
+    app = make_application(loaded)
     schedule = Service(app, scheduler_cls=app.conf.beat_scheduler).scheduler.schedule
     assert {name for name, entry in schedule.items() if entry.is_due()[0]} == set(schedule) >= {"poll:orders"}
     assert not list(Path.cwd().iterdir())
@@ -64,13 +64,12 @@ def test_a_beat_that_starts_owes_everything_and_keeps_no_file(
 def test_beat_follows_a_configuration_that_was_replaced(loaded: config.Config, monkeypatch: pytest.MonkeyPatch) -> None:
     from celery.beat import Service
 
-    import celery_app
-    from tasks import reload
+    from tasks import schedule
+    from tasks.application import make_application
 
     running, moment = Loaded(loaded), [datetime(2026, 1, 1, tzinfo=UTC)]
-    monkeypatch.setattr(celery_app, "steady_now", lambda: moment[0])
-    monkeypatch.setattr(reload, "loaded", running)
-    app = celery_app.make_app(loaded)
+    monkeypatch.setattr(schedule, "steady_now", lambda: moment[0])
+    app = make_application(running)
     scheduler = Service(app, scheduler_cls=app.conf.beat_scheduler).scheduler
     monkeypatch.setattr(type(scheduler), "producer", None)
 
@@ -94,16 +93,18 @@ def test_beat_follows_a_configuration_that_was_replaced(loaded: config.Config, m
     assert {name for name in scheduler.schedule if name.startswith("poll:")} == {"poll:bills"}
 
 
-@pytest.mark.usefixtures("loaded")
-def test_a_terminal_that_is_closed_ends_the_process_and_sighup_alone_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_that_is_closed_ends_the_process_and_sighup_alone_does_not(
+    loaded: config.Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from tasks import reload
+    from tasks.application import make_application
 
     ours, theirs = os.openpty()
     monkeypatch.setattr(reload, "STDOUT", theirs)
     heard: list[str] = []
     before = signal.signal(signal.SIGTERM, lambda *_: heard.append("stop"))
     try:
-        reloading = reload.Reloading()
+        reloading = reload.Reloading(make_application(loaded))
         monkeypatch.setattr(reloading._reloader, "ask", lambda: heard.append("read anew"))
         reloading._asked()
         os.close(ours)
@@ -115,14 +116,14 @@ def test_a_terminal_that_is_closed_ends_the_process_and_sighup_alone_does_not(mo
 
 
 def test_messages_are_json_acknowledged_late_and_on_three_queues(loaded: config.Config) -> None:
-    from celery_app import make_app
+    from tasks.application import make_application
 
-    conf = make_app(loaded).conf
+    conf = make_application(loaded).conf
     assert (conf.task_serializer, conf.accept_content) == ("json", ["json"])
     assert (conf.task_acks_late, conf.worker_prefetch_multiplier, conf.task_ignore_result) == (True, 1, True)
     assert {queue.name for queue in conf.task_queues} == {"poll", "deliver", "maintenance"} == set(QUEUES)
     assert conf.worker_pool == "threads"
-    transport = make_app(loaded).connection_for_write().get_transport_cls()
+    transport = make_application(loaded).connection_for_write().get_transport_cls()
     assert f"{transport.__module__}.{transport.__name__}" == "tasks.transport.Transport"
 
 
@@ -133,9 +134,9 @@ def test_a_beat_whose_machine_is_set_back_goes_on_sending(
 
     from celery.beat import Service
 
-    from celery_app import make_app
+    from tasks.application import make_application
 
-    app = make_app(loaded)
+    app = make_application(loaded)
     entries = Service(app, scheduler_cls=app.conf.beat_scheduler).scheduler.schedule
     sent = {name: next(entry) for name, entry in entries.items()}
     real, passed = time.monotonic, 0.0
@@ -150,9 +151,9 @@ def test_a_tick_lives_by_the_clock_that_all_processes_go_by(
     loaded: config.Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import app.core.clock as clock_module
-    from celery_app import make_app
+    from tasks.application import make_application
 
-    app = make_app(loaded)
+    app = make_application(loaded)
     clock = clock_module.ServerClock(wall=lambda: 0.0, steady=lambda: 0.0)
     clock.note(datetime(2030, 1, 1, tzinfo=UTC), 0.0, 0.0)
     monkeypatch.setattr(clock_module, "server_clock", clock)
@@ -160,19 +161,19 @@ def test_a_tick_lives_by_the_clock_that_all_processes_go_by(
     assert sent["expires"].startswith("2030-01-01T00:00:10")
 
 
-@pytest.mark.usefixtures("loaded")
-def test_a_form_stands_for_every_task() -> None:
-    from celery_app import app
+def test_a_form_stands_for_every_task(loaded: config.Config) -> None:
+    from tasks.application import make_application
     from tasks.messages import FORMS
 
+    app = make_application(loaded)
     app.loader.import_default_modules()
     assert {name for name in app.tasks if not name.startswith("celery.")} == FORMS.keys()
 
 
 def test_every_task_goes_to_its_queue(loaded: config.Config) -> None:
-    from celery_app import make_app
+    from tasks.application import make_application
 
-    router = make_app(loaded).amqp.router
+    router = make_application(loaded).amqp.router
     queues = {
         name: router.route({}, name)["queue"].name
         for name in ("poll", "deliver", "retries", "sweep", "adopt_orphans", "add")
@@ -182,7 +183,7 @@ def test_every_task_goes_to_its_queue(loaded: config.Config) -> None:
     }  # fmt: skip
 
 
-def test_add_adds(loaded: config.Config) -> None:  # noqa: ARG001 - celery_app reads it
+def test_add_adds() -> None:
     from tasks.health import add
 
     assert add.run(2, 3) == 5

@@ -1,0 +1,44 @@
+"""Celery's beat, as it runs here: quiet where nobody reads its banner, and by the feeds as they now are."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from celery.apps.beat import Beat as CeleryBeat
+from celery.beat import Scheduler
+
+from tasks.application import RelayCelery
+from tasks.moments import beat_starts
+from tasks.schedule import beat_schedule
+
+
+class Beat(CeleryBeat):
+    """Prints no banner where stdout is no terminal."""
+
+    def run(self) -> None:
+        """Send what is due, until told to stop."""
+        beat_starts.send(sender=self)
+        if not sys.stdout.isatty():
+            self.quiet = True
+        super().run()
+
+
+class LiveScheduler(Scheduler):
+    """Follows the configuration: between two ticks, of which there is one a second at least."""
+
+    app: RelayCelery
+
+    def __init__(self, app: RelayCelery, *args: Any, **kwargs: Any) -> None:
+        self._of = app.loaded.current
+        super().__init__(app, *args, **kwargs)
+
+    def tick(self, *args: Any, **kwargs: Any) -> float:
+        """Send what is due. An entry that stays goes on from when it was last sent; a new one is due at once."""
+        current = self.app.loaded.current
+        if self._of is not current:
+            self._of = current
+            entries: dict[str, Any] = beat_schedule(current)
+            self.merge_inplace(entries)
+            self._heap = None
+        return float(super().tick(*args, **kwargs))
