@@ -25,6 +25,7 @@ import structlog
 from app.core.clock import LEASE_LIMIT, machine_now, utc_now
 from app.core.cursors import LONGEST_FOLLOW_UP
 from app.feeds.feed import NAME, Feed
+from app.jobs.schedule import JOBS
 
 log = structlog.get_logger()
 
@@ -284,6 +285,6 @@ FORMS: Mapping[str, Form] = {
     "deliver": _deliver,
     "poll": _poll,
     **dict.fromkeys(("retries", "sweep", "adopt_orphans", "notify"), _nothing),
-    **dict.fromkeys(("report_hour", "report_day", "reconcile", "purge"), _nothing),
+    **dict.fromkeys((job.task for job in JOBS), _nothing),
 }
 """The tasks that there are."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from app.jobs.periodic import RECONCILE
+from app.jobs.schedule import RECONCILE
 from tasks.base import RelayTask
 
 
-@shared_task(name="reconcile", base=RelayTask, bind=True)
+@shared_task(name=RECONCILE.task, base=RelayTask, bind=True)
 def reconcile(self: RelayTask) -> None:
     """Each feed, once the day is over."""
     self.hand_over(lambda services: services.periodic.run(RECONCILE.name))

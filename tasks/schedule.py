@@ -8,6 +8,7 @@ from typing import Any
 from celery.schedules import schedule
 
 from app.core.clock import LONG_AGO, steady_now
+from app.jobs.schedule import JOBS
 from config import Config
 
 RETRIES_EVERY = timedelta(seconds=1)
@@ -19,13 +20,12 @@ NOTIFY_EVERY = timedelta(seconds=30)
 """How often a worker looks what people must be told of (`app/notifications/notify.py`), where anybody is to be told."""
 JOBS_EVERY = timedelta(minutes=1)
 """How often beat knocks for a periodic job. Which periods are due is for the ledger to say (`app/jobs/periodic.py`)."""
-JOBS = ("report_hour", "report_day", "reconcile", "purge")
 
 
 def beat_schedule(config: Config) -> dict[str, dict[str, Any]]:
     """One poll entry a feed, the retries, the sweep, notifications, and a knock for each periodic job."""
     polls = {f"poll:{name}": _periodic("poll", feed.poll_every, feed=name) for name, feed in config.feeds.items()}
-    jobs = {task: _periodic(task, JOBS_EVERY) for task in JOBS}
+    jobs = {job.task: _periodic(job.task, JOBS_EVERY) for job in JOBS}
     sweeps = {
         "retries": _periodic("retries", RETRIES_EVERY),
         "sweep": _periodic("sweep", config.settings.sweep_every),

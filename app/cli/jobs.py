@@ -11,7 +11,8 @@ import typer
 
 from app.cli.output import FOUND_WRONG, AsJson, ago, load_config, print_json, print_table, with_ledger
 from app.core.clock import utc_now
-from app.jobs.periodic import JOBS, Job, waits_for
+from app.jobs.periodic import waits_for
+from app.jobs.schedule import JOBS, Job
 from app.ledger import Ledger
 from app.ledger.ticks import StepDone, Tick, TickState
 

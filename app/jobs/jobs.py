@@ -1,4 +1,4 @@
-"""What each periodic job does for a period: a step for each feed, or one for all. `app/jobs/periodic.py` says when."""
+"""What each periodic job does for a period: a step for each feed, or one for all. `app/jobs/schedule.py` says when."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from typing import Any
 
 from app.core.period import Period
 from app.feeds.feed import Feed
-from app.jobs.periodic import PURGE, RECONCILE, REPORT_DAY, REPORT_HOUR, Result, Step, Works
+from app.jobs.periodic import Result, Step, Works
+from app.jobs.schedule import PURGE, RECONCILE, REPORT_DAY, REPORT_HOUR
 from app.reconcile import Reconciling
 from app.reports.reporting import Reporting
 from app.retention.purge import Purging
 
 REPORTS = "all reports"
-"""The name of a step that is no feed's: those have no blank."""
+"""The name of a step for all feeds: a feed's name has no blank."""
 REMOVED = "removed feeds"
-"""The name of the step that looks after feeds which left `feeds.toml`."""
+"""The name of the step for feeds that `feeds.toml` no longer names."""
 PATIENCE = timedelta(minutes=2)
-"""How long a purge waits for one that an operator started, or that a killed worker has left, to end."""
+"""How long a purge waits for another to finish: an operator's, or one whose worker was killed."""
 
 
 def works(feeds: Iterable[Feed], reporting: Reporting, reconciling: Reconciling, purging: Purging) -> Works:
@@ -80,5 +81,5 @@ def _purging_reports(purging: Purging) -> Step:
 
 
 def _plain(record: Any) -> dict[str, object]:
-    """A record's counts, without what it lists."""
+    """A record's counts, without its lists."""
     return {name: value for name, value in asdict(record).items() if isinstance(value, bool | int)}

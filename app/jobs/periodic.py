@@ -1,20 +1,20 @@
-"""Periodic jobs: each does its work once for each period, however often it is asked to, and by however many.
+"""Runs periodic jobs: each does its work once for each period, however often and by however many it is asked to.
 
 Beat only knocks: it sends each job's message every minute, and a worker asks the ledger which periods are due. So it
 does not matter whether beat was away, runs twice, or its message is delivered twice. One pass for a job:
 
-1. plan: a tick for each period that ended since the job's latest tick, and for the one that runs now. An insert under
-   the period's own id: a pass that dies after some of them, or runs twice at once, inserts the others, once;
-2. pass over: what the job's misfire rule leaves out is closed as skipped, with the reason;
-3. claim the oldest tick that is due, by a conditional update that gives a lease and a token. The lease is renewed while
-   the work goes on; a worker that is killed is taken over when it has run out;
-4. work, step by step (a feed each). A finished step is on record in the tick, and is not done again by who takes over;
-5. close the tick as done; or give it back to be tried again later; or, its tries spent, close it as failed.
+1. plan: insert a tick for each period that has ended since the job's latest tick, and for the current one. The tick's
+   id is the period's, so a pass that dies halfway, or runs twice at once, inserts each of them once;
+2. pass over: close what the job's misfire rule leaves out as skipped, with the reason;
+3. claim the oldest due tick by a conditional update that gives a lease and a token. The lease is renewed while the work
+   goes on; when a worker is killed, another takes over once the lease has run out;
+4. work, step by step (one a feed). A finished step is recorded in the tick, and a worker that takes over skips it;
+5. close the tick as done; or release it for another try; or, when its tries are spent, close it as failed.
 
-Dying after a step's work and before step 4's record does the step again, under another token: the work must bear that,
-and does (a report compiled again is the same, a purge finds nothing left, a reconciliation nothing missing).
+Dying after a step's work and before its record repeats the step, under another token. The work must allow that, and
+does: a report compiled again is the same, a purge finds nothing left, a reconciliation nothing missing.
 
-A job that the ledger has never seen starts with the period that runs at that moment: no history is made up.
+A job that the ledger has never seen starts with the current period: no history is made up.
 """
 
 from __future__ import annotations
@@ -25,30 +25,25 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import TypeAlias
 from zoneinfo import ZoneInfo
 
 import structlog
 
-from app.core.clock import AGREED, Clock, utc_now
+from app.core.clock import Clock, utc_now
 from app.core.errors import LeaseLost, SourceRefused
-from app.core.period import Kind, Period, period_of, periods
+from app.core.period import Period, period_of, periods
 from app.core.renewal import kept_renewed
 from app.core.unforeseen import is_bug, told
+from app.jobs.schedule import HORIZON, JOBS, MAX_TRIES, SETTLE, Job, is_put_off, missed, wait_after
 from app.ledger import Ledger
 from app.ledger.persistence import persistent
 from app.ledger.ticks import StepDone, Tick, Ticks, TickState
 
 log = structlog.get_logger()
 
-SETTLE = timedelta(minutes=1)
-"""How long after its end a period is left alone: groups of results are counted late, never by as much as this."""
-MAX_TRIES = 8
-"""Tries in a row that finish no step, before a period is given up. With the waits between them about two hours."""
-FIRST_WAIT, LONGEST_WAIT = timedelta(minutes=1), timedelta(hours=1)
 LONGEST_RUN = timedelta(days=1)
-"""Work that takes longer is stopped, and counts as a failed try: nothing holds a lease for ever."""
+"""Work that takes longer is stopped and counts as a failed try: nothing holds a lease for ever."""
 KEPT = timedelta(days=100)
 """How long a finished tick is kept."""
 _ERROR_LIMIT = 500
@@ -57,62 +52,27 @@ Result: TypeAlias = Mapping[str, object]
 """What came of a step: small, in BSON's types."""
 
 
-class Misfire(StrEnum):
-    """What is done about periods that nobody was there for."""
-
-    SKIP = "skip"
-    """Only the one that just ended, and only within the job's `grace`."""
-    ONCE = "once"
-    """One run stands for all."""
-    ALL = "all"
-    """Each is made up for, oldest first, as far back as `HORIZON`."""
-
-
-HORIZON = timedelta(days=7)
-"""Periods that ended longer ago are not made up for, whatever the rule."""
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """When a job is due."""
-
-    name: str
-    kind: Kind
-    misfire: Misfire
-    after: str | None = None
-    """Waits until this job is through with the same period, well or badly."""
-    grace: timedelta = timedelta(minutes=15)
-    """`skip`: how late it may still start."""
-
-
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A part of a job's work. Doing it twice for a period must do no harm."""
+    """A part of a job's work. Repeating it for a period must do no harm."""
 
     name: str
     work: Callable[[Period], Awaitable[Result]]
 
 
 Works: TypeAlias = Mapping[str, Sequence[Step]]
-"""Job name → its steps, in order. One that fails does not stop those after it."""
+"""Job name → its steps, in order. A failed step does not stop those after it."""
 
 
 @dataclass(slots=True)
 class Work:
-    """One claimed tick under way."""
+    """A claimed tick in progress."""
 
     tick: Tick
     errors: dict[str, str] = field(default_factory=dict)
     """Step → why it failed this time."""
     finished: int = 0
     """Steps finished under this lease."""
-
-
-REPORT_HOUR = Job("report-hour", Kind.HOUR, Misfire.ALL)
-RECONCILE = Job("reconcile", Kind.DAY, Misfire.ONCE)
-REPORT_DAY = Job("report-day", Kind.DAY, Misfire.ALL, after=RECONCILE.name)
-PURGE = Job("purge", Kind.HOUR, Misfire.ONCE)
-JOBS = (REPORT_HOUR, RECONCILE, REPORT_DAY, PURGE)
 
 
 class Periodic:
@@ -140,9 +100,9 @@ class Periodic:
         self._under_way: set[asyncio.Task[None]] = set()
 
     async def run(self, name: str) -> int:
-        """Do the job's work for each period that is due, oldest first. Returns how many were worked at.
+        """Do the job's work for each period that is due, oldest first. Returns how many were worked on.
 
-        Never raises what the work raises: that is on record in the tick. Raises the ledger's errors.
+        Never raises what the work raises: the tick records that. Raises the ledger's errors.
         """
         job = self._jobs[name]
         for planned in [self._jobs[job.after], job] if job.after else [job]:
@@ -155,12 +115,12 @@ class Periodic:
         return worked
 
     def take(self, works: Works) -> None:
-        """Do this for the periods that are begun from now on."""
+        """Use these for the periods that begin from now on."""
         self._works = works
 
     def drain(self, grace: timedelta) -> None:
-        """Begin nothing more, and give work under way `grace` to end; then it is given back, for another worker to go
-        on with. Call it on the event loop.
+        """Begin nothing more, and give work in progress `grace` to finish; then release it for another worker to
+        continue. Call it on the event loop.
         """
         self._draining = True
         asyncio.get_running_loop().call_later(grace.total_seconds(), self._cut)
@@ -196,7 +156,7 @@ class Periodic:
             log.warning("periods_passed_over", job=job.name, periods=len(closed), first=first, last=last)
 
     async def _pass_over(self, tick: Tick, why: str, now: datetime) -> bool:
-        """Close a tick that nobody holds. Returns whether it was closed."""
+        """Close a tick that no worker holds. Returns whether it was closed."""
         if tick.held(now):
             return False
         if tick.tries:
@@ -204,7 +164,7 @@ class Periodic:
         return await self._ticks.pass_over(tick, TickState.FAILED if tick.tries else TickState.SKIPPED, now, why)
 
     async def _claim_next(self, job: Job) -> Tick | None:
-        """The job's oldest tick that is due, under a lease of ours. A job never runs for two periods at once."""
+        """The job's oldest due tick, under a lease of ours. A job never runs for two periods at once."""
         if self._draining:
             return None
         now = self._now()
@@ -217,7 +177,7 @@ class Periodic:
         return None
 
     async def _hastened(self, job: Job, now: datetime) -> list[Tick]:
-        """The job's open ticks, the oldest period first. What a clock that was wrong has put off is due now."""
+        """The job's open ticks, oldest period first. Those that a wrong clock put off become due now."""
         ticks = await self._ticks.open(job.name)
         put_off = [tick for tick in ticks if is_put_off(tick, now)]
         for tick in put_off:
@@ -233,7 +193,7 @@ class Periodic:
         work = Work(tick)
         try:
             if tick.fruitless > MAX_TRIES:
-                work.errors["work"] = f"{MAX_TRIES} workers in a row stopped while they were at it"
+                work.errors["work"] = f"{MAX_TRIES} workers in a row stopped while working on it"
             elif not await self._attended(work):
                 await self._ticks.release(tick)
                 return
@@ -242,7 +202,7 @@ class Periodic:
             log.warning("tick_lost", tick=tick.id, error=str(error))
 
     async def _attended(self, work: Work) -> bool:
-        """Take the steps while the lease is renewed. Returns whether they came to their end, good or bad."""
+        """Take the steps while the lease is renewed. Returns whether they ended, well or badly."""
         working = asyncio.create_task(self._take_steps(work))
         self._under_way.add(working)
         try:
@@ -253,7 +213,7 @@ class Periodic:
             working.cancel()
             await asyncio.gather(working, return_exceptions=True)
         if not ended:
-            work.errors["work"] = f"not through after {LONGEST_RUN}"
+            work.errors["work"] = f"not finished after {LONGEST_RUN}"
         elif working.cancelled():
             return False
         else:
@@ -271,7 +231,7 @@ class Periodic:
         try:
             with persistent(job=work.tick.job, step=step.name):
                 result = await step.work(work.tick.period)
-        except SourceRefused as error:  # told, and not asked again for this period
+        except SourceRefused as error:  # recorded, and not asked again for this period
             log.warning("step_refused", tick=work.tick.id, step=step.name, error=str(error))
             result = {"refused": str(error)[:_ERROR_LIMIT]}
         except Exception as error:
@@ -283,7 +243,7 @@ class Periodic:
         work.finished += 1
 
     async def _close(self, work: Work) -> None:
-        """Close the tick, or give it back for another try."""
+        """Close the tick, or release it for another try."""
         tick, now = work.tick, self._now()
         fruitless = 0 if work.finished else tick.fruitless
         error = "; ".join(f"{step}: {text}" for step, text in work.errors.items())[:_ERROR_LIMIT]
@@ -313,31 +273,7 @@ class Periodic:
         return kept_renewed(self._lease, renew, self._now, lose, tick=tick.id)
 
 
-def missed(job: Job, ended: Sequence[Tick], now: datetime) -> list[tuple[Tick, str]]:
-    """Which of a job's open ticks, whose periods ended (oldest first), are not worked at any more, and why."""
-    if not ended:
-        return []
-    if job.misfire is Misfire.ALL:
-        return [(tick, f"older than {HORIZON.days} days") for tick in ended if tick.period.end < now - HORIZON]
-    newest = ended[-1]
-    if job.misfire is Misfire.ONCE:
-        return [(tick, f"{newest.period.name} stands for it") for tick in ended[:-1]]
-    in_time = now <= newest.period.end + SETTLE + job.grace
-    return [(tick, "missed") for tick in (ended[:-1] if in_time else ended)]
-
-
-def is_put_off(tick: Tick, now: datetime) -> bool:
-    """Whether a tick is due later than its period and its tries can have it."""
-    latest = max(tick.period.end + SETTLE, now + wait_after(tick.fruitless))
-    return tick.due_at > latest + AGREED
-
-
 async def waits_for(ticks: Ticks, job: Job, tick: Tick, now: datetime) -> Tick | None:
-    """What the job that comes first is not through with: this period, or a later one that stands for it."""
+    """The tick that the job before has yet to finish: this period's, or a later one that stands for it."""
     first = await ticks.standing_for(job.after, tick.period.end) if job.after else None
     return first if first and first.state is TickState.OPEN and first.period.end <= now else None
-
-
-def wait_after(tries: int) -> timedelta:
-    """How long a period waits after that many tries in a row (0 or more) that finished no step."""
-    return min(FIRST_WAIT * 2.0 ** min(max(tries - 1, 0), 20), LONGEST_WAIT)

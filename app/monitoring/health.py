@@ -17,7 +17,7 @@ from app.core.clock import AGREED, said_of_clock, utc_now
 from app.core.cursors import POLL_WAIT_LIMIT, Cursor
 from app.core.unforeseen import SHOWN_FOR
 from app.feeds.feed import Feed, Strategy
-from app.jobs.periodic import JOBS
+from app.jobs.schedule import JOBS
 from app.ledger import Ledger
 from app.ledger.heartbeats import KEPT, Heartbeat, Role
 from app.ledger.unconfigured import unconfigured

@@ -14,7 +14,7 @@ from app.core.cursors import Cursor
 from app.core.errors import BrokerUnavailable
 from app.core.events import Event, Found
 from app.feeds.feed import Feed
-from app.jobs.periodic import RECONCILE
+from app.jobs.schedule import RECONCILE
 from app.ledger import Ledger
 from app.ledger.client import Document
 from app.ledger.heartbeats import KEPT, Heartbeat, Role

@@ -11,7 +11,7 @@ from celery import Celery
 
 from app.core.clock import utc_now
 from app.core.period import period_of, previous
-from app.jobs.periodic import JOBS
+from app.jobs.schedule import JOBS
 from app.ledger import Ledger
 from app.ledger.ticks import Tick, TickState
 from app.testbed.embedded.stack import Stack

@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from app.core.period import Period
-from app.jobs.periodic import JOBS, SETTLE, Job, Periodic, Result, Step
+from app.jobs.periodic import Periodic, Result, Step
+from app.jobs.schedule import JOBS, SETTLE, Job
 from app.ledger import Ledger
 from app.ledger.client import query
 from app.ledger.ticks import Tick, TickState, _tick

@@ -24,7 +24,7 @@ from app.core.errors import LedgerUnavailable, Refused, SourceRefused, Unavailab
 from app.core.states import State
 from app.feeds.feed import Feed
 from app.intake.intake import backlog
-from app.jobs.periodic import JOBS
+from app.jobs.schedule import JOBS
 from app.ledger import Ledger
 from app.ledger.counters import Sums
 from app.ledger.heartbeats import KEPT, Heartbeat

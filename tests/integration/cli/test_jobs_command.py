@@ -15,7 +15,7 @@ from app.cli.main import main
 from app.core.clock import utc_now
 from app.core.errors import SourceRefused, SourceUnavailable
 from app.core.period import Kind, period_of, previous
-from app.jobs.periodic import MAX_TRIES, RECONCILE, REPORT_DAY, REPORT_HOUR
+from app.jobs.schedule import MAX_TRIES, RECONCILE, REPORT_DAY, REPORT_HOUR
 from app.ledger import Ledger
 from tests.support.periodic import LEASE, Office
 from tests.unit.configuration.test_config import GOOD

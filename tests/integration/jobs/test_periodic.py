@@ -12,22 +12,8 @@ import pytest
 from app.core.batches import Lease
 from app.core.errors import LedgerUnavailable, SourceRefused, SourceUnavailable
 from app.core.period import Kind, Period
-from app.jobs.periodic import (
-    HORIZON,
-    JOBS,
-    KEPT,
-    MAX_TRIES,
-    PURGE,
-    RECONCILE,
-    REPORT_DAY,
-    REPORT_HOUR,
-    SETTLE,
-    Job,
-    Misfire,
-    Periodic,
-    Result,
-    Step,
-)
+from app.jobs.periodic import KEPT, Periodic, Result, Step
+from app.jobs.schedule import HORIZON, JOBS, MAX_TRIES, PURGE, RECONCILE, REPORT_DAY, REPORT_HOUR, SETTLE, Job, Misfire
 from app.ledger import Ledger
 from app.ledger.ticks import TickState
 from tests.support.periodic import LEASE, Office, all_ticks, tick_of
@@ -220,7 +206,7 @@ async def test_a_period_that_kills_its_workers_is_given_up(office: Office) -> No
     await office.worker().run(PURGE.name)
     given_up = await tick_of(office, PURGE.name, hours(20)[0])
     assert given_up.state is TickState.FAILED
-    assert given_up.error == f"work: {MAX_TRIES} workers in a row stopped while they were at it"
+    assert given_up.error == f"work: {MAX_TRIES} workers in a row stopped while working on it"
     assert not office.done
 
 

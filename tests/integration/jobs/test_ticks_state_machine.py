@@ -26,7 +26,8 @@ from hypothesis.stateful import (
 from app.core.batches import Lease
 from app.core.errors import LedgerUnavailable
 from app.core.period import Kind, Period
-from app.jobs.periodic import MAX_TRIES, SETTLE, Job, Misfire, Periodic, Result, Step
+from app.jobs.periodic import Periodic, Result, Step
+from app.jobs.schedule import MAX_TRIES, SETTLE, Job, Misfire
 from app.ledger import Ledger
 from app.ledger.ticks import Tick, TickState
 from tests.support.doubles import VirtualClock

@@ -21,7 +21,7 @@ from app.core.attempts import Outcome
 from app.core.errors import LedgerRefused, LedgerUnavailable
 from app.core.states import State
 from app.feeds.feed import Rate
-from app.jobs.periodic import REPORT_HOUR
+from app.jobs.schedule import REPORT_HOUR
 from app.ledger import Ledger
 from app.ledger.error_codes import PASSING, PERMANENT
 from app.ledger.persistence import persistent

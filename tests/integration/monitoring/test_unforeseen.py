@@ -27,7 +27,8 @@ from app.core.period import Period
 from app.core.rows import Page
 from app.core.unforeseen import FIRST_REST, LONGEST_REST, SHOWN_FOR, Troubles
 from app.intake.poll import Polling
-from app.jobs.periodic import REPORT_HOUR, Periodic, Result, Step
+from app.jobs.periodic import Periodic, Result, Step
+from app.jobs.schedule import REPORT_HOUR
 from app.ledger import Ledger
 from app.ledger.heartbeats import Heartbeat
 from app.monitoring.health import Bounds, held_back, judge_feed

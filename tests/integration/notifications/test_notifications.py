@@ -21,7 +21,7 @@ from app.core.events import Event, Found
 from app.core.period import Kind, period_of
 from app.core.rows import SourceRow
 from app.core.states import State
-from app.jobs.periodic import RECONCILE
+from app.jobs.schedule import RECONCILE
 from app.ledger import Ledger
 from app.ledger.client import Document
 from app.ledger.heartbeats import Heartbeat, Role

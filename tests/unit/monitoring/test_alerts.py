@@ -16,7 +16,7 @@ import yaml
 
 from app.core.attempts import Outcome
 from app.core.states import State
-from app.jobs.periodic import JOBS
+from app.jobs.schedule import JOBS
 from app.monitoring.metrics.families import FAMILIES, Kind
 from app.partner.throttle.view import BreakerState
 from tasks.messages import REASONS

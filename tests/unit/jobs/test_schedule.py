@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.core.period import Kind, periods
-from app.jobs.periodic import HORIZON, JOBS, LONGEST_WAIT, MAX_TRIES, SETTLE, Job, Misfire, missed, wait_after
+from app.jobs.schedule import HORIZON, JOBS, LONGEST_WAIT, MAX_TRIES, SETTLE, Job, Misfire, missed, wait_after
 from app.ledger.ticks import Tick, TickState
 
 UTC = ZoneInfo("UTC")
