@@ -25,8 +25,9 @@ from app.cli.output import (
 )
 from app.core.errors import LedgerUnavailable, RowrelayError, UnknownFeed
 from app.feeds.feed import Feed
-from app.retention.purge import ANOTHER, Purged, ReportsPurged
+from app.retention.purge import ANOTHER, ReportsPurged
 from app.retention.purge_lock import Tell
+from app.retention.run import Purged
 from app.runtime.operator import Operator
 
 PATIENCE_LEASES = 1.5

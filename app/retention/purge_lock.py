@@ -1,6 +1,6 @@
-"""Hold a feed's purge: one at a time purges a feed, or puts records of it back, wherever it runs.
+"""The purge lock: one process at a time purges a feed, or restores records of it, wherever it runs.
 
-A lease in the ledger, renewed for as long as the work goes on. Of a holder that was killed it runs out by itself.
+The lock is a lease in the ledger, renewed for as long as the work goes on. When its holder is killed, it runs out.
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ from app.ledger.purges import Claim, Purges
 log = structlog.get_logger()
 
 ASK_SECONDS = 1.0
-"""How long to wait before asking again whether another's hold is over."""
+"""How long to wait before asking again for a lock that another process holds."""
 
 Tell: TypeAlias = Callable[[int, str], None]
-"""Told of progress: how many deliveries are done with, and what is being done."""
+"""Told of progress: how many deliveries are done, and what is being done."""
 
 
 @dataclass(slots=True)
-class Held:
-    """A hold that lasts, as far as is known."""
+class HeldLock:
+    """A lock that is ours, as far as we know."""
 
     claim: Claim
     lost: LeaseLost | None = None
 
     def lose(self, why: LeaseLost) -> None:
-        """Note that another has it, or may."""
+        """Note that another process holds it, or may."""
         self.lost = why
 
     def check(self) -> None:
-        """Raises `LeaseLost` where another has taken the feed over."""
+        """Raises `LeaseLost` where another process has taken the feed over."""
         if self.lost:
             raise self.lost
 
 
 class PurgeLock:
-    """Holds the purge of feeds for one process."""
+    """Locks feeds for one process."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class PurgeLock:
         now: Clock = utc_now,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
-        """`holder`: who it is, for others to read."""
+        """`holder`: who holds the lock, for people to read."""
         self._purges: Purges = ledger.purges
         self._holder = holder
         self._lease = lease
@@ -67,13 +67,13 @@ class PurgeLock:
         self._sleep = sleep
 
     @asynccontextmanager
-    async def hold(self, feed: str, patience: timedelta, tell: Tell) -> AsyncIterator[Held | None]:
-        """Hold the feed's purge for as long as the body runs; `None` where another still has it after `patience`."""
+    async def acquired(self, feed: str, patience: timedelta, tell: Tell) -> AsyncIterator[HeldLock | None]:
+        """Hold the feed's lock for as long as the body runs; `None` where another still holds it after `patience`."""
         claim = await self._claim(feed, patience, tell)
         if claim is None:
             yield None
             return
-        held = Held(claim)
+        held = HeldLock(claim)
         try:
             async with kept_renewed(self._lease, lambda: self.renew(held), self._now, held.lose, feed=feed):
                 yield held
@@ -81,7 +81,7 @@ class PurgeLock:
             with suppress(RowrelayError), persistent(sleep=self._sleep, feed=feed):
                 await self._purges.release(claim)
 
-    async def renew(self, held: Held) -> None:
+    async def renew(self, held: HeldLock) -> None:
         """Prolong the lease now. Raises `LeaseLost` where it is no longer ours."""
         held.check()
         await self._purges.renew(held.claim, self._now() + self._lease)
@@ -93,5 +93,5 @@ class PurgeLock:
                 claim = await self._purges.claim(feed, self._holder, self._now(), self._lease)
                 if claim or self._now() >= give_up:
                     return claim
-                tell(0, f"feed {feed}: {await self._purges.holder(feed)} purges it, or was killed at it")
+                tell(0, f"feed {feed}: {await self._purges.holder(feed)} is purging it, or was killed while purging")
                 await self._sleep(ASK_SECONDS)

@@ -26,7 +26,8 @@ from app.partner.client import PartnerClient
 from app.partner.throttle.throttle import Throttles
 from app.reconcile import Reconciling
 from app.reports.reporting import Reporting
-from app.retention.purge import PurgeSettings, Purging
+from app.retention.purge import Purging
+from app.retention.run import PurgeSettings
 from app.runtime import clients, descriptors
 from app.runtime.process import process_name
 from app.runtime.senders import notifying_of, reporting_of

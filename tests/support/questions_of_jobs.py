@@ -136,7 +136,7 @@ def of_retention() -> dict[str, list[Ask]]:
         "purge_watermarks.raise_to": [Ask(lambda at: at.purge_watermarks.raise_to(FEED, NOW, 1))],
         "purges.claim": [Ask(lambda at: at.purges.claim(BIG, "me", NOW, LEASE))],
         "purges.holder": [Ask(lambda at: at.purges.holder(FEED))],
-        "purges.marks": [Ask(lambda at: at.purges.marks(FEED))],
+        "purges.progress": [Ask(lambda at: at.purges.progress(FEED))],
         "purges.note_chunk": [Ask(lambda at: _ours(at.purges.note_chunk(claim, [])))],
         "purges.note_purged": [Ask(lambda at: _ours(at.purges.note_purged(claim, NOW)))],
         "purges.note_stats": [Ask(lambda at: _ours(at.purges.note_stats(claim, NOW)))],

@@ -17,7 +17,8 @@ from app.ledger.client import Document
 from app.ledger.records import Record
 from app.retention.archive import file
 from app.retention.archive.restore import checked
-from app.retention.purge import PurgeSettings, Purging
+from app.retention.purge import Purging
+from app.retention.run import PurgeSettings
 from tests.support.doubles import VirtualClock
 from tests.support.feeds import make_feed
 from tests.support.steps import Steps, stepped_ledger

@@ -1,1 +1,1 @@
-"""The archive: what purge writes before it deletes, one file a feed and day."""
+"""The archive: the files that purge writes before it deletes, one for each feed and day."""

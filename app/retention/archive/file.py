@@ -1,4 +1,4 @@
-"""One archive file: written, read back, verified. Nothing here knows the ledger, and everything here blocks.
+"""One archive file: written, read back, verified. Nothing here knows the ledger; everything here blocks.
 
     <ARCHIVE_DIR>/orders/orders-2026-01-31.ndjson.zst        a line a delivery (see `app/ledger/records.py`)
     <ARCHIVE_DIR>/orders/orders-2026-01-31.ndjson.zst.json   its manifest: counts, hash, first and last id
@@ -6,7 +6,7 @@
 Zstandard (RFC 8878) with a checksum in each frame: `zstdcat FILE` reads it, and `sha256sum FILE` gives the manifest's
 hash. Files may hold personal data: only their owner can read them.
 
-What is read may have been written by anybody: a line, what it unpacks to and the manifest are bounded.
+A file may have been written by anyone: lines, what they unpack to, and the manifest are bounded.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ else:
 FORMAT = "rowrelay-archive-1"
 _OPTIONS: dict[int, int] = {zstd.CompressionParameter.compression_level: 3, zstd.CompressionParameter.checksum_flag: 1}
 _BOUNDS: dict[int, int] = {zstd.DecompressionParameter.window_log_max: 23}
-"""8 MiB of what came before are kept to unpack what follows; we write with 2 MiB."""
+"""A window of 8 MiB to unpack with; we write with 2 MiB."""
 _MANIFEST_BYTES = 2**16
 _TEMPORARY = ".tmp"
 
 
 class _Hashed:
-    """A file whose bytes are hashed and counted as they pass."""
+    """A file whose bytes are hashed and counted as they are read or written."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -50,7 +50,7 @@ class _Hashed:
 
     @property
     def sha256(self) -> str:
-        """Of what has passed so far."""
+        """Of the bytes so far."""
         return self._hash.hexdigest()
 
     def write(self, data: bytes, /) -> int:
@@ -77,7 +77,7 @@ class _Hashed:
 
 
 class _Seen:
-    """What the lines so far come to."""
+    """Sums over the lines so far."""
 
     def __init__(self) -> None:
         self.count = self.attempts = 0
@@ -94,16 +94,16 @@ class _Seen:
 
 
 class Writer:
-    """Writes an archive file under a temporary name in the directory that it belongs to. Raises `OSError`."""
+    """Writes an archive file under a temporary name in its final directory. Raises `OSError`."""
 
     def __init__(self, final: Path) -> None:
-        """Touches nothing yet: that is for `open`."""
+        """Touches no file until `open`."""
         self.path = final.with_name(f".{final.name}.{uuid4().hex[:8]}{_TEMPORARY}")
         self._opened = ExitStack()
         self._seen = _Seen()
 
     def open(self) -> None:
-        """Begin the file, and the directory that it belongs to, but not the archive's own."""
+        """Create the file, and its feed's directory, but not the archive's own."""
         self.path.parent.mkdir(mode=0o700, exist_ok=True)
         descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         self._file = self._opened.enter_context(os.fdopen(descriptor, "wb"))
@@ -115,14 +115,12 @@ class Writer:
         for record in records:
             line = to_line(record)
             if len(line) > LINE_BYTES:
-                raise ArchiveDamaged(
-                    f"archive {self.path.name}: {record.id}: {len(line)} bytes are too long for a line"
-                )
+                raise ArchiveDamaged(f"archive {self.path.name}: {record.id}: a line of {len(line)} bytes is too long")
             self._compressed.write(line)
             self._seen.note(record.id, len(record.attempts))
 
     def finish(self) -> Contents:
-        """Write it out to the disk, read it back, and compare. Raises `ArchiveDamaged` where what is read differs."""
+        """Flush it to disk, read it back, and compare. Raises `ArchiveDamaged` where they differ."""
         self._compressed.close()
         self._file.flush()
         os.fsync(self._file.fileno())
@@ -130,32 +128,32 @@ class Writer:
         self.close()
         written, found = self._seen.contents(self._hashed), check(self.path)
         if found != written:
-            raise ArchiveDamaged(f"archive {self.path.name}: read back {found}, and wrote {written}")
+            raise ArchiveDamaged(f"archive {self.path.name}: wrote {written}, but read back {found}")
         return written
 
     def abandon(self) -> None:
-        """Take away what was written, where that can be done: else whoever writes the part next does."""
+        """Remove what was written, if possible; otherwise the next attempt at the part does."""
         self.close()
         with suppress(OSError):
             self.path.unlink()
 
     def close(self) -> None:
-        """Let go of the file, finished or not."""
+        """Close the file, finished or not."""
         with suppress(OSError):
             self._opened.close()
 
 
 def _forget_cached(descriptor: int) -> None:
-    """So that what is read back comes from the disk, on systems that can be asked for it."""
+    """Have what is read back come from the disk, on systems that allow it."""
     if hasattr(os, "posix_fadvise"):
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def check(path: Path, tell: Callable[[int], None] = lambda _: None, most: int | None = None) -> Contents:
-    """What a file holds: every line is looked at. `tell` is told the number of lines, now and then; `most`: how many
-    there can be.
+    """What a file holds, by reading every line. `tell`: called now and then with the number of lines; `most`: how many
+    there may be.
 
-    Raises `ArchiveDamaged` that says where it ceases to be an archive file, `OSError` where it cannot be read.
+    Raises `ArchiveDamaged`, which says where the file is broken, and `OSError` where it cannot be read.
     """
     seen = _Seen()
     with path.open("rb") as file:
@@ -173,7 +171,7 @@ def check(path: Path, tell: Callable[[int], None] = lambda _: None, most: int | 
 
 
 def read(path: Path) -> Generator[Record, None, None]:
-    """The file's records. Raises `ArchiveDamaged` where one is none, `OSError` where it cannot be read."""
+    """The file's records. Raises `ArchiveDamaged` where a line is not one, `OSError` where it cannot be read."""
     with path.open("rb") as file:
         for number, line in enumerate(_lines(path, _Hashed(file)), 1):
             try:
@@ -198,12 +196,12 @@ def _lines(path: Path, file: _Hashed) -> Iterator[bytes]:
 
 
 def manifest_path(path: Path) -> Path:
-    """Where the manifest of an archive file lies."""
+    """The path of an archive file's manifest."""
     return path.with_name(path.name + ".json")
 
 
 def publish(written: Path, final: Path) -> None:
-    """Give a verified file its name. Raises `FileExistsError` where there is one of that name: it stays."""
+    """Give a verified file its final name. Raises `FileExistsError` where that name is taken: that file stays."""
     try:
         os.link(written, final)
     except FileExistsError:
@@ -230,7 +228,7 @@ def write_manifest(path: Path, part: ArchivePart, contents: Contents) -> None:
 
 
 def read_manifest(path: Path) -> Contents | None:
-    """What the manifest says that a file holds; `None` without one. Raises `ArchiveDamaged` for one that is none."""
+    """What a file holds according to its manifest; `None` without one. Raises `ArchiveDamaged` for an invalid one."""
     try:
         with manifest_path(path).open("rb") as file:
             about = orjson.loads(file.read(_MANIFEST_BYTES))
@@ -242,7 +240,7 @@ def read_manifest(path: Path) -> Contents | None:
 
 
 def remove_unfinished(final: Path) -> int:
-    """Take away what was begun under temporary names for a file. Returns how many there were."""
+    """Remove a file's unfinished temporary files. Returns how many there were."""
     begun = [*final.parent.glob(f".{final.name}.*{_TEMPORARY}")]
     for path in begun:
         path.unlink(missing_ok=True)
@@ -250,7 +248,7 @@ def remove_unfinished(final: Path) -> int:
 
 
 def _sync_directory(directory: Path) -> None:
-    """Make names that were given outlive a crash of the machine (fsync(2))."""
+    """Make new names survive a crash of the machine (fsync(2))."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)

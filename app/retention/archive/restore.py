@@ -1,8 +1,8 @@
-"""Put the records of an archive file back into the ledger, to look at them, or to replay what still has a payload.
+"""Restores the records of an archive file to the ledger, for inspection, or to replay those that still have a payload.
 
-They come back as they were, settled, so nothing of them is sent; `restored_at` says since when they are back, and their
-retention counts from there. What is in the ledger already stays as it is. A restore may die anywhere: the attempts of a
-delivery come before it, so one that is there is whole, and the same command puts back what is not there yet.
+They return as they were, settled, so none of them is sent. `restored_at` says when they returned; their retention
+counts from then. Records that are in the ledger already stay as they are. A restore may die anywhere: a delivery's
+attempts are inserted before it, so every delivery there is whole, and the same command restores the rest.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ from app.ledger.records import Record
 from app.ledger.retention import settled
 from app.retention.archive import file
 from app.retention.archive.archive import some
-from app.retention.purge_lock import Held, PurgeLock, Tell
+from app.retention.purge_lock import HeldLock, PurgeLock, Tell
 
 CHUNK = 500
 
 
 @dataclass(slots=True)
 class Restored:
-    """What one restore did; of a dry run, what it would do."""
+    """What a restore did; in a dry run, what it would do."""
 
     file: str
     feed: str = ""
     restored: int = 0
     there: int = 0
-    """In the ledger already: they stay as they are."""
+    """Already in the ledger: they stay as they are."""
 
 
 class Restoring:
     """Restores for one operator."""
 
-    def __init__(self, ledger: Ledger, holding: PurgeLock, now: Clock = utc_now) -> None:
+    def __init__(self, ledger: Ledger, lock: PurgeLock, now: Clock = utc_now) -> None:
         self._ledger = ledger
-        self._holding = holding
+        self._lock = lock
         self._now = now
 
     async def restore(
@@ -54,28 +54,28 @@ class Restoring:
         progress: Tell = lambda *_: None,
         patience: timedelta = timedelta(0),
     ) -> Restored:
-        """Put the file's records back; in a dry run only count. The file is checked to its end first.
+        """Restore the file's records; in a dry run only count them. The whole file is checked first.
 
-        Raises `ArchiveDamaged`, `ArchiveUnavailable` where the file cannot be read, `LeaseLost` where another purges
-        the feed for longer than `patience`.
+        Raises `ArchiveDamaged`, `ArchiveUnavailable` where the file cannot be read, `LeaseLost` where another process
+        purges the feed for longer than `patience`.
         """
         restored = Restored(path.name)
         try:
             _, restored.feed = await asyncio.to_thread(checked, path)
-            async with self._holding.hold(restored.feed, patience, progress) as held:
-                if held is None:
-                    raise LeaseLost(f"feed {restored.feed}: another purges it; try again when that is over")
-                with persistent(check=held.check, feed=restored.feed):
-                    await self._put_all_back(path, restored, held, progress, dry_run=dry_run)
+            async with self._lock.acquired(restored.feed, patience, progress) as lock:
+                if lock is None:
+                    raise LeaseLost(f"feed {restored.feed}: another process is purging it; try again later")
+                with persistent(check=lock.check, feed=restored.feed):
+                    await self._put_all_back(path, restored, lock, progress, dry_run=dry_run)
         except OSError as error:
             raise unreadable(path, error) from error
         return restored
 
-    async def _put_all_back(self, path: Path, restored: Restored, held: Held, tell: Tell, *, dry_run: bool) -> None:
+    async def _put_all_back(self, path: Path, restored: Restored, lock: HeldLock, tell: Tell, *, dry_run: bool) -> None:
         records = file.read(path)
         try:
             while chunk := await asyncio.to_thread(some, records, CHUNK):
-                held.check()
+                lock.check()
                 await self._put_back(path, restored, chunk, dry_run=dry_run)
                 tell(restored.restored + restored.there, "")
         finally:
@@ -97,10 +97,10 @@ class Restoring:
 
 
 def checked(path: Path, tell: Tell = lambda *_: None) -> tuple[Contents, str]:
-    """What an archive file holds, and the feed of its first record: the file is read to its end.
+    """What an archive file holds, and the feed of its first record. Reads the whole file, and blocks.
 
-    Raises `ArchiveDamaged` where a line is no record, or where the manifest beside it is missing or says otherwise,
-    `OSError` where it cannot be read. Blocks.
+    Raises `ArchiveDamaged` where a line is not a record, or its manifest is missing or disagrees, and `OSError` where
+    it cannot be read.
     """
     said = file.read_manifest(path)
     if said is None:

@@ -19,7 +19,8 @@ from app.operations.replay import Replaying
 from app.reports.files import Format, path_of, write_whole
 from app.reports.record import ALL
 from app.reports.reporting import Reporting
-from app.retention.purge import ANOTHER, Purged
+from app.retention.purge import ANOTHER
+from app.retention.run import Purged
 from tests.support.doubles import MemoryQueue, VirtualClock
 from tests.support.retention import LEASE, Shelf, kept_feed
 from tests.support.steps import Crashed, Fate, Kind, Steps
@@ -214,10 +215,10 @@ async def test_a_second_waits_for_the_first_where_it_is_told_to(shelf: Shelf) ->
         shelf.clock.advance(timedelta(seconds=20))
 
     purging = shelf.purging()
-    purging._holding._sleep = sleep
+    purging._lock._sleep = sleep
     purged = await purging.purge(FEED, patience=LEASE, progress=lambda _, doing: told.append(doing))
     assert purged.records == 1
-    assert told[0] == "feed orders: killed:7 purges it, or was killed at it"
+    assert told[0] == "feed orders: killed:7 is purging it, or was killed while purging"
 
 
 @pytest.mark.parametrize("after", [False, True])

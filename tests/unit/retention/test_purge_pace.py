@@ -13,8 +13,8 @@ from app.feeds.feed import Retention
 from app.ledger.purge_watermarks import PurgeWatermark, higher
 from app.ledger.retention import CATEGORIES, settled
 from app.retention import pace as paces
+from app.retention.expiry import days_between
 from app.retention.pace import LONGEST_PAUSE_SECONDS, Pace, pause_after
-from app.retention.purge import days_between
 
 
 @pytest.mark.parametrize(("share", "pause"), [(1.0, 0.0), (0.5, 2.0), (0.2, 8.0), (0.05, LONGEST_PAUSE_SECONDS)])
