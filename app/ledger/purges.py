@@ -55,8 +55,8 @@ class Purges:
         return _claim(document, token) if document else None
 
     @query
-    async def marks(self, feed: str) -> tuple[datetime | None, datetime | None]:
-        """Before which moments payloads, and records, are gone already; `None` where nothing was ever purged."""
+    async def progress(self, feed: str) -> tuple[datetime | None, datetime | None]:
+        """Up to when payloads, and records, have been purged; `None` where nothing ever was."""
         document = await self._collection.find_one({"_id": feed}, {"chunk": 0}) or {}
         return document.get("stripped_before"), document.get("purged_before")
 

@@ -83,7 +83,8 @@ class Operator(Reader):
     @cached_property
     def purging(self) -> Purging:
         """Lets go what a feed's retention says is over."""
-        from app.retention.purge import PurgeSettings, Purging  # noqa: PLC0415 - as above
+        from app.retention.purge import Purging  # noqa: PLC0415 - as above
+        from app.retention.run import PurgeSettings  # noqa: PLC0415 - as above
 
         settings = self.config.settings
         terms = PurgeSettings(process_name(), settings.lease, settings.purge_share, settings.archive_dir)

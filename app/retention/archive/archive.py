@@ -141,7 +141,7 @@ class Archive:
         found = await self._run(file.check, path)
         if found != noted.contents:
             raise ArchiveDamaged(
-                f"archive {path}: changed since it was verified; nothing more of it is deleted: put the original back"
+                f"archive {path}: changed since it was verified; no more is deleted: put the original back"
             )
 
     async def _adopt(self, part: ArchivePart) -> None:
@@ -153,7 +153,7 @@ class Archive:
             await self._run(file.write_manifest, path, part, contents)
         elif said != contents:
             raise ArchiveDamaged(
-                f"archive {path}: not what its manifest says; nothing of it is deleted: put the original back"
+                f"archive {path}: not what its manifest says; nothing is deleted: put the original back"
             )
         await self._archives.verified(part, contents, self._now())
 
@@ -177,7 +177,7 @@ class Archive:
         except OSError as error:
             where = error.filename or self._root
             raise ArchiveUnavailable(
-                f"archive {where}: {error.strerror or error}; only what a verified file holds was deleted"
+                f"archive {where}: {error.strerror or error}; nothing was deleted that is not in a verified file"
             ) from error
 
 

@@ -253,6 +253,6 @@ def test_a_record_that_no_line_may_hold_is_refused_when_it_is_written(
     monkeypatch.setattr(file, "LINE_BYTES", 1000)
     writer = file.Writer(path)
     writer.open()
-    with pytest.raises(ArchiveDamaged, match=r"orders:1: \d+ bytes are too long for a line"):
+    with pytest.raises(ArchiveDamaged, match=r"orders:1: a line of \d+ bytes is too long"):
         writer.add([Record(record(1).delivery | {"payload": "x" * 1200}, ())])
     writer.abandon()
