@@ -1,8 +1,8 @@
-"""Comparing source rows with what the ledger says of them: by key, by place, and by what they hold. Pure functions.
+"""Compares source rows with the ledger: by key, by position, and by content. Pure functions.
 
-A row is its delivery's where the two agree in what was logged, and where it was last seen. One that does not is only
-suspected: it may have been updated while it was looked at, or its delivery noted elsewhere by a poll. What is left of
-the suspicion when both sides have been read again is told apart by how many rows the source has under the key.
+A row belongs to its delivery where both agree on content, and on where the row was last seen. A row that does not is a
+suspect at first: it may have been updated during the comparison, or a poll may have noted it elsewhere. Suspects that
+remain when both sides have been read again are classified by how many rows the source has under their key.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from app.ledger.deliveries import delivery_id, place_hash
 
 @dataclass(slots=True)
 class Compared:
-    """Rows of a window, told apart."""
+    """The rows of a window, by how they compare."""
 
     own: list[tuple[SourceRow, Fact]] = field(default_factory=list)
     """Each with its delivery."""
     suspects: list[SourceRow] = field(default_factory=list)
-    """Of another content or place than their delivery, or not the only one under its id."""
+    """With other content or position than their delivery, or not alone under its id."""
     absent: dict[str, SourceRow] = field(default_factory=dict)
-    """Without a delivery, by what its id would be: the first of each."""
+    """Without a delivery, by the id it would have: the first row of each id."""
 
     @property
     def rows(self) -> list[SourceRow]:
@@ -36,17 +36,17 @@ class Compared:
 
     @property
     def by_key(self) -> int:
-        """Rows whose delivery has no hash to compare with; one that is dead was never sent."""
+        """Rows whose delivery has no content hash to compare; dead ones were never sent."""
         return sum(fact.content is None and fact.state is not State.DEAD and not row.error for row, fact in self.own)
 
 
 def hash_sum(rows: Iterable[SourceRow]) -> int:
-    """What the ledger's sum over these rows' deliveries comes to, where nothing differs."""
+    """What the ledger's sum over these rows' deliveries must be, if nothing differs."""
     return sum((row.content or 0) + place_hash(row.position) for row in rows)
 
 
 def compare(feed: str, rows: Sequence[SourceRow], facts: Mapping[str, Fact]) -> Compared:
-    """Tell the rows apart by the facts of their deliveries, by id."""
+    """Compare the rows with what is known of their deliveries, by id."""
     compared, taken = Compared(), set[str]()
     for row in rows:
         known = delivery_id(feed, row)
@@ -64,17 +64,17 @@ def compare(feed: str, rows: Sequence[SourceRow], facts: Mapping[str, Fact]) -> 
 
 
 def agree(row: SourceRow, fact: Fact) -> bool:
-    """Whether the row may be the one that was logged, as it was logged."""
+    """Whether the row can be the one that was logged, unchanged."""
     return not changed(row, fact) and (row.error is not None or row.position == fact.position)
 
 
 def changed(row: SourceRow, fact: Fact) -> bool:
-    """Whether the row holds something else than what was logged."""
+    """Whether the row's content differs from what was logged."""
     return fact.content is not None and row.content != fact.content
 
 
 def still_there(feed: str, suspects: Sequence[SourceRow], again: Sequence[SourceRow]) -> list[SourceRow]:
-    """Those of the suspects that a second reading gives as the first one did."""
+    """The suspects that a second reading returns unchanged."""
     found: dict[str, list[SourceRow]] = {}
     for row in again:
         found.setdefault(delivery_id(feed, row), []).append(row)
@@ -88,9 +88,9 @@ def sharing(
     found: Iterable[SourceRow],
     facts: Mapping[str, Fact],
 ) -> list[SourceRow]:
-    """Those of the suspects whose id is that of another row, too: of the window, or one found by their keys (`found`).
+    """The suspects whose id another row shares: in the window, or found by key (`found`).
 
-    Of rows that share an id one owns the delivery: the one that it agrees with, or else one that holds the same.
+    One of the rows that share an id owns the delivery: the one it agrees with, or else one with the same content.
     """
     times = Counter(delivery_id(feed, row) for row in window)
     alike: dict[str, dict[int, SourceRow]] = {}
@@ -108,16 +108,16 @@ def sharing(
 
 
 def _owner(places: Mapping[int, SourceRow], fact: Fact) -> int | None:
-    """The place of the row that the delivery is of; `None` where none of them holds what was logged."""
+    """The place of the row that owns the delivery; `None` where none holds what was logged."""
     if (seen := places.get(place_hash(fact.position))) and not changed(seen, fact):
         return place_hash(fact.position)
     return min((place for place, row in places.items() if not changed(row, fact)), default=None)
 
 
 def clashes(feed: str, rows: Sequence[SourceRow], facts: Mapping[str, Fact], *, moving: bool) -> Iterator[Discrepancy]:
-    """What of rows that a poll read, and that the ledger had under their id, is not what was logged.
+    """Discrepancies between rows that a poll read and what the ledger already has under their ids.
 
-    `moving`: an update gives a row another place, so only two places in one page prove that two rows share a key.
+    `moving`: an update moves a row, so only two places within one page prove that two rows share a key.
     """
     by_id: dict[str, list[SourceRow]] = {}
     for row in rows:
@@ -139,7 +139,7 @@ def clashes(feed: str, rows: Sequence[SourceRow], facts: Mapping[str, Fact], *, 
 
 
 def several(feed: str, rows: Iterable[SourceRow]) -> list[str]:
-    """The ids that more than one of the rows has, at different places."""
+    """The ids that several of the rows share, at different places."""
     places: dict[str, set[int]] = {}
     for row in rows:
         places.setdefault(delivery_id(feed, row), set()).add(place_hash(row.position))

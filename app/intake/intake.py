@@ -1,11 +1,11 @@
-"""Rows come in: into the ledger, batches first, then to the workers. A poll and a reconciliation do it the same way.
+"""Takes rows in: into the ledger, batches first, then to the workers. Polls and reconciliations share it.
 
 It may die between any two of its steps:
 
 1. before the batches are inserted: nothing happened;
-2. after the batches: they hold ids of no deliveries; whoever claims them loads nothing and deletes them;
+2. after the batches: they name no existing deliveries; the worker that claims them loads nothing and deletes them;
 3. after some of the deliveries: those are in their batches and will be sent; logging the rows again leaves them as they
-   are, and logs the others;
+   are, and logs the rest;
 4. after the deliveries, before the messages: the sweep finds the batches by `visible_at` and sends them.
 """
 
@@ -37,7 +37,7 @@ from app.ledger.stats import Taken
 log = structlog.get_logger()
 
 _NEVER_TOO_MUCH = 700_000
-"""Characters of payloads and keys: a page that has no more needs no look at its batches' bytes."""
+"""Characters of payloads and keys: a page with no more needs no check of its batches' bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,28 +45,28 @@ class Logged:
     """What became of rows that were logged."""
 
     batches: tuple[NewBatch, ...]
-    """In the ledger; their messages are still to be sent."""
+    """In the ledger; their messages are yet to be published."""
     new: int
     """Rows that the ledger did not have."""
     taken: Taken
     clashes: tuple[Discrepancy, ...] = ()
-    """Rows that the ledger had under their id, and that are not what was logged."""
+    """Rows whose id was in the ledger already, with other content."""
     moved: tuple[str, ...] = ()
-    """Keys of rows that were logged at another place: updated, or others under the same key."""
+    """Keys of rows that were logged at another position: updated ones, or others that share the key."""
 
 
 class Intake:
     """Takes rows in for one worker process."""
 
     def __init__(self, ledger: Ledger, queue: Queue, *, message_wait: timedelta, now: Clock) -> None:
-        """`message_wait`: after this long without a claim, the sweep takes a batch's message for lost."""
+        """`message_wait`: after this long without a claim, the sweep treats a batch's message as lost."""
         self._ledger = ledger
         self._queue = queue
         self._message_wait = message_wait
         self._now = now
 
     async def log(self, feed: Feed, rows: Sequence[SourceRow]) -> Logged:
-        """Put rows into the ledger; what is there already stays as it is. Call `send` with what this gives."""
+        """Log rows; those in the ledger already stay as they are. Call `send` with what this returns."""
         now = self._now()
         sifted = sift(feed.filter, rows)
         filled = [(_batch_for(feed, part), part) for part in _parts(feed, sifted.sent)]
@@ -90,9 +90,9 @@ class Intake:
         return Logged(batches, len(rows) - len(before), Taken(len(rows), skipped, dead), found, moved)
 
     async def send(self, feed: Feed, logged: Logged) -> None:
-        """Send the batches' messages, and count the rows. Those that the broker does not take, the sweep sends.
+        """Publish the batches' messages, and count the rows. The sweep publishes what the broker does not take.
 
-        Of many batches only the first have a message; the others are due at once, for whoever has room.
+        Of many batches only the first get a message; the others are due at once, for any worker with room.
         """
         hints = logged.batches[:HINTS_A_FEED]
         if len(hints) < len(logged.batches):
@@ -105,7 +105,7 @@ class Intake:
 
 
 async def backlog(feed: Feed, ledger: Ledger) -> int:
-    """How many deliveries of the feed are open: never less than there are, so the bound holds."""
+    """How many deliveries of the feed are open: never too few, so that the bound holds."""
     return await ledger.batches.owed(feed.name) + await ledger.deliveries.retrying(feed.name, feed.max_backlog)
 
 
@@ -114,7 +114,7 @@ def _moved(row: SourceRow, fact: Fact | None) -> bool:
 
 
 def _rows_move(feed: Feed) -> bool:
-    """An updated row gets a new place in the cursor's order, and stays the same delivery."""
+    """Whether an updated row moves in the cursor's order, and stays the same delivery."""
     return feed.capture == "inserts" and feed.cursor.strategy is not Strategy.IDENTITY
 
 
@@ -124,9 +124,9 @@ def _batch_for(feed: Feed, rows: Sequence[SourceRow]) -> NewBatch:
 
 
 def _parts(feed: Feed, rows: Sequence[SourceRow]) -> Iterable[Sequence[SourceRow]]:
-    """The rows of each batch: a worker loads them together, so they end where they would take too much of its memory.
+    """The rows of each batch. A worker loads a batch together, so it ends where it would take too much memory.
 
-    The usual page is told at once, since this is done for each row.
+    The usual page takes the short way: the long one counts each row.
     """
     if sum(len(row.payload) + len(row.key) for row in rows) < _NEVER_TOO_MUCH:
         return in_parts(rows, feed.batch_size)

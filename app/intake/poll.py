@@ -1,13 +1,15 @@
-"""Poll a feed: read its new rows page by page, and log each page to the ledger before the cursor moves past it.
+"""Polls a feed: reads its new rows page by page, and logs each page to the ledger before the cursor moves past it.
 
 A poll may die between any two of its steps:
 
-1. within the logging (see `app.intake.intake`): the next poll reads the page again, and what is logged stays as it is;
+1. while logging (see `app.intake.intake`): the next poll reads the page again, and rows already logged stay as they
+   are;
 2. after the logging, before the cursor: the same;
 3. after the cursor, before the messages: the sweep finds the batches by `visible_at` and sends them.
 
-Two polls of one feed at once read the same page; both log it, once, and one of them loses the compare-and-set. What
-that one logged lies in its batches, so it sends their messages too. Within one process the second poll does not begin.
+Two polls of one feed at the same time read the same page. Each row is logged once, and one of the polls loses the
+compare-and-set; what it logged is in its own batches, so it publishes those as well. Within one process the second poll
+does not begin.
 """
 
 from __future__ import annotations
@@ -37,7 +39,8 @@ log = structlog.get_logger()
 
 UP_TO_DATE, BUDGET, ANOTHER = "up to date", "budget", "another poll"
 LOOK_UP_EVERY = timedelta(minutes=1)
-"""How often rows that came again at another place are looked up, `LOOKED_UP` of them: do two rows share a key?"""
+"""How often rows that were read again at another position are looked up, at most `LOOKED_UP`: do two rows share a key?
+"""
 LOOKED_UP = 100
 
 
@@ -49,9 +52,9 @@ class Polled:
     logged: int = 0
     """Rows that were new in the ledger."""
     stopped: str = UP_TO_DATE
-    """Why it ended: one of those, `backlog`, `paused`, `backing off` or `worker stops`."""
+    """Why it ended: one of the above, `backlog`, `paused`, `backing off` or `worker stops`."""
     again: FollowUp | None = None
-    """The poll that should follow; `None`: beat's is soon enough. Where it is lost, nothing else is."""
+    """The follow-up poll; `None`: beat's next poll is soon enough. If it is lost, no row is."""
 
 
 class Polling:
@@ -60,7 +63,7 @@ class Polling:
     def __init__(
         self, source: Source, ledger: Ledger, queue: Queue, *, message_wait: timedelta, now: Clock = utc_now
     ) -> None:
-        """`message_wait`: after this long without a claim, the sweep takes a batch's message for lost."""
+        """`message_wait`: after this long without a claim, the sweep treats a batch's message as lost."""
         self._source = source
         self._ledger = ledger
         self._intake = Intake(ledger, queue, message_wait=message_wait, now=now)
@@ -68,22 +71,22 @@ class Polling:
         self._under_way: set[str] = set()
         self._draining = False
         self._rows_came: dict[str, datetime] = {}
-        """Feed → when a poll of this process last logged any."""
+        """Feed → when a poll of this process last logged rows."""
         self._looked_up: dict[str, datetime] = {}
-        """Feed → when rows that came again were last looked up by their keys."""
+        """Feed → when rows that were read again were last looked up by their keys."""
 
-    async def poll(self, feed: Feed, look: FollowUp | None = None) -> Polled:
+    async def poll(self, feed: Feed, follow_up: FollowUp | None = None) -> Polled:
         """Log the feed's new rows, within its `poll_budget` and `max_backlog`, and queue them.
 
-        `look`: the `again` of the poll before; `None` for beat's.
+        `follow_up`: the `again` of the previous poll, where this one follows it up; `None` for beat's polls.
 
-        A source that refuses pauses the feed. After any other failure it is left alone for a while, longer after each,
-        up to `POLL_WAIT_LIMIT`. Raises `SourceUnavailable`, the ledger's errors, and what nobody foresaw.
+        Pauses the feed when the source refuses. After any other failure the feed backs off, longer each time, up to
+        `POLL_WAIT_LIMIT`. Raises `SourceUnavailable`, the ledger's errors, and unforeseen ones.
         """
         polled, began = Polled(), self._now()
         if feed.name in self._under_way:
             polled.stopped = ANOTHER
-            polled.again = next_follow_up(feed, polled, look, began=began, now=began)
+            polled.again = next_follow_up(feed, polled, follow_up, began=began, now=began)
             return polled
         self._under_way.add(feed.name)
         try:
@@ -95,8 +98,8 @@ class Polling:
             await self._pause(feed, str(error), polled, sending=True)
         except SourceRefused as error:
             await self._pause(feed, str(error), polled, sending=True)
-        except Exception as error:  # also what nobody foresaw: the feed is left alone, and it is said
-            if look is None or is_bug(error):  # what kept a look from its rows is for beat's poll to find out
+        except Exception as error:  # unforeseen ones too: the feed backs off, and says why
+            if follow_up is None or is_bug(error):  # beat's next poll will meet whatever stopped a follow-up poll
                 with suppress(RowrelayError):
                     await self._back_off(feed, told(error))
             raise
@@ -109,11 +112,11 @@ class Polling:
             self._rows_came[feed.name] = now
         came = self._rows_came.get(feed.name)
         busy = came is not None and now - came < feed.poll_every
-        polled.again = next_follow_up(feed, polled, look, began=began, now=now, busy=busy)
+        polled.again = next_follow_up(feed, polled, follow_up, began=began, now=now, busy=busy)
         return polled
 
     def drain(self) -> None:
-        """Read no further page. Call it on the event loop."""
+        """Read no more pages. Call it on the event loop."""
         self._draining = True
 
     async def _read_pages(self, feed: Feed, polled: Polled) -> None:
@@ -144,14 +147,14 @@ class Polling:
                 return
 
     def _enough(self, deadline: datetime) -> str | None:
-        """Why no further page is read now."""
+        """Why no further page is read now; `None`: one is."""
         if self._draining:
             return "worker stops"
         return BUDGET if self._now() >= deadline else None
 
     async def _read_page(self, feed: Feed, cursor: Cursor, polled: Polled) -> tuple[Cursor, int, bool]:
-        """Read and take a page, within the process's memory. Returns the moved cursor, how many rows it had, and
-        whether more are waiting.
+        """Read and log a page, within the process's memory budget. Returns the moved cursor, how many rows the page
+        had, and whether more are waiting.
         """
         room = self._source.room(feed)
         try:
@@ -164,7 +167,7 @@ class Polling:
             room.release()
 
     async def _require_origin(self, feed: Feed, cursor: Cursor) -> None:
-        """Raises `SourceRefused` where the feed reads something else than what its deliveries came from."""
+        """Raises `SourceRefused` where the feed reads another source than its deliveries came from."""
         origin = origin_of(feed)
         if cursor.origin is None:
             await self._ledger.cursors.adopt(feed.name, origin)
@@ -172,7 +175,7 @@ class Polling:
             raise SourceRefused(other_source(feed, cursor.origin))
 
     async def _take(self, feed: Feed, page: Page, cursor: Cursor, polled: Polled) -> Cursor:
-        """Log the page, then move the cursor, then send the messages: in this order. Returns the moved cursor."""
+        """Log the page, move the cursor, publish the messages: in this order. Returns the moved cursor."""
         for gap in page.expired:
             log.warning("gap_expired", feed=feed.name, low=gap.low, high=gap.high, since=gap.since.isoformat())
         if page.form and page.form.said:
@@ -195,7 +198,7 @@ class Polling:
         return cursor
 
     async def _notice(self, feed: Feed, logged: Logged) -> None:
-        """Say that rows came under keys that other rows have, or hold something else than what was logged."""
+        """Record rows whose key another row has, or whose content differs from what was logged under it."""
         found = [*logged.clashes, *await self._shared(feed, logged)]
         for clash in found:
             log.warning("rows_clash", feed=feed.name, kind=clash.kind.value, rows=clash.count, ids=clash.ids[:10])
@@ -204,7 +207,7 @@ class Polling:
         await self._ledger.cursors.notice(feed.name, notices)
 
     async def _shared(self, feed: Feed, logged: Logged) -> Sequence[Discrepancy]:
-        """Look some rows that came again at another place up by their keys, now and then: an update leaves one row."""
+        """Now and then, look up by key some rows that were read again at another position: an update leaves one row."""
         now, last = self._now(), self._looked_up.get(feed.name)
         if not logged.moved or (last is not None and now - last < LOOK_UP_EVERY):
             return ()
@@ -214,8 +217,8 @@ class Polling:
         return [Discrepancy(DiscrepancyKind.SHARED_KEY, len(ids), tuple(ids))] if ids else []
 
     async def _pause(self, feed: Feed, reason: str, polled: Polled, *, sending: bool = False) -> None:
-        """What a poll would only meet again waits for an operator; other feeds go on. `sending`: so do the feed's rows
-        that are logged, as the partner has nothing to do with it.
+        """Pause the feed for an operator to act: the next poll would fail alike. Other feeds go on. `sending`: rows
+        that are logged are still sent, since the partner is not involved.
         """
         await self._ledger.cursors.pause(feed.name, reason, sending=sending)
         polled.stopped = "paused"
@@ -227,7 +230,7 @@ class Polling:
         await self._ledger.cursors.note_failure(feed.name, now, error, now + wait_after(failures + 1, feed.poll_every))
 
     async def _say_ahead(self, feed: Feed, ahead: Ahead, cursor: Cursor, polled: Polled) -> None:
-        """Pause where the source went back for certain; else note it, and warn the first time."""
+        """Pause the feed where the source has certainly gone back; otherwise note it, and warn the first time."""
         reason = f"feed {feed.name}: {ahead.reason}"
         if ahead.certain:
             await self._pause(feed, reason, polled)
@@ -238,27 +241,27 @@ class Polling:
 
 
 def next_follow_up(
-    feed: Feed, polled: Polled, look: FollowUp | None, *, began: datetime, now: datetime, busy: bool = False
+    feed: Feed, polled: Polled, follow_up: FollowUp | None, *, began: datetime, now: datetime, busy: bool = False
 ) -> FollowUp | None:
-    """When to look again, after a poll that beat sent (`look` is `None`) or that was itself such a look.
+    """When the follow-up poll is due, after a poll that beat sent (`follow_up` is `None`) or that was one itself.
 
-    Each of beat's polls begins a chain where rows came: in it, within the last interval (`busy`), or in a poll that it
-    met. The chain ends when beat's next poll is due, so chains do not grow in number.
+    A poll of beat's begins a chain of follow-up polls where rows came: in it, within the last interval (`busy`), or in
+    another poll that was running. The chain ends when beat's next poll is due, so chains do not multiply.
     """
     if polled.stopped not in (UP_TO_DATE, BUDGET, ANOTHER):
         return None
     rows_came = polled.logged > 0 or polled.stopped == BUDGET
-    if look is None and not (rows_came or busy or polled.stopped == ANOTHER):
+    if follow_up is None and not (rows_came or busy or polled.stopped == ANOTHER):
         return None
-    after = feed.poll_soonest if look is None or rows_came else 2 * look.after
-    until = look.until if look else began + feed.poll_every
+    after = feed.poll_soonest if follow_up is None or rows_came else 2 * follow_up.after
+    until = follow_up.until if follow_up else began + feed.poll_every
     return FollowUp(after, until) if after <= LONGEST_FOLLOW_UP and now + after < until else None
 
 
 def wait_after(failures: int, poll_every: timedelta) -> timedelta:
-    """How long a source is left alone after that many failures (1 or more) in a row.
+    """How long a feed backs off after that many failures (1 or more) in a row.
 
-    Half a poll interval short of 1, 2, 4, … intervals, so that a poll that comes a little early still counts.
+    Half a poll interval short of 1, 2, 4, … intervals, so that a poll that comes slightly early still counts.
     """
     doubled = poll_every * (2.0 ** min(failures - 1, 20) - 0.5)
     return min(doubled, POLL_WAIT_LIMIT)

@@ -1,9 +1,9 @@
-"""Dead letters whose rows could not be read are read from the source again, when an operator replays them.
+"""Reads unreadable rows from the source again, when an operator replays their dead letters.
 
-A row that had no JSON form, was too long, or broke its statement is in the ledger without a payload, and no poll comes
-back to it: with `capture = "inserts"` an update is no new delivery. So a replay reads it by its key. What can be read
-by now gets its payload, and is from then on a dead letter like any other, so a replay that dies here is simply run
-again. What still cannot be read stays dead, under the reason that there is now.
+A row that had no JSON form, was too long, or broke its statement is in the ledger without a payload, and no poll
+returns to it: with `capture = "inserts"` an update is no new delivery. So a replay reads it by its key. A row that can
+be read now gets its payload, and is from then on a dead letter like any other: a replay that dies here is simply run
+again. One that still cannot be read stays dead, with the current reason.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from app.source.reader import Source
 log = structlog.get_logger()
 
 AT_ONCE = 500
-"""Dead letters whose rows are read together, at most."""
+"""Most dead letters whose rows are read together."""
 NO_ROW = "no row under its key in the source"
 CHANGED_SINCE = "its row has changed since: that change has a delivery of its own"
 STILL_UNREADABLE = "still not readable in the source"
@@ -36,12 +36,12 @@ NOT_ASKED = "the source cannot be asked"
 
 
 class Rereading:
-    """Reads rows again for one replay."""
+    """Rereads rows for one replay."""
 
     def __init__(
         self, ledger: Ledger, feeds: Mapping[str, Feed], open_source: Callable[[], Source], stamp: Stamp
     ) -> None:
-        """`open_source` is called once there is a row to be read."""
+        """`open_source`: called when the first row is to be read."""
         self._ledger = ledger
         self._feeds = feeds
         self._open_source = open_source
@@ -49,13 +49,13 @@ class Rereading:
         self._source: Source | None = None
 
     async def reread(self, selection: Selection, begun: datetime) -> Counter[str]:
-        """Read the selected rows again, and give those that can be read now their payload. Returns why the others stay
-        as they are → how many. Raises the ledger's errors.
+        """Read the selected rows again, and store the payload of those that can be read now. Returns, for the others,
+        why they stay as they are → how many. Raises the ledger's errors.
         """
         stay: Counter[str] = Counter()
         after: Picked | None = None
         seen: set[str] = set()
-        """Of the same place as `after`: asked for again with those behind it."""
+        """Those that share the place of `after`: the next question returns them again."""
         try:
             while picked := await self._ledger.selections.to_reread(selection, begun, after, AT_ONCE, without=seen):
                 last = picked[-1]
@@ -82,7 +82,7 @@ class Rereading:
         return stay
 
     async def _reread_part(self, feed: Feed, ids: Sequence[str]) -> Counter[str]:
-        """As many at a time as memory takes."""
+        """Reread these, as many at a time as memory allows."""
         keys = await self._ledger.audit.keys_of(ids)
         left = [known for known in ids if known in keys]
         stay = Counter({NO_ROW: len(ids) - len(left)})
@@ -93,7 +93,7 @@ class Rereading:
         return stay
 
     async def _reread_some(self, feed: Feed, keys: Mapping[str, str]) -> tuple[Counter[str], int]:
-        """Of these, id → key, the first. Returns why those stay as they are that do, and how many were looked at."""
+        """Reread the first of these (id → key). Returns why some stay as they are, and how many were handled."""
         agreed = (await self._ledger.cursors.get(feed.name)).columns
         self._source = self._source or self._open_source()
         try:
@@ -109,7 +109,7 @@ class Rereading:
         return gone + await self._take(feed, list(rows.values())), count
 
     async def _take(self, feed: Feed, rows: Sequence[SourceRow]) -> Counter[str]:
-        """Keep what was read with the deliveries. Returns why those stay as they are that do."""
+        """Store what was read in the deliveries. Returns why some stay as they are."""
         sifted = sift(feed.filter, rows)
         selections = self._ledger.selections
         await selections.give_payload(feed.name, sifted.sent, self._stamp)
@@ -120,7 +120,7 @@ class Rereading:
 
 
 def _one_each(feed: Feed, found: Sequence[SourceRow], places: Mapping[str, object]) -> dict[str, SourceRow]:
-    """Id → row, of those that are asked for; of rows that share a key the one that stands where it was logged."""
+    """Id → row, for the ids in `places`; of rows that share a key, the one at the position where it was logged."""
     chosen: dict[str, SourceRow] = {}
     for row in found:
         known = delivery_id(feed.name, row)

@@ -1,10 +1,10 @@
-"""`floors`: one document a feed: below which point its records may have been purged.
+"""`floors`: one document a feed: its purge watermark, below which records may have been purged.
 
 {_id: feed, logged_before, position, version}
 
-A floor is raised before the first record that it speaks of is deleted, and it never sinks. So whoever compares the
-source with the ledger reads the ledger first and the floor after it, or reads the floor once more before acting on what
-is missing: then a record that was purged meanwhile lies below the floor that was read.
+A watermark is raised before the first record below it is deleted, and never lowered. So a comparison of the source with
+the ledger reads the watermark after the ledger, or again before acting on missing rows: a record purged meanwhile is
+then below the watermark that was read.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from app.ledger.client import Collection, Database, Document, query
 
 _WITH_OFFSET = re.compile(r"(\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d)(\.\d+)? ?([+-])(\d\d):(\d\d)")
 Place: TypeAlias = "tuple[int, int | str]"
-"""A position as something to compare: numbers before texts; of a list the leading part, which is the column's value."""
+"""A position in a comparable form: numbers before texts; of a list, its leading part, the column's value."""
 
 
 @dataclass(frozen=True, slots=True)
 class PurgeWatermark:
-    """Below which point a feed's records may be gone, though their rows were logged."""
+    """The point below which a feed's records may be gone, though their rows were logged."""
 
     feed: str
     logged_before: datetime
     """Every delivery with `created_at` before this may be gone."""
     position: Position = None
-    """The greatest position among the records purged; `None` where none had one."""
+    """The highest position among the records purged; `None` where none had one."""
 
     def covers(self, position: Position) -> bool:
         """Whether the record of a source row at this position may have been purged.
 
-        Of a composite position only the leading part counts (the version, the moment): rows that share it are covered
-        together, since the order of the key's parts is the source's own.
+        Of a composite position only the leading part counts (the version, the moment), so rows that share it are
+        covered together: how the source orders the parts of a key is its own affair.
         """
-        place, floor = place_of(position), place_of(self.position)
-        return place is not None and floor is not None and place <= floor
+        place, limit = place_of(position), place_of(self.position)
+        return place is not None and limit is not None and place <= limit
 
 
 def place_of(position: Position) -> Place | None:
@@ -84,22 +84,24 @@ class PurgeWatermarks:
 
     @query
     async def get(self, feed: str) -> PurgeWatermark | None:
-        """The feed's floor; `None` where nothing of it was ever purged."""
+        """The feed's watermark; `None` where nothing of it was ever purged."""
         document = await self._collection.find_one({"_id": feed})
-        return _floor(document) if document else None
+        return _watermark(document) if document else None
 
     @query
     async def raise_to(self, feed: str, logged_before: datetime, position: Position) -> PurgeWatermark:
-        """Raise the feed's floor to at least this, and return it as it is then. It never sinks."""
+        """Raise the feed's watermark to at least this, and return it as it then is."""
         while True:
             document = await self._collection.find_one({"_id": feed})
             if document is None:
                 await self._begin(feed, logged_before, position)
                 continue
-            floor = _floor(document)
-            raised = PurgeWatermark(feed, max(floor.logged_before, logged_before), higher(floor.position, position))
-            if raised == floor:
-                return floor
+            watermark = _watermark(document)
+            raised = PurgeWatermark(
+                feed, max(watermark.logged_before, logged_before), higher(watermark.position, position)
+            )
+            if raised == watermark:
+                return watermark
             result = await self._collection.update_one(
                 {"_id": feed, "version": document["version"]},
                 {"$set": {"logged_before": raised.logged_before, "position": raised.position}, "$inc": {"version": 1}},
@@ -108,7 +110,7 @@ class PurgeWatermarks:
                 return raised
 
     async def _begin(self, feed: str, logged_before: datetime, position: Position) -> None:
-        """The first floor of a feed; a no-op where another was faster."""
+        """Store a feed's first watermark; a no-op where another process was faster."""
         await self._collection.update_one(
             {"_id": feed},
             {"$setOnInsert": {"logged_before": logged_before, "position": position, "version": 0}},
@@ -116,5 +118,5 @@ class PurgeWatermarks:
         )
 
 
-def _floor(document: Document) -> PurgeWatermark:
+def _watermark(document: Document) -> PurgeWatermark:
     return PurgeWatermark(document["_id"], document["logged_before"], document["position"])

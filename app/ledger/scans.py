@@ -1,10 +1,10 @@
-"""`walks`: one document a feed whose reconciliation is under way: how far it came, so that another can go on with it.
+"""`walks`: one document for each feed being reconciled: how far its scan has come, so that another run can continue it.
 
     {_id: feed, token, saved_at, begun_at, position, since, spans [{after, upto}], floor, total, phase, place, after,
      last_id, source_rows, states {<state>: n}, found, missing, missing_ids, healed, deleted_states {<state>: n},
      superseded, purged, awaited, awaited_ids, shared, shared_ids, changed, changed_ids, by_key, acknowledged}
 
-It locks nothing out. Of two walks over a feed, the one that began last is remembered; both are right.
+It is no lock. Of two scans of a feed, the one that began last is stored; both are right.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from app.ledger.client import Collection, Database, Document, query
 
 
 class Phase(StrEnum):
-    """What a walk is at."""
+    """The phase of a scan."""
 
     PURGED = "purged"
-    """Counts the source rows below the retention floor."""
+    """Counts the source rows below the purge watermark."""
     SOURCE = "source"
-    """Looks each source row's delivery up."""
+    """Looks up each source row's delivery."""
     LEDGER = "ledger"
-    """Looks each delivery's source row up, to find what was deleted."""
+    """Looks up each delivery's source row, to find deleted ones."""
 
 
 @dataclass(slots=True)
@@ -36,28 +36,28 @@ class Scan:
 
     feed: str
     token: str
-    """Of the run that is at it."""
+    """Of the run that works on it."""
     begun_at: datetime
     position: Position
-    """Where the feed's cursor stood then: the walk ends there."""
+    """The feed's cursor then: the scan ends there."""
     spans: tuple[ReadRange, ...]
-    """What the cursor had read, each with its end."""
+    """The read ranges of the cursor then, each with its end."""
     since: Position = None
     floor: Position = None
-    """The retention floor then: the leading part of a position."""
+    """The purge watermark then: the leading part of a position."""
     total: int | None = None
-    """Deliveries of the feed when the walk began; `None` where they grew while they were counted."""
+    """Deliveries of the feed when the scan began; `None` where polls kept adding some."""
     phase: Phase = Phase.PURGED
     place: int = 0
-    """Which of the spans it is in."""
+    """Index of the read range that it is in."""
     after: Position = None
-    """How far it came in that span; `None`: it has not begun with it."""
+    """How far it has come in that range; `None`: it has not begun it."""
     last_id: str = ""
-    """`ledger`: the last id looked at."""
+    """`ledger`: the last id compared."""
     source_rows: int = 0
     states: Counter[State] = field(default_factory=Counter)
     found: int = 0
-    """Deliveries that source rows have: as many as rows, where no two share a key."""
+    """Deliveries found for source rows: as many as rows, where no two share a key."""
     missing: int = 0
     missing_ids: list[str] = field(default_factory=list)
     healed: int = 0
@@ -67,10 +67,10 @@ class Scan:
     awaited: int = 0
     awaited_ids: list[str] = field(default_factory=list)
     shared: int = 0
-    """Rows that share their key with another one, and have no delivery of their own."""
+    """Rows that share their key with another row, and have no delivery of their own."""
     shared_ids: list[str] = field(default_factory=list)
     changed: int = 0
-    """Rows that hold something else than what was logged."""
+    """Rows whose content differs from what was logged."""
     changed_ids: list[str] = field(default_factory=list)
     by_key: int = 0
     acknowledged: int = 0
@@ -83,41 +83,41 @@ class Scans:
         self._collection: Collection = database["walks"]
 
     @query
-    async def begin(self, walk: Scan, now: datetime) -> None:
-        """Remember a new walk, in place of any other over its feed."""
-        await self._collection.replace_one({"_id": walk.feed}, _document(walk, now), upsert=True)
+    async def begin(self, scan: Scan, now: datetime) -> None:
+        """Store a new scan, in place of any other of its feed."""
+        await self._collection.replace_one({"_id": scan.feed}, _document(scan, now), upsert=True)
 
     @query
     async def resume(self, feed: str, token: str, saved_since: datetime) -> Scan | None:
-        """Go on, under this token, with the walk over the whole feed that was saved at that moment or later."""
+        """The feed's scan of everything saved at that moment or later, to be continued under this token."""
         wanted = {"_id": feed, "since": None, "saved_at": {"$gte": saved_since}}
         document = await self._collection.find_one_and_update(wanted, {"$set": {"token": token}}, return_document=True)
-        return _walk(document) if document else None
+        return _scan(document) if document else None
 
     @query
-    async def save(self, walk: Scan, now: datetime) -> None:
-        """Remember how far the walk has come; a no-op where another has begun since."""
-        await self._collection.replace_one({"_id": walk.feed, "token": walk.token}, _document(walk, now))
+    async def save(self, scan: Scan, now: datetime) -> None:
+        """Store how far the scan has come; a no-op where another has begun since."""
+        await self._collection.replace_one({"_id": scan.feed, "token": scan.token}, _document(scan, now))
 
     @query
-    async def end(self, walk: Scan) -> None:
-        """Forget the walk; a no-op where another has begun since."""
-        await self._collection.delete_one({"_id": walk.feed, "token": walk.token})
+    async def end(self, scan: Scan) -> None:
+        """Delete the scan; a no-op where another has begun since."""
+        await self._collection.delete_one({"_id": scan.feed, "token": scan.token})
 
 
-def _document(walk: Scan, now: datetime) -> Document:
-    document = asdict(walk) | {
-        "_id": walk.feed,
+def _document(scan: Scan, now: datetime) -> Document:
+    document = asdict(scan) | {
+        "_id": scan.feed,
         "saved_at": now,
-        "phase": walk.phase.value,
-        "states": {state.value: count for state, count in walk.states.items()},
-        "deleted_states": {state.value: count for state, count in walk.deleted_states.items()},
+        "phase": scan.phase.value,
+        "states": {state.value: count for state, count in scan.states.items()},
+        "deleted_states": {state.value: count for state, count in scan.deleted_states.items()},
     }
     del document["feed"]
     return document
 
 
-def _walk(document: Document) -> Scan:
+def _scan(document: Document) -> Scan:
     fields = {name: value for name, value in document.items() if name not in ("_id", "saved_at")}
     fields |= {
         "feed": document["_id"],

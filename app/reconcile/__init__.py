@@ -1,26 +1,26 @@
-"""Reconcile a feed: look each source row's delivery up, log what is missing, and certify what became of every row.
+"""Reconciles a feed: looks up each source row's delivery, logs what is missing, and certifies what became of every row.
 
-The walk goes over what the cursor has read, from above the retention floor up to where the cursor stood when the walk
-began (P), a window at a time, in the cursor's own order. Nothing is locked and nobody waits: polls and deliveries go
-on. The sums are right all the same:
+The scan covers what the cursor has read, from above the purge watermark up to the cursor's position when the scan began
+(P), a window at a time, in the cursor's own order. Nothing is locked and nothing waits: polls and deliveries go on. The
+sums are right all the same:
 
-- each row is counted once, in the state that its delivery was in when its window was looked at. The sum balances by
+- each row is counted once, in the state that its delivery had when its window was compared. The sum balances by
   construction: a row adds one to the source's rows and one to a state, or is missing;
-- a row at or below P was logged before the cursor came to P. So a row without a delivery is missing, but for
+- a row at or below P was logged before the cursor reached P. So a row without a delivery is missing, except
 
-  1. a row in an open gap: the cursor itself still asks for it. The gaps are read after the deliveries were looked up,
-     and the deliveries once more after the gaps, because a poll logs a late row before it closes its gap;
-  2. a row whose delivery retention has purged. The floor is read last, because it is raised before a record goes;
+  1. a row in an open gap: the cursor itself still asks for it. The gaps are read after the deliveries, and then the
+     deliveries again, because a poll logs a late row before it closes its gap;
+  2. a row whose delivery was purged. The purge watermark is read last, because it is raised before a record goes;
 
-- what is missing is read whole from the source by key, and logged as a poll would log it (see `app.intake.intake`):
-  under the id that the row always has, so that logging it again, or two at once, changes nothing;
-- a row that is updated meanwhile may leave what is walked for a place above P. A poll reads it there.
+- missing rows are read whole from the source by key, and logged as a poll would log them (see `app.intake.intake`):
+  under the id that the row always has, so that logging it twice changes nothing;
+- a row that is updated meanwhile may move from the scanned range to above P. A poll reads it there.
 
-A reconciliation may die anywhere. What it logged is in the ledger; the next run goes on from the window that was saved
-last, or begins anew, and finds those rows there.
+A reconciliation may die anywhere. What it logged is in the ledger; the next run continues from the window saved last,
+or begins anew, and finds those rows.
 
-In the end the deliveries are compared with the source, but only where their number tells that some have no row: a row
-that was deleted is no loss, and is counted by the state that its delivery is in.
+Finally the deliveries are compared with the source, but only where their number shows that some have no row: a deleted
+row is no loss, and is counted by the state of its delivery.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Counting a window's rows: by number and sum where each agrees with its delivery, else row by row."""
+"""Counts a window's rows: by number and sum where every row agrees with its delivery, otherwise row by row."""
 
 from __future__ import annotations
 
@@ -26,83 +26,83 @@ Read: TypeAlias = Callable[[], Awaitable[ScanWindow]]
 
 async def account(run: Run, rows: Sequence[SourceRow], read: Read) -> None:
     """Count a window's rows, and log those that are missing."""
-    walk = run.walk
-    if floor := _floor(walk):
-        above = [row for row in rows if not floor.covers(row.position)]
-        walk.purged += len(rows) - len(above)
+    scan = run.scan
+    if watermark := _watermark(scan):
+        above = [row for row in rows if not watermark.covers(row.position)]
+        scan.purged += len(rows) - len(above)
         rows = above
     if not rows:
         return
-    by_id = {delivery_id(walk.feed, row): row for row in rows}
+    by_id = {delivery_id(scan.feed, row): row for row in rows}
     counts, hashes = await run.ledger.audit.count_states(list(by_id))
     if counts.total() == len(rows) and hashes == hash_sum(rows):
-        walk.source_rows += len(rows)
-        walk.found += len(by_id)
-        walk.states += counts
+        scan.source_rows += len(rows)
+        scan.found += len(by_id)
+        scan.states += counts
         return
     await settle(run, await _by_row(run, rows, read))
 
 
 async def _by_row(run: Run, rows: Sequence[SourceRow], read: Read) -> list[SourceRow]:
-    """Count the rows that have a delivery, and those left out. Returns the others: the missing."""
-    walk, audit = run.walk, run.ledger.audit
-    facts = await audit.facts_of([delivery_id(walk.feed, row) for row in rows])
-    compared = compare(walk.feed, rows, facts)
+    """Count the rows that have a delivery, and those left out. Returns the missing ones."""
+    scan, audit = run.scan, run.ledger.audit
+    facts = await audit.facts_of([delivery_id(scan.feed, row) for row in rows])
+    compared = compare(scan.feed, rows, facts)
     if compared.suspects:
         await _confirm(run, compared, read)
-    walk.by_key += compared.by_key
-    _count(walk, [fact.state for _, fact in compared.own])
+    scan.by_key += compared.by_key
+    _count(scan, [fact.state for _, fact in compared.own])
     if not compared.absent:
         return []
-    gaps = (await run.ledger.cursors.get(walk.feed)).gaps  # in this order: see `app.reconcile`
+    gaps = (await run.ledger.cursors.get(scan.feed)).gaps  # in this order: see `app.reconcile`
     states = await audit.states_of(list(compared.absent))
-    floor = await run.ledger.purge_watermarks.get(walk.feed)
-    _count(walk, list(states.values()))
+    watermark = await run.ledger.purge_watermarks.get(scan.feed)
+    _count(scan, list(states.values()))
     missing: list[SourceRow] = []
     for known, row in compared.absent.items():
         if known in states:
             continue
         if _in_a_gap(row.position, gaps):
-            walk.awaited += named(walk.feed, [row], walk.awaited_ids)
-        elif floor and floor.covers(row.position):
-            walk.purged += 1
+            scan.awaited += named(scan.feed, [row], scan.awaited_ids)
+        elif watermark and watermark.covers(row.position):
+            scan.purged += 1
         else:
             missing.append(row)
     return missing
 
 
-def _count(walk: Scan, states: Sequence[State]) -> None:
+def _count(scan: Scan, states: Sequence[State]) -> None:
     """Count rows that have a delivery of their own."""
-    walk.source_rows += len(states)
-    walk.found += len(states)
-    walk.states += Counter(states)
+    scan.source_rows += len(states)
+    scan.found += len(states)
+    scan.states += Counter(states)
 
 
 async def _confirm(run: Run, compared: Compared, read: Read) -> None:
-    """Look at the suspects again, on both sides, and note those that stay: as changed, or as sharing a key.
+    """Read the suspects again, on both sides, and count those that remain as changed, or as sharing a key.
 
-    All but the latter have a delivery, so they go to what has its own.
+    All but the latter have a delivery of their own, and are counted with those.
     """
-    walk, feed = run.walk, run.feed
+    scan, feed = run.scan, run.feed
     again = (await run.patient(read)).rows
-    ids = [delivery_id(walk.feed, row) for row in compared.suspects]
+    ids = [delivery_id(scan.feed, row) for row in compared.suspects]
     facts = await run.ledger.audit.facts_of(ids)
-    there = still_there(walk.feed, compared.suspects, again)
+    there = still_there(scan.feed, compared.suspects, again)
     keys = list(dict.fromkeys(row.key for row in there if not row.error))
     found: list[SourceRow] = []
     agreed = (await run.ledger.cursors.get(feed.name)).columns
     for chunk in in_parts(keys, min(bounds.CHUNK, feed.page_size)):
         found += await run.patient(lambda: run.source.find_all(feed, chunk, agreed))  # noqa: B023
-    shared = sharing(walk.feed, there, compared.rows, found, facts)
-    differing = [row for row in there if row not in shared and _differs(walk.feed, row, facts)]
-    walk.source_rows += len(shared)
-    walk.shared += named(walk.feed, shared, walk.shared_ids)
+    shared = sharing(scan.feed, there, compared.rows, found, facts)
+    differing = [row for row in there if row not in shared and _differs(scan.feed, row, facts)]
+    scan.source_rows += len(shared)
+    scan.shared += named(scan.feed, shared, scan.shared_ids)
     if run.acknowledge and not run.dry:
-        walk.acknowledged += await _acknowledge(run, differing, facts)
+        scan.acknowledged += await _acknowledge(run, differing, facts)
     else:
-        walk.changed += named(walk.feed, differing, walk.changed_ids)
+        scan.changed += named(scan.feed, differing, scan.changed_ids)
     for row in compared.suspects:
-        if row not in shared and (fact := facts.get(delivery_id(walk.feed, row))):
+        if row not in shared and (fact := facts.get(delivery_id(scan.feed, row))):
             compared.own.append((row, fact))
 
 
@@ -112,9 +112,9 @@ async def _acknowledge(run: Run, rows: Sequence[SourceRow], facts: Mapping[str, 
     return await run.ledger.audit.acknowledge(contents, run.acknowledge, run.means.now())
 
 
-def _floor(walk: Scan) -> PurgeWatermark | None:
-    """The floor as it was when the walk began."""
-    return None if walk.floor is None else PurgeWatermark(walk.feed, walk.begun_at, walk.floor)
+def _watermark(scan: Scan) -> PurgeWatermark | None:
+    """The purge watermark as it was when the scan began."""
+    return None if scan.floor is None else PurgeWatermark(scan.feed, scan.begun_at, scan.floor)
 
 
 def _in_a_gap(position: Position, gaps: Iterable[Gap]) -> bool:

@@ -1,4 +1,4 @@
-"""Where a walk begins: from one that was cut off, or from what the cursor has read."""
+"""Begins a scan: continues an interrupted one, or starts from what the cursor has read."""
 
 from __future__ import annotations
 
@@ -19,38 +19,38 @@ log = structlog.get_logger()
 
 
 async def resumed(means: Means, feed: Feed) -> Scan | None:
-    """The walk over the whole feed that was cut off, if there is one; it is this run's from now on."""
+    """The interrupted scan of the whole feed, if there is one; it belongs to this run from now on."""
     token = secrets.token_hex(8)
-    walk = await means.ledger.scans.resume(feed.name, token, means.now() - bounds.RESUMED_WITHIN)
-    if walk:
-        begun_at = walk.begun_at.isoformat()
-        log.info("reconciliation_resumed", feed=feed.name, begun_at=begun_at, rows=walk.source_rows)
-    return walk
+    scan = await means.ledger.scans.resume(feed.name, token, means.now() - bounds.RESUMED_WITHIN)
+    if scan:
+        begun_at = scan.begun_at.isoformat()
+        log.info("reconciliation_resumed", feed=feed.name, begun_at=begun_at, rows=scan.source_rows)
+    return scan
 
 
 async def begun(means: Means, feed: Feed, since: Since, *, dry_run: bool) -> Scan:
-    """A new walk. Raises `SourceRefused` where nobody says from where on to compare."""
+    """A new scan. Raises `SourceRefused` where it is not known from where on to compare."""
     begun_at = means.now()
     cursor, total = await _standing(means, feed)
     after = await _position_of(means, feed, since)
-    floor = await means.ledger.purge_watermarks.get(feed.name)
-    walk = Scan(
+    watermark = await means.ledger.purge_watermarks.get(feed.name)
+    scan = Scan(
         feed=feed.name,
         token=secrets.token_hex(8),
         begun_at=begun_at,
         position=cursor.position,
         spans=await _spans(means, feed, cursor, after),
         since=after,
-        floor=_leading(floor.position) if floor else None,
+        floor=_leading(watermark.position) if watermark else None,
         total=total,
     )
     if not dry_run:
-        await means.ledger.scans.begin(walk, begun_at)
-    return walk
+        await means.ledger.scans.begin(scan, begun_at)
+    return scan
 
 
 async def _standing(means: Means, feed: Feed) -> tuple[Cursor, int | None]:
-    """The cursor, and how many deliveries there were at that moment; `None` where a poll moved it meanwhile."""
+    """The cursor, and how many deliveries there were at that moment; `None` where a poll kept moving it."""
     for _ in range(3):
         before = await means.ledger.cursors.get(feed.name)
         total = await means.ledger.audit.total(feed.name, bounds.STRIDE)
@@ -61,7 +61,7 @@ async def _standing(means: Means, feed: Feed) -> tuple[Cursor, int | None]:
 
 
 async def _position_of(means: Means, feed: Feed, since: Since) -> Position:
-    """Where the cursor stood that long ago, as certificates tell: at the last one from before then."""
+    """The cursor's position that long ago, according to the last certificate from before then."""
     if not isinstance(since, timedelta):
         return since
     certificate = await means.ledger.certificates.at_or_before(feed.name, means.now() - since)
@@ -69,16 +69,14 @@ async def _position_of(means: Means, feed: Feed, since: Since) -> Position:
 
 
 async def _spans(means: Means, feed: Feed, cursor: Cursor, since: Position) -> tuple[ReadRange, ...]:
-    """What the cursor has read, each stretch with its end."""
+    """What the cursor has read, each read range with its end."""
     if cursor.position is None:
         return ()
     if cursor.spans:
         return (*cursor.spans[:-1], ReadRange(cursor.spans[-1].after, cursor.position))
     start = feed.cursor.start
     if start == "now" and since is None:
-        raise SourceRefused(
-            f"feed {feed.name}: it is not on record where reading began; say from where on to compare: --since"
-        )
+        raise SourceRefused(f"feed {feed.name}: it is not on record where reading began: give --since")
     if start in ("now", "beginning"):
         return (ReadRange(None, cursor.position),)
     begun = await means.source.begin(feed, start, means.now())

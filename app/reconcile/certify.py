@@ -1,4 +1,4 @@
-"""What a walk came to, as a certificate."""
+"""Turns a finished scan into a certificate."""
 
 from __future__ import annotations
 
@@ -14,37 +14,39 @@ from app.ledger.scans import Scan
 log = structlog.get_logger()
 
 
-def certificate_of(walk: Scan, others: Sequence[Discrepancy], now: datetime) -> Certificate:
-    """The walk's sums; moments as the ledger keeps them. `others`: what the cursor does not reach."""
+def certificate_of(scan: Scan, others: Sequence[Discrepancy], now: datetime) -> Certificate:
+    """The scan's sums as a certificate; moments to the millisecond, as the ledger stores them. `others`: discrepancies
+    beyond the cursor's reach.
+    """
     return Certificate(
-        feed=walk.feed,
+        feed=scan.feed,
         at=_in_milliseconds(now),
-        position=walk.position,
-        source_rows=walk.source_rows,
-        states={state: walk.states[state] for state in State},
-        missing=walk.missing,
-        missing_ids=tuple(walk.missing_ids),
-        healed=walk.healed,
-        deleted=walk.deleted_states.total(),
-        deleted_states=dict(walk.deleted_states),
-        purged=walk.purged,
-        awaited=walk.awaited,
-        superseded=walk.superseded,
-        since=walk.since,
-        begun_at=_in_milliseconds(walk.begun_at),
-        discrepancies=(*_of_rows(walk), *others),
-        by_key=walk.by_key,
-        acknowledged=walk.acknowledged,
+        position=scan.position,
+        source_rows=scan.source_rows,
+        states={state: scan.states[state] for state in State},
+        missing=scan.missing,
+        missing_ids=tuple(scan.missing_ids),
+        healed=scan.healed,
+        deleted=scan.deleted_states.total(),
+        deleted_states=dict(scan.deleted_states),
+        purged=scan.purged,
+        awaited=scan.awaited,
+        superseded=scan.superseded,
+        since=scan.since,
+        begun_at=_in_milliseconds(scan.begun_at),
+        discrepancies=(*_of_rows(scan), *others),
+        by_key=scan.by_key,
+        acknowledged=scan.acknowledged,
     )
 
 
 def owed_before(certificate: Certificate) -> bool:
-    """Whether it was of a feed that is not configured any more, and owed something."""
+    """Whether it is of a feed that is no longer configured, with deliveries still owed."""
     return any(found.kind is DiscrepancyKind.REMOVED for found in certificate.discrepancies)
 
 
 def say(certificate: Certificate, *, dry_run: bool) -> None:
-    """One line in the log."""
+    """Log it."""
     level = log.info if certificate.complete else log.warning
     level(
         "reconciled",
@@ -59,11 +61,11 @@ def say(certificate: Certificate, *, dry_run: bool) -> None:
     )
 
 
-def _of_rows(walk: Scan) -> Iterator[Discrepancy]:
-    if walk.shared:
-        yield Discrepancy(DiscrepancyKind.SHARED_KEY, walk.shared, tuple(walk.shared_ids))
-    if walk.changed:
-        yield Discrepancy(DiscrepancyKind.CHANGED, walk.changed, tuple(walk.changed_ids))
+def _of_rows(scan: Scan) -> Iterator[Discrepancy]:
+    if scan.shared:
+        yield Discrepancy(DiscrepancyKind.SHARED_KEY, scan.shared, tuple(scan.shared_ids))
+    if scan.changed:
+        yield Discrepancy(DiscrepancyKind.CHANGED, scan.changed, tuple(scan.changed_ids))
 
 
 def _in_milliseconds(moment: datetime) -> datetime:

@@ -1,4 +1,4 @@
-"""What is missing: read whole from the source by key, and logged as a poll would log it."""
+"""Heals what is missing: reads it whole from the source by key, and logs it as a poll would."""
 
 from __future__ import annotations
 
@@ -22,37 +22,37 @@ log = structlog.get_logger()
 
 
 async def settle(run: Run, missing: Sequence[SourceRow]) -> None:
-    """Count rows that are missing, and log them, within the bounds; in a dry run only count them."""
+    """Count missing rows, and log them, within the bounds; in a dry run only count them."""
     for chunk in in_parts(missing, min(bounds.CHUNK, run.feed.page_size)):
         await _settle(run, chunk)
     if missing:
-        ids = [delivery_id(run.walk.feed, row) for row in missing[:10]]
-        log.warning("rows_missing", feed=run.walk.feed, rows=len(missing), first=ids, dry_run=run.dry)
+        ids = [delivery_id(run.scan.feed, row) for row in missing[:10]]
+        log.warning("rows_missing", feed=run.scan.feed, rows=len(missing), first=ids, dry_run=run.dry)
 
 
 async def _settle(run: Run, missing: Sequence[SourceRow]) -> None:
-    walk = run.walk
+    scan = run.scan
     logged = await _heal(run, missing) if await _may_heal(run) else {}
     states = [state for row in missing if (state := logged.get(row.key))]
-    walk.source_rows += len(missing)
-    walk.missing += len(missing)
-    walk.healed += len(states)
-    walk.found += len(states)
-    walk.states += Counter(states)
-    named(walk.feed, missing, walk.missing_ids)
+    scan.source_rows += len(missing)
+    scan.missing += len(missing)
+    scan.healed += len(states)
+    scan.found += len(states)
+    scan.states += Counter(states)
+    named(scan.feed, missing, scan.missing_ids)
 
 
 async def _may_heal(run: Run) -> bool:
-    if run.dry or run.walk.healed >= run.means.heal_at_most:
+    if run.dry or run.scan.healed >= run.means.heal_at_most:
         return False
     return await backlog(run.feed, run.ledger) < run.feed.max_backlog
 
 
 async def _heal(run: Run, missing: Sequence[SourceRow]) -> dict[str, State]:
-    """Read the rows whole and log them, as many at a time as memory takes. Returns key → state; not for a row that was
-    deleted meanwhile.
+    """Read the rows whole and log them, as many at a time as memory allows. Returns key → state, without rows deleted
+    meanwhile.
 
-    With `capture = "changes"` a row that was updated meanwhile is logged as the change that it is now.
+    With `capture = "changes"` a row updated meanwhile is logged as its current change.
     """
     keyless = [row for row in missing if row.error]
     keys = [row.key for row in missing if not row.error]
@@ -73,12 +73,12 @@ async def _heal(run: Run, missing: Sequence[SourceRow]) -> dict[str, State]:
 async def _find_some(
     run: Run, keys: Sequence[str], agreed: Columns, room: Reservation
 ) -> tuple[tuple[SourceRow, ...], int]:
-    room.release()  # of a try before this one
+    room.release()  # from an earlier try
     return await run.source.find_some(run.feed, keys, agreed, room)
 
 
 async def _log(run: Run, rows: Sequence[SourceRow]) -> dict[str, State]:
-    """Log these, and have them sent. Returns key → state."""
+    """Log these rows, and publish them. Returns key → state."""
     logged = await run.means.intake.log(run.feed, rows)
     with suppress(
         LedgerUnavailable
@@ -89,7 +89,7 @@ async def _log(run: Run, rows: Sequence[SourceRow]) -> dict[str, State]:
 
 
 def _one_a_key(feed: str, whole: Sequence[SourceRow], missing: Sequence[SourceRow]) -> list[SourceRow]:
-    """Of rows that share an id the one that was missing, so that the others are not taken for it."""
+    """Of rows that share an id, the missing one, so that no other is mistaken for it."""
     wanted = {delivery_id(feed, row): row.position for row in missing}
     chosen: dict[str, SourceRow] = {}
     for row in whole:

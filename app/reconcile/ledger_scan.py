@@ -1,4 +1,4 @@
-"""The walk over the ledger's deliveries, where their number tells that some have no row in the source any more."""
+"""Scans the ledger's deliveries, where their number shows that some no longer have a row in the source."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from app.reconcile.run import Run
 from app.reconcile.source_scan import rest
 
 
-def some_have_no_row(walk: Scan) -> bool:
-    """Whether deliveries are left over; where they could not be counted, some may be. Not asked of a part."""
-    return walk.since is None and walk.total != walk.found - walk.healed
+def some_have_no_row(scan: Scan) -> bool:
+    """Whether there are, or may be, deliveries without a row. Never where only a part of the feed is compared."""
+    return scan.since is None and scan.total != scan.found - scan.healed
 
 
-async def walk_ledger(run: Run) -> None:
-    """Look the row of each delivery up by its key, and count those whose row is gone."""
-    walk, done = run.walk, 0
+async def scan_ledger(run: Run) -> None:
+    """Look up each delivery's row by key, and count the deliveries whose row is gone."""
+    scan, done = run.scan, 0
     while True:
-        ids = await run.ledger.audit.ids_after(walk.feed, walk.last_id, bounds.CHUNK)
+        ids = await run.ledger.audit.ids_after(scan.feed, scan.last_id, bounds.CHUNK)
         if not ids:
             return
         keys = await _keys_of(run, ids)
@@ -34,16 +34,16 @@ async def walk_ledger(run: Run) -> None:
         present = await run.patient(lambda: run.source.present(run.feed, wanted))  # noqa: B023
         ended = time.monotonic()
         gone = [known for known, key in keys.items() if key in present and present[key] is None]
-        walk.deleted_states += Counter((await run.ledger.audit.states_of(gone)).values()) if gone else Counter()
-        walk.superseded += _superseded(run.feed, keys, present)
-        walk.last_id, done = ids[-1], done + len(ids)
-        run.tell("deliveries", done, walk.total)
+        scan.deleted_states += Counter((await run.ledger.audit.states_of(gone)).values()) if gone else Counter()
+        scan.superseded += _superseded(run.feed, keys, present)
+        scan.last_id, done = ids[-1], done + len(ids)
+        run.tell("deliveries", done, scan.total)
         await run.save()
         await rest(run, started, ended)
 
 
 async def _keys_of(run: Run, ids: Sequence[str]) -> dict[str, str]:
-    """Delivery id → key: out of the id, or from the ledger where the id holds a hash of it."""
+    """Delivery id → key: from the id, or from the ledger where the id holds a hash."""
     hashed = [known for known in ids if is_short_key(known)]
     whole = await run.ledger.audit.keys_of(hashed) if hashed else {}
     return {known: whole.get(known) or _key_of(run.feed, known) for known in ids}
@@ -56,7 +56,7 @@ def _key_of(feed: Feed, known: str) -> str:
 
 
 def _superseded(feed: Feed, keys: Mapping[str, str], present: Mapping[str, SourceRow | None]) -> int:
-    """How many of the ids are of a change that is no longer the row's last."""
+    """How many of the ids are of changes that are no longer their row's latest."""
     if feed.capture != "changes":
         return 0
     rows = ((known, present.get(key)) for known, key in keys.items())

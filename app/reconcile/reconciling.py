@@ -1,4 +1,4 @@
-"""The use case: a walk from its begin to its certificate."""
+"""The use case: a scan, from its beginning to its certificate."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from app.ledger.scans import Phase
 from app.reconcile import bounds
 from app.reconcile.beginning import begun, resumed
 from app.reconcile.certify import certificate_of, owed_before, say
-from app.reconcile.ledger_scan import some_have_no_row, walk_ledger
+from app.reconcile.ledger_scan import scan_ledger, some_have_no_row
 from app.reconcile.run import Means, Progress, Run, Since, Sleep
-from app.reconcile.source_scan import count_purged, walk_source
+from app.reconcile.source_scan import count_purged, scan_source
 from app.reconcile.standing import of_cursor, of_other_source, of_removed
 from app.source.catalogue import origin_of
 from app.source.reader import Source
 
 
 def _untold(doing: str, done: int, of: int | None) -> None:
-    """Progress that nobody watches."""
+    """Ignores progress."""
 
 
 class Reconciling:
@@ -44,7 +44,7 @@ class Reconciling:
         now: Clock = utc_now,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
-        """`message_wait`: after this long without a claim, the sweep takes a batch's message for lost."""
+        """`message_wait`: after this long without a claim, the sweep treats a batch's message as lost."""
         intake = Intake(ledger, queue, message_wait=message_wait, now=now)
         self._means = Means(source, ledger, intake, heal_at_most, now, sleep)
         self._ledger = ledger
@@ -62,41 +62,41 @@ class Reconciling:
     ) -> Certificate:
         """Compare the feed's source with the ledger, heal what is missing, and save the certificate.
 
-        `dry_run` changes and saves nothing. `acknowledge`: who takes changed rows as they are now.
-        `resume` goes on with a walk over the whole feed that was cut off.
-        Raises the source's and the ledger's errors; `SourceRefused` also where the ledger does not say from where on
-        the feed was read, and `since` does not either.
+        `dry_run` changes and saves nothing. `acknowledge`: who accepts changed rows as they are now.
+        `resume` continues an interrupted scan of the whole feed.
+        Raises the source's and the ledger's errors; `SourceRefused` also where neither the ledger nor `since` says from
+        where on the feed was read.
         """
         with persistent(sleep=self._means.sleep, feed=feed.name):
             cursor = await self._ledger.cursors.get(feed.name)
             if cursor.origin is not None and cursor.origin != origin_of(feed):
                 return await self._refused(feed, cursor.origin, dry_run=dry_run)
-            walk = None if dry_run or since is not None or not resume else await resumed(self._means, feed)
-            walk = walk or await begun(self._means, feed, since, dry_run=dry_run)
-        run = Run(self._means, feed, walk, dry_run, progress, self._now(), acknowledge)
+            scan = None if dry_run or since is not None or not resume else await resumed(self._means, feed)
+            scan = scan or await begun(self._means, feed, since, dry_run=dry_run)
+        run = Run(self._means, feed, scan, dry_run, progress, self._now(), acknowledge)
         with persistent(sleep=self._means.sleep, tell=run.tell_wait, feed=feed.name):
-            return await self._walked(run)
+            return await self._scanned(run)
 
-    async def _walked(self, run: Run) -> Certificate:
-        """Walk to the end, and certify what was found."""
-        walk = run.walk
-        if walk.phase is Phase.PURGED:
+    async def _scanned(self, run: Run) -> Certificate:
+        """Scan to the end, and certify what was found."""
+        scan = run.scan
+        if scan.phase is Phase.PURGED:
             await count_purged(run)
-        if walk.phase is Phase.SOURCE:
-            await walk_source(run)
-        if walk.phase is Phase.LEDGER and some_have_no_row(walk):
-            await walk_ledger(run)
-        certificate = certificate_of(walk, await self._standing_of(run), self._now())
+        if scan.phase is Phase.SOURCE:
+            await scan_source(run)
+        if scan.phase is Phase.LEDGER and some_have_no_row(scan):
+            await scan_ledger(run)
+        certificate = certificate_of(scan, await self._standing_of(run), self._now())
         if not run.dry:
             await self._ledger.certificates.save(certificate)
-            await self._ledger.scans.end(walk)
+            await self._ledger.scans.end(scan)
             await self._forget(certificate)
         say(certificate, dry_run=run.dry)
         return certificate
 
     async def removed(self, feeds: Collection[str], *, dry_run: bool = False) -> list[Certificate]:
-        """Certify what is owed of feeds that the ledger knows and `feeds` does not name: those that owe something, or
-        did by their last certificate. Raises the ledger's errors.
+        """Certify what is owed of feeds that the ledger knows and `feeds` does not name: those with open deliveries,
+        and those that had some at their last certificate. Raises the ledger's errors.
         """
         owing = await self._ledger.deliveries.open_by_feed()
         known = {*await self._ledger.cursors.feeds(), *owing} - set(feeds)
@@ -113,7 +113,7 @@ class Reconciling:
         return made
 
     async def _refused(self, feed: Feed, origin: Origin, *, dry_run: bool) -> Certificate:
-        """What the feed reads is not compared with deliveries of another source: each row would be missing."""
+        """Certify that nothing was compared: against deliveries of another source, every row would be missing."""
         audit = self._ledger.audit
         total = await audit.total(feed.name, bounds.STRIDE)
         ids = await audit.ids_after(feed.name, "", MISSING_NAMED)
@@ -124,14 +124,14 @@ class Reconciling:
         return certificate
 
     async def _standing_of(self, run: Run) -> Sequence[Discrepancy]:
-        """What the cursor does not reach, asked when the walk is over."""
+        """Discrepancies beyond the cursor's reach, asked for when the scan is over."""
         cursor = await self._ledger.cursors.get(run.feed.name)
         outside = await run.patient(lambda: run.source.outside(run.feed, cursor))
-        in_gaps = run.walk.awaited, run.walk.awaited_ids
+        in_gaps = run.scan.awaited, run.scan.awaited_ids
         return tuple(of_cursor(run.feed, cursor, outside, in_gaps, self._now()))
 
     async def _forget(self, certificate: Certificate) -> None:
-        """Drop what polls noticed before, and this comparison of all of the feed found no more."""
+        """Drop what polls noticed earlier, and this comparison of the whole feed no longer found."""
         if certificate.since is None and certificate.begun_at:
             still = {found.kind for found in certificate.discrepancies}
             over = [kind for kind in DiscrepancyKind if kind not in still]

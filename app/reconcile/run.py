@@ -1,4 +1,4 @@
-"""One walk of one process: what it works with, and what each of its steps does alike."""
+"""One scan in one process: what it works with, and what its steps share."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 Since: TypeAlias = "timedelta | int | str | None"
-"""Compare from what was read since then on, or from after that position on; `None`: everything."""
+"""Compare what was read since then, or what follows that position; `None`: everything."""
 Progress: TypeAlias = Callable[[str, int, int | None], None]
-"""Told what is being done, how many rows of it are done, and about how many there are, where that is known."""
+"""Told what is being done, how many rows are done, and about how many there are, where known."""
 Sleep: TypeAlias = Callable[[float], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What a process reconciles with."""
+    """What a process uses to reconcile."""
 
     source: Source
     ledger: Ledger
@@ -46,16 +46,16 @@ class Means:
 
 @dataclass(slots=True)
 class Run:
-    """A walk under way."""
+    """A scan in progress."""
 
     means: Means
     feed: Feed
-    walk: Scan
+    scan: Scan
     dry: bool
     tell: Progress
     saved_at: datetime
     acknowledge: str = ""
-    """Who takes changed rows as they are now; empty: nobody, they are named."""
+    """Who accepts changed rows as they are now; empty: no one, and the certificate names them."""
 
     @property
     def source(self) -> Source:
@@ -66,11 +66,11 @@ class Run:
         return self.means.ledger
 
     async def patient(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """Ask; where the source cannot be reached, again after a while, unless the walk has only begun.
+        """Ask the source; while it is unreachable, wait and ask again, unless the scan has only begun.
 
-        What is asked of the ledger is asked again by itself (`app/ledger/persistence.py`).
+        Questions to the ledger are retried by themselves (`app/ledger/persistence.py`).
         """
-        for wait in bounds.PATIENCE_SECONDS if self.walk.source_rows else ():
+        for wait in bounds.PATIENCE_SECONDS if self.scan.source_rows else ():
             try:
                 return await ask()
             except SourceUnavailable as error:
@@ -80,18 +80,18 @@ class Run:
         return await ask()
 
     def tell_wait(self, seconds: float, error: RowrelayError) -> None:
-        """Tell that the source, or the ledger, is waited for."""
-        self.tell(f"waiting {seconds:g} s: {error}", self.walk.source_rows, self.walk.total)
+        """Report that the scan waits for the source or the ledger."""
+        self.tell(f"waiting {seconds:g} s: {error}", self.scan.source_rows, self.scan.total)
 
     async def save(self, *, at_once: bool = False) -> None:
-        """Keep how far the walk came, now and then: a run that goes on with it begins there."""
+        """Save the scan's progress every few seconds: a run that continues it starts there."""
         now = self.means.now()
         if not self.dry and (at_once or now - self.saved_at >= bounds.SAVED_EVERY):
-            await self.ledger.scans.save(self.walk, now)
+            await self.ledger.scans.save(self.scan, now)
             self.saved_at = now
 
 
 def named(feed: str, rows: Sequence[SourceRow], ids: list[str]) -> int:
-    """Add the rows' ids to those that are named, within the bound. Returns how many rows there are."""
+    """Add the rows' ids to those that are named, up to the bound. Returns how many rows there are."""
     ids += [delivery_id(feed, row) for row in rows[: MISSING_NAMED - len(ids)]]
     return len(rows)

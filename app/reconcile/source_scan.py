@@ -1,4 +1,4 @@
-"""The walk over the source's rows, a window at a time, and how the source is spared meanwhile."""
+"""Scans the source's rows, a window at a time, with pauses that spare the source."""
 
 from __future__ import annotations
 
@@ -15,52 +15,52 @@ from app.source.scan import ScanWindow, Stretch
 
 
 async def count_purged(run: Run) -> None:
-    """Count what was asked for and lies below the floor. The server counts, `STRIDE` rows a statement."""
-    walk = run.walk
-    for place, span in enumerate(() if walk.floor is None else walk.spans):
-        after = higher(walk.since, span.after)
-        if after is None or higher(after, walk.floor) != after:
-            await _count_span(run, Stretch(span, walk.spans[:place], walk.floor), after)
-    walk.phase = Phase.SOURCE
+    """Count the rows to compare that lie below the purge watermark. The server counts, `STRIDE` rows a statement."""
+    scan = run.scan
+    for place, read_range in enumerate(() if scan.floor is None else scan.spans):
+        after = higher(scan.since, read_range.after)
+        if after is None or higher(after, scan.floor) != after:
+            await _count_range(run, Stretch(read_range, scan.spans[:place], scan.floor), after)
+    scan.phase = Phase.SOURCE
 
 
-async def _count_span(run: Run, stretch: Stretch, after: Position) -> None:
+async def _count_range(run: Run, stretch: Stretch, after: Position) -> None:
     while True:
         started = time.monotonic()
         rows, reached = await run.source.count(run.feed, stretch, after, bounds.STRIDE)
-        run.walk.purged += rows
-        run.tell("rows that may be purged", run.walk.purged, None)
+        run.scan.purged += rows
+        run.tell("rows that may be purged", run.scan.purged, None)
         if reached is None:
             return
         after = reached
         await rest(run, started, time.monotonic())
 
 
-async def walk_source(run: Run) -> None:
-    """Account for each row that the cursor has read."""
-    walk = run.walk
-    while walk.place < len(walk.spans):
-        span = walk.spans[walk.place]
-        stretch = Stretch(span, walk.spans[: walk.place])
-        after = _lower_end(walk, span) if walk.after is None else walk.after
+async def scan_source(run: Run) -> None:
+    """Account for every row that the cursor has read."""
+    scan = run.scan
+    while scan.place < len(scan.spans):
+        read_range = scan.spans[scan.place]
+        stretch = Stretch(read_range, scan.spans[: scan.place])
+        after = _lower_end(scan, read_range) if scan.after is None else scan.after
         rows = min(bounds.WINDOW, run.feed.page_size)  # they are read whole, as by a poll
         read = partial(_window, run, stretch, after, rows)
         window = await run.patient(read)
-        before = walk.missing
+        before = scan.missing
         await account(run, window.rows, read)
-        walk.after = window.reached
+        scan.after = window.reached
         if not window.more:
-            walk.place, walk.after = walk.place + 1, None
-        run.tell("source rows", walk.source_rows, walk.total)
-        await run.save(at_once=walk.missing > before)
+            scan.place, scan.after = scan.place + 1, None
+        run.tell("source rows", scan.source_rows, scan.total)
+        await run.save(at_once=scan.missing > before)
         await rest(run, *window.asked)
-    walk.phase = Phase.LEDGER
+    scan.phase = Phase.LEDGER
 
 
 async def rest(run: Run, started: float, ended: float) -> None:
-    """Leave the source alone, after a statement between these moments of the monotonic clock, for as long as it took.
+    """Pause for as long as a statement took that ran between these moments of the monotonic clock.
 
-    What was done since counts: reading, hashing and asking the ledger are no work of the source's.
+    Work done since then counts as pause: reading, hashing and asking the ledger put no load on the source.
     """
     until = ended + min(ended - started, bounds.LONGEST_REST_SECONDS)
     await run.means.sleep(max(until - time.monotonic(), 0))
@@ -71,6 +71,6 @@ async def _window(run: Run, stretch: Stretch, after: Position, limit: int) -> Sc
     return await run.source.walk(run.feed, stretch, after, limit, agreed)
 
 
-def _lower_end(walk: Scan, span: ReadRange) -> Position:
-    """Where a span's walk begins: the highest of its own begin, what was asked for, and the floor."""
-    return higher(walk.floor, higher(walk.since, span.after))
+def _lower_end(scan: Scan, read_range: ReadRange) -> Position:
+    """Where to begin within a read range: the highest of its own beginning, `since`, and the purge watermark."""
+    return higher(scan.floor, higher(scan.since, read_range.after))

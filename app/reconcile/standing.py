@@ -1,4 +1,4 @@
-"""Where a feed stands while it is certified: what its cursor does not reach, and whether it is read at all."""
+"""What a certificate says besides its rows: what the feed's cursor does not reach, and whether anything reads it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from app.source.catalogue import other_source
 from app.source.outside import Outside, Rows
 
 UNREAD_AFTER = timedelta(minutes=15)
-"""A feed whose last poll is longer ago than this, and than ten of its intervals, is read by nobody."""
+"""A feed counts as unread when its last poll is longer ago than this and than ten of its intervals."""
 
 
 def of_cursor(
     feed: Feed, cursor: Cursor, outside: Outside, in_gaps: tuple[int, Sequence[str]], now: datetime
 ) -> Iterator[Discrepancy]:
-    """What the cursor does not reach, and will not by itself. `in_gaps`: rows in open gaps, their number and ids: they
-    wait as well where nobody asks for them.
+    """What the cursor does not reach, and will not by itself. `in_gaps`: number and ids of rows in open gaps; they wait
+    too while the feed is not polled.
     """
     if found := _rows(feed, DiscrepancyKind.NO_CURSOR_VALUE, outside.unordered):
         yield found
@@ -38,7 +38,7 @@ def of_cursor(
 
 
 def why_unread(feed: Feed, cursor: Cursor, now: datetime) -> str | None:
-    """Why no poll reads what waits; `None` where one will, as far as can be told."""
+    """Why no poll reads the waiting rows; `None` where one will, as far as is known."""
     if cursor.paused:
         return f"paused: {cursor.paused_reason or 'no reason is on record'}"
     if cursor.failures:
@@ -46,12 +46,12 @@ def why_unread(feed: Feed, cursor: Cursor, now: datetime) -> str | None:
     if cursor.last_poll_at is None:
         return "it was never polled"
     if now - cursor.last_poll_at > max(UNREAD_AFTER, 10 * feed.poll_every):
-        return f"it was polled last at {cursor.last_poll_at:%Y-%m-%d %H:%M} UTC"
+        return f"it was last polled at {cursor.last_poll_at:%Y-%m-%d %H:%M} UTC"
     return None
 
 
 def of_other_source(feed: Feed, origin: Origin, total: int, ids: Sequence[str], begun_at: datetime) -> Certificate:
-    """The certificate of a feed that reads another source than its deliveries came from: it vouches for nothing."""
+    """The certificate of a feed whose deliveries came from another source than it reads: it vouches for nothing."""
     found = Discrepancy(
         DiscrepancyKind.OTHER_SOURCE, total, tuple(ids[:MISSING_NAMED]), note=other_source(feed, origin)
     )
@@ -59,7 +59,7 @@ def of_other_source(feed: Feed, origin: Origin, total: int, ids: Sequence[str], 
 
 
 def of_removed(name: str, owed: int, ids: Sequence[str], begun_at: datetime) -> Certificate:
-    """The certificate of a feed that left `feeds.toml`: what is still owed, and by nobody sent."""
+    """The certificate of a feed that `feeds.toml` no longer names: what is still owed, and not being sent."""
     found = Discrepancy(DiscrepancyKind.REMOVED, owed, tuple(ids[:MISSING_NAMED])) if owed else None
     return _of_nothing(name, begun_at, *([found] if found else []))
 

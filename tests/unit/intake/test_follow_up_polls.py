@@ -1,4 +1,4 @@
-"""When a feed is looked at again without waiting for beat: soon while rows come, and never twice at once."""
+"""When a feed is polled again without waiting for beat: soon while rows come, and never twice at once."""
 
 from __future__ import annotations
 
@@ -16,43 +16,43 @@ UNTIL = NOW + timedelta(seconds=5)
 
 
 def _after(
-    seconds: float, logged: int = 0, look: FollowUp | None = None, stopped: str = "up to date"
+    seconds: float, logged: int = 0, follow_up: FollowUp | None = None, stopped: str = "up to date"
 ) -> FollowUp | None:
     now = NOW + timedelta(seconds=seconds)
-    return next_follow_up(FEED, Polled(logged=logged, stopped=stopped), look, began=NOW, now=now)
+    return next_follow_up(FEED, Polled(logged=logged, stopped=stopped), follow_up, began=NOW, now=now)
 
 
-def _look(seconds: float) -> FollowUp:
+def _in(seconds: float) -> FollowUp:
     return FollowUp(timedelta(seconds=seconds), UNTIL)
 
 
-def test_a_poll_that_finds_rows_is_followed_by_a_look_soon() -> None:
-    assert _after(0.1, logged=1) == _look(0.25)
-    assert _after(1, logged=7, look=_look(1)) == _look(0.25)
+def test_a_poll_that_finds_rows_is_followed_up_soon() -> None:
+    assert _after(0.1, logged=1) == _in(0.25)
+    assert _after(1, logged=7, follow_up=_in(1)) == _in(0.25)
 
 
 def test_an_idle_feed_is_left_to_beat() -> None:
     assert _after(0.1) is None
 
 
-def test_each_look_that_finds_nothing_doubles_the_wait() -> None:
-    assert _after(1, look=_look(0.25)) == _look(0.5)
-    assert _after(1, look=_look(0.5)) == _look(1)
+def test_each_follow_up_poll_that_finds_nothing_doubles_the_wait() -> None:
+    assert _after(1, follow_up=_in(0.25)) == _in(0.5)
+    assert _after(1, follow_up=_in(0.5)) == _in(1)
 
 
 def test_a_chain_ends_before_beats_next_poll_begins_another() -> None:
-    assert _after(4.7, logged=1, look=_look(0.25)) == _look(0.25)
-    assert _after(4.8, logged=1, look=_look(0.25)) is None
-    assert _after(3.5, look=_look(1)) is None
+    assert _after(4.7, logged=1, follow_up=_in(0.25)) == _in(0.25)
+    assert _after(4.8, logged=1, follow_up=_in(0.25)) is None
+    assert _after(3.5, follow_up=_in(1)) is None
 
 
 def test_beats_poll_takes_over_from_the_chain_that_it_meets() -> None:
-    assert _after(0, stopped=ANOTHER) == _look(0.25)
-    assert _after(1, look=_look(0.25), stopped=ANOTHER) == _look(0.5)
+    assert _after(0, stopped=ANOTHER) == _in(0.25)
+    assert _after(1, follow_up=_in(0.25), stopped=ANOTHER) == _in(0.5)
 
 
 def test_a_feed_whose_rows_came_a_moment_ago_is_busy() -> None:
-    assert next_follow_up(FEED, Polled(), None, began=NOW, now=NOW, busy=True) == _look(0.25)
+    assert next_follow_up(FEED, Polled(), None, began=NOW, now=NOW, busy=True) == _in(0.25)
 
 
 def test_rows_that_were_known_are_no_reason_to_look_again() -> None:
@@ -60,7 +60,7 @@ def test_rows_that_were_known_are_no_reason_to_look_again() -> None:
 
 
 def test_what_the_budget_cut_short_goes_on_at_once() -> None:
-    assert _after(0.1, stopped="budget") == _look(0.25)
+    assert _after(0.1, stopped="budget") == _in(0.25)
 
 
 def test_no_look_is_sent_further_ahead_than_the_broker_keeps_a_message_out_of_sight() -> None:
