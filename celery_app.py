@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 
-import config
+from app.configuration.checks import load
 from app.configuration.loaded import Loaded
 from app.core.errors import RowrelayError
 from tasks.application import make_application
 from tasks.signals import connect_signals
 
 try:
-    app = make_application(Loaded(config.load()))
+    app = make_application(Loaded(load()))
 except RowrelayError as error:
     sys.exit(f"rowrelay: {error}")
 

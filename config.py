@@ -5,14 +5,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import tomllib
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
-from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
@@ -25,34 +22,22 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from app.core.budget import MEMORY_BUDGET
 from app.core.clock import LEASE_LIMIT
 from app.core.container import memory_limit
-from app.core.env_file import FILE, EnvFile, read_env_file, read_text, unreadable
+from app.core.env_file import FILE, EnvFile, read_env_file
 from app.core.errors import BrokerUnavailable, ConfigError, Problem, UnknownFeed
 from app.core.redis_url import RedisUrl, WrongRedisUrl, parse_redis_url
+from app.core.secret_files import FILE_SUFFIX, read_secret_files
+from app.core.signing_secret import usable
 from app.core.source_url import source_url_problem
 from app.core.spelling import likely
 from app.core.url import parse_url
-from app.core.wrong_values import allowed, found, names_of, place, shown
-from app.feeds.auth import url_fields
+from app.core.wrong_values import allowed, found
+from app.feeds.document import REFERENCE, Check, Reading, hash_of, read_document, references
 from app.feeds.feed import Duration, Feed
-from app.ledger.url import url_problems
-from app.partner.masking import longest_first, secrets_of_url
-from app.partner.problems import problems as partner_problems
-from app.partner.signing import usable
 
-_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-_URLS = {("partner", "url"), ("partner", "status_url"), *(("partner", "auth", name) for name in url_fields())}
-_OURS = ("name", "secrets")
-"""Fields of a feed that are not written: the table's own name says the one, `${NAME}` the other."""
-_NOT_A_FIELD = "no such field: remove it"
-_SHORTEST_SECRET = 4
-"""Characters. A shorter value would be found, and masked, in many a text that has nothing to do with it."""
-_SET = "set {0} or {0}_FILE in the environment or .env"
 _BYTES = re.compile(r"(\d+)\s*(|KiB|MiB|GiB)")
 _UNIT_BYTES = {"": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _PART_OF_CONTAINER = 4
 """The part of a container's memory that rows may have, where `memory_budget` says nothing, is one in so many."""
-_FILE = "_FILE"
-"""`NAME_FILE` names a file that holds the value of `NAME`, as Docker and Kubernetes hand out secrets."""
 _OF_OTHERS = re.compile(
     r"ACCEPT_EULA|ROWRELAY_(VERSION|CONFIG)|(FLOWER|METRICS|GRAFANA)_PORT|DEMO_(FAULTS|RATE)|MSSQL_(PID|SA_PASSWORD)"
     r"|(CELERY|COMPOSE|DOCKER|FLOWER|OTEL|PYTHON|SSL_CERT|TEST)_.*|.*_PROXY|TZ|PATH|LANG|LC_.*",
@@ -302,32 +287,48 @@ class Partly:
     """The feeds that feeds.toml names, right or wrong; `None`: it cannot be read."""
 
 
-def load() -> Config:
-    """Read the environment, `.env` and the feeds file. Raises `ConfigError` with every problem found."""
-    read = load_partly()
+@dataclass(frozen=True, slots=True)
+class Checks:
+    """What only those know who speak to a server: each says what is wrong. See `app/configuration/checks.py`."""
+
+    feed: Check
+    """With how a feed's partner is met."""
+    mongo_url: Callable[[str], Iterable[tuple[str, str]]]
+    """With the ledger's URL: what was found, and what to do."""
+
+
+NO_CHECKS = Checks(feed=lambda _: (), mongo_url=lambda _: ())
+
+
+def load(checks: Checks = NO_CHECKS) -> Config:
+    """Read the environment, `.env` and the feeds file. Raises `ConfigError` with every problem found.
+
+    Processes and commands load with `app.configuration.checks`; without checks it is what the types say.
+    """
+    read = load_partly(checks)
     if read.wrong:
         raise ConfigError(read.wrong)
     return read.config
 
 
-def load_partly() -> Partly:
+def load_partly(checks: Checks = NO_CHECKS) -> Partly:
     """The same for those who have something to tell without the feeds that are wrong. Raises `ConfigError`, with every
     problem found, where settings are."""
     file = read_env_file(_directory() / FILE, os.environ)
     environment = {**file.values, **os.environ}
-    settings, problems = _read_settings(file, environment)
+    settings, problems = _read_settings(file, environment, checks)
     path = settings.feeds_file if settings else _directory() / environment.get("FEEDS_FILE", "feeds.toml")
-    document, feed_problems = _read_document(path)
-    referenced = None if feed_problems else set(_references(document))
+    document, feed_problems = read_document(path)
+    referenced = None if feed_problems else set(references(document))
     feeds: dict[str, Feed] = {}
     if not feed_problems:
-        feeds, feed_problems = _read_feeds(str(path), document, environment)
+        feeds, feed_problems = Reading(str(path), environment, _directory(), checks.feed).feeds(document)
     problems = [*file.problems, *problems]
     if problems or settings is None:
         raise ConfigError([*problems, *feed_problems])
     warnings = (*file.warnings, *_misspelt(file, referenced))
     files = (_directory() / FILE, path, *_secret_files(document, environment))
-    found = Config(settings, feeds, warnings, "" if feed_problems else _hash(document), files)
+    found = Config(settings, feeds, warnings, "" if feed_problems else hash_of(document), files)
     tables = document.get("feeds")
     return Partly(found, tuple(feed_problems), frozenset(tables) if isinstance(tables, dict) else None)
 
@@ -352,14 +353,9 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
 
 def _secret_files(document: Mapping[str, Any], environment: Mapping[str, str]) -> Iterator[Path]:
     """The files that `NAME_FILE` names, of settings and of what feeds.toml refers to."""
-    for name in sorted({*map(str.upper, _secret_settings()), *_references(document)}):
-        if path := environment.get(name + _FILE):
+    for name in sorted({*map(str.upper, _secret_settings()), *references(document)}):
+        if path := environment.get(name + FILE_SUFFIX):
             yield _directory() / path
-
-
-def _hash(document: Mapping[str, Any]) -> str:
-    text = json.dumps(document, sort_keys=True, default=str)
-    return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def _directory() -> Path:
@@ -367,10 +363,12 @@ def _directory() -> Path:
     return Path(os.environ.get("ROWRELAY_CONFIG", ""))
 
 
-def _read_settings(file: EnvFile, environment: Mapping[str, str]) -> tuple[Settings | None, list[Problem]]:
+def _read_settings(
+    file: EnvFile, environment: Mapping[str, str], checks: Checks
+) -> tuple[Settings | None, list[Problem]]:
     """The settings, `.env` below the environment; `None` and what is wrong where they cannot be used."""
     secrets = [name.upper() for name in _secret_settings()]
-    from_files, problems = _read_secrets(secrets, environment)
+    from_files, problems = read_secret_files(secrets, environment, _directory())
     above = {name.lower() for name in os.environ}
     given: dict[str, Any] = {
         name.lower(): value
@@ -385,7 +383,9 @@ def _read_settings(file: EnvFile, environment: Mapping[str, str]) -> tuple[Setti
     paths = {name: getattr(settings, name) for name in ("feeds_file", "reports_dir", "archive_dir")}
     settings = settings.model_copy(update={name: _directory() / path for name, path in paths.items() if path})
     doubted = {problem.field for problem in problems}
-    return settings, problems + [one for one in _url_problems(settings) if one.field + _FILE not in doubted]
+    return settings, problems + [
+        one for one in _url_problems(settings, checks) if one.field + FILE_SUFFIX not in doubted
+    ]
 
 
 def _secret_settings() -> list[str]:
@@ -398,8 +398,8 @@ def _misspelt(file: EnvFile, referenced: set[str] | None) -> list[Problem]:
     `referenced`: by the feeds, as `${NAME}`; `None`: nobody knows, so a name that looks like no setting may be one.
     """
     known = {name.upper() for name in Settings.model_fields} | (referenced or set())
-    known |= {f"{name}{_FILE}" for name in [*map(str.upper, _secret_settings()), *(referenced or ())]}
-    used = {name for text in file.values.values() for name in _REFERENCE.findall(text)}
+    known |= {f"{name}{FILE_SUFFIX}" for name in [*map(str.upper, _secret_settings()), *(referenced or ())]}
+    used = {name for text in file.values.values() for name in REFERENCE.findall(text)}
     warnings: list[Problem] = []
     for name in sorted({*file.values, *os.environ}):
         if name.upper() in known or name in used or _OF_OTHERS.fullmatch(name):
@@ -411,7 +411,7 @@ def _misspelt(file: EnvFile, referenced: set[str] | None) -> list[Problem]:
     return warnings
 
 
-def _url_problems(settings: Settings) -> list[Problem]:
+def _url_problems(settings: Settings, checks: Checks) -> list[Problem]:
     """What of the servers' URLs a client could not read, would read in another sense, or would break a promise with.
 
     An empty URL is that of a process that asks no such server.
@@ -425,160 +425,15 @@ def _url_problems(settings: Settings) -> list[Problem]:
     if (source := settings.source_url.get_secret_value()) and (problem := source_url_problem(source)):
         wrong.append(("SOURCE_URL", *problem))
     if ledger := settings.mongo_url.get_secret_value():
-        wrong += [("MONGO_URL", *problem) for problem in url_problems(ledger)]
+        wrong += [("MONGO_URL", *problem) for problem in checks.mongo_url(ledger)]
     return [Problem(_where(name), name, what, right) for name, what, right in wrong]
 
 
 def _where(name: str) -> str:
     """Where a setting was given."""
-    return "environment" if {name, name + _FILE} & os.environ.keys() else ".env"
-
-
-def _read_secrets(names: Iterable[str], environment: Mapping[str, str]) -> tuple[dict[str, str], list[Problem]]:
-    """The values of those names that come from a file, without the line end that editors add."""
-    values: dict[str, str] = {}
-    problems: list[Problem] = []
-    for name in names:
-        variable = name + _FILE
-        path = environment.get(variable)
-        if not path:
-            continue
-        if environment.get(name):
-            problems.append(Problem("environment", variable, f"{name} too", f"set either {name} or {variable}"))
-            continue
-        try:
-            values[name] = read_text(_directory() / path).rstrip("\r\n")
-        except (OSError, UnicodeDecodeError, ValueError) as error:
-            why = f"{path!r}: {unreadable(error)}"
-            problems.append(Problem("environment", variable, why, "a readable UTF-8 file"))
-            continue
-        if not values[name]:
-            problems.append(Problem("environment", variable, f"{path!r}: empty", "a file that holds the value"))
-    return values, problems
+    return "environment" if {name, name + FILE_SUFFIX} & os.environ.keys() else ".env"
 
 
 def _setting_problem(detail: ErrorDetails) -> Problem:
     name = str(detail["loc"][0]).upper() if detail["loc"] else "settings"
     return Problem(_where(name), name, found(detail), allowed(detail))
-
-
-def _read_document(path: Path) -> tuple[dict[str, Any], list[Problem]]:
-    where = str(path)
-    try:
-        return tomllib.loads(read_text(path)), []
-    except FileNotFoundError:
-        return {}, [Problem(where, "FEEDS_FILE", "no such file", "write one: feeds.example.toml shows how")]
-    except tomllib.TOMLDecodeError as error:
-        return {}, [Problem(where, "TOML", str(error), "valid TOML 1.0")]
-    except (OSError, UnicodeDecodeError) as error:
-        return {}, [Problem(where, "FEEDS_FILE", unreadable(error), "a readable UTF-8 file")]
-
-
-def _read_feeds(
-    where: str, document: Mapping[str, Any], environment: Mapping[str, str]
-) -> tuple[dict[str, Feed], list[Problem]]:
-    tables = document.get("feeds")
-    if not isinstance(tables, dict) or not tables or set(document) != {"feeds"}:
-        return {}, [Problem(where, "feeds", ", ".join(document) or "nothing", "tables [feeds.<name>], at least one")]
-    feeds: dict[str, Feed] = {}
-    problems: list[Problem] = []
-    for name, table in tables.items():
-        feed, wrong = _read_feed(where, name, table, environment)
-        problems += wrong
-        if feed is not None:
-            feeds[name] = feed
-    return feeds, problems
-
-
-def _read_feed(
-    where: str, name: str, table: object, environment: Mapping[str, str]
-) -> tuple[Feed | None, list[Problem]]:
-    if not isinstance(table, dict):
-        return None, [Problem(where, f"feeds.{name}", shown(table), f"a table [feeds.{name}]")]
-    wanted = sorted(set(_references(table)))
-    from_files, problems = _read_secrets(wanted, environment)
-    environment = {**environment, **from_files}
-    problems += [
-        Problem(where, f"feeds.{name}", f"${{{variable}}}", _SET.format(variable))
-        for variable in wanted
-        if variable not in environment and variable + _FILE not in environment
-    ]
-    problems += [Problem(where, f"feeds.{name}.{ours}", "a value", _NOT_A_FIELD) for ours in _OURS if ours in table]
-    if problems:
-        return None, problems
-    feed: Feed | None = None
-    given = _substitute(table, environment)
-    try:
-        texts = {text for part in ("body", "partner") for text in _secrets(table.get(part), environment, (part,))}
-        secrets = sorted(text for text in texts if len(text) >= _SHORTEST_SECRET)
-        feed = Feed.model_validate({**given, "secrets": secrets, "name": name})
-        problems = [replace(problem, where=where) for problem in partner_problems(feed)]
-    except ValidationError as error:
-        problems = _feed_problems(where, name, given, error.errors())
-    return feed, [_by_name(problem, wanted, environment) for problem in problems]
-
-
-def _by_name(problem: Problem, variables: Iterable[str], environment: Mapping[str, str]) -> Problem:
-    """The problem with `${NAME}`, as it was written, in place of what that stands for."""
-    what, right = problem.found, problem.allowed
-    for variable in sorted(variables, key=lambda name: -len(environment[name])):
-        value, name = environment[variable], f"${{{variable}}}"
-        if what == repr(value):
-            what = repr(name)
-        if len(value) >= _SHORTEST_SECRET:
-            for text in longest_first({value, repr(value)[1:-1]}):
-                what, right = what.replace(text, name), right.replace(text, name)
-    return replace(problem, found=what, allowed=right)
-
-
-def _feed_problems(where: str, name: str, table: Mapping[str, Any], details: Iterable[ErrorDetails]) -> list[Problem]:
-    """One problem for each place: where several forms are allowed, each of them is named."""
-    known = names_of(Feed) - set(_OURS)
-    by_place: dict[str, tuple[str, list[str]]] = {}
-    for detail in details:
-        at = ".".join(["feeds", name, *place(table, detail["loc"], detail["type"])])
-        _, forms = by_place.setdefault(at, (found(detail), []))
-        if (form := allowed(detail, known)) not in forms:
-            forms.append(form)
-    return [Problem(where, at, what, " or ".join(forms)) for at, (what, forms) in by_place.items()]
-
-
-def _references(value: object) -> Iterator[str]:
-    """Every NAME in a `${NAME}` anywhere below `value`."""
-    if isinstance(value, str):
-        yield from _REFERENCE.findall(value)
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from _references(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _references(item)
-
-
-def _secrets(part: object, environment: Mapping[str, str], path: tuple[str, ...]) -> Iterator[str]:
-    """What `${NAME}` stands for anywhere below `part`; in a URL all of it but scheme, host and port."""
-    if isinstance(part, str) and path in _URLS:
-        given, longer = [], 0
-        for found in _REFERENCE.finditer(part):
-            begin = found.start() + longer
-            longer += len(environment[found[1]]) - len(found[0])
-            given.append((begin, found.end() + longer))
-        yield from secrets_of_url(_substitute(part, environment), given)
-    elif isinstance(part, str):
-        yield from (environment[variable] for variable in _REFERENCE.findall(part))
-    elif isinstance(part, dict):
-        for name, item in part.items():
-            yield from _secrets(item, environment, (*path, name))
-    elif isinstance(part, list):
-        for item in part:
-            yield from _secrets(item, environment, (*path, ""))
-
-
-def _substitute(value: Any, environment: Mapping[str, str]) -> Any:
-    if isinstance(value, str):
-        return _REFERENCE.sub(lambda match: environment[match[1]], value)
-    if isinstance(value, dict):
-        return {key: _substitute(item, environment) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_substitute(item, environment) for item in value]
-    return value

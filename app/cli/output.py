@@ -80,11 +80,11 @@ def load_config(log_level: str = "WARNING") -> config.Config:
 
 def load_partly(log_level: str = "WARNING") -> config.Partly:
     """The same, for a command that has something to tell without the feeds that are wrong."""
-    import config  # noqa: PLC0415 - as the module says
+    from app.configuration import checks  # noqa: PLC0415 - as the module says
     from app.core.logs import configure_logging  # noqa: PLC0415 - as above
 
     try:
-        read = config.load_partly()
+        read = checks.load_partly()
     except ConfigError as error:
         fail(str(error), WRONG_USAGE)
     for warning in read.config.warnings:

@@ -32,9 +32,9 @@ def status(
     or skipped are counted once and remembered; such a number is about right, and marked with ~ (JSON: "about").
     """
     read = load_partly()
-    import config  # noqa: PLC0415 - with every driver, of which --help needs none
     from app.cli.status_reading import read_all  # noqa: PLC0415 - as above
     from app.cli.status_table import show  # noqa: PLC0415 - as above
+    from app.configuration import checks  # noqa: PLC0415 - with every driver, of which --help needs none
 
     def tell(found: Status) -> None:
         if as_json:
@@ -51,7 +51,7 @@ def status(
             await _tell_again(read_all(present, ledger), tell)
             await asyncio.sleep(every.total_seconds())
             with suppress(ConfigError):  # a setting; the ones that there are will do
-                present = config.load_partly()
+                present = checks.load_partly()
 
     with suppress(KeyboardInterrupt) if watch else nullcontext():
         with_ledger(read.config, ask)

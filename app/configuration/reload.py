@@ -20,6 +20,7 @@ from typing import TypeAlias
 import structlog
 
 import config
+from app.configuration.checks import load
 from app.configuration.loaded import Loaded, say_doubts
 from app.core.errors import ConfigError
 from app.feeds.feed import Feed
@@ -110,7 +111,7 @@ class Reloader:
         """Read, check, and have it take effect; or say why not. Never raises."""
         before = config.stamps(self._loaded.current)
         try:
-            found = self._loaded.joined(config.load())
+            found = self._loaded.joined(load())
             changes = Changes.between(self._loaded.feeds, found.feeds)
             say_doubts(doubt for doubt in found.warnings if doubt not in self._loaded.warnings)
             self._apply(found)

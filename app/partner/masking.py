@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl, quote, quote_plus, unquote, unquote_plus
 
-from app.core.url import as_sent, span_of_place
+from app.core.masking import longest_first
+from app.core.url import as_sent
 from app.feeds.feed import Feed
 from app.partner.auth.basic import basic, user_of
 from app.partner.auth.registry import kind_of
@@ -19,9 +20,6 @@ from app.partner.headers import SECRET_NAME
 MASK = "[secret]"
 
 _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
-_SEPARATORS = re.compile(r"[/?&=@:;,]")
-_MIXED_SECRET, _LONG_SECRET = 8, 20
-"""Characters: what is a secret by its looks has letters and digits, or is longer than words are."""
 _SHORTEST_VARIANT = 4
 """Characters: in a shorter one there is little of the secret, and it would be found in many a text."""
 
@@ -52,11 +50,6 @@ def feed_secrets(feed: Feed) -> tuple[str, ...]:
     return longest_first(variant for secret in secrets - references for variant in variants(secret))
 
 
-def longest_first(secrets: Iterable[str]) -> tuple[str, ...]:
-    """Each once, and none that is empty."""
-    return tuple(sorted({*secrets} - {""}, key=len, reverse=True))
-
-
 def variants(secret: str) -> set[str]:
     """A secret as it stands, as it stands in a URL, a form, JSON and HTML, and decoded: a server may quote any."""
     text = secret.encode("utf-8", "replace").decode()
@@ -81,28 +74,6 @@ def _lower(found: re.Match[str]) -> str:
 
 def _upper(found: re.Match[str]) -> str:
     return found[0].upper()
-
-
-def secrets_of_url(url: str, given: Iterable[tuple[int, int]]) -> Iterator[str]:
-    """The secrets in a URL of which some parts are secret (`given`: where each begins and ends): each such part, but
-    for scheme, host and port, which say where a request goes and are shown.
-
-    Of a part that is more than one value, such as a whole path or query, also each that looks like a secret: a partner
-    may quote it alone.
-    """
-    place = span_of_place(url)
-    secret_zones = [(0, len(url))] if place is None else [(url.index("://") + 3, place[0]), (place[1], len(url))]
-    for first, last in given:
-        for begin, end in secret_zones:
-            part = url[max(first, begin) : min(last, end)].removesuffix("@")
-            yield from (part, *part.split("?"))
-            yield from filter(_telling, _SEPARATORS.split(part))
-
-
-def _telling(text: str) -> bool:
-    """Whether a text is likely a secret by itself, and no word that stands in many a text."""
-    mixed = re.search(r"\d", text) and re.search(r"[A-Za-z]", text)
-    return len(text) >= _LONG_SECRET or (len(text) >= _MIXED_SECRET and bool(mixed))
 
 
 def _queries(feed: Feed) -> Iterator[tuple[str, str]]:

@@ -7,11 +7,11 @@ from contextlib import suppress
 from dataclasses import replace
 
 from app.core.errors import Problem
+from app.core.signing_secret import usable
 from app.feeds.feed import Feed
 from app.partner.auth.registry import kind_of
 from app.partner.body import Reference, parse_text, references, renderer
 from app.partner.headers import PRINTABLE, uncarried, usable_name
-from app.partner.signing import usable
 from app.partner.transport import authorities_named, tls_context
 
 _OWN = "a header name that Rowrelay does not set itself"

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import binascii
-from base64 import b64decode
 from collections.abc import Callable, Mapping
 
-from pydantic import SecretStr
 from standardwebhooks import Webhook
 
 from app.core.clock import utc_now
@@ -15,9 +12,6 @@ from app.feeds.partner import Signing
 Sign = Callable[[str, str], Mapping[str, str]]
 
 SIGNATURE_HEADERS = ("webhook-id", "webhook-timestamp", "webhook-signature")
-
-_PREFIX = "whsec_"
-_SECRET_BYTES = range(24, 65)
 
 
 def signer(signing: Signing) -> Sign:
@@ -30,12 +24,3 @@ def signer(signing: Signing) -> Sign:
         return dict(zip(SIGNATURE_HEADERS, (delivery_id, str(int(now.timestamp())), signatures), strict=True))
 
     return sign
-
-
-def usable(secret: SecretStr) -> bool:
-    """Whether it is what the spec asks for: base64 of 24 to 64 bytes, with or without the prefix."""
-    text = secret.get_secret_value().removeprefix(_PREFIX).rstrip("=")
-    try:
-        return len(b64decode(text + "=" * (-len(text) % 4), validate=True)) in _SECRET_BYTES
-    except (binascii.Error, ValueError):
-        return False

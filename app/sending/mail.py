@@ -20,7 +20,8 @@ import aiosmtplib
 import structlog
 from pydantic import SecretStr
 
-from app.partner.masking import longest_first, masked, variants
+from app.core.masking import longest_first
+from app.partner.masking import masked, variants
 from app.sending.outgoing import NotSent, Outgoing
 
 log = structlog.get_logger()

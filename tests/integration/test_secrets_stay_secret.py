@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 import config
 from app.cli.main import main
+from app.configuration import checks
 from app.core.errors import ConfigError, RowrelayError
 from app.delivery.deliver import Delivering, DeliverySettings
 from app.feeds.feed import Feed
@@ -184,7 +185,7 @@ async def everything_in(ledger: Ledger) -> str:
 
 async def test_no_secret_is_in_a_log_line_or_the_ledger(place: Path, log_lines: list[str], ledger: Ledger) -> None:
     async with place_of_feeds(place):
-        loaded = config.load()
+        loaded = checks.load()
         for feed in loaded.feeds.values():
             await run_until_it_fails(loaded, feed)
     kept = await everything_in(ledger)
@@ -197,7 +198,7 @@ async def test_no_secret_is_in_a_log_line_or_the_ledger(place: Path, log_lines: 
 
 async def test_no_secret_is_in_what_objects_say_of_themselves(place: Path) -> None:
     async with place_of_feeds(place):
-        loaded = config.load()
+        loaded = checks.load()
         shown = [loaded, loaded.settings, *loaded.feeds.values(), *map(prepare, loaded.feeds.values())]
         async with PartnerClient(loaded.feeds.values()) as client:
             shown += [client, *client._routes.values(), *client._authorizers.values()]
@@ -227,7 +228,7 @@ COMMANDS = [
 def test_no_secret_is_in_what_a_command_prints(place: Path, command: list[str]) -> None:
     async def fill() -> None:
         async with place_of_feeds(place):
-            loaded = config.load()
+            loaded = checks.load()
             await run_until_it_fails(loaded, loaded.feed("bearer-refused"))
 
     asyncio.run(fill())
@@ -264,7 +265,7 @@ async def test_no_secret_is_in_what_is_said_of_a_wrong_feed(place: Path, wrong: 
     assert changed != text
     (place / "feeds.toml").write_text(changed, encoding="utf-8")
     with pytest.raises(ConfigError) as caught:
-        config.load()
+        checks.load()
     assert not traces(str(caught.value))
 
 

@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 import config
+from app.configuration import checks
 from app.testbed.embedded.server import free_port
 from tests.support.wait import wait_until
 
@@ -195,7 +196,7 @@ def test_the_copied_example_starts_the_containers(tmp_path: Path, monkeypatch: p
         (secrets / name).write_text(f"{url}\n")
     monkeypatch.setenv("FEEDS_FILE", str(ROOT / "deploy/demo/feeds.toml"))
     monkeypatch.chdir(tmp_path)
-    settings = config.load().settings
+    settings = checks.load().settings
     assert settings.redis_url.get_secret_value() == "redis://:r@redis:6379/0"
     assert settings.source_url.get_secret_value() == "mssql://s:p@mssql:1433/shop"
 

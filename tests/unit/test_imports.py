@@ -14,8 +14,8 @@ RANKS = (
     ("app",),
     ("app.core",),
     ("app.feeds",),
-    ("app.source", "app.ledger", "app.partner", "app.broker"),
     ("config",),
+    ("app.source", "app.ledger", "app.partner", "app.broker"),
     ("app.configuration",),
     ("app.intake", "app.delivery", "app.sending"),
     ("app.reconcile", "app.retention", "app.reports"),
@@ -120,6 +120,17 @@ def _called(path: Path) -> Iterator[str]:
 def test_a_command_imports_of_the_tasks_what_publishes() -> None:
     imported = {name for path in _modules() if _part(_name(path)) == "app.cli" for name in _ours(path)}
     assert {name for name in imported if name.startswith("tasks.")} == PUBLISHING
+
+
+def test_a_configuration_is_loaded_with_everything_checked() -> None:
+    calls = {_name(path) for path in _modules() if {"config.load", "config.load_partly"} & {*_attributes(path)}}
+    assert calls == {"app.configuration.checks"}
+
+
+def _attributes(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            yield f"{node.value.id}.{node.attr}"
 
 
 def test_a_client_is_opened_where_all_are() -> None:

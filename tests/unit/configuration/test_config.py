@@ -12,6 +12,7 @@ from urllib.parse import quote, unquote
 import pytest
 
 import config
+from app.configuration import checks
 from app.core.clock import LEASE_LIMIT
 from app.core.errors import ConfigError, UnknownFeed
 from app.core.wrong_values import DURATION
@@ -40,13 +41,13 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def _problems(feeds: str, place: Path) -> dict[str, str]:
     (place / "feeds.toml").write_text(feeds, encoding="utf-8")
     with pytest.raises(ConfigError) as caught:
-        config.load()
+        checks.load()
     return {problem.field: str(problem) for problem in caught.value.problems}
 
 
 def test_a_feed_needs_four_fields_and_the_rest_has_defaults(place: Path) -> None:
     (place / "feeds.toml").write_text(GOOD, encoding="utf-8")
-    feed = config.load().feed("orders")
+    feed = checks.load().feed("orders")
     assert (feed.table, feed.key) == ("dbo.orders", ("id",))
     assert feed.poll_every == timedelta(seconds=5)
     assert feed.poll_soonest == timedelta(milliseconds=250)
@@ -58,11 +59,11 @@ def test_the_example_files_are_the_defaults(place: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("PARTNER_TOKEN", "t")
     (place / ".env").write_text((ROOT / ".env.example").read_text(encoding="utf-8"), encoding="utf-8")
     (place / "feeds.toml").write_text((ROOT / "feeds.example.toml").read_text(encoding="utf-8"), encoding="utf-8")
-    loaded = config.load()
+    loaded = checks.load()
     assert loaded.settings == config.Settings(_env_file=None)
     example = loaded.feed("orders")
     (place / "feeds.toml").write_text(GOOD, encoding="utf-8")
-    plain = config.load().feed("orders")
+    plain = checks.load().feed("orders")
     same_partner = {"partner": plain.partner.model_copy(update={"auth": example.partner.auth})}
     assert example == plain.model_copy(update=same_partner)
 
@@ -76,7 +77,7 @@ def test_the_environment_wins_over_the_file(place: Path, monkeypatch: pytest.Mon
     (place / "feeds.toml").write_text(GOOD, encoding="utf-8")
     (place / ".env").write_text("LEASE=10s\nSWEEP_EVERY=2s\n", encoding="utf-8")
     monkeypatch.setenv("LEASE", "20s")
-    settings = config.load().settings
+    settings = checks.load().settings
     assert (settings.lease, settings.sweep_every) == (timedelta(seconds=20), timedelta(seconds=2))
 
 
@@ -85,7 +86,7 @@ def test_an_sql_server_may_be_given_in_parts(place: Path, monkeypatch: pytest.Mo
     parts = {"HOST": "db.example", "PORT": "14330", "DATABASE": "my shop", "USER": "reader", "PASSWORD": "p@ss:w/rd"}
     for name, value in parts.items():
         monkeypatch.setenv(f"MSSQL_{name}", value)
-    settings = config.load().settings
+    settings = checks.load().settings
     expected = "mssql://reader:p%40ss%3Aw%2Frd@db.example:14330/my%20shop"
     assert settings.source_url.get_secret_value() == expected
     assert "p@ss" not in repr(settings)
@@ -109,10 +110,10 @@ def test_mail_that_is_half_set_up_is_a_problem_whoever_is_to_get_it(
 
 def test_somebody_may_be_told_of_events_who_gets_no_reports(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (place / "feeds.toml").write_text(GOOD, encoding="utf-8")
-    assert not config.load().settings.notifies
+    assert not checks.load().settings.notifies
     for name, value in {"NOTIFY_MAIL_TO": "a@b", "SMTP_HOST": "mail", "REPORT_MAIL_FROM": "us@b"}.items():
         monkeypatch.setenv(name, value)
-    assert config.load().settings.notifies
+    assert checks.load().settings.notifies
 
 
 @pytest.mark.parametrize(
@@ -153,9 +154,9 @@ def test_an_sql_server_half_given_or_given_twice_is_a_problem(
 
 def test_a_time_zone_is_one_that_exists(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (place / "feeds.toml").write_text(GOOD, encoding="utf-8")
-    assert config.load().settings.zone.key == "UTC"
+    assert checks.load().settings.zone.key == "UTC"
     monkeypatch.setenv("TIMEZONE", "Europe/Berlin")
-    assert config.load().settings.zone.key == "Europe/Berlin"
+    assert checks.load().settings.zone.key == "Europe/Berlin"
     for wrong in ("Europe/Nowhere", "Europe", "../etc/passwd", "CET+1 ", ""):
         monkeypatch.setenv("TIMEZONE", wrong)
         assert 'such as "UTC" or "Europe/Berlin"' in _problems(GOOD, place)["TIMEZONE"]
@@ -164,7 +165,7 @@ def test_a_time_zone_is_one_that_exists(place: Path, monkeypatch: pytest.MonkeyP
 def test_a_lease_is_at_most_as_long_as_is_taken_for_one(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (place / "feeds.toml").write_text(GOOD, encoding="utf-8")
     monkeypatch.setenv("LEASE", "10m")
-    assert config.load().settings.lease == LEASE_LIMIT
+    assert checks.load().settings.lease == LEASE_LIMIT
     monkeypatch.setenv("LEASE", "11m")
     assert "LEASE: found '11m'; at most 10m" in _problems(GOOD, place)["LEASE"]
 
@@ -193,7 +194,7 @@ def test_a_secret_comes_from_the_environment_and_is_never_shown(place: Path, mon
     feeds = GOOD.replace('url = "https://partner.example/v1/orders"', auth)
     assert "set PARTNER_TOKEN" in _problems(feeds, place)["feeds.orders"]
     monkeypatch.setenv("PARTNER_TOKEN", "s3cret")
-    loaded = config.load()
+    loaded = checks.load()
     assert loaded.feed("orders").partner.auth.model_dump()["token"].get_secret_value() == "s3cret"
     assert "s3cret" not in repr(loaded)
     assert "hunter2" not in repr(loaded)
@@ -224,13 +225,13 @@ def test_a_file_without_feeds_is_one_clear_problem(place: Path, feeds: str, fiel
 @pytest.mark.usefixtures("place")
 def test_a_missing_file_is_one_clear_problem() -> None:
     with pytest.raises(ConfigError, match=r"feeds\.toml: FEEDS_FILE: found no such file; write one"):
-        config.load()
+        checks.load()
 
 
 def test_an_unknown_feed_is_named_with_those_that_exist(place: Path) -> None:
     (place / "feeds.toml").write_text(GOOD, encoding="utf-8")
     with pytest.raises(UnknownFeed, match="'bills': not configured; known feeds: orders"):
-        config.load().feed("bills")
+        checks.load().feed("bills")
 
 
 URL_SECRETS = {
@@ -265,7 +266,7 @@ def test_what_a_name_stands_for_in_a_url_is_a_secret_but_for_where_it_leads(
         monkeypatch.setenv(name, value)
     text = GOOD.replace('partner = { url = "https://partner.example/v1/orders" }', f"[feeds.orders.partner]\n{partner}")
     (place / "feeds.toml").write_text(text, encoding="utf-8")
-    feed = config.load().feed("orders")
+    feed = checks.load().feed("orders")
     redact, url = prepare(feed).redact, feed.partner.url
     assert redact(f"{url.scheme}://{url.host}:{url.port}{url.path}") == shown
     for name in (name for name in URL_SECRETS if f"${{{name}}}" in partner):
@@ -314,7 +315,7 @@ def test_what_rows_may_take_of_memory_is_set_or_follows_the_containers_limit(
     monkeypatch.setenv("MEMORY_BUDGET", given)
     monkeypatch.setattr(config, "memory_limit", lambda: limit)
     (place / "feeds.toml").write_text(GOOD, encoding="utf-8")
-    assert config.load().settings.memory_for_rows == rows_may_take
+    assert checks.load().settings.memory_for_rows == rows_may_take
 
 
 def test_a_memory_budget_that_is_none_is_told_in_plain_words(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

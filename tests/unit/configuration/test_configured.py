@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-import config
+from app.configuration import checks
 from app.configuration.configured import Own, said_of_configuration
 from app.ledger.heartbeats import Configured, Heartbeat, Role
 
@@ -71,7 +71,7 @@ def test_the_hash_is_of_what_is_written_and_tells_no_secret(tmp_path: Path, monk
     def hashed(text: str, key: str) -> str:
         path.write_text(text, encoding="utf-8")
         monkeypatch.setenv("KEY", key)
-        return config.load().feeds_hash
+        return checks.load().feeds_hash
 
     first = hashed(FEED, "one")
     assert hashed(f"# a comment\n{FEED}", "two") == first

@@ -12,6 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 import config
+from app.configuration import checks
 from app.configuration.loaded import LiveFeeds, Loaded
 from app.configuration.reload import Changes, Reloader
 from tests.support.wait import wait_until
@@ -46,7 +47,7 @@ def begin() -> Iterator[Begin]:
     reloaders: list[Reloader] = []
 
     def begun(apply: Callable[[Loaded, config.Config], None] = Loaded.replace) -> Loaded:
-        loaded = Loaded(config.load())
+        loaded = Loaded(checks.load())
         reloaders.append(Reloader(loaded, lambda found: apply(loaded, found), LOOK))
         reloaders[-1].start()
         return loaded
@@ -77,15 +78,15 @@ def token(loaded: Loaded) -> str:
 
 def test_feeds_that_came_went_and_changed_are_told_apart(place: Path) -> None:
     write(place, "orders", "bills", "old")
-    before = config.load().feeds
+    before = checks.load().feeds
     write(place, "orders", "bills", "new")
     text = (place / "feeds.toml").read_text(encoding="utf-8")
     (place / "feeds.toml").write_text(text.replace('table = "bills"', 'table = "invoices"'), encoding="utf-8")
-    assert Changes.between(before, config.load().feeds) == Changes(("new",), ("old",), ("bills",))
+    assert Changes.between(before, checks.load().feeds) == Changes(("new",), ("old",), ("bills",))
 
 
 def test_a_feed_that_is_the_same_stays_the_very_same_object(place: Path) -> None:
-    loaded = Loaded(config.load())
+    loaded = Loaded(checks.load())
     orders = loaded.feed("orders")
     write(place, "orders", "bills")
     assert read_anew(loaded) == ["configuration_read_anew"]
@@ -94,14 +95,14 @@ def test_a_feed_that_is_the_same_stays_the_very_same_object(place: Path) -> None
 
 
 def test_a_secret_that_was_changed_takes_effect(place: Path) -> None:
-    loaded = Loaded(config.load())
+    loaded = Loaded(checks.load())
     (place / ".env").write_text("TOKEN=second\n", encoding="utf-8")
     read_anew(loaded)
     assert token(loaded) == "second"
 
 
 def test_a_file_that_is_wrong_changes_nothing_is_said_once_and_forgotten_when_it_is_mended(place: Path) -> None:
-    loaded = Loaded(config.load())
+    loaded = Loaded(checks.load())
     before = loaded.current
     (place / "feeds.toml").write_text("[feeds.orders]\ntable = 1\n", encoding="utf-8")
     assert read_anew(loaded) == ["configuration_kept"]
@@ -117,11 +118,11 @@ def test_a_file_that_is_wrong_changes_nothing_is_said_once_and_forgotten_when_it
     write(place, "orders", "bills")
     assert read_anew(loaded) == ["configuration_read_anew"]
     assert loaded.told().kept_because is None
-    assert loaded.told().feeds == config.load().feeds_hash
+    assert loaded.told().feeds == checks.load().feeds_hash
 
 
 def test_what_cannot_take_effect_while_the_process_runs_is_named_and_stays(place: Path) -> None:
-    loaded = Loaded(config.load())
+    loaded = Loaded(checks.load())
     (place / ".env").write_text(
         "TOKEN=second\nREDIS_URL=redis://elsewhere\nMSSQL_HOST=db\nMSSQL_DATABASE=shop\n", encoding="utf-8"
     )
@@ -135,7 +136,7 @@ def test_what_cannot_take_effect_while_the_process_runs_is_named_and_stays(place
 
 
 def test_what_cannot_be_applied_is_kept_out_too(place: Path) -> None:
-    loaded = Loaded(config.load())
+    loaded = Loaded(checks.load())
 
     def refuse(_: config.Config) -> None:
         raise OSError("no room")
@@ -147,7 +148,7 @@ def test_what_cannot_be_applied_is_kept_out_too(place: Path) -> None:
 
 
 def test_who_goes_through_the_feeds_sees_them_as_they_were_when_it_began(place: Path) -> None:
-    loaded = Loaded(config.load())
+    loaded = Loaded(checks.load())
     feeds = LiveFeeds(loaded)
     going = iter(feeds.items())
     values, names = feeds.values(), feeds.keys()
@@ -159,7 +160,7 @@ def test_who_goes_through_the_feeds_sees_them_as_they_were_when_it_began(place: 
 
 
 def test_it_is_read_when_it_is_asked_for_and_not_before(place: Path) -> None:
-    loaded, done = Loaded(config.load()), threading.Event()
+    loaded, done = Loaded(checks.load()), threading.Event()
     reloader = Reloader(loaded, loaded.replace, LOOK)
     reloader.start(done.set)
     write(place, "orders", "bills")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import config
+from app.configuration import checks
 from app.core.errors import ConfigError
 
 FROM_FILE = "mongodb://from-the-file/ledger"
@@ -35,7 +36,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def _problems() -> dict[str, str]:
     with pytest.raises(ConfigError) as caught:
-        config.load()
+        checks.load()
     return {problem.field: str(problem) for problem in caught.value.problems}
 
 
@@ -47,19 +48,19 @@ def test_a_secret_setting_comes_from_the_file_that_is_named(
     (place / "secret").write_text(f"{value}\n", encoding="utf-8")
     monkeypatch.setenv("PARTNER_TOKEN", "t")
     monkeypatch.setenv(f"{setting}_FILE", str(place / "secret"))
-    found = getattr(config.load().settings, setting.lower())
+    found = getattr(checks.load().settings, setting.lower())
     assert found.get_secret_value() == value
 
 
 def test_a_feeds_secret_comes_from_the_file_that_is_named(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PARTNER_TOKEN_FILE", str(place / "secret"))
-    auth = config.load().feed("orders").partner.auth
+    auth = checks.load().feed("orders").partner.auth
     assert auth.model_dump()["token"].get_secret_value() == FROM_FILE
 
 
 def test_the_file_may_be_named_in_dot_env(place: Path) -> None:
     (place / ".env").write_text("PARTNER_TOKEN_FILE=secret\nMONGO_URL_FILE=secret\n", encoding="utf-8")
-    assert config.load().settings.mongo_url.get_secret_value() == FROM_FILE
+    assert checks.load().settings.mongo_url.get_secret_value() == FROM_FILE
 
 
 def test_a_value_and_a_file_together_are_a_problem_since_one_would_be_ignored(

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, SecretStr
 
 import config
+from app.configuration import checks
 from app.core.errors import ConfigError
 from app.core.source_url import DRIVERS
 from app.core.spelling import likely
@@ -54,7 +55,7 @@ def _told(place: Path, feeds: str, env: str = "") -> list[str]:
     (place / "feeds.toml").write_text(feeds, encoding="utf-8")
     (place / ".env").write_text(env, encoding="utf-8")
     try:
-        config.load()
+        checks.load()
     except ConfigError as error:
         return [str(problem) for problem in error.problems]
     return []

@@ -10,6 +10,7 @@ import pytest
 from pymongo.write_concern import WriteConcern
 
 import config
+from app.configuration import checks
 from app.core.errors import ConfigError, LedgerRefused
 from app.ledger.client import open_client
 from app.ledger.url import url_problems
@@ -101,7 +102,7 @@ def _load(place: Path, monkeypatch: pytest.MonkeyPatch, url: str) -> dict[str, A
     monkeypatch.chdir(place)
     monkeypatch.setenv("MONGO_URL", url)
     with pytest.raises(ConfigError) as caught:
-        config.load()
+        checks.load()
     return {problem.field: str(problem) for problem in caught.value.problems}
 
 
