@@ -45,16 +45,13 @@ def ask(config: Config, x: int, y: int, timeout: timedelta) -> Answer:
     try:
         pending = app.tasks["add"].delay(x, y)
         sent = time.time()
-        try:
-            total = pending.get(timeout=timeout.total_seconds())
-        except NoAnswer:
-            pending.forget()
-            raise TimeoutError from None
+        total = pending.get(timeout=timeout.total_seconds())
         answered = time.time()
         done = pending.date_done.timestamp() if pending.date_done else answered
         pending.forget()
+    except NoAnswer:
+        pending.forget()
+        raise TimeoutError from None
     except (OperationalError, RedisError, OSError) as error:
-        if isinstance(error, TimeoutError):
-            raise
         raise unavailable(error) from error
     return Answer(total, started, sent, done, answered)
