@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
@@ -20,45 +19,23 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.core.budget import MEMORY_BUDGET
+from app.core.byte_size import parse_bytes
 from app.core.clock import LEASE_LIMIT
 from app.core.container import memory_limit
 from app.core.env_file import FILE, EnvFile, read_env_file
 from app.core.errors import BrokerUnavailable, ConfigError, Problem, UnknownFeed
 from app.core.redis_url import RedisUrl, WrongRedisUrl, parse_redis_url
 from app.core.secret_files import FILE_SUFFIX, read_secret_files
+from app.core.setting_names import misspelt
 from app.core.signing_secret import usable
-from app.core.source_url import source_url_problem
-from app.core.spelling import likely
+from app.core.source_url import mssql_url, source_url_problem
 from app.core.url import parse_url
 from app.core.wrong_values import allowed, found
 from app.feeds.document import REFERENCE, Check, Reading, hash_of, read_document, references
 from app.feeds.feed import Duration, Feed
 
-_BYTES = re.compile(r"(\d+)\s*(|KiB|MiB|GiB)")
-_UNIT_BYTES = {"": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _PART_OF_CONTAINER = 4
 """The part of a container's memory that rows may have, where `memory_budget` says nothing, is one in so many."""
-_OF_OTHERS = re.compile(
-    r"ACCEPT_EULA|ROWRELAY_(VERSION|CONFIG)|(FLOWER|METRICS|GRAFANA)_PORT|DEMO_(FAULTS|RATE)|MSSQL_(PID|SA_PASSWORD)"
-    r"|(CELERY|COMPOSE|DOCKER|FLOWER|OTEL|PYTHON|SSL_CERT|TEST)_.*|.*_PROXY|TZ|PATH|LANG|LC_.*",
-    re.IGNORECASE,
-)
-"""Names that are no settings of ours, and have a place in the same file: of docker compose, Celery, OpenTelemetry, …"""
-
-
-def parse_bytes(value: object) -> object:
-    """Turn `"256MiB"`, `"1GiB"` or a plain number of bytes into an integer; leave anything else to pydantic.
-
-    Raises `ValueError` for text of another form.
-    """
-    if not isinstance(value, str):
-        return value
-    if not value.strip():
-        return None
-    match = _BYTES.fullmatch(value.strip())
-    if not match:
-        raise ValueError('a number of bytes such as "268435456", "256MiB" or "1GiB"')
-    return int(match[1]) * _UNIT_BYTES[match[2]]
 
 
 class Settings(BaseSettings):
@@ -243,7 +220,7 @@ class Settings(BaseSettings):
             raise ValueError("set either SOURCE_URL or MSSQL_HOST and the others of its kind, not both")
         if missing := [name.upper() for name in ("mssql_host", "mssql_database") if not parts[name]]:
             raise ValueError(f"set {' and '.join(missing)} too, or SOURCE_URL in place of all MSSQL_ settings")
-        return SecretStr(_mssql_url(parts))
+        return SecretStr(mssql_url(parts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,14 +242,6 @@ class Config:
         if name not in self.feeds:
             raise UnknownFeed(name, tuple(self.feeds))
         return self.feeds[name]
-
-
-def _mssql_url(parts: Mapping[str, Any]) -> str:
-    """`mssql://user:password@host:port/database`, each part escaped; without a user, the process's Kerberos ticket."""
-    password = parts["mssql_password"].get_secret_value()
-    user = f"{quote(parts['mssql_user'], safe='')}:{quote(password, safe='')}@" if parts["mssql_user"] else ""
-    host = f"[{parts['mssql_host']}]" if ":" in parts["mssql_host"] else parts["mssql_host"]
-    return f"mssql://{user}{host}:{parts['mssql_port']}/{quote(parts['mssql_database'], safe='')}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,24 +302,6 @@ def load_partly(checks: Checks = NO_CHECKS) -> Partly:
     return Partly(found, tuple(feed_problems), frozenset(tables) if isinstance(tables, dict) else None)
 
 
-def stamps(loaded: Config) -> tuple[tuple[int, int, int] | None, ...]:
-    """Something of each file that the configuration was made of which changes with it; `None`: it is not there.
-
-    Certificates and keys that feeds name are among them.
-    """
-    tls = [feed.partner.tls for feed in loaded.feeds.values() if feed.partner.tls]
-    of_tls = [Path(path) for one in tls for path in (one.ca_file, one.cert_file, one.key_file) if path]
-    return tuple(map(_stamp, (*loaded.files, *of_tls)))
-
-
-def _stamp(path: Path) -> tuple[int, int, int] | None:
-    try:
-        found = path.stat()
-    except (OSError, ValueError):
-        return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
-
-
 def _secret_files(document: Mapping[str, Any], environment: Mapping[str, str]) -> Iterator[Path]:
     """The files that `NAME_FILE` names, of settings and of what feeds.toml refers to."""
     for name in sorted({*map(str.upper, _secret_settings()), *references(document)}):
@@ -392,23 +343,12 @@ def _secret_settings() -> list[str]:
     return [name for name, field in Settings.model_fields.items() if field.annotation is SecretStr]
 
 
-def _misspelt(file: EnvFile, referenced: set[str] | None) -> list[Problem]:
-    """Names that are no setting and look like one; in `.env`, which is ours, also those that look like none.
-
-    `referenced`: by the feeds, as `${NAME}`; `None`: nobody knows, so a name that looks like no setting may be one.
-    """
+def _misspelt(file: EnvFile, referenced: set[str] | None) -> Iterator[Problem]:
+    """`referenced`: names that the feeds refer to; `None`: nobody knows."""
     known = {name.upper() for name in Settings.model_fields} | (referenced or set())
     known |= {f"{name}{FILE_SUFFIX}" for name in [*map(str.upper, _secret_settings()), *(referenced or ())]}
     used = {name for text in file.values.values() for name in REFERENCE.findall(text)}
-    warnings: list[Problem] = []
-    for name in sorted({*file.values, *os.environ}):
-        if name.upper() in known or name in used or _OF_OTHERS.fullmatch(name):
-            continue
-        meant = likely(name, known)
-        if meant or (referenced is not None and name not in os.environ):
-            said = f"{meant} was likely meant" if meant else "remove it, or mend it (.env.example has them all)"
-            warnings.append(Problem(_where(name), name, "a name that is no setting, and counts for nothing", said))
-    return warnings
+    return misspelt(file.values.keys() - used, os.environ.keys() - used, known, all_known=referenced is not None)
 
 
 def _url_problems(settings: Settings, checks: Checks) -> list[Problem]:

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TypeAlias
 
@@ -66,7 +67,7 @@ class Reloader:
         self._asked: SimpleQueue[bool] = SimpleQueue()
         """Its `put` may be called in a signal handler, whatever that interrupted."""
         self._thread = threading.Thread(target=self._run, name="rowrelay-reload", daemon=True)
-        self._taken = self._seen = config.stamps(loaded.current)
+        self._taken = self._seen = stamps(loaded.current)
 
     def start(self, done: Callable[[], object] = lambda: None) -> None:
         """Begin to listen. What was asked before is done now. `done`: called whenever it was read anew, however that
@@ -100,7 +101,7 @@ class Reloader:
 
     def _look(self) -> None:
         """Read anew where the files have changed, and have stayed so since the last look."""
-        found = config.stamps(self._loaded.current)
+        found = stamps(self._loaded.current)
         settled = found == self._seen
         self._seen = found
         if settled and (found != self._taken or self._loaded.keeps):
@@ -109,7 +110,7 @@ class Reloader:
 
     def read_anew(self) -> None:
         """Read, check, and have it take effect; or say why not. Never raises."""
-        before = config.stamps(self._loaded.current)
+        before = stamps(self._loaded.current)
         try:
             found = self._loaded.joined(load())
             changes = Changes.between(self._loaded.feeds, found.feeds)
@@ -143,3 +144,21 @@ class Reloader:
         )  # fmt: skip
         if left := self._loaded.told().left:
             log.warning("settings_need_restart", settings=left, do="they are as before until this process is restarted")
+
+
+def stamps(loaded: config.Config) -> tuple[tuple[int, int, int] | None, ...]:
+    """Something of each file that the configuration was made of which changes with it; `None`: it is not there.
+
+    Certificates and keys that feeds name are among them.
+    """
+    tls = [feed.partner.tls for feed in loaded.feeds.values() if feed.partner.tls]
+    of_tls = [Path(path) for one in tls for path in (one.ca_file, one.cert_file, one.key_file) if path]
+    return tuple(map(_stamp, (*loaded.files, *of_tls)))
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size

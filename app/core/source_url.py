@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
+from urllib.parse import quote
 
 DRIVERS = MappingProxyType({"mssql": "aioodbc", "sqlite": "aiosqlite", "postgresql": "asyncpg"})
 """Database → the driver that a plain URL gets."""
@@ -18,6 +21,17 @@ UNREADABLE = (
     "a URL that cannot be read (not shown: it may hold a password)",
     "write @ : / in a user or password as %40 %3A %2F, and the port as a number",
 )
+
+
+def mssql_url(parts: Mapping[str, Any]) -> str:
+    """`mssql://user:password@host:port/database`, each part escaped; without a user, the process's Kerberos ticket.
+
+    `parts`: the settings `mssql_*`, by their names.
+    """
+    password = parts["mssql_password"].get_secret_value()
+    user = f"{quote(parts['mssql_user'], safe='')}:{quote(password, safe='')}@" if parts["mssql_user"] else ""
+    host = f"[{parts['mssql_host']}]" if ":" in parts["mssql_host"] else parts["mssql_host"]
+    return f"mssql://{user}{host}:{parts['mssql_port']}/{quote(parts['mssql_database'], safe='')}"
 
 
 def split_scheme(url: str) -> tuple[str, str]:
