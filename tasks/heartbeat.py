@@ -1,4 +1,6 @@
-"""The heartbeat of a process that Celery starts: its mark in the ledger, and when its consumer last asked for work."""
+"""The heartbeat of a process that Celery starts: what it writes to the ledger, and when its consumer last asked for
+work.
+"""
 
 from __future__ import annotations
 
@@ -37,12 +39,12 @@ class ProcessHeartbeat:
             ping=runtime.ping,
             held=runtime.held,
         )
-        self._reloading.start(self._mark_now, lambda: consumer.pool.info)
+        self._reloading.start(self._write_now, lambda: consumer.pool.info)
 
     def begin_beat(self) -> None:
         """Beat is about to send."""
         self._begin(Identity(Role.BEAT, f"beat@{socket.gethostname()}"))
-        self._reloading.start(self._mark_now)
+        self._reloading.start(self._write_now)
 
     def consumer_turned(self, consumer: Any, **_: object) -> None:
         """The consumer's loop turns: note when it last asked for work. One that has no room for more need not ask.
@@ -60,7 +62,7 @@ class ProcessHeartbeat:
             activity.consumed_at = max(activity.consumed_at or 0.0, asked_at)
 
     def end(self, **_: object) -> None:
-        """Take the mark away: the process ends on purpose."""
+        """Remove the heartbeat: the process ends on purpose."""
         while self._writers:
             self._writers.pop().stop()
 
@@ -78,6 +80,6 @@ class ProcessHeartbeat:
         self._writers.append(writer)
         writer.start()
 
-    def _mark_now(self) -> None:
+    def _write_now(self) -> None:
         for writer in self._writers:
-            writer.mark_now()
+            writer.write_now()

@@ -10,4 +10,4 @@ from tasks.base import RelayTask
 @shared_task(name="notify", base=RelayTask, bind=True)
 def notify(self: RelayTask) -> None:
     """Look what is on, and tell."""
-    self.hand_over(lambda services: services.notifying.look_if_due())
+    self.hand_over(lambda services: services.notifying.check_if_due())

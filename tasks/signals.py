@@ -111,13 +111,13 @@ class Process:
 
     def stand_by(self, **_: object) -> None:
         """Tell people of events where no worker does."""
-        from app.notifications.notify import LOOK_EVERY  # noqa: PLC0415 - as above: not for Flower
+        from app.notifications.notify import CHECK_EVERY  # noqa: PLC0415 - as above: not for Flower
         from app.notifications.stand_in import StandIn  # noqa: PLC0415 - as above
         from app.runtime.senders import open_notifying  # noqa: PLC0415 - as above
 
         loaded = self._app.loaded
         if loaded.settings.notifies:
-            self._stand_in = StandIn(lambda: open_notifying(loaded), LOOK_EVERY)
+            self._stand_in = StandIn(lambda: open_notifying(loaded), CHECK_EVERY)
             self._stand_in.start()
             atexit.register(self.stand_down)
 

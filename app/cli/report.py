@@ -99,7 +99,7 @@ async def _compiled(
             "--send: no way is configured; set SMTP_HOST and the others of its kind, or REPORT_WEBHOOK_URL", WRONG_USAGE
         )
     try:
-        found = [Compiled(report) for report in await reporting.look(period)]
+        found = [Compiled(report) for report in await reporting.preview(period)]
         chosen = _chosen(found, feed, loaded, period)
         if keep and not chosen.report.running:
             chosen = _chosen(await reporting.save(period), feed, loaded, period)

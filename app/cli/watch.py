@@ -21,7 +21,7 @@ from app.core.logs import configure_logging, log_what_nobody_caught
 from app.core.unforeseen import Troubles
 from app.ledger import Ledger
 from app.ledger.heartbeats import KEPT, Heartbeat, Role
-from app.monitoring.health import Bounds, judge_mark
+from app.monitoring.health import Bounds, judge_process
 from app.monitoring.heartbeat import pause_between
 from app.monitoring.watchdog import Patience, Watchdog
 from app.runtime.reader import open_reader
@@ -106,7 +106,7 @@ class ByMark:
         if not marks:
             return "it has left no mark yet"
         bounds = Bounds.of(self._loaded.feeds.values(), self._loaded.settings)
-        return "; ".join(problem for mark in marks for problem in judge_mark(mark, bounds, now).problems) or None
+        return "; ".join(problem for mark in marks for problem in judge_process(mark, bounds, now).problems) or None
 
     async def _say(self) -> None:
         told = self._troubles.current()

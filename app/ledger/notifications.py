@@ -1,12 +1,12 @@
-"""`notifications`: one document an event that is on, or was on lately; and one that says when was last looked.
+"""`notifications`: one document for each event that is on, or was recently; and one with the time of the last check.
 
     {_id: "<event>|<subject>", event, subject, said, began_at, seen_at, told, message {kind, number, at}, remind_at,
      over_at, sending {<way>: {state, tries, at, error}}, retry_at}
     {_id: "looked", looked_at}
 
-Whoever finds the event first inserts the document: its id sees to that. Each message after that is owed by a
-conditional update on the number of the one before. So however many look at once, each is owed once. How it is sent: see
-`app/ledger/outbox.py`.
+The process that finds the event first inserts the document: its id sees to that. Each later message is owed by a
+conditional update on the number of the one before, so however many processes check at once, each is owed once.
+`app/ledger/outbox.py` says how it is sent.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LOOKED = "looked"
 
 
 class Message(StrEnum):
-    """What is said of an event."""
+    """The kinds of message about an event."""
 
     BEGAN = "began"
     REMINDER = "reminder"
@@ -43,23 +43,25 @@ class Notifications(Outbox):
 
     @query
     async def take_turn(self, now: datetime, apart: timedelta) -> bool:
-        """Whether we look now: nobody has looked for `apart`, as far as right clocks tell."""
+        """Whether this process makes the check now: none was made within `apart`. A time in the future is a wrong
+        clock's.
+        """
         late: list[Document] = [{"looked_at": {"$lte": now - apart}}, {"looked_at": {"$gt": now + AGREED}}]
         wanted = {"_id": LOOKED, "$or": late}
         try:
             await self._collection.update_one(wanted, {"$set": {"looked_at": now}}, upsert=True)
-        except driver.DuplicateKeyError:  # there is one, and it is not late
+        except driver.DuplicateKeyError:  # a check was made recently
             return False
         return True
 
     @query
     async def kept(self) -> list[Document]:
-        """The events that are on, and those that were on lately, by id."""
+        """The events that are on, and those that were recently, by id."""
         return await self._collection.find({"_id": {"$ne": LOOKED}}).sort("_id", 1).to_list()
 
     @query
     async def begin(self, found: Found, now: datetime) -> Document | None:
-        """Put on record that an event has begun, or begun anew. `None`: it is on record as being on."""
+        """Record that an event has begun, or begun again. `None`: it is recorded as on already."""
         begun = {"said": found.said, "began_at": now, "seen_at": now, "told": False}
         named = {"event": found.event.value, "subject": found.subject}
         try:
@@ -78,7 +80,7 @@ class Notifications(Outbox):
 
     @query
     async def see(self, found: Found, now: datetime) -> None:
-        """Note that it is still on, and what is to be said of it now."""
+        """Record that an event is still on, and what is to be said of it now."""
         await self._collection.update_one(
             {"_id": found.id, "over_at": None}, {"$set": {"said": found.said, "seen_at": now}}
         )
@@ -87,7 +89,7 @@ class Notifications(Outbox):
     async def say(
         self, stored: Document, message: Message, ways: Sequence[str], now: datetime, remind_at: datetime
     ) -> bool:
-        """Owe a message of an event that is on, in place of the one before. `False`: somebody was faster."""
+        """Owe a message about an event that is on, in place of the one before. `False`: another process was faster."""
         number = number_of(stored)
         said = {"kind": message.value, "number": number + 1, "at": now}
         result = await self._collection.update_one(
@@ -98,9 +100,9 @@ class Notifications(Outbox):
 
     @query
     async def end(self, stored: Document, ways: Sequence[str], now: datetime) -> bool:
-        """Put on record that it is over, and owe the message that says so, where anything was said of it before.
+        """Record that an event is over, and owe the all-clear if people were told of it.
 
-        `False`: somebody was faster, or has seen it since.
+        `False`: another process was faster, or has found the event again.
         """
         number = number_of(stored)
         over: Document = {"over_at": now}
@@ -120,10 +122,10 @@ class Notifications(Outbox):
 
     @query
     async def forget(self, before: datetime) -> None:
-        """Delete what was over by then."""
+        """Delete events that were over by then."""
         await self._collection.delete_many({"over_at": {"$lt": before}})
 
 
 def number_of(stored: Document) -> int:
-    """How many messages of the event there have been; 0 for none."""
+    """How many messages about the event there have been."""
     return int(stored.get("message", {}).get("number", 0))

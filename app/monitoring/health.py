@@ -1,8 +1,8 @@
-"""Health that means progress: whether a worker, beat or a feed gets on, not merely whether a process is there.
+"""Health as progress: whether a worker, beat or a feed makes any, not merely whether a process exists.
 
-*Live* is false where ending the process and starting it again would help: it stands still, its consumer asks for no
-work, messages wait and it takes none, its event loop is blocked, its tasks come to nothing, or (beat) it sends nothing.
-A server that is away is not the process's fault: that makes it *not ready*, and no restart would mend it.
+*Live* is false where a restart would help: the process is stuck, its consumer asks for no work, it takes none of the
+messages that wait, its event loop is blocked, its tasks get nowhere, or (beat) it sends nothing. An unreachable server
+is not the process's fault: that makes it *not ready*, and a restart would not help.
 """
 
 from __future__ import annotations
@@ -23,36 +23,36 @@ from app.ledger.heartbeats import KEPT, Heartbeat, Role
 from app.ledger.unconfigured import unconfigured
 
 HELD_PATIENCE = timedelta(minutes=2)
-"""How long rows may wait beyond the cursor while none may be read, besides a feed's `lag`, before it is said."""
+"""How long, besides a feed's `lag`, rows may wait beyond the cursor unread before that is reported."""
 POLLS_MISSED = 3
-"""Polls that a feed may miss, besides the bound: workers may be busy with deliveries."""
+"""Polls that a feed may miss on top of the bound: workers may be busy with deliveries."""
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What was found about one process or feed."""
+    """What was found out about one process, feed or job."""
 
     role: str
     """`worker`, `beat`, `watch`, `feed` or `job`."""
     name: str
     problems: tuple[str, ...] = ()
-    """Why it is not live: it makes no progress."""
+    """Why it is not live."""
     waits_for: tuple[str, ...] = ()
-    """Why it is not ready, although it is live."""
+    """Why it is not ready, though live."""
 
     @property
     def live(self) -> bool:
-        """It makes progress, or nobody could in its place."""
+        """It makes progress, or nothing in its place could."""
         return not self.problems
 
     @property
     def ready(self) -> bool:
-        """It makes progress, or would as soon as there is work."""
+        """It makes progress, or would if there were work."""
         return not self.problems and not self.waits_for
 
 
 class Allowed(Protocol):
-    """The settings that the bounds follow from."""
+    """The settings that determine the bounds."""
 
     @property
     def progress_bound(self) -> timedelta: ...
@@ -66,83 +66,84 @@ class Allowed(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How long nothing may happen."""
+    """How long nothing may happen before it counts as no progress."""
 
     progress: timedelta
     """The setting `progress_bound`."""
     schedule: timedelta
-    """The shortest interval of beat's entries: without it beat may be idle for as long."""
+    """The shortest interval of beat's entries: beat may be idle for that long."""
     single: timedelta
-    """The longest that one request or statement may take, of all feeds: a task may wait for it."""
+    """The longest that a request or statement of any feed may take: a task may be waiting for it."""
 
     @classmethod
     def of(cls, feeds: Collection[Feed], settings: Allowed) -> Bounds:
-        """The bounds that follow from the configuration."""
+        """The bounds for this configuration."""
         schedule = min([settings.sweep_every, *(feed.poll_every for feed in feeds)])
         single = max([settings.statement_timeout, *(feed.partner.timeout for feed in feeds)])
         return cls(settings.progress_bound, schedule, single)
 
 
-def judge_mark(mark: Heartbeat, bounds: Bounds, now: datetime, own: Own | None = None) -> Health:
-    """What a process's last mark says, and its age. `now` by the clock of a machine that keeps time. `own`: the
-    feeds.toml that it should run with."""
-    if mark.role is Role.WATCH:
-        return Health(mark.role.value, mark.name, waits_for=tuple(failing_tasks(mark, now)))
-    silent = now - mark.marked_at
+def judge_process(heartbeat: Heartbeat, bounds: Bounds, now: datetime, own: Own | None = None) -> Health:
+    """Judge a process by its last heartbeat and the heartbeat's age. `own`: the feeds.toml that it should run with."""
+    if heartbeat.role is Role.WATCH:
+        return Health(heartbeat.role.value, heartbeat.name, waits_for=tuple(failing_tasks(heartbeat, now)))
+    silent = now - heartbeat.marked_at
     if silent < -AGREED:
         problems = [
             f"its last sign is of {_seconds(-silent)} from now: a clock was wrong, and it has said nothing since"
         ]
     elif silent > bounds.progress:
         problems = [f"stands still: no sign of it for {_seconds(silent)}"]
-    elif mark.stopping:
+    elif heartbeat.stopping:
         problems = []
     else:
-        problems = list(_worker_problems(mark, bounds) if mark.role is Role.WORKER else _beat_problems(mark, bounds))
-    waits = ["it is stopping"] if mark.stopping else []
-    if (clock := said_of_clock(mark.clock_seconds)) is not None:
+        problems = list(
+            _worker_problems(heartbeat, bounds) if heartbeat.role is Role.WORKER else _beat_problems(heartbeat, bounds)
+        )
+    waits = ["it is stopping"] if heartbeat.stopping else []
+    if (clock := said_of_clock(heartbeat.clock_seconds)) is not None:
         waits.append(clock)
-    waits += [*said_of_configuration(mark, own, now), *failing_tasks(mark, now)]
-    if mark.broker_seconds is None:
+    waits += [*said_of_configuration(heartbeat, own, now), *failing_tasks(heartbeat, now)]
+    if heartbeat.broker_seconds is None:
         waits.append("Redis does not answer it")
-    return Health(mark.role.value, mark.name, tuple(problems), tuple(waits))
+    return Health(heartbeat.role.value, heartbeat.name, tuple(problems), tuple(waits))
 
 
-def failing_tasks(mark: Heartbeat, now: datetime) -> list[str]:
-    """What fails there, and nobody foresaw, or is wanting. No want of progress: a restart mends no fault of the code or
-    the data."""
+def failing_tasks(heartbeat: Heartbeat, now: datetime) -> list[str]:
+    """Unforeseen failures of the process, and what it lacks. They do not make it unlive: a restart mends neither code
+    nor data."""
     failing = [
         f"{trouble.name} has failed {trouble.failures} times in a row: {trouble.error}"
-        for trouble in mark.troubles
+        for trouble in heartbeat.troubles
         if now - trouble.at < SHOWN_FOR
     ]
-    return [*failing, mark.short_of] if mark.short_of else failing
+    return [*failing, heartbeat.short_of] if heartbeat.short_of else failing
 
 
-def _worker_problems(mark: Heartbeat, bounds: Bounds) -> Iterator[str]:
-    unasked = _while_redis_answers(mark, mark.consumer_seconds)
+def _worker_problems(heartbeat: Heartbeat, bounds: Bounds) -> Iterator[str]:
+    unasked = _while_redis_answers(heartbeat, heartbeat.consumer_seconds)
     if unasked > bounds.progress:
         yield f"lost its consumer: has not asked Redis for work for {_seconds(unasked)}"
-    waiting = _age(mark.waiting_seconds)
+    waiting = _age(heartbeat.waiting_seconds)
     if waiting > bounds.progress:
-        yield f"takes no work: messages have waited in {', '.join(mark.queues)} for {_seconds(waiting)}"
-    blocked = _age(mark.loop_seconds)
+        yield f"takes no work: messages have waited in {', '.join(heartbeat.queues)} for {_seconds(waiting)}"
+    blocked = _age(heartbeat.loop_seconds)
     if blocked > bounds.progress:
         yield f"its event loop has been blocked for {_seconds(blocked)}"
-    still = _age(mark.moved_seconds)
-    if mark.running and still > bounds.progress + bounds.single:
-        yield f"{mark.running} tasks run, and nothing has come of them for {_seconds(still)}"
+    still = _age(heartbeat.moved_seconds)
+    if heartbeat.running and still > bounds.progress + bounds.single:
+        yield f"{heartbeat.running} tasks run, and nothing has come of them for {_seconds(still)}"
 
 
-def _beat_problems(mark: Heartbeat, bounds: Bounds) -> Iterator[str]:
-    unsent = _while_redis_answers(mark, mark.sent_seconds)
+def _beat_problems(heartbeat: Heartbeat, bounds: Bounds) -> Iterator[str]:
+    unsent = _while_redis_answers(heartbeat, heartbeat.sent_seconds)
     if unsent > bounds.progress + bounds.schedule:
         yield f"has sent nothing for {_seconds(unsent)}"
 
 
-def _while_redis_answers(mark: Heartbeat, seconds: float | None) -> timedelta:
-    """An age, as far as Redis has answered meanwhile: after an outage everyone needs a moment to come back."""
-    return timedelta() if mark.broker_seconds is None else min(_age(seconds), _age(mark.broker_seconds))
+def _while_redis_answers(heartbeat: Heartbeat, seconds: float | None) -> timedelta:
+    """An age, counted from when Redis answered again: after an outage, processes need a moment to recover."""
+    return timedelta() if heartbeat.broker_seconds is None else min(_age(seconds), _age(heartbeat.broker_seconds))
 
 
 def _age(seconds: float | None) -> timedelta:
@@ -150,7 +151,7 @@ def _age(seconds: float | None) -> timedelta:
 
 
 def judge_feed(feed: Feed, cursor: Cursor, bounds: Bounds, now: datetime) -> Health:
-    """Whether the feed is polled. One that is paused need not be; one that backs off not before `retry_at`."""
+    """Judge whether the feed is polled. A paused one need not be; one that backs off, not before `retry_at`."""
     stopped = [cursor.stopped] if cursor.stopped else []
     if cursor.paused:
         return Health("feed", feed.name, waits_for=(*stopped,))
@@ -171,7 +172,7 @@ def judge_feed(feed: Feed, cursor: Cursor, bounds: Bounds, now: datetime) -> Hea
 
 
 def held_back(feed: Feed, cursor: Cursor, now: datetime) -> str | None:
-    """Which rows have waited for longer than the feed lets them, while none could be read, and why."""
+    """Which rows have waited unread for longer than the feed allows, and why; `None`: none."""
     if cursor.held is None or cursor.held_since is None:
         return None
     lag = feed.cursor.lag if feed.cursor.strategy is Strategy.TIMESTAMP else timedelta()
@@ -188,22 +189,27 @@ async def processes(
     *,
     own: Own | None = None,
 ) -> list[Health]:
-    """Every worker and beat that was heard of within `KEPT`, and watchdogs whose checks fail; of one role and host,
+    """Judge every worker and beat heard from within `KEPT`, and watchdogs whose checks fail; of one role and host,
     where given. `own`: the feeds.toml that they should run with.
     """
-    found = [judge_mark(mark, bounds, now, own) for mark in await ledger.heartbeats.since(now - KEPT, role, host)]
+    found = [
+        judge_process(heartbeat, bounds, now, own)
+        for heartbeat in await ledger.heartbeats.since(now - KEPT, role, host)
+    ]
     return [health for health in found if health.role != Role.WATCH or not health.ready]
 
 
 async def wrong_clocks(ledger: Ledger) -> list[tuple[Heartbeat, str]]:
-    """The processes whose machine's clock is not the ledger server's, and what to say of each."""
+    """The processes whose machine's clock differs from the ledger server's, and what to say about each."""
     await ledger.read_clock()
-    marks = await ledger.heartbeats.since(utc_now() - KEPT)
-    return [(mark, said) for mark in marks if (said := said_of_clock(mark.clock_seconds)) is not None]
+    heartbeats = await ledger.heartbeats.since(utc_now() - KEPT)
+    return [
+        (heartbeat, said) for heartbeat in heartbeats if (said := said_of_clock(heartbeat.clock_seconds)) is not None
+    ]
 
 
 async def jobs(ledger: Ledger) -> list[Health]:
-    """The periodic jobs whose last try failed, and that will be tried again."""
+    """Periodic jobs whose last try failed and that will be tried again."""
     found: list[Health] = []
     for job in JOBS:
         failing = [tick for tick in await ledger.ticks.open(job.name) if tick.error]
@@ -215,8 +221,8 @@ async def jobs(ledger: Ledger) -> list[Health]:
 async def feeds(
     ledger: Ledger, configured: Sequence[Feed], bounds: Bounds, now: datetime, named: Collection[str] | None = None
 ) -> list[Health]:
-    """Every configured feed, and every other that something is owed of. `named`: those that feeds.toml names, where
-    that is wrong about some."""
+    """Judge every configured feed, and every other with open deliveries. `named`: the feeds that feeds.toml names,
+    where some of them are wrong."""
     judged = [judge_feed(feed, await ledger.cursors.get(feed.name), bounds, now) for feed in configured]
     others = await unconfigured(ledger, {feed.name for feed in configured} if named is None else named)
     return judged + [Health("feed", other.feed, waits_for=(other.said(now),)) for other in others]

@@ -1,11 +1,11 @@
-"""Whether a process gets on with its work: what it notices itself, and the marks that it leaves in the ledger.
+"""Heartbeats: what a process notices of its own progress, and writes to the ledger every few seconds.
 
-A heartbeat proves that a thread is alive, not that work is done. So a mark (see `app.ledger.heartbeats`) says since
-when the consumer has not asked for work, since when messages wait and none is taken, since when tasks run and nothing
-comes of them, and, of beat, since when nothing was sent. `app.monitoring.health` judges.
+That a thread is alive does not prove that work is done. So a heartbeat (see `app.ledger.heartbeats`) says how long the
+consumer has not asked for work, how long messages have waited untaken, how long tasks have run without result, and, of
+beat, how long nothing was sent. `app.monitoring.health` judges.
 
-The marker has a thread, an event loop and connections of its own, so that it can speak of a consumer or a loop that
-stands still. It writes once every few seconds. Where the whole process stands still, so does the mark: its age tells.
+The writer has a thread, an event loop and connections of its own, so that it can report a consumer or a loop that is
+stuck. When the whole process is stuck, so is its heartbeat: the age shows it.
 """
 
 from __future__ import annotations
@@ -34,39 +34,39 @@ from app.ledger.heartbeats import DURATION_BOUNDS, KEPT, Configured, Heartbeat, 
 
 log = structlog.get_logger()
 
-MARKS_A_BOUND = 9
-"""How often a process marks within the time that it may make no progress for."""
+HEARTBEATS_A_BOUND = 9
+"""Heartbeats within the time for which a process may make no progress."""
 LONGEST_PAUSE = timedelta(seconds=5)
 CLOCK_SAID_EVERY = timedelta(minutes=10)
 
 Ping = Callable[[Callable[[], None]], bool]
-"""Has an event loop call something as soon as it gets to it; `False`: there is no loop yet."""
+"""Has an event loop call a function as soon as it can; `False`: there is no loop yet."""
 
 
 def pause_between(bound: timedelta) -> timedelta:
-    """How long a process waits between two marks."""
-    return min(LONGEST_PAUSE, bound / MARKS_A_BOUND)
+    """How long a process waits between two heartbeats."""
+    return min(LONGEST_PAUSE, bound / HEARTBEATS_A_BOUND)
 
 
 @dataclass(slots=True)
 class Activity:
-    """What a process notices of its own progress. Times are of a clock that never goes back."""
+    """What a process notices of its own progress. Times are of the monotonic clock."""
 
     stopping: bool = False
     consumed_at: float | None = None
-    """When the consumer last asked for work, or had its hands full."""
+    """When the consumer last asked for work, or was fully occupied."""
     moved_at: float | None = None
-    """When a task last began or ended; what the ledger answered besides is noted where it is asked. A task begins when
-    its work does, on the event loop: that a message was taken proves nothing of it."""
+    """When a task last began or ended. (The ledger's answers are noted where it is asked.) A task begins when its work
+    does, on the event loop: taking a message proves nothing."""
     sent_at: float | None = None
     taken: Counter[str] = field(default_factory=Counter)
     """Queue → messages taken from it."""
     dropped: Counter[str] = field(default_factory=Counter)
-    """Why → messages that were not worked at."""
+    """Reason → messages that were dropped."""
     troubles: Troubles = field(default_factory=Troubles)
-    """What fails, and nobody foresaw."""
+    """Unforeseen failures."""
     short_of: str | None = None
-    """What the process was given too little of when it started."""
+    """What the process has too little of, since it started."""
     _begun: dict[str, float] = field(default_factory=dict)
     """Task id → when it began."""
     _times: dict[str, TaskTimes] = field(default_factory=dict)
@@ -74,7 +74,7 @@ class Activity:
 
     @property
     def running(self) -> int:
-        """Tasks under way."""
+        """Tasks in progress."""
         return len(self._begun)
 
     @property
@@ -84,7 +84,7 @@ class Activity:
             return dict(self._times)
 
     def asked(self) -> None:
-        """The consumer asks for work, or has its hands full."""
+        """The consumer asks for work, or is fully occupied."""
         self.consumed_at = time.monotonic()
 
     def sent(self) -> None:
@@ -96,12 +96,12 @@ class Activity:
         self._begun[task_id] = self.moved_at = time.monotonic()
 
     def task_failed(self, task: str) -> None:
-        """It failed before anything of it was under way. That is no movement."""
+        """A task failed before it began. That is no progress."""
         with self._counting:
             self._times[task] = _counted(self._times.get(task, TaskTimes()), 0.0, failed=True)
 
     def task_ends(self, task_id: str, task: str, *, failed: bool) -> None:
-        """It ends."""
+        """A task ends."""
         self.moved_at = time.monotonic()
         begun = self._begun.pop(task_id, None)
         if begun is None:
@@ -119,16 +119,16 @@ def _counted(times: TaskTimes, seconds: float, *, failed: bool) -> TaskTimes:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who marks."""
+    """Whose heartbeats they are."""
 
     role: Role
     name: str
     queues: tuple[str, ...] = ()
-    """Worker: the queues that it was started for."""
+    """Worker: the queues that it consumes."""
 
 
 class Observed:
-    """What the marker finds out from outside: whether Redis and the event loop answer, and whether work waits."""
+    """What the writer finds out: whether Redis and the event loop answer, and whether messages wait."""
 
     def __init__(self, progress: Activity, queues: tuple[str, ...]) -> None:
         self._progress = progress
@@ -140,7 +140,7 @@ class Observed:
 
     @property
     def waiting_since(self) -> float | None:
-        """Since when messages have waited in some queue while none was taken from it."""
+        """Since when messages have waited in a queue from which none was taken."""
         return min(self._waiting_since.values(), default=None)
 
     @property
@@ -149,8 +149,8 @@ class Observed:
         asked_at = self._asked_at
         return 0.0 if asked_at is None else time.monotonic() - asked_at
 
-    async def look(self, broker: Broker, *, full: bool) -> None:
-        """Ask Redis what waits. `full`: the process has as many tasks as it may."""
+    async def observe(self, broker: Broker, *, full: bool) -> None:
+        """Ask Redis which messages wait. `full`: the process has as many tasks as it may."""
         try:
             depths = await broker.depths(self._queues)
         except RowrelayError as error:
@@ -163,7 +163,7 @@ class Observed:
         self.note_waiting(depths, full=full)
 
     def note_waiting(self, depths: Mapping[str, int], *, full: bool) -> None:
-        """Keep since when each queue has held messages, as long as none is taken from it although there is room."""
+        """Note since when each queue has held messages while none is taken, although there is room."""
         for queue, depth in depths.items():
             if not depth or full or self._progress.taken[queue] != self._taken_before[queue]:
                 self._waiting_since.pop(queue, None)
@@ -172,7 +172,7 @@ class Observed:
         self._taken_before = Counter(self._progress.taken)
 
     def probe(self, ping: Ping) -> None:
-        """Ask the event loop for a sign of life, unless it still owes one."""
+        """Ask the event loop to answer, unless it has yet to answer the last time."""
         if self._asked_at is None:
             self._asked_at = time.monotonic()
             if not ping(self._answered):
@@ -183,7 +183,7 @@ class Observed:
 
 
 class HeartbeatWriter:
-    """Leaves a mark in the ledger every few seconds, from a thread of its own."""
+    """Writes a heartbeat to the ledger every few seconds, from a thread of its own."""
 
     def __init__(
         self,
@@ -198,8 +198,8 @@ class HeartbeatWriter:
         held: Callable[[], Mapping[str, tuple[int, int]]] = dict,
         configured: Callable[[], Configured | None] = lambda: None,
     ) -> None:
-        """`full`: whether the process can take no more; `ping`: reaches the event loop that its tasks run on; `held`:
-        feed → batches under way there, and rows in them; `configured`: what it runs with."""
+        """`full`: whether the process can take no more tasks; `ping`: reaches the event loop that they run on; `held`:
+        feed → batches in progress, and their rows; `configured`: the configuration that it runs with."""
         self._identity = identity
         self._progress = progress
         self._open_ledger = open_ledger
@@ -212,28 +212,28 @@ class HeartbeatWriter:
         self._observed = Observed(progress, identity.queues)
         self._started = time.monotonic()
         self._clock_said_at: float | None = None
-        self._thread = LoopThread("rowrelay-marks", self._mark_on)
+        self._thread = LoopThread("rowrelay-heartbeat", self._write_on)
 
     def start(self) -> None:
-        """Begin to mark. Returns at once; no server need be there yet."""
+        """Begin to write. Returns at once; no server need be reachable yet."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Take the mark away: the process ends on purpose. Waits a few seconds at most."""
+        """Remove the heartbeat: the process ends on purpose. Waits a few seconds at most."""
         self._thread.stop()
 
-    def mark_now(self) -> None:
-        """Do not wait for the next mark: there is something to tell."""
+    def write_now(self) -> None:
+        """Write now rather than after the pause: there is something to report."""
         self._thread.wake()
 
-    async def _mark_on(self, thread: LoopThread) -> None:
+    async def _write_on(self, thread: LoopThread) -> None:
         ledger, broker = self._open_ledger(), self._open_broker()
         try:
             with suppress(RowrelayError):
                 await ledger.read_clock()  # before that it is the machine's, by which others may look long dead
                 await ledger.heartbeats.forget(utc_now() - KEPT)
             while not thread.ending:
-                await self._mark(ledger, broker)
+                await self._write(ledger, broker)
                 await thread.rest(self._pause)
             with suppress(RowrelayError):
                 await ledger.heartbeats.leave(self._identity.role, self._identity.name, os.getpid())
@@ -241,9 +241,9 @@ class HeartbeatWriter:
             await broker.close()
             await ledger.close()
 
-    async def _mark(self, ledger: Ledger, broker: Broker) -> None:
+    async def _write(self, ledger: Ledger, broker: Broker) -> None:
         self._observed.probe(self._ping)
-        await self._observed.look(broker, full=self._full())
+        await self._observed.observe(broker, full=self._full())
         try:
             await ledger.read_clock()
             self._say_clock()
@@ -252,7 +252,7 @@ class HeartbeatWriter:
             log.debug("mark_failed", error=str(error))
 
     def _say_clock(self) -> None:
-        """Warn of a machine whose clock is not the ledger server's: at once, and now and then while it is so."""
+        """Warn when the machine's clock differs from the ledger server's: at once, then now and again."""
         said = said_of_clock(server_clock.machine_ahead)
         if said is None:
             self._clock_said_at = None
@@ -262,7 +262,7 @@ class HeartbeatWriter:
 
     def _current(self) -> Heartbeat:
         progress, observed = self._progress, self._observed
-        mark = Heartbeat(
+        heartbeat = Heartbeat(
             role=self._identity.role,
             name=self._identity.name,
             host=socket.gethostname(),
@@ -276,9 +276,9 @@ class HeartbeatWriter:
             configuration=self._configured(),
         )
         if self._identity.role is Role.BEAT:
-            return mark
+            return heartbeat
         return replace(
-            mark,
+            heartbeat,
             consumer_seconds=_age(progress.consumed_at),
             loop_seconds=observed.loop_seconds,
             moved_seconds=_age(max(progress.moved_at or 0.0, answers.at or 0.0) or None),

@@ -1,8 +1,8 @@
-"""A watchdog: runs a worker or beat as its child, and starts it anew when it makes no progress.
+"""A watchdog: runs a worker or beat as its child, and restarts it when it makes no progress.
 
-Docker restarts a container that ends, not one that is unhealthy; systemd does not ask at all. So something has to act
-on what `app.monitoring.health` finds, from outside of the process that hangs. What the child ends with by itself is
-passed on: to start it again then is the business of whoever started the watchdog.
+Docker restarts a container that ends, not one that is unhealthy; systemd checks neither. So something outside the
+stuck process has to act on what `app.monitoring.health` finds. When the child ends by itself, its exit code is passed
+on: whoever started the watchdog decides whether to start it again.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ FORWARDED = (
     signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2,
 )  # fmt: skip
 FAILURES = 3
-"""Checks in a row that find no progress before the child is ended: a mark may be late once."""
+"""Checks in a row that find no progress before the child is ended: a heartbeat may be late once."""
 
 Check = Callable[[int], Awaitable[str | None]]
-"""What is wrong with the process of that id; `None`: nothing, or nobody can tell now."""
+"""What is wrong with the process of that id; `None`: nothing, or it cannot be told now."""
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long the watchdog waits for what."""
+    """How long the watchdog waits."""
 
     pause: timedelta
     """Between two checks."""
     start: timedelta
-    """A child that has just started may take so long until it is well for the first time."""
+    """How long a new child may take until its first check succeeds."""
     stop: timedelta
     """From SIGTERM to SIGKILL, for a child that makes no progress."""
 
@@ -75,7 +75,7 @@ class Watchdog:
                 return ended
 
     async def _attend(self) -> int | None:
-        """Run one child to its end. `None`: it was ended for want of progress, and another is due."""
+        """Run one child to its end. `None`: it was ended for lack of progress, and is to be restarted."""
         child = self._child = await asyncio.create_subprocess_exec(*self._command, start_new_session=True)
         log.info("watch_started", pid=child.pid)
         ending = asyncio.create_task(child.wait())
@@ -89,7 +89,7 @@ class Watchdog:
         return code if code >= 0 else 128 - code
 
     async def _watch(self, pid: int, ending: asyncio.Task[int]) -> str | None:
-        """Check until the child has ended, then `None`; or until it has made no progress for too long: then why."""
+        """Check until the child ends (`None`), or has made no progress for too long (why)."""
         started_by, failures = time.monotonic() + self._patience.start.total_seconds(), 0
         while not ending.done():
             await asyncio.wait({ending}, timeout=self._patience.pause.total_seconds())
@@ -102,9 +102,9 @@ class Watchdog:
         return None
 
     async def _checked(self, pid: int) -> str | None:
-        """What the check finds; nothing, where it fails itself: nobody can tell then, and the child goes on.
+        """What the check finds; nothing where the check itself fails: the child goes on then.
 
-        The check says in the ledger that it fails, see `app.cli.watch`.
+        The check reports its own failure in the ledger, see `app.cli.watch`.
         """
         try:
             return await self._check(pid)

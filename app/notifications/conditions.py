@@ -1,4 +1,4 @@
-"""Which events are on now, as the ledger and Redis tell. What is said of them holds no value of a row and no secret."""
+"""Finds which events are on, from the ledger and Redis. What is said of them holds no value of a row and no secret."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from app.ledger.client import Document
 from app.ledger.heartbeats import KEPT, Heartbeat, Role
 from app.ledger.reasons import normal
 from app.ledger.ticks import Tick, TickState
-from app.monitoring.health import Bounds, judge_feed, judge_mark
+from app.monitoring.health import Bounds, judge_feed, judge_process
 from app.partner.throttle.view import BreakerState, view_endpoints
 
 SAMPLED_WITHIN = timedelta(minutes=15)
-"""The sweep notes how a feed stands once a minute, less often where that takes long. An older note says nothing."""
+"""The sweep samples each feed once a minute, less often where that takes long. Older samples are ignored."""
 OPENED_WITHIN = timedelta(minutes=2)
-"""A breaker that opened within this counts as open, though it may be closed by now."""
+"""A breaker that opened within this time counts as open, though it may have closed since."""
 CERTIFIED_WITHIN = timedelta(hours=6)
-"""How long after the end of a day its certificate is waited for."""
+"""How long after a day's end its certificate may take."""
 DEAD_COUNTED = 1000
-"""Dead letters of a feed are counted up to this, or one more than may be there, where that is more."""
+"""Dead letters of a feed are counted up to this, or up to one more than allowed, whichever is more."""
 
 _OF_A_DELIVERY = re.compile(r" \(delivery .*\)$", re.DOTALL)
 
@@ -47,7 +47,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What was found, and what could not be looked at."""
+    """What was found, and which events could not be checked."""
 
     found: tuple[Found, ...]
     unknown: frozenset[Event] = frozenset()
@@ -58,7 +58,7 @@ Breakers = Callable[[], Awaitable[Mapping[str, bool]]]
 
 
 def breakers_of(broker: Broker, feeds: Collection[str]) -> Breakers:
-    """The breakers as all workers together have them."""
+    """The breakers' state over all workers."""
 
     async def ask() -> Mapping[str, bool]:
         views = await broker.ask(lambda redis: view_endpoints(redis, tuple(feeds)))
@@ -68,7 +68,7 @@ def breakers_of(broker: Broker, feeds: Collection[str]) -> Breakers:
 
 
 class Conditions:
-    """Looks at one installation."""
+    """Checks one installation."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class Conditions:
         bounds: Callable[[], Bounds],
         breakers: Breakers,
     ) -> None:
-        """`feeds` and `bounds`: as they are at each look."""
+        """`feeds` and `bounds` are read at each check."""
         self._ledger = ledger
         self._feeds = feeds
         self._limits = limits
@@ -86,13 +86,13 @@ class Conditions:
         self._breakers = breakers
 
     async def read(self, now: datetime) -> Seen:
-        """What is on now. Raises the ledger's errors."""
+        """The events that are on. Raises the ledger's errors."""
         unknown: frozenset[Event] = frozenset()
         bounds = self._bounds()
         found = list(_of_processes(await self._ledger.heartbeats.since(now - KEPT), bounds, now))
         try:
             tripped = await self._breakers()
-        except BrokerUnavailable as error:  # what a worker counted as opened is seen all the same
+        except BrokerUnavailable as error:  # openings that workers have counted are still seen
             tripped = {}
             unknown = frozenset({Event.BREAKER_OPEN})
             found.append(Found(Event.REDIS_AWAY, "redis", of_a_kind(str(error))))
@@ -119,7 +119,7 @@ class Conditions:
     # --- certificates
 
     async def _certified_by(self, now: datetime) -> Tick | None:
-        """The reconciliation of the latest day for which there should be certificates by now."""
+        """The reconciliation of the latest day that should have certificates by now."""
         ended = [
             tick for tick in await self._ledger.ticks.open(RECONCILE.name) if tick.period.end + CERTIFIED_WITHIN <= now
         ]
@@ -139,12 +139,12 @@ class Conditions:
         return found
 
 
-def _of_processes(marks: Collection[Heartbeat], bounds: Bounds, now: datetime) -> Iterator[Found]:
-    for mark in marks:
-        if mark.role is not Role.WATCH and (problems := judge_mark(mark, bounds, now).problems):
-            yield Found(Event.NO_PROGRESS, mark.name, "; ".join(problems))
+def _of_processes(heartbeats: Collection[Heartbeat], bounds: Bounds, now: datetime) -> Iterator[Found]:
+    for heartbeat in heartbeats:
+        if heartbeat.role is not Role.WATCH and (problems := judge_process(heartbeat, bounds, now).problems):
+            yield Found(Event.NO_PROGRESS, heartbeat.name, "; ".join(problems))
     for role in (Role.WORKER, Role.BEAT):
-        if role not in {mark.role for mark in marks}:
+        if role not in {heartbeat.role for heartbeat in heartbeats}:
             yield Found(Event.NONE_RUNS, role.value, f"each was stopped, or has said nothing for {rough(KEPT)}")
 
 
@@ -164,7 +164,7 @@ def _of_cursor(feed: Feed, cursor: Cursor, bounds: Bounds, now: datetime) -> Ite
 def _of_minutes(
     feed: str, minutes: Collection[Document], oldest: timedelta, now: datetime, *, tripped: bool
 ) -> Iterator[Found]:
-    """What the statistics of the last minutes tell, oldest first."""
+    """What the last minutes of statistics show. `minutes`: oldest first."""
     opened = sum(
         minute.get("breaker", {}).get("opened", 0) for minute in minutes if minute["minute"] > now - OPENED_WITHIN
     )
@@ -178,12 +178,12 @@ def _of_minutes(
 
 
 def _of_differing(certificate: Certificate) -> str:
-    """Its counts alone: what it names is keys of rows."""
+    """Its counts alone: the ids it names hold keys of rows."""
     counts = [f"{certificate.missing} missing"] if certificate.missing else []
     counts += [f"{found.kind.value.replace('_', ' ')}: {found.count}" for found in certificate.discrepancies]
-    return f"as of {certificate.at:%Y-%m-%d %H:%M} UTC: {', '.join(counts) or 'its sum does not come out even'}"
+    return f"as of {certificate.at:%Y-%m-%d %H:%M} UTC: {', '.join(counts) or 'its sum does not balance'}"
 
 
 def of_a_kind(reason: str) -> str:
-    """A reason without what a row, a partner or a source may have put into it, and without the delivery's key."""
+    """A reason without anything that a row, a partner or a source may have put into it, or a delivery's key."""
     return normal(_OF_A_DELIVERY.sub("", reason))

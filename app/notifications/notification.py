@@ -1,4 +1,4 @@
-"""A notification: what is said of an event, as mail and as a webhook takes it."""
+"""A notification: what is said of an event, for mail and for webhooks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from app.ledger.notifications import Message
 
 
 class Form(StrEnum):
-    """What a webhook takes."""
+    """The format that a webhook takes."""
 
     JSON = "json"
     """Every field, and `text` for people."""
@@ -32,14 +32,14 @@ class Form(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """How an event is told."""
+    """How an event is put into words."""
 
     wrong: str
     """What is wrong, in a few words."""
     do: str
     """What to do, before the command."""
     command: str
-    """`{subject}` stands for whom it is about."""
+    """`{subject}` is replaced by the event's subject."""
 
 
 WORDS = {
@@ -71,16 +71,16 @@ WORDS = {
 _OF_NONE = Words(
     "nothing is wrong", "This is what you get when something is; what is wrong now", "python -m app status"
 )
-"""Of a message that somebody asked for."""
-_UNHEARD_OF = Words("something is wrong", "Look", "python -m app status")
-"""Of an event that another version has put on record."""
+"""For a test message."""
+_UNKNOWN = Words("something is wrong", "Look", "python -m app status")
+"""For an event that another version recorded."""
 
 
 def words_of(event: str | None) -> Words:
-    """How an event is told; `None`: a message that somebody asked for."""
+    """The words for an event; `None`: a test message."""
     if event is None:
         return _OF_NONE
-    return WORDS.get(Event(event), _UNHEARD_OF) if event in set(Event) else _UNHEARD_OF
+    return WORDS.get(Event(event), _UNKNOWN) if event in set(Event) else _UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)

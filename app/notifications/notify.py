@@ -1,18 +1,18 @@
-"""Tells people of events, once each, with reminders and an all-clear, through the ledger.
+"""Notifies people of events: once each, with reminders and an all-clear, through the ledger.
 
-One look, by whoever's turn it is:
+One check, by the process whose turn it is:
 
-1. read what is on now (`app/notifications/conditions.py`);
-2. each event that is new is put on record, under its own id: of two processes one does it;
-3. what is to be said of it (that it began, that it is still on, that it is over) is owed by a conditional update on the
-   number of the last message: of two processes one does it;
-4. what is owed is sent, on every way, until each has taken it (`app/sending/outbox.py`).
+1. find the events that are on (`app/notifications/conditions.py`);
+2. record each new event under its own id, so that of two processes one does;
+3. owe its message (it began, it is still on, it is over) by a conditional update on the number of the last message, so
+   that of two processes one does;
+4. send what is owed, every way, until each has taken it (`app/sending/outbox.py`).
 
-A process that dies after step 2 or 3 leaves on record what the next look goes on with. One that dies while it sends has
-it sent again under the same id, after `PATIENCE.claimed_for`. So an event may be told twice, and never not at all.
+When a process dies after step 2 or 3, the next check continues from the record. When it dies while sending, the message
+is sent again under the same id, after `PATIENCE.claimed_for`. So people may be told twice, but never not at all.
 
-An event is over when it was not found for `OVER_AFTER`: what comes and goes is told once. While Redis is away nothing
-is known of breakers, and none is taken for closed.
+An event is over when it was not found for `OVER_AFTER`, so that one which comes and goes is told once. While Redis is
+away nothing is known of breakers, and none counts as closed.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from app.sending.outgoing import Sender
 
 log = structlog.get_logger()
 
-LOOK_EVERY = timedelta(seconds=30)
-"""As beat has it done."""
-STAND_IN_AFTER = 4 * LOOK_EVERY
-"""When nobody has looked for so long, whoever notices does, whatever it is there for."""
+CHECK_EVERY = timedelta(seconds=30)
+"""How often beat asks for a check."""
+STAND_IN_AFTER = 4 * CHECK_EVERY
+"""After this long without a check, any process that notices makes one."""
 OVER_AFTER = timedelta(minutes=3)
 KEPT = timedelta(days=7)
-"""How long an event that is over stays on record, and its all-clear is tried."""
+"""How long an event stays on record once it is over, and its all-clear is tried."""
 PATIENCE = RetrySchedule(
     first_wait=timedelta(minutes=1), longest_wait=timedelta(minutes=15), claimed_for=timedelta(minutes=2)
 )
@@ -50,11 +50,11 @@ HOLD = {
     Event.REDIS_AWAY: timedelta(minutes=2),
     Event.FEED_NOT_READ: timedelta(minutes=5),
 }
-"""How long it must be on before anything is said: a restart, or a server that is away for a moment, is no news."""
+"""How long an event must be on before it is told: a restart, or a brief outage, is no news."""
 
 
 class Notifying:
-    """Looks, and tells, for one process."""
+    """Checks, and notifies, for one process."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class Notifying:
         zone: ZoneInfo,
         now: Clock = utc_now,
     ) -> None:
-        """`form`: what the webhook takes. `remind`: how long after a message another says that it is still on."""
+        """`form`: the webhook's format. `remind`: how long after a message the reminder follows."""
         self._ledger = ledger
         self._conditions = conditions
         self._remind = remind
@@ -83,20 +83,22 @@ class Notifying:
             what="notification",
         )
 
-    async def look_if_due(self, apart: timedelta = LOOK_EVERY / 2) -> bool:
-        """Look and tell, unless somebody has within `apart`. Returns whether we did. Raises the ledger's errors."""
+    async def check_if_due(self, apart: timedelta = CHECK_EVERY / 2) -> bool:
+        """Check and notify, unless a process has within `apart`. Returns whether this one did. Raises the ledger's
+        errors.
+        """
         if not await self._ledger.notifications.take_turn(self._now(), apart):
             return False
-        await self.look()
+        await self.check()
         return True
 
-    async def look(self) -> None:
-        """Look, and tell. Raises the ledger's errors."""
+    async def check(self) -> None:
+        """Check and notify. Raises the ledger's errors."""
         await self._note()
         await self._outbox.send_due()
 
     async def try_out(self) -> dict[str, str | None]:
-        """Send a message that is no event on every way. Returns way → why it was not taken, or `None`."""
+        """Send a test message every way. Returns way → why it was not taken, or `None`."""
         now = self._now()
         said = {
             "_id": "test",
@@ -111,7 +113,7 @@ class Notifying:
         return {way: await self._outbox.tried(way, trial) for way in self._outbox.ways}
 
     async def _note(self) -> None:
-        """Put on record what is on, what is over, and what is owed of it."""
+        """Record which events are on and which are over, and owe the messages."""
         now = self._now()
         seen = await self._conditions.read(now)
         kept = {stored["_id"]: stored for stored in await self._ledger.notifications.kept()}
@@ -127,7 +129,7 @@ class Notifying:
         notifications = self._ledger.notifications
         if stored is None or stored.get("over_at"):
             stored = await notifications.begin(found, now)
-            if stored is None:  # somebody was faster, and goes on with it
+            if stored is None:  # another process was faster, and continues
                 return
             log.warning("event_began", event_id=found.id, said=found.said)
         else:
@@ -136,7 +138,7 @@ class Notifying:
             await notifications.say(stored, message, self._outbox.ways, now, now + self._remind)
 
     def _due(self, event: Event, stored: Document, now: datetime) -> Message | None:
-        """What is to be said of it now. A moment that lies too far ahead was written under a wrong clock."""
+        """The message that is due now, if any. A time too far ahead was written by a wrong clock."""
         if not stored["told"]:
             held = now - stored["began_at"]
             return Message.BEGAN if held >= HOLD.get(event, timedelta()) or held < -AGREED else None

@@ -117,7 +117,7 @@ class Reporting:
         await self._write(there)
         return there
 
-    async def look(self, period: Period) -> list[Report]:
+    async def preview(self, period: Period) -> list[Report]:
         """Compile the reports of a period, also of one that is running, and change nothing.
 
         Where the statistics of the period are gone, what the ledger has kept of it; a feed of which nothing was kept
@@ -137,7 +137,7 @@ class Reporting:
 
     async def snapshot(self, period: Period) -> tuple[list[Report], Path]:
         """As `look`, and write the files. Returns the reports and the page of all feeds."""
-        reports = await self.look(period)
+        reports = await self.preview(period)
         await self._write([Compiled(report) for report in reports])
         return reports, path_of(self._folder, ALL, period.name, Format.HTML)
 

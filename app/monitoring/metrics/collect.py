@@ -1,7 +1,7 @@
-"""What is read for the metrics, from where, how often, and at which cost.
+"""Reads what the metrics export: from where, how often, and at what cost.
 
-Every reading is repeated at most every few seconds, however often Prometheus asks, and takes at most a share of the
-time: one that took 2 s under a share of 1 % is not made again for 200 s. `rowrelay_reading_age_seconds` says how old
+Each reading is repeated at most every few seconds, however often Prometheus scrapes, and takes at most its share of the
+time: one that took 2 s with a share of 1 % is not repeated for 200 s. `rowrelay_reading_age_seconds` says how old
 each is.
 """
 
@@ -31,7 +31,7 @@ from app.ledger.heartbeats import KEPT, Heartbeat
 from app.ledger.state_counts import INDEXED
 from app.ledger.ticks import TickState
 from app.ledger.unconfigured import unconfigured
-from app.monitoring.health import Bounds, Health, judge_mark
+from app.monitoring.health import Bounds, Health, judge_process
 from app.monitoring.metrics import families
 from app.monitoring.metrics.families import Sheet
 from app.monitoring.metrics.reading import Reading, refresh_all
@@ -53,7 +53,7 @@ from app.source.reader import Source
 T = TypeVar("T")
 
 FRESH_SECONDS = 5.0
-"""What is cheap is read again after this."""
+"""Cheap readings are repeated after this."""
 LAG_LIMIT = 100_000
 """Rows waiting in the source are counted up to this."""
 _DONE = [state for state in State if state not in INDEXED]
@@ -63,14 +63,14 @@ PATIENCE_SECONDS = 8.0
 
 @dataclass(frozen=True, slots=True)
 class RedisView:
-    """What waits in Redis, and the endpoints' clocks."""
+    """Queue depths, and the endpoints' throttles."""
 
     depths: Mapping[str, int]
     endpoints: Mapping[str, EndpointView]
 
 
 class Exporter:
-    """Reads one installation, and writes its sheet."""
+    """Reads one installation, and fills a sheet."""
 
     def __init__(
         self,
@@ -105,7 +105,7 @@ class Exporter:
         self.readings: tuple[Reading[Any], ...] = (*of_ledger, self.processes, self.redis, self.lag)
 
     async def collect(self, patience: float = PATIENCE_SECONDS) -> Sheet:
-        """Read what is due, for `patience` seconds at most, and write everything down."""
+        """Read what is due, for `patience` seconds at most, and return everything known."""
         await refresh_all(self.readings, patience)
         sheet, now = Sheet(), self._now()
         add_build(sheet)
@@ -119,8 +119,8 @@ class Exporter:
             add_counters(sheet, name, sums)
         for name, job in (self.jobs.value or {}).items():
             add_job(sheet, name, job)
-        for mark, health in self.processes.value or ():
-            add_process(sheet, mark, health)
+        for heartbeat, health in self.processes.value or ():
+            add_process(sheet, heartbeat, health)
         self._add_redis(sheet)
         sheet.set(families.OVERDUE, self.overdue.value)
         add_values(sheet, families.LAG, self.lag.value or {})
@@ -150,7 +150,9 @@ class Exporter:
                 add_endpoint(sheet, feed, view)
 
     def _add_readings(self, sheet: Sheet) -> None:
-        """What answered, how long it took, and how old it is. A source nobody asked is neither up nor down."""
+        """Which servers answered, how long that took, and how old it is. A source that was not asked is neither up nor
+        down.
+        """
         for server, reading in (("ledger", self.up), ("redis", self.redis), ("source", self.lag)):
             if reading.value is not None or isinstance(reading.failed, Unavailable | Refused):
                 down = reading.failed is not None
@@ -168,7 +170,7 @@ class Exporter:
         return await self._ledger.version()
 
     async def _moment(self) -> datetime:
-        """The time to ask the ledger by: the first readings are made together, and none may go by the machine's."""
+        """The current time. The first readings are made together, and none may use the machine's clock."""
         if server_clock.machine_ahead is None:
             await self._ledger.read_clock()
         return self._now()
@@ -209,7 +211,10 @@ class Exporter:
     async def _read_processes(self) -> Sequence[tuple[Heartbeat, Health]]:
         now, settings = await self._moment(), self._settings
         bounds = Bounds.of(self._feeds.values(), settings)
-        return [(mark, judge_mark(mark, bounds, now)) for mark in await self._ledger.heartbeats.since(now - KEPT)]
+        return [
+            (heartbeat, judge_process(heartbeat, bounds, now))
+            for heartbeat in await self._ledger.heartbeats.since(now - KEPT)
+        ]
 
     async def _read_redis(self) -> RedisView:
         return RedisView(

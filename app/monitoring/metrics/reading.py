@@ -1,4 +1,4 @@
-"""Reads what is exported no more often, and at no more cost, than agreed; the last value stands in between."""
+"""Repeats a reading no more often, and at no more cost, than its bounds allow; in between, the last value is used."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class Reading(Generic[T]):
-    """One thing that is read, and what was last read."""
+    """One reading, and its last value."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class Reading(Generic[T]):
         return None if self._read_at is None else self._clock() - self._read_at
 
     def refresh(self) -> asyncio.Task[None] | None:
-        """Begin to read anew where that is due. Returns what is under way."""
+        """Begin to read again, if that is due. Returns the reading in progress."""
         if self._reading is not None and not self._reading.done():
             return self._reading
         if self._clock() < self._due_at:
@@ -69,7 +69,7 @@ class Reading(Generic[T]):
         try:
             self.value, self.failed = await self._read(), None
             self._read_at = begun
-        except Exception as error:  # noqa: BLE001 - also what nobody foresaw: the other readings are exported
+        except Exception as error:  # noqa: BLE001 - unforeseen ones too: the other readings are exported
             self._note_failure(error)
         self.took = self._clock() - begun
         self._due_at = begun + max(self._every, self.took / self._share)
@@ -81,7 +81,7 @@ class Reading(Generic[T]):
 
 
 async def refresh_all(readings: Sequence[Reading[Any]], patience: float) -> None:
-    """Begin what is due, and wait for it, for `patience` seconds at most: what takes longer is there the next time."""
+    """Begin what is due, and wait up to `patience` seconds: what takes longer is exported the next time."""
     begun = [task for reading in readings if (task := reading.refresh()) is not None]
     if begun:
         await asyncio.wait(begun, timeout=patience)

@@ -1,4 +1,4 @@
-"""From what was read to samples: pure."""
+"""Turns what was read into samples. Pure functions."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class FeedView:
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """A periodic job's last good and last bad end."""
+    """How a periodic job last ended, well and badly."""
 
     done: Tick | None
     failed: Tick | None
@@ -82,13 +82,13 @@ def add_feed(sheet: Sheet, feed: Feed, view: FeedView, now: datetime) -> None:
 
 
 def add_unconfigured(sheet: Sheet, other: Unconfigured, now: datetime) -> None:
-    """What is owed of a feed that nobody sends."""
+    """What is owed of a feed that is not configured."""
     sheet.set(families.UNCONFIGURED, other.open, other.feed)
     sheet.set(families.OLDEST_OPEN, _seconds_since(other.oldest, now), other.feed)
 
 
 def add_endpoint(sheet: Sheet, feed: str, view: EndpointView) -> None:
-    """The clock of a feed's endpoint."""
+    """The throttle of a feed's endpoint."""
     for state in BreakerState:
         sheet.set(families.BREAKER, state is view.breaker, feed, state.value)
     sheet.set(families.HOLD, view.hold_seconds, feed)
@@ -120,29 +120,29 @@ def add_job(sheet: Sheet, job: str, view: JobView) -> None:
     sheet.set(families.JOB_FAILING, view.failing.tries if view.failing else 0, job)
 
 
-def add_process(sheet: Sheet, mark: Heartbeat, health: Health) -> None:
-    """How a worker or beat gets on, or what a watchdog's checks fail of."""
-    role, name = mark.role.value, mark.name
-    for trouble in mark.troubles:
+def add_process(sheet: Sheet, heartbeat: Heartbeat, health: Health) -> None:
+    """The progress of a worker or beat, or why a watchdog's checks fail."""
+    role, name = heartbeat.role.value, heartbeat.name
+    for trouble in heartbeat.troubles:
         sheet.set(families.TASK_FAILING, trouble.failures, name, trouble.task, trouble.feed or "")
-    if mark.role is Role.WATCH:
+    if heartbeat.role is Role.WATCH:
         return
     sheet.set(families.LIVE, health.live, role, name)
     sheet.set(families.READY, health.ready, role, name)
-    sheet.set(families.MARKED, mark.marked_at.timestamp(), role, name)
-    sheet.set(families.STARTED, mark.started_at.timestamp(), role, name)
-    sheet.set(families.CLOCK, mark.clock_seconds, role, name)
-    if mark.role is Role.BEAT:
-        if mark.sent_seconds is not None:
-            sheet.set(families.SENT, mark.marked_at.timestamp() - mark.sent_seconds, name)
+    sheet.set(families.MARKED, heartbeat.marked_at.timestamp(), role, name)
+    sheet.set(families.STARTED, heartbeat.started_at.timestamp(), role, name)
+    sheet.set(families.CLOCK, heartbeat.clock_seconds, role, name)
+    if heartbeat.role is Role.BEAT:
+        if heartbeat.sent_seconds is not None:
+            sheet.set(families.SENT, heartbeat.marked_at.timestamp() - heartbeat.sent_seconds, name)
         return
-    sheet.set(families.RUNNING, mark.running, name)
-    sheet.set(families.TAKEN, mark.taken, name)
-    for reason, count in sorted(mark.dropped.items()):
+    sheet.set(families.RUNNING, heartbeat.running, name)
+    sheet.set(families.TAKEN, heartbeat.taken, name)
+    for reason, count in sorted(heartbeat.dropped.items()):
         sheet.set(families.DROPPED, count, name, reason)
-    for task, times in sorted(mark.tasks.items()):
+    for task, times in sorted(heartbeat.tasks.items()):
         _add_task(sheet, name, task, times)
-    for held in mark.holds:
+    for held in heartbeat.holds:
         sheet.set(families.BATCHES_HELD, held.batches, name, held.feed)
         sheet.set(families.ROWS_HELD, held.rows, name, held.feed)
 

@@ -62,7 +62,7 @@ class Office:
 
     async def report(self, day: str = "2026-01-01") -> Report:
         work = Reporting(self.ledger, ["orders"], zone=ZoneInfo("UTC"), folder=self._folder, now=self.clock)
-        return (await work.look(parse_period(day, ZoneInfo("UTC"))))[1]
+        return (await work.preview(parse_period(day, ZoneInfo("UTC"))))[1]
 
 
 async def attempts(ledger: Ledger) -> int:

@@ -13,7 +13,7 @@ from app.core.cursors import POLL_WAIT_LIMIT, Cursor
 from app.ledger import Ledger
 from app.ledger.heartbeats import Heartbeat, Role
 from app.ledger.leases import LONGEST
-from app.monitoring.health import Bounds, judge_feed, judge_mark
+from app.monitoring.health import Bounds, judge_feed, judge_process
 from app.runtime.timekeeping import Timekeeper
 from tests.support.doubles import Mood
 from tests.support.feeds import make_feed
@@ -132,7 +132,7 @@ async def test_a_lease_ends_where_it_ended_though_it_is_long(ledger: Ledger) -> 
 
 def test_health_does_not_take_a_sign_from_the_future_for_one_of_life() -> None:
     mark = Heartbeat(Role.WORKER, "celery@a", "a", 1, NOW, NOW + DAYS, broker_seconds=99.0, consumer_seconds=0.0)
-    assert judge_mark(mark, BOUNDS, NOW).problems
+    assert judge_process(mark, BOUNDS, NOW).problems
     feed, cursor = make_feed(), Cursor(FEED, last_poll_at=NOW + DAYS)
     assert judge_feed(feed, cursor, BOUNDS, NOW).problems
     assert not judge_feed(feed, Cursor(FEED, last_poll_at=NOW + AGREED / 2), BOUNDS, NOW).problems
@@ -147,7 +147,7 @@ def test_health_says_that_a_machines_clock_is_wrong_and_has_no_process_restarted
     mark = Heartbeat(
         Role.BEAT, "beat@a", "a", 1, NOW, NOW, broker_seconds=99.0, sent_seconds=0.0, clock_seconds=seconds
     )
-    health = judge_mark(mark, BOUNDS, NOW)
+    health = judge_process(mark, BOUNDS, NOW)
     assert (health.live, health.ready) == (True, ready)
     assert ready or "run NTP" in health.waits_for[0]
 

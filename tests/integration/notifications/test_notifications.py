@@ -73,7 +73,7 @@ async def look(work: Notifying, ledger: Ledger, clock: Wheel, *, after: timedelt
     """Look, so much later; in between all is as it was."""
     clock.at += after
     await be_well(ledger, clock.at)
-    await work.look()
+    await work.check()
 
 
 async def events(ledger: Ledger, clock: Wheel, dead: int = 0) -> dict[str, str]:
@@ -155,16 +155,16 @@ async def test_what_lasts_for_a_moment_is_no_news_where_it_need_not_be(ledger: L
     clock, post = Wheel(NOW), Post()
     work = notifying(ledger, post, now=clock)
     await ledger.cursors.note_failure("orders", clock.at, "source: no answer", clock.at + HOUR)
-    await work.look()
+    await work.check()
     clock.at += HOLD[Event.NONE_RUNS]
     await be_well(ledger, clock.at)
-    await work.look()
+    await work.check()
     assert post.sent == []
     await look(work, ledger, clock, after=2 * OVER_AFTER)
     assert post.sent == [], "nobody is told that is over what nobody was told of"
     await ledger.cursors.note_failure("orders", clock.at, "source: no answer", clock.at + HOUR)
     for _ in range(2):
-        await work.look()
+        await work.check()
         clock.at += HOLD[Event.FEED_NOT_READ]
         await ledger.heartbeats.put(Heartbeat(Role.WORKER, "celery@here", "here", 1, clock.at, clock.at))
         await ledger.heartbeats.put(Heartbeat(Role.BEAT, "beat@here", "here", 1, clock.at, clock.at))
@@ -178,10 +178,10 @@ async def test_moments_that_a_wrong_clock_wrote_silence_nothing(ledger: Ledger, 
     await ledger.cursors.pause("orders", "by an operator")
     clock.at += ahead
     await be_well(ledger, clock.at)
-    assert await work.look_if_due()
+    assert await work.check_if_due()
     clock.at = NOW
     await be_well(ledger, clock.at)
-    assert await work.look_if_due()
+    assert await work.check_if_due()
     await look(work, ledger, clock, after=REMIND)
     assert post.subjects[0].endswith("orders: the feed is paused")
     assert any(subject.startswith("Rowrelay: Still: ") for subject in post.subjects)
@@ -198,14 +198,14 @@ async def test_workers_that_look_at_once_tell_it_once(ledger: Ledger, mongo_data
     await ledger.cursors.pause("orders", "by an operator")
     try:
         for expected in (1, 2):
-            await asyncio.gather(*(work.look() for work in works))
+            await asyncio.gather(*(work.check() for work in works))
             assert len(post.sent) == expected
             clock.at += REMIND
             await be_well(ledger, clock.at)
         await ledger.cursors.resume("orders")
         clock.at += HOUR
         await be_well(ledger, clock.at)
-        await asyncio.gather(*(work.look() for work in works))
+        await asyncio.gather(*(work.check() for work in works))
         assert post.subjects[2:] == ["Rowrelay: Over: orders: the feed is paused"]
     finally:
         for other in others:
@@ -215,10 +215,10 @@ async def test_workers_that_look_at_once_tell_it_once(ledger: Ledger, mongo_data
 async def test_one_of_those_whose_turn_it_is_looks(ledger: Ledger) -> None:
     clock = Wheel(NOW)
     works = [notifying(ledger, now=clock) for _ in range(4)]
-    assert sum(await asyncio.gather(*(work.look_if_due() for work in works))) == 1
+    assert sum(await asyncio.gather(*(work.check_if_due() for work in works))) == 1
     clock.at += 30 * SECOND
-    assert sum(await asyncio.gather(*(work.look_if_due() for work in works))) == 1
-    assert not await works[0].look_if_due(timedelta(minutes=2)), "whoever stands in leaves it to those who look"
+    assert sum(await asyncio.gather(*(work.check_if_due() for work in works))) == 1
+    assert not await works[0].check_if_due(timedelta(minutes=2)), "whoever stands in leaves it to those who look"
 
 
 class Dying(BaseException):

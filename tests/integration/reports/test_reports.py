@@ -208,7 +208,7 @@ async def test_a_report_outlives_its_statistics(day: Ledger, tmp_path: Path) -> 
     before = await work.compile(PERIOD)
     await day._database["stats"].delete_many({})
     assert await work.compile(PERIOD) == before
-    assert await work.look(PERIOD) == before
+    assert await work.preview(PERIOD) == before
     assert "revised" not in await stored(day)
 
 
@@ -218,7 +218,7 @@ async def test_a_report_outlives_a_part_of_its_statistics(day: Ledger, tmp_path:
     before = await work.compile(PERIOD)
     await purge_stats(day, "orders", PERIOD.start + HOUR / 2)
     assert await work.compile(PERIOD) == before
-    assert await work.look(PERIOD) == before
+    assert await work.preview(PERIOD) == before
     assert "revised" not in await stored(day)
 
 
@@ -227,20 +227,20 @@ async def test_no_report_is_made_of_what_is_left_of_the_statistics(day: Ledger, 
     await purge_stats(day, "orders", PERIOD.start + HOUR / 2)
     work = reporting(day, tmp_path, feeds=["invoices", "orders"])
     assert [report.feed for report in await work.compile(PERIOD)] == ["invoices"]
-    assert [report.feed for report in await work.look(PERIOD)] == ["invoices"]
+    assert [report.feed for report in await work.preview(PERIOD)] == ["invoices"]
     assert await day.reports.get("orders", PERIOD.name) is await day.reports.get(ALL, PERIOD.name) is None
 
 
 async def test_a_running_period_is_looked_at_and_not_kept(day: Ledger, tmp_path: Path) -> None:
     clock = Wheel(PERIOD.start + 10 * HOUR + timedelta(minutes=20, microseconds=5))
     work = reporting(day, tmp_path, now=clock)
-    whole, orders = await work.look(PERIOD)
+    whole, orders = await work.preview(PERIOD)
     assert whole.running
     assert len(orders.spans) == 11
     with pytest.raises(ValueError, match="still running"):
         await work.compile(PERIOD)
     with pytest.raises(ValueError, match="has not begun"):
-        await work.look(parse_period("2026-11-22", BERLIN))
+        await work.preview(parse_period("2026-11-22", BERLIN))
     assert await day.reports.get(ALL, PERIOD.name) is None
     assert contents(tmp_path) == {}
 
@@ -308,8 +308,8 @@ async def test_an_hour_has_only_a_certificate_that_was_made_in_it(day: Ledger, t
     clock = Wheel(PERIOD.end + 3 * HOUR)
     first, second = parse_period("2026-11-22T00", BERLIN), parse_period("2026-11-22T01", BERLIN)
     work = reporting(day, tmp_path, now=clock)
-    assert [len(report.certificates) for report in await work.look(first)] == [1, 1]
-    assert [len(report.certificates) for report in await work.look(second)] == [0, 0]
+    assert [len(report.certificates) for report in await work.preview(first)] == [1, 1]
+    assert [len(report.certificates) for report in await work.preview(second)] == [0, 0]
 
 
 async def test_files_that_cannot_be_written_lose_no_report(day: Ledger, tmp_path: Path) -> None:

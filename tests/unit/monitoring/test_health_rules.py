@@ -13,7 +13,7 @@ import pytest
 
 from app.core.cursors import Cursor
 from app.ledger.heartbeats import DURATION_BOUNDS, Heartbeat, Role
-from app.monitoring.health import POLLS_MISSED, Bounds, judge_feed, judge_mark
+from app.monitoring.health import POLLS_MISSED, Bounds, judge_feed, judge_process
 from app.monitoring.heartbeat import Activity, Observed, pause_between
 from tests.support.feeds import make_feed
 
@@ -39,7 +39,7 @@ BEAT = Heartbeat(
 
 @pytest.mark.parametrize("mark", [WORKER, BEAT])
 def test_what_gets_on_is_live_and_ready(mark: Heartbeat) -> None:
-    health = judge_mark(mark, BOUNDS, NOW + timedelta(seconds=5))
+    health = judge_process(mark, BOUNDS, NOW + timedelta(seconds=5))
     assert (health.problems, health.waits_for) == ((), ())
 
 
@@ -54,37 +54,37 @@ def test_what_gets_on_is_live_and_ready(mark: Heartbeat) -> None:
     ],
 )
 def test_a_worker_that_makes_no_progress_is_not_live(changes: dict[str, Any], said: str) -> None:
-    health = judge_mark(replace(WORKER, **changes), BOUNDS, NOW)
+    health = judge_process(replace(WORKER, **changes), BOUNDS, NOW)
     assert not health.live
     assert said in health.problems[0]
     within: dict[str, Any] = {name: value - 2 if isinstance(value, float) else value for name, value in changes.items()}
     if "marked_at" in within:
         within["marked_at"] = NOW - timedelta(seconds=BOUND - 1)
-    assert judge_mark(replace(WORKER, **within), BOUNDS, NOW).live
+    assert judge_process(replace(WORKER, **within), BOUNDS, NOW).live
 
 
 def test_an_idle_worker_is_live_however_long_nothing_has_moved() -> None:
-    assert judge_mark(replace(WORKER, running=0, moved_seconds=99_999.0), BOUNDS, NOW).live
+    assert judge_process(replace(WORKER, running=0, moved_seconds=99_999.0), BOUNDS, NOW).live
 
 
 def test_beat_that_sends_nothing_is_not_live() -> None:
-    assert judge_mark(replace(BEAT, sent_seconds=float(BOUND + SCHEDULE - 1)), BOUNDS, NOW).live
-    assert not judge_mark(replace(BEAT, sent_seconds=float(BOUND + SCHEDULE + 1)), BOUNDS, NOW).live
+    assert judge_process(replace(BEAT, sent_seconds=float(BOUND + SCHEDULE - 1)), BOUNDS, NOW).live
+    assert not judge_process(replace(BEAT, sent_seconds=float(BOUND + SCHEDULE + 1)), BOUNDS, NOW).live
 
 
 @pytest.mark.parametrize("mark", [replace(WORKER, consumer_seconds=600.0), replace(BEAT, sent_seconds=600.0)])
 def test_redis_away_is_not_the_processs_fault_and_it_has_a_bound_to_come_back(mark: Heartbeat) -> None:
-    away = judge_mark(replace(mark, broker_seconds=None), BOUNDS, NOW)
+    away = judge_process(replace(mark, broker_seconds=None), BOUNDS, NOW)
     assert (away.live, away.ready) == (True, False)
-    assert judge_mark(replace(mark, broker_seconds=BOUND - 1.0), BOUNDS, NOW).ready
-    assert not judge_mark(replace(mark, broker_seconds=float(BOUND + SCHEDULE + 1)), BOUNDS, NOW).live
+    assert judge_process(replace(mark, broker_seconds=BOUND - 1.0), BOUNDS, NOW).ready
+    assert not judge_process(replace(mark, broker_seconds=float(BOUND + SCHEDULE + 1)), BOUNDS, NOW).live
 
 
 def test_a_worker_that_stops_need_not_take_work_but_must_not_stand_still() -> None:
     stopping = replace(WORKER, stopping=True, consumer_seconds=600.0)
-    assert judge_mark(stopping, BOUNDS, NOW).live
-    assert not judge_mark(stopping, BOUNDS, NOW).ready
-    assert not judge_mark(stopping, BOUNDS, NOW + timedelta(seconds=BOUND + 1)).live
+    assert judge_process(stopping, BOUNDS, NOW).live
+    assert not judge_process(stopping, BOUNDS, NOW).ready
+    assert not judge_process(stopping, BOUNDS, NOW + timedelta(seconds=BOUND + 1)).live
 
 
 def test_a_feed_must_be_polled_unless_it_is_paused_or_backs_off() -> None:
