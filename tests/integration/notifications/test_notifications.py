@@ -235,7 +235,7 @@ async def test_a_worker_that_dies_while_it_tells_is_followed_by_another(ledger: 
     await be_well(ledger, clock.at)
     await ledger.cursors.pause("orders", "by an operator")
     with pytest.raises(Dying):
-        await notifying(ledger, deadly, now=clock).look()
+        await notifying(ledger, deadly, now=clock).check()
     other = notifying(ledger, post, now=clock)
     await look(other, ledger, clock, after=30 * SECOND)
     assert post.sent == [], "the first may still be at it"
@@ -257,8 +257,8 @@ async def test_a_worker_that_dies_between_any_two_steps_leaves_what_another_goes
         with monkeypatch.context() as patched:
             patched.setattr(ledger.notifications, step, dies)
             with pytest.raises(Dying):
-                await notifying(ledger, post, now=clock).look()
-    await notifying(ledger, post, now=clock).look()
+                await notifying(ledger, post, now=clock).check()
+    await notifying(ledger, post, now=clock).check()
     assert post.subjects == ["Rowrelay: orders: the feed is paused"]
 
 

@@ -93,7 +93,7 @@ async def test_the_command_says_what_was_told_and_by_whom_it_was_not_taken(ledge
     await ledger.cursors.pause("orders", "by an operator")
     async with listener([500]) as (url, _):
         broker = Broker("redis://127.0.0.1:1/0", timedelta(seconds=1))
-        await notifying_of(loaded_with("mongodb://127.0.0.1:1/", "redis://127.0.0.1:1/0", url), ledger, broker).look()
+        await notifying_of(loaded_with("mongodb://127.0.0.1:1/", "redis://127.0.0.1:1/0", url), ledger, broker).check()
         await broker.close()
         (told,) = [one for one in orjson.loads(await run("--json")) if one["event"] == "feed-paused"]
         assert (told["subject"], told["messages"], told["over_at"]) == ("orders", 1, None)

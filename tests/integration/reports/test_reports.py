@@ -452,7 +452,7 @@ async def test_sending_on_demand_sends_again(day: Ledger, tmp_path: Path) -> Non
     await work.compile(PERIOD)
     _, orders = await work.save(PERIOD)
     assert await work.send(orders) == {"post": None}
-    running = await reporting(day, tmp_path, post, now=Wheel(PERIOD.end - HOUR)).look(PERIOD)
+    running = await reporting(day, tmp_path, post, now=Wheel(PERIOD.end - HOUR)).preview(PERIOD)
     assert await work.send(Compiled(running[0])) == {"post": None}
     assert [outgoing.report.feed for outgoing in post.sent] == [ALL, "orders", ALL]
 
@@ -473,7 +473,7 @@ def outgoing(day_report: Report) -> OutgoingReport:
 
 @pytest.fixture
 async def day_report(day: Ledger, tmp_path: Path) -> Report:
-    return (await reporting(day, tmp_path).look(PERIOD))[0]
+    return (await reporting(day, tmp_path).preview(PERIOD))[0]
 
 
 @pytest.fixture
@@ -517,7 +517,7 @@ async def test_a_mail_sent_twice_can_be_told_for_one(day_report: Report) -> None
 async def test_a_day_that_is_not_complete_says_so_in_its_subject(day: Ledger, tmp_path: Path) -> None:
     lost = replace(certificate(AFTER), states={State.DELIVERED: 4999}, missing=1)
     await day.certificates.save(lost)
-    whole = (await reporting(day, tmp_path).look(PERIOD))[0]
+    whole = (await reporting(day, tmp_path).preview(PERIOD))[0]
     async with mailbox() as box:
         await mail(box).send(outgoing(whole))
     assert box.messages[0]["Subject"].startswith("NOT COMPLETE: ")
