@@ -21,7 +21,7 @@ from app.feeds.feed import Feed
 from app.intake.poll import Polling
 from app.ledger import Ledger
 from app.ledger.batches import new_batch
-from app.ledger.deliveries import delivery_id
+from app.ledger.delivery_documents import delivery_id
 from app.source.engine import open_engine
 from app.source.reader import Source
 from bench.report import Section, medians, say, spread, table, whole

@@ -38,7 +38,8 @@ from app.core.states import OPEN_STATES, State
 from app.feeds.feed import Rate, parse_rate
 from app.ledger import Ledger
 from app.ledger.client import Document
-from app.ledger.selection import Counted, Selection
+from app.ledger.operator_moves import Counted
+from app.ledger.selection import Selection
 from app.operations.replay import Account, Acknowledging, Cancelling, Tell
 from app.reads.lookup import ids_meant, require_feeds
 

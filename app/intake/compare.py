@@ -15,7 +15,7 @@ from app.core.certificates import MISSING_NAMED, Discrepancy, DiscrepancyKind
 from app.core.rows import SourceRow
 from app.core.states import State
 from app.ledger.audit import Fact
-from app.ledger.deliveries import delivery_id, place_hash
+from app.ledger.delivery_documents import delivery_id, place_hash
 
 
 @dataclass(slots=True)

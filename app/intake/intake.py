@@ -31,7 +31,7 @@ from app.intake.compare import clashes
 from app.ledger import Ledger
 from app.ledger.audit import Fact
 from app.ledger.batches import IDS_BYTES, id_bytes, new_batch
-from app.ledger.deliveries import delivery_id
+from app.ledger.delivery_documents import delivery_id
 from app.ledger.stats import Taken
 
 log = structlog.get_logger()

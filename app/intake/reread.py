@@ -20,8 +20,9 @@ from app.core.rows import SourceRow
 from app.feeds.feed import Feed
 from app.feeds.filter import sift
 from app.ledger import Ledger
-from app.ledger.deliveries import delivery_id
-from app.ledger.selection import Picked, Selection, Stamp
+from app.ledger.delivery_documents import delivery_id
+from app.ledger.operator_moves import Picked, Stamp
+from app.ledger.selection import Selection
 from app.source.reader import Source
 
 log = structlog.get_logger()

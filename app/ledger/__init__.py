@@ -24,12 +24,12 @@ from app.ledger.heartbeats import Heartbeats
 from app.ledger.indexes import ensure_indexes
 from app.ledger.listing import Listing
 from app.ledger.notifications import Notifications
+from app.ledger.operator_moves import Selections
 from app.ledger.purge_watermarks import PurgeWatermarks
 from app.ledger.purges import Purges
 from app.ledger.reports import Reports
 from app.ledger.retention import Retention
 from app.ledger.scans import Scans
-from app.ledger.selection import Selections
 from app.ledger.state_counts import StateCounts
 from app.ledger.stats import Stats
 from app.ledger.ticks import Ticks

@@ -17,7 +17,7 @@ from app.core.parts import in_parts
 from app.core.position import Position
 from app.core.states import State
 from app.ledger.client import Collection, Database, Document, query
-from app.ledger.deliveries import ids_of
+from app.ledger.delivery_documents import ids_of
 from app.ledger.persistence import counted
 
 _AT_ONCE = 500

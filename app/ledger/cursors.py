@@ -5,8 +5,8 @@
  held, held_since, origin {table, key, strategy, column}, lowest, notices {<kind>: {said, at}},
  resumes, refused {count, at}}
 
-`paused`: the feed is not polled; nor sent, unless `sends`. `sending_paused`: why it is not sent, where an operator
-wants that alone; it stands beside the others, so that sending and polling are paused and resumed each by itself.
+`paused`: the feed is not polled, nor sent unless `sends`. `sending_paused`: why an operator paused sending alone; it is
+separate, so that polling and sending are paused and resumed independently.
 """
 
 from __future__ import annotations
@@ -18,12 +18,10 @@ from datetime import datetime
 from app.core.certificates import DiscrepancyKind
 from app.core.cursors import Cursor, Notice, Origin
 from app.core.errors import CursorMoved
-from app.core.position import Gap, ReadRange
-from app.core.rows import NewForm, Page
+from app.core.position import ReadRange
+from app.core.rows import Page
 from app.ledger.client import Collection, Database, Document, query
-
-SPANS_KEPT = 20
-"""Stretches that are remembered of a feed that was rewound many times: the latest."""
+from app.ledger.cursor_documents import cursor_of, form_fields, gap_documents, held_since, range_documents, ranges_after
 
 _SENDING_PAUSED: Document = {"sending_paused": {"$gt": ""}}
 
@@ -36,30 +34,30 @@ class Cursors:
 
     @query
     async def get(self, feed: str) -> Cursor:
-        """The feed's cursor; one that has read nothing where there is none yet."""
+        """The feed's cursor; a new one, which has read nothing, where there is none yet."""
         document = await self._collection.find_one({"_id": feed})
-        return _cursor(document) if document else Cursor(feed)
+        return cursor_of(document) if document else Cursor(feed)
 
     @query
     async def advance(self, cursor: Cursor, page: Page, now: datetime) -> Cursor:
-        """Move the cursor past a page that is in the ledger. Raises `CursorMoved` where another poll was first."""
+        """Move the cursor past a page that is in the ledger. Raises `CursorMoved` where another poll was faster."""
         moved: Document = {
             "position": page.position,
-            "gaps": _gap_documents(page.gaps),
+            "gaps": gap_documents(page.gaps),
             "version": cursor.version + 1,
             "last_poll_at": now,
             "last_error": None,
             "failures": 0,
             "retry_at": None,
             "held": page.held,
-            "held_since": _held_since(cursor, page, now),
+            "held_since": held_since(cursor, page, now),
         }
         if page.rows:
             moved["last_row_at"] = now
         if cursor.position is None and not cursor.spans:
-            moved["spans"] = _span_documents([ReadRange(page.began)])
+            moved["spans"] = range_documents([ReadRange(page.began)])
         if page.form:
-            moved |= _form_fields(page.form, now)
+            moved |= form_fields(page.form, now)
         if cursor.lowest is None and page.lowest is not None:
             moved["lowest"] = page.lowest
         if not cursor.version:
@@ -69,18 +67,18 @@ class Cursors:
         )
         if result is None:
             raise CursorMoved(f"feed {cursor.feed}: another poll moved its cursor past version {cursor.version}")
-        return _cursor(result)
+        return cursor_of(result)
 
     @query
     async def adopt(self, feed: str, origin: Origin, *, anyway: bool = False) -> None:
-        """Put on record what the feed's deliveries come from; `anyway`: also where that is on record already."""
+        """Record where the feed's deliveries come from; `anyway`: even if that is on record already."""
         await self._collection.update_one({"_id": feed}, {"$setOnInsert": {"version": 0}}, upsert=True)
         wanted: Document = {"_id": feed} if anyway else {"_id": feed, "origin": None}
         await self._collection.update_one(wanted, {"$set": {"origin": asdict(origin) | {"key": list(origin.key)}}})
 
     @query
     async def notice(self, feed: str, notices: Sequence[Notice]) -> None:
-        """Keep what a poll came across, the last of each kind."""
+        """Store what a poll noticed, the latest of each kind."""
         kept = {f"notices.{notice.kind.value}": {"said": notice.said, "at": notice.at} for notice in notices}
         if kept:
             await self._collection.update_one(
@@ -89,7 +87,7 @@ class Cursors:
 
     @query
     async def forget(self, feed: str, kinds: Sequence[DiscrepancyKind], before: datetime) -> None:
-        """Drop what was noticed of these kinds before then: a certificate did not find it any more."""
+        """Drop notices of these kinds from before then: a certificate no longer found them."""
         for kind in kinds:
             field = f"notices.{kind.value}"
             await self._collection.update_one({"_id": feed, f"{field}.at": {"$lt": before}}, {"$unset": {field: ""}})
@@ -101,7 +99,7 @@ class Cursors:
 
     @query
     async def note_poll(self, feed: str, now: datetime, error: str | None = None) -> None:
-        """Record that the feed was polled, and what went wrong with it, if anything."""
+        """Record that the feed was polled, and what went wrong, if anything."""
         await self._collection.update_one(
             {"_id": feed},
             {
@@ -113,10 +111,10 @@ class Cursors:
 
     @query
     async def note_empty(self, cursor: Cursor, page: Page, now: datetime) -> None:
-        """Record that the feed was polled, and gave nothing new; and whether rows are held back, and since when."""
+        """Record that a poll found nothing new, and whether rows are held back, and since when."""
         await self.note_poll(cursor.feed, now)
         if (page.held, page.held and cursor.held_since) != (cursor.held, cursor.held_since):
-            since = _held_since(cursor, page, now)
+            since = held_since(cursor, page, now)
             held: Document = {"held": page.held, "held_since": since}
             await self._collection.update_one({"_id": cursor.feed}, {"$set": held})
 
@@ -135,15 +133,17 @@ class Cursors:
 
     @query
     async def rewind(self, cursor: Cursor, to: Cursor) -> None:
-        """Move the cursor to where `to` stands, and drop its open gaps. Raises `CursorMoved` where a poll was first."""
+        """Move the cursor to the position of `to`, and drop its open gaps. Raises `CursorMoved` where a poll was
+        faster.
+        """
         await self._collection.update_one({"_id": cursor.feed}, {"$setOnInsert": {"version": 0}}, upsert=True)
         result = await self._collection.update_one(
             {"_id": cursor.feed, "version": cursor.version},
             {
                 "$set": {
                     "position": to.position,
-                    "gaps": _gap_documents(to.gaps),
-                    "spans": _span_documents(_spans_after(cursor, to)),
+                    "gaps": gap_documents(to.gaps),
+                    "spans": range_documents(ranges_after(cursor, to)),
                     "version": cursor.version + 1,
                     "last_error": None,
                     "failures": 0,
@@ -156,14 +156,14 @@ class Cursors:
 
     @query
     async def offer(self, feed: str, columns: Sequence[str]) -> None:
-        """Record that the table has these columns besides those agreed: a feed that is resumed then sends them."""
+        """Record columns of the table besides those agreed: a feed that is resumed sends them."""
         await self._collection.update_one({"_id": feed}, {"$set": {"offered": list(columns)}})
 
     @query
     async def pause(self, feed: str, reason: str, *, sending: bool = False) -> None:
-        """Stop polling the feed, and, unless `sending`, sending it, until it is resumed.
+        """Pause polling the feed, and unless `sending` also sending it, until it is resumed.
 
-        The first reason stays; but one that stops sending replaces one that does not.
+        The first reason stays, unless the new one pauses more.
         """
         await self._collection.update_one({"_id": feed}, {"$setOnInsert": {"version": 0}}, upsert=True)
         weaker: Document = (
@@ -175,7 +175,7 @@ class Cursors:
 
     @query
     async def pause_sending(self, feed: str, reason: str) -> None:
-        """Stop sending the feed, until that is resumed; it is polled on. The first reason stays."""
+        """Pause sending the feed until that is resumed; polling goes on. The first reason stays."""
         await self._collection.update_one({"_id": feed}, {"$setOnInsert": {"version": 0}}, upsert=True)
         wanted: Document = {"_id": feed, "sending_paused": None}
         await self._collection.update_one(wanted, {"$set": {"sending_paused": reason}})
@@ -195,7 +195,7 @@ class Cursors:
 
     @query
     async def resume_polling(self, feed: str) -> bool:
-        """Poll the feed again; where it is not sent either, that stays so. Returns whether polling was paused."""
+        """Resume polling; sending stays paused if it is. Returns whether polling was paused."""
         polled: Document = {"$set": {"paused": False, "failures": 0, "retry_at": None}}
         over: Document = {"$unset": {"paused_reason": "", "sends": ""}}
         found = await self._collection.find_one({"_id": feed, "paused": True})
@@ -208,7 +208,7 @@ class Cursors:
 
     @query
     async def resume_sending(self, feed: str) -> bool:
-        """Send the feed again; where it is not polled either, that stays so. Returns whether sending was paused."""
+        """Resume sending; polling stays paused if it is. Returns whether sending was paused."""
         over: Document = {"$unset": {"sending_paused": "", "refused": ""}, "$inc": {"resumes": 1}}
         both: Document = {"_id": feed, "paused": True, "sends": {"$ne": True}}
         if (await self._collection.update_one(both, over | {"$set": {"sends": True}})).modified_count:
@@ -217,20 +217,20 @@ class Cursors:
 
     @query
     async def paused(self) -> Sequence[str]:
-        """The feeds of which nothing is sent now."""
+        """The feeds whose sending is paused."""
         stopped: Document = {"$or": [{"paused": True, "sends": {"$ne": True}}, _SENDING_PAUSED]}
         return [document["_id"] for document in await self._collection.find(stopped, {"_id": 1}).to_list()]
 
     @query
     async def refusals(self, feed: str) -> tuple[int, datetime | None]:
-        """How many refusals in a row are counted, and when the last was."""
+        """How many refusals in a row were counted, and when the last was."""
         found = await self._collection.find_one({"_id": feed}, {"refused": 1})
         refused = (found or {}).get("refused") or {}
         return refused.get("count", 0), refused.get("at")
 
     @query
     async def count_refusals(self, feed: str, count: int, now: datetime, *, begin: bool) -> int:
-        """Add to the refusals in a row, or begin to count anew. Returns how many there were before these."""
+        """Add to the refusals in a row, or begin a new count. Returns how many there were before."""
         if not begin:
             document = await self._collection.find_one_and_update(
                 {"_id": feed, "refused.count": {"$gt": 0}},
@@ -245,75 +245,9 @@ class Cursors:
 
     @query
     async def standing(self) -> tuple[Sequence[str], dict[str, int]]:
-        """The feeds of which nothing is sent now; and of those that were ever resumed, how often."""
+        """The feeds whose sending is paused; and feed → how often it was resumed, for those that ever were."""
         wanted: Document = {"$or": [{"paused": True}, _SENDING_PAUSED, {"resumes": {"$gt": 0}}]}
         fields = {"paused": 1, "sends": 1, "sending_paused": 1, "resumes": 1}
         found = await self._collection.find(wanted, fields).to_list()
         paused = [d["_id"] for d in found if (d.get("paused") and not d.get("sends")) or d.get("sending_paused")]
         return paused, {d["_id"]: d["resumes"] for d in found if d.get("resumes")}
-
-
-def _held_since(cursor: Cursor, page: Page, now: datetime) -> datetime | None:
-    return (cursor.held_since or now) if page.held else None
-
-
-def _gap_documents(gaps: Sequence[Gap]) -> list[Document]:
-    return [{"low": gap.low, "high": gap.high, "since": gap.since} for gap in gaps]
-
-
-def _spans_after(cursor: Cursor, to: Cursor) -> Sequence[ReadRange]:
-    """What a rewind leaves to read: all that the cursor has read stays read, and a new stretch begins.
-
-    From the beginning, one stretch holds all the others.
-    """
-    if not cursor.spans or cursor.position is None or any(span.after is None for span in to.spans):
-        return to.spans
-    closed = [*cursor.spans[:-1], ReadRange(cursor.spans[-1].after, cursor.position)]
-    return [*closed, *to.spans][-SPANS_KEPT:]
-
-
-def _form_fields(form: NewForm, now: datetime) -> Document:
-    fields: Document = {
-        "columns": [{"name": name, "type": kind} for name, kind in form.columns],
-        "offered": list(form.offered),
-    }
-    return fields | ({"noted": form.said, "noted_at": now} if form.said else {})
-
-
-def _span_documents(spans: Sequence[ReadRange]) -> list[Document]:
-    return [{"after": span.after, "upto": span.upto} for span in spans]
-
-
-def _cursor(document: Document) -> Cursor:
-    return Cursor(
-        feed=document["_id"],
-        position=document.get("position"),
-        gaps=tuple(Gap(gap["low"], gap["high"], gap["since"]) for gap in document.get("gaps", ())),
-        version=document["version"],
-        paused=document.get("paused", False),
-        paused_reason=document.get("paused_reason"),
-        sends=not document.get("sending_paused") and (not document.get("paused") or document.get("sends", False)),
-        sending_paused=document.get("sending_paused"),
-        last_poll_at=document.get("last_poll_at"),
-        last_row_at=document.get("last_row_at"),
-        last_error=document.get("last_error"),
-        failures=document.get("failures", 0),
-        retry_at=document.get("retry_at"),
-        spans=tuple(ReadRange(span["after"], span["upto"]) for span in document.get("spans", ())),
-        columns=tuple((column["name"], column["type"]) for column in document.get("columns", ())),
-        offered=tuple(document.get("offered", ())),
-        noted=document.get("noted"),
-        noted_at=document.get("noted_at"),
-        held=document.get("held"),
-        held_since=document.get("held_since"),
-        origin=_origin(document.get("origin")),
-        lowest=document.get("lowest"),
-        notices=tuple(
-            Notice(DiscrepancyKind(kind), found["said"], found["at"])
-            for kind, found in document.get("notices", {}).items()
-        ),
-    )
-
-
-def _origin(document: Document | None) -> Origin | None:
-    return Origin(**document | {"key": tuple(document["key"])}) if document else None

@@ -8,9 +8,9 @@
 compares both (see `app/ledger/audit.py`).
 
 `seen_at`: when a row that was logged before was last read at another position, because it was updated.
-And what replay and cancel add to it: see `app/ledger/selection.py`.
+`app/ledger/operator_moves.py` names the fields that replay and cancel add.
 
-Each move is one conditional update, so a move made twice, or by a worker whose lease is gone, changes nothing.
+Each move is one conditional update, so repeating it, or making it without a lease, changes nothing.
 `token` is absent until a batch is taken over; then it is the new holder's fence (see `Batch.fence`), and the old
 holder's failures match no more.
 """
@@ -19,62 +19,30 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from hashlib import blake2b
 from typing import Any
-from urllib.parse import quote
 
-import orjson
 from pymongo import UpdateOne
 
 from app.core.attempts import Result
 from app.core.batches import Batch, NewBatch
 from app.core.clock import AGREED
 from app.core.deliveries import Delivery
-from app.core.keys import has_identity, short_key
-from app.core.position import Position
 from app.core.rows import SourceRow
 from app.core.states import OPEN_STATES, State
 from app.ledger.attempts import insert_telling_duplicates
 from app.ledger.client import Collection, Database, Document, query
-from app.ledger.ids import ids_under
+from app.ledger.delivery_documents import (
+    delivery_id,
+    delivery_of,
+    failure,
+    ids_of,
+    logged,
+    place_hash,
+    success,
+    why_dead,
+)
 from app.ledger.indexes import BY_ID, in_state
 from app.ledger.merge import Order, fair_first_of, feeds_in
-
-
-def delivery_id(feed: str, row: SourceRow) -> str:
-    """The id under which the row is logged: the same row, or with `capture = "changes"` the same change of it, always
-    gives the same id. Of a long key it holds a hash, so that no id, header or batch is long: see `short_key`."""
-    key = short_key(row.key)
-    return f"{feed}:{key}" if row.change is None else f"{feed}:{key}:{short_key(quote(row.change))}"
-
-
-def delivery_of(document: Document) -> Delivery:
-    """A delivery as it is on record, with its payload."""
-    last = document.get("last", {})
-    return Delivery(
-        document["_id"],
-        document["feed"],
-        document["key"],
-        document["payload"],
-        document["created_at"],
-        document["attempts"],
-        document.get("replayed_at"),
-        in_doubt="in_doubt" in last,
-        refused_at=last.get("refused_at"),
-    )
-
-
-MEND_IT = "; mend the row in the source, then replay: it is read again"
-
-
-def place_hash(position: Position) -> int:
-    """A position in 48 bits, so that the server can add up many."""
-    return int.from_bytes(blake2b(orjson.dumps(position), digest_size=6).digest(), "big")
-
-
-def ids_of(feed: str, after: str = "") -> Document:
-    """A filter: the feed's deliveries; with `after`, those whose ids follow it. A key may be the empty text."""
-    return {"_id": ids_under(f"{feed}:", after)}
 
 
 class Deliveries:
@@ -89,7 +57,7 @@ class Deliveries:
     async def log(self, filled: Iterable[tuple[NewBatch, Sequence[SourceRow]]], now: datetime) -> list[str]:
         """Log each batch's rows as `queued`. Returns the ids of those logged before, which stay as they are."""
         documents = [
-            _logged(batch.feed, row, now) | {"state": State.QUEUED.value, "batch": batch.id}
+            logged(batch.feed, row, now) | {"state": State.QUEUED.value, "batch": batch.id}
             for batch, rows in filled
             for row in rows
         ]
@@ -99,7 +67,7 @@ class Deliveries:
     async def log_unreadable(self, feed: str, rows: Iterable[SourceRow], now: datetime) -> list[str]:
         """Log rows that have no payload as dead letters, each with its reason. Returns as `log`."""
         documents = [
-            _logged(feed, row, now) | {"state": State.DEAD.value, "reason": _why_dead(row), "finished_at": now}
+            logged(feed, row, now) | {"state": State.DEAD.value, "reason": why_dead(row), "finished_at": now}
             for row in rows
         ]
         return await insert_telling_duplicates(self._collection, documents)
@@ -108,7 +76,7 @@ class Deliveries:
     async def log_skipped(self, feed: str, rows: Iterable[tuple[SourceRow, str]], now: datetime) -> list[str]:
         """Log rows that the feed's filter leaves out as `skipped`, each with its reason. Returns as `log`."""
         documents = [
-            _logged(feed, row, now) | {"state": State.SKIPPED.value, "reason": reason, "finished_at": now}
+            logged(feed, row, now) | {"state": State.SKIPPED.value, "reason": reason, "finished_at": now}
             for row, reason in rows
         ]
         return await insert_telling_duplicates(self._collection, documents)
@@ -170,7 +138,7 @@ class Deliveries:
         moved = 0
         for status, ids in delivery_ids_by_status.items():
             wanted: Document = {"_id": {"$in": list(ids)}, "state": {"$ne": State.DELIVERED.value}}
-            update = _success(status, now)
+            update = success(status, now)
             left = update | {"$unset": update["$unset"] | {"batch": "", "token": ""}}
             leaving = (await self._collection.update_many(wanted | held, left)).modified_count
             others = 0
@@ -188,7 +156,7 @@ class Deliveries:
         """
         if not results:
             return 0
-        updates = [UpdateOne(_held(batch, result.delivery.id), _failure(result, now), hint=BY_ID) for result in results]
+        updates = [UpdateOne(_held(batch, result.delivery.id), failure(result, now), hint=BY_ID) for result in results]
         written = await self._collection.bulk_write(updates, ordered=False)
         return written.modified_count
 
@@ -374,24 +342,6 @@ def _sendable(batch: Batch, delivery_ids: Sequence[str] | None = None) -> Docume
     return {"_id": {"$in": list(ids)}, "batch": batch.id, "state": State.QUEUED.value, "token": batch.fence}
 
 
-def _logged(feed: str, row: SourceRow, now: datetime) -> Document:
-    return {
-        "_id": delivery_id(feed, row),
-        "feed": feed,
-        "key": row.key,
-        "position": row.position,
-        "payload": row.payload,
-        "created_at": now,
-        "attempts": 0,
-        "place": place_hash(row.position),
-    } | ({} if row.content is None else {"content": row.content})
-
-
-def _why_dead(row: SourceRow) -> str:
-    """With what to do about it, where the row may be read again under its key."""
-    return f"{row.error}{MEND_IT}" if not row.payload and has_identity(row.key) else row.error or ""
-
-
 def _sender(token: str | None, batch: Batch) -> str:
     """The token of the lease under which a delivery of the batch may have been sent last."""
     return batch.first.token if token in (None, batch.inherited) else token.rpartition("-")[2]
@@ -399,38 +349,3 @@ def _sender(token: str | None, batch: Batch) -> str:
 
 def _held(batch: Batch, delivery_id: str) -> Document:
     return {"_id": delivery_id, "state": State.QUEUED.value, "batch": batch.id, "token": batch.fence}
-
-
-def _success(status: int, now: datetime) -> Document:
-    return {
-        "$set": {"state": State.DELIVERED.value, "finished_at": now, "last": {"at": now, "status": status}},
-        "$inc": {"attempts": 1},
-        "$unset": {"next_attempt_at": "", "reason": ""},
-    }
-
-
-def _refused_at(result: Result) -> datetime | None:
-    answer = result.answer
-    if result.delivery.refused_at or answer.status != 403:
-        return result.delivery.refused_at
-    return answer.at + timedelta(milliseconds=answer.duration_ms)
-
-
-def _failure(result: Result, now: datetime) -> Document:
-    verdict, answer = result.verdict, result.answer
-    last: Document = {"at": answer.at, "error": verdict.reason}
-    if answer.status is not None:
-        last["status"] = answer.status
-    if verdict.in_doubt:
-        last["in_doubt"] = True
-    if refused_at := _refused_at(result):
-        last["refused_at"] = refused_at
-    if verdict.next_attempt_at is not None:
-        moved: Document = {"state": State.RETRYING.value, "next_attempt_at": verdict.next_attempt_at}
-    else:
-        moved = {"state": State.DEAD.value, "finished_at": now, "reason": verdict.reason}
-    return {
-        "$set": moved | {"last": last},
-        "$inc": {"attempts": int(answer.made)},
-        "$unset": {"batch": "", "token": ""},
-    }

@@ -24,7 +24,7 @@ from pymongo import errors as driver
 from app.core.parts import in_parts
 from app.core.states import State
 from app.ledger.client import Collection, Database, Document, query
-from app.ledger.deliveries import ids_of
+from app.ledger.delivery_documents import ids_of
 from app.ledger.ids import ids_under
 from app.ledger.indexes import BY_ID, MOMENTS, in_state
 from app.ledger.merge import MERGED, feeds_in

@@ -49,9 +49,10 @@ from app.intake.reread import Rereading
 from app.ledger import Ledger
 from app.ledger.batches import new_batches
 from app.ledger.counted import DONE_STATES
-from app.ledger.deliveries import MEND_IT
+from app.ledger.delivery_documents import MEND_IT
+from app.ledger.operator_moves import Counted, Picked, Stamp
 from app.ledger.persistence import Waiting, persistent
-from app.ledger.selection import Counted, Picked, Selection, Stamp, narrowed
+from app.ledger.selection import Selection, narrowed
 from app.source.reader import Source
 
 log = structlog.get_logger()

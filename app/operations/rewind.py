@@ -10,7 +10,7 @@ from app.core.position import Position
 from app.core.rows import Page
 from app.feeds.feed import Feed
 from app.ledger import Ledger
-from app.ledger.deliveries import delivery_id
+from app.ledger.delivery_documents import delivery_id
 from app.source.reader import Source
 
 

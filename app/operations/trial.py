@@ -39,8 +39,8 @@ from app.feeds.filter import sift
 from app.ledger import Ledger
 from app.ledger.batches import new_batch
 from app.ledger.client import Document
-from app.ledger.deliveries import delivery_id as id_of
-from app.ledger.deliveries import delivery_of
+from app.ledger.delivery_documents import delivery_id as id_of
+from app.ledger.delivery_documents import delivery_of
 from app.partner.client import KEPT_HEADERS, PartnerClient
 from app.partner.throttle.throttle import EndpointThrottle, Throttles
 from app.reads.lookup import look_up

@@ -12,7 +12,7 @@ from app.core.rows import SourceRow
 from app.core.states import State
 from app.intake.compare import Compared, changed, compare, hash_sum, sharing, still_there
 from app.ledger.audit import Fact
-from app.ledger.deliveries import delivery_id
+from app.ledger.delivery_documents import delivery_id
 from app.ledger.purge_watermarks import PurgeWatermark
 from app.ledger.scans import Scan
 from app.reconcile import bounds

@@ -14,7 +14,7 @@ from app.core.parts import in_parts
 from app.core.rows import Columns, SourceRow
 from app.core.states import State
 from app.intake.intake import backlog
-from app.ledger.deliveries import delivery_id
+from app.ledger.delivery_documents import delivery_id
 from app.reconcile import bounds
 from app.reconcile.run import Run, named
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from app.core.keys import is_short_key
 from app.core.rows import SourceRow
 from app.feeds.feed import Feed
-from app.ledger.deliveries import delivery_id
+from app.ledger.delivery_documents import delivery_id
 from app.ledger.scans import Scan
 from app.reconcile import bounds
 from app.reconcile.run import Run

@@ -16,7 +16,7 @@ from app.core.rows import SourceRow
 from app.feeds.feed import Feed
 from app.intake.intake import Intake
 from app.ledger import Ledger
-from app.ledger.deliveries import delivery_id
+from app.ledger.delivery_documents import delivery_id
 from app.ledger.scans import Scan
 from app.reconcile import bounds
 from app.source.reader import Source

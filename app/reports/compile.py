@@ -6,32 +6,29 @@ buckets are: a worker killed between a result and its count leaves them short by
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from app.core.attempts import Outcome
 from app.core.certificates import Certificate
 from app.core.period import Kind, Period
-from app.ledger.stats import OTHER, bucket_bound
+from app.reports.proof import proof_of
 from app.reports.record import (
     ALL,
     VERSION,
     Backlog,
     Breaker,
-    Counts,
     Document,
     FeedLine,
     Interval,
-    Latency,
     Peak,
     Reason,
     Report,
-    proof_of,
 )
+from app.reports.sums import failure_kinds, percentiles, summed, with_revived
 
 SLOT = {Kind.DAY: timedelta(minutes=15), Kind.HOUR: timedelta(minutes=1)}
 """What the charts draw as one point."""
@@ -41,8 +38,6 @@ SPAN = {Kind.DAY: timedelta(hours=1), Kind.HOUR: timedelta(minutes=5)}
 CHOSEN_SPANS = 3
 REASONS_LISTED = 20
 
-_REVIVED = "died_and_revived"
-"""What is added to the bucket in which dead letters died, of those that a later one says were put back."""
 _MINUTE = timedelta(minutes=1)
 _MINUTE_MS = 60_000
 
@@ -60,65 +55,6 @@ class _Window:
         start, end = (bound.astimezone(self.zone) for bound in (self.period.start, self.period.end))
         local = moment.astimezone(self.zone)
         return f"{local:%H:%M}{local.isoformat()[-6:]}" if start.utcoffset() != end.utcoffset() else f"{local:%H:%M}"
-
-
-@dataclass(slots=True)
-class _Kind:
-    """Failures of a kind, summed up."""
-
-    text: str
-    attempts: int = 0
-    dead: int = 0
-    example: str | None = None
-    dead_example: str | None = None
-
-    def add(self, failed: Document) -> None:
-        self.attempts += failed.get("n", 0)
-        self.dead += failed.get("dead", 0)
-        self.example = failed.get("id", self.example)
-        self.dead_example = failed.get("dead_id", self.dead_example)
-
-
-@dataclass(slots=True)
-class _Sum:
-    """Buckets of one feed, or of several, added up."""
-
-    flows: Counter[str] = field(default_factory=Counter)
-    outcomes: Counter[str] = field(default_factory=Counter)
-    statuses: Counter[str] = field(default_factory=Counter)
-    attempt_ms: Counter[int] = field(default_factory=Counter)
-    delivered_ms: Counter[int] = field(default_factory=Counter)
-
-    def add(self, bucket: Document) -> None:
-        for name in ("read", "logged", "skipped", "unreadable", "unsendable", "retries", _REVIVED):
-            self.flows[name] += bucket.get(name, 0)
-        for name, count in bucket.get("first", {}).items():
-            self.flows[f"first.{name}"] += count
-        self.outcomes.update(bucket.get("outcomes", {}))
-        self.statuses.update(bucket.get("statuses", {}))
-        for kind, durations in (("attempt_ms", self.attempt_ms), ("delivered_ms", self.delivered_ms)):
-            for number, count in bucket.get(kind, {}).items():
-                durations[int(number)] += count
-
-    def counts(self) -> Counts:
-        outcomes, flows = self.outcomes, self.flows
-        died = outcomes[Outcome.DEAD.value] + flows["unreadable"] + flows["unsendable"]
-        return Counts(
-            read=flows["read"],
-            logged=flows["logged"],
-            skipped=flows["skipped"],
-            delivered=outcomes[Outcome.DELIVERED.value],
-            attempts=sum(outcomes.values()),
-            retry=outcomes[Outcome.RETRY.value],
-            unknown=outcomes[Outcome.UNKNOWN.value],
-            dead=max(0, died - flows[_REVIVED]),
-            unreadable=flows["unreadable"],
-            unsendable=flows["unsendable"],
-            revived=flows[_REVIVED],
-            first_attempts=flows["first.made"],
-            first_delivered=flows["first.delivered"],
-            retries=flows["retries"],
-        )
 
 
 def compile_reports(
@@ -139,24 +75,6 @@ def compile_reports(
     return [_compile(ALL, window, buckets, found.values(), tuple(_line(report) for report in single)), *single]
 
 
-def percentiles(durations: Mapping[int, int]) -> Latency:
-    """p50, p95 and p99 of durations counted by bucket, by nearest rank."""
-    count = sum(durations.values())
-    if not count:
-        return Latency()
-    found = [_percentile(durations, math.ceil(count * part)) for part in (0.50, 0.95, 0.99)]
-    return Latency(count, *found)
-
-
-def _percentile(durations: Mapping[int, int], rank: int) -> float:
-    seen = 0
-    for bucket in sorted(durations):
-        seen += durations[bucket]
-        if seen >= rank:
-            return float(f"{bucket_bound(bucket):.3g}")
-    raise AssertionError("a rank beyond the count")
-
-
 def _compile(
     feed: str,
     window: _Window,
@@ -166,12 +84,12 @@ def _compile(
 ) -> Report:
     period, through = window.period, window.through
     by_time = sorted(
-        (bucket for found in buckets.values() for bucket in _with_revived(found)),
+        (bucket for found in buckets.values() for bucket in with_revived(found)),
         key=lambda bucket: (bucket["minute"], bucket["feed"]),
     )
-    whole = _summed(by_time)
+    whole = summed(by_time)
     seconds = max((through - period.start).total_seconds(), 1.0)
-    kinds = _kinds(by_time)
+    kinds = failure_kinds(by_time)
     spans = tuple(_spans(window, SPAN[period.kind], by_time))
     return Report(
         feed=feed,
@@ -204,28 +122,6 @@ def _compile(
     )
 
 
-def _with_revived(buckets: Sequence[Document]) -> list[Document]:
-    """One feed's buckets, in which dead letters that were put back later, within them, are told where they died."""
-    revived: dict[str, Counter[str]] = {}
-    for bucket in buckets:
-        for minute, reasons in bucket.get("revived", {}).items():
-            revived.setdefault(minute, Counter()).update(reasons)
-    return [_less(bucket, found) if (found := revived.get(_name(bucket))) else bucket for bucket in buckets]
-
-
-def _name(bucket: Document) -> str:
-    return str(bucket["_id"]).rpartition("|")[2]
-
-
-def _less(bucket: Document, revived: Counter[str]) -> Document:
-    """The bucket with these dead letters taken out, by reason."""
-    failed = {name: dict(found) for name, found in bucket.get("failed", {}).items()}
-    for name, count in revived.items():
-        kept = failed.get(name if failed.get(name, {}).get("dead") else OTHER, {})
-        kept["dead"] = max(0, kept.get("dead", 0) - count)
-    return bucket | {"failed": failed, _REVIVED: revived.total()}
-
-
 def _line(report: Report) -> FeedLine:
     return FeedLine(
         feed=report.feed,
@@ -238,13 +134,6 @@ def _line(report: Report) -> FeedLine:
     )
 
 
-def _summed(buckets: Iterable[Document]) -> _Sum:
-    total = _Sum()
-    for bucket in buckets:
-        total.add(bucket)
-    return total
-
-
 def _spans(window: _Window, length: timedelta, by_time: Iterable[Document]) -> Iterator[Interval]:
     """The period in parts of that length, each with what its buckets hold; the last may be shorter."""
     parts: dict[int, list[Document]] = {}
@@ -253,7 +142,7 @@ def _spans(window: _Window, length: timedelta, by_time: Iterable[Document]) -> I
     number, start = 0, window.period.start
     while start < window.through:
         found = parts.get(number, [])
-        total, backlog = _summed(found), _backlog(found)
+        total, backlog = summed(found), _backlog(found)
         yield Interval(
             start=start,
             label=window.label(start),
@@ -293,15 +182,6 @@ def _breaker(by_time: Iterable[Document]) -> Breaker:
     found = [bucket["breaker"] for bucket in by_time if "breaker" in bucket]
     spent_ms = sum(min(breaker.get("ms", 0), _MINUTE_MS) for breaker in found)
     return Breaker(sum(breaker.get("opened", 0) for breaker in found), round(spent_ms / 1000, 1))
-
-
-def _kinds(by_time: Iterable[Document]) -> list[_Kind]:
-    """Failures by their reason; the examples are the latest."""
-    kinds: dict[str, _Kind] = {}
-    for bucket in by_time:
-        for name, failed in sorted(bucket.get("failed", {}).items()):
-            kinds.setdefault(name, _Kind(failed.get("text", OTHER))).add(failed)
-    return list(kinds.values())
 
 
 def _reasons(kinds: Iterable[tuple[str, int, str | None]]) -> tuple[Reason, ...]:

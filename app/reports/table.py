@@ -11,7 +11,8 @@ from zoneinfo import ZoneInfo
 from app.core.figures import clock, duration, number, percent
 from app.core.period import Kind
 from app.reports.page import nobody_sends, title, when
-from app.reports.record import ALL, Counts, Interval, Latency, Proof, Report
+from app.reports.proof import Proof
+from app.reports.record import ALL, Counts, Interval, Latency, Report
 
 _COUNTS = (
     "read", "logged", "skipped", "delivered", "attempts", "first_attempts", "first_delivered", "retries", "retry",

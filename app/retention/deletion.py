@@ -13,7 +13,7 @@ from app.ledger.archives import ArchivePart
 from app.ledger.client import Document
 from app.ledger.purge_watermarks import higher
 from app.ledger.records import Record
-from app.ledger.retention import Settled, settled
+from app.ledger.settled import Settled, settled
 from app.retention.archive.archive import Archive
 from app.retention.run import Run
 

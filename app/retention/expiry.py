@@ -9,7 +9,7 @@ from app.core.clock import Clock
 from app.feeds.feed import Feed
 from app.ledger import Ledger
 from app.ledger.archives import ArchivePart
-from app.ledger.retention import CATEGORIES, TimeRange
+from app.ledger.settled import CATEGORIES, TimeRange
 from app.retention.run import Purged
 
 _DAY = timedelta(days=1)

@@ -44,7 +44,7 @@ from app.ledger.archives import ArchivePart
 from app.ledger.client import Document
 from app.ledger.persistence import persistent
 from app.ledger.records import Record
-from app.ledger.retention import CATEGORIES, Category, TimeRange
+from app.ledger.settled import CATEGORIES, Category, TimeRange
 from app.retention.archive.archive import Archive, InThread
 from app.retention.deletion import Deletion
 from app.retention.expiry import Expiry

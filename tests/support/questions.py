@@ -13,7 +13,8 @@ from app.core.rows import SourceRow
 from app.core.states import OPEN_STATES, State
 from app.ledger import Ledger
 from app.ledger.listing import Order, Place
-from app.ledger.selection import Between, Picked, Selection, Stamp
+from app.ledger.operator_moves import Picked, Stamp
+from app.ledger.selection import Between, Selection
 from tests.support.busy_ledger import BATCH, BIG, DAY, PAUSED, RESTORED, batch_name, name_of, open_ones
 from tests.support.ledger import FEED, LEASE, NOW, failed, loaded
 

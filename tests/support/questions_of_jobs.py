@@ -23,8 +23,8 @@ from app.ledger.heartbeats import Heartbeat, Role
 from app.ledger.notifications import Message
 from app.ledger.purges import Claim
 from app.ledger.reports import ReportKey, Revised
-from app.ledger.retention import CATEGORIES, Category, TimeRange, settled
 from app.ledger.scans import Scan
+from app.ledger.settled import CATEGORIES, Category, TimeRange, settled
 from app.ledger.stats import Gauge
 from app.ledger.ticks import StepDone, Tick, TickState
 from tests.support.busy_ledger import BATCH, BIG, COUNTS, DAY, ONE_DAY, PAUSED, RESTORED, batch_name, name_of, open_ones

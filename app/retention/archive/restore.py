@@ -19,7 +19,7 @@ from app.ledger.archives import Contents
 from app.ledger.counted import DONE_STATES
 from app.ledger.persistence import persistent
 from app.ledger.records import Record
-from app.ledger.retention import settled
+from app.ledger.settled import settled
 from app.retention.archive import file
 from app.retention.archive.archive import some
 from app.retention.purge_lock import HeldLock, PurgeLock, Tell

@@ -18,7 +18,7 @@ from app.intake import reread
 from app.intake.poll import Polling
 from app.ledger import Ledger
 from app.ledger.client import Document
-from app.ledger.deliveries import MEND_IT
+from app.ledger.delivery_documents import MEND_IT
 from app.ledger.selection import Selection
 from app.operations.replay import Account, Replaying
 from app.reconcile import Reconciling

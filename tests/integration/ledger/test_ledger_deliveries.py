@@ -10,7 +10,7 @@ from app.core.errors import LedgerRefused
 from app.core.rows import SourceRow
 from app.core.states import State
 from app.ledger import Ledger
-from app.ledger.deliveries import MEND_IT
+from app.ledger.delivery_documents import MEND_IT
 from tests.support.ledger import (
     FEED,
     LATER,

@@ -25,8 +25,8 @@ from app.jobs.schedule import REPORT_HOUR
 from app.ledger import Ledger
 from app.ledger.error_codes import PASSING, PERMANENT
 from app.ledger.persistence import persistent
-from app.ledger.retention import CATEGORIES, TimeRange
 from app.ledger.selection import Selection
+from app.ledger.settled import CATEGORIES, TimeRange
 from app.ledger.ticks import TickState
 from app.operations.replay import Acknowledging, Cancelling, Replaying
 from app.retention.archive.restore import Restoring
@@ -95,7 +95,7 @@ def _nothing_raw_is_logged() -> Iterator[None]:
 @pytest.fixture
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """A cursor gets a few documents at a time."""
-    monkeypatch.setattr("app.ledger.retention._BATCH", 3)
+    monkeypatch.setattr("app.ledger.settled_reading._BATCH", 3)
 
 
 def _is_one_plain_line(text: str) -> bool:

@@ -25,8 +25,9 @@ from app.jobs.schedule import RECONCILE
 from app.ledger import Ledger
 from app.ledger.client import Document
 from app.ledger.heartbeats import Heartbeat, Role
+from app.ledger.operator_moves import Stamp
 from app.ledger.outbox import Sending
-from app.ledger.selection import Selection, Stamp
+from app.ledger.selection import Selection
 from app.ledger.stats import Gauge
 from app.ledger.ticks import StepDone, TickState
 from app.monitoring.health import Bounds

@@ -21,7 +21,8 @@ from app.feeds.feed import Rate
 from app.ledger import Ledger
 from app.ledger.batches import new_batch
 from app.ledger.client import Document
-from app.ledger.selection import REPLAYS_KEPT, Selection
+from app.ledger.operator_moves import REPLAYS_KEPT
+from app.ledger.selection import Selection
 from app.operations.replay import Account, Cancelling, Replaying
 from tests.support.doubles import MemoryQueue, Mood, ScriptedPartner, VirtualClock
 from tests.support.feeds import make_feed

@@ -16,7 +16,7 @@ from app.core.position import ReadRange
 from app.core.rows import Page
 from app.core.states import State
 from app.ledger import Ledger
-from app.ledger.cursors import SPANS_KEPT
+from app.ledger.cursor_documents import SPANS_KEPT
 from app.source.engine import open_engine
 from app.source.reader import Source
 from tests.support.ledger import NOW, log_batch, succeed

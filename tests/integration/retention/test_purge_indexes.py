@@ -12,7 +12,7 @@ from app.core.states import State
 from app.ledger import Ledger
 from app.ledger.client import Document
 from app.ledger.indexes import ARCHIVES_OPEN
-from app.ledger.retention import CATEGORIES, KEPT_ONES, Category, TimeRange
+from app.ledger.settled import CATEGORIES, KEPT_ONES, Category, TimeRange
 from tests.support.doubles import VirtualClock
 from tests.support.overheard import Overheard
 from tests.support.retention import Shelf

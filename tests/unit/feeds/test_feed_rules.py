@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from app.core.rows import SourceRow
 from app.feeds.feed import Feed, Strategy, parse_position
-from app.ledger.deliveries import delivery_id
+from app.ledger.delivery_documents import delivery_id
 
 
 def _feed(strategy: str = "identity", **fields: Any) -> Feed:

@@ -22,8 +22,10 @@ from app.ledger.client import Document
 from app.ledger.reasons import normal, slug
 from app.ledger.stats import bucket_bound, bucket_of
 from app.reports.changes import KEYED_BY_DATA, Difference, changes, compare
-from app.reports.compile import REASONS_LISTED, compile_reports, percentiles
-from app.reports.record import ALL, VERSION, Proof, Report, canonical, document_of, report_of
+from app.reports.compile import REASONS_LISTED, compile_reports
+from app.reports.proof import Proof
+from app.reports.record import ALL, VERSION, Report, canonical, document_of, report_of
+from app.reports.sums import percentiles
 from tests.support.buckets import DAY, day_of, failed, gauge, minute_of
 
 BERLIN = ZoneInfo("Europe/Berlin")

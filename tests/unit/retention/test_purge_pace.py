@@ -11,7 +11,7 @@ from app.core.position import Position
 from app.core.states import State
 from app.feeds.feed import Retention
 from app.ledger.purge_watermarks import PurgeWatermark, higher
-from app.ledger.retention import CATEGORIES, settled
+from app.ledger.settled import CATEGORIES, settled
 from app.retention import pace as paces
 from app.retention.expiry import days_between
 from app.retention.pace import LONGEST_PAUSE_SECONDS, Pace, pause_after

@@ -18,7 +18,7 @@ from app.core.keys import LONGEST_KEY
 from app.core.position import Position
 from app.core.rows import SourceRow
 from app.feeds.feed import Feed
-from app.ledger.deliveries import delivery_id
+from app.ledger.delivery_documents import delivery_id
 from app.source.codec import Codec, PartValue
 from app.source.plan import FeedPlan, plan_table
 from app.source.products.mssql.codecs import mssql_codec

@@ -1,0 +1,81 @@
+"""A cursor as the ledger stores it, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from app.core.certificates import DiscrepancyKind
+from app.core.cursors import Cursor, Notice, Origin
+from app.core.position import Gap, ReadRange
+from app.core.rows import NewForm, Page
+from app.ledger.client import Document
+
+SPANS_KEPT = 20
+"""The latest read ranges of a feed that was rewound many times."""
+
+
+def held_since(cursor: Cursor, page: Page, now: datetime) -> datetime | None:
+    return (cursor.held_since or now) if page.held else None
+
+
+def gap_documents(gaps: Sequence[Gap]) -> list[Document]:
+    return [{"low": gap.low, "high": gap.high, "since": gap.since} for gap in gaps]
+
+
+def ranges_after(cursor: Cursor, to: Cursor) -> Sequence[ReadRange]:
+    """The read ranges after a rewind: those that the cursor has read, and the new one.
+
+    A range from the beginning replaces all the others.
+    """
+    if not cursor.spans or cursor.position is None or any(span.after is None for span in to.spans):
+        return to.spans
+    closed = [*cursor.spans[:-1], ReadRange(cursor.spans[-1].after, cursor.position)]
+    return [*closed, *to.spans][-SPANS_KEPT:]
+
+
+def form_fields(form: NewForm, now: datetime) -> Document:
+    fields: Document = {
+        "columns": [{"name": name, "type": kind} for name, kind in form.columns],
+        "offered": list(form.offered),
+    }
+    return fields | ({"noted": form.said, "noted_at": now} if form.said else {})
+
+
+def range_documents(spans: Sequence[ReadRange]) -> list[Document]:
+    return [{"after": span.after, "upto": span.upto} for span in spans]
+
+
+def cursor_of(document: Document) -> Cursor:
+    return Cursor(
+        feed=document["_id"],
+        position=document.get("position"),
+        gaps=tuple(Gap(gap["low"], gap["high"], gap["since"]) for gap in document.get("gaps", ())),
+        version=document["version"],
+        paused=document.get("paused", False),
+        paused_reason=document.get("paused_reason"),
+        sends=not document.get("sending_paused") and (not document.get("paused") or document.get("sends", False)),
+        sending_paused=document.get("sending_paused"),
+        last_poll_at=document.get("last_poll_at"),
+        last_row_at=document.get("last_row_at"),
+        last_error=document.get("last_error"),
+        failures=document.get("failures", 0),
+        retry_at=document.get("retry_at"),
+        spans=tuple(ReadRange(span["after"], span["upto"]) for span in document.get("spans", ())),
+        columns=tuple((column["name"], column["type"]) for column in document.get("columns", ())),
+        offered=tuple(document.get("offered", ())),
+        noted=document.get("noted"),
+        noted_at=document.get("noted_at"),
+        held=document.get("held"),
+        held_since=document.get("held_since"),
+        origin=_origin(document.get("origin")),
+        lowest=document.get("lowest"),
+        notices=tuple(
+            Notice(DiscrepancyKind(kind), found["said"], found["at"])
+            for kind, found in document.get("notices", {}).items()
+        ),
+    )
+
+
+def _origin(document: Document | None) -> Origin | None:
+    return Origin(**document | {"key": tuple(document["key"])}) if document else None
