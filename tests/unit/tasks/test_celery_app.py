@@ -9,10 +9,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 import config
 from app.broker.queue import QUEUES
 from app.configuration.loaded import Loaded
+from app.core.errors import BrokerUnavailable
 from app.feeds.feed import Feed
 from tests.unit.configuration.test_config import GOOD
 
@@ -168,6 +170,24 @@ def test_a_form_stands_for_every_task(loaded: config.Config) -> None:
     app = make_application(loaded)
     app.loader.import_default_modules()
     assert {name for name in app.tasks if not name.startswith("celery.")} == FORMS.keys()
+
+
+def test_a_task_works_with_what_its_own_application_has(loaded: config.Config) -> None:
+    from tasks.application import make_application
+
+    applications = [make_application(loaded), make_application(loaded)]
+    applications[0].loader.import_default_modules()
+    for app in applications:
+        assert [app.tasks[name].relay for name in ("poll", "deliver", "sweep")] == [app] * 3
+    assert applications[0].queue is not applications[1].queue
+
+
+def test_without_a_broker_nothing_is_made_and_one_message_says_so(loaded: config.Config) -> None:
+    from tasks.application import make_application
+
+    nowhere = loaded.settings.model_copy(update={"redis_url": SecretStr("")})
+    with pytest.raises(BrokerUnavailable, match="REDIS_URL is empty: set it"):
+        make_application(replace(loaded, settings=nowhere))
 
 
 def test_every_task_goes_to_its_queue(loaded: config.Config) -> None:
