@@ -27,15 +27,8 @@ class Broker:
 
     def __init__(self, url: str, timeout: timedelta) -> None:
         """`timeout`: how long Redis may take to answer. Connects on first use."""
-        seconds = timeout.total_seconds()
-        self._redis = Redis(
-            **parse_redis_url(url).options,
-            decode_responses=True,
-            encoding_errors="replace",  # what is none of ours need not be text
-            socket_timeout=seconds,
-            socket_connect_timeout=seconds,
-            retry=Retry(NoBackoff(), 0),
-        )
+        options = parse_redis_url(url).client_options(timeout.total_seconds())
+        self._redis = Redis(**options, retry=Retry(NoBackoff(), 0))
 
     async def depths(self, queues: Sequence[str]) -> dict[str, int]:
         """Queue → messages that wait in it. Raises `BrokerUnavailable`."""

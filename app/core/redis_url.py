@@ -71,6 +71,11 @@ class RedisUrl:
         login = {"username": self.username, "password": self.password}
         return {**place, **login} | ({"ssl": True, **self.tls} if self.tls else {})
 
+    def client_options(self, timeout: float) -> dict[str, Any]:
+        """The same for a client of ours: it reads text, and gives up after `timeout` seconds."""
+        text = {"decode_responses": True, "encoding_errors": "replace"}  # what is none of ours need not be text
+        return {**self.options, **text, "socket_timeout": timeout, "socket_connect_timeout": timeout}
+
     @property
     def text(self) -> str:
         """The URL for Celery, password included, without options: those are in `tls`."""

@@ -75,11 +75,7 @@ class ThrottleStore:
     def __init__(self, url: str, process: str, *, timeout: float = 1.0) -> None:
         """`process` names this worker process among all; `timeout`: the seconds that Redis may take for one answer."""
         self._redis = Redis(
-            **parse_redis_url(url).options,
-            decode_responses=True,
-            encoding_errors="replace",  # what is none of ours need not be text
-            socket_timeout=timeout,
-            socket_connect_timeout=timeout,
+            **parse_redis_url(url).client_options(timeout),
             health_check_interval=round(_LISTEN_SECONDS),
             retry=Retry(NoBackoff(), 0),
         )
