@@ -1,4 +1,4 @@
-"""The Celery application, made of a configuration: broker, queues, routes and what a process runs on.
+"""Makes the Celery application from a configuration: broker, queues, routes, schedule.
 
 Nothing is read and nothing connects at import, nor when it is made: whoever publishes makes one of the configuration
 that it has loaded. `celery_app` makes that of the processes which Celery starts.
@@ -30,17 +30,17 @@ if TYPE_CHECKING:
 FILES = ("deliver", "health", "notify", "poll", "purge", "reconcile", "report", "sweep")
 """The files of `tasks/` that hold tasks."""
 TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), "tasks.transport:Transport"))
-"""What kombu speaks to Redis by. With `broker_transport` log lines would name the class in place of `redis`."""
+"""kombu's transport for Redis. Set as `broker_transport`, log lines would show the class instead of `redis`."""
 
 
 class RelayCelery(Celery):
-    """Celery, the configuration that it was made of, and what a process that runs tasks works with. Each part is made
-    on first use, and so in the process that uses it: after the fork, and not at all by who only publishes."""
+    """Celery, its configuration, and what a process that runs tasks needs. Each part is made on first use: in a worker
+    after the fork, and never in a process that only publishes."""
 
     loaded: Loaded
 
     def now(self) -> datetime:
-        """The moment from which a message's `expires` and `countdown` are counted, by the clock of all processes."""
+        """The time from which a message's `expires` and `countdown` count, by the clock that all processes share."""
         return utc_now()
 
     @cached_property
@@ -50,7 +50,7 @@ class RelayCelery(Celery):
 
     @cached_property
     def activity(self) -> Activity:
-        """What this process notices of its own progress."""
+        """This process's record of its own progress."""
         from app.monitoring.heartbeat import Activity  # noqa: PLC0415 - as the class says
 
         return Activity()
@@ -119,5 +119,5 @@ def make_application(config: Config | Loaded) -> RelayCelery:
 
 
 def open_queue(config: Config | Loaded) -> CeleryQueue:
-    """The queue to the workers, for whoever only publishes. Connects on first use. Raises as above."""
+    """The queue to the workers, for a process that only publishes. Connects on first use. Raises as above."""
     return make_application(config).queue

@@ -1,4 +1,4 @@
-"""What Celery prints past the log, for where its output is one: each line of a log is an event."""
+"""Turns what Celery prints past the log into log events."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from app.core.logs import line
 
 
 def say_events() -> None:
-    """Have the worker's signal handlers write events: that it shuts down, and on SIGUSR1 what its threads do."""
+    """Make the worker's signal handlers log events: its shutdown, and on SIGUSR1 its threads' stacks."""
     setattr(worker, "safe_say", _say)  # noqa: B010 - the stubs do not know it
 
 
 def _say(text: str, stream: IO[Any] | None = sys.__stderr__) -> None:
-    """Write past the log's lock, which whoever was interrupted may hold."""
+    """Write past the log's lock, which the interrupted code may hold."""
     if stream is not None:
         with suppress(OSError):  # a full disk must not stop a worker from stopping
             os.write(stream.fileno(), line(text, "info", "celery.apps.worker"))

@@ -1,4 +1,4 @@
-"""What every task is: it binds the log context, hands its work over to the event loop, and counts what failed."""
+"""The base of every task: log context, handing work over to the event loop, counting failures."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 class TaskCrashed(Exception):
-    """A task failed in a way that nobody foresaw. The log has the traceback; this has no text of a driver's."""
+    """An unforeseen failure of a task. The log has the traceback; this carries no driver's text."""
 
 
 class RelayTask(Task[Any, Any]):
-    """Binds the log context, and keeps what nobody foresaw (`app.core.unforeseen`). Never retries: what failed is in
-    the ledger, and the next poll or sweep meets it again.
+    """Binds the log context and records unforeseen failures (`app.core.unforeseen`). Never retries: the ledger knows
+    what is owed, and the next poll or sweep picks it up.
 
     A task hands its work over to the event loop and is done, so that none waits in one of Celery's slots. What becomes
     of the work is seen to by `app.core.under_way`.
@@ -52,7 +52,7 @@ class RelayTask(Task[Any, Any]):
     def hand_over(
         self, work: Callable[[Services], Awaitable[object]], feed: str | None = None, *, alone: bool = True
     ) -> None:
-        """Have the loop see the work through. `alone`: it is left out while the same is under way in this process.
+        """Hand the work over to the event loop. `alone`: skip it while the same work is under way in this process.
 
         Raises what keeps the services from being opened.
         """

@@ -1,4 +1,4 @@
-"""Celery's beat, as it runs here: quiet where nobody reads its banner, and by the feeds as they now are."""
+"""Celery's beat, with a schedule that follows the current feeds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tasks.schedule import beat_schedule
 
 
 class Beat(CeleryBeat):
-    """Prints no banner where stdout is no terminal."""
+    """Prints its banner only to a terminal."""
 
     def run(self) -> None:
         """Send what is due, until told to stop."""
@@ -25,7 +25,7 @@ class Beat(CeleryBeat):
 
 
 class LiveScheduler(Scheduler):
-    """Follows the configuration: between two ticks, of which there is one a second at least."""
+    """Follows the configuration, between ticks, at least once a second."""
 
     app: RelayCelery
 
@@ -34,7 +34,7 @@ class LiveScheduler(Scheduler):
         super().__init__(app, *args, **kwargs)
 
     def tick(self, *args: Any, **kwargs: Any) -> float:
-        """Send what is due. An entry that stays goes on from when it was last sent; a new one is due at once."""
+        """Send what is due. An entry that stays keeps the time it was last sent; a new one is due at once."""
         current = self.app.loaded.current
         if self._of is not current:
             self._of = current

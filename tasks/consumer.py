@@ -1,4 +1,4 @@
-"""Celery's consumer, which outlives a Redis that is lost again while the connection that was lost is being closed."""
+"""Celery's consumer, made to survive losing Redis again while the lost connection is being closed."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tasks.moments import consumer_starts, consumer_turns
 log = structlog.get_logger()
 
 CONSUMER_TURN = timedelta(seconds=1)
-"""How often a consumer's loop says that it turns: as often as it asks Redis for work when there is none."""
+"""How often a consumer's loop reports progress: as often as an idle one asks Redis for work."""
 
 _connection_parameters: Any = vars(Channel)["_connparams"]  # kombu has no public place for it
 
 
 def _parameters_while_connected(channel: Any, asynchronous: bool = False) -> Any:
-    """kombu 5.7 meets a closed channel with an AttributeError, which ends the worker; a lost connection does not."""
+    """On a closed channel kombu 5.7 raises AttributeError, which ends the worker; a lost connection does not."""
     if channel.connection.client is None:
         raise RedisConnectionError("the channel of this message is closed")
     return _connection_parameters(channel, asynchronous)
@@ -45,7 +45,7 @@ class LastingConsumer(Consumer):
         hub.call_repeatedly(CONSUMER_TURN.total_seconds(), partial(consumer_turns.send, self, consumer=self))
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
-        """Clean up behind the lost connection, as far as that is possible. Never raises."""
+        """Clean up after the lost connection as far as possible. Never raises."""
         try:
             super().on_connection_error_after_connected(exc)
         except Exception as error:  # noqa: BLE001 - whatever it is: connect again

@@ -1,6 +1,4 @@
-"""The heartbeat of a process that Celery starts: what it writes to the ledger, and when its consumer last asked for
-work.
-"""
+"""The heartbeat of a worker or beat: what it writes to the ledger, and when its consumer last asked for work."""
 
 from __future__ import annotations
 
@@ -20,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class ProcessHeartbeat:
-    """Begins and ends with the process."""
+    """Starts and ends with the process."""
 
     def __init__(self, app: RelayCelery, reloading: Reloading) -> None:
         self._app = app

@@ -1,4 +1,4 @@
-"""What a message in Redis must be for Celery to see it.
+"""Validates messages from Redis before Celery sees them.
 
 Anybody who can write to Redis can put anything into a queue: another application that shares the database, an older or
 newer version of this one, a hand at redis-cli. Celery and kombu take what they find for their own, and raise where it
@@ -30,14 +30,14 @@ from app.jobs.schedule import JOBS
 log = structlog.get_logger()
 
 MESSAGE_LIMIT = 64 * 1024
-"""Bytes of a message. Ours have about 1 KiB."""
+"""Bytes. Our messages have about 1 KiB."""
 REASONS = frozenset({
     "unknown_task", "not_json", "not_base64", "malformed", "content", "too_long", "control", "arguments",
     "unknown_feed", "wrong_key", "gone", "expired",
 })  # fmt: skip
-"""Why what was found in Redis is dropped: `docs/operations.md` says what each means."""
+"""Why a message is dropped: `docs/operations.md` explains each."""
 SAID_EVERY_SECONDS = 10.0
-"""How often the log says that messages are dropped for one reason."""
+"""How often drops for the same reason are logged."""
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _BATCH = re.compile(rf"({NAME})-[0-9a-f]{{16}}")
@@ -49,7 +49,7 @@ Arguments = Mapping[str, Any]
 
 
 class Dropped(Exception):
-    """A message that is not worked at. `reason` is one of few words; the text says more, of what is in the message."""
+    """A message that is dropped. `reason` is one of `REASONS`; the text has the detail."""
 
     def __init__(self, reason: str, said: str = "") -> None:
         super().__init__(said)
@@ -65,7 +65,7 @@ class Hint:
     args: tuple[Any, ...]
     kwargs: Arguments
     due_in: timedelta | None
-    """How long it is to wait still."""
+    """How much longer it must wait."""
     ignore_result: bool
     shown: str
     """Its arguments, for people."""
@@ -74,14 +74,14 @@ class Hint:
 
 @dataclass(slots=True)
 class Drops:
-    """Counts what is dropped, and says so, but not each time."""
+    """Counts dropped messages, and logs some of them."""
 
     counts: Counter[str] = field(default_factory=Counter)
     _said_at: dict[str, float] = field(default_factory=dict)
     _said: Counter[str] = field(default_factory=Counter)
 
     def note(self, raw: bytes, queue: str, why: Dropped) -> None:
-        """Count a message, and say what is wrong with it, unless that was said of another one a moment ago."""
+        """Count a message, and log why it was dropped unless the same reason was logged a moment ago."""
         self.counts[why.reason] += 1
         now = time.monotonic()
         if why.reason == "expired" or now - self._said_at.get(why.reason, float("-inf")) < SAID_EVERY_SECONDS:
@@ -99,7 +99,7 @@ drops = Drops()
 
 
 def read(raw: bytes, feeds: Mapping[str, Feed], lease: timedelta) -> Hint:
-    """Read a message as it lies in Redis. Raises `Dropped`, and nothing else, whatever it is.
+    """Parse a raw message from Redis. Raises `Dropped`, and nothing else, whatever it contains.
 
     `lease`: by so much the clocks of who sent it and who reads it may differ before its time to live counts.
     """
@@ -132,7 +132,7 @@ def read(raw: bytes, feeds: Mapping[str, Feed], lease: timedelta) -> Hint:
 
 
 def message_of(hint: Hint, queue: str) -> dict[str, Any]:
-    """The message as kombu takes it, with nothing in it that was not looked at. Times are by the machine's clock."""
+    """The message for kombu, rebuilt from validated parts only. Times are by the machine's clock."""
     eta = None if hint.due_in is None else (machine_now() + hint.due_in).isoformat()
     body = [list(hint.args), hint.kwargs, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}]
     headers: dict[str, Any] = {
@@ -159,7 +159,7 @@ def message_of(hint: Hint, queue: str) -> dict[str, Any]:
 
 
 def is_control_message(message: object) -> bool:
-    """Whether a message of Celery's remote control has the form that kombu takes for granted."""
+    """Whether a message of Celery's remote control has the form that kombu expects."""
     if not isinstance(message, dict):
         return False
     headers, properties, body = message.get("headers"), message.get("properties"), message.get("body")
@@ -230,7 +230,7 @@ def _shown(found: object) -> str:
 # --- what each task takes
 
 Form = Callable[[list[Any], Arguments, Mapping[str, Feed]], None]
-"""Raises `Dropped` for arguments that a task does not take."""
+"""Raises `Dropped` for arguments that the task does not take."""
 
 
 def _feed_of(kwargs: Arguments, feeds: Mapping[str, Feed]) -> Feed:
@@ -287,4 +287,4 @@ FORMS: Mapping[str, Form] = {
     **dict.fromkeys(("retries", "sweep", "adopt_orphans", "notify"), _nothing),
     **dict.fromkeys((job.task for job in JOBS), _nothing),
 }
-"""The tasks that there are."""
+"""Every task, and the arguments it takes."""

@@ -9,5 +9,5 @@ from tasks.base import RelayTask
 
 @shared_task(name="notify", base=RelayTask, bind=True)
 def notify(self: RelayTask) -> None:
-    """Look what is on, and tell."""
+    """Check for events, and notify."""
     self.hand_over(lambda services: services.notifying.check_if_due())

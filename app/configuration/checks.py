@@ -1,4 +1,4 @@
-"""The configuration with everything checked that only an adapter knows: how partners are met, and the ledger's URL."""
+"""Loads the configuration with every check, including those that only an adapter can make."""
 
 from __future__ import annotations
 

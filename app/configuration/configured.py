@@ -1,4 +1,4 @@
-"""What the processes say of the configuration that they run with, beside the feeds.toml of whoever asks."""
+"""Compares the configuration that each process reports with the feeds.toml of whoever asks."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from app.ledger import Ledger
 from app.ledger.heartbeats import Heartbeat
 
 HEARD_OF = timedelta(minutes=1)
-"""What a process that has said nothing for longer runs with is no matter: it is likely gone."""
+"""A process not heard from for longer is ignored: it has probably stopped."""
 
 
 @dataclass(frozen=True, slots=True)
 class Own:
-    """The feeds.toml of whoever asks."""
+    """The caller's feeds.toml."""
 
     hash: str
     """See `config.Config`."""
     changed_at: datetime | None
-    """When the file was last written; `None`: nobody can tell."""
+    """When the file was last written; `None`: unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Differs:
-    """A process whose configuration is not what it should be."""
+    """A process that runs with the wrong configuration."""
 
     process: str
     said: str
@@ -36,7 +36,7 @@ class Differs:
 
 
 def said_of_configuration(mark: Heartbeat, own: Own | None, now: datetime) -> Iterator[str]:
-    """What is to be known of a process's configuration, and done about it. Nothing where it is the present one.
+    """What is wrong with a process's configuration, and what to do. Nothing if it is up to date.
 
     Without `own` nobody can tell whether it is: what the process says itself is left.
     """
@@ -60,8 +60,7 @@ def said_of_configuration(mark: Heartbeat, own: Own | None, now: datetime) -> It
 
 
 async def differing(ledger: Ledger, own: Own | None) -> list[Differs]:
-    """The processes that were heard of just now, and run with something else than they should. Raises the ledger's
-    errors."""
+    """The processes heard from just now that run with the wrong configuration. Raises the ledger's errors."""
     now = utc_now()
     marks = await ledger.heartbeats.since(now - HEARD_OF)
     return [Differs(mark.name, said) for mark in marks for said in said_of_configuration(mark, own, now)]

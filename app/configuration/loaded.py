@@ -1,4 +1,4 @@
-"""The configuration of a running process: read when it starts, and replaced where it is read anew (`reload`)."""
+"""The configuration of a running process: read at startup, replaced on reload (`reload.py`)."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ log = structlog.get_logger()
 WHY_LIMIT = 1000
 """Characters kept of why a configuration cannot be used."""
 _FOLLOWS = "source_url"
-"""Made of the `mssql_*` settings, where those are how the source is given."""
+"""Derived from the `mssql_*` settings if those name the source."""
 
 
 class Loaded:
-    """What a process runs with. Any thread may read it at any time; one replaces it, in one step."""
+    """The current configuration. Any thread may read it at any time; one thread replaces it atomically."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -34,17 +34,17 @@ class Loaded:
 
     @property
     def current(self) -> Config:
-        """All of it, as it is now."""
+        """The whole of it, right now."""
         return self._config
 
     @property
     def settings(self) -> Settings:
-        """As they were when the process started."""
+        """As read at startup."""
         return self._config.settings
 
     @property
     def feeds(self) -> Mapping[str, Feed]:
-        """As they are now: another mapping after each change, so that one who goes through it sees no change."""
+        """The current feeds: a new mapping after each change, so that iterating over one is safe."""
         return self._config.feeds
 
     @property
@@ -54,7 +54,7 @@ class Loaded:
 
     @property
     def keeps(self) -> bool:
-        """Whether what was last found could not be used."""
+        """Whether the last reload was rejected."""
         return self._kept_because is not None
 
     def feed(self, name: str) -> Feed:
@@ -62,11 +62,11 @@ class Loaded:
         return self._config.feed(name)
 
     def told(self) -> Configured:
-        """What the process says of it, for others to read."""
+        """What the process reports about it."""
         return Configured(self._config.feeds_hash, self._read_at, self._kept_since, self._kept_because, self._left)
 
     def joined(self, found: Config) -> Config:
-        """What of a configuration that was read anew can take effect: its feeds, beside the settings that there are.
+        """The part of a reloaded configuration that can take effect: its feeds, with the settings of startup.
 
         A feed that is the same as before is the same object. Notes which settings have changed.
         """
@@ -76,13 +76,13 @@ class Loaded:
         return replace(found, settings=settings, feeds=feeds)
 
     def replace(self, config: Config) -> None:
-        """Run with this one from now on."""
+        """Use this configuration from now on."""
         self._config = config
         self._read_at = utc_now()
         self._kept_since = self._kept_because = None
 
     def keep(self, why: str) -> bool:
-        """Go on as before, because what was found cannot be used. Returns whether that is news."""
+        """Keep the current configuration because the new one is unusable. Returns whether the reason is new."""
         why = why[:WHY_LIMIT]
         news = why != self._kept_because
         self._kept_since = self._kept_since or utc_now()
@@ -95,7 +95,7 @@ class Loaded:
 
 
 class LiveFeeds(Mapping[str, Feed]):
-    """The feeds of a configuration that may be replaced, for those who are to see the change.
+    """A view of the current feeds that follows reloads.
 
     What it gives to go through (`values`, `items`, …) stays as it is, whatever comes meanwhile.
     """
@@ -113,11 +113,11 @@ class LiveFeeds(Mapping[str, Feed]):
         return len(self._of.feeds)
 
     def keys(self) -> KeysView[str]:
-        """The names there are now."""
+        """The current names."""
         return KeysView(self._of.feeds)
 
     def values(self) -> ValuesView[Feed]:
-        """The feeds there are now."""
+        """The current feeds."""
         return ValuesView(self._of.feeds)
 
     def items(self) -> ItemsView[str, Feed]:
@@ -126,13 +126,13 @@ class LiveFeeds(Mapping[str, Feed]):
 
 
 def say_doubts(doubts: Iterable[Problem]) -> None:
-    """Warn of what can be worked with, and is likely not meant."""
+    """Log a warning for each setting that works but is probably a mistake."""
     for doubt in doubts:
         log.warning("setting_doubtful", setting=doubt.field, where=doubt.where, found=doubt.found, do=doubt.allowed)
 
 
 def _changed(before: Settings, after: Settings) -> tuple[str, ...]:
-    """The settings that differ, as they are written, but for where the feeds are: those are read anew."""
+    """The names of the settings that differ, other than the path of feeds.toml, which may change."""
     names = [name for name in Settings.model_fields if getattr(before, name) != getattr(after, name)]
     parts = any(name.startswith("mssql_") for name in names)
     return tuple(name.upper() for name in names if name != "feeds_file" and not (parts and name == _FOLLOWS))

@@ -1,4 +1,4 @@
-"""How a running process comes to another configuration: it is told to read it anew, or sees that its files changed.
+"""Reloads the configuration of a running process, on request or when its files change.
 
 A thread of its own reads and checks, so that neither the event loop nor a signal handler waits for a file. What it
 found takes effect in one step: in a worker between two steps of its event loop, in beat between two ticks.
@@ -47,7 +47,7 @@ class Changes:
 
     @classmethod
     def between(cls, before: Mapping[str, Feed], after: Mapping[str, Feed]) -> Changes:
-        """What became of the feeds."""
+        """What changed."""
         return cls(
             added=tuple(name for name in after if name not in before),
             removed=tuple(name for name in before if name not in after),
@@ -56,32 +56,31 @@ class Changes:
 
 
 class Reloader:
-    """Reads the configuration anew for one process. `ask` it from anywhere."""
+    """Reloads the configuration of one process. Call `ask` from anywhere."""
 
     def __init__(self, loaded: Loaded, apply: Apply, every: timedelta = LOOK_EVERY) -> None:
-        """`every`: how often to look whether the files have changed, where `RELOAD_ON_CHANGE` asks for it."""
+        """`every`: how often to check the files for changes if `RELOAD_ON_CHANGE` is set."""
         self._loaded = loaded
         self._apply = apply
         self._every = every.total_seconds() if loaded.settings.reload_on_change else None
         self._done: Callable[[], object] = lambda: None
         self._asked: SimpleQueue[bool] = SimpleQueue()
-        """Its `put` may be called in a signal handler, whatever that interrupted."""
+        """Its `put` is safe in a signal handler."""
         self._thread = threading.Thread(target=self._run, name="rowrelay-reload", daemon=True)
         self._taken = self._seen = stamps(loaded.current)
 
     def start(self, done: Callable[[], object] = lambda: None) -> None:
-        """Begin to listen. What was asked before is done now. `done`: called whenever it was read anew, however that
-        ended."""
+        """Start. Requests made before are handled now. `done` is called after each reload, whatever the outcome."""
         self._done = done
         if not self._thread.is_alive():
             self._thread.start()
 
     def ask(self) -> None:
-        """Have the configuration read anew. Returns at once; safe in a signal handler."""
+        """Request a reload. Returns at once; safe in a signal handler."""
         self._asked.put(True)
 
     def stop(self) -> None:
-        """Listen no more. Waits for what is under way."""
+        """Stop. Waits for a reload under way."""
         self._asked.put(False)
         if self._thread.is_alive():
             self._thread.join()
@@ -100,7 +99,7 @@ class Reloader:
             self.read_anew()
 
     def _look(self) -> None:
-        """Read anew where the files have changed, and have stayed so since the last look."""
+        """Reload if the files have changed and have been stable since the last check."""
         found = stamps(self._loaded.current)
         settled = found == self._seen
         self._seen = found
@@ -109,7 +108,7 @@ class Reloader:
             self.read_anew()
 
     def read_anew(self) -> None:
-        """Read, check, and have it take effect; or say why not. Never raises."""
+        """Read, check and apply, or report why not. Never raises."""
         before = stamps(self._loaded.current)
         try:
             found = self._loaded.joined(load())
@@ -147,7 +146,7 @@ class Reloader:
 
 
 def stamps(loaded: config.Config) -> tuple[tuple[int, int, int] | None, ...]:
-    """Something of each file that the configuration was made of which changes with it; `None`: it is not there.
+    """For each file of the configuration, a value that changes with it; `None` if the file is missing.
 
     Certificates and keys that feeds name are among them.
     """

@@ -1,4 +1,4 @@
-"""The one place that opens clients of the ledger, Redis, the source and partners, as the settings say.
+"""Opens every client: of the ledger, Redis, the source and partners, as configured. Nothing else does.
 
 Each connects on first use. A driver is loaded when its first client is opened, so that a command loads those of the
 servers it asks and no others.
@@ -36,7 +36,7 @@ def ledger_at(url: str, connect_timeout: timedelta) -> Ledger:
 
 
 def open_broker(settings: Settings) -> Broker:
-    """Redis at `REDIS_URL`, for what is asked of it without Celery."""
+    """Redis at `REDIS_URL`, without Celery."""
     from app.broker.depths import Broker  # noqa: PLC0415 - as the module says
 
     return Broker(settings.redis_url.get_secret_value(), settings.connect_timeout)
@@ -53,7 +53,7 @@ def open_source(settings: Settings, budget: Budget | None = None) -> Source:
 
 
 def open_throttle_store(settings: Settings, process: str) -> ThrottleStore:
-    """Where the throttles of all processes meet. `process`: our name among them."""
+    """The store that all processes' throttles share. `process`: our name in it."""
     from app.partner.throttle.store import ThrottleStore  # noqa: PLC0415 - as the module says
 
     return ThrottleStore(settings.redis_url.get_secret_value(), process)

@@ -1,4 +1,4 @@
-"""File descriptors: how many a worker needs at once, and what becomes of it where it may not have so many.
+"""File descriptors: how many a worker needs at once, and what to do if it may not have that many.
 
 Most of them are connections to partners: one for each request in flight. A process starts with a soft limit, often
 1024, that it may raise to the hard one by itself; where even that is too little, it sends less at once.
@@ -33,20 +33,20 @@ SOURCE, FILES = 12, 8
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What one worker process may have open at once, by what for."""
+    """How many one worker process may have open at once, by purpose."""
 
     partners: int
-    """A connection for each request that its feeds may have in flight, were it the only worker."""
+    """One connection per request that its feeds may have in flight if it is the only worker."""
     ledger: int
     broker: int
     rest: int
-    """The source, files, and what is always open."""
+    """The source, files, and the process's own."""
     usual: int
-    """Of all but the connections to partners: what is open under an ordinary load."""
+    """Typically open, partners' connections aside."""
 
     @property
     def total(self) -> int:
-        """All together, at most."""
+        """The maximum of all together."""
         return self.partners + self.ledger + self.broker + self.rest
 
     def __str__(self) -> str:
@@ -58,16 +58,16 @@ class Need:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """How many this process may have open."""
+    """How many this process may open."""
 
     soft: int
     """Now."""
     hard: int
-    """As far as it may raise that by itself."""
+    """The most to which it may raise that itself."""
 
 
 def need_of(feeds: Iterable[Feed], tasks: int) -> Need:
-    """What a worker of these feeds needs that runs so many tasks at once."""
+    """What a worker needs for these feeds and this many concurrent tasks."""
     partners = sum(feed.partner.concurrency for feed in feeds)
     ledger = LEDGER_POOL + LEDGER_OWN  # batches are under way on the event loop, however few tasks there are
     usual = OWN + REDIS_OWN + LEDGER_OWN + min(tasks, LEDGER_POOL) // 2
@@ -75,13 +75,13 @@ def need_of(feeds: Iterable[Feed], tasks: int) -> Need:
 
 
 def limit() -> Limit:
-    """As the system has it; a limit that is none is a very large one."""
+    """The current limit; unlimited is a very large number."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     return Limit(_finite(soft), _finite(hard))
 
 
 def raise_limit(need: Need) -> Limit:
-    """Raise the soft limit of this process, and of those it starts, to what it needs, as far as the hard one allows.
+    """Raise the soft limit of this process and its children to what it needs, up to the hard limit.
 
     A limit that is high enough stays as it is. Returns what it then is. Never raises.
     """
@@ -101,7 +101,7 @@ def part_that_fits(need: Need, soft: int) -> float:
 
 
 def fit(config: Config | Loaded, activity: Activity) -> None:
-    """Have this process allowed as many files as its feeds need, and say where it is not, in the log and its mark."""
+    """Raise this process's limit to what its feeds need; report a shortage in the log and in its heartbeat."""
     need = need_of(config.feeds.values(), config.settings.worker_concurrency)
     short = shortage(need, raise_limit(need).soft)
     if short and short != activity.short_of:
@@ -110,7 +110,7 @@ def fit(config: Config | Loaded, activity: Activity) -> None:
 
 
 def shortage(need: Need, allowed: int) -> str | None:
-    """What is wrong with a limit, what follows, and what to do; `None` where it is enough."""
+    """What is wrong with a limit, its consequence, and what to do; `None` if it is high enough."""
     if allowed >= need.total:
         return None
     part = part_that_fits(need, allowed)

@@ -53,7 +53,7 @@ class Runtime:
         return asyncio.run_coroutine_threadsafe(self._with_services(use_case), loop).result()
 
     def call(self, function: Callable[[Services], None]) -> None:
-        """Have a function called on the loop, from any other thread, and return without waiting for it.
+        """Call a function on the loop from any other thread, without waiting for it.
 
         The first call waits until the services are open, and raises what keeps them from it.
         """
@@ -68,8 +68,8 @@ class Runtime:
             loop.call_soon_threadsafe(services.drain, grace)
 
     def change(self, apply: Callable[[Services | None], None]) -> None:
-        """Have it called between two steps of the loop, with the services where they are open; where no loop has
-        started, here. Waits for it, and raises what it raises."""
+        """Call it between two steps of the loop, with the services if they are open; if no loop has started, call it
+        here. Waits for it, and raises what it raises."""
         with self._starting:
             if self._loop is None:
                 return apply(None)
@@ -85,7 +85,7 @@ class Runtime:
         return services.dispatch.shares.held() if services else {}
 
     def ping(self, answered: Callable[[], None]) -> bool:
-        """Have the loop call `answered` as soon as it gets to it. `False`: no task has started it yet."""
+        """Ask the loop to call `answered`. `False`: no task has started it yet."""
         loop = self._loop
         if loop is None or loop.is_closed():
             return False
@@ -134,7 +134,7 @@ async def _services(services: Services) -> Services:
 
 
 def spare_from_collection() -> None:
-    """Keep Python's cycle collector from walking, with every few hundred rows, through all that a process has loaded.
+    """Keep Python's cycle collector from scanning everything that the process has loaded every few hundred rows.
 
     Modules, feeds and clients stay until the end. What is made from here on is collected as before, less often.
     """

@@ -1,4 +1,4 @@
-"""The operator: what changes something on somebody's behalf, wired over the clients of a reader."""
+"""The operator role: use cases that change something on somebody's behalf, over a reader's clients."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from config import Config
 
 OpenQueue = Callable[[], "Queue"]
-"""Opens the queue to the workers, which loads Celery: only what publishes pays for that."""
+"""Opens the queue to the workers. That loads Celery, so only what publishes calls it."""
 
 
 class Operator(Reader):
@@ -82,7 +82,7 @@ class Operator(Reader):
 
     @cached_property
     def purging(self) -> Purging:
-        """Lets go what a feed's retention says is over."""
+        """Deletes what a feed's retention no longer keeps."""
         from app.retention.purge import Purging  # noqa: PLC0415 - as above
         from app.retention.run import PurgeSettings  # noqa: PLC0415 - as above
 
@@ -92,14 +92,14 @@ class Operator(Reader):
 
     @cached_property
     def restoring(self) -> Restoring:
-        """Puts what was archived back."""
+        """Restores archived records."""
         from app.retention.archive.restore import Restoring  # noqa: PLC0415 - as above
         from app.retention.purge_lock import PurgeLock  # noqa: PLC0415 - as above
 
         return Restoring(self.ledger, PurgeLock(self.ledger, process_name(), self.config.settings.lease))
 
     async def trial(self, feed: Feed) -> tuple[Trial, bool]:
-        """What sends one row of the feed to its partner; and whether Redis could say if the endpoint is left alone.
+        """Sends one row of the feed to its partner; and whether Redis could tell if the endpoint is throttled.
 
         Raises `ConfigError` for a feed whose requests cannot be sent.
         """
@@ -122,6 +122,6 @@ def _no_queue() -> Queue:
 
 @asynccontextmanager
 async def open_operator(config: Config | Loaded, open_queue: OpenQueue = _no_queue) -> AsyncIterator[Operator]:
-    """An operator; what it opened is closed at the end. Connects to nothing by itself, so it raises nothing."""
+    """An operator; closes at the end whatever it opened. Connects to nothing by itself, so it never raises."""
     async with AsyncExitStack() as closing:
         yield Operator(config, closing, open_queue)

@@ -1,4 +1,4 @@
-"""The reader: what `status`, `health`, `metrics` and whoever else only asks needs of the servers."""
+"""The reader role: what `status`, `health`, `metrics` and other questions need of the servers."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 class Reader:
-    """The servers of one installation, each opened by the first question to it. On one event loop."""
+    """The servers of one installation, each opened on first use. On one event loop."""
 
     def __init__(self, config: Config | Loaded, closing: AsyncExitStack) -> None:
-        """`closing`: where what is opened is left to be closed."""
+        """`closing`: closes whatever is opened."""
         self.config = config
         self._closing = closing
 
@@ -35,7 +35,7 @@ class Reader:
 
     @cached_property
     def broker(self) -> Broker:
-        """Redis, for what waits in it and how endpoints fare."""
+        """Redis: queue depths, breakers and cooldowns."""
         broker = clients.open_broker(self.config.settings)
         self._closing.push_async_callback(broker.close)
         return broker
@@ -49,7 +49,7 @@ class Reader:
 
     @cached_property
     def exporter(self) -> Exporter:
-        """What collects metrics from all three. Raises `ConfigError` as `source` does."""
+        """Collects metrics from all three. Raises `ConfigError` as `source` does."""
         from app.broker.queue import QUEUES  # noqa: PLC0415 - with the drivers of all servers
         from app.monitoring.metrics.collect import Exporter  # noqa: PLC0415 - as above
 
@@ -60,6 +60,6 @@ class Reader:
 
 @asynccontextmanager
 async def open_reader(config: Config | Loaded) -> AsyncIterator[Reader]:
-    """A reader; what it opened is closed at the end. Connects to nothing by itself, so it raises nothing."""
+    """A reader; closes at the end whatever it opened. Connects to nothing by itself, so it never raises."""
     async with AsyncExitStack() as closing:
         yield Reader(config, closing)

@@ -1,4 +1,4 @@
-"""Reports and notifications as the settings have them: to whom, by mail, by webhook, and what is in them."""
+"""Reports and notifications as configured: recipients, mail server, webhooks."""
 
 from __future__ import annotations
 
@@ -59,13 +59,13 @@ def notifying_of(config: Config | Loaded, ledger: Ledger, broker: Broker) -> Not
 
 @asynccontextmanager
 async def open_notifying(config: Config | Loaded) -> AsyncIterator[Notifying]:
-    """Notifications for whoever has no worker's services, over clients that connect on first use."""
+    """Notifications for a process without a worker's services, over clients that connect on first use."""
     async with open_reader(config) as reader:
         yield notifying_of(config, reader.ledger, reader.broker)
 
 
 def mails(settings: Settings, to: str) -> list[Mail]:
-    """What sends mail to these addresses, separated by commas; nothing where none is configured."""
+    """The mail sender for these comma-separated addresses; none if mail is not configured."""
     recipients = tuple(address.strip() for address in to.split(",") if address.strip())
     if not settings.smtp_host or not recipients:
         return []

@@ -1,4 +1,4 @@
-"""Keeps this process's clock (`app.core.clock`) by the ledger server's: asks every few seconds."""
+"""Sets this process's clock (`app.core.clock`) by the ledger server's, every few seconds."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from app.core.errors import RowrelayError
 from app.ledger import Ledger
 
 ASK_SECONDS = 5.0
-"""How often the server is asked. A machine that slept is wrong for no longer."""
+"""How often to ask the server. After a sleep, a machine's clock is wrong for no longer."""
 
 
 class Timekeeper:
-    """Asks again and again, on one event loop."""
+    """Asks periodically, on one event loop."""
 
     def __init__(self, ledger: Ledger, pause_seconds: float = ASK_SECONDS) -> None:
         self._ledger = ledger
@@ -21,12 +21,12 @@ class Timekeeper:
         self._asking: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Ask, and go on asking. Raises the ledger's errors where the first answer does not come."""
+        """Ask now, then periodically. Raises the ledger's errors if the first question fails."""
         await self._ledger.read_clock()
         self._asking = asyncio.create_task(self._ask_on())
 
     async def close(self) -> None:
-        """Ask no more."""
+        """Stop asking."""
         while self._asking is not None and not self._asking.done():  # PyMongo can swallow a cancelling
             self._asking.cancel()
             await asyncio.wait({self._asking}, timeout=0.1)

@@ -1,4 +1,4 @@
-"""The worker: its clients, and the use cases that are wired over them. One set a process (`app/runtime/loop.py`)."""
+"""The worker role: its clients, and the use cases wired over them. One set per process (`app/runtime/loop.py`)."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ class _Clients:
 
 
 async def _connect(config: Config | Loaded, closing: AsyncExitStack) -> _Clients:
-    """Open one client after the other, each left to `closing`. The ledger answers before the next is opened."""
+    """Open the clients one by one; `closing` closes them. The ledger must answer before the next is opened."""
     settings = config.settings
     ledger = clients.open_ledger(settings)
     closing.push_async_callback(ledger.close)
