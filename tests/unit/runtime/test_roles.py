@@ -9,6 +9,7 @@ import config
 from app.broker.depths import Broker
 from app.core.errors import ConfigError
 from app.ledger import Ledger
+from app.reconcile import Reconciling
 from app.runtime.operator import open_operator
 from app.runtime.reader import open_reader
 from tests.support.doubles import MemoryQueue
@@ -35,6 +36,7 @@ async def test_a_reader_opens_each_server_once_and_only_when_it_is_asked_for() -
 
 
 async def test_what_was_opened_is_closed_also_where_the_next_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[object] = []
     closed: list[str] = []
 
     async def close_ledger(_: Ledger) -> None:
@@ -48,13 +50,12 @@ async def test_what_was_opened_is_closed_also_where_the_next_cannot_be(monkeypat
 
     async def open_all() -> None:
         async with open_reader(nowhere("oracle://somewhere/x")) as reader:
-            assert reader.ledger
-            assert reader.broker
-            assert reader.source
+            opened.extend((reader.ledger, reader.broker))
+            opened.append(reader.source)
 
     with pytest.raises(ConfigError, match="SOURCE_URL"):
         await open_all()
-    assert closed == ["broker", "ledger"], "the last opened first"
+    assert (len(opened), closed) == (2, ["broker", "ledger"]), "the last opened first"
 
 
 async def test_an_operator_opens_the_queue_for_what_publishes_alone() -> None:
@@ -68,12 +69,12 @@ async def test_an_operator_opens_the_queue_for_what_publishes_alone() -> None:
         assert operator.purging is operator.purging
         assert opened == []
         assert operator.replaying is operator.replaying
-        assert operator.reconciling(heal_at_most=1)
+        assert isinstance(operator.reconciling(heal_at_most=1), Reconciling)
         assert opened == [operator.queue]
 
 
 async def test_an_operator_that_publishes_nothing_needs_no_queue() -> None:
     async with open_operator(nowhere()) as operator:
-        assert operator.rewinding
+        assert operator.rewinding is operator.rewinding
         with pytest.raises(AssertionError, match="queue"):
-            assert operator.queue
+            assert operator.queue is None

@@ -7,6 +7,7 @@ import signal
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -178,7 +179,8 @@ def test_a_task_works_with_what_its_own_application_has(loaded: config.Config) -
     applications = [make_application(loaded), make_application(loaded)]
     applications[0].loader.import_default_modules()
     for app in applications:
-        assert [app.tasks[name].relay for name in ("poll", "deliver", "sweep")] == [app] * 3
+        tasks: list[Any] = [app.tasks[name] for name in ("poll", "deliver", "sweep")]
+        assert [task.relay for task in tasks] == [app] * 3
     assert applications[0].queue is not applications[1].queue
 
 
