@@ -32,7 +32,8 @@ from app.core.source_url import mssql_url, source_url_problem
 from app.core.url import parse_url
 from app.core.wrong_values import allowed, found
 from app.feeds.document import REFERENCE, Check, Reading, hash_of, read_document, references
-from app.feeds.feed import Duration, Feed
+from app.feeds.duration import Duration
+from app.feeds.feed import Feed
 
 _PART_OF_CONTAINER = 4
 """The part of a container's memory that rows may have, where `memory_budget` says nothing, is one in so many."""

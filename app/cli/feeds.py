@@ -32,7 +32,8 @@ from app.core.clock import utc_now
 from app.core.cursors import Cursor
 from app.core.errors import ConfigError, SourceRefused, SourceUnavailable
 from app.core.position import Position
-from app.feeds.feed import Feed, parse_position
+from app.feeds.cursors import POSITION_FORMS
+from app.feeds.feed import Feed
 from app.ledger import Ledger
 from app.ledger.unconfigured import Unconfigured, unconfigured
 from app.operations.rewind import Reread, Rewinding, said_position
@@ -200,7 +201,7 @@ def explain_feed(
 @feeds.command("rewind")
 def rewind_feed(
     name: Name,
-    to: Annotated[str, typer.Option(help="beginning, now, or a position: an id, 0x… or a moment.")],
+    to: Annotated[str, typer.Option(help=f"beginning, now, or a position: {POSITION_FORMS}.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count what would be read; move nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: AsJson = False,
@@ -212,7 +213,7 @@ def rewind_feed(
     loaded = _with_feed(name)
     feed = loaded.feed(name)
     try:
-        position = to if to in ("beginning", "now") else parse_position(feed.cursor.strategy, to)
+        position = to if to in ("beginning", "now") else feed.cursor.parse_position(to)
     except ValueError as error:
         fail(f"--to: found {to!r}; {error}", WRONG_USAGE)
     if not dry_run and not yes:
@@ -306,7 +307,7 @@ def _described(feed: Feed, cursor: Cursor) -> dict[str, object]:
     return {
         "feed": feed.name,
         "table": feed.table,
-        "cursor": f"{feed.cursor.strategy.value} {feed.cursor.column}",
+        "cursor": f"{feed.cursor.strategy} {feed.cursor.order}",
         "partner": f"{url.scheme}://{url.host}:{url.port}{path}",
         "position": cursor.position,
         **_pauses(cursor),

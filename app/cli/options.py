@@ -10,7 +10,7 @@ import typer
 
 from app.core.clock import utc_now
 from app.core.states import State
-from app.feeds.feed import parse_duration
+from app.feeds.duration import parse_duration
 from app.ledger.selection import Between
 
 _ATTEMPTS = re.compile(r"(\d{1,9})(?:(\+)|-(\d{1,9}))?")

@@ -103,7 +103,7 @@ def configured_feed(loaded: config.Config, name: str) -> Feed:
 
 def duration_option(value: object) -> timedelta:
     """An option's value, written as any duration is. Raises `typer.BadParameter`, which exits with code 2."""
-    from app.feeds.feed import parse_duration  # noqa: PLC0415 - as the module says
+    from app.feeds.duration import parse_duration  # noqa: PLC0415 - as the module says
 
     try:
         parsed = parse_duration(value)

@@ -31,7 +31,8 @@ from app.cli.output import (
 )
 from app.core.certificates import Certificate
 from app.core.errors import RowrelayError, Unavailable, UnknownFeed
-from app.feeds.feed import Feed, parse_duration, parse_position
+from app.feeds.duration import parse_duration
+from app.feeds.feed import Feed
 from app.ledger import Ledger
 from app.reconcile import Progress as Tell
 from app.reconcile import Since
@@ -125,7 +126,7 @@ def _since(feed: Feed, text: str) -> Since:
             assert isinstance(ago, timedelta)  # noqa: S101 - what it makes of text
             return ago
     try:
-        return parse_position(feed.cursor.strategy, text)
+        return feed.cursor.parse_position(text)
     except ValueError as error:
         problem = str(error).replace('"beginning", "now" or ', '"beginning", a duration such as "7d", or ')
         fail(f"--since: found {text!r}; feed {feed.name}: {problem}", WRONG_USAGE)

@@ -8,106 +8,21 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import date, datetime, time, timedelta
-from enum import StrEnum
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator, model_validator
 
 from app.core.url import HttpUrl
-from app.core.wrong_values import DURATION
 from app.feeds.auth import Auth, NoAuth
+from app.feeds.cursors import SPECS, Cursor, spec_of
+from app.feeds.duration import Duration
 from app.feeds.partner import Signing, Success, Tls, checked_status_url
 from app.feeds.schema import Frozen
 
-_UNIT_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", re.ASCII)
 _RATE = re.compile(r"(\d+)\s*/\s*(second|minute|hour|day)")
 NAME = r"[A-Za-z][A-Za-z0-9_-]{0,62}"
 """What a feed may be called, as a regular expression."""
 _RATE_SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
-
-
-def parse_duration(value: object) -> object:
-    """Turn `"200ms"`, `"5s"`, `"10m"`, `"2h"`, `"3d"` into a timedelta, and a number, or the text of one, into seconds.
-
-    So a duration is written in one way wherever it stands: `feeds.toml`, `.env`, an option of a command. Raises
-    `ValueError` for another form, and for one that no clock measures.
-    """
-    if isinstance(value, timedelta):
-        return value
-    text = str(value).strip() if isinstance(value, (int, float, str)) and not isinstance(value, bool) else ""
-    match = _DURATION.fullmatch(text)
-    if not match:
-        raise ValueError(DURATION)
-    try:
-        return timedelta(seconds=float(match[1]) * _UNIT_SECONDS[match[2] or "s"])
-    except OverflowError:
-        raise ValueError("a duration of 3650d or less") from None
-
-
-Duration = Annotated[timedelta, BeforeValidator(parse_duration), Field(gt=timedelta(0), le=timedelta(days=3650))]
-
-
-class Strategy(StrEnum):
-    """How the cursor knows which rows are new."""
-
-    ROWVERSION = "rowversion"
-    IDENTITY = "identity"
-    TIMESTAMP = "timestamp"
-
-
-_VERSION = re.compile(r"0[xX][0-9A-Fa-f]{1,16}")
-_MOMENT = re.compile(r"\d{4}-\d\d-\d\d([ T]\d\d:\d\d(:\d\d(\.\d{1,7})?)?( ?[+-]\d\d:\d\d|Z)?)?")
-
-
-def parse_position(strategy: Strategy, value: int | str) -> int | str:
-    """An operator's position in the form that the strategy keeps: an integer, `0x` and 16 digits, or a moment.
-
-    Raises `ValueError` that says which form the strategy needs.
-    """
-    text = str(value).strip()
-    if strategy is Strategy.IDENTITY:
-        if not re.fullmatch(r"-?\d{1,19}", text):
-            raise ValueError('strategy identity needs "beginning", "now" or an integer')
-        return int(text)
-    if strategy is Strategy.ROWVERSION:
-        if not _VERSION.fullmatch(text):
-            raise ValueError('strategy rowversion needs "beginning", "now" or a version such as "0x00000000000007D1"')
-        return f"0x{int(text, 16):016X}"
-    if not _MOMENT.fullmatch(text):
-        raise ValueError('strategy timestamp needs "beginning", "now" or a moment such as "2026-01-31 10:00:00"')
-    return text.replace("T", " ").replace("Z", "+00:00")
-
-
-def _moment_text(value: object) -> object:
-    """TOML's own dates and times, as the text that a position is."""
-    return value.isoformat(" ") if isinstance(value, datetime) else str(value) if isinstance(value, date) else value
-
-
-class CursorSpec(Frozen):
-    """Where reading starts and how it goes on."""
-
-    strategy: Strategy
-    column: str = Field(min_length=1)
-    start: Annotated[int | str, BeforeValidator(_moment_text)] = "beginning"
-    """`beginning`, `now`, or a position: `identity` reads after that id, `rowversion` after that version (`0x…`),
-    `timestamp` from that moment on."""
-    gap_timeout: Duration = timedelta(minutes=10)
-    """`identity`: how long a missing id is asked for again. Longer than the longest transaction that inserts."""
-    max_gaps: int = Field(default=1000, ge=10, le=100_000)
-    """`identity`: gap ranges kept; above it neighbours are merged, which costs reads but loses nothing."""
-    lag: Annotated[Duration, Field(le=timedelta(days=1))] = timedelta(seconds=10)
-    """`timestamp`: rows younger than this, by the server's clock, are left for later. Longer than the longest
-    transaction that writes to the table."""
-    clock: Literal["either", "utc", "local"] = "either"
-    """`timestamp`: whether the column holds the server's UTC or local time. `either` takes the earlier of the two:
-    never wrong, but where they differ rows may wait for as long as the difference."""
-
-    @model_validator(mode="after")
-    def _start_is_a_position(self) -> CursorSpec:
-        if self.start not in ("beginning", "now"):
-            parse_position(self.strategy, self.start)
-        return self
 
 
 Value: TypeAlias = bool | int | float | datetime | date | time | str
@@ -239,7 +154,7 @@ class Feed(Frozen):
     """`table` or `schema.table`."""
     key: tuple[str, ...] = Field(min_length=1)
     """The columns that identify a row: one or several."""
-    cursor: CursorSpec
+    cursor: Annotated[Cursor, BeforeValidator(spec_of)]
     columns: tuple[str, ...] | None = Field(default=None, min_length=1)
     """The columns sent; all of the table when not given."""
     on_new_column: Literal["include", "ignore", "pause"] = "include"
@@ -284,7 +199,11 @@ class Feed(Frozen):
         return (value,) if isinstance(value, str) else value
 
     @model_validator(mode="after")
-    def _changes_move_the_cursor_column(self) -> Feed:
-        if self.capture == "changes" and self.cursor.strategy is Strategy.IDENTITY:
-            raise ValueError('capture = "changes" needs strategy rowversion or timestamp: an update moves no identity')
+    def _cursor_goes_with_the_rest(self) -> Feed:
+        if self.capture == "changes" and self.cursor.unseen_updates is not None:
+            seen = " or ".join(name for name, spec in SPECS.items() if spec.unseen_updates is None)
+            raise ValueError(f'capture = "changes" needs strategy {seen}: {self.cursor.unseen_updates}')
+        tested = {condition.column for condition in (*self.where, *self.filter)}
+        if reason := self.cursor.unfit(capture=self.capture, key=self.key, tested=tested):
+            raise ValueError(reason)
         return self

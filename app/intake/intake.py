@@ -25,7 +25,7 @@ from app.core.clock import Clock
 from app.core.errors import BrokerUnavailable
 from app.core.parts import in_parts
 from app.core.rows import SourceRow
-from app.feeds.feed import Feed, Strategy
+from app.feeds.feed import Feed
 from app.feeds.filter import sift
 from app.intake.compare import clashes
 from app.ledger import Ledger
@@ -115,7 +115,7 @@ def _moved(row: SourceRow, fact: Fact | None) -> bool:
 
 def _rows_move(feed: Feed) -> bool:
     """Whether an updated row moves in the cursor's order, and stays the same delivery."""
-    return feed.capture == "inserts" and feed.cursor.strategy is not Strategy.IDENTITY
+    return feed.capture == "inserts" and feed.cursor.unseen_updates is None
 
 
 def _batch_for(feed: Feed, rows: Sequence[SourceRow]) -> NewBatch:

@@ -16,7 +16,7 @@ from app.configuration.configured import Own, said_of_configuration
 from app.core.clock import AGREED, said_of_clock, utc_now
 from app.core.cursors import POLL_WAIT_LIMIT, Cursor
 from app.core.unforeseen import SHOWN_FOR
-from app.feeds.feed import Feed, Strategy
+from app.feeds.feed import Feed
 from app.jobs.schedule import JOBS
 from app.ledger import Ledger
 from app.ledger.heartbeats import KEPT, Heartbeat, Role
@@ -175,9 +175,8 @@ def held_back(feed: Feed, cursor: Cursor, now: datetime) -> str | None:
     """Which rows have waited unread for longer than the feed allows, and why; `None`: none."""
     if cursor.held is None or cursor.held_since is None:
         return None
-    lag = feed.cursor.lag if feed.cursor.strategy is Strategy.TIMESTAMP else timedelta()
     held = now - cursor.held_since
-    return f"for {_seconds(held)} now, {cursor.held}" if held > lag + HELD_PATIENCE else None
+    return f"for {_seconds(held)} now, {cursor.held}" if held > feed.cursor.settles_in + HELD_PATIENCE else None
 
 
 async def processes(

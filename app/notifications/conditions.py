@@ -101,7 +101,8 @@ class Conditions:
             cursor = await self._ledger.cursors.get(name)
             found += _of_cursor(feed, cursor, bounds, now)
             found += await self._of_dead(name)
-            found += await self._of_certificate(name, due)
+            if feed.cursor.unreconciled is None:
+                found += await self._of_certificate(name, due)
         for name in {*self._feeds, *await self._ledger.stats.feeds()}:
             minutes = await self._ledger.stats.between(name, now - SAMPLED_WITHIN, now + timedelta(minutes=1))
             found += _of_minutes(name, minutes, self._limits.oldest, now, tripped=tripped.get(name, False))

@@ -30,7 +30,7 @@ def said_position(feed: Feed, position: Position, lowest: Position) -> str:
     leading = position[0] if isinstance(position, list) else position
     if leading is None:
         return "the beginning (nothing was read yet)"
-    return "the beginning" if leading == lowest else f"{feed.cursor.column} {leading}"
+    return "the beginning" if lowest in (leading, position) else f"{feed.cursor.order} {leading}"
 
 
 class Rewinding:
@@ -42,7 +42,7 @@ class Rewinding:
         self._now = now
 
     async def target(self, feed: Feed, to: int | str) -> Cursor:
-        """The cursor at `beginning`, at `now` or at a position of the feed's strategy (see `feed.parse_position`)."""
+        """The cursor at `beginning`, at `now` or at a position (see `CursorSpec.parse_position`)."""
         return await self._source.begin(feed, to, self._now())
 
     async def lowest(self, feed: Feed) -> Position:

@@ -10,6 +10,7 @@ from app.broker.queue import Queue
 from app.core.certificates import MISSING_NAMED, Certificate, Discrepancy, DiscrepancyKind
 from app.core.clock import Clock, utc_now
 from app.core.cursors import Origin
+from app.core.errors import SourceRefused
 from app.feeds.feed import Feed
 from app.intake.intake import Intake
 from app.ledger import Ledger
@@ -65,8 +66,10 @@ class Reconciling:
         `dry_run` changes and saves nothing. `acknowledge`: who accepts changed rows as they are now.
         `resume` continues an interrupted scan of the whole feed.
         Raises the source's and the ledger's errors; `SourceRefused` also where neither the ledger nor `since` says from
-        where on the feed was read.
+        where on the feed was read, and for a cursor strategy that is not compared.
         """
+        if feed.cursor.unreconciled is not None:
+            raise SourceRefused(f"feed {feed.name}: {feed.cursor.unreconciled}")
         with persistent(sleep=self._means.sleep, feed=feed.name):
             cursor = await self._ledger.cursors.get(feed.name)
             if cursor.origin is not None and cursor.origin != origin_of(feed):

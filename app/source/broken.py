@@ -22,8 +22,8 @@ from sqlalchemy import Row, exc
 from app.core.budget import NoRoom, Room
 from app.core.errors import ValueRefused
 from app.core.position import Gap, Position
-from app.source.cursors.cursor import Statement
 from app.source.cursors.gaps import Gaps
+from app.source.cursors.selection import Statement
 from app.source.errors import is_by_value
 from app.source.plan import FeedPlan, narrowed, plan_table, without_where
 from app.source.portion import Broken, Portion, Read
@@ -157,14 +157,14 @@ class Salvage:
         if behind is None:
             return False
         bare, strategy = self._bare.strategy, self._plan.strategy
-        newest = (part.desc() for part in bare.ordering)
-        rows = bare.every_row.where(bare.upto(behind)).order_by(*newest).limit(_SAMPLES + 1)
-        positions = [*bare.positions(list(reversed(await self._run(Statement(rows)))))]
+        rows = await self._run(bare.behind(behind, _SAMPLES + 1))
+        positions = [*bare.positions(list(reversed(rows)))]
         if len(positions) <= _SAMPLES:
             positions = [None, *positions]
         for before, here in reversed(list(pairwise(positions))):
-            only = strategy.every_row.where(strategy.beyond(before), strategy.upto(here))
-            found, failed = await self._attempt(Statement(only))
+            page = strategy.page(before, 1)
+            only = page.select.where(strategy.upto(here)).limit(None)
+            found, failed = await self._attempt(Statement(only, page.parameters))
             if failed is None:
                 return bool(found)
         return False

@@ -54,7 +54,7 @@ def origin_of(feed: Feed) -> Origin:
     schema, name = parse_table_name(feed.table, feed.name)
     table = name if schema is None else f"{schema}.{name}"
     key = tuple(column.casefold() for column in feed.key)
-    return Origin(table.casefold(), key, feed.cursor.strategy.value, feed.cursor.column.casefold())
+    return Origin(table.casefold(), key, feed.cursor.strategy, feed.cursor.order.casefold())
 
 
 def other_source(feed: Feed, origin: Origin) -> str:

@@ -6,19 +6,20 @@ Written out so that a database administrator can review and run them.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy.dialects import mssql, registry
+from sqlalchemy.dialects import registry
 from sqlalchemy.engine import Dialect as SqlDialect
-from sqlalchemy.types import BigInteger, DateTime, NullType, TypeEngine
+from sqlalchemy.types import BigInteger, TypeEngine
 
-from app.core.position import Gap, Position, ReadRange
-from app.feeds.feed import Feed, Strategy
+from app.core.position import ReadRange
+from app.feeds.feed import Feed
 from app.source.catalogue import parse_table_name
-from app.source.cursors.cursor import Statement
+from app.source.cursors.keyset import example_key
+from app.source.cursors.registry import STRATEGIES
+from app.source.cursors.selection import Statement
 from app.source.lookup import find_rows
 from app.source.outside import unordered
 from app.source.plan import FeedPlan, narrowed, plan_table
@@ -27,12 +28,6 @@ from app.source.scan import Stretch, counted, stride, window
 from app.source.table import Column, SourceTable
 
 _NAMED = re.compile(r"(?<!:):([A-Za-z_]\w*)")
-_CURSOR_TYPES: Mapping[tuple[Strategy, str], Callable[[], TypeEngine[Any]]] = {
-    (Strategy.ROWVERSION, "mssql"): mssql.ROWVERSION,
-    (Strategy.TIMESTAMP, "mssql"): mssql.DATETIME2,
-    (Strategy.TIMESTAMP, "sqlite"): DateTime,
-}
-_LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 PRODUCTS = tuple(name for name, product in products.PRODUCTS.items() if product.cursors)
 """The products that `explain_unseen` writes for."""
 
@@ -53,7 +48,9 @@ def explain(plan: FeedPlan, dialect: SqlDialect) -> list[Explained]:
     """Each statement of the plan, compiled for the dialect with example positions."""
     written: Any = _dialect(dialect.name, paramstyle="named")
     written._supports_offset_fetch = True  # noqa: SLF001 - else known of a connection only: SQL Server 2012 has it
-    statements = [*_statements(plan), *_walk_statements(plan, narrowed(plan), narrowed(plan, where=False))]
+    statements = [*_statements(plan)]
+    if plan.feed.cursor.unreconciled is None:
+        statements += _walk_statements(plan, narrowed(plan), narrowed(plan, where=False))
     return [_explained(name, when, statement, written) for name, when, statement in statements]
 
 
@@ -73,10 +70,9 @@ def _dialect(product: str, **options: Any) -> Any:
 
 def _statements(plan: FeedPlan) -> Iterator[tuple[str, str, Statement]]:
     strategy, feed = plan.strategy, plan.feed
-    position = _example(plan)
+    position, horizon = strategy.example, strategy.example_horizon
     if (asked := strategy.horizon()) is not None:
         yield "horizon", "before each page: all below is committed", asked
-    horizon = None if asked is None else b"\xff" * 8
     if (start := strategy.start("now", horizon)) is not None:
         yield "start", 'once, with start = "now"', start
     yield "first page", "while nothing has been read", strategy.page(None, feed.page_size + 1, horizon)
@@ -84,15 +80,14 @@ def _statements(plan: FeedPlan) -> Iterator[tuple[str, str, Statement]]:
     if plan.scales is not None:
         sizes = plan.scales.strategy.page(position, feed.page_size + 1, horizon)
         yield "sizes", "in front of each page, where rows may be large: what the next ones hold", sizes
-        upto = strategy.page(position, feed.page_size + 1, horizon).select.where(strategy.upto(position)).limit(None)
+        page = strategy.page(position, feed.page_size + 1, horizon)
+        upto = page.select.where(strategy.upto(position)).limit(None)
         yield (
             "page, up to a row",
             "in place of the page, after its sizes: the rows that memory has room for",
-            Statement(upto),
+            Statement(upto, page.parameters),
         )
-    if feed.cursor.strategy is Strategy.IDENTITY:
-        late = strategy.late((Gap(None, 0, _LONG_AGO), Gap(2001, 2004, _LONG_AGO)), feed.page_size // 2 + 1)
-        yield "gaps", "each poll, while ids are missing: up to 50 ranges a statement", late
+    yield from strategy.explained()
     if (clock := strategy.clock()) is not None:
         yield "clock", "each poll, while ids are missing: their age is measured by the server's clock", clock
     for number, newest in enumerate(strategy.newest(position), start=1):
@@ -105,10 +100,10 @@ def _statements(plan: FeedPlan) -> Iterator[tuple[str, str, Statement]]:
 
 
 def _walk_statements(plan: FeedPlan, narrow: FeedPlan, bare: FeedPlan) -> Iterator[tuple[str, str, Statement]]:
-    position = _example(plan)
+    position = plan.strategy.example
     leading = str(position[0]) if isinstance(position, list) else position
     below = Stretch(ReadRange(None, position), floor=leading)
-    key = ":".join(f"{_example_key(column)}" for column in plan.strategy.selection.key)
+    key = ":".join(f"{example_key(column)}" for column in plan.strategy.selection.key)
     keys = [key.replace("0x2A", "2A")]
     size = min(2000, plan.feed.page_size)
     walking = f"a reconciliation, {size} rows after {size} rows up to the cursor, with rests"
@@ -124,20 +119,6 @@ def _walk_statements(plan: FeedPlan, narrow: FeedPlan, bare: FeedPlan) -> Iterat
     yield "unordered", "a reconciliation: rows that the cursor column does not order", unordered(narrow)
 
 
-def _example(plan: FeedPlan) -> Position:
-    selection = plan.strategy.selection
-    if plan.feed.cursor.strategy is Strategy.IDENTITY:
-        return 2000
-    moment = plan.feed.cursor.strategy is Strategy.TIMESTAMP
-    key = [column for column in dict.fromkeys(selection.key) if column is not selection.cursor]
-    first = "2026-01-31 10:00:00.1234567" if moment else "0x00000000000007D1"
-    return [first, *(_example_key(column) for column in key)]
-
-
-def _example_key(column: Column) -> int | str:
-    return 2000 if isinstance(column.type, (BigInteger, NullType)) or "INT" in str(column.type) else "0x2A"
-
-
 def _explained(name: str, when: str, statement: Statement, dialect: SqlDialect) -> Explained:
     compiled = statement.select.compile(dialect=dialect)
     state = compiled.construct_expanded_state(statement.parameters)
@@ -149,12 +130,17 @@ def _explained(name: str, when: str, statement: Statement, dialect: SqlDialect) 
 
 def _assumed_table(feed: Feed, product: str) -> SourceTable:
     schema, name = parse_table_name(feed.table, feed.name)
-    names = [*(feed.columns or ()), *feed.key, feed.cursor.column, *(condition.column for condition in feed.where)]
+    names = [
+        *(feed.columns or ()),
+        *feed.key,
+        *feed.cursor.named_columns,
+        *(condition.column for condition in feed.where),
+    ]
     columns = (Column(wanted, _assumed_type(feed, wanted, product)) for wanted in dict.fromkeys(names))
     return SourceTable(feed.name, schema, name, tuple(columns))
 
 
 def _assumed_type(feed: Feed, name: str, product: str) -> TypeEngine[Any]:
-    if name != feed.cursor.column:
+    if name not in feed.cursor.named_columns:
         return BigInteger()
-    return _CURSOR_TYPES.get((feed.cursor.strategy, product), BigInteger)()
+    return STRATEGIES[feed.cursor.strategy].assumed_type(products.PRODUCTS[product])

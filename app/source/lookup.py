@@ -15,7 +15,7 @@ from app.core.errors import SourceRefused
 from app.core.keys import has_identity, is_short_key
 from app.core.rows import SourceRow
 from app.source.codec import PartValue, Unplaceable
-from app.source.cursors.cursor import Statement
+from app.source.cursors.selection import Statement
 from app.source.plan import FeedPlan
 
 
@@ -44,11 +44,12 @@ def find_row(plan: FeedPlan, key: str) -> Statement:
     if len(parts) != len(selection.key):
         names = ", ".join(column.name for column in selection.key)
         raise SourceRefused(f"feed {plan.feed.name}: key {key!r} has {len(parts)} parts; its key is {names}")
+    rows, every_row = plan.strategy.found_rows
     wanted = [
-        selection.rows.c[column.name] == _bound(plan, number, part, f"key{number}")
+        rows.c[column.name] == _bound(plan, number, part, f"key{number}")
         for number, (column, part) in enumerate(zip(selection.key, parts, strict=True))
     ]
-    return Statement(plan.strategy.every_row.where(*wanted).limit(1))
+    return Statement(every_row.where(*wanted).limit(1))
 
 
 def keys_a_statement(plan: FeedPlan) -> int:
@@ -83,14 +84,14 @@ def find_rows(plan: FeedPlan, keys: Sequence[str]) -> Statement:
         [_bound(plan, number, part, f"key{place}p{number}") for number, part in enumerate(key.split(":"))]
         for place, key in enumerate(filled)
     ]
-    rows = plan.strategy.selection.rows
+    rows, every_row = plan.strategy.found_rows
     named = [rows.c[column.name] for column in columns]
     wanted: ColumnElement[bool] = (
         named[0].in_([values[0] for values in bound])
         if len(named) == 1
         else or_(*(and_(*map(_equal, named, values)) for values in bound))
     )
-    return Statement(plan.strategy.every_row.where(wanted))
+    return Statement(every_row.where(wanted))
 
 
 def _equal(column: ColumnElement[Any], value: ColumnElement[Any]) -> ColumnElement[bool]:

@@ -15,11 +15,9 @@ from app.core.clock import utc_now
 from app.core.cursors import Cursor
 from app.core.position import Position
 from app.core.rows import Ahead
-from app.source.cursors.cursor import Statement
+from app.source.cursors.findings import COUNTED
+from app.source.cursors.selection import Statement
 from app.source.plan import FeedPlan
-
-COUNTED = 10_000
-"""Rows of a kind that are counted at most."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
 
 from app.core.errors import SourceRefused
-from app.feeds.feed import Feed, Strategy
+from app.feeds.feed import Feed
 from app.source.codec import Codec
-from app.source.cursors.cursor import CursorStrategy, Selection
-from app.source.cursors.identity import Identity
-from app.source.cursors.rowversion import Rowversion
-from app.source.cursors.timestamp import Timestamp
+from app.source.cursors.registry import STRATEGIES
+from app.source.cursors.selection import Selection
+from app.source.cursors.strategy import CursorStrategy
 from app.source.products.product import Product
 from app.source.rows import RowShape
 from app.source.table import Column, SourceTable
 from app.source.where import where_columns
-
-STRATEGIES: Mapping[Strategy, type[CursorStrategy]] = {
-    Strategy.ROWVERSION: Rowversion,
-    Strategy.IDENTITY: Identity,
-    Strategy.TIMESTAMP: Timestamp,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +42,8 @@ def plan_table(table: SourceTable, feed: Feed, product: Product, connection: Con
     Raises `SourceRefused` where the feed names a column that the table does not have, or one of an unfit type.
     """
     plan = _plan(_select(table, feed, product, connection))
+    if connection is not None:
+        plan.strategy.confirm(connection)
     return replace(plan, scales=_scales(plan))
 
 
@@ -78,7 +72,8 @@ def _plan(selection: Selection) -> FeedPlan:
         ),
         max_payload=feed.max_payload,
     )
-    return FeedPlan(feed, table, STRATEGIES[feed.cursor.strategy](selection), shape)
+    strategy = STRATEGIES[feed.cursor.strategy](selection)
+    return FeedPlan(feed, table, strategy, strategy.shaped(shape))
 
 
 def _scales(plan: FeedPlan) -> FeedPlan | None:
@@ -91,12 +86,13 @@ def _scales(plan: FeedPlan) -> FeedPlan | None:
 
 def _select(table: SourceTable, feed: Feed, product: Product, connection: Connection | None) -> Selection:
     sql = product.cursors
-    cursor = table.column(feed.cursor.column, "cursor.column")
+    kind = STRATEGIES[feed.cursor.strategy]
+    cursor = kind.cursor_column(table, feed)
     key = tuple(table.column(name, "key") for name in feed.key)
-    return Selection(
+    selection = Selection(
         feed=feed,
         table=table,
-        rows=table.clause(cursor, STRATEGIES[feed.cursor.strategy].column_type),
+        rows=table.clause(cursor, kind.column_type),
         read=tuple(dict.fromkeys([*_sent_columns(feed, table), *key, cursor])),
         cursor=cursor,
         key=key,
@@ -105,6 +101,7 @@ def _select(table: SourceTable, feed: Feed, product: Product, connection: Connec
         product=product,
         identity_counter=sql.identity_counter(connection, table, cursor) if sql else None,
     )
+    return kind.prepared(selection)
 
 
 def _key_codec(feed: Feed, table: SourceTable, column: Column, product: Product) -> Codec:

@@ -26,8 +26,9 @@ from app.feeds.feed import Feed
 from app.source.broken import Salvage, gaps_stretch, page_stretch, walked_stretch
 from app.source.broken import Stretch as BrokenStretch
 from app.source.columns import columns_of, form_of, settled, still_there
-from app.source.cursors.cursor import TIES, Statement
 from app.source.cursors.gaps import GAP_RANGES, Gaps, Round, coarsen
+from app.source.cursors.selection import Statement
+from app.source.cursors.strategy import TIES
 from app.source.engine import source_name
 from app.source.errors import advised, is_by_value, translated
 from app.source.examine import examine_feed
@@ -167,7 +168,7 @@ class Source:
         found = await self._plans.columns(connection, feed, cursor.columns, settled=settled(feed, cursor))
         form = form_of(feed, cursor, found)
         plan = await self._plans.of(connection, feed, form.names)
-        horizon = await _one(connection, plan.strategy.horizon())
+        horizon = await _horizon(connection, plan)
         position, gaps = await _standing(connection, plan, cursor, horizon, now)
         gap_round = Round(gaps, self._stopped_at.get(feed.name))
         asking = partial(self._fetch, connection, plan, room=room)
@@ -177,6 +178,8 @@ class Source:
         if not fresh.more:
             rest = limit - len(fresh)
             late += await _ask(asking, gap_round, GAP_STATEMENTS - 1, rest, must=False)
+        if lost := await _lost(connection, plan, position):
+            return Page((), cursor.position, cursor.gaps, full=False, ahead=lost)
         ahead = None if fresh.rows else await self._ahead(connection, plan, replace(cursor, position=position), now)
         held = None if fresh.rows else await self._held(connection, plan, position, horizon, now)
         lowest = await _lowest(connection, plan, fresh) if cursor.lowest is None else None
@@ -184,12 +187,12 @@ class Source:
             now = await _source_time(connection, plan, now)
         self._stopped_at[feed.name] = gap_round.stopped_at
         arrived = [value for value in late.positions if isinstance(value, int)]
-        kept, expired = gap_round.settle(arrived, now, feed.cursor.gap_timeout)
+        kept, expired = gap_round.settle(arrived, now, plan.strategy.gap_timeout)
         opened = plan.strategy.missing(position, fresh.positions, now)
         return Page(
             rows=await _source_rows(plan, _matching(plan, late + fresh)),
-            position=plan.strategy.reached(fresh.positions, position, more=fresh.more),
-            gaps=coarsen(kept + opened, feed.cursor.max_gaps),
+            position=plan.strategy.reached(fresh.positions, position, more=fresh.more, horizon=horizon),
+            gaps=coarsen(kept + opened, plan.strategy.max_gaps),
             full=fresh.more or not gap_round.complete,
             expired=expired,
             ahead=ahead,
@@ -203,7 +206,7 @@ class Source:
     async def begin(self, feed: Feed, where: int | str, now: datetime) -> Cursor:
         """A cursor that stands at `beginning`, `now` or a position, as `CursorSpec.start` means them."""
         async with self._reading(feed) as (connection, plan):
-            horizon = await _one(connection, plan.strategy.horizon())
+            horizon = await _horizon(connection, plan)
             position, gaps = await _started(connection, plan, where, horizon, now)
             standing = plan.strategy.lowest if position is None else position
             return Cursor(feed.name, standing, gaps, spans=(ReadRange(position),))
@@ -224,7 +227,7 @@ class Source:
         """Look the feed's table up anew and read a row of it. Returns all columns of the table, with their types."""
         self._plans.forget(feed)
         async with self._reading(feed) as (connection, plan):
-            horizon = await _one(connection, plan.strategy.horizon())
+            horizon = await _horizon(connection, plan)
             await _run(connection, plan.strategy.page(None, 1, horizon))
             return columns_of(plan.table, connection.dialect)
 
@@ -267,7 +270,7 @@ class Source:
         self._plans.forget(feed)
         async with self._reading(feed) as (connection, _):
             plan = await self._agreed_plan(connection, feed, agreed)
-            horizon, count = await _one(connection, plan.strategy.horizon()), LATEST
+            horizon, count = await _horizon(connection, plan), LATEST
             if plan.scales:
                 weighed_rows = await _run(connection, plan.scales.strategy.latest(LATEST, horizon))
                 if large := _too_large(plan, weighed_rows):
@@ -642,6 +645,18 @@ async def _lowest(connection: AsyncConnection, plan: FeedPlan, fresh: Portion) -
 async def _one(connection: AsyncConnection, statement: Statement | None) -> Any:
     """The single value that a statement gives; `None` without a statement."""
     return None if statement is None else (await _run(connection, statement))[0][0]
+
+
+async def _horizon(connection: AsyncConnection, plan: FeedPlan) -> Any:
+    """Below which all is committed; `None` where that is not asked."""
+    statement = plan.strategy.horizon()
+    return None if statement is None else plan.strategy.horizon_of((await _run(connection, statement))[0])
+
+
+async def _lost(connection: AsyncConnection, plan: FeedPlan, position: Position) -> Ahead | None:
+    """Why the page just read after the position may lack rows that the source has dropped."""
+    statement = plan.strategy.lasting()
+    return None if statement is None else plan.strategy.lost(position, (await _run(connection, statement))[0])
 
 
 async def _standing(

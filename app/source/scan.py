@@ -19,7 +19,7 @@ from sqlalchemy.sql import quoted_name
 
 from app.core.position import Position, ReadRange
 from app.core.rows import SourceRow
-from app.source.cursors.cursor import Statement
+from app.source.cursors.selection import Statement
 from app.source.plan import FeedPlan
 from app.source.portion import Broken, Portion
 

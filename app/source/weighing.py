@@ -15,7 +15,7 @@ from sqlalchemy import Row
 
 from app.core.budget import cost
 from app.core.position import Position
-from app.source.cursors.cursor import Statement
+from app.source.cursors.selection import Statement
 from app.source.plan import FeedPlan
 
 ASKED_BEYOND = 4

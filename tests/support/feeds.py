@@ -6,7 +6,8 @@ from datetime import timedelta
 from typing import Any
 
 from app.core.url import parse_url
-from app.feeds.feed import CursorSpec, Feed, Partner, Retry, Strategy
+from app.feeds.cursors.identity import IdentityCursor
+from app.feeds.feed import Feed, Partner, Retry
 
 
 def make_feed(name: str = "orders", *, concurrency: int = 10, **changes: Any) -> Feed:
@@ -15,7 +16,7 @@ def make_feed(name: str = "orders", *, concurrency: int = 10, **changes: Any) ->
         "name": name,
         "table": "orders",
         "key": ("id",),
-        "cursor": CursorSpec(strategy=Strategy.IDENTITY, column="id", gap_timeout=timedelta(days=999)),
+        "cursor": IdentityCursor(column="id", gap_timeout=timedelta(days=999)),
         "page_size": 5,
         "batch_size": 2,
         "partner": Partner(url=parse_url("http://partner.invalid/rows"), concurrency=concurrency),

@@ -11,7 +11,8 @@ from typing import Any
 from app.core.attempts import Answer
 from app.core.deliveries import Delivery
 from app.feeds.auth import Auth, NoAuth
-from app.feeds.feed import CursorSpec, Feed, Partner, Strategy
+from app.feeds.cursors.identity import IdentityCursor
+from app.feeds.feed import Feed, Partner
 from app.partner.client import PartnerClient
 
 Respond = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -25,7 +26,7 @@ def feed_to(
 ) -> Feed:
     """The feed `orders`, with fields of its `partner` as `feeds.toml` would give them."""
     fields = {"url": url + path, "timeout": "5s", "auth": auth or NoAuth(), **partner}
-    cursor = CursorSpec(strategy=Strategy.IDENTITY, column="id")
+    cursor = IdentityCursor(column="id")
     parts = {"body": body, "partner": Partner.model_validate(fields)}
     return Feed.model_validate({"name": "orders", "table": "orders", "key": ("id",), "cursor": cursor, **parts})
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from app.core.certificates import Certificate, DiscrepancyKind
 from app.core.cursors import Cursor
 from app.core.states import State
-from app.feeds.feed import Feed, Strategy
+from app.feeds.feed import Feed
 from app.ledger.counters import Sums
 from app.ledger.heartbeats import DURATION_BOUNDS, Heartbeat, Role, TaskTimes
 from app.ledger.stats import bucket_bound
@@ -63,14 +63,13 @@ def add_feed(sheet: Sheet, feed: Feed, view: FeedView, now: datetime) -> None:
     sheet.set(families.OLDEST_OPEN, _seconds_since(view.oldest_open, now), name)
     sheet.set(families.GAPS, len(cursor.gaps), name)
     sheet.set(families.OLDEST_GAP, _seconds_since(oldest_gap, now), name)
-    sheet.set(families.GAP_TIMEOUT, feed.cursor.gap_timeout.total_seconds(), name)
+    sheet.set(families.GAP_TIMEOUT, feed.cursor.gap_age_limit.total_seconds(), name)
     sheet.set(families.LAST_POLL, _timestamp(cursor.last_poll_at), name)
     sheet.set(families.LAST_ROW, _timestamp(cursor.last_row_at), name)
     sheet.set(families.POLL_EVERY, feed.poll_every.total_seconds(), name)
     sheet.set(families.POLL_FAILURES, cursor.failures, name)
     sheet.set(families.HELD, _seconds_since(cursor.held_since, now), name)
-    lag = feed.cursor.lag if feed.cursor.strategy is Strategy.TIMESTAMP else timedelta()
-    sheet.set(families.FEED_LAG, lag.total_seconds(), name)
+    sheet.set(families.FEED_LAG, feed.cursor.settles_in.total_seconds(), name)
     sheet.set(families.PAUSED, cursor.stopped is not None, name)
     if view.certificate:
         sheet.set(families.CERTIFIED, view.certificate.at.timestamp(), name)

@@ -6,39 +6,51 @@ A lower id can commit after a higher one was read, so an id passed over is asked
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import pairwise
 from typing import Any, ClassVar
 
-from sqlalchemy import BigInteger, ColumnElement, Row, Select, bindparam, func, select, union_all
+from sqlalchemy import BigInteger, ColumnElement, Connection, Row, Select, bindparam, func, select, union_all
 from sqlalchemy.types import Boolean, Date, DateTime, Float, LargeBinary, Numeric, String, Time, TypeEngine, Uuid
 
 from app.core.cursors import Cursor
 from app.core.errors import SourceRefused
-from app.core.position import Position
+from app.core.position import Gap, Position
 from app.core.rows import Ahead
+from app.feeds.cursors.identity import IdentityCursor
 from app.feeds.feed import Feed
-from app.source.cursors.cursor import CursorStrategy, Selection, Statement, advice
 from app.source.cursors.gaps import GAP_RANGES, Gaps, missing
+from app.source.cursors.selection import Selection, Statement
+from app.source.cursors.strategy import CursorStrategy, advice
+from app.source.findings import Finding, Level
+from app.source.indexes import Index
 
 LOWEST = -(2**63)
 HIGHEST = 2**63 - 1
 _GAP_SIZES = (1, 10, GAP_RANGES)
 """Statements exist for these numbers of ranges, the rest filled with empty ones: few texts, so plans are reused."""
 _EMPTY_RANGE = (1, 0)
+_LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 _NO_INTEGERS = (Boolean, Date, DateTime, Float, LargeBinary, String, Time, Uuid)
 
 
 class Identity(CursorStrategy):
     """`WHERE id > :position ORDER BY id`, and the gaps again."""
 
+    on_replica: ClassVar[str] = (
+        "gaps age while it lags, so a row that it gets later than gap_timeout is passed over; "
+        "make gap_timeout longer than it may ever lag, or read from the primary"
+    )
     column_type: ClassVar[TypeEngine[Any] | None] = BigInteger()
 
     def __init__(self, selection: Selection) -> None:
         super().__init__(selection)
         self.column = selection.rows.c[selection.cursor.name]
+        spec = selection.feed.cursor
+        assert isinstance(spec, IdentityCursor)  # noqa: S101 - the registry goes by the schema's name
+        self.gap_timeout, self.max_gaps = spec.gap_timeout, spec.max_gaps
         self._require_integers()
         self._rows = select(*selection.columns(selection.rows))
         self._pages = self._rows.order_by(self.column)
@@ -50,8 +62,22 @@ class Identity(CursorStrategy):
         return self._rows
 
     @property
-    def ordering(self) -> Sequence[ColumnElement[Any]]:
-        return (self.column,)
+    def example(self) -> Position:
+        return 2000
+
+    def explained(self) -> Iterator[tuple[str, str, Statement]]:
+        gaps = Gap(None, 0, _LONG_AGO), Gap(2001, 2004, _LONG_AGO)
+        late = self.late(gaps, self.selection.feed.page_size // 2 + 1)
+        yield "gaps", f"each poll, while ids are missing: up to {GAP_RANGES} ranges a statement", late
+
+    def findings(self, connection: Connection, indexes: Sequence[Index], *, view: bool) -> Iterator[Finding]:
+        yield from super().findings(connection, indexes, view=view)
+        counter = self.selection.identity_counter
+        counted = None if counter is None else connection.execute(counter).first()
+        if counted is not None and len(counted) == 2 and counted[1] is not None and counted[1] < 0:
+            column = self.selection.cursor.name
+            said = f"{column} counts down: new rows come below the cursor; use strategy rowversion"
+            yield Finding("identity", Level.FAILED, said)
 
     @property
     def lowest(self) -> Position:
@@ -81,6 +107,9 @@ class Identity(CursorStrategy):
     def latest(self, limit: int, horizon: Any = None) -> Statement:
         del horizon
         return Statement(self._rows.where(self.column.is_not(None)).order_by(self.column.desc()).limit(limit))
+
+    def behind(self, position: Position, limit: int) -> Statement:
+        return Statement(self._rows.where(self.upto(position)).order_by(self.column.desc()).limit(limit))
 
     def beyond(self, position: Position, name: str = "position") -> ColumnElement[bool]:
         del name  # SQLAlchemy names the parameter after the column, and numbers it
@@ -181,7 +210,7 @@ class Identity(CursorStrategy):
         raise self.moved_strategy(position)
 
     def _require_integers(self) -> None:
-        wanted = self.selection.feed.cursor.column
+        wanted = self.selection.feed.cursor.order
         found = self.selection.table.column(wanted, "cursor.column").type
         fraction = isinstance(found, Numeric) and bool(found.scale)
         if fraction or isinstance(found, _NO_INTEGERS):
@@ -208,7 +237,7 @@ class Identity(CursorStrategy):
     def _unfit(self, found: str) -> SourceRefused:
         feed = self.selection.feed
         return SourceRefused(
-            f"feed {feed.name}: cursor.column {feed.cursor.column!r} holds {found}; identity needs distinct integers"
+            f"feed {feed.name}: cursor.column {feed.cursor.order!r} holds {found}; identity needs distinct integers"
         )
 
 

@@ -12,14 +12,16 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, ClassVar
 
-from sqlalchemy import ColumnElement, Row, Select, and_, false, func, not_, or_, select
+from sqlalchemy import BigInteger, ColumnElement, Row, Select, and_, false, func, not_, or_, select
+from sqlalchemy.types import NullType
 from sqlalchemy.types import _Binary as Binary  # the base of LargeBinary, BINARY and SQL Server's rowversion
 
 from app.core.position import Position
-from app.feeds.feed import parse_position
 from app.source.codec import POSITION_CHARACTERS, Codec, Expression, PartValue, Unplaceable
-from app.source.cursors.cursor import TIES, CursorStrategy, Selection, Statement
 from app.source.cursors.gaps import Gaps
+from app.source.cursors.selection import Selection, Statement
+from app.source.cursors.strategy import TIES, CursorStrategy
+from app.source.table import Column
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,18 +75,27 @@ class VersionCodec(Codec):
         return self._inner.bind(parameter, f"0x{number:016X}" if isinstance(self.type, Binary) else number)
 
 
+def example_key(column: Column) -> int | str:
+    """A value of a column of the key, to show statements with."""
+    return 2000 if isinstance(column.type, (BigInteger, NullType)) or "INT" in str(column.type) else "0x2A"
+
+
 class Keyset(CursorStrategy):
     """Pages in the order of (cursor column, key)."""
 
+    example_place: ClassVar[str]
+    """A value of the cursor column, as a position has it."""
+    extra: ClassVar[tuple[str, ...]] = ()
+    """Columns that are read behind all others, from `extra_place` on."""
     precise: ClassVar[bool] = False
     """No two rows share a value of the cursor column."""
 
     def __init__(self, selection: Selection) -> None:
         super().__init__(selection)
         if selection.sql is None:
-            raise self.refused(f"cannot serve: strategy {selection.feed.cursor.strategy.value} needs SQL Server")
+            raise self.refused(f"cannot serve: strategy {selection.feed.cursor.strategy} needs SQL Server")
         self.sql = selection.sql
-        self._columns = list(dict.fromkeys([selection.cursor, *selection.key]))
+        self._columns = self.order_of(selection)
         codecs = dict(zip(selection.key, selection.key_codecs, strict=True))
         codecs[selection.cursor] = self.cursor_codec()
         self.parts = tuple(
@@ -96,16 +107,23 @@ class Keyset(CursorStrategy):
         shown = ((place, text) for place, text in enumerate(texts) if text is not None)
         added = [text.label(selection.fresh_name(f"rowrelay_{place}")) for place, text in shown]
         self._places = self._position_places(texts)
-        self._rows = select(*selection.columns(selection.rows), *added)
-        self._order = [part.column for part in self.parts]
+        extra = (selection.rows.c[name] for name in self.extra)
+        self._rows = select(*selection.columns(selection.rows), *added, *extra)
+        self.extra_place = selection.extra_place + len(added)
+        self.order = [part.column for part in self.parts]
+
+    @classmethod
+    def order_of(cls, selection: Selection) -> list[Column]:
+        """The columns that rows are ordered by."""
+        return list(dict.fromkeys([selection.cursor, *selection.key]))
 
     @property
     def every_row(self) -> Select[Any]:
         return self._rows
 
     @property
-    def ordering(self) -> Sequence[ColumnElement[Any]]:
-        return self._order
+    def example(self) -> Position:
+        return [self.example_place, *(example_key(column) for column in self._columns[1:])]
 
     def start(self, where: int | str, horizon: Any = None) -> Statement | None:
         """With `now`: the last row that a page could read now."""
@@ -116,16 +134,20 @@ class Keyset(CursorStrategy):
         if where == "beginning":
             return None, ()
         if where != "now":
-            return parse_position(self.selection.feed.cursor.strategy, where), ()
+            return self.selection.feed.cursor.parse_position(where), ()
         return (self.positions(rows)[0] if rows else self.lowest), ()
 
     def page(self, position: Position, limit: int, horizon: Any = None) -> Statement:
-        beyond = self._rows.where(self.beyond(position)).order_by(*self._order)
+        beyond = self._rows.where(self.beyond(position)).order_by(*self.order)
         return self._below(beyond.limit(limit), horizon)
 
     def latest(self, limit: int, horizon: Any = None) -> Statement:
-        last = self._rows.where(self.column.is_not(None)).order_by(*(column.desc() for column in self._order))
+        last = self._rows.where(self.column.is_not(None)).order_by(*(column.desc() for column in self.order))
         return self._below(last.limit(limit), horizon)
+
+    def behind(self, position: Position, limit: int) -> Statement:
+        last = self._rows.where(self.upto(position)).order_by(*(column.desc() for column in self.order))
+        return Statement(last.limit(limit))
 
     def waiting(self, position: Position, limit: int) -> Statement:
         rows = select(self.column).where(self.beyond(position)).limit(limit).subquery()
@@ -138,11 +160,12 @@ class Keyset(CursorStrategy):
             positions.append(before)
         return positions
 
-    def reached(self, positions: Sequence[Position], before: Position, *, more: bool) -> Position:
+    def reached(self, positions: Sequence[Position], before: Position, *, more: bool, horizon: Any = None) -> Position:
         """The last place in the page that can be told from what is behind it; where there is none, its last value.
 
         A row that stands behind that place is read again by the next page.
         """
+        del horizon
         if not positions:
             return before
         told = positions[-1:] if self.precise else [found for found in positions if isinstance(found, list)]

@@ -9,17 +9,22 @@ transaction that commits between the two would be passed over (docs/decisions/00
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
-from sqlalchemy import ColumnElement, Row, func, select
+from sqlalchemy import ColumnElement, Connection, Row, func, select
+from sqlalchemy.types import TypeEngine
 
 from app.core.cursors import Cursor
 from app.core.position import Position
 from app.core.rows import Ahead
 from app.source.codec import Codec, Unplaceable
-from app.source.cursors.cursor import Selection, Statement, advice
 from app.source.cursors.keyset import Keyset, VersionCodec
+from app.source.cursors.selection import Selection, Statement
+from app.source.cursors.strategy import advice
+from app.source.findings import Finding
+from app.source.indexes import Index
+from app.source.products.product import Product
 
 _LOWEST = f"0x{0:016X}"
 
@@ -35,6 +40,11 @@ def _version(value: object) -> str:
 class Rowversion(Keyset):
     """`WHERE rv > :position AND rv < :horizon ORDER BY rv, key`."""
 
+    on_replica: ClassVar[str] = (
+        "MIN_ACTIVE_ROWVERSION() does not speak for transactions on the primary; "
+        "read from the primary (no ApplicationIntent=ReadOnly)"
+    )
+    example_place: ClassVar[str] = "0x00000000000007D1"
     precise: ClassVar[bool] = True
 
     def __init__(self, selection: Selection) -> None:
@@ -44,9 +54,21 @@ class Rowversion(Keyset):
             raise self.refused(f"is {found!r}; rowversion needs a rowversion column (SQLite: an integer or a blob)")
         super().__init__(selection)
 
+    @classmethod
+    def assumed_type(cls, product: Product) -> TypeEngine[Any]:
+        return product.cursors.usual_version() if product.cursors else super().assumed_type(product)
+
     @property
     def lowest(self) -> Position:
         return _LOWEST
+
+    @property
+    def example_horizon(self) -> Any:
+        return None if self.sql.min_active is None else b"\xff" * 8
+
+    def findings(self, connection: Connection, indexes: Sequence[Index], *, view: bool) -> Iterator[Finding]:
+        yield from super().findings(connection, indexes, view=view)
+        yield from self.sql.examine_versions(connection, self.selection.feed)
 
     def horizon(self) -> Statement | None:
         return None if self.sql.min_active is None else Statement(select(self.sql.min_active))

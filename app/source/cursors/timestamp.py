@@ -7,27 +7,62 @@ server's own text, and are turned back by the server into the column's type, so 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
 
-from sqlalchemy import ColumnElement, Row, case, literal_column, select
+from sqlalchemy import ColumnElement, Connection, Row, case, literal_column, select
+from sqlalchemy.types import TypeEngine
 
 from app.core.cursors import Cursor
 from app.core.position import Position
 from app.core.rows import Ahead
-from app.source.cursors.cursor import Selection, Statement
+from app.feeds.cursors.timestamp import TimestampCursor
 from app.source.cursors.keyset import Keyset, OrderColumn
+from app.source.cursors.selection import Selection, Statement
+from app.source.findings import Finding, Level
+from app.source.indexes import Index
+from app.source.products.product import Product
 
 
 class Timestamp(Keyset):
     """`WHERE (moment, key) > (:position, :key) AND moment < now - lag ORDER BY moment, key`."""
 
+    on_replica: ClassVar[str] = (
+        "a row that it gets later than lag, under an earlier moment than one read, is passed over; "
+        "make lag longer than it may ever lag, or read from the primary"
+    )
+    example_place: ClassVar[str] = "2026-01-31 10:00:00.1234567"
+
     def __init__(self, selection: Selection) -> None:
-        self._type, sql = selection.cursor.type, selection.sql
+        self._type, sql, spec = selection.cursor.type, selection.sql, selection.feed.cursor
+        assert isinstance(spec, TimestampCursor)  # noqa: S101 - the registry goes by the schema's name
+        self._spec = spec
         self.selection = selection
         if sql and not isinstance(self._type, sql.moment_types):
             raise self.refused(f"is {self._type!r}; timestamp needs a column of dates and times")
         super().__init__(selection)
+
+    @classmethod
+    def assumed_type(cls, product: Product) -> TypeEngine[Any]:
+        return product.cursors.usual_moment() if product.cursors else super().assumed_type(product)
+
+    def findings(self, connection: Connection, indexes: Sequence[Index], *, view: bool) -> Iterator[Finding]:
+        yield from super().findings(connection, indexes, view=view)
+        yield from self._clock_finding(connection)
+
+    def _clock_finding(self, connection: Connection) -> Iterator[Finding]:
+        """Whether the hour that comes twice, when daylight saving time ends, may be passed over."""
+        clock = self._spec.clock
+        if clock == "utc" or "OFFSET" in type(self._type).__name__.upper():
+            return
+        behind = clock == "either" and int(connection.execute(select(self.sql.offset_minutes)).scalar_one()) < 0
+        if clock == "local" or behind:
+            said = (
+                f"{self._spec.column} may hold local time: in the autumn night in which an hour comes twice, rows of "
+                "the second one lie below the cursor, and no poll reads them (the next reconciliation does); write UTC "
+                'and set clock = "utc", or use strategy rowversion'
+            )
+            yield Finding("clock", Level.WARNING, said)
 
     @property
     def lowest(self) -> Position:
@@ -35,7 +70,7 @@ class Timestamp(Keyset):
 
     def below(self, horizon: Any) -> ColumnElement[bool] | None:
         del horizon
-        return self.sql.settled(self.column, self._type, self.selection.feed.cursor)
+        return self.sql.settled(self.column, self._type, self._spec)
 
     def beyond_value(self, part: OrderColumn, value: str) -> ColumnElement[bool]:
         """From a moment on, that moment included: several rows may share it."""
@@ -43,7 +78,7 @@ class Timestamp(Keyset):
 
     def held_back(self, horizon: Any) -> str | None:
         del horizon
-        spec = self.selection.feed.cursor
+        spec = self._spec
         return (
             f"they are not older than cursor.lag, {spec.lag.total_seconds():g} s, by the server's clock: they hold "
             f'moments to come, or another clock than cursor.clock = "{spec.clock}" says'

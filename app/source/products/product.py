@@ -13,7 +13,8 @@ from sqlalchemy import ColumnElement, Connection, Select
 from sqlalchemy.engine import URL
 from sqlalchemy.types import TypeEngine
 
-from app.feeds.feed import CursorSpec, Feed
+from app.feeds.cursors.timestamp import TimestampCursor
+from app.feeds.feed import Feed
 from app.source.codec import Codec, Expression
 from app.source.findings import Finding
 from app.source.rows import Decoder
@@ -40,6 +41,10 @@ class Timeouts:
 class CursorSql:
     """How one product is asked about versions, moments and identities: what the cursor strategies rest on."""
 
+    usual_version: Callable[[], TypeEngine[Any]]
+    """The type of most columns that strategy `rowversion` reads by."""
+    usual_moment: Callable[[], TypeEngine[Any]]
+    """The type of most columns that strategy `timestamp` reads by."""
     rowversion_types: tuple[type[TypeEngine[Any]], ...]
     """The column types that strategy `rowversion` takes."""
     min_active: Expression | None
@@ -50,7 +55,7 @@ class CursorSql:
     """The column types that strategy `timestamp` takes."""
     lowest_moment: Callable[[TypeEngine[Any]], str]
     """The lowest moment that a column of the type can hold."""
-    settled: Callable[[Expression, TypeEngine[Any], CursorSpec], ColumnElement[bool]]
+    settled: Callable[[Expression, TypeEngine[Any], TimestampCursor], ColumnElement[bool]]
     """That a moment in the column is older than `lag`, so that no transaction will commit a lower one any more."""
     identity_counter: Callable[[Connection | None, SourceTable, Column], Select[Any] | None]
     """The statement for the last identity value given out and, where it may differ from 1, the increment; `None` where
@@ -59,6 +64,8 @@ class CursorSql:
     """The server's clock, as text in ISO 8601 without an offset."""
     offset_minutes: Expression
     """By how much the server's local time is ahead of UTC now."""
+    examine_versions: Callable[[Connection, Feed], Iterable[Finding]]
+    """Whether the versions that strategy `rowversion` reads by can be trusted. Sync, for `AsyncConnection.run_sync`."""
 
 
 def _no_arguments(timeouts: Timeouts) -> Mapping[str, object]:  # noqa: ARG001 - the field's signature
@@ -100,6 +107,10 @@ def _product(connection: Connection) -> str:
 
 def _nothing_else(connection: Connection, feed: Feed) -> Iterable[Finding]:  # noqa: ARG001 - the field's signature
     return ()
+
+
+def _no(connection: Connection) -> bool:  # noqa: ARG001 - the field's signature
+    return False
 
 
 def _as_found(
@@ -148,6 +159,10 @@ class Product:
     """A table's columns, from its schema, its name and what SQLAlchemy found. Sync, as above."""
     unseen: str = ""
     """Why else a table may seem not to exist: goes on from "does not exist"."""
+    read_only: Callable[[Connection], bool] = _no
+    """Whether the database takes no writes here: it may be a replica. Sync, as above."""
+    unique_constraints_apart: bool = False
+    """SQLAlchemy does not list unique constraints among the indexes."""
     examine: Callable[[Connection, Feed], Iterable[Finding]] = _nothing_else
     """What only this product is asked about a feed. Sync, as above."""
     selected: Callable[[ColumnElement[Any], TypeEngine[Any], int], ColumnElement[Any]] = _as_it_is

@@ -16,8 +16,10 @@ from pathlib import Path
 import pytest
 
 from app.core.certificates import DiscrepancyKind
+from app.feeds.cursors import SPECS
 from app.intake.poll import Polling
 from app.ledger import Ledger
+from app.source.cursors.registry import STRATEGIES
 from app.source.findings import Finding, Level
 from tests.support.doubles import VirtualClock
 from tests.support.reconciled import WAIT, Shop
@@ -130,9 +132,8 @@ async def test_a_column_of_local_time_is_warned_about(shop: Shop, clock: str, wa
 
 
 async def test_a_database_that_is_read_only_is_warned_about_whatever_the_strategy() -> None:
-    from app.source.products.mssql.findings import _REPLICA
-
-    assert {strategy.value for strategy in _REPLICA} == {"rowversion", "identity", "timestamp"}
+    assert set(STRATEGIES) == set(SPECS), "a schema without a strategy, or the other way round"
+    assert all("read from the primary" in strategy.on_replica for strategy in STRATEGIES.values())
 
 
 async def test_a_column_that_the_catalogue_hides_is_sent(shop: Shop) -> None:

@@ -9,7 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from app.core.rows import SourceRow
-from app.feeds.feed import Feed, Strategy, parse_position
+from app.feeds.cursors import SPECS
+from app.feeds.feed import Feed
 from app.ledger.delivery_documents import delivery_id
 
 
@@ -52,9 +53,9 @@ def test_a_start_of_another_form_is_refused_with_the_right_one(strategy: str, st
 
 
 def test_a_position_is_kept_in_one_form() -> None:
-    assert parse_position(Strategy.IDENTITY, " 5 ") == 5
-    assert parse_position(Strategy.ROWVERSION, "0x7d1") == "0x00000000000007D1"
-    assert parse_position(Strategy.TIMESTAMP, "2026-01-31T10:00:00Z") == "2026-01-31 10:00:00+00:00"
+    assert SPECS["identity"].parse_position(" 5 ") == 5
+    assert SPECS["rowversion"].parse_position("0x7d1") == "0x00000000000007D1"
+    assert SPECS["timestamp"].parse_position("2026-01-31T10:00:00Z") == "2026-01-31 10:00:00+00:00"
 
 
 def test_changes_need_a_column_that_an_update_moves() -> None:

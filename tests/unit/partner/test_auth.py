@@ -14,7 +14,8 @@ from pydantic import SecretStr
 from app import VERSION
 from app.core.errors import ConfigError
 from app.feeds.auth import ApiKeyAuth, Auth, AuthSchema, BasicAuth, BearerAuth, NoAuth, auth_schemas
-from app.feeds.feed import CursorSpec, Feed, Partner, Strategy
+from app.feeds.cursors.identity import IdentityCursor
+from app.feeds.feed import Feed, Partner
 from app.partner.auth.kind import AuthKind
 from app.partner.auth.registry import kind_of
 from app.partner.exchange import DEFAULT_HEADERS
@@ -27,7 +28,7 @@ def feed_with(
     auth: Auth | None = None, url: str = "https://partner.example/rows", headers: Mapping[str, str] | None = None
 ) -> Feed:
     partner = Partner.model_validate({"url": url, "auth": auth or NoAuth(), "headers": headers or {}})
-    cursor = CursorSpec(strategy=Strategy.IDENTITY, column="id")
+    cursor = IdentityCursor(column="id")
     return Feed(name="orders", table="orders", key=("id",), cursor=cursor, partner=partner)
 
 

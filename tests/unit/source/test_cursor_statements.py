@@ -14,7 +14,7 @@ from sqlalchemy.types import TypeEngine
 from app.core.errors import SourceRefused
 from app.core.position import Gap, Position
 from app.feeds.feed import Feed
-from app.source.cursors.cursor import Statement
+from app.source.cursors.selection import Statement
 from app.source.explain import explain_unseen
 from app.source.plan import FeedPlan, plan_table
 from app.source.products.registry import PRODUCTS

@@ -10,7 +10,7 @@ from sqlalchemy.dialects import mssql, registry
 from app.core.errors import SourceRefused
 from app.core.position import Position, ReadRange
 from app.feeds.feed import Feed
-from app.source.cursors.cursor import Statement
+from app.source.cursors.selection import Statement
 from app.source.lookup import can_be_found, find_rows, keys_a_statement
 from app.source.plan import FeedPlan, narrowed, plan_table
 from app.source.products.registry import PRODUCTS

@@ -9,8 +9,9 @@ from sqlalchemy.dialects import mssql
 from sqlalchemy.sql import literal_column
 from sqlalchemy.types import Date, DateTime, Numeric, TypeEngine
 
-from app.feeds.feed import CursorSpec
+from app.feeds.cursors.timestamp import TimestampCursor
 from app.source.codec import Expression
+from app.source.products.mssql.findings import examine_versions
 from app.source.products.mssql.moments import Moment, lowest_moment, moment_of
 from app.source.products.product import CursorSql
 from app.source.table import Column, SourceTable, quoted_table
@@ -25,7 +26,7 @@ def _now(clock: str, column_type: TypeEngine[Any]) -> Expression:
     return utc if clock == "utc" else local
 
 
-def _settled(moment: Expression, column_type: TypeEngine[Any], spec: CursorSpec) -> ColumnElement[bool]:
+def _settled(moment: Expression, column_type: TypeEngine[Any], spec: TimestampCursor) -> ColumnElement[bool]:
     """Strictly below now - lag - rounding: a row still to come may be rounded down to that, but not below it."""
     moment_type = moment_of(column_type) or Moment("DATETIME2(7)", 0)
     name = moment_type.name
@@ -51,6 +52,8 @@ def _identity_counter(_: Connection | None, source: SourceTable, wanted: Column)
 
 
 CURSORS = CursorSql(
+    usual_version=mssql.ROWVERSION,
+    usual_moment=mssql.DATETIME2,
     rowversion_types=(mssql.TIMESTAMP,),
     min_active=func.MIN_ACTIVE_ROWVERSION().label("horizon"),
     last_version=literal_column("@@DBTS").label("last_version"),
@@ -60,4 +63,5 @@ CURSORS = CursorSql(
     identity_counter=_identity_counter,
     utc_now=func.CONVERT(literal_column("VARCHAR(33)"), func.SYSUTCDATETIME(), literal_column("126")),
     offset_minutes=func.DATEDIFF(literal_column("MINUTE"), func.SYSUTCDATETIME(), func.SYSDATETIME()),
+    examine_versions=examine_versions,
 )

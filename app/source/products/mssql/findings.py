@@ -9,7 +9,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from app.core.shown import one_line
-from app.feeds.feed import Feed, Strategy
+from app.feeds.feed import Feed
 from app.source.findings import Finding, Level
 from app.source.products.mssql import errors as mssql_errors
 from app.source.products.mssql.odbc import driver_of
@@ -24,21 +24,6 @@ _OTHER_DATABASE = text(
     "SELECT TOP 1 referenced_database_name FROM sys.sql_expression_dependencies "
     "WHERE referencing_id = OBJECT_ID(:name) AND referenced_database_name <> DB_NAME()"
 )
-_READ_ONLY = "the database is read-only here, perhaps a replica"
-_REPLICA = {
-    Strategy.ROWVERSION: (
-        f"{_READ_ONLY}: MIN_ACTIVE_ROWVERSION() does not speak for transactions on the primary; "
-        "read from the primary (no ApplicationIntent=ReadOnly)"
-    ),
-    Strategy.IDENTITY: (
-        f"{_READ_ONLY}: gaps age while it lags, so a row that it gets later than gap_timeout is passed over; "
-        "make gap_timeout longer than it may ever lag, or read from the primary"
-    ),
-    Strategy.TIMESTAMP: (
-        f"{_READ_ONLY}: a row that it gets later than lag, under an earlier moment than one read, is passed over; "
-        "make lag longer than it may ever lag, or read from the primary"
-    ),
-}
 _LOWEST_ACTIVE = text("SELECT MIN_ACTIVE_ROWVERSION()")
 
 
@@ -49,18 +34,25 @@ def describe(connection: Connection) -> str:
 
 
 def examine(connection: Connection, feed: Feed) -> Iterator[Finding]:
-    """What the feed's strategy rests on."""
+    """How reads and writers get on with each other."""
+    del feed
     yield _isolation(connection)
-    updateable, _ = _ask(connection, _UPDATEABLE)
-    if updateable == "READ_ONLY":
-        yield Finding("replica", Level.WARNING, _REPLICA[feed.cursor.strategy])
-    if feed.cursor.strategy is Strategy.ROWVERSION:
-        yield _versions(connection)
-        yield from _of_view(connection, feed)
+
+
+def read_only(connection: Connection) -> bool:
+    """Whether the database takes no writes here: it may be a replica."""
+    updateable, _ = ask(connection, _UPDATEABLE)
+    return bool(updateable == "READ_ONLY")
+
+
+def examine_versions(connection: Connection, feed: Feed) -> Iterator[Finding]:
+    """Whether MIN_ACTIVE_ROWVERSION() may be asked, and speaks for the feed's versions."""
+    yield _versions(connection)
+    yield from _of_view(connection, feed)
 
 
 def _isolation(connection: Connection) -> Finding:
-    found, error = _ask(connection, _SNAPSHOT)
+    found, error = ask(connection, _SNAPSHOT)
     if error is not None:
         return Finding("isolation", Level.WARNING, f"cannot be told: {error}")
     if found:
@@ -70,7 +62,7 @@ def _isolation(connection: Connection) -> Finding:
 
 
 def _versions(connection: Connection) -> Finding:
-    _, error = _ask(connection, _LOWEST_ACTIVE)
+    _, error = ask(connection, _LOWEST_ACTIVE)
     if error is not None:
         said = f"MIN_ACTIVE_ROWVERSION() cannot be called, so open transactions would be missed: {error}"
         return Finding("open transactions", Level.FAILED, said)
@@ -79,10 +71,10 @@ def _versions(connection: Connection) -> Finding:
 
 def _of_view(connection: Connection, feed: Feed) -> Iterator[Finding]:
     """Whether a view's versions may be another database's: each database counts its own."""
-    view, _ = _ask(connection, _IS_VIEW.bindparams(name=feed.table))
+    view, _ = ask(connection, _IS_VIEW.bindparams(name=feed.table))
     if not view:
         return
-    other, error = _ask(connection, _OTHER_DATABASE.bindparams(name=feed.table))
+    other, error = ask(connection, _OTHER_DATABASE.bindparams(name=feed.table))
     if other:
         said = (
             f"the view reads database {other}, whose versions this database's MIN_ACTIVE_ROWVERSION() says nothing of: "
@@ -95,7 +87,7 @@ def _of_view(connection: Connection, feed: Feed) -> Iterator[Finding]:
     yield Finding("versions", Level.WARNING, said)
 
 
-def _ask(connection: Connection, question: Any) -> tuple[Any, str | None]:
+def ask(connection: Connection, question: Any) -> tuple[Any, str | None]:
     """The answer, or else what the server said against it. Raises errors that are worth a retry."""
     try:
         return connection.execute(question).scalar(), None

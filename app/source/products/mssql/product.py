@@ -141,6 +141,7 @@ MSSQL = Product(
     describe=mssql_findings.describe,
     columns=all_columns,
     unseen=", or is a synonym, or the login may not see it",
+    read_only=mssql_findings.read_only,
     examine=mssql_findings.examine,
     selected=mssql_types.selected,
     size=mssql_types.size,

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, column, func, inspect, select, table
-from sqlalchemy.types import Date, DateTime, Integer, LargeBinary, NullType, String, TypeEngine
+from sqlalchemy.types import BigInteger, Date, DateTime, Integer, LargeBinary, NullType, String, TypeEngine
 
-from app.feeds.feed import CursorSpec
+from app.feeds.cursors.timestamp import TimestampCursor
 from app.source.codec import Expression
 from app.source.products.product import CursorSql
 from app.source.table import Column, SourceTable
@@ -20,7 +20,7 @@ _ROUNDING_SECONDS = 1
 """CURRENT_TIMESTAMP has whole seconds."""
 
 
-def _settled(moment: Expression, _: TypeEngine[Any], spec: CursorSpec) -> ColumnElement[bool]:
+def _settled(moment: Expression, _: TypeEngine[Any], spec: TimestampCursor) -> ColumnElement[bool]:
     back = f"-{spec.lag.total_seconds() + _ROUNDING_SECONDS:.3f} seconds"
     form = "%Y-%m-%d %H:%M:%f"
     utc, local = func.strftime(form, "now", back), func.strftime(form, "now", "localtime", back)
@@ -37,6 +37,8 @@ def _identity_counter(connection: Connection | None, source: SourceTable, _: Col
 
 
 CURSORS = CursorSql(
+    usual_version=BigInteger,
+    usual_moment=DateTime,
     rowversion_types=(Integer, LargeBinary),
     min_active=None,
     last_version=None,
@@ -46,4 +48,5 @@ CURSORS = CursorSql(
     identity_counter=_identity_counter,
     utc_now=func.strftime("%Y-%m-%dT%H:%M:%f", "now"),
     offset_minutes=func.round((func.julianday("now", "localtime") - func.julianday("now")) * 1440),
+    examine_versions=lambda _connection, _feed: (),
 )

@@ -123,4 +123,5 @@ SQLITE = Product(
     decoder=_decoder,
     codec=lambda column: sqlite_codec(column.type)(column),
     cursors=CURSORS,
+    unique_constraints_apart=True,
 )

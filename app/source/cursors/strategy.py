@@ -1,4 +1,7 @@
-"""What a cursor strategy is. Each is one file: a subclass here, and a line in `plan.STRATEGIES`.
+"""What a cursor strategy is: how new rows are told from old ones, by the statements that it builds.
+
+Each is a file beside this one, and a line in `registry.py`; its schema for `feeds.toml` is a file in
+`app/feeds/cursors/`.
 
 A strategy only builds statements and draws conclusions from rows; the reader runs the statements.
 """
@@ -6,13 +9,11 @@ A strategy only builds statements and draws conclusions from rows; the reader ru
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
-from sqlalchemy import ColumnElement, FromClause, Integer, Row, Select, TableClause, case, func
-from sqlalchemy.sql import literal_column, quoted_name
+from sqlalchemy import BigInteger, ColumnElement, Connection, FromClause, Row, Select
 from sqlalchemy.types import TypeEngine
 
 from app.core.cursors import Cursor
@@ -20,124 +21,57 @@ from app.core.errors import SourceRefused
 from app.core.position import Position
 from app.core.rows import Ahead
 from app.feeds.feed import Feed
-from app.source.codec import Codec
+from app.source.cursors.findings import index_finding, unordered_finding
 from app.source.cursors.gaps import Gaps
-from app.source.products.product import SHORT, CursorSql, Product
-from app.source.rows import KEY_CHARACTERS
+from app.source.cursors.selection import Selection, Statement
+from app.source.findings import Finding, Level
+from app.source.indexes import Index
+from app.source.products.product import Product
+from app.source.rows import RowShape
 from app.source.table import Column, SourceTable
-from app.source.where import matches
 
 TIES = 1000
 """Rows that may be equal to the server in cursor column and key."""
 
 
-@dataclass(frozen=True, slots=True)
-class Statement:
-    """A statement and the values for the parameters it names."""
-
-    select: Select[Any]
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """What a strategy builds its statements from, and where things stand in a row."""
-
-    feed: Feed
-    table: SourceTable
-    rows: TableClause
-    """What is selected from."""
-    read: tuple[Column, ...]
-    """The columns that a page reads: first those that are sent, then those that only key and cursor need."""
-    cursor: Column
-    key: tuple[Column, ...]
-    key_codecs: tuple[Codec, ...]
-    """How the values of each column of the key stand in positions and ids."""
-    where: tuple[Column, ...]
-    """The column of each of the feed's conditions."""
-    product: Product
-    identity_counter: Select[Any] | None = None
-    weighed: tuple[Column, ...] = ()
-    """The columns whose bytes are added up in place of their being read; none: a row says nothing of its size."""
-
-    @property
-    def sql(self) -> CursorSql | None:
-        """What is known of the product's versions, moments and identities."""
-        return self.product.cursors
-
-    @property
-    def match_place(self) -> int | None:
-        """Where a row says, with 1 or 0, whether it meets the feed's conditions; `None` where there are none."""
-        return len(self.read) if self.where else None
-
-    @property
-    def extra_place(self) -> int:
-        """Where in a row the columns begin that a strategy adds."""
-        return len(self.read) + len(self.where[:1]) + len(self.weighed[:1])
-
-    @property
-    def size_place(self) -> int:
-        """Where a row says how many bytes the `weighed` columns hold."""
-        return len(self.read) + len(self.where[:1])
-
-    def columns(self, rows: FromClause) -> list[ColumnElement[Any]]:
-        """What a page selects from `rows`, which has the table's columns.
-
-        Rows that the conditions leave out are read too: were they not, the cursor could not move past them, and each
-        poll would search through them again; and with `identity` each would look like a gap.
-        """
-        columns = [self._read(rows, column) for column in self.read]
-        if self.where:
-            met = matches(self.feed.where, self.where, rows)
-            columns.append(
-                case((met, literal_column("1")), else_=literal_column("0")).label(self.fresh_name("rowrelay_matches"))
-            )
-        if self.weighed:
-            columns.append(self._size(rows).label(self.fresh_name("rowrelay_bytes")))
-        return columns
-
-    @property
-    def needed(self) -> list[Column]:
-        """Every column that `columns` is made of."""
-        return list(dict.fromkeys(self.read + self.where + self.weighed))
-
-    def _size(self, rows: FromClause) -> ColumnElement[Any]:
-        """What a row holds, with the names that its JSON repeats."""
-        sizes = [self.product.size(rows.c[column.name], column.type) for column in self.weighed]
-        names = sum(len(column.name) + 4 for column in self.weighed)
-        total: ColumnElement[Any] = literal_column(str(names + SHORT * sum(size is None for size in sizes)), Integer())
-        for size in sizes:
-            if size is not None:
-                total += func.coalesce(size, literal_column("0"))
-        return total
-
-    def _read(self, rows: FromClause, column: Column) -> ColumnElement[Any]:
-        plain: ColumnElement[Any] = rows.c[column.name]
-        limit = max(self.feed.max_payload, KEY_CHARACTERS) if column in self.key else self.feed.max_payload
-        found = self.product.selected(plain, column.type, limit)
-        return plain if found is plain else found.label(quoted_name(column.name, quote=True))
-
-    def place(self, column: Column) -> int:
-        """Where a column that is read stands in a row."""
-        return self.read.index(column)
-
-    def fresh_name(self, name: str) -> str:
-        """The name, changed until no column of the table has it."""
-        taken = {column.name.casefold() for column in self.table.columns}
-        while name in taken:
-            name += "_"
-        return name
-
-
 class CursorStrategy(ABC):
     """How one feed's new rows are told from old ones."""
 
+    on_replica: ClassVar[str]
+    """What may go wrong where the database is a read-only replica, and what to do. Goes on from a colon."""
     column_type: ClassVar[TypeEngine[Any] | None] = None
     """What positions are bound as in a statement."""
+    gap_timeout: timedelta = timedelta()
+    """How long a gap is asked for again."""
+    max_gaps: int = 1
+    """Gaps that are kept at most."""
+
+    @classmethod
+    def cursor_column(cls, table: SourceTable, feed: Feed) -> Column:
+        """What rows are ordered by. Raises `SourceRefused` for a column that the table does not have."""
+        return table.column(feed.cursor.order, "cursor.column")
+
+    @classmethod
+    def prepared(cls, selection: Selection) -> Selection:
+        """The selection with what the strategy selects from, where that is not the table itself."""
+        return selection
+
+    @classmethod
+    def assumed_type(cls, product: Product) -> TypeEngine[Any]:
+        """What the cursor column's type is taken to be where nobody has looked the table up."""
+        del product
+        return BigInteger()
 
     def __init__(self, selection: Selection) -> None:
         """Raises `SourceRefused` where the cursor column's type cannot serve this strategy."""
         self.selection = selection
+
+    def confirm(self, connection: Connection) -> None:
+        """Ask the catalogue for what the strategy rests on. Sync, for `AsyncConnection.run_sync`.
+
+        Raises `SourceRefused` for what is missing.
+        """
+        del connection
 
     column: ColumnElement[Any]
     """The cursor column, in a statement."""
@@ -148,9 +82,13 @@ class CursorStrategy(ABC):
         """What a page selects, of every row there is and in no order; for a caller that narrows it."""
 
     @property
+    def found_rows(self) -> tuple[FromClause, Select[Any]]:
+        """The rows that can be found by their keys, and what is selected of them, as a page would."""
+        return self.selection.rows, self.every_row
+
     @abstractmethod
-    def ordering(self) -> Sequence[ColumnElement[Any]]:
-        """What pages are in the order of."""
+    def behind(self, position: Position, limit: int) -> Statement:
+        """The last rows up to the position, at most `limit`: newest first. Not for `None`."""
 
     @property
     @abstractmethod
@@ -163,6 +101,20 @@ class CursorStrategy(ABC):
 
         `horizon` is what the statement of that name gave.
         """
+
+    @property
+    @abstractmethod
+    def example(self) -> Position:
+        """A position, to show statements with."""
+
+    @property
+    def example_horizon(self) -> Any:
+        """What the statement `horizon` may give, to show statements with; `None` where there is none."""
+        return None
+
+    def explained(self) -> Iterator[tuple[str, str, Statement]]:
+        """Statements that this strategy alone sends: name, when, and the statement with examples."""
+        yield from ()
 
     @abstractmethod
     def started(self, where: int | str, rows: Sequence[Row[Any]], now: datetime) -> tuple[Position, Gaps]:
@@ -198,12 +150,12 @@ class CursorStrategy(ABC):
         Raises `SourceRefused` where none could be returned to.
         """
 
-    def reached(self, positions: Sequence[Position], before: Position, *, more: bool) -> Position:
+    def reached(self, positions: Sequence[Position], before: Position, *, more: bool, horizon: Any = None) -> Position:
         """Where a cursor stands that stood at `before` and has read rows at these positions, with `more` behind them.
 
-        Raises `SourceRefused` where it could not move on.
+        `horizon`: below which they were read. Raises `SourceRefused` where it could not move on.
         """
-        del more
+        del more, horizon
         return positions[-1] if positions else before
 
     def tied(self, last: Position, following: Position) -> Statement | None:
@@ -238,6 +190,35 @@ class CursorStrategy(ABC):
         """
         return None
 
+    def horizon_of(self, row: Row[Any]) -> Any:
+        """The horizon, from the row that its statement gave. Raises `SourceRefused` where no page can be read."""
+        return row[0]
+
+    def lasting(self) -> Statement | None:
+        """Asked after each page: whether the source still had all that the page was to hold. `None`: it always has."""
+        return None
+
+    def lost(self, position: Position, row: Row[Any]) -> Ahead | None:
+        """From the row of `lasting`: why a page read after the position may lack rows; then it is dropped."""
+        del position, row
+        return None
+
+    def shaped(self, shape: RowShape) -> RowShape:
+        """How rows become what goes on; the shape that is given, unless some rows are of another."""
+        return shape
+
+    def findings(self, connection: Connection, indexes: Sequence[Index], *, view: bool) -> Iterator[Finding]:
+        """What `doctor` says of the feed's cursor. Sync, for `AsyncConnection.run_sync`. Raises SQLAlchemy's errors."""
+        yield index_finding(self.selection, indexes, view=view)
+        yield unordered_finding(connection, self.selection, self.column)
+        yield from self.replica_findings(connection)
+
+    def replica_findings(self, connection: Connection) -> Iterator[Finding]:
+        """Whether the database is a read-only copy, and what that means for the strategy."""
+        if self.selection.product.read_only(connection):
+            said = f"the database is read-only here, perhaps a replica: {self.on_replica}"
+            yield Finding("replica", Level.WARNING, said)
+
     def clock(self) -> Statement | None:
         """Asked where gaps are opened or may expire: the server's time, in UTC. `None` where there are no gaps."""
         return None
@@ -259,13 +240,13 @@ class CursorStrategy(ABC):
     def refused(self, what: str) -> SourceRefused:
         """The error that names this feed's cursor column."""
         feed = self.selection.feed
-        return SourceRefused(f"feed {feed.name}: cursor.column {feed.cursor.column!r} {what}")
+        return SourceRefused(f"feed {feed.name}: cursor.column {feed.cursor.order!r} {what}")
 
     def moved_strategy(self, position: Position, why: str = "") -> SourceRefused:
         """The error for a position that another strategy, or another key, has left; or another type of a column."""
         feed = self.selection.feed
         return SourceRefused(
-            f"feed {feed.name}: the cursor stands at {f'{position!r}':.200}, which is no {feed.cursor.strategy.value} "
+            f"feed {feed.name}: the cursor stands at {f'{position!r}':.200}, which is no {feed.cursor.strategy} "
             f"position{why and f' ({why})'}; the strategy was changed, or the key: "
             f"python -m app feeds rewind {feed.name} --to beginning --dry-run, or give it a new name"
         )
