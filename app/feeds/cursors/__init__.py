@@ -11,6 +11,7 @@ from typing import TypeAlias, get_args
 from pydantic import field_validator
 from pydantic_core import PydanticCustomError
 
+from app.feeds.cursors.change_tracking import ChangeTrackingCursor
 from app.feeds.cursors.identity import IdentityCursor
 from app.feeds.cursors.rowversion import RowversionCursor
 from app.feeds.cursors.spec import ColumnCursor, CursorSpec
@@ -21,6 +22,7 @@ Cursor: TypeAlias = (
     RowversionCursor
     | IdentityCursor
     | TimestampCursor
+    | ChangeTrackingCursor
 )  # fmt: skip
 
 SPECS: Mapping[str, type[CursorSpec]] = {spec.model_fields["strategy"].default: spec for spec in get_args(Cursor)}

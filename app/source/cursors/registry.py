@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from app.source.cursors.change_tracking import ChangeTracking
 from app.source.cursors.identity import Identity
 from app.source.cursors.rowversion import Rowversion
 from app.source.cursors.strategy import CursorStrategy
@@ -13,4 +14,5 @@ STRATEGIES: Mapping[str, type[CursorStrategy]] = {
     "rowversion": Rowversion,
     "identity": Identity,
     "timestamp": Timestamp,
+    "change_tracking": ChangeTracking,
 }

@@ -5,11 +5,11 @@ A product is a folder beside this file that exports its `Product`, and a line in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from sqlalchemy import ColumnElement, Connection, Select
+from sqlalchemy import ColumnElement, Connection, FromClause, Select
 from sqlalchemy.engine import URL
 from sqlalchemy.types import TypeEngine
 
@@ -35,6 +35,26 @@ class Timeouts:
     """To answer a new connection."""
     statement: float
     """To run a statement, where the driver can bound it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChangesSql:
+    """How a product is asked which rows changed: what strategy `change_tracking` rests on."""
+
+    changed: Callable[[SourceTable, Sequence[Column]], FromClause]
+    """The rows that changed after version `:since`, each once: SYS_CHANGE_VERSION, SYS_CHANGE_OPERATION (`I`, `U` or
+    `D`) and the columns of the key. Takes table and key."""
+    versioned: Callable[[SourceTable, Sequence[Column]], FromClause]
+    """Every row: its last SYS_CHANGE_VERSION, or NULL where that is not kept, and the table's columns."""
+    current: Expression
+    """The version of the last transaction that committed; NULL where changes are not tracked."""
+    oldest: Callable[[SourceTable], Expression]
+    """Since which version the table's changes are kept; NULL where they are not tracked, or the login may not see them.
+    """
+    examine: Callable[[Connection, SourceTable], Iterable[Finding]]
+    """Whether changes are tracked, and for how long they are kept. Sync, for `AsyncConnection.run_sync`."""
+    enable: str
+    """The statements that enable it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +86,8 @@ class CursorSql:
     """By how much the server's local time is ahead of UTC now."""
     examine_versions: Callable[[Connection, Feed], Iterable[Finding]]
     """Whether the versions that strategy `rowversion` reads by can be trusted. Sync, for `AsyncConnection.run_sync`."""
+    changes: ChangesSql | None = None
+    """`None`: nothing keeps what changed."""
 
 
 def _no_arguments(timeouts: Timeouts) -> Mapping[str, object]:  # noqa: ARG001 - the field's signature

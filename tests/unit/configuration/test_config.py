@@ -186,7 +186,7 @@ def test_every_problem_is_told_at_once(place: Path, monkeypatch: pytest.MonkeyPa
     assert problems["LEASE"] == (f"environment: LEASE: found 'soon'; {DURATION}")
     assert "feeds.toml: feeds.orders.page_size: found 0; 1 or more" in problems["feeds.orders.page_size"]
     assert "'magic'" in problems["feeds.bills.cursor.strategy"]
-    assert "'rowversion', 'identity' or 'timestamp'" in problems["feeds.bills.cursor.strategy"]
+    assert "'rowversion', 'identity', 'timestamp' or 'change_tracking'" in problems["feeds.bills.cursor.strategy"]
 
 
 def test_a_secret_comes_from_the_environment_and_is_never_shown(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

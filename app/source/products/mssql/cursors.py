@@ -11,6 +11,7 @@ from sqlalchemy.types import Date, DateTime, Numeric, TypeEngine
 
 from app.feeds.cursors.timestamp import TimestampCursor
 from app.source.codec import Expression
+from app.source.products.mssql.change_tracking import CHANGES
 from app.source.products.mssql.findings import examine_versions
 from app.source.products.mssql.moments import Moment, lowest_moment, moment_of
 from app.source.products.product import CursorSql
@@ -64,4 +65,5 @@ CURSORS = CursorSql(
     utc_now=func.CONVERT(literal_column("VARCHAR(33)"), func.SYSUTCDATETIME(), literal_column("126")),
     offset_minutes=func.DATEDIFF(literal_column("MINUTE"), func.SYSUTCDATETIME(), func.SYSDATETIME()),
     examine_versions=examine_versions,
+    changes=CHANGES,
 )

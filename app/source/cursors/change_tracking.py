@@ -1,0 +1,320 @@
+"""The `change_tracking` strategy: SQL Server's own record of which rows changed, deletes included.
+
+A version is given to a transaction when it commits, so none commits late: versions come in the order of commits
+(Microsoft Learn: "About change tracking"; "SQL Server Change Tracking vs min_active_rowversion()"). The steps are those
+of "Work with change tracking", without a snapshot transaction:
+
+1. the current version is asked for before the changes: those that commit after it are left for the next page;
+2. the changes up to it, in the order of (version, key), each with its row as it is now; a row that changes again while
+   it is read comes again under its higher version;
+3. the lowest version that is still kept is asked for after the changes: it only grows, so what is kept then was kept
+   when they were read, whatever the cleanup did meanwhile. If the cursor lies below it, the page is dropped.
+
+A page that reaches the end moves the cursor to the current version itself, so that a table in which nothing happens
+does not fall behind what is kept.
+
+`start = "beginning"` walks through the table by its key first, from the version that was current before: such a
+position is `[row's version, ["walk", "<version of the start>"], key…]`. A change since then comes again, as a change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, replace
+from datetime import datetime
+from typing import Any, ClassVar
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    FromClause,
+    Row,
+    Select,
+    bindparam,
+    false,
+    func,
+    inspect,
+    literal_column,
+    select,
+    true,
+)
+
+from app.core.cursors import Cursor
+from app.core.errors import SourceRefused
+from app.core.position import Position
+from app.core.rows import Ahead
+from app.feeds.cursors.change_tracking import ChangeTrackingCursor
+from app.feeds.feed import Feed
+from app.source.codec import PartValue
+from app.source.cursors.changed_rows import (
+    DELETED,
+    VERSION,
+    Changes,
+    ChangeShape,
+    Walk,
+    changed,
+    sql_of,
+    whole,
+    with_deletes,
+    without_deletes,
+)
+from app.source.cursors.gaps import Gaps
+from app.source.cursors.keyset import Keyset, example_key
+from app.source.cursors.selection import Selection, Statement
+from app.source.cursors.strategy import CursorStrategy, advice
+from app.source.findings import Finding, Level
+from app.source.indexes import Index
+from app.source.rows import RowShape
+from app.source.table import Column, SourceTable
+
+_WALK = "walk"
+
+
+class ChangeTracking(CursorStrategy):
+    """`FROM CHANGETABLE(CHANGES …, :since) LEFT JOIN …`, in the order of (version, key)."""
+
+    on_replica: ClassVar[str] = (
+        "what it has not replayed yet is read later, and nothing is lost by it; where it does not answer CHANGETABLE, "
+        "read from the primary (no ApplicationIntent=ReadOnly)"
+    )
+
+    def __init__(self, selection: Selection) -> None:
+        super().__init__(selection)
+        self._sql = sql_of(selection)
+        self._changes = Changes(selection)
+        self._walk = Walk(replace(selection, rows=whole(selection)))
+        self.column = self._changes.column
+
+    @classmethod
+    def cursor_column(cls, table: SourceTable, feed: Feed) -> Column:
+        del table, feed
+        return Column(VERSION, BigInteger())
+
+    @classmethod
+    def prepared(cls, selection: Selection) -> Selection:
+        spec = selection.feed.cursor
+        assert isinstance(spec, ChangeTrackingCursor)  # noqa: S101 - the registry goes by the schema's name
+        return replace(selection, rows=changed(selection), told=with_deletes if spec.deletes else without_deletes)
+
+    def shaped(self, shape: RowShape) -> RowShape:
+        plain = {known.name: getattr(shape, known.name) for known in fields(RowShape) if known.init}
+        names = tuple(column.name for column in self.selection.key)
+        place = self._changes.extra_place
+        return ChangeShape(**plain, operation=place, key_names=names, deleted=self.selection.fresh_name(DELETED))
+
+    def confirm(self, connection: Connection) -> None:
+        table, feed = self.selection.table, self.selection.feed
+        found = inspect(connection).get_pk_constraint(table.name, schema=table.schema)["constrained_columns"]
+        if {column.name for column in self.selection.key} != set(found):
+            primary = ", ".join(found) if found else "none"
+            raise SourceRefused(
+                f"feed {feed.name}: key: found {', '.join(feed.key)}; strategy change_tracking knows rows by the "
+                f"table's primary key, which is: {primary}"
+            )
+
+    @property
+    def every_row(self) -> Select[Any]:
+        return self._changes.every_row
+
+    @property
+    def found_rows(self) -> tuple[FromClause, Select[Any]]:
+        return self._walk.selection.rows, self._walk.every_row
+
+    @property
+    def lowest(self) -> Position:
+        return _walk_from(0)
+
+    def start(self, where: int | str, horizon: Any = None) -> Statement | None:
+        """The current version, before any row is read."""
+        del horizon
+        return Statement(select(self._sql.current)) if where in ("beginning", "now") else None
+
+    def started(self, where: int | str, rows: Sequence[Row[Any]], now: datetime) -> tuple[Position, Gaps]:
+        del now
+        if where not in ("beginning", "now"):
+            return int(where), ()
+        current = int(rows[0][0]) if rows else 0
+        return (current if where == "now" else _walk_from(current)), ()
+
+    def page(self, position: Position, limit: int, horizon: Any = None) -> Statement:
+        position = self.lowest if position is None else position
+        rows, parameters = self._rows_after(position)
+        bound = self._order_at(position).below(horizon)
+        ordered = rows.order_by(*self._order_at(position).order).limit(limit)
+        return Statement(ordered if bound is None else ordered.where(bound), parameters)
+
+    def latest(self, limit: int, horizon: Any = None) -> Statement:
+        """The rows of the highest keys: changes are in no order that can be read from its end."""
+        return self._walk.latest(limit, horizon)
+
+    def behind(self, position: Position, limit: int) -> Statement:
+        order = self._order_at(position)
+        rows = order.every_row.where(self.upto(position)).order_by(*(column.desc() for column in order.order))
+        return Statement(rows.limit(limit))
+
+    def waiting(self, position: Position, limit: int) -> Statement:
+        rows, parameters = self._rows_after(position)
+        some = (
+            rows.with_only_columns(literal_column("1").label("one"), maintain_column_froms=True).limit(limit).subquery()
+        )
+        return Statement(select(func.count()).select_from(some), parameters)
+
+    def beyond(self, position: Position, name: str = "position") -> ColumnElement[bool]:
+        if position is None:
+            return self.column.is_not(None)
+        if isinstance(position, int):
+            return self.column > bindparam(name, position, type_=BigInteger)
+        order, values = self._order_at(position), self._values(position)
+        return order.beyond(values, name) if values else true()
+
+    def upto(self, position: Position, name: str = "upto") -> ColumnElement[bool]:
+        if isinstance(position, int):
+            return self.column <= bindparam(name, position, type_=BigInteger)
+        order, values = self._order_at(position), self._values(position)
+        return order.upto(values, name) if values else false()
+
+    def positions(self, rows: Sequence[Row[Any]], before: Position = None) -> list[Position]:
+        found: list[Position] = []
+        place, walked_place = self.selection.place(self.selection.cursor), self._changes.extra_place + 1
+        for row in rows:
+            walked = row[walked_place]
+            order = self._changes if walked is None else self._walk
+            (values,) = order.positions([row])
+            if isinstance(values, list):
+                before = values if walked is None else [int(row[place]), [_WALK, str(walked)], *values]
+            found.append(before)
+        return found
+
+    def reached(self, positions: Sequence[Position], before: Position, *, more: bool, horizon: Any = None) -> Position:
+        """At the end of the changes, the version up to which they were read; at that of the table, the version from
+        which changes are to be read."""
+        if more:
+            reached = positions[-1] if positions else before
+            if reached == before and positions:
+                raise self.refused(f"{self.change(before)} cannot be read past: no key of the next rows can be kept")
+            return reached
+        if (walked := _walked(before)) is not None:
+            return walked
+        last = positions[-1] if positions else before
+        return last if horizon is None else max(int(horizon), _version(before))
+
+    @property
+    def example(self) -> Position:
+        return [2000, *(example_key(column) for column in self.selection.key)]
+
+    @property
+    def example_horizon(self) -> Any:
+        return 3000
+
+    def explained(self) -> Iterator[tuple[str, str, Statement]]:
+        position: Position = [1990, [_WALK, "2000"], *(example_key(column) for column in self.selection.key)]
+        yield (
+            "table",
+            'with start = "beginning", after the first page: page by page, until the table has been read',
+            self.page(position, self.selection.feed.page_size + 1),
+        )
+        yield "kept", "after each page: since which version changes are kept", Statement(self._oldest())
+
+    def horizon(self) -> Statement | None:
+        return Statement(select(self._sql.current, self._sql.oldest(self.selection.table)))
+
+    def horizon_of(self, row: Row[Any]) -> Any:
+        current, oldest = list(row)
+        if current is None or oldest is None:
+            raise SourceRefused(f"feed {self.selection.feed.name}: {self._untracked()}")
+        return int(current)
+
+    def lasting(self) -> Statement | None:
+        return Statement(self._oldest())
+
+    def lost(self, position: Position, row: Row[Any]) -> Ahead | None:
+        if row[0] is None:
+            return Ahead(self._untracked(), certain=True)
+        needed, oldest, feed = _needed(position), int(row[0]), self.selection.feed
+        if needed >= oldest:
+            return None
+        reason = (
+            f"the cursor needs the changes after version {needed}, but those of {feed.table} are kept from version "
+            f"{oldest} on: the feed read nothing for longer than CHANGE_RETENTION, or the table was truncated, or "
+            "tracking enabled anew; what was deleted in between is not known any more, all else is read again by: "
+            f"python -m app feeds rewind {feed.name} --to beginning --dry-run; then rewind and resume"
+        )
+        return Ahead(reason, certain=True)
+
+    def newest(self, position: Position) -> list[Statement]:
+        del position
+        return [Statement(select(self._sql.current))]
+
+    def ahead(self, cursor: Cursor, newest: Sequence[Row[Any] | None]) -> Ahead | None:
+        """The version never falls but by a restore, and it was at the position or above when that was read."""
+        current = newest[0][0] if newest[0] else None
+        standing = _version(cursor.position)
+        if current is None or standing <= int(current):
+            return None
+        reason = (
+            f"the cursor stands at change version {standing}, but the database has only reached {current}: it was "
+            f"restored to an older state, or change tracking was enabled anew; {advice(self.selection.feed)}"
+        )
+        return Ahead(reason, certain=True)
+
+    def findings(self, connection: Connection, indexes: Sequence[Index], *, view: bool) -> Iterator[Finding]:
+        del indexes
+        if view:
+            yield Finding("change tracking", Level.FAILED, "changes are tracked of tables only: name the table itself")
+        else:
+            yield from self._sql.examine(connection, self.selection.table)
+        yield from self.replica_findings(connection)
+
+    def refused(self, what: str) -> SourceRefused:
+        return SourceRefused(f"feed {self.selection.feed.name}: change version {what}")
+
+    def _untracked(self) -> str:
+        return (
+            f"changes of {self.selection.feed.table} are not tracked, or the login may not see them: {self._sql.enable}"
+        )
+
+    def _oldest(self) -> Select[Any]:
+        return select(self._sql.oldest(self.selection.table))
+
+    def _rows_after(self, position: Position) -> tuple[Select[Any], dict[str, int]]:
+        """The rows after a position, in no order, and the parameter that says which."""
+        rows = self._order_at(position).every_row.where(self.beyond(position))
+        walked = _walked(position)
+        return (rows, {"since": _needed(position)}) if walked is None else (rows, {"walked": walked})
+
+    def _order_at(self, position: Position) -> Keyset:
+        """What rows are in the order of, there. Raises `SourceRefused` for what another strategy, or key, has left."""
+        if isinstance(position, int):
+            return self._changes
+        if not isinstance(position, list) or not isinstance(position[0], int):
+            raise self.moved_strategy(position)
+        return self._changes if _walked(position) is None else self._walk
+
+    def _values(self, position: Position) -> list[PartValue]:
+        """What stands in the order, of a position that is a list."""
+        assert isinstance(position, list)  # noqa: S101 - `_order_at` looked
+        return position if _walked(position) is None else position[2:]
+
+
+def _walk_from(version: int) -> Position:
+    return [0, [_WALK, str(version)]]
+
+
+def _walked(position: Position) -> int | None:
+    """From which version on changes are read once the table has been; `None` where they are being read."""
+    tag = position[1] if isinstance(position, list) and len(position) > 1 else None
+    return int(tag[1]) if isinstance(tag, list) and tag[0] == _WALK else None
+
+
+def _version(position: Position) -> int:
+    """Up to which version, at least, the database had come when a cursor reached the position."""
+    leading = position[0] if isinstance(position, list) else position
+    walked = _walked(position)
+    return walked if walked is not None else int(str(leading))
+
+
+def _needed(position: Position) -> int:
+    """The changes after this version are needed to read on. A version may end amid the rows of one transaction."""
+    amid = isinstance(position, list) and _walked(position) is None
+    return _version(position) - amid
