@@ -92,15 +92,15 @@ def _skew(seconds: float, *, restless: bool) -> None:
 
 def _slow_down(seconds: float) -> None:
     """Have each page of the source wait first."""
-    from app.source.reader import Source
+    from app.source.pages import Pages
 
-    real = Source.read_page
+    real = Pages.read_page
 
-    async def slow(self: Source, feed: Feed, cursor: Cursor, now: datetime, room: Reservation | None = None) -> Page:
+    async def slow(self: Pages, feed: Feed, cursor: Cursor, now: datetime, room: Reservation | None = None) -> Page:
         await asyncio.sleep(seconds)
         return await real(self, feed, cursor, now, room)
 
-    Source.read_page = slow  # type: ignore[method-assign]
+    Pages.read_page = slow  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from app.core.errors import SourceRefused, SourceUnavailable
 from app.core.position import Gap
 from app.core.rows import Page, SourceRow
 from app.feeds.feed import Feed
-from app.source import reader
+from app.source import pages
 from app.source.engine import open_engine
 from app.source.reader import Source
 from tests.support.wait import until
@@ -190,7 +190,7 @@ async def test_no_gap_is_given_up_early_by_a_worker_whose_clock_is_wrong(
     poller = Poller(source, a_feed())
     database.insert(1, 4)
     for wrong in (timedelta(hours=hour) for hour in hours):
-        monkeypatch.setattr(reader, "utc_now", lambda wrong=wrong: utc_now() + wrong)
+        monkeypatch.setattr(pages, "utc_now", lambda wrong=wrong: utc_now() + wrong)
         await poller.poll(utc_now() + wrong)
     assert [(gap.low, gap.high) for gap in poller.cursor.gaps] == [(None, 0), (2, 3)]
     database.insert(2)
