@@ -31,9 +31,9 @@ from app.core.unforeseen import is_bug, told
 from app.feeds.feed import Feed
 from app.intake.compare import several
 from app.intake.intake import Intake, Logged, backlog
+from app.intake.row_source import RowSource
 from app.ledger import Ledger
 from app.source.catalogue import origin_of, other_source
-from app.source.reader import Source
 
 log = structlog.get_logger()
 
@@ -61,7 +61,7 @@ class Polling:
     """Polls feeds for one worker process."""
 
     def __init__(
-        self, source: Source, ledger: Ledger, queue: Queue, *, message_wait: timedelta, now: Clock = utc_now
+        self, source: RowSource, ledger: Ledger, queue: Queue, *, message_wait: timedelta, now: Clock = utc_now
     ) -> None:
         """`message_wait`: after this long without a claim, the sweep treats a batch's message as lost."""
         self._source = source

@@ -41,11 +41,11 @@ from app.ledger.batches import new_batch
 from app.ledger.client import Document
 from app.ledger.delivery_documents import delivery_id as id_of
 from app.ledger.delivery_documents import delivery_of
+from app.operations.row_finder import RowFinder
 from app.partner.client import KEPT_HEADERS, PartnerClient
 from app.partner.throttle.throttle import EndpointThrottle, Throttles
 from app.reads.lookup import look_up
 from app.source.lookup import Found
-from app.source.reader import Source
 
 SHOWN_HEADERS = (
     *KEPT_HEADERS, "allow", "content-encoding", "content-length", "date", "location", "request-id", "server",
@@ -100,7 +100,7 @@ class Tried:
         return self.verdict is not None and self.verdict.outcome is Outcome.DELIVERED
 
 
-async def find_subject(feed: Feed, ledger: Ledger, source: Source, key: str | None, now: datetime) -> Subject | None:
+async def find_subject(feed: Feed, ledger: Ledger, source: RowFinder, key: str | None, now: datetime) -> Subject | None:
     """The row of that key, as people write it, or the delivery of that id: as it was logged, where that is on record,
     else as it is in the source; without a key the newest that the feed would send. `None` where there is none. Of a
     row with several changes on record, the one that it is now; where the source has it no more, the latest.
@@ -143,7 +143,7 @@ async def _on_record(feed: Feed, ledger: Ledger, key: str) -> tuple[list[Documen
     return sorted(documents, key=lambda one: one["created_at"]), len(documents) == 1 and found.exact
 
 
-async def _in_source(feed: Feed, source: Source, key: str, agreed: Columns) -> Found | None:
+async def _in_source(feed: Feed, source: RowFinder, key: str, agreed: Columns) -> Found | None:
     """The row of that key, as people write it. Raises the source's errors; where no reading of the text can be a key of
     the feed, that of the first."""
     refused: SourceRefused | None = None
@@ -163,7 +163,7 @@ async def _in_source(feed: Feed, source: Source, key: str, agreed: Columns) -> F
     return None
 
 
-async def newest_row(feed: Feed, source: Source, agreed: Columns) -> SourceRow | None:
+async def newest_row(feed: Feed, source: RowFinder, agreed: Columns) -> SourceRow | None:
     """The newest row that the feed's filter does not skip; where it skips all that were looked at, the newest.
 
     `agreed`: the cursor's `columns`.

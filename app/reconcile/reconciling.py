@@ -21,10 +21,10 @@ from app.reconcile.beginning import begun, resumed
 from app.reconcile.certify import certificate_of, owed_before, say
 from app.reconcile.ledger_scan import scan_ledger, some_have_no_row
 from app.reconcile.run import Means, Progress, Run, Since, Sleep
+from app.reconcile.scanned_source import ScannedSource
 from app.reconcile.source_scan import count_purged, scan_source
 from app.reconcile.standing import of_cursor, of_other_source, of_removed
 from app.source.catalogue import origin_of
-from app.source.reader import Source
 
 
 def _untold(doing: str, done: int, of: int | None) -> None:
@@ -36,7 +36,7 @@ class Reconciling:
 
     def __init__(
         self,
-        source: Source,
+        source: ScannedSource,
         ledger: Ledger,
         queue: Queue,
         *,

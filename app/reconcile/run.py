@@ -19,7 +19,7 @@ from app.ledger import Ledger
 from app.ledger.delivery_documents import delivery_id
 from app.ledger.scans import Scan
 from app.reconcile import bounds
-from app.source.reader import Source
+from app.reconcile.scanned_source import ScannedSource
 
 log = structlog.get_logger()
 
@@ -36,7 +36,7 @@ Sleep: TypeAlias = Callable[[float], Awaitable[None]]
 class Means:
     """What a process uses to reconcile."""
 
-    source: Source
+    source: ScannedSource
     ledger: Ledger
     intake: Intake
     heal_at_most: int
@@ -58,7 +58,7 @@ class Run:
     """Who accepts changed rows as they are now; empty: no one, and the certificate names them."""
 
     @property
-    def source(self) -> Source:
+    def source(self) -> ScannedSource:
         return self.means.source
 
     @property

@@ -17,7 +17,7 @@ from app.core.budget import Budget, Reservation
 from app.core.cursors import Cursor
 from app.core.deliveries import Delivery
 from app.core.errors import BrokerUnavailable
-from app.core.rows import Page, SourceRow
+from app.core.rows import Columns, Page, SourceRow
 from app.feeds.feed import Feed
 from app.sending.outgoing import NotSent, Outgoing
 from app.source.cursors.gaps import missing, subtract
@@ -121,6 +121,11 @@ class MemorySource:
             gaps=subtract(cursor.gaps, late) + missing(position, fresh, now),
             full=len(beyond) > len(fresh),
         )
+
+    async def find_all(self, feed: Feed, keys: Sequence[str], agreed: Columns = ()) -> tuple[SourceRow, ...]:
+        """The rows of these keys."""
+        del feed, agreed
+        return tuple(self._row(row_id) for row_id in sorted(self.committed) if str(row_id) in keys)
 
     def _row(self, row_id: int) -> SourceRow:
         if row_id in self.unreadable:

@@ -14,7 +14,6 @@ from app.feeds.feed import Feed
 from app.intake.poll import Polling
 from app.ledger import Ledger
 from app.partner.client import PartnerClient
-from app.source.reader import Source
 from tests.support.doubles import MemoryQueue, MemorySource, ScriptedPartner, VirtualClock
 from tests.support.feeds import make_feed
 
@@ -39,8 +38,7 @@ class Relay:
         self.partner = ScriptedPartner(self.clock)
 
     def polling(self, ledger: Ledger | None = None) -> Polling:
-        source = cast("Source", self.source)
-        return Polling(source, ledger or self.ledger, self.queue, message_wait=MESSAGE_WAIT, now=self.clock)
+        return Polling(self.source, ledger or self.ledger, self.queue, message_wait=MESSAGE_WAIT, now=self.clock)
 
     def delivering(
         self, worker: str = "w1", *, ledger: Ledger | None = None, partner: ScriptedPartner | None = None

@@ -38,7 +38,7 @@ class System:
         self.source.add(rows)
 
     async def poll(self) -> None:
-        await Polling(self.source, self.ledger, self.queue, message_wait=MINUTE, now=self.clock).poll(self.feed)  # type: ignore[arg-type]
+        await Polling(self.source, self.ledger, self.queue, message_wait=MINUTE, now=self.clock).poll(self.feed)
 
     async def deliver(self) -> dict[Outcome, int]:
         """Send every batch that is queued. Returns the outcomes of all."""

@@ -9,10 +9,10 @@ import sqlite3
 import sys
 from contextlib import closing
 from pathlib import Path
-from typing import cast
 
 from app.core.attempts import Answer, Outcome, Result, Verdict
 from app.core.clock import utc_now
+from app.core.rows import Columns, SourceRow
 from app.delivery.deliver import Delivering, DeliverySettings
 from app.feeds.feed import Feed
 from app.ledger import Ledger
@@ -20,13 +20,21 @@ from app.ledger.client import Document
 from app.operations.trial import SHOWN_HEADERS, Subject, Trial, Tried, find_subject
 from app.partner.client import PartnerClient
 from app.partner.throttle.throttle import Throttles
-from app.source.reader import Source
+from app.source.lookup import Found
 from tests.support.ledger import LEASE, listed, log_batch
 from tests.support.partners import feed_to, raw_partner, read_request, recording, silent
 
 ROOT = Path(__file__).resolve().parents[3]
-NO_SOURCE = cast("Source", None)
-"""What is on record with its payload is not looked for there."""
+
+
+class NoSource:
+    """What is on record with its payload is not looked for there."""
+
+    async def find(self, feed: Feed, key: str, agreed: Columns = ()) -> Found | None:
+        raise AssertionError(f"asked for {feed.name} {key} {agreed}")
+
+    async def latest(self, feed: Feed, agreed: Columns = ()) -> tuple[SourceRow, ...]:
+        raise AssertionError(f"asked for {feed.name} {agreed}")
 
 
 def begun(_: Delivering) -> None:
@@ -34,7 +42,7 @@ def begun(_: Delivering) -> None:
 
 
 async def subject_of(feed: Feed, ledger: Ledger, key: str) -> Subject:
-    found = await find_subject(feed, ledger, NO_SOURCE, key, utc_now())
+    found = await find_subject(feed, ledger, NoSource(), key, utc_now())
     assert found is not None
     return found
 
