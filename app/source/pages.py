@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from app.core.budget import Budget, Reservation, Room
 from app.core.clock import utc_now
 from app.core.cursors import Cursor
+from app.core.errors import SourceRefused
 from app.core.position import Position, ReadRange
 from app.core.rows import Ahead, Page
 from app.feeds.feed import Feed
@@ -108,10 +109,15 @@ class Pages(Fetching):
 
     @renewing
     async def begin(self, feed: Feed, where: int | str, now: datetime) -> Cursor:
-        """A cursor that stands at `beginning`, `now` or a position, as `CursorSpec.start` means them."""
+        """A cursor that stands at `beginning`, `now` or a position, as `CursorSpec.start` means them.
+
+        Raises `SourceRefused` also for a position that nothing can be read from any more.
+        """
         async with self._reading(feed) as (connection, plan):
             horizon = await horizon_of(connection, plan)
             position, gaps = await _started(connection, plan, where, horizon, now)
+            if lost := await _lost(connection, plan, position):
+                raise SourceRefused(f"feed {feed.name}: {lost.reason}")
             standing = plan.strategy.lowest if position is None else position
             return Cursor(feed.name, standing, gaps, spans=(ReadRange(position),))
 

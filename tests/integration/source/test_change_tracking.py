@@ -26,7 +26,7 @@ from app.source.products.registry import PRODUCTS as KNOWN
 from app.source.reader import Source
 from tests.support.doubles import MemoryQueue
 from tests.support.reconciled import Shop
-from tests.support.sources import PRODUCTS, Reader, source_tables
+from tests.support.sources import PRODUCTS, START, Reader, source_tables
 from tests.support.tracked import TRACKING_SQLITE, Tracked
 
 
@@ -169,6 +169,15 @@ async def test_changes_that_are_not_kept_any_more_stop_the_feed(place: Place, le
     assert "are kept from version" in cursor.paused_reason
     assert "feeds rewind orders --to beginning" in cursor.paused_reason
     assert set(await ledger.deliveries.ids("orders")) == {f"orders:{number}" for number in range(1, 6)}
+
+
+async def test_a_rewind_to_before_what_is_kept_is_refused(place: Place) -> None:
+    version = await place.orders.insert(6)
+    await place.orders.truncate()
+    with pytest.raises(SourceRefused, match="are kept from version"):
+        await place.source.begin(place.feed(), version - 1, START)
+    begun = await place.source.begin(place.feed(), "beginning", START)
+    assert (await place.source.read_page(place.feed(), begun, START)).ahead is None
 
 
 async def test_a_database_restored_to_an_older_state_stops_the_feed(place: Place) -> None:
