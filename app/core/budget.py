@@ -1,23 +1,22 @@
-"""What the rows that one process has in hand may take of its memory: all its pages and batches together.
+"""The memory budget for rows in one process: all its pages and batches together.
 
-A row in hand exists several times over for a moment: as the driver gave it, as text, as a document on its way to the
-ledger or from it, as the body of a request. So it is counted `COPIES` times, and with what Python needs beside its
-content: its *cost*.
+A row in memory exists several times over for a moment: as the driver returned it, as text, as a document on its way to
+or from the ledger, as the body of a request. So it counts `COPIES` times, with Python's overhead: its *cost*.
 
-The budget has three lanes, so that what is slow holds up only its like:
+The budget has three lanes, so that slow work delays only its own kind:
 
-| lane | for | its part |
+| lane | for | part |
 | --- | --- | --- |
-| reading | pages of the source, until they are in the ledger: never waits for a partner | 1/4 |
+| reading | pages of the source, until they are in the ledger; never waits for a partner | 1/4 |
 | sending | rows of batches, until their request is over | 5/8 |
-| sending a little | the same, where it is no more than 1/64 of the budget: the usual batch of small rows | 1/8 |
+| sending a little | the same, for at most 1/64 of the budget: the usual batch of small rows | 1/8 |
 
-Small batches take the larger lane too, where their own is full.
+Small batches use the larger lane when their own is full.
 
-Within a lane memory is given in the order in which it was asked for. One feed has at most half of a lane: what it asks
-for beyond that waits, and lets others pass. Whoever waits holds nothing, or asks without waiting (`Reservation.take`),
-so no two wait for each other. What is larger than its lane goes alone in it, one in the process at a time: the budget
-is exceeded by one row at most.
+Within a lane, memory is granted in the order of requests. A feed has at most half of a lane: what it requests beyond
+that waits, and lets others pass. A waiting request holds nothing, and one that holds something does not wait
+(`Reservation.take`), so no two wait for each other. A request larger than its lane gets the lane to itself, one such
+request in the process at a time: the budget is exceeded by one row at most.
 """
 
 from __future__ import annotations
@@ -28,19 +27,19 @@ from dataclasses import dataclass
 from typing import Protocol
 
 MEMORY_BUDGET = 256 * 2**20
-"""Bytes, where nothing is said and nothing is known of the container."""
+"""Bytes, where neither the settings nor the container say otherwise."""
 COPIES = 4
 ROW_BYTES = 1024
-"""What Python needs for a row, beside its content."""
+"""Python's overhead for a row."""
 PORTION = 32 * 2**20
-"""The cost of a page at most. Never above half of its lane."""
+"""The highest cost of a page; never above half of its lane."""
 BATCH = 16 * 2**20
-"""The cost of a batch, or of a part of one, that is loaded together, at most. Never above an eighth of its lane: a row
-that waits for its partner must not keep the next part of its feed's rows from going."""
+"""The highest cost of what is loaded of a batch together; never above an eighth of its lane: a row that waits for its
+partner must not hold up the rest of its feed."""
 
 
 def cost(content_bytes: int, rows: int = 1) -> int:
-    """What rows with so many bytes of content cost in memory."""
+    """The memory that rows with so many bytes of content cost."""
     return COPIES * (content_bytes + ROW_BYTES * rows)
 
 
@@ -50,18 +49,18 @@ def text_bytes(text: str) -> int:
 
 
 class Room(Protocol):
-    """What a reader is given to read into."""
+    """Memory for a reader to fill."""
 
     @property
     def portion(self) -> int:
-        """The cost of what is read together at most, unless a single row is more."""
+        """The highest cost of what is read together, unless a single row costs more."""
 
     def take(self, size: int) -> bool:
-        """Take so much more, if it is there. Never waits."""
+        """Take so much more, if it is free. Never waits."""
 
 
 class NoRoom(Exception):
-    """Something of this cost cannot be read now: wait for the room, and read again."""
+    """There is no memory for something of this cost now: wait for it, and read again."""
 
     def __init__(self, size: int) -> None:
         super().__init__(f"no room for {size} bytes")
@@ -84,7 +83,7 @@ class _Lane:
         self.waiting: list[_Waiter] = []
 
     def fits(self, owner: str, size: int) -> bool:
-        """Whether it is there now, and nobody waits for it."""
+        """Whether it is free now, and no other request waits for it."""
         return not self.waiting and self.held + size <= self.limit and self.within_share(owner, size)
 
     def within_share(self, owner: str, size: int) -> bool:
@@ -105,11 +104,11 @@ class Budget:
         self._reading, self._few = _Lane(max(limit // 4, 1)), _Lane(few)
         self._sending = _Lane(max(limit - limit // 4 - few, 1))
         self._alone: _Lane | None = None
-        """The lane in which something goes that is larger than it."""
+        """The lane that a request larger than it has to itself."""
 
     @property
     def waiting(self) -> int:
-        """How many wait for memory."""
+        """How many requests wait for memory."""
         return sum(len(lane.waiting) for lane in (self._reading, self._few, self._sending))
 
     def reading(self, owner: str) -> Reservation:
@@ -123,11 +122,11 @@ class Budget:
 
     @property
     def portion(self) -> int:
-        """The cost of what of a batch is loaded together at most."""
+        """The highest cost of what is loaded of a batch together."""
         return min(BATCH, self._sending.limit // 8)
 
     def _try(self, lane: _Lane, owner: str, size: int) -> bool:
-        """Give it, where it is there; whether somebody waits for longer is the caller's to know."""
+        """Grant it, if it is free. The caller knows whether another request was first."""
         if not lane.within_share(owner, size):
             return False
         if lane.held + size > lane.limit:
@@ -153,7 +152,7 @@ class Budget:
                 self._grant(each)
 
     def _grant(self, lane: _Lane) -> None:
-        """In their order; who has its share already lets others pass."""
+        """Grant what is free, in order; owners that have their share let others pass."""
         left: list[_Waiter] = []
         blocked = False
         for waiter in lane.waiting:
@@ -176,12 +175,12 @@ class Budget:
             if waiter.granted.done() and not waiter.granted.cancelled():
                 self._give_back(lane, owner, size)
             else:
-                self._grant(lane)  # others may have waited for this one
+                self._grant(lane)  # others may have waited behind this one
             raise
 
 
 class Reservation:
-    """What one page or batch has of the budget. Give it back with `release`."""
+    """One page's or batch's part of the budget. Return it with `release`."""
 
     def __init__(self, budget: Budget, lane: _Lane, owner: str) -> None:
         self._budget = budget
@@ -190,7 +189,7 @@ class Reservation:
         self.size = 0
         """What it holds."""
         self.used = 0
-        """What of that was taken."""
+        """How much of that was taken."""
 
     @property
     def portion(self) -> int:
@@ -204,7 +203,7 @@ class Reservation:
         self.size = size
 
     def take(self, size: int) -> bool:
-        """Take so much, of what was waited for or more; `False`: it is not there now, or others wait for it."""
+        """Take so much, of what is reserved or more; `False`: it is not free, or other requests wait for it."""
         more = self.used + size - self.size
         if more > 0:
             if self._lane.waiting or not self._budget._try(self._lane, self._owner, more):  # noqa: SLF001
@@ -214,7 +213,7 @@ class Reservation:
         return True
 
     def release(self, size: int | None = None) -> None:
-        """Give back so much, or all."""
+        """Return so much, or all."""
         size = self.size if size is None else min(size, self.size)
         if size:
             self.size -= size

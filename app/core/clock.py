@@ -1,9 +1,9 @@
-"""The time of day, as a value that tests can replace; and as every process of ours has it: that of the ledger's server.
+"""The time: the ledger server's, which every process goes by, as a value that tests can replace.
 
-A lease, a retry or a retention is a moment that one process writes and another goes by. So all go by one clock. Each
-process asks the ledger's server for the time every few seconds (`app.runtime.timekeeping`), and in between counts on by
-a clock that never goes back. What its machine takes for the time of day then matters to nobody: not when it is set, not
-when it is wrong. See docs/decisions/0040-one-clock.md.
+The ends of leases, retries and retention are written by one process and read by another, so all use one clock. Each
+process asks the ledger's server for the time every few seconds (`app.runtime.timekeeping`), and counts on by its
+monotonic clock in between. Its machine's own time of day then does not matter, whether it is set or wrong. See
+docs/decisions/0040-one-clock.md.
 """
 
 from __future__ import annotations
@@ -15,37 +15,37 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
 
 Clock: TypeAlias = Callable[[], datetime]
-"""Gives the current time, with its zone."""
+"""Returns the current time, with its zone."""
 
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 """Before any moment in the ledger: a query says "after that" to be served by an index of what has a moment."""
 
 APART = timedelta(seconds=1)
-"""A machine whose clock differs by more from the ledger server's is told of."""
+"""A machine whose clock differs by more from the ledger server's is reported."""
 
 AGREED = timedelta(minutes=1)
-"""No two of our processes are ever so far apart. A moment that something was done at, and that is further ahead of now,
-was written under a clock that was wrong: whatever it put off is due."""
+"""Our processes never differ by this much. A past event dated further into the future than this was written by a wrong
+clock: whatever it put off is due."""
 
 LEASE_LIMIT = timedelta(minutes=10)
-"""The longest that the setting `LEASE` may be: one that runs for longer is known to be none."""
+"""The longest value of the setting `LEASE`: a lease that runs for longer cannot be valid."""
 
 _DRIFT = 200e-6
-"""How fast a machine's steady clock may run away from another's, in seconds a second."""
+"""How fast a machine's monotonic clock may drift from another's, in seconds a second."""
 _TICK_SECONDS = 0.001
 """A server tells its time in whole milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """What an answer of the server's said. In seconds."""
+    """What one answer of the server's shows, in seconds."""
 
     ahead: float
-    """Server's time of day (seconds since 1970) less our steady clock's."""
+    """The server's time of day (seconds since 1970) minus our monotonic clock."""
     within: float
-    """How wrong that may be: half of the time that the answer took."""
+    """How wrong that may be: half of the round trip."""
     at: float
-    """When it was asked, by our steady clock."""
+    """When it was asked, by our monotonic clock."""
 
 
 class ServerClock:
@@ -68,17 +68,18 @@ class ServerClock:
         return datetime.fromtimestamp(self._wall() if reading is None else self._steady() + reading.ahead, UTC)
 
     def machine(self) -> datetime:
-        """What the machine takes for the time of day: to compare with others', never to decide by."""
+        """The machine's own time of day: to compare with others', never to decide by."""
         return datetime.fromtimestamp(self._wall(), UTC)
 
     def steady(self) -> float:
-        """For `note`: when the server is asked, and when it answered."""
+        """The monotonic clock, for the moments that `note` takes."""
         return self._steady()
 
     def note(self, theirs: datetime, asked: float, answered: float) -> float:
-        """Take in what the server said its time is. Returns by how many seconds its clock was set meanwhile; else 0.
+        """Take in the time that the server reported. Returns by how many seconds its clock was set meanwhile; 0: it was
+        not.
 
-        Of two answers that may both be right the more exact one counts: one that took long teaches little.
+        Of two answers that agree the more exact one counts: a slow answer says little.
         """
         earliest, latest = theirs.timestamp() - answered, theirs.timestamp() + _TICK_SECONDS - asked
         found = _Reading((earliest + latest) / 2, (latest - earliest) / 2, asked)
@@ -116,21 +117,21 @@ _started_at, _started_steady = datetime.now(UTC), time.monotonic()
 
 
 def steady_now() -> datetime:
-    """A time of day that nobody sets: the machine's when the process started, and what has passed since.
+    """A time of day that never jumps: the machine's when the process started, plus what has passed since.
 
-    For what is due again and again, whatever the time of day is.
+    For schedules that only need intervals.
     """
     return _started_at + timedelta(seconds=time.monotonic() - _started_steady)
 
 
 def machine_now() -> datetime:
-    """What this machine takes for the time of day: see `ServerClock.machine`."""
+    """This machine's own time of day: see `ServerClock.machine`."""
     return server_clock.machine()
 
 
-def rough(span: timedelta) -> str:
-    """A span to one unit: `12 s`, `3 min`, `5 h`, `2 d`; one below 0 as `0 s`."""
-    seconds = max(0.0, span.total_seconds())
+def rough(duration: timedelta) -> str:
+    """A duration in one unit: `12 s`, `3 min`, `5 h`, `2 d`; a negative one as `0 s`."""
+    seconds = max(0.0, duration.total_seconds())
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= length:
             return f"{seconds / length:.0f} {unit}"
@@ -138,7 +139,7 @@ def rough(span: timedelta) -> str:
 
 
 def said_of_clock(seconds: float | None) -> str | None:
-    """What to say of a machine whose clock is that far ahead of the ledger server's; `None`: nothing, it agrees."""
+    """What to say about a machine whose clock is that far ahead of the ledger server's; `None`: they agree."""
     if seconds is None or abs(seconds) <= APART.total_seconds():
         return None
     way = "ahead of" if seconds > 0 else "behind"

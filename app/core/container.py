@@ -1,7 +1,7 @@
-"""What the system lets this process have: the memory limit of its control group, as a container's runtime sets it.
+"""The memory limit of this process's control group, as container runtimes set it.
 
     version 2   <mount>/<group>/memory.max                     a number of bytes, or `max`
-    version 1   <mount>/memory/<group>/memory.limit_in_bytes   a number; one near 2**63 stands for no limit
+    version 1   <mount>/memory/<group>/memory.limit_in_bytes   a number; near 2**63 it means no limit
 
 Inside a container its own group is mounted as the root. Source: the kernel's documentation, "Control Group v2" and
 "Memory Resource Controller" (cgroup-v1).
@@ -19,7 +19,7 @@ _OWN_GROUPS = Path("/proc/self/cgroup")
 
 
 def memory_limit(mounted: Path = _MOUNTED, own_groups: Path = _OWN_GROUPS) -> int | None:
-    """The least limit of this process's group and those above it, in bytes; `None` where there is none."""
+    """The lowest limit of this process's group and its ancestors, in bytes; `None` where there is none."""
     limits = [limit for file in _files(mounted, own_groups) if (limit := _read(file))]
     return min(limits, default=None)
 

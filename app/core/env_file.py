@@ -1,7 +1,7 @@
-"""`.env`: names and values as they stand, and `${NAME}` in a value where that is meant.
+"""Reads `.env`: names and literal values, with `${NAME}` replaced where that is meant.
 
-A secret must not change on its way from the file to the wire unseen. So text in single quotes and `$${…}` are taken as
-they stand; `${NAME}` whose NAME nobody set stays what it is; and what was put in place of something is said.
+A secret must not change silently between the file and the wire. So text in single quotes and `$${…}` are literal, a
+`${NAME}` whose NAME is not set stays as it is, and every replacement is reported.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from app.core.errors import Problem
 FILE = ".env"
 _REFERENCE = re.compile(r"\$(?P<escape>\$?)\{(?P<name>[^}:]*)(?::-(?P<default>[^}]*))?\}")
 _LITERAL = re.compile(r"[^=]*=\s*'")
-"""A value in single quotes, as the line has it."""
+"""A line whose value is in single quotes."""
 
 
 @dataclass(frozen=True, slots=True)
 class EnvFile:
-    """What one file gave."""
+    """What a file holds."""
 
     values: Mapping[str, str]
     problems: tuple[Problem, ...] = ()
     """What could not be read. No problem shows a value."""
     warnings: tuple[Problem, ...] = ()
-    """What may not be meant."""
+    """What may not be intended."""
 
 
 def read_env_file(path: Path, environment: Mapping[str, str]) -> EnvFile:
-    """Read the file, where there is one. `environment`: where else a `${NAME}` may be set; it wins over the file."""
+    """Read the file, if there is one. `environment`: where else a `${NAME}` may be set; it takes precedence."""
     try:
         text = read_text(path)
     except FileNotFoundError:
@@ -45,7 +45,7 @@ def read_env_file(path: Path, environment: Mapping[str, str]) -> EnvFile:
 
 
 def read_text(path: Path) -> str:
-    """A file that a person wrote: UTF-8, with or without the mark that Windows editors put in front.
+    """A file written by a person: UTF-8, with or without the byte order mark of Windows editors.
 
     Raises `OSError` and `UnicodeDecodeError`.
     """
@@ -76,7 +76,7 @@ def _read(text: str, environment: Mapping[str, str]) -> EnvFile:
 
 
 def _expanded(binding: Binding, known: Mapping[str, str]) -> tuple[str, list[tuple[str, str]]]:
-    """The value, and what was put in place of something."""
+    """The value, and what was replaced in it."""
     changed: list[tuple[str, str]] = []
     if _LITERAL.match(binding.original.string):
         return binding.value or "", changed

@@ -10,7 +10,7 @@
     ├── Refused              the other side answered, and says no        (permanent)
     │   ├── SourceRefused    wrong login, missing table or column, no right to read
     │   │   ├── ValueRefused a value, perhaps of a single row, breaks the statement
-    │   │   └── ColumnsCame  the table has columns that nobody has agreed to send
+    │   │   └── ColumnsCame  the table has columns that no one has agreed to send
     │   ├── LedgerRefused    wrong login, no right to write, a rejected command
     │   └── ArchiveDamaged   an archive file is not what was written
     ├── RowUnreadable        one row cannot be turned into JSON           (permanent, that row only)
@@ -71,20 +71,20 @@ class Unavailable(RowrelayError):
 
 
 class SourceUnavailable(Unavailable):
-    """The source database cannot be reached, or asked for patience."""
+    """The source database cannot be reached, or asks us to wait."""
 
 
 class LedgerUnavailable(Unavailable):
-    """MongoDB cannot be reached, has no primary now, or has too much to do."""
+    """MongoDB cannot be reached, has no primary now, or is overloaded."""
 
     def __init__(self, said: str, *, retry_after: timedelta | None = None, unreachable: bool = False) -> None:
         super().__init__(said)
         self.retry_after = retry_after
-        """How long the server said to wait before the same is asked again."""
+        """How long the server asks to wait before a retry."""
         self.unreachable = unreachable
-        """No server was found to ask."""
+        """No server could be reached."""
         self.given_up = False
-        """It was asked again as often as it is to be: see `app/ledger/persistence.py`."""
+        """All retries are spent: see `app/ledger/persistence.py`."""
 
 
 class BrokerUnavailable(Unavailable):
@@ -92,7 +92,7 @@ class BrokerUnavailable(Unavailable):
 
 
 class ArchiveUnavailable(Unavailable):
-    """The archive's directory cannot be written or read. Nothing is deleted whose file is not there and verified."""
+    """The archive's directory cannot be written or read. Nothing is deleted without a verified file."""
 
 
 class Refused(RowrelayError):
@@ -104,16 +104,16 @@ class SourceRefused(Refused):
 
 
 class ValueRefused(SourceRefused):
-    """A value, perhaps of a single row, breaks the statement: it does not convert, overflows, cannot be worked out."""
+    """A value, perhaps of a single row, breaks the statement: it does not convert, overflows, or cannot be computed."""
 
 
 class ColumnsCame(SourceRefused):
-    """The table has columns that an operator wants to be asked about before they are sent."""
+    """The table has new columns, and the operator wants to be asked before they are sent."""
 
     def __init__(self, said: str, columns: Sequence[str]) -> None:
         super().__init__(said)
         self.columns = tuple(columns)
-        """All that the table has besides those agreed."""
+        """All columns besides those agreed."""
 
 
 class LedgerRefused(Refused):
@@ -129,7 +129,7 @@ class RowUnreadable(RowrelayError):
 
 
 class CursorMoved(RowrelayError):
-    """The compare-and-set on a feed's cursor lost: another poll was faster. Its rows are in the ledger."""
+    """The compare-and-set on a feed's cursor lost: another poll was faster. The rows are in the ledger."""
 
     retryable = True
 
@@ -146,7 +146,7 @@ class UnknownFeed(RowrelayError):
 
 
 class AmbiguousKey(RowrelayError):
-    """What an operator typed means more than one delivery."""
+    """What an operator typed matches more than one delivery."""
 
     def __init__(self, typed: str, ids: Sequence[str]) -> None:
         shown = ", ".join(ids[:5]) + (", …" if len(ids) > 5 else "")

@@ -1,4 +1,4 @@
-"""What people are told of without asking: the events, and one of them as it was found."""
+"""Events: what people are notified of."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from enum import StrEnum
 
 
 class Event(StrEnum):
-    """What may be wrong."""
+    """The kinds of event."""
 
     FEED_PAUSED = "feed-paused"
     FEED_NOT_READ = "feed-not-read"
-    """Its polls fail, or nobody polls it."""
+    """Its polls fail, or it is not polled."""
     BREAKER_OPEN = "breaker-open"
     DEAD_LETTERS = "dead-letters"
     """More than `NOTIFY_DEAD` of a feed are not acknowledged."""
@@ -20,10 +20,10 @@ class Event(StrEnum):
     CERTIFICATE_MISSING = "certificate-missing"
     CERTIFICATE_DIFFERS = "certificate-differs"
     NO_PROGRESS = "no-progress"
-    """A worker or beat stands still."""
+    """A worker or beat is stuck."""
     REDIS_AWAY = "redis-away"
     NONE_RUNS = "none-runs"
-    """No worker, or no beat, is there at all."""
+    """No worker, or no beat, is running."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,5 +38,5 @@ class Found:
 
     @property
     def id(self) -> str:
-        """The same for as long as it is on."""
+        """The same for as long as the event is on."""
         return f"{self.event}|{self.subject}"

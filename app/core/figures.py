@@ -1,4 +1,4 @@
-"""Figures in words: numbers, durations, parts and moments, as a person reads them."""
+"""Formats numbers, durations, percentages and moments for people."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def duration(ms: float | None) -> str:
 
 
 def percent(part: float | None) -> str:
-    """A part of 1. Never rounded up to all, nor down to none: `99.9 %` and `0.1 %` are the last before them."""
+    """A part of 1. Only all is `100 %`, and only none is `0 %`: anything else is between `0.1 %` and `99.9 %`."""
     if part is None:
         return "–"
     if part in (0, 1):
@@ -36,7 +36,7 @@ def percent(part: float | None) -> str:
 
 
 def clock(moment: datetime | None, zone: ZoneInfo) -> str:
-    """A moment on the operator's clock, to the minute: `2026-11-21 14:05`; `–` for `None`."""
+    """A moment in the operator's time zone, to the minute: `2026-11-21 14:05`; `–` for `None`."""
     return f"{moment.astimezone(zone):%Y-%m-%d %H:%M}" if moment else "–"
 
 

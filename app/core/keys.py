@@ -1,9 +1,9 @@
-"""Keys as people write them, and as a delivery's id holds them.
+"""Keys as people write them, and as deliveries' ids hold them.
 
 An id is `<feed>:<key>`, with `capture = "changes"` `<feed>:<key>:<change>`; each part of a key is percent-encoded (see
-`source.rows.key_text`), and of a long key it holds a hash (`short_key`). Nobody writes `INV-2026%2F00060`. So a
-key is shown decoded, as far as nothing is lost by it, and read in every sense that what was typed may have: as it
-stands in an id, as it is shown, or as it is in the source, with `:` between the parts of a key or within one.
+`source.rows.key_text`), and of a long key it holds a hash (`short_key`). No one writes `INV-2026%2F00060`. So a
+key is shown decoded, where that is lossless, and typed text is read in every way that it may be meant: as in an id, as
+shown, or as in the source, with `:` between the parts of a key or within one.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ _HASH_MARK = "%h"
 """Stands before a hash; no percent-encoded text holds it."""
 _STANDS_FOR_NULL = "%-"
 _HASHED = re.compile(r"(.*?)((?:%[0-9A-F]?)?%h[0-9a-f]{64})", re.DOTALL)
-"""What `short_key` made: its first characters, which may end within an escape, and the hash."""
+"""A result of `short_key`: its first characters, which may end within an escape, and the hash."""
 _ESCAPES = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
 _LONE_PERCENT = re.compile(r"%25(?![0-9A-Fa-f%h!-])")
-"""A percent sign that begins nothing."""
+"""A percent sign that begins no escape."""
 _GUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 _BYTES = re.compile(r"0[xX]((?:[0-9A-Fa-f]{2})+)")
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Cn", "Co", "Zl", "Zp"})
 _MOST_JOINED = 6
-"""Colons of a typed key that are taken to stand between parts or within one, each in every way: 64 ways."""
+"""Colons of a typed key that are tried both between parts and within one: 64 ways at most."""
 
 
 def short_key(key: str) -> str:
@@ -56,9 +56,9 @@ def has_identity(key: str) -> bool:
 
 
 def shown_key(key: str) -> str:
-    """A key's text, as in the ledger, as a person reads it: `INV-2026%2F00060` is `INV-2026/00060`.
+    """A key of the ledger as a person reads it: `INV-2026%2F00060` as `INV-2026/00060`.
 
-    Encoded stays what would not be seen, or be taken for something else: control and format characters, blanks other
+    What would be invisible or misread stays encoded: control and format characters, blanks other
     than single ones within the text, bytes that are no UTF-8, and `:` within a part of a key of several.
     """
     parts = key.split(":")
@@ -66,7 +66,7 @@ def shown_key(key: str) -> str:
 
 
 def shown_id(delivery: Mapping[str, Any]) -> str:
-    """A delivery's id as a person reads it. Every command takes it."""
+    """A delivery's id as a person reads it. Every command accepts it."""
     feed, known = str(delivery["feed"]), str(delivery["_id"])
     key = short_key(str(delivery.get("key", "")))
     stem = f"{feed}:{key}"
@@ -77,7 +77,7 @@ def shown_id(delivery: Mapping[str, Any]) -> str:
 
 
 def readings(text: str) -> list[str]:
-    """What a typed key may be in a delivery's id, behind `<feed>:`. The likeliest first, none twice.
+    """What a typed key may be in a delivery's id, after `<feed>:`. The likeliest first, without duplicates.
 
     `text`: a key, with or without its change, in any of the forms above.
     """
@@ -93,7 +93,7 @@ def readings(text: str) -> list[str]:
 
 
 def part_pattern(text: str) -> str:
-    """A regular expression that finds a part of a key, as people write it, in keys as the ledger holds them."""
+    """A regular expression that finds a part of a key, as people write it, in the keys of the ledger."""
     forms = dict.fromkeys((text, normalize("NFC", text), normalize("NFD", text)))
     written = ["".join(map(_letter_pattern, form)) for form in forms]
     ways = "|".join([*written, *([re.escape(text)] if "%" in text else [])])
@@ -101,7 +101,7 @@ def part_pattern(text: str) -> str:
 
 
 def _letter_pattern(letter: str) -> str:
-    """The letter as it is encoded, small or capital; a colon stands between parts as well."""
+    """The letter as encoded, in either case; a colon also separates parts."""
     ways = dict.fromkeys(_quoted(way) for way in (letter, letter.lower(), letter.upper()))
     bare = (":",) if letter == ":" else ()
     return f"(?:{'|'.join(map(re.escape, (*ways, *bare)))})"
@@ -122,14 +122,14 @@ def _shown_part(part: str, *, colon: bool) -> str:
 
 
 def _decoded(escapes: str, *, colon: bool) -> str:
-    """Some escapes in a row: the letters they stand for, but for those that must stay as they are."""
+    """A run of escapes, decoded except where they must stay."""
     raw = unquote_to_bytes(escapes)
     text = raw.decode("utf-8", "surrogateescape")
     return "".join(letter if _is_plain(letter, colon=colon) else _quoted_raw(letter) for letter in text)
 
 
 def _is_plain(letter: str, *, colon: bool) -> bool:
-    """Whether a letter reads as itself. `%` would begin an escape."""
+    """Whether a letter can be shown as itself. `%` would begin an escape."""
     if letter == "%" or (letter == ":" and not colon):
         return False
     kind = category(letter)
@@ -141,7 +141,7 @@ def _quoted_raw(letter: str) -> str:
 
 
 def _partings(parts: list[str]) -> Iterator[list[str]]:
-    """The ways in which colons stand between parts of a key, or within one: each between two parts first."""
+    """The ways to read colons as between parts of a key or within one; first, all as between parts."""
     colons = len(parts) - 1
     if colons > _MOST_JOINED:
         yield parts

@@ -1,8 +1,8 @@
-"""Logging: constant event names with fields, text on a terminal and one JSON line an event elsewhere.
+"""Logging: constant event names with fields, as text on a terminal and as one line of JSON an event elsewhere.
 
-Everything goes through one handler: Celery's and the libraries' own records, warnings, and exceptions that nobody
-caught. No line holds a payload or a secret, at any level: libraries that log what they carry are kept above DEBUG, and
-the text of a driver's exception, in which there may be a row, is left out of tracebacks.
+Everything goes through one handler: Celery's and the libraries' own records, warnings, and uncaught exceptions. No line
+holds a payload or a secret, at any level: libraries that log their data are kept above DEBUG, and tracebacks omit the
+texts of drivers' exceptions, which may quote a row.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from app.core.shown import plain, plain_json, plain_lines
 log = structlog.get_logger()
 
 _OURS = ("__main__", "app", "celery", "celery_app", "config", "tasks")
-"""What may log at DEBUG. Anybody else's debug lines may hold statements, documents, headers or bodies."""
+"""What may log at DEBUG. Others' debug lines may hold statements, documents, headers or bodies."""
 _QUIET = ("aiosqlite", "asyncio", "httpx", "kombu", "pymongo", "sqlalchemy")
-"""Libraries whose information-level records are theirs, not an operator's."""
+"""Libraries whose INFO records do not concern operators."""
 _CARRIERS = {
     "aiohttp", "aioodbc", "aiosqlite", "bson", "httpx", "kombu", "orjson", "pydantic", "pydantic_core", "pymongo",
     "pyodbc", "redis", "sqlalchemy", "sqlite3",
 }  # fmt: skip
-"""Packages whose exceptions quote what they were given: a row, a document, a URL."""
+"""Packages whose exceptions quote their input: a row, a document, a URL."""
 
 _HOST = socket.gethostname()
 
@@ -45,7 +45,7 @@ _ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | 
 
 
 def configure_logging(level: str, form: str, file: str | None = None) -> None:
-    """Send records of `level` and above to stderr, or to a file, which may be moved away to rotate it.
+    """Send records of `level` and above to stderr, or to a file, which may be rotated by moving it.
 
     `form`: `json`, `text`, or `auto`: text on a terminal.
     """
@@ -99,7 +99,7 @@ def _set_levels(level: int) -> None:
 
 
 def log_what_nobody_caught() -> None:
-    """Make warnings, and exceptions that end a thread or the process, log events as well."""
+    """Log warnings, and exceptions that end a thread or the process, as events too."""
     warnings.showwarning = _log_warning
     sys.excepthook = lambda kind, error, trace: _log_uncaught((kind, error, trace))
     threading.excepthook = _log_thread
@@ -138,7 +138,7 @@ def _log_unraisable(args: sys.UnraisableHookArgs) -> None:
 
 
 def _of_libraries(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """The task's id and name as fields, where Celery gives them; of asyncio's reports only what happened."""
+    """The task's id and name as fields, where Celery has them; of asyncio's reports, the first line only."""
     data = getattr(event["_record"], "data", None)
     if isinstance(data, dict) and event["logger"].startswith("celery."):
         event.update(task_id=data.get("id"), task=data.get("name"))
@@ -150,13 +150,13 @@ def _of_libraries(_logger: WrappedLogger, _method: str, event: EventDict) -> Eve
 
 
 def describe(error: BaseException) -> str:
-    """The exception in one line, without a text that may quote a row."""
+    """The exception on one line, without a text that may quote a row."""
     carries = any(kind.__module__.partition(".")[0] in _CARRIERS for kind in type(error).__mro__)
     return type(error).__name__ if carries else f"{type(error).__name__}: {error}"
 
 
 def _traceback(exc_info: ExcInfo) -> str:
-    """As Python writes it, but each exception as `describe` has it."""
+    """A traceback as Python writes it, with each exception as `describe` gives it."""
     return "".join(_lines(exc_info[1], set())).rstrip("\n")
 
 
@@ -189,7 +189,7 @@ def _as_json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
 
 
 def _plain(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Each text so that it cannot act on the terminal; only a traceback has lines."""
+    """Escape each text so that it cannot control the terminal; only a traceback keeps its lines."""
     for name, value in event.items():
         if isinstance(value, str):
             event[name] = plain_lines(value) if name == "exception" else plain(value)

@@ -1,4 +1,4 @@
-"""A thread with an event loop of its own, for what must go on while the process's own loop or consumer stands still."""
+"""A thread with its own event loop, for work that must go on while the process's loop or consumer is stuck."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _GOODBYE_SECONDS = 3.0
 
 
 class LoopThread:
-    """Runs one coroutine function, which rests between its steps and ends once it is told to."""
+    """Runs one coroutine function, which rests between its steps and ends when told to."""
 
     def __init__(self, name: str, work: Callable[[LoopThread], Awaitable[None]]) -> None:
         """`name`: the thread's."""
@@ -31,19 +31,19 @@ class LoopThread:
         self._thread.start()
 
     def wake(self) -> None:
-        """End the rest that it takes, if it does. Callable from any thread."""
+        """End its current rest, if any. Callable from any thread."""
         with suppress(RuntimeError):  # its loop has ended meanwhile
             self._wake()
 
     def stop(self) -> None:
-        """Have it end. Waits a few seconds at most."""
+        """Tell it to end. Waits a few seconds at most."""
         self._ending.set()
         self.wake()
         if self._thread.is_alive():
             self._thread.join(_GOODBYE_SECONDS)
 
     async def rest(self, seconds: float) -> None:
-        """For so long, or until it is woken or told to end."""
+        """Rest for so long, or until woken or told to end."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._woken.wait(), seconds)
         if not self.ending:

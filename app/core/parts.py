@@ -1,4 +1,4 @@
-"""Cutting what there is into parts that are bounded in number, and in whatever else counts."""
+"""Cuts items into parts that are bounded in number, and in whatever else counts."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Periods: the hours and days that reports and periodic jobs speak of, in the operator's time zone.
+"""Periods: the hours and days of reports and periodic jobs, in the operator's time zone.
 
-A day is what lies between two local midnights: 23 or 25 hours where the clocks change. An hour is the moments that
-share a local hour and an offset from UTC, so each of an autumn night's two hours has a name of its own, and a zone that
-moves by half an hour (Lord Howe) has two short hours that night. Periods leave nothing out and never overlap.
+A day lasts from one local midnight to the next: 23 or 25 hours when the clocks change. An hour is all moments that
+share a local hour and an offset from UTC, so the two hours of an autumn night have different names, and a zone that
+moves by half an hour (Lord Howe) has two short hours that night. Periods leave no gaps and never overlap.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _DAY = timedelta(days=1)
 
 
 class Kind(StrEnum):
-    """How long a period is, by the clocks on the wall."""
+    """The length of a period, in local time."""
 
     HOUR = "hour"
     DAY = "day"
@@ -45,7 +45,7 @@ class Period:
 
 
 def period_of(moment: datetime, kind: Kind, zone: ZoneInfo) -> Period:
-    """The period that a moment (with a zone, any) lies in."""
+    """The period that a moment (in any zone) lies in."""
     moment = moment.astimezone(UTC)
     return _day_of(moment, zone) if kind is Kind.DAY else _hour_of(moment, zone)
 
@@ -69,7 +69,7 @@ def periods(start: datetime, end: datetime, kind: Kind, zone: ZoneInfo) -> Itera
 
 
 def parse_period(text: str, zone: ZoneInfo, now: datetime | None = None) -> Period:
-    """The period of that name. Raises `ValueError` that says what is allowed.
+    """The period of that name. Raises `ValueError`, which says what is allowed.
 
     An hour's offset may be left out where the day has one such hour. `today` is still running.
     """
@@ -108,7 +108,7 @@ def _hour_named(text: str, day: Period, zone: ZoneInfo) -> Period:
 
 
 def _day_of(moment: datetime, zone: ZoneInfo) -> Period:
-    """The day is the wall's, except where the clocks change across midnight: then it is the one next to it."""
+    """Usually the local date; next to it where the clocks change across midnight."""
     today = moment.astimezone(zone).date()
     for day in (today, today - _DAY, today + _DAY):
         start, end = _midnight(day, zone), _midnight(day + _DAY, zone)
@@ -118,7 +118,7 @@ def _day_of(moment: datetime, zone: ZoneInfo) -> Period:
 
 
 def _midnight(day: date, zone: ZoneInfo) -> datetime:
-    """When a day starts. Of two midnights the first; where it does not exist, when the clocks jump over it."""
+    """When a day starts: at the first of two midnights; where the clocks skip midnight, at that moment."""
     return datetime.combine(day, time(), zone).astimezone(UTC)
 
 

@@ -1,8 +1,8 @@
-"""`REDIS_URL`, read once for every client that uses it, so that all of them understand the same.
+"""`REDIS_URL`, parsed once for all clients, so that all of them understand the same.
 
-The libraries behind worker, beat, result backend, Flower and the endpoint's clock each read such a URL in their own
-way: one verifies no certificate unless told to, one refuses to start, one takes other names for the same thing. They
-are given what stands here, and never the text.
+The libraries behind worker, beat, result backend, Flower and throttle each read such a URL in their own way: one
+verifies no certificate unless told to, one refuses to start, one uses other names for the same option. They get what is
+parsed here, never the text.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _YES = MappingProxyType({"true": True, "false": False, "yes": True, "no": False,
 
 
 class WrongRedisUrl(ValueError):
-    """A URL that not every client would take in the same sense. Never says a user or a password of it."""
+    """A URL that clients would read differently. Never quotes its user or password."""
 
     def __init__(self, found: str, allowed: str) -> None:
         super().__init__(f"{found}; {allowed}")
@@ -48,7 +48,7 @@ class WrongRedisUrl(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class RedisUrl:
-    """Where Redis is, and how it is talked to."""
+    """Where Redis is, and how to connect to it."""
 
     host: str
     port: int = PORT
@@ -61,7 +61,7 @@ class RedisUrl:
 
     @property
     def verified(self) -> bool:
-        """Whether the server has to prove who it is: by a certificate that is trusted and names the host."""
+        """Whether the server must prove its identity by a trusted certificate for the host."""
         return self.tls is not None and self.tls["ssl_cert_reqs"] != ssl.CERT_NONE and self.tls["ssl_check_hostname"]
 
     @property
@@ -145,7 +145,7 @@ def _option(name: str) -> str:
 
 
 def _check_files(given: Mapping[str, str]) -> None:
-    """Raises `WrongRedisUrl` for a file that no client could load: they would say so each in its own way, and later."""
+    """Raises `WrongRedisUrl` for a file that no client could load: they would report it later, each in its own way."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     authorities, certificate, key = (given.get(name) for name in _FILES)
     if key and not certificate:

@@ -1,9 +1,8 @@
-"""Text of others, as it is shown: a partner's answer or a source's value is data, and never a command to a terminal.
+"""Others' text as it is shown: a partner's answer or a source's value is data, never a command to the terminal.
 
-What changes how the rest is seen, or cannot be seen itself, is written as Python writes it in a literal: control
-characters (C0 with ESC, DEL, C1), separators of lines and paragraphs, format characters (the marks of direction that
-turn a line around, joiners and spaces of no width, tags) and halves of surrogate pairs. These are the categories Cc,
-Zl, Zp, Cf and Cs of the Unicode Character Database.
+Characters that are invisible, or change how others appear, are written as in a Python literal: control characters (C0
+with ESC, DEL, C1), line and paragraph separators, format characters (direction marks, zero-width joiners and spaces,
+tags) and lone surrogates. These are the categories Cc, Zl, Zp, Cf and Cs of the Unicode Character Database.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ def one_line(text: object, limit: int | None = None) -> str:
 
 
 def plain(text: str) -> str:
-    r"""The text on one line: `a\x1b[31m`, a line's end as `\n`. Text of letters, digits and signs is as it was."""
+    r"""The text on one line: `a\x1b[31m`, a line's end as `\n`. Letters, digits and signs stay."""
     return _escaped(text, _NOT_ASCII_OR_CONTROL, _as_literal)
 
 
@@ -38,7 +37,7 @@ def plain_lines(text: str) -> str:
 
 
 def plain_json(text: str) -> str:
-    r"""A document of JSON that means the same, with `\u` in place of what could act on a terminal.
+    r"""The same JSON document, with `\u` escapes for what could control a terminal.
 
     Its own layout stays: a control character within a text is escaped already, as JSON wants it.
     """

@@ -1,4 +1,4 @@
-"""`SOURCE_URL`: what can be said of it before a driver is loaded. A part of a password is never said."""
+"""Checks `SOURCE_URL` before a driver is loaded. Never quotes any part of a password."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 DRIVERS = MappingProxyType({"mssql": "aioodbc", "sqlite": "aiosqlite", "postgresql": "asyncpg"})
-"""Database → the driver that a plain URL gets."""
+"""Database → the driver for a URL that names none."""
 ALLOWED = "one of " + ", ".join(f"{backend}:// ({backend}+{driver}://)" for backend, driver in DRIVERS.items())
 _ALIASES = ("postgres",)
 _SCHEME = re.compile(r"[a-z][a-z0-9_]*(\+[a-z0-9_]+)?")
@@ -35,7 +35,7 @@ def mssql_url(parts: Mapping[str, Any]) -> str:
 
 
 def split_scheme(url: str) -> tuple[str, str]:
-    """Scheme and the rest; two empty texts for what is no URL."""
+    """Scheme and rest; two empty texts where it is no URL."""
     scheme, separator, rest = url.partition("://")
     return (scheme, rest) if separator and _SCHEME.fullmatch(scheme) else ("", "")
 

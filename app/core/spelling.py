@@ -16,7 +16,7 @@ def alike(name: str, known: Iterable[str]) -> list[str]:
 
 
 def likely(name: str, known: Iterable[str]) -> str | None:
-    """The known name that is most like it, whatever its case, its dashes, or a prefix `ROWRELAY_`; `None`: none is."""
+    """The most similar known name, ignoring case, dashes and a prefix `ROWRELAY_`; `None`: none is similar enough."""
     by_form = {_form(one): one for one in known}
     form = _form(name)
     if form.removeprefix("rowrelay_") in by_form:

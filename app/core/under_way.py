@@ -1,8 +1,8 @@
-"""What a process has taken over from its tasks and works at on its event loop.
+"""Work in progress on a process's event loop, handed over by its tasks.
 
-A task hands its use case over and returns: whatever it then waits for, a partner, the source, a ledger that is slow, it
-holds none of Celery's slots. What Celery did for a task is done here: its failure is logged and kept in mind, its
-time counted, and the process does not end before it has.
+A task hands its use case over and returns, so that waiting for a partner, the source or a slow ledger occupies none of
+Celery's slots. What Celery does for a task is done here: failures are logged and remembered, durations counted, and the
+process waits for the work before it ends.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ log = structlog.get_logger()
 
 @dataclass(slots=True)
 class About:
-    """What a piece of work is, for the log, the metrics and whoever asks what fails."""
+    """What a piece of work is, for the log, the metrics and failure reports."""
 
     task: str
     feed: str | None = None
     subject: str | None = None
-    """A batch, once it is known which."""
+    """A batch, once it is known."""
     rests: bool = True
-    """Not run for a while after a failure that nobody foresaw. A batch that fails rests by its own lease."""
+    """Whether it pauses after an unforeseen failure. A batch that fails waits for its own lease to run out."""
 
     @property
     def fields(self) -> dict[str, str]:
@@ -43,7 +43,7 @@ class About:
 
 
 class Observer(Protocol):
-    """Who is told what begins and ends: the process's `app.monitoring.heartbeat.Activity`."""
+    """Is told what begins and ends: the process's `app.monitoring.heartbeat.Activity`."""
 
     troubles: Troubles
 
@@ -55,7 +55,7 @@ class Observer(Protocol):
 
 
 def note_failure(troubles: Troubles, about: About, error: Exception) -> None:
-    """Keep a failure in mind, and log it: with its traceback, unless it is one of ours."""
+    """Remember a failure, and log it: with its traceback, unless it is a `RowrelayError`."""
     troubles.failed(about.task, about.feed, about.subject, error)
     kind = type(error).__name__
     if isinstance(error, RowrelayError):
@@ -80,9 +80,9 @@ class UnderWay:
         alone: bool = False,
         context: Context | None = None,
     ) -> None:
-        """Begin with it. `alone`: not while the same is under way, which will see what this would have seen.
+        """Begin the work. `alone`: not while the same work is in progress, which will find what this would have found.
 
-        `context`: what the log and the traces know; `None`: what they know of the caller.
+        `context`: the context for logs and traces; `None`: the caller's.
         """
         if alone and any((one.task, one.feed) == (about.task, about.feed) for one in self._tasks.values()):
             log.debug("task_under_way", **about.fields)
@@ -95,7 +95,7 @@ class UnderWay:
         task.add_done_callback(self._tasks.pop)
 
     async def finished(self, within: timedelta | None = None) -> None:
-        """Wait until nothing is under way, or for so long."""
+        """Wait until no work is in progress, or for so long."""
         with suppress(TimeoutError):
             async with asyncio.timeout(within.total_seconds() if within else None):
                 while self._tasks:

@@ -1,10 +1,10 @@
-"""What fails for a reason that nobody foresaw: kept by the process, said in its mark, and not tried again at once.
+"""Unforeseen failures: remembered by the process, reported in its heartbeat, and not retried at once.
 
-A failure that was foreseen leaves its trace where it happens: a poll in the feed's cursor, a job in its tick, a
-delivery among its attempts. Everything else ends in a task that raises. There it is noted, for every task alike; the
-marker (`app.monitoring.heartbeat`) writes it into the ledger within seconds, over a connection of its own, and
-`status`, `health` and the metrics read it there. It is gone with the first run that ends well, and with the process. So
-is what kept rows from being sent for want of something of our own: it is no attempt.
+A foreseen failure is recorded where it happens: a poll's in the feed's cursor, a job's in its tick, a delivery's among
+its attempts. Everything else ends in a task that raises, and is noted here for every task alike. The heartbeat writes
+it to the ledger within seconds, over a connection of its own, for `status`, `health` and the metrics. It is forgotten
+with the first successful run, and with the process. So are resources of our own that rows lacked to be sent: that is no
+attempt.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from app.core.shown import one_line
 
 FIRST_REST, LONGEST_REST = timedelta(seconds=5), timedelta(minutes=5)
 SHOWN_FOR = timedelta(minutes=15)
-"""A failure that is neither repeated nor followed by a success for so long is not spoken of any more."""
+"""A failure neither repeated nor followed by a success for this long is no longer reported."""
 SAID_EVERY = timedelta(minutes=1)
-"""How often the log says what is wanting, and how long nothing must have been before it is not spoken of any more."""
+"""How often the log names what is lacking, and how long nothing must be lacking until it is no longer reported."""
 KEPT = 50
-"""Of so many tasks and feeds at most."""
+"""Most troubles that are remembered."""
 _ERROR_LIMIT = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """A task that fails, again and again, for one feed or for none in particular."""
+    """A task that keeps failing, for one feed or for none in particular."""
 
     task: str
     feed: str | None
     subject: str | None
-    """What it failed at: a batch. Only its own success ends the trouble."""
+    """What it failed on: a batch. Only that batch's success ends the trouble."""
     error: str
     failures: int
     """In a row."""
@@ -46,12 +46,12 @@ class Trouble:
 
     @property
     def name(self) -> str:
-        """Task, and feed where there is one."""
+        """The task, and the feed if there is one."""
         return f"{self.task} of {self.feed}" if self.feed else self.task
 
     @property
     def rests_until(self) -> datetime:
-        """Before then it is not tried again."""
+        """It is not retried before then."""
         return self.at + min(FIRST_REST * 2.0 ** min(self.failures - 1, 20), LONGEST_REST)
 
 
@@ -64,13 +64,13 @@ class Troubles:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def resting(self, task: str, feed: str | None) -> Trouble | None:
-        """The trouble for which the task is not to be run now."""
+        """The trouble because of which the task must not run now."""
         found, now = self._kept.get((task, feed)), self.now()
         return found if found and found.at - AGREED <= now < found.rests_until else None
 
     @contextmanager
     def noted(self, task: str, feed: str | None, subject: str | None = None) -> Iterator[None]:
-        """Within it, what is raised and no retry mends is kept; what ends well ends what was kept of it."""
+        """Remember what the body raises, unless a retry fixes it; forget the trouble when the body succeeds."""
         try:
             yield
         except Exception as error:
@@ -79,19 +79,20 @@ class Troubles:
         self.went_well(task, feed, subject)
 
     def failed(self, task: str, feed: str | None, subject: str | None, error: Exception) -> None:
-        """Keep it, unless a retry mends it."""
+        """Remember it, unless a retry fixes it."""
         if not (isinstance(error, RowrelayError) and error.retryable):
             self._keep(task, feed, subject, error)
 
     def went_well(self, task: str, feed: str | None, subject: str | None) -> None:
-        """What was kept of it is over."""
+        """Forget its trouble."""
         found = self._kept.get((task, feed))
         if found and (found.subject == subject or self.now() - found.at > SHOWN_FOR):
             self._kept.pop((task, feed), None)
 
     def lacking(self, what: str, feed: str, error: str) -> bool:
-        """Keep that something could not be done for want of something of our own. Returns whether that is news, or
-        was last said a minute ago."""
+        """Remember that a resource of our own was lacking. Returns whether that is new, or was last logged a minute
+        ago.
+        """
         with self._lock:
             now, before = self.now(), self._kept.get((what, feed))
             news = before is None or before.error != error or now - before.since > SAID_EVERY
@@ -103,13 +104,13 @@ class Troubles:
             return news
 
     def passed(self, what: str, feed: str) -> None:
-        """It was done, and nothing has been wanting for a while."""
+        """It was done, and nothing has been lacking for a while."""
         found = self._kept.get((what, feed))
         if found and self.now() - found.at > SAID_EVERY:
             self._kept.pop((what, feed), None)
 
     def current(self) -> tuple[Trouble, ...]:
-        """What fails now."""
+        """The current troubles."""
         with self._lock:
             return tuple(self._kept.values())
 
@@ -122,7 +123,7 @@ class Troubles:
 
 
 def told(error: Exception) -> str:
-    """One line for the ledger. What an error that nobody foresaw says may hold a secret: that is left to the log."""
+    """One line for the ledger. The text of an unforeseen error may hold a secret: only the log has it."""
     name, text = type(error).__name__, one_line(error, _ERROR_LIMIT)
     if isinstance(error, RowrelayError):
         return text
@@ -130,5 +131,5 @@ def told(error: Exception) -> str:
 
 
 def is_bug(error: Exception) -> bool:
-    """Whether nobody foresaw it, and the log wants its traceback."""
+    """Whether it is unforeseen, so that the log needs its traceback."""
     return not isinstance(error, RowrelayError | OSError)

@@ -1,7 +1,7 @@
-"""An http or https URL as its owner wrote it: taken apart, never rewritten.
+"""An http or https URL as its owner wrote it: parsed, never rewritten.
 
-Libraries that normalise a URL decode `%2F` or drop an empty query, and a service that signs the URL's text then refuses
-it. What cannot be sent as written is refused here; only letters beyond ASCII are encoded (RFC 3986, section 2.5).
+Libraries that normalise a URL decode `%2F` or drop an empty query, which breaks services that sign the URL's text. A
+URL that cannot be sent as written is refused here; only non-ASCII letters are encoded (RFC 3986, section 2.5).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True, slots=True)
 class Url:
-    """A URL's parts. Its text may hold secrets, so its repr shows none of it but where it leads."""
+    """A URL's parts. The text may hold secrets, so its repr shows only scheme, host and port."""
 
     scheme: str
     """`http` or `https`."""
@@ -39,14 +39,14 @@ class Url:
     """A name in lower case and ASCII (an international one in its `xn--` form), or an address without brackets."""
     port: int
     target: str = field(repr=False)
-    """Path and query, as written; what goes into the request line."""
+    """Path and query as written, for the request line."""
     username: str | None = field(default=None, repr=False)
     """Percent-decoded, as is the password."""
     password: str | None = field(default=None, repr=False)
 
     @property
     def origin(self) -> Origin:
-        """Scheme, host and port: URLs that agree in them may share connections."""
+        """Scheme, host and port: URLs of one origin may share connections."""
         return (self.scheme, self.host, self.port)
 
     @property
@@ -71,7 +71,7 @@ class Url:
 
 
 def parse_url(text: object) -> Url:
-    """Take a URL apart. Raises `ValueError`, with what it should be, for one that cannot be sent as it is written."""
+    """Parse a URL. Raises `ValueError`, which says what is allowed, for one that cannot be sent as written."""
     if isinstance(text, Url):
         return text
     found = _FORM.fullmatch(text) if isinstance(text, str) else None
@@ -98,7 +98,7 @@ def parse_url(text: object) -> Url:
 
 
 def as_sent(text: str) -> str:
-    """A part of a URL as it goes on the wire: letters beyond ASCII percent-encoded, everything else as written."""
+    """A part of a URL as sent: non-ASCII letters percent-encoded, everything else as written."""
     return _BEYOND_ASCII.sub(lambda letters: quote(letters[0]), text)
 
 
@@ -112,7 +112,7 @@ def span_of_place(text: str) -> tuple[int, int] | None:
 
 
 HttpUrl: TypeAlias = Annotated[Url, BeforeValidator(parse_url), Field(repr=False)]
-"""A field of a setting that holds a URL."""
+"""The type of settings that hold a URL."""
 
 
 def _name(name: str) -> str:

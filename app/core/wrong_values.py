@@ -1,6 +1,6 @@
-"""What is wrong with a value, in an operator's words: where it stands, what was found, what is allowed.
+"""What is wrong with a value, in an operator's words: where it is, what was found, what is allowed.
 
-The library that checks settings and feeds speaks of its own types. Nothing of that is for an operator.
+The library that validates settings and feeds speaks of its own types, which mean nothing to an operator.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _KINDS = {
     "time": "a time of day",
     "time_delta": DURATION,
 }
-"""By the start of the library's name for an error. A name in two words comes before the one it starts with."""
+"""By the start of the library's name for an error; longer names take precedence."""
 _BOUNDS = {
     "greater_than": ("gt", "more than {}"),
     "greater_than_equal": ("ge", "{} or more"),
@@ -50,7 +50,7 @@ _UNITS = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 
 
 def place(value: object, loc: Sequence[int | str], kind: str) -> tuple[str, ...]:
-    """The names on the way to a wrong value, as the file has them: without the library's own marks between."""
+    """The names on the path to a wrong value, as in the file: without the library's own markers in between."""
     names: list[str] = []
     current: Any = value
     inside: Any
@@ -66,7 +66,7 @@ def place(value: object, loc: Sequence[int | str], kind: str) -> tuple[str, ...]
 
 
 def found(detail: ErrorDetails) -> str:
-    """The value, unless it is or holds a secret, as the file would have it."""
+    """The value as the file would write it, unless it is or holds a secret."""
     if detail["type"] in ("missing", "union_tag_not_found"):
         return "nothing"
     if any(SECRET_FIELDS.search(str(part)) for part in detail["loc"]):
@@ -75,7 +75,7 @@ def found(detail: ErrorDetails) -> str:
 
 
 def shown(value: object) -> str:
-    """A value of TOML, or of the environment."""
+    """A value from TOML or the environment."""
     if isinstance(value, str):  # a URL that was meant for another setting may hold a password
         return HIDDEN if "://" in value and "@" in value else repr(value)
     if isinstance(value, (dict, list, tuple)):
@@ -88,7 +88,7 @@ def shown(value: object) -> str:
 
 
 def allowed(detail: ErrorDetails, known: Iterable[str] = ()) -> str:
-    """What would be right. `known`: names that may have been meant by one that does not exist."""
+    """What is allowed. `known`: names that an unknown one may be meant for."""
     kind, context = detail["type"], detail.get("ctx", {})
     if kind == "missing":
         return "this field is required"
@@ -124,7 +124,7 @@ def _of_kind(kind: str) -> str:
 
 
 def _bound(value: object) -> str:
-    """A bound; of a duration as operators write one."""
+    """A bound; a duration as operators write it."""
     if isinstance(value, str) and (match := re.search(r"timedelta\((?:days=)?(\d+)\)", value)):
         value = timedelta(days=int(match[1]))
     if isinstance(value, timedelta):
