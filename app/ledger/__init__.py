@@ -71,11 +71,11 @@ class Ledger:
         return cls(open_client(url, connect_timeout))
 
     async def prepare(self) -> None:
-        """Make what indexes are missing."""
+        """Create missing indexes."""
         await ensure_indexes(self._database)
 
     def examination(self, patience: timedelta) -> Examination:
-        """What `doctor` asks; a majority may take `patience` to acknowledge a write."""
+        """The questions of `doctor`; a majority may take `patience` to acknowledge a write."""
         return Examination(self._client, self._database, patience)
 
     @query
@@ -86,7 +86,7 @@ class Ledger:
 
     @query_by_timer
     async def read_clock(self) -> None:
-        """Ask the primary for its time of day, and set this process's clock by it (`app.core.clock`)."""
+        """Ask the primary for the time, and set this process's clock (`app.core.clock`)."""
         asked = server_clock.steady()
         hello = await self._client.admin.command("hello")
         theirs, answered = time_of(hello), server_clock.steady()

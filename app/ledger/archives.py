@@ -1,10 +1,10 @@
-"""`archives`: one document an archive file: the set of records that are purged with it, and how far that has come.
+"""`archives`: one document for each archive file: what it holds, and how far the deletion of that has come.
 
     {_id: "orders/orders-2026-01-31.ndjson.zst", feed, day, part, state, open, count, attempts, bytes, sha256,
      first_id, last_id, begun_at, verified_at, done_at}
 
-A file is noted before it is begun, and only one of a feed is open at a time: the holder of the feed's purge sees to
-that. What is deleted is what is in a verified file, so a purge that is taken over goes on with the very same set.
+A file is noted before it is begun, and a feed has one open file at a time: the holder of its purge lock sees to that.
+Only what a verified file holds is deleted, so a purge that is taken over continues with the very same set.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ class PartState(StrEnum):
     """How far an archive file has come."""
 
     WRITING = "writing"
-    """It may not be there, and nothing of it is deleted."""
+    """It may not exist, and nothing it holds is deleted."""
     VERIFIED = "verified"
-    """It is there, and what it holds is being deleted."""
+    """It exists, and what it holds is being deleted."""
     DONE = "done"
 
 
@@ -51,7 +51,7 @@ class Contents:
     """Deliveries, one a line."""
     attempts: int
     bytes: int
-    """Of the file as it lies on disk."""
+    """Of the file on disk."""
     sha256: str
     """Of the same."""
     first_id: str
@@ -60,7 +60,7 @@ class Contents:
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """A file as the ledger knows it."""
+    """The ledger's record of a file."""
 
     part: ArchivePart
     state: PartState
@@ -76,7 +76,7 @@ class Archives:
 
     @query
     async def open(self, feed: str) -> list[Noted]:
-        """The feed's files that are not done with."""
+        """The feed's files that are not finished."""
         found = await self._collection.find({"feed": feed, "open": True}).to_list()
         return [_noted(document) for document in found]
 
@@ -108,24 +108,24 @@ class Archives:
 
     @query
     async def verified(self, part: ArchivePart, contents: Contents, now: datetime) -> None:
-        """Note that the file is there, and what it holds."""
+        """Note that the file exists, and what it holds."""
         verified = {"state": PartState.VERIFIED.value, "verified_at": now, **asdict(contents)}
         await self._collection.update_one({"_id": part.name, "state": PartState.WRITING.value}, {"$set": verified})
 
     @query
     async def done(self, part: ArchivePart, now: datetime) -> None:
-        """Note that nothing of what the file holds is left to delete."""
+        """Note that nothing the file holds is left to delete."""
         done = {"state": PartState.DONE.value, "open": False, "done_at": now}
         await self._collection.update_one({"_id": part.name}, {"$set": done})
 
     @query
     async def drop(self, part: ArchivePart) -> None:
-        """Forget a file that was never finished."""
+        """Delete the note of a file that was never finished."""
         await self._collection.delete_one({"_id": part.name, "state": PartState.WRITING.value})
 
     @query
     async def give_up(self, feed: str, now: datetime) -> int:
-        """Leave the feed's open files as they are: it is no longer archived. Returns how many there were."""
+        """Close the feed's open files: it is no longer archived. Returns how many there were."""
         done = {"state": PartState.DONE.value, "open": False, "done_at": now}
         verified = await self._collection.update_many(
             {"feed": feed, "open": True, "state": PartState.VERIFIED.value}, {"$set": done}

@@ -1,4 +1,4 @@
-"""`attempts`: append-only, one document an attempt; written before the delivery it speaks of.
+"""`attempts`: append-only, one document an attempt; written before its delivery is updated.
 
     {_id: "<delivery>#<lease token>", feed, at, outcome, status, error, duration_ms, response, note, worker}
 
@@ -20,12 +20,12 @@ from app.ledger.ids import attempts_under
 
 
 async def insert_ignoring_duplicates(collection: Collection, documents: Sequence[Document]) -> int:
-    """Insert the documents that are not there yet; return how many that were. Other write errors are raised."""
+    """Insert documents, ignoring duplicates; return how many were new. Raises other write errors."""
     return len(documents) - len(await insert_telling_duplicates(collection, documents))
 
 
 async def insert_telling_duplicates(collection: Collection, documents: Sequence[Document]) -> list[str]:
-    """As above, but return the ids of those that were there: of one that comes twice, all but the first."""
+    """Insert documents; return the ids of the duplicates, including repeats among the documents themselves."""
     if not documents:
         return []
     try:
@@ -46,14 +46,14 @@ class Attempts:
 
     @query
     async def record(self, batch: Batch, results: Sequence[Result]) -> None:
-        """Write down what came of these attempts, made under the batch's lease."""
+        """Record the outcomes of attempts made under the batch's lease."""
         await insert_ignoring_duplicates(self._collection, [_document(batch, result) for result in results])
 
     @query
     async def record_unknown(self, batch: Batch, tokens: Mapping[str, str], lapsed: Lease) -> list[str]:
-        """Write down that a lease ran out over these deliveries (id → token they may have been sent under).
+        """Record that a lease ran out over these deliveries (id → token they may have been sent under).
 
-        An attempt that is on record keeps its outcome. Returns the ids of the deliveries whose attempt was.
+        Attempts on record keep their outcome. Returns the ids of their deliveries.
         """
         unknown = [
             {
@@ -83,7 +83,7 @@ class Attempts:
 
 
 def _turn(document: Document) -> tuple[datetime, bool]:
-    """A lease that ran out was over before the next one's attempt, though both may bear the same moment."""
+    """A lapsed lease sorts before the next one's attempt, though both may have the same moment."""
     return document["at"], document["outcome"] != Outcome.UNKNOWN.value
 
 

@@ -1,6 +1,6 @@
-"""What reconciliation asks of `deliveries`: states and hashes by id, and the ids of a feed in their order.
+"""The queries of reconciliation on `deliveries`: states and hashes by id, and a feed's ids in order.
 
-Each question goes by `_id`, reads a bounded number of documents, and takes no lock.
+Each uses the index of `_id`, reads a bounded number of documents, and takes no lock.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _AT_ONCE = 500
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """What a delivery says of the row that it was logged for."""
+    """What a delivery says of its row."""
 
     state: State
     position: Position
@@ -45,7 +45,7 @@ class Audit:
     async def count_states(self, delivery_ids: Sequence[str]) -> tuple[Counter[State], int]:
         """How many of these are in each state, and the sum of their hashes (`content` and `place`).
 
-        The states fall short of the ids by what is not in the ledger; what has no hash adds nothing to the sum.
+        The states are fewer than the ids by those not in the ledger; deliveries without a hash add nothing to the sum.
         """
         counts: Counter[State] = Counter()
         hashes = 0
@@ -79,7 +79,7 @@ class Audit:
         return facts
 
     async def acknowledge(self, contents: Mapping[str, tuple[int, int | None]], by: str, now: datetime) -> int:
-        """Take what rows hold now as what is compared from here on: id → hash that was, and is. Returns how many."""
+        """Accept the rows' current content (id → hash before, hash now). Returns how many deliveries changed."""
         updates = [
             UpdateOne({"_id": known, "content": was}, _acknowledged(was, is_now, by, now))
             for known, (was, is_now) in contents.items()
@@ -106,7 +106,7 @@ class Audit:
 
     @query
     async def keys_of(self, delivery_ids: Sequence[str]) -> dict[str, str]:
-        """The key of each of these that is in the ledger: for ids that hold a hash of it."""
+        """The key of each of these that is in the ledger: for ids that hold a hash."""
         keys: dict[str, str] = {}
         for ids in in_parts(delivery_ids, _AT_ONCE):
             found = self._collection.find({"_id": {"$in": ids}}, {"key": 1})
@@ -115,7 +115,7 @@ class Audit:
 
     @query
     async def ids_after(self, feed: str, after: str, limit: int) -> list[str]:
-        """The feed's next ids behind `after` (empty: from the first), in their order: from the index alone."""
+        """The feed's next ids after `after` (empty: from the first), in order: from the index alone."""
         found = self._collection.find(ids_of(feed, after), {"_id": 1}).sort("_id", 1).limit(limit)
         return [document["_id"] for document in await found.to_list()]
 

@@ -4,12 +4,12 @@
      tries}
 
 A batch is inserted before its deliveries name it, and deleted only by the holder of its lease when none of them is
-still queued in it. `visible_at` is from when on it is due. Until then somebody sees to it: its message is on its way,
-its deliveries are still coming, the endpoint's clock holds it back, or a lease runs. A batch that is due and that
-nobody holds may be claimed by whoever has room for it. `parked_at` is when it was last put off for its endpoint, which
-may be for longer than a lease. `first` is the lease since which the batch was never given back: who sent a delivery
-that was not fenced since. `fence` is what the deliveries carried when it was given back. `n` is the
-number of its ids, and `bytes` what its rows hold, where that was known when it was made.
+still queued in it. `visible_at` is from when on it is due. Until then it is taken care of: its message is under
+way, its deliveries are still being logged, the throttle parks it, or a lease runs. A due batch that no worker holds may
+be claimed by any worker with room. `parked_at` is when it was last put off for its endpoint, perhaps for longer than a
+lease. `first` is the lease since which the batch was never released: it sent the deliveries not fenced since. `fence`
+is what the deliveries carried when it was released. `n` is the number of its ids, and `bytes` the size of its rows,
+where known when it was made.
 
 A batch document stays below `IDS_BYTES` and a little: ids of long keys make it end sooner.
 """
@@ -38,7 +38,7 @@ from app.ledger.merge import Order, feeds_in, first_of_each
 IDS_BYTES = 900_000
 """Of ids in one batch, unless a single one has more."""
 _ID_BYTES = 16
-"""What BSON needs for an id in a list, beside its text."""
+"""BSON's overhead for an id in a list."""
 EXISTING_AT_ONCE = 10_000
 """Batches asked for in one question: far below the 16 MB of a command."""
 
@@ -67,7 +67,7 @@ class Batches:
 
     @query
     async def insert(self, batches: Sequence[NewBatch], visible_at: datetime) -> None:
-        """Add new batches; the sweep looks at them from `visible_at` on, should their messages be lost."""
+        """Add new batches; from `visible_at` on the sweep publishes them, should their messages be lost."""
         documents = [_document(batch, visible_at) for batch in batches]
         await insert_ignoring_duplicates(self._collection, documents)
 
@@ -75,7 +75,7 @@ class Batches:
     async def claim(self, batch_id: str, feed: str, worker: str, now: datetime, lease: timedelta) -> Batch | None:
         """Take the feed's batch for `lease`. `None`: another's lease runs, it is settled, or it is none of the feed's.
 
-        What names a batch comes out of Redis, and may have been put there by anybody.
+        The id comes from Redis, where anyone may have put it.
         """
         taken = Lease(token=secrets.token_hex(8), until=now + lease, worker=worker)
         named: Document = {"_id": {"$eq": batch_id}, "feed": feed}
@@ -87,7 +87,7 @@ class Batches:
 
     @query
     async def claim_next(self, feed: str, worker: str, now: datetime, lease: timedelta) -> Batch | None:
-        """Take the batch of the feed that has been due the longest and that nobody holds, for `lease`; `None`: none."""
+        """Claim the feed's longest due batch that no worker holds, for `lease`; `None`: there is none."""
         taken = Lease(token=secrets.token_hex(8), until=now + lease, worker=worker)
         waiting = {"feed": feed, "visible_at": {"$lte": now}, "lease": None}
         before = await self._take(waiting, taken, first=True, sort=[("visible_at", 1)])
@@ -95,7 +95,7 @@ class Batches:
 
     @query
     async def park(self, batch_id: str, feed: str, until: datetime, now: datetime) -> NewBatch | None:
-        """Let a batch that nobody holds wait until then; the sweep sends its message. `None`: as `claim`."""
+        """Park a batch that no worker holds until then; the sweep publishes it. `None`: as for `claim`."""
         parked = await self._collection.find_one_and_update(
             {"_id": {"$eq": batch_id}, "feed": feed, **free(now)},
             {"$set": {"visible_at": until, "parked_at": now}},
@@ -105,19 +105,19 @@ class Batches:
 
     @query
     async def show(self, batch_ids: Sequence[str], now: datetime) -> None:
-        """Let batches be due from `now` on: all that is to be in them is there. One that is held stays so."""
+        """Make batches due from `now` on: all their deliveries are logged. Leased ones stay as they are."""
         await self._collection.update_many(
             {"_id": {"$in": list(batch_ids)}, "lease": None}, {"$set": {"visible_at": now}}
         )
 
     @query_by_timer
     async def renew(self, batch: Batch, until: datetime) -> None:
-        """Prolong the lease. Raises `LeaseLost` where it is no longer ours."""
+        """Extend the lease. Raises `LeaseLost` where it is no longer ours."""
         await self._update_held(batch, {"$set": {"lease.until": until, "visible_at": until}})
 
     @query
     async def release(self, batch: Batch, visible_at: datetime, now: datetime) -> None:
-        """Give the batch back with what is still queued in it. Raises `LeaseLost` where it is no longer ours."""
+        """Release the batch with what is still queued in it. Raises `LeaseLost` where it is no longer ours."""
         left = {"visible_at": visible_at, "parked_at": now, "fence": batch.fence}
         await self._update_held(batch, {"$set": left, "$unset": {"lease": ""}})
 

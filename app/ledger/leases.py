@@ -1,7 +1,7 @@
-"""When a lease runs: of a batch, a tick, or a feed's purge.
+"""Whether a lease is running: of a batch, a tick, or a purge lock.
 
-It runs until its moment has come. And one that would run for longer than any can was taken under a clock that was
-wrong: it is no lease, and whoever comes next may take what it holds.
+It runs until its end. A lease that ends further ahead than any can was taken by a wrong clock: it does not count, and
+what it holds may be claimed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from app.core.clock import AGREED, LEASE_LIMIT
 from app.ledger.client import Document
 
 LONGEST = LEASE_LIMIT + AGREED
-"""No lease ends later than so long after now."""
+"""No valid lease ends further ahead than this."""
 
 
 def free(now: datetime) -> Document:
@@ -21,10 +21,10 @@ def free(now: datetime) -> Document:
 
 
 def lapsed(now: datetime) -> list[Document]:
-    """The filters, one of which holds where there is a lease that runs no more."""
+    """Filters, one of which matches a lapsed lease."""
     return [{"lease.until": {"$lte": now}}, {"lease.until": {"$gt": now + LONGEST}}]
 
 
 def runs(until: datetime, now: datetime) -> bool:
-    """Whether a lease that ends then runs."""
+    """Whether a lease that ends then is running."""
     return now < until <= now + LONGEST

@@ -1,8 +1,8 @@
-"""The first documents of several feeds in the order of a moment, by an index that is in that order within each feed.
+"""The first documents of several feeds by a moment, from an index in that order within each feed.
 
-A server merges what an index holds of a few feeds without sorting, and reads no more than it returns. So a feed that
-is paused, or left out, costs nothing, however much it has waiting. Beyond `MERGED` feeds, parts are merged here:
-MongoDB takes at most 200 for one merge (`internalQueryMaxScansToExplode`) and sorts in memory where there are more.
+A server merges a few feeds from an index without sorting, and reads no more than it returns. So a feed that is paused,
+or left out, costs nothing, however much it has waiting. Beyond `MERGED` feeds, parts are merged here: MongoDB takes at
+most 200 for one merge (`internalQueryMaxScansToExplode`) and sorts in memory where there are more.
 """
 
 from __future__ import annotations

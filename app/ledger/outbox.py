@@ -1,9 +1,9 @@
-"""What is to be sent to people: the fields that a report and a notification share, and every query on them.
+"""What is owed to people: the fields that reports and notifications share, and every query on them.
 
     sending {<way>: {state, tries, at, error}}, retry_at
 
-`retry_at` is there while a sending is owed: when it is tried next. Whoever tries moves it first, by a conditional
-update: that is the claim.
+`retry_at` is set while a sending is owed: when it is tried next. A process first moves it by a conditional update: that
+is its claim.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from app.ledger.client import Collection, Document, query
 
 
 class Sending(StrEnum):
-    """Where a document stands on one way out."""
+    """The state of a document's sending one way."""
 
     OWED = "owed"
     SENT = "sent"
@@ -29,7 +29,7 @@ OWED: Document = {"state": Sending.OWED.value, "tries": 0}
 
 
 def owing(ways: Iterable[str], now: datetime) -> Document:
-    """The fields that say so; none for no ways."""
+    """The fields that owe a document these ways; none for no ways."""
     fields: Document = {f"sending.{way}": OWED for way in ways}
     return fields | {"retry_at": now} if fields else {}
 
@@ -42,14 +42,14 @@ class Outbox:
 
     @query
     async def owe(self, document_id: str, ways: Sequence[str], now: datetime) -> None:
-        """Note that it is to be sent on these ways, from now on, whatever was sent before."""
+        """Owe the document these ways, from now on, whatever was sent before."""
         if ways:
             await self._collection.update_one({"_id": document_id}, {"$set": owing(ways, now)})
 
     @query
     async def owed(self, now: datetime, limit: int, longest: timedelta) -> list[Document]:
-        """What has a sending whose time has come, the longest due first; and what waits for longer than the `longest`
-        that one does, which a clock that was wrong has put off.
+        """Documents with a sending that is due, the longest due first; and those put off beyond the `longest` wait, by
+        a wrong clock.
         """
         wanted = {"$or": [{"retry_at": {"$lte": now}}, {"retry_at": {"$gt": now + longest + AGREED}}]}
         found = self._collection.find(wanted).sort("retry_at", 1).limit(limit)
@@ -57,7 +57,7 @@ class Outbox:
 
     @query
     async def claim(self, document: Document, until: datetime) -> bool:
-        """Take it for sending: nobody else does so before `until`. `False`: somebody was faster."""
+        """Claim a document for sending until then. `False`: another process was faster."""
         result = await self._collection.update_one(
             {"_id": document["_id"], "retry_at": document["retry_at"]}, {"$set": {"retry_at": until}}
         )
@@ -65,7 +65,7 @@ class Outbox:
 
     @query
     async def note_sent(self, document_id: str, claimed_until: datetime, way: str, now: datetime) -> None:
-        """It went out on that way. Changes nothing where it was changed, or owed anew, meanwhile."""
+        """Record that it was sent that way. A no-op where it was changed, or owed again, meanwhile."""
         await self._collection.update_one(
             {"_id": document_id, "retry_at": claimed_until},
             {
@@ -79,9 +79,9 @@ class Outbox:
     async def note_failed(
         self, document_id: str, claimed_until: datetime, way: str, error: str, now: datetime, *, give_up: bool
     ) -> None:
-        """It did not go out on that way, and why; `give_up`: it is not tried again.
+        """Record why it could not be sent that way; `give_up`: it is not tried again.
 
-        Changes nothing where it was changed, or owed anew, meanwhile.
+        A no-op where it was changed, or owed again, meanwhile.
         """
         state = Sending.GIVEN_UP if give_up else Sending.OWED
         noted: dict[str, Any] = {"state": state.value, "at": now, "error": error}
@@ -95,6 +95,6 @@ class Outbox:
 
     @query
     async def next_try(self, document_id: str, claimed_until: datetime, at: datetime | None) -> None:
-        """Say when it is sent next; `None`: never. Changes nothing where it was owed anew meanwhile."""
+        """Set when it is tried next; `None`: never. A no-op where it was owed again meanwhile."""
         change: Document = {"$set": {"retry_at": at}} if at else {"$unset": {"retry_at": ""}}
         await self._collection.update_one({"_id": document_id, "retry_at": claimed_until}, change)

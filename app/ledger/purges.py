@@ -1,10 +1,10 @@
-"""`purges`: one document a feed: who purges it now, how far purge has come, and what it is about to delete.
+"""`purges`: one document a feed: its purge lock, how far its purge has come, and what that is about to delete.
 
     {_id: feed, lease {token, until, holder}, stripped_before, purged_before, stats_before, chunk [delivery id]}
 
-`stripped_before` and `purged_before` only spare reading again what was done. `stats_before` is noted before statistics
-are deleted: no report is made of what is left of a period. `chunk` is the note that finds the attempts of deliveries
-that were deleted by a purge that died before it deleted those too.
+`stripped_before` and `purged_before` only save rereading what was done. `stats_before` is noted before statistics are
+deleted, so that no report is compiled from the rest of a period. `chunk` finds the attempts of deliveries that a purge
+deleted before it died.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from app.ledger.leases import lapsed
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The right to purge a feed, under a token."""
+    """The purge lock of a feed, under a token."""
 
     feed: str
     token: str
@@ -40,12 +40,12 @@ class Purges:
         self._collection: Collection = database["purges"]
 
     async def claim(self, feed: str, holder: str, now: datetime, lease: timedelta) -> Claim | None:
-        """Take the feed's purge for `lease`; `None` where another's lease runs."""
+        """Take the feed's purge lock for `lease`; `None` where another holds it."""
         return await self._claim(feed, holder, now, lease, secrets.token_hex(8))
 
     @query
     async def _claim(self, feed: str, holder: str, now: datetime, lease: timedelta, token: str) -> Claim | None:
-        """Asked again, it finds the lease that is its own already."""
+        """When repeated, it finds its own lease."""
         await self._collection.update_one({"_id": feed}, {"$setOnInsert": {"lease": None}}, upsert=True)
         document = await self._collection.find_one_and_update(
             {"_id": feed, "$or": [{"lease": None}, *lapsed(now), {"lease.token": token}]},
@@ -69,19 +69,19 @@ class Purges:
 
     @query
     async def holder(self, feed: str) -> str | None:
-        """Who holds the feed's purge, or held it last without giving it back."""
+        """Who holds the feed's purge lock, or held it last without releasing it."""
         document = await self._collection.find_one({"_id": feed}, {"lease": 1})
         lease = (document or {}).get("lease") or {}
         return lease.get("holder")
 
     @query
     async def renew(self, claim: Claim, until: datetime) -> None:
-        """Prolong the lease. Raises `LeaseLost` where it is no longer ours."""
+        """Extend the lease. Raises `LeaseLost` where it is no longer ours."""
         await self._update_held(claim, {"$set": {"lease.until": until}})
 
     @query
     async def release(self, claim: Claim) -> None:
-        """Give the feed's purge back; a no-op where it is no longer ours."""
+        """Release the feed's purge lock; a no-op where it is no longer ours."""
         await self._collection.update_one(_held(claim), {"$set": {"lease": None}})
 
     @query

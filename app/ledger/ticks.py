@@ -1,10 +1,10 @@
-"""`ticks`: one document a periodic job and period: who works at it, and what came of it.
+"""`ticks`: one document for each periodic job and period: who works on it, and the outcome.
 
     {_id: "<job>|<period>", job, period, kind, start, end, state, due_at, lease {token, until, worker}, tries,
      fruitless, steps [{name, at, duration_ms, result}], started_at, finished_at, error}
 
 A tick is inserted once (its id sees to that), claimed by a conditional update that gives a lease and a token, and
-changed by the holder of that token alone. What is finished is never opened again.
+changed by the holder of that token alone. A finished tick is never reopened.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from app.ledger.leases import free, runs
 
 
 class TickState(StrEnum):
-    """Where a job stands with a period."""
+    """The state of a job for a period."""
 
     OPEN = "open"
     """Not due yet, due, or under a lease."""
@@ -99,7 +99,7 @@ class Ticks:
     def __init__(self, database: Database) -> None:
         self._collection: Collection = database["ticks"]
 
-    # --- which there are
+    # --- which ticks there are
 
     @query
     async def plan(self, job: str, planned: Iterable[tuple[Period, datetime]]) -> int:
@@ -152,11 +152,11 @@ class Ticks:
 
     @query
     async def hasten(self, tick: Tick, now: datetime) -> None:
-        """Let a tick be due now that a clock which was wrong has put off, unless somebody was faster."""
+        """Make a tick due now that a wrong clock put off, unless another process was faster."""
         as_read = {"_id": tick.id, "state": TickState.OPEN.value, "due_at": tick.due_at}
         await self._collection.update_one(as_read, {"$set": {"due_at": now}})
 
-    # --- who works at one
+    # --- working on one
 
     @query
     async def claim(self, tick: Tick, worker: str, now: datetime, lease: timedelta) -> Tick | None:
@@ -185,7 +185,7 @@ class Ticks:
 
     @query_by_timer
     async def renew(self, tick: Tick, until: datetime) -> None:
-        """Prolong the lease. Raises `LeaseLost` where it is no longer ours."""
+        """Extend the lease. Raises `LeaseLost` where it is no longer ours."""
         await self._update_held(tick, {"$set": {"lease.until": until}})
 
     @query
@@ -202,17 +202,17 @@ class Ticks:
 
     @query
     async def retry(self, tick: Tick, due_at: datetime, error: str) -> None:
-        """Give it back, to be tried again from then on. Raises `LeaseLost` where the lease is no longer ours."""
+        """Release it, to be tried again from then on. Raises `LeaseLost` where the lease is no longer ours."""
         await self._update_held(tick, {"$set": {"due_at": due_at, "error": error}, "$unset": {"lease": ""}})
 
     @query
     async def release(self, tick: Tick) -> None:
-        """Give it back as if this claim had not been. Raises `LeaseLost` where the lease is no longer ours."""
+        """Release it as if it had not been claimed. Raises `LeaseLost` where the lease is no longer ours."""
         await self._update_held(tick, {"$unset": {"lease": ""}, "$inc": {"tries": -1}, "$set": {"fruitless": 0}})
 
     @query
     async def pass_over(self, tick: Tick, state: TickState, now: datetime, error: str) -> bool:
-        """Close a tick that nobody holds, unless it was claimed since it was read. Returns whether it was closed."""
+        """Close a tick that no worker holds, unless it was claimed since it was read. Returns whether it was closed."""
         result = await self._collection.update_one(
             {"_id": tick.id, "state": TickState.OPEN.value, "tries": tick.tries, **free(now)},
             {"$set": {"state": state.value, "finished_at": now, "error": error}, "$unset": {"lease": ""}},

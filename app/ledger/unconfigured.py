@@ -1,7 +1,7 @@
-"""Feeds that the ledger knows and `feeds.toml` does not name: what is open of them is owed, and nobody sends it.
+"""Feeds that the ledger knows and `feeds.toml` does not name: their open deliveries are owed, and nothing sends them.
 
-A feed gets there by being taken out, renamed, or known to some machines only. Nothing is lost: it goes on where it was
-as soon as it is back. Until then the sweep passes over it.
+Such a feed was removed, renamed, or is known to some machines only. Nothing is lost: it continues once it is back.
+Until then the sweep skips it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Unconfigured:
     """When the oldest of them was logged."""
 
     def said(self, now: datetime) -> str:
-        """In a sentence: what is the matter, and what to do."""
+        """One sentence: what is wrong, and what to do."""
         age = rough(now - self.oldest)
         return (
             f"feeds.toml does not name it, so nobody sends its {self.open} open deliveries, the oldest logged {age} "

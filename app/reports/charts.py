@@ -1,8 +1,7 @@
 """The charts of a report: inline SVG by pygal, without scripts, styles or colours of its own.
 
-What is drawn has classes (`guide`, `line`, and the series' own); the page's style sheet gives them their colours, so
-that one drawing serves light, dark and paper. pygal's version and date are left out, so that the same figures give the
-same drawing.
+Elements have classes (`guide`, `line`, and the series' own), which the page's style sheet colours, so that one drawing
+serves light, dark and paper. pygal's version and date are left out, so that equal figures give equal drawings.
 """
 
 from __future__ import annotations
@@ -21,8 +20,7 @@ from app.core.period import Kind
 from app.reports.record import Counts, Interval, Latency, Report
 
 sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder).__module__ != "pygal"]
-"""pygal hooks itself into every later import, for maps that are not used here, in a way that Python 3.12 ignores and
-Python 3.11 warns about."""
+"""pygal hooks into every later import, for maps that are not used here; Python 3.12 ignores that, Python 3.11 warns."""
 
 Values: TypeAlias = Sequence[float | None]
 
@@ -31,7 +29,7 @@ WIDTH, HEIGHT = 640, 220
 _LABELS = 8
 """Labels of the time axis, about; bars of the statuses, at most."""
 _FEWEST_BARS = 4
-"""Places that the statuses have at least, so that a single bar does not fill the drawing."""
+"""Fewest places for statuses, so that a single bar does not fill the drawing."""
 _CLASSES = {"2": "2xx", "4": "4xx", "5": "5xx"}
 _CLASS_STYLES = {"2xx": "good", "4xx": "bad", "5xx": "warn", "no answer or other": "odd"}
 _STEPS = (1, 2, 3, 4, 6, 8, 12)
@@ -52,12 +50,12 @@ _ROUND_MS = (
     10 * _DAY,
     100 * _DAY,
 )
-"""Durations that a person knows, in about even steps of their logarithms."""
+"""Familiar durations, at about even steps on a logarithmic scale."""
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One line or one colour of bars."""
+    """A line, or the bars of one colour."""
 
     name: str
     style: str
@@ -68,12 +66,12 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A drawing with what is said around it."""
+    """A drawing with its title and labels."""
 
     name: str
     title: str
     note: str
-    """What is drawn, in which unit."""
+    """What it shows, in which unit."""
     labels: tuple[str, ...]
     series: tuple[Series, ...]
     svg: str = ""
@@ -81,7 +79,7 @@ class Chart:
 
 
 def charts(report: Report) -> list[Chart]:
-    """What a report's page shows, in its order."""
+    """The charts of a report's page, in order."""
     step = "15 minutes" if report.kind is Kind.DAY else "minute"
     slots, labels = report.slots, tuple(slot.label for slot in report.slots)
     percentiles = "Half, 95 % and 99 % took no longer; the scale is logarithmic"
@@ -102,7 +100,7 @@ def _throughput(slots: Sequence[Interval]) -> tuple[Series, ...]:
 
 
 def _outcomes(slots: Sequence[Interval]) -> tuple[Series, ...]:
-    """What came of attempts; what never came is left out."""
+    """Attempts by outcome, without outcomes that never came."""
     kinds: tuple[tuple[str, str, Callable[[Counts], int]], ...] = (
         ("delivered", "good", lambda counts: counts.delivered),
         ("failed, tried again", "warn", lambda counts: counts.retry),
@@ -156,14 +154,16 @@ def _counts_of(name: str, named: Sequence[str], found: Sequence[tuple[str, int]]
 
 
 def _linear(kind: Any, chart: Chart) -> Chart:
-    """Numbers, drawn from 0 up."""
+    """A chart of numbers, from 0 up."""
     columns = [[value or 0 for value in column] for column in zip(*(item.values for item in chart.series), strict=True)]
     highest = list(map(sum if kind is pygal.StackedBar else max, columns))
     return _drawn(kind, chart, [(tick, number(tick)) for tick in _linear_ticks(highest)])
 
 
 def _logarithmic(chart: Chart) -> Chart:
-    """Durations in ms. Their logarithms are drawn on a plain axis: pygal's own loses points where a line has gaps."""
+    """A chart of durations in ms. Draws their logarithms on a plain axis: pygal's logarithmic axis loses points at
+    gaps.
+    """
     series = tuple(replace(item, values=[_log(value) for value in item.values]) for item in chart.series)
     ticks = _durations([value for item in chart.series for value in item.values if value is not None])
     return _drawn(pygal.Line, replace(chart, series=series), [(math.log10(tick), duration(tick)) for tick in ticks])

@@ -1,7 +1,7 @@
-"""Compile a report from the buckets of the statistics: pure, so the same buckets always give the same report.
+"""Compiles a report from the buckets of the statistics. Pure: the same buckets always give the same report.
 
 It reads minutes, not deliveries: 1,440 documents a feed and day, whatever the volume. Counts are as exact as the
-buckets are: a worker killed between a result and its count leaves them short by a group. Exact is the certificate.
+buckets: a worker killed between a result and its count leaves them short by a group. Only the certificate is exact.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from app.reports.record import (
 from app.reports.sums import failure_kinds, percentiles, summed, with_revived
 
 SLOT = {Kind.DAY: timedelta(minutes=15), Kind.HOUR: timedelta(minutes=1)}
-"""What the charts draw as one point."""
+"""The length of one point in the charts."""
 SPAN = {Kind.DAY: timedelta(hours=1), Kind.HOUR: timedelta(minutes=5)}
-"""What the slowest and most failing are chosen from."""
+"""The length of the intervals among which the slowest and most failing are chosen."""
 
 CHOSEN_SPANS = 3
 REASONS_LISTED = 20
@@ -44,14 +44,14 @@ _MINUTE_MS = 60_000
 
 @dataclass(frozen=True, slots=True)
 class _Window:
-    """What is looked at, on which clock, and how far."""
+    """The period to compile, in which time zone, and up to when."""
 
     period: Period
     zone: ZoneInfo
     through: datetime
 
     def label(self, moment: datetime) -> str:
-        """The time on the operator's clock, with its offset where the clocks change within the period."""
+        """The local time, with its offset where the clocks change within the period."""
         start, end = (bound.astimezone(self.zone) for bound in (self.period.start, self.period.end))
         local = moment.astimezone(self.zone)
         return f"{local:%H:%M}{local.isoformat()[-6:]}" if start.utcoffset() != end.utcoffset() else f"{local:%H:%M}"
@@ -135,7 +135,7 @@ def _line(report: Report) -> FeedLine:
 
 
 def _spans(window: _Window, length: timedelta, by_time: Iterable[Document]) -> Iterator[Interval]:
-    """The period in parts of that length, each with what its buckets hold; the last may be shorter."""
+    """The period in intervals of that length, each with the sums of its buckets; the last may be shorter."""
     parts: dict[int, list[Document]] = {}
     for bucket in by_time:
         parts.setdefault((bucket["minute"] - window.period.start) // length, []).append(bucket)
@@ -164,7 +164,7 @@ def _peak(window: _Window, by_time: Iterable[Document]) -> Peak | None:
 
 
 def _backlog(by_time: Iterable[Document]) -> Backlog | None:
-    """The last sample of each feed, added up; as old as the oldest of them."""
+    """The sum of each feed's last sample; as old as the oldest of them."""
     last: dict[str, Document] = {bucket["feed"]: bucket["gauge"] for bucket in by_time if "gauge" in bucket}
     if not last:
         return None
@@ -178,14 +178,14 @@ def _backlog(by_time: Iterable[Document]) -> Backlog | None:
 
 
 def _breaker(by_time: Iterable[Document]) -> Breaker:
-    """Openings and their time, a feed no more than a minute in each: workers cut off from Redis each open their own."""
+    """Openings and their duration, at most a minute a minute and feed: workers cut off from Redis each open their own."""
     found = [bucket["breaker"] for bucket in by_time if "breaker" in bucket]
     spent_ms = sum(min(breaker.get("ms", 0), _MINUTE_MS) for breaker in found)
     return Breaker(sum(breaker.get("opened", 0) for breaker in found), round(spent_ms / 1000, 1))
 
 
 def _reasons(kinds: Iterable[tuple[str, int, str | None]]) -> tuple[Reason, ...]:
-    """The most frequent first; beyond `REASONS_LISTED` they are added up."""
+    """The most frequent first; those beyond `REASONS_LISTED` are added up."""
     found = sorted((Reason(*kind) for kind in kinds if kind[1]), key=lambda reason: (-reason.count, reason.text))
     listed, others = found[:REASONS_LISTED], found[REASONS_LISTED:]
     if others:
@@ -195,13 +195,13 @@ def _reasons(kinds: Iterable[tuple[str, int, str | None]]) -> tuple[Reason, ...]
 
 
 def _slowest(spans: Iterable[Interval]) -> tuple[Interval, ...]:
-    """Where p95 until delivery was highest, the slowest first."""
+    """The intervals with the highest p95 until delivery, the slowest first."""
     found = [(span.delivered_ms.p95_ms, span) for span in spans if span.delivered_ms.p95_ms is not None]
     found.sort(key=lambda item: (-item[0], item[1].start))
     return tuple(span for _, span in found[:CHOSEN_SPANS])
 
 
 def _most_failing(spans: Iterable[Interval]) -> tuple[Interval, ...]:
-    """Where most attempts failed, by number; the worst first."""
+    """The intervals with the most failed attempts, the worst first."""
     found = sorted((span for span in spans if span.counts.failed), key=lambda span: (-span.counts.failed, span.start))
     return tuple(found[:CHOSEN_SPANS])

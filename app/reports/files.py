@@ -1,7 +1,7 @@
-"""Reports as files: `<folder>/<feed>/<period>.json`, `.csv` and `.html`; those of all feeds in `_all`.
+"""Reports as files: `<folder>/<feed>/<period>.json`, `.csv` and `.html`; those on all feeds in `_all`.
 
-Each file is written under a temporary name and then renamed, so nobody ever reads half of one. These calls block: an
-event loop makes them in a thread.
+Each file is written under a temporary name and then renamed, so that it is never read half-written. These calls block:
+call them in a thread.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from app.reports.record import ALL, Report, document_of
 from app.reports.table import to_csv
 
 ALL_FOLDER = "_all"
-"""No feed's name begins so."""
+"""No feed's name begins with `_`."""
 _DATED = "[0-9]" * 4 + "-[0-9][0-9]-[0-9][0-9]"
 
 
@@ -45,7 +45,7 @@ def rendered(report: Report, form: Format, revised: Mapping[str, Any] | None = N
 
 
 def path_of(folder: Path, feed: str, period: str, form: Format) -> Path:
-    """Where a report's file is. Colons, which not every file system has, are left out of the name."""
+    """The path of a report's file. Colons, which some file systems do not allow, are left out of the name."""
     return _folder(folder, feed) / f"{period.replace(':', '')}.{form.value}"
 
 
@@ -75,8 +75,8 @@ def prune(folder: Path, feed: str, before: date) -> int:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file as a whole: others see what was there before, or all of it. A new one is not for others (0640); one
-    that is there keeps its mode.
+    """Write a file atomically: readers see the old content or all of the new. A new file gets mode 0640; an existing
+    one keeps its mode.
 
     Raises `OSError`.
     """

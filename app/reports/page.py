@@ -1,6 +1,6 @@
-"""A report as one HTML page: nothing but the page is needed to read it, no network, no scripts, no fonts.
+"""A report as one self-contained HTML page: it needs no network, no scripts and no fonts.
 
-Reasons and ids come from partners and rows. Everything is escaped, but for the drawings, whose texts are ours.
+Reasons and ids come from partners and rows. Everything is escaped, except for the drawings, whose texts are ours.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Card:
 
 
 def page(report: Report, revised: Mapping[str, Any] | None = None) -> str:
-    """The page. `revised`: `{count, at, changes}`, where the report was compiled again with another result."""
+    """The page. `revised`: `{count, at, changes}`, where the report was compiled again with other figures."""
     zone = ZoneInfo(report.timezone)
     template, style = _template()
     return template.render(
@@ -55,12 +55,12 @@ def page(report: Report, revised: Mapping[str, Any] | None = None) -> str:
 
 
 def title(report: Report) -> str:
-    """What the report speaks of."""
+    """What the report is about."""
     return "All feeds" if report.feed == ALL else report.feed
 
 
 def when(report: Report, zone: ZoneInfo) -> str:
-    """The period: `Saturday, 21 November 2026`, with the hours where it is not a day."""
+    """The period: `Saturday, 21 November 2026`, with the times where it is an hour."""
     start, end = report.start.astimezone(zone), report.end.astimezone(zone)
     day = f"{start:%A}, {start.day} {start:%B %Y}"
     return day if report.kind is Kind.DAY else f"{day}, {start:%H:%M} to {end:%H:%M}"
@@ -117,7 +117,7 @@ def _backlog(report: Report, zone: ZoneInfo) -> Card:
 
 
 def nobody_sends(feed: str, backlog: Backlog, zone: ZoneInfo) -> str:
-    """That rows are owed of a feed that is not configured, in one line."""
+    """One line on the deliveries owed of a feed that is not configured."""
     since = f" (the oldest since {clock(backlog.oldest_open_at, zone)})" if backlog.oldest_open_at else ""
     return (
         f"{feed}: NOT CONFIGURED: {number(backlog.unsent)} open deliveries{since} that nobody sends, since feeds.toml "
@@ -135,7 +135,7 @@ def _level(warn: object, bad: object = False) -> str:
 
 @cache
 def _template() -> tuple[Template, Markup]:
-    """The template, and its style sheet: ours, so not escaped."""
+    """The template, and its style sheet, which is ours and not escaped."""
     environment = Environment(loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined)
     environment.filters |= {"number": number, "duration": duration, "percent": percent, "look_at": look_at}
     environment.filters["clock"] = _on_clock
@@ -145,5 +145,5 @@ def _template() -> tuple[Template, Markup]:
 
 @pass_context
 def _on_clock(context: Context, moment: datetime | None) -> str:
-    """A moment on the clock of the report's time zone."""
+    """A moment in the report's time zone."""
     return clock(moment, context["zone"])

@@ -13,7 +13,7 @@ from app.core.states import OPEN_STATES, State
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """Something that a certificate does not vouch for."""
+    """A discrepancy of a certificate."""
 
     kind: str
     count: int
@@ -50,7 +50,7 @@ class Proof:
 
     @property
     def lost(self) -> Mapping[str, int]:
-        """Those, in words: what they are → how many."""
+        """Those rows, by kind → how many."""
         sharing = sum(doubt.count for doubt in self.discrepancies if doubt.kind == DiscrepancyKind.SHARED_KEY)
         found = {"missing": self.unaccounted - sharing, "sharing a key": sharing}
         return {name: count for name, count in found.items() if count}

@@ -1,7 +1,7 @@
-"""What a report says: frozen records, and their form in the ledger and in JSON.
+"""The records of a report, and their form in the ledger and in JSON.
 
-Every field is made from the statistics' buckets and the certificates, and none from the time of day: the same input
-gives the same report, to the byte.
+Every field comes from the statistics' buckets and the certificates, none from the current time: equal input gives an
+equal report, to the byte.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from app.core.period import Kind
 from app.reports.proof import Proof
 
 ALL = "*"
-"""The feed of a report that speaks of all feeds together."""
+"""The feed of a report on all feeds together."""
 
 VERSION = 1
 """Raised whenever a record below gains or loses a field, so that a report of an older version is not taken for one with
@@ -29,10 +29,10 @@ Document: TypeAlias = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What happened in a span of time. Attempts are counted when they end, rows when they are logged."""
+    """What happened in a period, or a part of it. Attempts count when they end, rows when they are logged."""
 
     read: int = 0
-    """Rows read from the source, also those that the ledger had."""
+    """Rows read from the source, including those already in the ledger."""
     logged: int = 0
     """Rows that were new in the ledger."""
     skipped: int = 0
@@ -43,15 +43,15 @@ class Counts:
     retry: int = 0
     """Attempts that failed and are tried again."""
     unknown: int = 0
-    """Attempts whose answer was lost, on the way or with the worker."""
+    """Attempts whose answer was lost, in transit or with the worker."""
     dead: int = 0
-    """Deliveries that died, by an attempt or because the row cannot be sent, and were not put back since."""
+    """Deliveries that died, by an attempt or because the row cannot be sent, and were not replayed since."""
     unreadable: int = 0
     """Rows that died when they were logged."""
     unsendable: int = 0
-    """Rows that died because no request could be made of them: no attempt."""
+    """Rows that died because no request could be made from them: no attempt."""
     revived: int = 0
-    """Dead letters of this time that were put back in the period: not among the dead. One that died again is, once."""
+    """Dead letters of this time that were replayed within the period: not among the dead, unless they died again."""
     first_attempts: int = 0
     first_delivered: int = 0
     """First attempts that delivered."""
@@ -65,18 +65,18 @@ class Counts:
 
     @property
     def first_success(self) -> float | None:
-        """The part of first attempts that delivered; `None` where there was none."""
+        """The part of first attempts that delivered; `None`: there were none."""
         return self.first_delivered / self.first_attempts if self.first_attempts else None
 
     @property
     def failed_part(self) -> float | None:
-        """The part of attempts that failed; `None` where there was none."""
+        """The part of attempts that failed; `None`: there were none."""
         return self.failed / self.attempts if self.attempts else None
 
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Percentiles in ms: each the upper bound of the bucket it lies in, so at most 12 % too high. `None`: no sample."""
+    """Percentiles in ms: each the upper bound of its bucket, so at most 12 % too high. `None`: no sample."""
 
     count: int = 0
     p50_ms: float | None = None
@@ -90,13 +90,13 @@ class Interval:
 
     start: datetime
     label: str
-    """Its start on the operator's clock: `14:15`, with the offset where the clocks change that day."""
+    """Its start in local time: `14:15`, with the offset where the clocks change that day."""
     counts: Counts
     delivered_ms: Latency
     """From when a row was logged, or last replayed, until it was delivered."""
     attempt_ms: Latency
     open: int | None
-    """Deliveries open when it was last looked at within the span."""
+    """Open deliveries at the last sample within it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ class Backlog:
     open: int
     oldest_open_at: datetime | None
     unsent: int = 0
-    """Of the open: those of feeds that feeds.toml did not name, so that nobody sent them."""
+    """Of these, those of feeds that feeds.toml did not name, which nothing sends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,17 +116,17 @@ class Breaker:
 
     opened: int = 0
     seconds: float = 0.0
-    """How long nothing was sent for it, probes not counted."""
+    """How long it stopped sending, not counting probes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Failures of a kind."""
+    """How many failures had one reason."""
 
     text: str
     count: int
     example: str | None
-    """The id of a delivery to look at."""
+    """The id of a delivery that shows it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,7 @@ class Peak:
 
 @dataclass(frozen=True, slots=True)
 class FeedLine:
-    """One feed in the report of all."""
+    """One feed in the report on all feeds."""
 
     feed: str
     counts: Counts
@@ -149,7 +149,7 @@ class FeedLine:
     paused_minutes: int
     breaker: Breaker
     complete: bool | None
-    """What its certificate says; `None` where it has none."""
+    """What its certificate says; `None`: it has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +165,7 @@ class Report:
     """Exclusive."""
     timezone: str
     through: datetime
-    """What has happened until then is in it: `end`, but for a period that is still running."""
+    """What happened until then is in it: `end`, unless the period is still running."""
     totals: Counts
     per_second: float
     """Deliveries a second, on average from `start` until `through`."""
@@ -177,12 +177,12 @@ class Report:
     backlog: Backlog | None
     """`None`: never sampled in the period."""
     paused_minutes: int
-    """Samples that found the feed paused, one a minute; for all feeds, their sum."""
+    """Samples that found the feed paused, one a minute; for all feeds, the sum."""
     breaker: Breaker
     minutes: int
     """Whole minutes from `start` until `through`."""
     sampled_minutes: int
-    """Of these, the minutes in which a sweep ran. The others are without figures, or no worker was there."""
+    """Of these, the minutes in which a sweep ran. In the others no worker ran, or it took no sample."""
     dead_reasons: tuple[Reason, ...]
     errors: tuple[Reason, ...]
     """The reasons of attempts that failed, the most frequent first."""
@@ -199,7 +199,7 @@ class Report:
 
     @property
     def id(self) -> str:
-        """Under which the ledger has it."""
+        """Its id in the ledger."""
         return report_id(self.feed, self.period)
 
     @property
@@ -217,7 +217,7 @@ class Report:
 
     @property
     def unsent(self) -> tuple[tuple[str, Backlog], ...]:
-        """Feeds that feeds.toml did not name at the end, and what they owed then."""
+        """Feeds that feeds.toml did not name at the end, with what they owed."""
         lines = [(line.feed, line.backlog) for line in self.feeds] if self.feed == ALL else [(self.feed, self.backlog)]
         return tuple((feed, backlog) for feed, backlog in lines if backlog and backlog.unsent)
 
@@ -236,16 +236,16 @@ def report_id(feed: str, period: str) -> str:
 
 
 def document_of(report: Report) -> Document:
-    """The report as JSON knows it; moments in ISO 8601, in UTC."""
+    """The report in types of JSON; moments in ISO 8601, in UTC."""
     document: Document = _REPORT.dump_python(report, mode="json")
     return document
 
 
 def report_of(document: Mapping[str, Any]) -> Report:
-    """The report of such a document. Raises `ValueError` for one that is none."""
+    """The report of such a document. Raises `ValueError` for an invalid one."""
     return _REPORT.validate_python(dict(document))
 
 
 def canonical(document: Mapping[str, Any]) -> bytes:
-    """The document in the one form that equal documents share."""
+    """The document's canonical bytes: equal for equal documents."""
     return orjson.dumps(document, option=orjson.OPT_SORT_KEYS)

@@ -1,14 +1,15 @@
-"""Reports: compiled from the statistics, kept in the ledger, written as files, sent by e-mail and webhook.
+"""Compiles reports from the statistics, stores them in the ledger, writes them as files, and sends them.
 
-A compilation may die between any two of its steps, or run twice at once:
+A compilation may die between any two of its steps, or run twice at the same time:
 
 1. before the report is in the ledger: nothing happened;
-2. after that, before its files: compiling again finds the same report, and writes them;
-3. after the files, before it is sent: that it is owed is on record with the report, in the same write; the next
-   compilation of whatever period sends it.
+2. after that, before its files: compiling again finds the same report, and writes the files;
+3. after the files, before it is sent: the write that stored the report also owes its sending; the next compilation, of
+   any period, sends it.
 
-An equal report changes nothing in the ledger. One that differs takes its place, is marked as revised with what changed,
-and is sent again. What cannot be sent is tried again by later compilations, `MAX_TRIES` times, and kept either way.
+An equal report changes nothing in the ledger. One with other figures replaces it as a revision, which names the
+changes, and is sent again. A report that cannot be sent is retried by later compilations, `MAX_TRIES` times, and kept
+either way.
 """
 
 from __future__ import annotations
@@ -40,31 +41,31 @@ from app.sending.outgoing import Sender
 log = structlog.get_logger()
 
 CERTIFICATE_WITHIN = timedelta(days=1)
-"""A day's certificate is the last one made before so long after its end, of those begun when the day was over; where
-there is none, the first one after that."""
+"""A day's certificate is the last one made within this time after its end, of those begun after its end; where there is
+none, the first one after that."""
 MAX_TRIES = 10
-"""Tries at sending a report on one way, before it is given up."""
+"""Tries to send a report one way before that is given up."""
 PATIENCE = RetrySchedule(first_wait=timedelta(minutes=5), longest_wait=timedelta(hours=6), tries=MAX_TRIES)
 
 
 class Ground(Enum):
-    """What a report of a period stands on."""
+    """What a report of a period is based on."""
 
     WHOLE = "whole"
-    """All that was counted in it."""
+    """All statistics of the period."""
     NOTHING = "nothing"
-    """Nothing was counted in it, as far as is known: no worker ran, or the feed is new."""
+    """No statistics, as far as is known: no worker ran, or the feed is new."""
     GONE = "gone"
-    """Retention has deleted some of it, or all: for all feeds together, some of one feed's."""
+    """Retention has deleted some of the statistics, or all; for all feeds together, some of any feed's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """A report, and how it came to be what it is."""
+    """A report, and its revision."""
 
     report: Report
     revised: Document | None = None
-    """`{count, at, changes}`, where it was compiled again with another result."""
+    """`{count, at, changes}`, where it was compiled again with other figures."""
 
 
 class Reporting:
@@ -81,7 +82,7 @@ class Reporting:
         sent: Collection[Kind] = (Kind.DAY,),
         now: Clock = utc_now,
     ) -> None:
-        """`folder`: where the files go. `sent`: the kinds of periods whose report of all feeds is sent by itself."""
+        """`folder`: where the files go. `sent`: the kinds of periods whose report on all feeds is sent automatically."""
         self._ledger = ledger
         self._feeds = feeds
         self._zone = zone
@@ -92,14 +93,14 @@ class Reporting:
 
     @property
     def ways(self) -> tuple[str, ...]:
-        """The ways that reports are sent by."""
+        """The ways that reports are sent."""
         return self._outbox.ways
 
     async def compile(self, period: Period) -> list[Report]:
-        """Compile, keep, write and send the reports of a period that is over: of all feeds, then of each.
+        """Compile, store, write and send the reports of a period that is over: on all feeds, then on each.
 
-        Raises `ValueError` for a period that is not over, the ledger's errors, and `Unavailable` where the files could
-        not be written; the reports are in the ledger by then.
+        Raises `ValueError` for a period that is not over, the ledger's errors, and `Unavailable` where the files cannot
+        be written; the reports are in the ledger by then.
         """
         try:
             saved = await self.save(period)
@@ -108,7 +109,7 @@ class Reporting:
         return [compiled.report for compiled in saved]
 
     async def save(self, period: Period) -> list[Compiled]:
-        """As `compile`, without sending anything now."""
+        """As `compile`, without sending."""
         if period.end > self._now():
             raise ValueError(f"{period.name}: still running; its report is kept when it is over")
         reports, grounds = await self._compiled(period)
@@ -118,10 +119,10 @@ class Reporting:
         return there
 
     async def preview(self, period: Period) -> list[Report]:
-        """Compile the reports of a period, also of one that is running, and change nothing.
+        """Compile the reports of a period, even a running one, and change nothing.
 
-        Where the statistics of the period are gone, what the ledger has kept of it; a feed of which nothing was kept
-        is left out. Raises `ValueError` for a period that has not begun.
+        Where the period's statistics are gone, return the stored reports; feeds without one are left out. Raises
+        `ValueError` for a period that has not begun.
         """
         reports, grounds = await self._compiled(period)
         found: list[Report] = []
@@ -136,13 +137,13 @@ class Reporting:
         return found
 
     async def snapshot(self, period: Period) -> tuple[list[Report], Path]:
-        """As `look`, and write the files. Returns the reports and the page of all feeds."""
+        """As `preview`, and write the files. Returns the reports and the path of the page on all feeds."""
         reports = await self.preview(period)
         await self._write([Compiled(report) for report in reports])
         return reports, path_of(self._folder, ALL, period.name, Format.HTML)
 
     async def send(self, compiled: Compiled) -> dict[str, str | None]:
-        """Send a report now, on every way, whether or not it was sent. Returns way → why it failed, or `None`."""
+        """Send a report now, every way, whether or not it was sent before. Returns way → why it failed, or `None`."""
         if compiled.report.running:
             outgoing = OutgoingReport(compiled.report, compiled.revised)
             return {way: await self._outbox.tried(way, outgoing) for way in self.ways}
@@ -167,7 +168,7 @@ class Reporting:
     # --- compiling
 
     async def _compiled(self, period: Period) -> tuple[list[Report], dict[str, Ground]]:
-        """The reports, and what each stands on."""
+        """The reports, and what each is based on."""
         now = self._now()
         if period.start >= now:
             raise ValueError(f"{period.name}: has not begun")
@@ -187,7 +188,9 @@ class Reporting:
         return reports, await self._grounds(period, buckets)
 
     async def _grounds(self, period: Period, buckets: Mapping[str, Sequence[Document]]) -> dict[str, Ground]:
-        """Asked after the buckets were read: purge notes what it is about to delete before it does."""
+        """What each report is based on. Asked after the buckets are read: purge notes what it will delete before it
+        does.
+        """
         grounds = {feed: Ground.WHOLE if documents else Ground.NOTHING for feed, documents in buckets.items()}
         for feed in buckets:
             deleted_before = await self._ledger.purges.stats_deleted_before(feed)
@@ -197,8 +200,8 @@ class Reporting:
         return grounds | {ALL: Ground.GONE if Ground.GONE in grounds.values() else of_all}
 
     async def _certificate(self, feed: str, period: Period) -> Certificate | None:
-        """The feed's certificate for a day that is over, see `CERTIFICATE_WITHIN`: one begun before its end says
-        nothing of its last rows. Of a day that still runs, and of an hour, one that was made in it.
+        """The feed's certificate for a day that is over, see `CERTIFICATE_WITHIN`: one begun before the day's end does
+        not cover its last rows. For a running day, and for an hour, one made within it.
         """
         certificates = self._ledger.certificates
         if period.kind is Kind.HOUR or period.end > self._now():
@@ -212,9 +215,9 @@ class Reporting:
     # --- keeping
 
     async def _keep(self, report: Report, ground: Ground) -> Compiled | None:
-        """Store the report, unless an equal one is there, or one that stood on more than is left.
+        """Store the report, unless an equal one is stored, or one that was based on more statistics than are left.
 
-        `None`: there is none, and the statistics that it would be made of are gone.
+        `None`: none is stored, and the statistics for it are gone.
         """
         document = document_of(report)
         while True:
@@ -229,7 +232,7 @@ class Reporting:
                 return Compiled(report)
 
     async def _replace(self, stored: Document, report: Report, document: Document, ground: Ground) -> Compiled | None:
-        """Put the report in the stored one's place, where it says more. `None`: read the stored one again."""
+        """Replace the stored report, where the new one has more to say. `None`: read the stored one again."""
         revised, kept = stored.get("revised"), stored["report"]
         difference = compare(kept, document)
         if difference is Difference.NONE:
@@ -245,7 +248,7 @@ class Reporting:
         return Compiled(report, revised) if await self._ledger.reports.upgrade(stored, document) else None
 
     async def _revise(self, stored: Document, report: Report, document: Document) -> None:
-        """Store other figures, unless somebody else was faster."""
+        """Store a revision, unless another process was faster."""
         found = changes(stored["report"], document)
         count = (stored["revised"]["count"] if stored.get("revised") else 0) + 1
         revised = Revised(count, self._now(), found)
@@ -253,7 +256,7 @@ class Reporting:
             log.info("report_revised", report=report.id, count=count, fields=[change["field"] for change in found])
 
     def _owed(self, report: Report) -> Sequence[str]:
-        """The ways that it is sent by, once it is stored."""
+        """The ways that it is to be sent once it is stored."""
         return self.ways if report.feed == ALL and report.kind in self._sent else ()
 
     async def _write(self, reports: Sequence[Compiled]) -> None:
@@ -269,7 +272,7 @@ def _key_of(report: Report) -> ReportKey:
 
 
 def _in_doubt(certificate: Certificate | None) -> bool:
-    """Whether a feed that is configured no more, and of which nothing was counted, must be told of all the same."""
+    """Whether a feed that is no longer configured, and has no statistics, must still be reported."""
     return certificate is not None and bool(certificate.discrepancies)
 
 

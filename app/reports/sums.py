@@ -16,12 +16,12 @@ from app.reports.record import (
 )
 
 _REVIVED = "died_and_revived"
-"""What is added to the bucket in which dead letters died, of those that a later one says were put back."""
+"""The field added to buckets: how many of their dead letters were replayed later."""
 
 
 @dataclass(slots=True)
 class FailureKind:
-    """Failures of a kind, summed up."""
+    """The sum of failures with one reason."""
 
     text: str
     attempts: int = 0
@@ -38,7 +38,7 @@ class FailureKind:
 
 @dataclass(slots=True)
 class Sum:
-    """Buckets of one feed, or of several, added up."""
+    """The sum of buckets, of one feed or several."""
 
     flows: Counter[str] = field(default_factory=Counter)
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -97,7 +97,7 @@ def _percentile(durations: Mapping[int, int], rank: int) -> float:
 
 
 def with_revived(buckets: Sequence[Document]) -> list[Document]:
-    """One feed's buckets, in which dead letters that were put back later, within them, are told where they died."""
+    """One feed's buckets; those in which dead letters died that a later bucket replayed know how many."""
     revived: dict[str, Counter[str]] = {}
     for bucket in buckets:
         for minute, reasons in bucket.get("revived", {}).items():
@@ -110,7 +110,7 @@ def _name(bucket: Document) -> str:
 
 
 def _less(bucket: Document, revived: Counter[str]) -> Document:
-    """The bucket with these dead letters taken out, by reason."""
+    """The bucket without these dead letters, by reason."""
     failed = {name: dict(found) for name, found in bucket.get("failed", {}).items()}
     for name, count in revived.items():
         kept = failed.get(name if failed.get(name, {}).get("dead") else OTHER, {})
@@ -126,7 +126,7 @@ def summed(buckets: Iterable[Document]) -> Sum:
 
 
 def failure_kinds(by_time: Iterable[Document]) -> list[FailureKind]:
-    """Failures by their reason; the examples are the latest."""
+    """Failures by reason, with the latest examples."""
     kinds: dict[str, FailureKind] = {}
     for bucket in by_time:
         for name, failed in sorted(bucket.get("failed", {}).items()):

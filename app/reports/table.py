@@ -79,7 +79,7 @@ def summary(report: Report) -> str:
 
 
 def figures(report: Report) -> list[tuple[str, str]]:
-    """The headline figures, each with its name."""
+    """The headline figures, as (name, value)."""
     zone, totals = ZoneInfo(report.timezone), report.totals
     found = [
         ("rows read", f"{number(totals.read)} ({number(totals.logged)} new, {number(totals.skipped)} skipped)"),
@@ -99,7 +99,7 @@ def figures(report: Report) -> list[tuple[str, str]]:
 
 
 def sentence(proof: Proof) -> str:
-    """A certificate in one line, with its sum written out."""
+    """A certificate on one line, with its sum written out."""
     parts = [f"{number(count)} {state}" for state, count in proof.states.items()]
     parts += [f"{number(count)} {name}" for name, count in proof.lost.items()]
     verdict = "complete" if proof.complete else "NOT COMPLETE"
@@ -111,7 +111,7 @@ def sentence(proof: Proof) -> str:
 
 
 def lacking(feed: str) -> str:
-    """That a feed has no certificate for the day, in one line."""
+    """One line on a feed without a certificate for the day."""
     return f"{feed}: NOT CERTIFIED for this day: python -m app reconcile compares the source with the ledger"
 
 

@@ -1,4 +1,4 @@
-"""E-mail: plain text, and where there is a page, that attached.
+"""E-mail: plain text, with the page, if there is one, attached.
 
 aiosmtplib speaks SMTP; `email` of the standard library makes the message.
 """
@@ -31,7 +31,7 @@ TIMEOUT_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class MailServer:
-    """Where mail is handed in, and by whom."""
+    """The server that takes mail, and the login."""
 
     host: str
     port: int
@@ -40,7 +40,7 @@ class MailServer:
     password: SecretStr | None = None
     """`None` or empty: no login."""
     ca_file: Path | None = None
-    """The authorities trusted, in place of the system's."""
+    """Trusted authorities, in place of the system's."""
 
 
 class Mail:
@@ -54,9 +54,9 @@ class Mail:
         self._recipients = recipients
 
     async def send(self, outgoing: Outgoing) -> None:
-        """Hand the message in, within `TIMEOUT_SECONDS`. Raises `NotSent` where no recipient was taken.
+        """Submit the message, within `TIMEOUT_SECONDS`. Raises `NotSent` where no recipient was accepted.
 
-        Those refused beside others are said in the log: sending again would reach the others twice.
+        Where only some were refused, the log names them: sending again would reach the others twice.
         """
         server = self._server
         message = await asyncio.to_thread(compose, outgoing, self._sender, self._recipients)
@@ -79,9 +79,9 @@ class Mail:
             log.warning("mail_refused", id=outgoing.id, recipients=sorted(refused))
 
     async def rehearse(self, seconds: float) -> tuple[str, ...]:
-        """Log in, name sender and recipients, and take it back, so that nothing is sent. Returns the recipients.
+        """Log in, name sender and recipients, and reset, so that nothing is sent. Returns the recipients.
 
-        Raises `NotSent` where a mail could not be handed in, or not for all of them.
+        Raises `NotSent` where a mail would not be accepted for all of them.
         """
         server = self._server
         try:
@@ -112,7 +112,7 @@ class Mail:
         return ssl.create_default_context(cafile=str(self._server.ca_file) if self._server.ca_file else None)
 
     def _said(self, error: Exception) -> str:
-        """The error in a line, without the password, should the server have quoted it: as it is, or as it was sent (RFC
+        """The error on one line, without the password, should the server quote it: as it is, or as it was sent (RFC
         4616, and AUTH LOGIN).
         """
         text, password = f"SMTP: {type(error).__name__}: {error}", self._password()

@@ -1,12 +1,12 @@
-"""Sends what the ledger says is owed to people, on every way that is configured, until each has taken it.
+"""Sends what the ledger owes to people, every configured way, until each has taken it.
 
 A process may die between any two of these steps:
 
-1. before the claim: it is still owed, and whoever looks next sends it;
-2. after the claim, before or after it went out: the claim ends after `claimed_for`, and it is sent (again) under the
-   same id. So what is owed may be said twice, and is never lost.
+1. before the claim: the document is still owed, and the next process sends it;
+2. after the claim, before or after sending: the claim ends after `claimed_for`, and the document is sent (again) under
+   the same id. So it may be sent twice, but is never lost.
 
-Two processes at once: the claim is one conditional update, so one of them sends.
+Of two processes at the same time one sends: the claim is one conditional update.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ SENT_AT_ONCE = 20
 
 @dataclass(frozen=True, slots=True)
 class RetrySchedule:
-    """How often, and how long, what is not taken is tried again."""
+    """How often, and for how long, a failed sending is retried."""
 
     first_wait: timedelta
-    """After the first try; then twice as long each time."""
+    """After the first try; doubled each time."""
     longest_wait: timedelta
     tries: int | None = None
     """After so many it is given up; `None`: never."""
@@ -46,7 +46,7 @@ class RetrySchedule:
 
 
 class Outbox:
-    """One collection's way out of the process."""
+    """Sends the documents of one collection."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class Outbox:
 
     @property
     def ways(self) -> tuple[str, ...]:
-        """The names of the ways out."""
+        """The names of the ways of sending."""
         return tuple(self._senders)
 
     async def send_due(self) -> int:
@@ -79,7 +79,9 @@ class Outbox:
         return len(due)
 
     async def send(self, stored: Document) -> dict[str, str | None]:
-        """Send what is owed of a document, unless another process is at it. Returns way → why it failed, or `None`."""
+        """Send what is owed of a document, unless another process has claimed it. Returns way → why it failed, or
+        `None`.
+        """
         until = self._now() + self._patience.claimed_for
         if not await self._kept.claim(stored, until):
             return {}
@@ -104,9 +106,9 @@ class Outbox:
                 failed = f"{way}: not configured any more"
         except NotSent as error:
             failed = str(error)
-        except Exception as error:  # another way out must not wait for it
+        except Exception as error:  # the other ways must not wait for it
             log.exception("sending_failed", what=self._what, id=outgoing.id, way=way, kind=type(error).__name__)
-            failed = f"{way}: {type(error).__name__}: not foreseen; see sending_failed in the log"
+            failed = f"{way}: {type(error).__name__}: unforeseen; see sending_failed in the log"
         if failed:
             log.warning("not_sent", what=self._what, id=outgoing.id, way=way, error=failed)
         else:
@@ -116,7 +118,7 @@ class Outbox:
     async def _note(
         self, document_id: str, claimed_until: datetime, way: str, tries: int, error: str | None
     ) -> list[datetime]:
-        """Put on record what came of a try. Returns when the next one is due, or nothing."""
+        """Record the outcome of a try. Returns when the next one is due, or nothing."""
         now = self._now()
         if error is None:
             await self._kept.note_sent(document_id, claimed_until, way, now)
