@@ -82,7 +82,7 @@ class Reporting:
         sent: Collection[Kind] = (Kind.DAY,),
         now: Clock = utc_now,
     ) -> None:
-        """`folder`: where the files go. `sent`: the kinds of periods whose report on all feeds is sent automatically."""
+        """`folder`: for the files. `sent`: the kinds of periods whose report on all feeds is sent automatically."""
         self._ledger = ledger
         self._feeds = feeds
         self._zone = zone

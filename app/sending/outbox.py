@@ -108,7 +108,7 @@ class Outbox:
             failed = str(error)
         except Exception as error:  # the other ways must not wait for it
             log.exception("sending_failed", what=self._what, id=outgoing.id, way=way, kind=type(error).__name__)
-            failed = f"{way}: {type(error).__name__}: unforeseen; see sending_failed in the log"
+            failed = f"{way}: {type(error).__name__}: not foreseen; see sending_failed in the log"
         if failed:
             log.warning("not_sent", what=self._what, id=outgoing.id, way=way, error=failed)
         else:
