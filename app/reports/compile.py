@@ -178,7 +178,7 @@ def _backlog(by_time: Iterable[Document]) -> Backlog | None:
 
 
 def _breaker(by_time: Iterable[Document]) -> Breaker:
-    """Openings and their duration, at most a minute in each minute of a feed: workers without Redis each open their own."""
+    """Openings and how long they lasted, at most a minute in each: workers without Redis open breakers of their own."""
     found = [bucket["breaker"] for bucket in by_time if "breaker" in bucket]
     spent_ms = sum(min(breaker.get("ms", 0), _MINUTE_MS) for breaker in found)
     return Breaker(sum(breaker.get("opened", 0) for breaker in found), round(spent_ms / 1000, 1))
