@@ -18,6 +18,7 @@ from uuid import uuid4
 import pytest
 import redis
 import structlog
+from hypothesis import HealthCheck, settings
 from pymongo import MongoClient
 
 from app.core import logs
@@ -27,6 +28,9 @@ from app.testbed.embedded.servers import EmbeddedMongo, EmbeddedRedis
 from tests.support.servers_used import ServersUsed, named_mongo, named_redis
 
 PORTS_EACH = 2000
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
+"""A machine that stands still for a moment makes no property false."""
 
 USED = pytest.StashKey[ServersUsed]()
 
