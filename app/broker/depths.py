@@ -14,7 +14,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from app.core.errors import BrokerUnavailable
 from app.core.redis_url import parse_redis_url
-from app.core.shown import one_line
+from app.core.unreached import why_unreached
 
 T = TypeVar("T")
 
@@ -44,6 +44,14 @@ class Broker:
         if isinstance(alive, Exception):
             raise unavailable(alive) from alive
         return {queue: _depth(answer) for queue, answer in zip(queues, depths, strict=True)}
+
+    async def server(self) -> dict[str, Any]:
+        """What the server says of itself and its memory: Redis' INFO. Raises as above."""
+
+        async def ask(redis: Redis) -> dict[str, Any]:
+            return {**await redis.info("server"), **await redis.info("memory")}
+
+        return await self.ask(ask)
 
     async def misused(self, queues: Sequence[str]) -> dict[str, str]:
         """What is wrong with the keys of queues, where another program uses them: key → what. Raises as above."""
@@ -89,4 +97,4 @@ def _depth(answer: Any) -> int:
 
 def unavailable(error: BaseException) -> BrokerUnavailable:
     """Our error for a driver's, in one line."""
-    return BrokerUnavailable(f"broker: {one_line(error)}")
+    return BrokerUnavailable(f"broker: {why_unreached(error)}")

@@ -13,12 +13,12 @@ EPILOG = "Exit codes: 0 all is well; 1 something is wrong, or could not be done;
 
 COMMANDS = {
     "acknowledge": (
-        "replay",
+        "acknowledge",
         "Take dead letters for settled: they will not be delivered, and replay leaves them alone.",
     ),
     "archive": ("archive", "Check archive files, and put their records back."),
     "cancel": (
-        "replay",
+        "cancel",
         "Take queued and retrying deliveries off their way. What is being sent right now may still arrive.",
     ),
     "certificate": ("reconcile", "The last certificate of completeness of each feed, over all of it."),

@@ -14,7 +14,8 @@ from typing import Annotated
 import typer
 
 import config
-from app.cli.output import FOUND_WRONG, AsJson, console, load_partly, own_feeds, print_json, with_ledger
+from app.cli.output import FOUND_WRONG, AsJson, console, load_partly, print_json, with_ledger
+from app.configuration.configured import Own
 from app.core.clock import utc_now
 from app.core.errors import LedgerUnavailable
 from app.ledger import Ledger
@@ -65,7 +66,7 @@ def health(
 
 async def _ask(read: config.Partly, ledger: Ledger, role: Part | None) -> tuple[list[Health], str | None]:
     """What the ledger tells; or nothing, and why it tells nothing."""
-    bounds, now, own = Bounds.of(read.config.feeds.values(), read.config.settings), utc_now(), own_feeds(read.config)
+    bounds, now, own = Bounds.of(read.config.feeds.values(), read.config.settings), utc_now(), Own.of(read.config)
     if read.wrong:
         bounds = replace(bounds, single=max(bounds.single, UNKNOWN_TIMEOUT))
     try:

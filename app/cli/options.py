@@ -47,6 +47,7 @@ def parse_attempts(text: str) -> Between:
     return Between(least, most)
 
 
+FeedName = Annotated[str, typer.Argument(metavar="NAME")]
 KEY_HELP = "Keys or ids, as in the source: acme:INV-2026/00060, with the feed in front or without."
 
 Ids = Annotated[list[str] | None, typer.Argument(metavar="KEY", help=KEY_HELP)]

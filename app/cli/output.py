@@ -11,9 +11,9 @@ import os
 import socket
 import sys
 import typing
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import orjson
@@ -31,7 +31,6 @@ from app.core.shown import plain, plain_json, plain_lines
 if TYPE_CHECKING:
     import config
     from app.broker.queue import Queue
-    from app.configuration.configured import Own
     from app.feeds.feed import Feed
     from app.ledger import Ledger
     from app.runtime.operator import Operator
@@ -132,15 +131,56 @@ def fail_feeds(failed: Mapping[str, str]) -> typing.NoReturn:
     fail("\nrowrelay: ".join(lines), FOUND_WRONG)
 
 
-def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run a command's work. One of our errors becomes one line and exit code 1, or 2 where something was named that is
-    not there; no traceback."""
+@contextmanager
+def errors_told() -> Iterator[None]:
+    """One of our errors becomes one line and exit code 1, or 2 where something was named that is not there; no
+    traceback."""
     try:
-        return asyncio.run(work)
+        yield
     except (UnknownFeed, AmbiguousKey) as error:
         fail(str(error), WRONG_USAGE)
     except RowrelayError as error:
         fail(str(error))
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a command's work; its errors as `errors_told` has them."""
+    with errors_told():
+        return asyncio.run(work)
+
+
+class Session:
+    """An operator at the servers, for a command of several steps that may ask a person between two of them."""
+
+    def __init__(self, runner: asyncio.Runner, loaded: config.Config, operating: Operator) -> None:
+        self.loaded = loaded
+        self.operating = operating
+        self._runner = runner
+
+    def run(self, step: Callable[[Operator], Coroutine[Any, Any, T]]) -> T:
+        """Take a step; its errors as `errors_told` has them."""
+
+        async def stepping() -> T:
+            return await step(self.operating)
+
+        with errors_told():
+            return self._runner.run(stepping())
+
+
+@contextmanager
+def session(loaded: config.Config) -> Iterator[Session]:
+    """The same clients for all steps of a command, by the ledger's clock."""
+    from app.runtime.operator import open_operator  # noqa: PLC0415 - as the module says
+
+    opened = AsyncExitStack()
+    with asyncio.Runner() as runner:
+        operating = runner.run(opened.enter_async_context(open_operator(loaded, lambda: open_queue(loaded))))
+        try:
+            begun = Session(runner, loaded, operating)
+            begun.run(_set_clock)
+            yield begun
+        finally:
+            runner.run(opened.aclose())
 
 
 def with_ledger(loaded: config.Config, ask: Callable[[Ledger], Coroutine[Any, Any, T]]) -> T:
@@ -198,19 +238,6 @@ def open_source(loaded: config.Config) -> Source:
     from app.runtime import clients  # noqa: PLC0415 - as the module says
 
     return clients.open_source(loaded.settings)
-
-
-def own_feeds(loaded: config.Config) -> Own | None:
-    """The feeds.toml of this command, for what processes run with to be held against; `None`: it is wrong."""
-    from app.configuration.configured import Own  # noqa: PLC0415 - as the module says
-
-    if not loaded.feeds_hash:
-        return None
-    try:
-        changed = loaded.settings.feeds_file.stat().st_mtime
-    except OSError:
-        return Own(loaded.feeds_hash, None)
-    return Own(loaded.feeds_hash, datetime.fromtimestamp(changed, UTC))
 
 
 def print_json(value: object) -> None:

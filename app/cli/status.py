@@ -1,4 +1,4 @@
-"""`status`: where each feed stands."""
+"""`status`: how each feed is doing."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.cli.output import AsJson, console, duration_option, load_partly, print_json, with_ledger
+from app.cli.output import AsJson, console, duration_option, load_partly, print_json, with_reader
 from app.core.errors import ConfigError, RowrelayError
 
 if TYPE_CHECKING:
-    from app.cli.status_reading import Status
-    from app.ledger import Ledger
+    from app.reads.status import Status
+    from app.runtime.reader import Reader
+    from config import Partly
 
 Recount = Annotated[bool, typer.Option("--recount", help="Count every delivery anew, however many there are.")]
 Watch = Annotated[bool, typer.Option("--watch", help="Tell again and again, until Ctrl-C.")]
@@ -32,7 +33,6 @@ def status(
     or skipped are counted once and remembered; such a number is about right, and marked with ~ (JSON: "about").
     """
     read = load_partly()
-    from app.cli.status_reading import read_all  # noqa: PLC0415 - as above
     from app.cli.status_table import show  # noqa: PLC0415 - as above
     from app.configuration import checks  # noqa: PLC0415 - with every driver, of which --help needs none
 
@@ -42,19 +42,25 @@ def status(
         else:
             show(found, read.config.settings.zone)
 
-    async def ask(ledger: Ledger) -> None:
+    async def ask(reader: Reader) -> None:
         if not watch:
-            tell(await read_all(read, ledger, recount=recount))
+            tell(await _read(read, reader, recount=recount))
             return
         present = read
         while True:
-            await _tell_again(read_all(present, ledger), tell)
+            await _tell_again(_read(present, reader), tell)
             await asyncio.sleep(every.total_seconds())
             with suppress(ConfigError):  # a setting; the ones that there are will do
                 present = checks.load_partly()
 
     with suppress(KeyboardInterrupt) if watch else nullcontext():
-        with_ledger(read.config, ask)
+        with_reader(read.config, ask)
+
+
+async def _read(read: Partly, reader: Reader, *, recount: bool = False) -> Status:
+    from app.reads.status import read_status  # noqa: PLC0415 - as above
+
+    return await read_status(read, reader.ledger, reader.source, reader.broker, recount=recount)
 
 
 async def _tell_again(reading: Coroutine[Any, Any, Status], tell: Callable[[Status], None]) -> None:

@@ -12,7 +12,7 @@ from app.core.states import State
 from app.reads.feed_state import FeedState, Stand
 
 if TYPE_CHECKING:
-    from app.cli.status_reading import FeedStatus, Status
+    from app.reads.status import FeedStatus, Status
 
 NOTED_FOR = timedelta(days=1)
 """How long a change of a feed's table is shown; `--json` always has it."""
@@ -39,11 +39,14 @@ def show(found: Status, zone: ZoneInfo) -> None:
         for note in _notes(line, whole=whole):
             console.print(f"{line.feed}: {note}", soft_wrap=True)
     if any(line.about for line in found.feeds):
-        console.print("~ about: remembered, and what was settled since. status --recount counts all anew.")
+        console.print(
+            "~ about: remembered, and what was settled since. python -m app status --recount counts all anew."
+        )
     for failing in found.failing:
         console.print(f"{failing.where}: {failing.said}", soft_wrap=True)
     if any(line.state.stand is Stand.NO_WORKER for line in found.feeds):
-        console.print("no worker was heard of for a minute: nothing is polled or sent. health says how to start one.")
+        hint = "python -m app health says how to start one"
+        console.print(f"no worker was heard of for a minute: nothing is polled or sent. {hint}.", soft_wrap=True)
     if found.untold is not None:
         console.print(f"breakers and cooldowns are not known: {found.untold}", soft_wrap=True)
 

@@ -3,46 +3,34 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
 from app.cli.output import console, print_fields
 from app.core.attempts import Outcome
 from app.core.clock import rough, utc_now
-from app.core.keys import has_identity, shown_id, shown_key
 from app.core.shown import plain, plain_lines
 from app.core.states import State
-from app.ledger.client import Document
+from app.reads.timeline import Attempt, Event, Happened, Next, Timeline
 
 _INDENT = " " * 6
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
-    """Something that happened to a delivery."""
-
-    at: datetime
-    said: str
-    lines: Sequence[str] = ()
-    """What more there is to say of it."""
-
-
-def print_delivery(delivery: Document, attempts: Sequence[Document]) -> None:
-    """Print it, its timeline, and its payload."""
-    print_fields({"delivery": shown_id(delivery), **_facts(delivery)})
+def print_timeline(found: Timeline) -> None:
+    """Print the delivery, its timeline, and its payload."""
+    print_fields({"delivery": found.id, **_facts(found)})
     console.print("\nTimeline, UTC", style="bold")
-    for event in sorted(_events(delivery, attempts), key=lambda one: one.at):
-        console.print(f"  {_moment(event.at)}  {plain(event.said)}", soft_wrap=True)
-        for line in event.lines:
+    for event in found.events:
+        console.print(f"  {_moment(event.at)}  {plain(_said(event))}", soft_wrap=True)
+        for line in _lines(event):
             console.print(f"{_INDENT}{line}", soft_wrap=True)
-    if state_line := _now(delivery):
-        console.print(f"  {state_line}", soft_wrap=True)
-    if payload := delivery.get("payload"):
+    if next_line := _next(found):
+        console.print(f"  {next_line}", soft_wrap=True)
+    if found.payload:
         console.print("\nPayload", style="bold")
-        console.print(plain_lines(payload), soft_wrap=True)
-    elif "payload" not in delivery:
+        console.print(plain_lines(found.payload), soft_wrap=True)
+    elif found.payload is None:
         console.print("\nIts payload is gone: retention has dropped it.")
 
 
@@ -51,33 +39,26 @@ def _moment(at: datetime) -> str:
     return f"{at:%Y-%m-%d %H:%M:%S}.{at.microsecond // 1000:03}"
 
 
-def _facts(delivery: Document) -> dict[str, object]:
+def _facts(found: Timeline) -> dict[str, object]:
     """What is to be known at first sight; nothing that has no value."""
     facts = {
-        "stored id": delivery["_id"] if delivery["_id"] != shown_id(delivery) else None,
-        "feed": delivery["feed"],
-        "key": shown_key(delivery["key"]),
-        "state": _state(delivery),
-        "reason": delivery.get("reason"),
-        "attempts": _attempts(delivery),
-        "position": _position(delivery.get("position")),
-        "batch": delivery.get("batch"),
-        "from": delivery.get("restored_from"),
+        "stored id": found.stored_id if found.stored_id != found.id else None,
+        "feed": found.feed,
+        "key": found.key,
+        "state": f"{found.state}, acknowledged" if found.acknowledged else str(found.state),
+        "reason": found.reason,
+        "attempts": _attempts(found),
+        "position": _position(found.position),
+        "batch": found.batch,
+        "from": found.restored_from,
     }
     return {name: value for name, value in facts.items() if value is not None}
 
 
-def _state(delivery: Document) -> str:
-    state = State(delivery["state"])
-    if delivery.get("acknowledged") and state is State.DEAD:
-        return f"{state}, acknowledged"
-    return str(state)
-
-
-def _attempts(delivery: Document) -> str:
-    replays = delivery.get("replay_count", 0)
-    since = "" if not replays else " since it was replayed" if replays == 1 else f" since the last of {replays} replays"
-    return f"{delivery['attempts']}{since}"
+def _attempts(found: Timeline) -> str:
+    many = f" since the last of {found.replays} replays"
+    since = "" if not found.replays else " since it was replayed" if found.replays == 1 else many
+    return f"{found.attempts}{since}"
 
 
 def _position(position: Any) -> str | None:
@@ -93,39 +74,19 @@ def _part(part: Any) -> str:
     return "NULL" if part is None else str(part)
 
 
-def _events(delivery: Document, attempts: Sequence[Document]) -> Iterator[Event]:
-    yield Event(delivery["created_at"], "logged")
-    if seen := delivery.get("seen_at"):
-        yield Event(seen, "its row was read again: it was updated, and is not sent again")
-    for number, attempt in enumerate(attempts, 1):
-        yield _attempt(number, attempt)
-    for replay in delivery.get("replays", ()):
-        yield Event(replay["at"], f"replayed by {replay['by']}; it was {replay['was']}")
-    for field, said in (
-        ("cancelled", "cancelled"),
-        ("acknowledged", "acknowledged"),
-        ("withdrawn", "acknowledgement taken back"),
-        ("reread", "its row was read again, as it could not be read before,"),
-    ):
-        if stamp := delivery.get(field):
-            yield Event(stamp["at"], f"{said} by {stamp['by']}")
-    if restored := delivery.get("restored_at"):
-        yield Event(restored, "put back from an archive")
-    if settled := _settled(delivery):
-        yield settled
-
-
-def _attempt(number: int, attempt: Mapping[str, Any]) -> Event:
-    """What one request came to."""
-    answer = f"HTTP {attempt['status']}" if attempt.get("status") is not None else "no answer"
-    took = f" after {attempt['duration_ms']} ms" if attempt.get("duration_ms") is not None else ""
-    if attempt["outcome"] == Outcome.UNKNOWN.value and "duration_ms" not in attempt:
-        said = "outcome unknown: the worker's lease ran out"
-    else:
-        said = f"{_OUTCOMES[Outcome(attempt['outcome'])]}: {answer}{took}"
-    return Event(attempt["at"], f"attempt {number}, {said}", [*_answered(attempt)])
-
-
+_WORDS = {
+    Happened.LOGGED: "logged",
+    Happened.SEEN_AGAIN: "its row was read again: it was updated, and is not sent again",
+    Happened.RESTORED: "put back from an archive",
+}
+_DONE = {
+    Happened.CANCELLED: "cancelled",
+    Happened.ACKNOWLEDGED: "acknowledged",
+    Happened.WITHDRAWN: "acknowledgement taken back",
+    Happened.REREAD: "its row was read again, as it could not be read before,",
+}
+"""By an operator."""
+_ENDS = {State.DELIVERED: "delivered", State.DEAD: "dead letter", State.SKIPPED: "skipped"}
 _OUTCOMES = {
     Outcome.DELIVERED: "delivered",
     Outcome.RETRY: "to be retried",
@@ -134,41 +95,51 @@ _OUTCOMES = {
 }
 
 
-def _answered(attempt: Mapping[str, Any]) -> Iterator[str]:
-    for told in (attempt.get("error"), attempt.get("note")):
+def _said(event: Event) -> str:
+    """The event in a line."""
+    if event.attempt:
+        return f"attempt {event.attempt.number}, {_outcome(event.attempt)}"
+    if event.kind is Happened.REPLAYED:
+        return f"replayed by {event.by}; it was {event.was}"
+    if event.state:
+        return _ENDS.get(event.state, event.state.value)
+    return _WORDS.get(event.kind) or f"{_DONE[event.kind]} by {event.by}"
+
+
+def _outcome(attempt: Attempt) -> str:
+    """What one request came to."""
+    if attempt.outcome is Outcome.UNKNOWN and attempt.duration_ms is None:
+        return "outcome unknown: the worker's lease ran out"
+    answer = f"HTTP {attempt.status}" if attempt.status is not None else "no answer"
+    took = f" after {attempt.duration_ms} ms" if attempt.duration_ms is not None else ""
+    return f"{_OUTCOMES[attempt.outcome]}: {answer}{took}"
+
+
+def _lines(event: Event) -> Iterator[str]:
+    """What more there is to say of it."""
+    for told in (event.why, event.reason):
         if told:
             yield plain(told)
-    if response := attempt.get("response"):
-        yield from (f"| {line}" for line in plain_lines(response).split("\n"))
-    if worker := attempt.get("worker"):
-        yield f"by {plain(worker)}"
+    if not (attempt := event.attempt):
+        return
+    for told in (attempt.error, attempt.note):
+        if told:
+            yield plain(told)
+    if attempt.response:
+        yield from (f"| {line}" for line in plain_lines(attempt.response).split("\n"))
+    if attempt.worker:
+        yield f"by {plain(attempt.worker)}"
 
 
-def _settled(delivery: Document) -> Event | None:
-    """How it ended; not where an event says so already."""
-    state, at = State(delivery["state"]), delivery.get("finished_at")
-    if at is None or state is State.CANCELLED:
-        return None
-    reason = delivery.get("reason")
-    return Event(at, _ENDS.get(state, state.value), [plain(reason)] if reason else ())
-
-
-_ENDS = {State.DELIVERED: "delivered", State.DEAD: "dead letter", State.SKIPPED: "skipped"}
-
-
-def _now(delivery: Document) -> str | None:
+def _next(found: Timeline) -> str | None:
     """What comes next, and what may be done."""
-    state = State(delivery["state"])
-    if state is State.RETRYING:
-        wait = delivery["next_attempt_at"] - utc_now()
+    if found.next is Next.RETRY and found.next_attempt_at:
+        wait = found.next_attempt_at - utc_now()
         when = f"in {rough(wait)}" if wait.total_seconds() > 0 else "due now"
-        return f"{_moment(delivery['next_attempt_at'])}  next attempt, {when}"
-    if state is State.QUEUED:
+        return f"{_moment(found.next_attempt_at)}  next attempt, {when}"
+    if found.next is Next.SEND:
         return "now: waits to be sent"
-    if state is State.DEAD and not delivery.get("acknowledged"):
-        replay = f"python -m app replay {shlex.quote(delivery['_id'])}"
-        if delivery.get("payload") == "" and has_identity(delivery["key"]):
-            return f"never read: mend the row in the source, then: {replay}"
-        if delivery.get("payload"):
-            return f"to send it again: {replay}"
-    return None
+    replay = f"python -m app replay {shlex.quote(found.stored_id)}"
+    if found.next is Next.MEND_AND_REPLAY:
+        return f"never read: mend the row in the source, then: {replay}"
+    return f"to send it again: {replay}" if found.next is Next.REPLAY else None

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from app.core.clock import rough, utc_now
 from app.ledger import Ledger
 from app.ledger.heartbeats import Heartbeat
+from config import Config
 
 HEARD_OF = timedelta(minutes=1)
 """A process not heard from for longer is ignored: it has probably stopped."""
@@ -22,6 +23,17 @@ class Own:
     """See `config.Config`."""
     changed_at: datetime | None
     """When the file was last written; `None`: unknown."""
+
+    @classmethod
+    def of(cls, loaded: Config) -> Own | None:
+        """Of a configuration as it was loaded; `None`: its feeds.toml is wrong."""
+        if not loaded.feeds_hash:
+            return None
+        try:
+            changed = loaded.settings.feeds_file.stat().st_mtime
+        except OSError:
+            return cls(loaded.feeds_hash, None)
+        return cls(loaded.feeds_hash, datetime.fromtimestamp(changed, UTC))
 
 
 @dataclass(frozen=True, slots=True)

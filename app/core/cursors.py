@@ -48,6 +48,8 @@ class Cursor:
     """What is owed of it is sent."""
     sending_paused: str | None = None
     """Why it is not sent, where an operator paused that alone."""
+    paused_by: str | None = None
+    """The operator who made the last pause; `None`: Rowrelay did, because of what it found."""
     last_poll_at: datetime | None = None
     last_row_at: datetime | None = None
     last_error: str | None = None

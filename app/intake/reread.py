@@ -39,15 +39,12 @@ NOT_ASKED = "the source cannot be asked"
 class Rereading:
     """Rereads rows for one replay."""
 
-    def __init__(
-        self, ledger: Ledger, feeds: Mapping[str, Feed], open_source: Callable[[], Source], stamp: Stamp
-    ) -> None:
-        """`open_source`: called when the first row is to be read."""
+    def __init__(self, ledger: Ledger, feeds: Mapping[str, Feed], source: Callable[[], Source], stamp: Stamp) -> None:
+        """`source`: gives the open source; called when the first row is to be read."""
         self._ledger = ledger
         self._feeds = feeds
-        self._open_source = open_source
+        self._source = source
         self._stamp = stamp
-        self._source: Source | None = None
 
     async def reread(self, selection: Selection, begun: datetime) -> Counter[str]:
         """Read the selected rows again, and store the payload of those that can be read now. Returns, for the others,
@@ -57,17 +54,13 @@ class Rereading:
         after: Picked | None = None
         seen: set[str] = set()
         """Those that share the place of `after`: the next question returns them again."""
-        try:
-            while picked := await self._ledger.selections.to_reread(selection, begun, after, AT_ONCE, without=seen):
-                last = picked[-1]
-                if after is None or (after.feed, after.place) != (last.feed, last.place):
-                    seen = set()
-                seen |= {one.id for one in picked if (one.feed, one.place) == (last.feed, last.place)}
-                after = last
-                stay += await self._reread(picked)
-        finally:
-            if self._source is not None:
-                await self._source.close()
+        while picked := await self._ledger.selections.to_reread(selection, begun, after, AT_ONCE, without=seen):
+            last = picked[-1]
+            if after is None or (after.feed, after.place) != (last.feed, last.place):
+                seen = set()
+            seen |= {one.id for one in picked if (one.feed, one.place) == (last.feed, last.place)}
+            after = last
+            stay += await self._reread(picked)
         return stay
 
     async def _reread(self, picked: Sequence[Picked]) -> Counter[str]:
@@ -96,9 +89,8 @@ class Rereading:
     async def _reread_some(self, feed: Feed, keys: Mapping[str, str]) -> tuple[Counter[str], int]:
         """Reread the first of these (id → key). Returns why some stay as they are, and how many were handled."""
         agreed = (await self._ledger.cursors.get(feed.name)).columns
-        self._source = self._source or self._open_source()
         try:
-            found, count = await self._source.find_some(feed, list(keys.values()), agreed)
+            found, count = await self._source().find_some(feed, list(keys.values()), agreed)
         except (SourceUnavailable, SourceRefused) as error:
             log.warning("rows_not_reread", feed=feed.name, rows=len(keys), error=str(error))
             return Counter({f"{NOT_ASKED}: {error}": len(keys)}), len(keys)

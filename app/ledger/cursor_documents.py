@@ -56,6 +56,7 @@ def cursor_of(document: Document) -> Cursor:
         paused_reason=document.get("paused_reason"),
         sends=not document.get("sending_paused") and (not document.get("paused") or document.get("sends", False)),
         sending_paused=document.get("sending_paused"),
+        paused_by=document.get("paused_by"),
         last_poll_at=document.get("last_poll_at"),
         last_row_at=document.get("last_row_at"),
         last_error=document.get("last_error"),

@@ -1,12 +1,13 @@
 """`cursors`: one document a feed: how far it has been read, its open gaps, its last poll, and whether it is paused.
 
 {_id: feed, position, gaps [{low, high, since}], spans [{after, upto}], version, last_poll_at, last_row_at, last_error,
- paused, paused_reason, sends, sending_paused, failures, retry_at, columns [{name, type}], offered, noted, noted_at,
- held, held_since, origin {table, key, strategy, column}, lowest, notices {<kind>: {said, at}},
+ paused, paused_reason, sends, sending_paused, paused_by, failures, retry_at, columns [{name, type}], offered, noted,
+ noted_at, held, held_since, origin {table, key, strategy, column}, lowest, notices {<kind>: {said, at}},
  resumes, refused {count, at}}
 
 `paused`: the feed is not polled, nor sent unless `sends`. `sending_paused`: why an operator paused sending alone; it is
-separate, so that polling and sending are paused and resumed independently.
+separate, so that polling and sending are paused and resumed independently. `paused_by`: the operator who made the last
+pause; nothing where Rowrelay did, or once the feed is resumed.
 """
 
 from __future__ import annotations
@@ -160,25 +161,26 @@ class Cursors:
         await self._collection.update_one({"_id": feed}, {"$set": {"offered": list(columns)}})
 
     @query
-    async def pause(self, feed: str, reason: str, *, sending: bool = False) -> None:
+    async def pause(self, feed: str, reason: str, *, sending: bool = False, by: str | None = None) -> None:
         """Pause polling the feed, and unless `sending` also sending it, until it is resumed.
 
-        The first reason stays, unless the new one pauses more.
+        The first reason stays, unless the new one pauses more. `by`: the operator who does it.
         """
         await self._collection.update_one({"_id": feed}, {"$setOnInsert": {"version": 0}}, upsert=True)
         weaker: Document = (
             {"paused": {"$ne": True}} if sending else {"$or": [{"paused": {"$ne": True}}, {"sends": True}]}
         )
         await self._collection.update_one(
-            {"_id": feed, **weaker}, {"$set": {"paused": True, "paused_reason": reason, "sends": sending}}
+            {"_id": feed, **weaker},
+            {"$set": {"paused": True, "paused_reason": reason, "sends": sending, "paused_by": by}},
         )
 
     @query
-    async def pause_sending(self, feed: str, reason: str) -> None:
+    async def pause_sending(self, feed: str, reason: str, *, by: str | None = None) -> None:
         """Pause sending the feed until that is resumed; polling goes on. The first reason stays."""
         await self._collection.update_one({"_id": feed}, {"$setOnInsert": {"version": 0}}, upsert=True)
         wanted: Document = {"_id": feed, "sending_paused": None}
-        await self._collection.update_one(wanted, {"$set": {"sending_paused": reason}})
+        await self._collection.update_one(wanted, {"$set": {"sending_paused": reason, "paused_by": by}})
 
     @query
     async def resume(self, feed: str) -> bool:
@@ -187,7 +189,7 @@ class Cursors:
             {"_id": feed, "$or": [{"paused": True}, _SENDING_PAUSED]},
             {
                 "$set": {"paused": False, "failures": 0, "retry_at": None},
-                "$unset": {"paused_reason": "", "sends": "", "sending_paused": "", "refused": ""},
+                "$unset": {"paused_reason": "", "sends": "", "sending_paused": "", "paused_by": "", "refused": ""},
                 "$inc": {"resumes": 1},
             },
         )

@@ -4,12 +4,14 @@ Fields of a delivery that these moves write, beside those of `app/ledger/deliver
 
     replayed_at   when it was last replayed: its age counts from here
     replay_count  how often it was replayed
-    replays       [{at, by, was}], the last `REPLAYS_KEPT`; `was` is the state it was in
-    cancelled     {at, by}, when it was last cancelled
-    acknowledged  {at, by}, while a dead letter counts as settled: its retention counts from here
-    withdrawn     {at, by}, when that was last undone
-    reread        {at, by}, when its row was last read again, because it had no payload
+    replays       [{at, by, why, was}], the last `REPLAYS_KEPT`; `was` is the state it was in
+    cancelled     {at, by, why}, when it was last cancelled
+    acknowledged  {at, by, why}, while a dead letter counts as settled: its retention counts from here
+    withdrawn     {at, by, why}, when that was last undone
+    reread        {at, by, why}, when its row was last read again, because it had no payload
     kept_from     the moment that retention counts from, where it is not `finished_at`
+
+`why` is there only where the operator gave a reason.
 
 Every move repeats the selection in its filter. A delivery that has changed since it was picked stays as it is, and
 repeating a move changes nothing. A cancelled delivery keeps the name of its batch for as long as a worker may be
@@ -51,10 +53,16 @@ _NEVER_READ: Document = {"payload": ""}
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """Who made a move, and when."""
+    """Who made a move, when, and why, where a reason was given."""
 
     by: str
     at: datetime
+    why: str | None = None
+
+    @property
+    def document(self) -> Document:
+        """As it is stored: `why` only where there is one."""
+        return {"at": self.at, "by": self.by} | ({"why": self.why} if self.why else {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +153,7 @@ class Selections:
 
     async def replay(self, selection: Selection, state: State, begun: datetime, batch: NewBatch, stamp: Stamp) -> int:
         """Move the batch's deliveries back to `queued`, with a fresh count of attempts. Returns how many moved."""
-        entry = {"at": stamp.at, "by": stamp.by, "was": state.value}
+        entry = stamp.document | {"was": state.value}
         change: Document = {
             "$set": {"state": State.QUEUED.value, "batch": batch.id, "attempts": 0, "replayed_at": stamp.at},
             "$inc": {"replay_count": 1},
@@ -186,7 +194,7 @@ class Selections:
         await self._tell_reread({known: {"reason": reason} for known, reason in reasons.items()}, stamp)
 
     async def _tell_reread(self, fields: Mapping[str, Document], stamp: Stamp) -> None:
-        told: Document = {"reread": {"at": stamp.at, "by": stamp.by}}
+        told: Document = {"reread": stamp.document}
         updates = [
             UpdateOne({"_id": known, "state": State.DEAD.value, **_NEVER_READ}, {"$set": changed | told})
             for known, changed in fields.items()
@@ -207,8 +215,8 @@ class Selections:
             "$set": {
                 "state": State.CANCELLED.value,
                 "finished_at": stamp.at,
-                "reason": f"cancelled by {stamp.by}",
-                "cancelled": {"at": stamp.at, "by": stamp.by},
+                "reason": f"cancelled by {stamp.by}{f': {stamp.why}' if stamp.why else ''}",
+                "cancelled": stamp.document,
             },
             "$unset": {"next_attempt_at": ""},
         }
@@ -237,7 +245,7 @@ class Selections:
 
     async def acknowledge(self, selection: Selection, delivery_ids: Sequence[str], stamp: Stamp, *, undo: bool) -> int:
         """Acknowledge these dead letters, or withdraw that. Returns how many changed."""
-        made = {"at": stamp.at, "by": stamp.by}
+        made = stamp.document
         change: Document = {"$set": {"acknowledged": made, "kept_from": stamp.at}}
         if undo:
             change = {"$set": {"withdrawn": made}, "$unset": {"acknowledged": "", "kept_from": ""}}

@@ -1,7 +1,7 @@
-"""Replay, cancel and acknowledge: what only an operator does.
+"""Replay: puts dead, cancelled or delivered deliveries back to `queued`.
 
-Replay puts dead, cancelled or delivered deliveries back to `queued`, a chunk at a time: its batches are inserted, its
-deliveries move into them by conditional updates, and the messages are sent. It may die between any two of these steps:
+It goes a chunk at a time: its batches are inserted, its deliveries move into them by conditional updates, and the
+messages are sent. It may die between any two of these steps:
 
 1. after the batches: they hold ids of deliveries that do not name them; whoever claims one loads nothing, and deletes
    the batch;
@@ -15,13 +15,6 @@ unsettled at any moment, so that a partner slower than the rate slows the replay
 waits while a feed has half of its `max_backlog` open: it never stops a feed from being polled.
 
 A dead letter whose row could not be read is read from the source again first: see `app.intake.reread`.
-
-Cancel moves `queued` and `retrying` ones to `cancelled`. What a worker has loaded by then it sends all the same: a
-success makes it `delivered`, since the partner has the row; a failure is on record, and it stays cancelled.
-
-Acknowledge takes a dead letter for settled: it will not be delivered, and somebody has seen that. It stays dead, is
-left alone by replay, and retention, which keeps every other dead letter, drops it in time. Undoing it makes it an
-ordinary dead letter again.
 """
 
 from __future__ import annotations
@@ -29,12 +22,11 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TypeAlias
 
 import structlog
 
@@ -50,45 +42,27 @@ from app.ledger import Ledger
 from app.ledger.batches import new_batches
 from app.ledger.counted import DONE_STATES
 from app.ledger.delivery_documents import MEND_IT
-from app.ledger.operator_moves import Counted, Picked, Stamp
-from app.ledger.persistence import Waiting, persistent
+from app.ledger.operator_moves import Counted, Picked
+from app.ledger.persistence import persistent
 from app.ledger.selection import Selection, narrowed
+from app.operations.account import CHANGED, CHUNK_LIMIT, Account, Preview, Tell, account_of, waits
+from app.operations.acknowledge import ACKNOWLEDGED
+from app.operations.by import By
 from app.source.reader import Source
 
 log = structlog.get_logger()
 
 CHUNK_SECONDS = 0.1
-CHUNK_LIMIT = 1000
-"""A chunk is what the rate allows in `CHUNK_SECONDS`, at most so many deliveries."""
+"""A chunk is what the rate allows in this time, at most `CHUNK_LIMIT` deliveries."""
 PICKED_AT_ONCE = 5000
 """Deliveries that are looked up together: a server may read all that is selected to find the first few. What changes
 until its chunk's turn comes stays as it is, since each move repeats the selection."""
 ROOM_SECONDS = 2.0
 WAIT_SECONDS = 0.25
 """How long to wait before asking again whether there is room."""
-BEING_SENT, CHANGED = "still being sent", "changed meanwhile"
-ACKNOWLEDGED, NOT_ACKNOWLEDGED = "acknowledged", "not acknowledged"
+BEING_SENT = "still being sent"
 BACKLOG_EVERY = 1000
 """The feeds' backlogs are asked for once in so many deliveries moved."""
-
-Tell: TypeAlias = Callable[[int, str], None]
-"""Told of progress: how many have moved so far, and what is being waited for, if anything."""
-
-
-@dataclass(slots=True)
-class Account:
-    """What was selected, and what became of it."""
-
-    selected: int = 0
-    """Ids that were named count as selected, whatever is found under them."""
-    moved: int = 0
-    skipped: Counter[str] = field(default_factory=Counter)
-    """Why it stayed as it was → how many."""
-
-    @property
-    def movable(self) -> int:
-        """How many of the selected can be moved."""
-        return self.selected - sum(self.skipped.values())
 
 
 @dataclass(slots=True)
@@ -97,7 +71,7 @@ class Run:
 
     selection: Selection
     begun: datetime
-    by: str
+    by: By
     rate: float
     """Deliveries a second."""
     account: Account
@@ -123,14 +97,14 @@ class Replaying:
         feeds: Mapping[str, Feed],
         *,
         message_wait: timedelta,
-        open_source: Callable[[], Source] | None = None,
+        source: Callable[[], Source] | None = None,
         now: Clock = utc_now,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         """`message_wait`: after this long without a claim, the sweep takes a batch's message for lost.
-        `open_source`: where rows are read again that could not be read; without it they are left alone.
+        `source`: gives the open source, where rows that could not be read are read again; else they are left alone.
         """
-        self._open_source = open_source
+        self._source = source
         self._ledger = ledger
         self._queue = queue
         self._feeds = feeds
@@ -138,45 +112,45 @@ class Replaying:
         self._now = now
         self._sleep = sleep
 
-    async def look(self, selection: Selection) -> tuple[Account, list[Counted]]:
+    async def preview(self, selection: Selection) -> Preview:
         """Count what a replay of the selection would move and skip, and move nothing. Raises the ledger's errors."""
         paused = await self._ledger.cursors.paused()
         counted = await self._ledger.selections.counts(selection)
-        account = await _account(self._ledger, selection, counted)
+        account = await account_of(self._ledger, selection, counted)
         for group in counted:
             reason = self._obstacle(group, paused)
             if reason:
                 account.skipped[reason] += group.count
-        return account, counted
+        return Preview(account, counted)
 
-    async def replay(self, selection: Selection, rate: Rate, by: str, tell: Tell = lambda *_: None) -> Account:
+    async def replay(self, selection: Selection, rate: Rate, by: By, tell: Tell = lambda *_: None) -> Account:
         """Put the selected deliveries back to `queued`, at most `rate`, recorded as done by `by`.
 
         Returns once all have moved, not once they are sent. Raises the ledger's errors; running it again goes on.
         """
         with persistent(sleep=self._sleep):
-            account, groups = await self.look(selection)
+            previewed = await self.preview(selection)
             paused = await self._ledger.cursors.paused()
+        account = previewed.account
         open_feeds = [feed for feed in self._feeds if feed not in paused]
         per_second = rate.count / rate.per_seconds
         run = Run(narrowed(selection, open_feeds), self._now(), by, per_second, account, tell)
-        if self._open_source and any(group.never_read for group in groups):
-            reading = Rereading(self._ledger, self._feeds, self._open_source, Stamp(by, run.begun))
-            with persistent(sleep=self._sleep, tell=_waits(account, tell)):
+        if self._source and any(group.never_read for group in previewed.counted):
+            reading = Rereading(self._ledger, self._feeds, self._source, by.at(run.begun))
+            with persistent(sleep=self._sleep, tell=waits(account, tell)):
                 account.skipped += await reading.reread(run.selection, run.begun)
         movable = account.movable
-        with persistent(sleep=self._sleep, tell=_waits(account, tell)):
+        with persistent(sleep=self._sleep, tell=waits(account, tell)):
             for state in selection.states:
                 await self._replay_state(run, state)
-        changed = movable - account.moved - account.skipped[BEING_SENT]
-        account.skipped += Counter({CHANGED: changed})
+        account.leave(CHANGED, movable - account.moved - account.skipped[BEING_SENT])
         return account
 
     def _obstacle(self, group: Counted, paused: Sequence[str]) -> str | None:
         """Why deliveries of this kind cannot be replayed; `None` where they can."""
         if group.acknowledged:
             return ACKNOWLEDGED
-        if not group.has_payload and not (group.never_read and self._open_source):
+        if not group.has_payload and not (group.never_read and self._source):
             return "no payload"
         if group.feed not in self._feeds:
             return "feed not configured"
@@ -204,7 +178,7 @@ class Replaying:
         await self._ledger.batches.insert(batches, now + self._message_wait)
         run.unsettled |= {batch.id: len(batch.delivery_ids) for batch in batches}
         await self._mark(state, picked, now)
-        stamp = Stamp(run.by, now)
+        stamp = run.by.at(now)
         moved = [
             await self._ledger.selections.replay(run.selection, state, run.begun, batch, stamp) for batch in batches
         ]
@@ -269,105 +243,3 @@ class Replaying:
             if retrying + await self._ledger.batches.owed(name) >= limit:
                 return f"feed {name} has {limit} deliveries open"
         return None
-
-
-class Cancelling:
-    """Cancels for one operator."""
-
-    def __init__(
-        self, ledger: Ledger, now: Clock = utc_now, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
-    ) -> None:
-        self._ledger = ledger
-        self._now = now
-        self._sleep = sleep
-
-    async def look(self, selection: Selection) -> tuple[Account, list[Counted]]:
-        """Count what a cancel of the selection would move and skip, and move nothing. Raises the ledger's errors."""
-        counted = await self._ledger.selections.counts(selection)
-        return await _account(self._ledger, selection, counted), counted
-
-    async def cancel(self, selection: Selection, by: str, tell: Tell = lambda *_: None) -> Account:
-        """Move the selected deliveries to `cancelled`, recorded as done by `by`.
-
-        Deliveries move between `queued` and `retrying` meanwhile, so both are gone through until a round finds none.
-        Raises the ledger's errors; running it again goes on.
-        """
-        with persistent(sleep=self._sleep):
-            account, _ = await self.look(selection)
-        movable, stamp, before = account.movable, Stamp(by, self._now()), -1
-        with persistent(sleep=self._sleep, tell=_waits(account, tell)):
-            while account.moved > before:
-                before = account.moved
-                for state in selection.states:
-                    await self._cancel_state(selection, state, stamp, account, tell)
-        account.skipped += Counter({CHANGED: movable - account.moved})
-        return account
-
-    async def _cancel_state(
-        self, selection: Selection, state: State, stamp: Stamp, account: Account, tell: Tell
-    ) -> None:
-        after: Picked | None = None
-        while picked := await self._ledger.selections.to_cancel(selection, state, stamp.at, after, CHUNK_LIMIT):
-            after = picked[-1]
-            ids = [one.id for one in picked]
-            for feed in {one.feed for one in picked}:  # under the moment at which the cancel began
-                await self._ledger.counts.mark(feed, [stamp.at], self._now())
-            account.moved += await self._ledger.selections.cancel(selection, state, ids, stamp)
-            batches = {one.batch for one in picked if one.batch}
-            await self._ledger.selections.let_go(ids, batches - await self._ledger.batches.held(batches))
-            tell(account.moved, "")
-
-
-class Acknowledging:
-    """Acknowledges dead letters for one operator, or with `undo` takes that back."""
-
-    def __init__(
-        self,
-        ledger: Ledger,
-        *,
-        undo: bool = False,
-        now: Clock = utc_now,
-        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
-    ) -> None:
-        self._ledger = ledger
-        self._undo = undo
-        self._now = now
-        self._sleep = sleep
-
-    async def look(self, selection: Selection) -> tuple[Account, list[Counted]]:
-        """Count what would change and what not, and change nothing. Raises the ledger's errors."""
-        counted = await self._ledger.selections.counts(selection)
-        account = await _account(self._ledger, selection, counted)
-        for group in counted:
-            if group.acknowledged is not self._undo:
-                account.skipped[NOT_ACKNOWLEDGED if self._undo else ACKNOWLEDGED] += group.count
-        return account, counted
-
-    async def acknowledge(self, selection: Selection, by: str, tell: Tell = lambda *_: None) -> Account:
-        """Take the selected dead letters for settled, or no longer, recorded as done by `by`.
-
-        Raises the ledger's errors; running it again goes on.
-        """
-        with persistent(sleep=self._sleep):
-            account, _ = await self.look(selection)
-        movable, stamp, after = account.movable, Stamp(by, self._now()), None
-        selections, undo = self._ledger.selections, self._undo
-        with persistent(sleep=self._sleep, tell=_waits(account, tell)):
-            while picked := await selections.to_acknowledge(selection, stamp.at, after, CHUNK_LIMIT, undo=undo):
-                after = picked[-1]
-                account.moved += await selections.acknowledge(selection, [one.id for one in picked], stamp, undo=undo)
-                tell(account.moved, "")
-        account.skipped += Counter({CHANGED: movable - account.moved})
-        return account
-
-
-def _waits(account: Account, tell: Tell) -> Waiting:
-    """Tells that the ledger is waited for."""
-    return lambda seconds, error: tell(account.moved, f"waiting {seconds:g} s: {error}")
-
-
-async def _account(ledger: Ledger, selection: Selection, counted: Sequence[Counted]) -> Account:
-    """The account before anything has moved; ids that are in none of the selected states are skipped."""
-    beside = await ledger.selections.beside(selection)
-    selected = sum(group.count for group in counted) + sum(beside.values())
-    return Account(selected, skipped=Counter(beside))

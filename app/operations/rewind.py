@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import structlog
+
 from app.core.clock import Clock, utc_now
 from app.core.cursors import Cursor
 from app.core.position import Position
@@ -11,10 +13,16 @@ from app.core.rows import Page
 from app.feeds.feed import Feed
 from app.ledger import Ledger
 from app.ledger.delivery_documents import delivery_id
+from app.operations.by import By
 from app.source.reader import Source
 
+log = structlog.get_logger()
 
-@dataclass(slots=True)
+COUNTED = 10_000
+"""Rows that a preview counts, at most and a page."""
+
+
+@dataclass(frozen=True, slots=True)
 class Reread:
     """What lies beyond a position, counted page by page."""
 
@@ -23,6 +31,18 @@ class Reread:
     """Rows that the ledger has already: reading them again changes nothing."""
     complete: bool = True
     """All rows were counted; else there are more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rewound:
+    """Where a cursor stood, and where a rewind moved it, or would."""
+
+    stood: Position
+    stands: Position
+    stood_said: str
+    stands_said: str
+    reread: Reread | None
+    """Of a preview: what would be read."""
 
 
 def said_position(feed: Feed, position: Position, lowest: Position) -> str:
@@ -34,50 +54,63 @@ def said_position(feed: Feed, position: Position, lowest: Position) -> str:
 
 
 class Rewinding:
-    """Looks at what a rewind would do, and does it."""
+    """Looks at what a rewind would do, and does it.
+
+    `to` is `beginning`, `now` or a position of the feed's strategy (see `CursorSpec.parse_position`).
+    """
 
     def __init__(self, source: Source, ledger: Ledger, now: Clock = utc_now) -> None:
         self._source = source
         self._ledger = ledger
         self._now = now
 
+    async def preview(self, feed: Feed, to: int | str) -> Rewound:
+        """What a rewind would do; moves nothing. Raises the errors of the source and the ledger."""
+        target = await self.target(feed, to)
+        reread = await self.reread(feed, target, COUNTED)
+        return await self._rewound(feed, await self._ledger.cursors.get(feed.name), target, reread)
+
+    async def rewind(self, feed: Feed, to: int | str, by: By) -> Rewound:
+        """Move the cursor there, and drop its gaps.
+
+        Raises `CursorMoved` where a poll moves it at the same moment: nothing is done then. Else as `preview` does.
+        """
+        target = await self.target(feed, to)
+        before = await self._ledger.cursors.get(feed.name)
+        await self._ledger.cursors.rewind(before, target)
+        log.info("feed_rewound", feed=feed.name, before=before.position, now=target.position, by=by.who, why=by.why)
+        return await self._rewound(feed, before, target)
+
+    async def delivered_again(self, feed: Feed, to: int | str) -> str | None:
+        """Up to where records may be purged of rows that would be read again, and so delivered again, in words; `None`:
+        of none. Raises the errors of the source and the ledger."""
+        target = await self.target(feed, to)
+        watermark = await self._ledger.purge_watermarks.get(feed.name)
+        if watermark is None or not watermark.covers(target.position):
+            return None
+        return said_position(feed, watermark.position, None)
+
     async def target(self, feed: Feed, to: int | str) -> Cursor:
-        """The cursor at `beginning`, at `now` or at a position (see `CursorSpec.parse_position`)."""
+        """The cursor as it would then be."""
         return await self._source.begin(feed, to, self._now())
-
-    async def lowest(self, feed: Feed) -> Position:
-        """The position in front of all rows."""
-        return (await self.target(feed, "beginning")).position
-
-    async def purged(self, feed: Feed, target: Cursor) -> Position:
-        """Up to which position records may be purged of rows that would be read again, and so delivered again; `None`:
-        of none."""
-        floor = await self._ledger.purge_watermarks.get(feed.name)
-        return floor.position if floor and floor.covers(target.position) else None
 
     async def reread(self, feed: Feed, target: Cursor, limit: int) -> Reread:
         """Read from there on, at most `limit` rows and a page, and count. Moves and logs nothing."""
-        counted = Reread()
-        cursor = target
+        counted, cursor = Reread(), target
         while True:
             page = await self._source.read_page(feed, cursor, self._now())
-            await self._count(feed, page, counted)
+            known = await self._known(feed, page)
+            counted = replace(counted, rows=counted.rows + len(page.rows), known=counted.known + known)
             if not page.full:
                 return counted
             if counted.rows >= limit:
-                counted.complete = False
-                return counted
+                return replace(counted, complete=False)
             cursor = replace(cursor, position=page.position, gaps=page.gaps)
 
-    async def rewind(self, feed: Feed, target: Cursor) -> Cursor:
-        """Move the cursor there, and drop its gaps. Returns where it stood.
+    async def _known(self, feed: Feed, page: Page) -> int:
+        return await self._ledger.deliveries.known([delivery_id(feed.name, row) for row in page.rows])
 
-        Raises `CursorMoved` where a poll moves it at the same moment: nothing is done then.
-        """
-        cursor = await self._ledger.cursors.get(feed.name)
-        await self._ledger.cursors.rewind(cursor, target)
-        return cursor
-
-    async def _count(self, feed: Feed, page: Page, counted: Reread) -> None:
-        counted.rows += len(page.rows)
-        counted.known += await self._ledger.deliveries.known([delivery_id(feed.name, row) for row in page.rows])
+    async def _rewound(self, feed: Feed, before: Cursor, target: Cursor, reread: Reread | None = None) -> Rewound:
+        lowest = (await self.target(feed, "beginning")).position
+        stood, stands = (said_position(feed, cursor.position, lowest) for cursor in (before, target))
+        return Rewound(before.position, target.position, stood, stands, reread)

@@ -56,7 +56,7 @@ class Operator(Reader):
             self.queue,
             self.feeds,
             message_wait=settings.lease,
-            open_source=lambda: clients.open_source(settings),
+            source=lambda: self.source,
         )
 
     def reconciling(self, *, heal_at_most: int) -> Reconciling:

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from app.core.errors import ConfigError, Problem, SourceUnavailable
 from app.core.source_url import ALLOWED, UNREADABLE, source_url_problem, split_scheme
+from app.core.unreached import why_unreached
 from app.source.products.product import Timeouts
 from app.source.products.registry import PRODUCTS, product_of
 
@@ -93,7 +94,7 @@ async def check_reachable(url: str, within: timedelta) -> None:
     except socket.gaierror as error:
         raise SourceUnavailable(f"{place}: the host's name is not known: {error.strerror}") from error
     except OSError as error:
-        raise SourceUnavailable(f"{place}: no server listens there: {error.strerror or error}") from error
+        raise SourceUnavailable(f"{place}: no server listens there: {why_unreached(error)}") from error
     writer.close()
 
 

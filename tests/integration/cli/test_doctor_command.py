@@ -140,7 +140,7 @@ async def test_what_cannot_be_written_to_or_takes_no_mail_fails_with_what_to_do(
     assert failed["reports (REPORTS_DIR)"] == f"{tmp_path / 'a file'}: is no directory"
     assert failed["archive (ARCHIVE_DIR)"].startswith(f"{tmp_path / 'none'}: does not exist: make it")
     assert "550" in failed["mail (SMTP_HOST)"]
-    assert failed["webhook (REPORT_WEBHOOK_URL)"].startswith("127.0.0.1:1: ")
+    assert failed["webhook (REPORT_WEBHOOK_URL)"] == "127.0.0.1:1: Connection refused"
     assert set(failed) == {
         "reports (REPORTS_DIR)", "archive (ARCHIVE_DIR)", "mail (SMTP_HOST)", "webhook (REPORT_WEBHOOK_URL)"
     }  # fmt: skip
@@ -190,3 +190,13 @@ async def test_an_answer_to_head_ends_with_its_head_whatever_it_announces() -> N
         async with PartnerClient([feed]) as client:
             assert (await client.head(feed)).status == 200
     assert b"x-key: k\r\n" in requests[0][0]
+
+
+async def test_a_server_that_is_not_reached_is_said_in_the_system_s_words(run: Run) -> None:
+    nowhere = {"REDIS_URL": "redis://127.0.0.1:1/0", "CONNECT_TIMEOUT": "1s"}
+    found = await run("http://127.0.0.1:1", "--json", **nowhere)
+    failed = {name: check["detail"] for name, check in found.checks.items() if not check["ok"]}
+    assert failed == {
+        "broker (REDIS_URL)": "127.0.0.1:1: Connection refused",
+        "partner orders": "127.0.0.1:1: Connection refused",
+    }

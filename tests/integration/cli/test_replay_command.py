@@ -10,11 +10,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import orjson
 import pytest
+from typer.testing import CliRunner
 
+from app.cli.main import main
 from app.core.clock import utc_now
 from app.core.rows import SourceRow
 from app.ledger import Ledger
@@ -22,6 +24,7 @@ from app.ledger.batches import new_batch
 from app.ledger.client import Document
 from app.testbed.embedded.server import free_port
 from app.testbed.embedded.stack import ROOT
+from tests.support.doubles import MemoryQueue
 from tests.support.ledger import listed
 from tests.support.wait import wait_until
 
@@ -154,6 +157,37 @@ def test_who_and_when_are_on_the_delivery_and_a_cancel_follows(desk: Desk) -> No
     assert found["_id"] == "orders:1"
     assert found["replays"][0]["by"] == found["cancelled"]["by"]
     assert "@" in found["cancelled"]["by"]
+
+
+def test_the_reason_is_on_record_with_who_and_when(desk: Desk) -> None:
+    desk.log_dead(2)
+    assert desk.answer("acknowledge", "orders:0", "--why", "sent by mail")["moved"] == 1
+    assert desk.answer("replay", "orders:1", "--why", "the partner has mended it")["moved"] == 1
+    assert desk.answer("cancel", "orders:1", "--why", "not this one")["moved"] == 1
+    acknowledged, cancelled = desk.found()
+    assert acknowledged["acknowledged"]["why"] == "sent by mail"
+    assert cancelled["replays"][0]["why"] == "the partner has mended it"
+    assert cancelled["cancelled"]["why"] == "not this one"
+    assert cancelled["reason"].endswith(": not this one")
+    shown = desk.run("deliveries", "show", "orders:1")[1]
+    assert shown.index("replayed by") < shown.index("the partner has mended it") < shown.index("  cancelled by")
+
+
+def test_one_client_of_the_ledger_serves_a_whole_command(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.log_dead(2)
+    at, opened = Ledger.at, list[Ledger]()
+
+    def counting(*arguments: Any) -> Ledger:
+        opened.append(at(*arguments))
+        return opened[-1]
+
+    monkeypatch.setattr(Ledger, "at", counting)
+    monkeypatch.setattr("app.cli.output.open_queue", lambda _: MemoryQueue())
+    for command in ("replay", "cancel"):
+        opened.clear()
+        done = CliRunner().invoke(main, [command, "orders:0", "--json"], env=desk.environment)
+        assert (done.exit_code, orjson.loads(done.stdout)["moved"]) == (0, 1)
+        assert len(opened) == 1, command
 
 
 def test_above_a_hundred_a_person_is_asked_first(desk: Desk) -> None:

@@ -383,7 +383,7 @@ def test_a_row_that_a_worker_holds_is_not_sent(
 
 
 def test_a_person_is_asked_before_a_partner_gets_a_row(partner: Partner, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.cli.trial._asks", lambda: True)
+    monkeypatch.setattr("app.cli.feeds_trial._asks", lambda: True)
     words = ["feeds", "test", "orders", "--key", "1", "--send"]
     assert CliRunner().invoke(main, words, input="n\n").exit_code == 1
     assert partner.rows == []

@@ -19,6 +19,7 @@ from app.feeds.feed import Feed, Rate
 from app.ledger import Ledger
 from app.ledger.batches import new_batch
 from app.ledger.selection import Selection
+from app.operations.by import By
 from app.operations.replay import Replaying
 from app.partner.client import PartnerClient
 from app.reports.record import Report
@@ -56,7 +57,7 @@ class Office:
 
     async def replay(self, feed: Feed) -> None:
         replaying = Replaying(self.ledger, self.queue, {"orders": feed}, message_wait=LEASE, now=self.clock)
-        account = await replaying.replay(Selection((State.DEAD,)), FAST, "ada")
+        account = await replaying.replay(Selection((State.DEAD,)), FAST, By("ada"))
         assert account.moved == ROWS
         self.clock.advance(timedelta(minutes=20))
 

@@ -34,7 +34,9 @@ from app.intake.poll import Polling
 from app.ledger import Ledger
 from app.ledger.client import Document
 from app.ledger.selection import Selection
-from app.operations.replay import Cancelling, Replaying
+from app.operations.by import By
+from app.operations.cancel import Cancelling
+from app.operations.replay import Replaying
 from tests.support.doubles import MemoryQueue, MemorySource, Mood, ScriptedPartner, VirtualClock
 from tests.support.feeds import make_feed
 from tests.support.stateful import LONG, run_at_random
@@ -199,7 +201,9 @@ class Relay(RuleBasedStateMachine):
     @rule(fate=fates, rows=st.sets(st.integers(1, 12), min_size=1, max_size=4))
     def operator_cancels(self, fate: Fate, rows: set[int]) -> None:
         selection = Selection(OPEN_STATES, ids=tuple(f"{FEED.name}:{row}" for row in sorted(rows)))
-        self._start(fate, lambda process: Cancelling(self._ledger(process), self.clock).cancel(selection, "operator"))
+        self._start(
+            fate, lambda process: Cancelling(self._ledger(process), self.clock).cancel(selection, By("operator"))
+        )
 
     # --- what is promised
 
@@ -347,7 +351,7 @@ class Relay(RuleBasedStateMachine):
         feeds = {FEED.name: FEED.model_copy(update={"max_backlog": 1000})}
         ledger, queue = self._ledger(process), self._queue(process)
         replaying = Replaying(ledger, queue, feeds, message_wait=LEASE, now=self.clock, sleep=_in_no_time)
-        return await replaying.replay(selection, Rate(count=40, per_seconds=1), "operator")
+        return await replaying.replay(selection, Rate(count=40, per_seconds=1), By("operator"))
 
     def _sweeping(self, process: Process) -> Sweeping:
         feeds = {FEED.name: FEED}

@@ -19,6 +19,7 @@ from app.core.errors import CursorMoved, SourceUnavailable
 from app.feeds.feed import Feed
 from app.intake.poll import Polling, wait_after
 from app.ledger import Ledger
+from app.operations.by import By
 from app.operations.rewind import Rewinding
 from app.source.engine import open_engine
 from app.source.reader import Source
@@ -148,7 +149,7 @@ async def test_a_table_that_went_back_pauses_its_feed_until_it_is_rewound(system
     target = await system.rewinding.target(feed, 2)
     reread = await system.rewinding.reread(feed, target, 1000)
     assert (reread.rows, reread.known, reread.complete) == (4, 3, True)
-    await system.rewinding.rewind(feed, target)
+    await system.rewinding.rewind(feed, 2, By("ada@desk"))
     await system.ledger.cursors.resume(feed.name)
     assert (await system.polling.poll(feed)).logged == 1
     assert await system.logged(feed) == {f"orders:{n}" for n in range(1, 7)}
@@ -167,7 +168,7 @@ async def test_a_rewind_reads_again_and_delivers_nothing_twice(system: System, s
     assert (reread.rows, reread.known) == (6, 3)
     assert await system.cursor(feed) == stood
     assert not (await system.rewinding.reread(feed, target, 1)).complete
-    await system.rewinding.rewind(feed, target)
+    await system.rewinding.rewind(feed, "beginning", By("ada@desk"))
     assert (await system.cursor(feed)).gaps == ()
     polled = await system.polling.poll(feed)
     assert (polled.read, polled.logged) == (6, 3)

@@ -20,7 +20,9 @@ from app.ledger import Ledger
 from app.ledger.client import Document
 from app.ledger.delivery_documents import MEND_IT
 from app.ledger.selection import Selection
-from app.operations.replay import Account, Replaying
+from app.operations.account import Account
+from app.operations.by import By
+from app.operations.replay import Replaying
 from app.reconcile import Reconciling
 from app.source.reader import Source
 from tests.support.doubles import MemoryQueue, VirtualClock
@@ -37,7 +39,6 @@ class Office:
     def __init__(self, tables: SourceTables, ledger: Ledger) -> None:
         self.tables, self.ledger = tables, ledger
         self.source, self.clock, self.queue = tables.source(), VirtualClock(), MemoryQueue()
-        self.opened = 0
 
     async def write(self, *ids: int, doc: str = '{"n": 5}') -> None:
         rows = [{"id": i, "at": f"2026-01-01 10:{i // 60:02}:{i % 60:02}", "doc": doc} for i in ids]
@@ -54,11 +55,15 @@ class Office:
 
     async def replay(self, feed: Feed, selection: Selection = DEAD, **options: Any) -> Account:
         self.clock.advance(MINUTE)
+        source = self.tables.source()
         replaying = Replaying(
             self.ledger, self.queue, {"orders": feed},
-            message_wait=MINUTE, open_source=self._opened, now=self.clock, **options,
+            message_wait=MINUTE, source=lambda: source, now=self.clock, **options,
         )  # fmt: skip
-        return await replaying.replay(selection, FAST, "ada@desk")
+        try:
+            return await replaying.replay(selection, FAST, By("ada@desk"))
+        finally:
+            await source.close()
 
     async def get(self, number: int) -> Document:
         found = await self.ledger.deliveries.get(f"orders:{number}")
@@ -68,10 +73,6 @@ class Office:
     async def states(self) -> dict[int, str]:
         found = await self.ledger._database["deliveries"].find().to_list()
         return {int(document["key"]): document["state"] for document in found}
-
-    def _opened(self) -> Source:
-        self.opened += 1
-        return self.tables.source()
 
 
 @pytest.fixture
@@ -149,7 +150,6 @@ async def test_more_dead_letters_than_are_read_at_once_are_each_read_once(
     await office.mend(*mended)
     account = await office.replay(feed)
     assert (account.moved, dict(+account.skipped)) == (6, {reread.STILL_UNREADABLE: 14})
-    assert office.opened == 1
     assert {number for number, state in (await office.states()).items() if state == "queued"} == set(mended)
 
 
@@ -185,14 +185,19 @@ async def test_the_others_are_replayed_while_the_source_is_away(
     assert (account.moved, dict(+account.skipped)) == (1, {f"{reread.NOT_ASKED}: nobody there": 1})
 
 
-async def test_without_a_letter_to_read_again_the_source_is_not_opened(office: Office) -> None:
+async def test_without_a_letter_to_read_again_the_source_is_not_asked(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def asked(*_: object) -> Sequence[object]:
+        raise AssertionError("nothing is to be read again")
+
     feed = a_feed()
     await office.write(1)
     await office.poll(feed)
     dead = {"$set": {"state": "dead", "finished_at": office.clock()}, "$unset": {"batch": ""}}
     await office.ledger._database["deliveries"].update_one({"_id": "orders:1"}, dead)
+    monkeypatch.setattr(Source, "find_some", asked)
     assert (await office.replay(feed)).moved == 1
-    assert office.opened == 0
 
 
 async def test_a_row_is_read_again_in_the_columns_agreed(office: Office) -> None:

@@ -28,7 +28,10 @@ from app.ledger.persistence import persistent
 from app.ledger.selection import Selection
 from app.ledger.settled import CATEGORIES, TimeRange
 from app.ledger.ticks import TickState
-from app.operations.replay import Acknowledging, Cancelling, Replaying
+from app.operations.acknowledge import Acknowledging
+from app.operations.by import By
+from app.operations.cancel import Cancelling
+from app.operations.replay import Replaying
 from app.retention.archive.restore import Restoring
 from app.retention.purge_lock import PurgeLock
 from tests.support.doubles import VirtualClock
@@ -222,9 +225,9 @@ async def test_what_an_operator_moved_is_told_right_though_answers_were_lost(
     )
     cancelling = Cancelling(ledger, relay.clock, at_once)
     with _some_fail(server_url, kind, 0.3):
-        replayed = await replaying.replay(dead[0], Rate(count=100_000, per_seconds=1), "ada@desk")
-        cancelled = await cancelling.cancel(Selection((State.RETRYING,)), "ada@desk")
-        acknowledged = await Acknowledging(ledger, now=relay.clock, sleep=at_once).acknowledge(dead[1], "ada@desk")
+        replayed = await replaying.replay(dead[0], Rate(count=100_000, per_seconds=1), By("ada@desk"))
+        cancelled = await cancelling.cancel(Selection((State.RETRYING,)), By("ada@desk"))
+        acknowledged = await Acknowledging(ledger, now=relay.clock, sleep=at_once).acknowledge(dead[1], By("ada@desk"))
     told = [(one.moved, sum(one.skipped.values())) for one in (replayed, cancelled, acknowledged)]
     assert told == [(9, 0), (10, 0), (11, 0)]
 
@@ -252,7 +255,7 @@ async def test_one_run_of_a_replay_moves_each_dead_letter(ledger: Ledger, server
     replaying = Replaying(ledger, relay.queue, {"orders": relay.feed}, message_wait=LEASE, now=relay.clock)
     selection = Selection(states=(State.DEAD,), feeds=("orders",))
     with _some_fail(server_url, kind):
-        account = await replaying.replay(selection, Rate(count=100_000, per_seconds=1), "ada@desk")
+        account = await replaying.replay(selection, Rate(count=100_000, per_seconds=1), By("ada@desk"))
         assert (account.moved, account.skipped.total()) == (12, 0)
         for _ in range(TRIES):
             if len(relay.partner.accepted) == 12:

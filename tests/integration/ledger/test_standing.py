@@ -14,7 +14,9 @@ from app.ledger import Ledger, state_counts
 from app.ledger.client import Document
 from app.ledger.counted import FOLD_EVERY, LEFT_OPEN
 from app.ledger.selection import Selection
-from app.operations.replay import Cancelling, Replaying
+from app.operations.by import By
+from app.operations.cancel import Cancelling
+from app.operations.replay import Replaying
 from app.retention.archive.restore import Restoring
 from app.retention.purge_lock import PurgeLock
 from tests.support.doubles import MemoryQueue, VirtualClock
@@ -124,7 +126,7 @@ async def test_what_is_replayed_leaves_the_days_that_it_was_counted_on(ledger: L
     assert (await stands(ledger))[state] == 15
     replaying = Replaying(ledger, MemoryQueue(), {"orders": make_feed()}, message_wait=HOUR, now=lambda: NOW)
     selection = Selection((state,), feeds=("orders",), since=NOW - 3 * DAY)
-    assert (await replaying.replay(selection, RATE, "ada@desk")).moved == 9
+    assert (await replaying.replay(selection, RATE, By("ada@desk"))).moved == 9
     for later in (timedelta(0), LEFT_OPEN, 2 * HOUR):
         assert await stands(ledger, NOW + later) == await exact(ledger) == {state: 6, "queued": 9}
 
@@ -170,7 +172,7 @@ async def test_a_cancel_that_takes_longer_than_a_stretch_is_left_open_is_counted
         return await cancel(*arguments)
 
     ledger.selections.cancel = slow  # type: ignore[assignment, method-assign] # the time that it takes
-    assert (await cancelling.cancel(Selection((State.RETRYING,)), "ada@desk")).moved == 5
+    assert (await cancelling.cancel(Selection((State.RETRYING,)), By("ada@desk"))).moved == 5
     assert await stands(ledger) == {"delivered": 1, "cancelled": 5}
 
 

@@ -15,7 +15,6 @@ from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
 import config
-from app.cli.status_reading import read_status
 from app.configuration.loaded import Loaded
 from app.core.certificates import Certificate
 from app.core.clock import utc_now
@@ -27,6 +26,7 @@ from app.ledger.heartbeats import Heartbeat, Role, TaskTimes
 from app.monitoring.metrics.collect import Exporter
 from app.monitoring.metrics.families import FAMILIES
 from app.monitoring.metrics.server import application
+from app.reads.status import FeedStatus, read_status
 from app.runtime.reader import open_reader
 from app.testbed.embedded.server import free_port
 from app.testbed.embedded.source import create_source
@@ -122,13 +122,19 @@ async def fill(ledger: Ledger) -> None:
     await ledger.certificates.save(Certificate("orders", now, 9, 5, {State.DELIVERED: 4}, missing=1))
 
 
+async def _status(settings: config.Config) -> list[FeedStatus]:
+    read = config.Partly(settings, (), frozenset(settings.feeds))
+    async with open_reader(settings) as reader:
+        return (await read_status(read, reader.ledger, reader.source, reader.broker)).feeds
+
+
 @pytest.mark.usefixtures("settings")
 async def test_the_page_agrees_with_status_to_the_row(
     ledger: Ledger, settings: config.Config, exporter: Exporter
 ) -> None:
     await fill(ledger)
     found = read((await scrape(exporter)).text)
-    for line in await read_status(settings, ledger):
+    for line in await _status(settings):
         states = {state: value(found, "deliveries", feed=line.feed, state=state) for state in line.states}
         assert states == line.states, line.feed
         assert value(found, "unconfigured_open", feed=line.feed) == (None if line.configured else line.open)

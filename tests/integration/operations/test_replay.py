@@ -23,13 +23,17 @@ from app.ledger.batches import new_batch
 from app.ledger.client import Document
 from app.ledger.operator_moves import REPLAYS_KEPT
 from app.ledger.selection import Selection
-from app.operations.replay import Account, Cancelling, Replaying
+from app.operations.account import Account
+from app.operations.by import By
+from app.operations.cancel import Cancelling
+from app.operations.replay import Replaying
 from tests.support.doubles import MemoryQueue, Mood, ScriptedPartner, VirtualClock
 from tests.support.feeds import make_feed
 from tests.support.steps import Crashed, Fate, Kind, Steps, stepped_ledger, stepped_partner, stepped_queue
 from tests.support.wait import until
 
 FEED = make_feed()
+BY = By("ada@desk")
 LEASE = timedelta(minutes=1)
 FAST = Rate(count=100_000, per_seconds=1)
 DEAD = Selection(states=(State.DEAD,), feeds=("orders",))
@@ -91,10 +95,10 @@ class World:
         return Replaying(ledger, queue, {"orders": FEED}, message_wait=LEASE, now=self.clock, **changes)
 
     async def replay(self, selection: Selection = DEAD, rate: Rate = FAST) -> Account:
-        return await self.replaying().replay(selection, rate, "ada@desk")
+        return await self.replaying().replay(selection, rate, BY)
 
     async def cancel(self, selection: Selection = OPEN) -> Account:
-        return await Cancelling(self.ledger, now=self.clock).cancel(selection, "ada@desk")
+        return await Cancelling(self.ledger, now=self.clock).cancel(selection, BY)
 
     async def get(self, key: str, feed: str = "orders") -> Document:
         found = await self.ledger.deliveries.get(f"{feed}:{key}")
@@ -160,7 +164,7 @@ async def test_running_it_twice_moves_each_once(world: World) -> None:
 async def test_two_at_once_move_each_once(world: World) -> None:
     await world.fail(*map(str, range(40)))
     slow = Rate(count=20, per_seconds=1)
-    both = await asyncio.gather(*(world.replaying(sleep=_at_once).replay(DEAD, slow, "x") for _ in range(2)))
+    both = await asyncio.gather(*(world.replaying(sleep=_at_once).replay(DEAD, slow, BY) for _ in range(2)))
     assert sum(account.moved for account in both) == 40
     assert {(await world.get(str(key)))["replay_count"] for key in range(40)} == {1}
 
@@ -171,7 +175,7 @@ async def test_wherever_it_dies_the_same_command_goes_on_and_each_arrives(world:
     await world.fail("1", "2", "3")
     dying = world.replaying(Steps(Fate(Kind.CRASH, step, after)), sleep=_at_once)
     try:
-        await dying.replay(DEAD, Rate(count=8, per_seconds=1), "ada@desk")
+        await dying.replay(DEAD, Rate(count=8, per_seconds=1), BY)
     except Crashed:
         await world.replay()
     assert [(await world.get(key))["replay_count"] for key in "123"] == [1, 1, 1]
@@ -199,7 +203,7 @@ async def test_what_dies_again_meanwhile_is_not_replayed_twice_by_one_run(world:
         while world.queue.messages:
             await world.deliver(world.queue.messages.pop(0)[1])
 
-    account = await world.replaying(sleep=deliver_meanwhile).replay(DEAD, Rate(count=1, per_seconds=1), "x")
+    account = await world.replaying(sleep=deliver_meanwhile).replay(DEAD, Rate(count=1, per_seconds=1), BY)
     assert account.moved == 2
     assert [(found["state"], found["replay_count"]) for found in [await world.get("1"), await world.get("2")]] == [
         ("dead", 1),
@@ -257,7 +261,7 @@ async def test_the_rate_is_a_cap(world: World) -> None:
     await world.fail(*map(str, range(50)))
     started, told = time.monotonic(), [(0.0, 0)]
     await world.replaying().replay(
-        DEAD, Rate(count=100, per_seconds=1), "x", lambda moved, _: told.append((time.monotonic() - started, moved))
+        DEAD, Rate(count=100, per_seconds=1), BY, lambda moved, _: told.append((time.monotonic() - started, moved))
     )
     assert told[-1][1] == 50
     for (_, before), (at, moved) in pairwise(told):
@@ -278,7 +282,7 @@ async def test_no_more_than_two_seconds_of_it_wait_for_a_worker(world: World) ->
         while waited_at and world.queue.messages:
             await world.deliver(world.queue.messages.pop(0)[1])
 
-    account = await world.replaying(sleep=sleep).replay(DEAD, Rate(count=10, per_seconds=1), "x", tell)
+    account = await world.replaying(sleep=sleep).replay(DEAD, Rate(count=10, per_seconds=1), BY, tell)
     assert account.moved == 60
     assert waited_at[0] == pytest.approx(20, abs=3)
 
@@ -293,7 +297,7 @@ async def test_it_leaves_half_of_the_backlog_to_live_rows(world: World) -> None:
         await world.deliver(live)
 
     replaying = Replaying(world.ledger, world.queue, {"orders": feed}, message_wait=LEASE, now=world.clock, sleep=sleep)
-    account = await replaying.replay(DEAD, FAST, "x", lambda _, waits: told.append(waits))
+    account = await replaying.replay(DEAD, FAST, BY, lambda _, waits: told.append(waits))
     assert account.moved == 1
     assert told == ["feed orders has 2 deliveries open", ""]
 
@@ -340,7 +344,7 @@ async def test_chunks_go_through_all_of_a_state_once(world: World, state: State)
     if state in (State.QUEUED, State.RETRYING):
         assert (await world.cancel(selection)).moved == 7
     else:
-        account = await world.replaying(sleep=_at_once).replay(selection, Rate(count=8, per_seconds=1), "x")
+        account = await world.replaying(sleep=_at_once).replay(selection, Rate(count=8, per_seconds=1), BY)
         assert account.moved == 7
         assert {(await world.get(key))["replay_count"] for key in keys} == {1}
 
@@ -369,7 +373,7 @@ async def test_rows_logged_while_it_runs_are_left_alone(world: World) -> None:
     await world.log("1")
     looked = Cancelling(world.ledger, now=world.clock)
     world.clock.advance(-timedelta(seconds=1))
-    account = await looked.cancel(OPEN, "x")
+    account = await looked.cancel(OPEN, BY)
     assert (account.moved, dict(account.skipped)) == (0, {"changed meanwhile": 1})
 
 

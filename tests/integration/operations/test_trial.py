@@ -17,9 +17,10 @@ from app.delivery.deliver import Delivering, DeliverySettings
 from app.feeds.feed import Feed
 from app.ledger import Ledger
 from app.ledger.client import Document
-from app.operations.trial import SHOWN_HEADERS, Subject, Trial, Tried, find_subject
+from app.operations.trial import SHOWN_HEADERS, Trial, Tried
 from app.partner.client import PartnerClient
 from app.partner.throttle.throttle import Throttles
+from app.reads.subject import Subject, find_subject
 from app.source.lookup import Found
 from tests.support.ledger import LEASE, listed, log_batch
 from tests.support.partners import feed_to, raw_partner, read_request, recording, silent

@@ -16,6 +16,7 @@ from app.core.clock import utc_now
 from app.core.errors import SourceRefused
 from app.core.states import State
 from app.ledger import Ledger
+from app.operations.by import By
 from app.operations.rewind import Rewinding
 from app.reconcile import bounds
 from tests.support.reconciled import Shop, counted, sums
@@ -304,7 +305,7 @@ async def test_rows_that_an_operator_passed_over_are_not_owed_and_each_row_count
     await shop.poll()
     third = (await shop.cursor()).position
     await shop.write(4, 5, 6, at="2026-01-02 10:00:00")
-    await rewinding.rewind(shop.feed, await rewinding.target(shop.feed, "now"))
+    await rewinding.rewind(shop.feed, "now", By("ada@desk"))
     await shop.write(7, 8, 9, at="2026-01-03 10:00:00")
     await shop.poll()
     await shop.lose(2, 8)
@@ -312,7 +313,7 @@ async def test_rows_that_an_operator_passed_over_are_not_owed_and_each_row_count
     assert sums(certificate) == (6, 2, 2)
     assert await shop.logged() == {1, 2, 3, 7, 8, 9}
 
-    await rewinding.rewind(shop.feed, await rewinding.target(shop.feed, "beginning"))
+    await rewinding.rewind(shop.feed, "beginning", By("ada@desk"))
     await shop.put_cursor(third)
     assert sums(await shop.reconcile()) == (3, 0, 0)
     await shop.poll()
@@ -324,7 +325,7 @@ async def test_a_row_in_two_stretches_counts_once(shop: Shop) -> None:
     rewinding = Rewinding(shop.source, shop.ledger)
     await shop.write(*range(1, 41))
     await shop.poll()
-    await rewinding.rewind(shop.feed, await rewinding.target(shop.feed, 15))
+    await rewinding.rewind(shop.feed, 15, By("ada@desk"))
     await shop.write(41)
     await shop.poll()
     await shop.lose(3, 20)

@@ -17,6 +17,7 @@ from app.feeds.feed import Rate
 from app.ledger import Ledger
 from app.ledger.archives import ArchivePart, PartState
 from app.ledger.selection import Selection
+from app.operations.by import By
 from app.operations.replay import Replaying
 from app.retention.archive import file
 from app.retention.archive.restore import Restored, Restoring
@@ -301,7 +302,7 @@ async def test_one_that_is_replayed_after_that_is_an_ordinary_delivery_again(she
     await _restore(shelf, shelf.files()[0])
     replaying = Replaying(shelf.ledger, MemoryQueue(), shelf.feeds, message_wait=LEASE, now=shelf.clock)
     selection = Selection((State.DELIVERED,), feeds=("orders",))
-    assert (await replaying.replay(selection, Rate(count=9, per_seconds=1), "ada")).moved == 1
+    assert (await replaying.replay(selection, Rate(count=9, per_seconds=1), By("ada"))).moved == 1
     found = await shelf.get(1)
     assert found is not None
     assert (found["state"], "restored_at" in found) == ("queued", False)

@@ -15,6 +15,7 @@ from app.feeds.feed import Feed, Rate
 from app.ledger import Ledger
 from app.ledger.client import Document
 from app.ledger.selection import Selection
+from app.operations.by import By
 from app.operations.replay import Replaying
 from app.reports.files import Format, path_of, write_whole
 from app.reports.record import ALL
@@ -56,7 +57,7 @@ async def test_what_has_no_payload_any_more_is_not_replayed_and_says_why(shelf: 
     await shelf.purging().purge(FEED)
     replaying = Replaying(shelf.ledger, MemoryQueue(), shelf.feeds, message_wait=LEASE, now=shelf.clock)
     selection = Selection((State.DELIVERED,), feeds=("orders",))
-    account = await replaying.replay(selection, Rate(count=9, per_seconds=1), "x")
+    account = await replaying.replay(selection, Rate(count=9, per_seconds=1), By("x"))
     assert (account.moved, dict(account.skipped)) == (0, {"no payload": 1})
 
 

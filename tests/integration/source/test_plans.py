@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import DBAPIError
 
-from app.cli import doctor
-from app.cli.checks import Check
 from app.core.cursors import Cursor
 from app.core.errors import SourceUnavailable
 from app.feeds.feed import Feed
 from app.intake.poll import Polled, Polling
 from app.ledger import Ledger
+from app.reads.doctor.check import Check
+from app.reads.doctor.source import check_feed
 from app.source import plans
 from app.source.findings import Level
 from app.source.reader import Source
@@ -241,7 +241,7 @@ async def test_a_feed_that_names_its_columns_is_told_nothing(workers: Workers) -
 async def _columns_check(workers: Workers, feed: Feed) -> Check:
     """What `doctor` says of the feed's columns."""
     source = workers.tables.source()
-    checks = await doctor._check_feed(source, feed, await workers.cursor())
+    checks = await check_feed(source, feed, await workers.cursor())
     await source.close()
     return next(check for check in checks if check.name == "feed orders: columns")
 

@@ -12,11 +12,13 @@ from pydantic import SecretStr
 
 import config
 from app.broker.depths import Broker
-from app.cli import doctor, doctor_broker
 from app.core.errors import BrokerUnavailable
 from app.core.redis_url import parse_redis_url
 from app.partner.throttle.breaker import Results
 from app.partner.throttle.store import ThrottleStore
+from app.reads.doctor.broker import NAME, ask, check_broker
+from app.reads.doctor.check import Check
+from app.runtime.reader import open_reader
 from app.source.findings import Level
 from tasks.application import make_application
 from tasks.probes import probes
@@ -32,6 +34,8 @@ SAID: dict[str, Any] = {
     "unwanted": 1,
 }
 
+PATIENCE = timedelta(seconds=20)
+
 
 @pytest.fixture
 def front(tmp_path: Path, clean_redis_url: str) -> Iterator[Front]:
@@ -41,7 +45,13 @@ def front(tmp_path: Path, clean_redis_url: str) -> Iterator[Front]:
 
 def _settings(front: Front, options: str = "") -> config.Settings:
     url = SecretStr(f"rediss://localhost:{front.port}/0{options}")
-    return config.Settings(_env_file=None, redis_url=url, connect_timeout=timedelta(seconds=20))
+    return config.Settings(_env_file=None, redis_url=url, connect_timeout=PATIENCE)
+
+
+async def _checks(settings: config.Settings) -> list[Check]:
+    """What `doctor` says of the broker."""
+    async with open_reader(config.Config(settings, {})) as reader:
+        return await check_broker(reader, settings, lambda: probes(settings))
 
 
 def _conf(front: Front, options: str = "") -> Any:
@@ -61,8 +71,8 @@ async def test_each_client_connects_where_the_authority_is_trusted(
     finally:
         await broker.close()
         await store.close()
-    checks = await doctor._check_broker(_settings(front))
-    assert {check.name for check in checks} == {doctor_broker.NAME, *probes(_settings(front))}
+    checks = await _checks(_settings(front))
+    assert {check.name for check in checks} == {NAME, *probes(_settings(front))}
     assert [(check.name, check.detail) for check in checks if not check.ok or check.level is not Level.OK] == []
 
 
@@ -78,9 +88,9 @@ async def test_no_client_talks_to_a_server_that_it_cannot_trust(front: Front) ->
         await store.close()
     for name, client in probes(_settings(front)).items():
         with pytest.raises(BrokerUnavailable, match="certificate verify failed"):
-            await doctor_broker.ask(client, _settings(front))
+            await ask(client, PATIENCE)
         assert front.accepted == 0, name
-    (first,) = await doctor._check_broker(_settings(front))
+    (first,) = await _checks(_settings(front))
     assert not first.ok, "one cause is told once"
 
 
@@ -92,7 +102,7 @@ async def test_a_certificate_for_another_host_is_refused_by_each(
         monkeypatch.setenv("SSL_CERT_FILE", str(other.authority))
         for client in probes(_settings(other)).values():
             with pytest.raises(BrokerUnavailable, match=r"certificate verify failed|doesn't match"):
-                await doctor_broker.ask(client, _settings(other))
+                await ask(client, PATIENCE)
         assert other.accepted == 0
 
 
@@ -101,12 +111,12 @@ async def test_a_private_authority_can_be_named_in_the_url(
 ) -> None:
     option = f"?ssl_ca_certs={front.authority}"
     assert _conf(front, option).broker_url == _conf(front).broker_url, "options go to each client apart, never as text"
-    assert all(check.ok for check in await doctor._check_broker(_settings(front, option)))
+    assert all(check.ok for check in await _checks(_settings(front, option)))
 
 
 async def test_doctor_warns_of_a_server_that_nobody_verifies(
     front: Front,
 ) -> None:
     assert _conf(front).broker_use_ssl != _conf(front, "?ssl_cert_reqs=none").broker_use_ssl
-    checks = await doctor._check_broker(_settings(front, "?ssl_cert_reqs=none"))
+    checks = await _checks(_settings(front, "?ssl_cert_reqs=none"))
     assert [(c.name, c.ok) for c in checks if c.level is Level.WARNING] == [("broker: certificate", True)]

@@ -5,12 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Protocol
 
-from redis.exceptions import RedisError
-
+from app.broker.depths import Broker
 from app.core.errors import ConfigError, RowrelayError
 from app.core.shown import one_line
+from app.core.unreached import why_unreached
+from app.ledger import Ledger
 from app.source.findings import Level
+from app.source.reader import Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +38,26 @@ async def checked(name: str, check: Callable[[], Awaitable[str]]) -> Check:
     started = time.monotonic()
     try:
         detail, level = await check(), Level.OK
-    except (RowrelayError, RedisError, OSError, TimeoutError) as error:
+    except (RowrelayError, OSError, TimeoutError) as error:
         detail, level = _said(error), Level.FAILED
     return Check(name, level is Level.OK, level, detail, (time.monotonic() - started) * 1000)
 
 
 def _said(error: Exception) -> str:
     """The error on one line; of a `ConfigError` its problems alone."""
-    said = "; ".join(map(str, error.problems)) if isinstance(error, ConfigError) else str(error)
-    return one_line(said) or type(error).__name__
+    if isinstance(error, ConfigError):
+        return one_line("; ".join(map(str, error.problems)))
+    return why_unreached(error)
+
+
+class Servers(Protocol):
+    """The servers of an installation. Each is opened when it is first asked for, which may raise: a check says so."""
+
+    @property
+    def ledger(self) -> Ledger: ...
+
+    @property
+    def source(self) -> Source: ...
+
+    @property
+    def broker(self) -> Broker: ...

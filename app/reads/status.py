@@ -1,30 +1,28 @@
-"""What `status` reads, and from where: the ledger, Redis and the source."""
+"""The status of every feed, read from the ledger, Redis and the source; and what fails beside them."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from types import MappingProxyType
 
 import config
-from app.cli.output import open_source, own_feeds
-from app.configuration.configured import HEARD_OF, Own, differing
+from app.broker.depths import Broker
+from app.configuration.configured import HEARD_OF, Own, said_of_configuration
 from app.core.clock import utc_now
 from app.core.cursors import Cursor
 from app.core.errors import BrokerUnavailable, RowrelayError
 from app.core.states import OPEN_STATES, State
 from app.feeds.feed import Feed
 from app.ledger import Ledger
-from app.ledger.heartbeats import KEPT, Role
+from app.ledger.heartbeats import KEPT, Heartbeat, Role
 from app.ledger.state_counts import FeedCounts
 from app.ledger.unconfigured import Unconfigured, unconfigured
 from app.monitoring.health import Bounds, failing_tasks, held_back, jobs, judge_feed
 from app.partner.throttle.view import EndpointView, view_endpoints
 from app.reads.feed_state import FeedState, Stand, state_of
 from app.reads.flow import Flow, read_flow
-from app.runtime.clients import open_broker
 from app.source.reader import Source
 
 LAG_LIMIT = 100_000
@@ -33,7 +31,7 @@ LAG_LIMIT = 100_000
 
 @dataclass(frozen=True, slots=True)
 class FeedStatus:
-    """One feed's line."""
+    """How one feed is doing."""
 
     feed: str
     state: FeedState
@@ -72,12 +70,12 @@ class FeedStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What `status` tells."""
+    """How the whole installation is doing."""
 
     feeds: list[FeedStatus]
     failing: list[Failing]
     untold: str | None
-    """Why nobody can tell about breakers and cooldowns: Redis does not answer."""
+    """Why nothing is known of breakers and cooldowns: Redis does not answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,73 +87,48 @@ class Failing:
     said: str
 
 
-async def read_all(read: config.Partly, ledger: Ledger, *, recount: bool = False) -> Status:
-    """Of the feeds that are right, as far as feeds.toml can be read; and what is wrong with it. Raises the
-    ledger's errors; Redis and the source may be away."""
-    loaded, feeds = read.config, list[FeedStatus]()
-    endpoints, untold = await read_endpoints(loaded)
+async def read_status(
+    read: config.Partly, ledger: Ledger, source: Source, broker: Broker, *, recount: bool = False
+) -> Status:
+    """The status of the feeds that are right, as far as feeds.toml can be read, and of every other that owes something;
+    and what is wrong with feeds.toml.
+
+    `recount`: counts every delivery anew. Raises the ledger's errors; Redis and the source may be away.
+    """
+    loaded, now = read.config, utc_now()
+    endpoints, untold = await _endpoints(broker, list(loaded.feeds))
+    marks = await ledger.heartbeats.since(now - KEPT)
+    lately = [mark for mark in marks if mark.marked_at >= now - HEARD_OF]
+    feeds: list[FeedStatus] = []
     if read.named is not None:
-        feeds = await read_status(loaded, ledger, recount=recount, endpoints=endpoints, named=read.named)
-    wrong = [Failing(one.where, f"{one.field}: found {one.found}; {one.allowed}") for one in read.wrong]
-    return Status(feeds, [*wrong, *await read_failing(ledger, own_feeds(loaded))], untold)
+        bounds = Bounds.of(loaded.feeds.values(), loaded.settings)
+        asking = _Asking(ledger, source, bounds, _rows_in_hand(lately), endpoints)
+        feeds = await _feeds(asking, loaded.feeds, read.named, recount=recount)
+    failing = [Failing(one.where, f"{one.field}: found {one.found}; {one.allowed}") for one in read.wrong]
+    failing += [Failing(mark.name, said) for mark in marks for said in failing_tasks(mark, now)]
+    own = Own.of(loaded)
+    failing += [Failing(mark.name, said) for mark in lately for said in said_of_configuration(mark, own, now)]
+    failing += [Failing(job.name, said) for job in await jobs(ledger) for said in job.waits_for]
+    return Status(feeds, failing, untold)
 
 
-async def read_endpoints(loaded: config.Config) -> tuple[dict[str, EndpointView], str | None]:
+async def _endpoints(broker: Broker, feeds: Sequence[str]) -> tuple[dict[str, EndpointView], str | None]:
     """Feed → its endpoint's breaker and cooldown; none, and why, where Redis does not answer."""
-    broker = open_broker(loaded.settings)
     try:
-        return await broker.ask(lambda redis: view_endpoints(redis, list(loaded.feeds))), None
+        return await broker.ask(lambda redis: view_endpoints(redis, list(feeds))), None
     except BrokerUnavailable as error:
         return {}, str(error)
-    finally:
-        await broker.close()
 
 
-async def read_failing(ledger: Ledger, own: Own | None) -> list[Failing]:
-    """What fails now in the processes that were heard of, or is not as it should be, and among the periodic jobs.
-    `own`: the feeds.toml that they should run with. Raises the ledger's errors."""
-    now = utc_now()
-    marks = await ledger.heartbeats.since(now - KEPT)
-    of_processes = [Failing(mark.name, said) for mark in marks for said in failing_tasks(mark, now)]
-    of_processes += [Failing(one.process, one.said) for one in await differing(ledger, own)]
-    return of_processes + [Failing(job.name, said) for job in await jobs(ledger) for said in job.waits_for]
-
-
-async def read_status(
-    loaded: config.Config,
-    ledger: Ledger,
-    *,
-    recount: bool = False,
-    endpoints: Mapping[str, EndpointView] = MappingProxyType({}),
-    named: Collection[str] | None = None,
-) -> list[FeedStatus]:
-    """The state of every configured feed, read from the ledger and the source, and of every other that owes something.
-
-    `endpoints`: of feeds of which they are known. `named`: the feeds that feeds.toml names, where it is wrong about
-    some. Raises the ledger's errors.
-    """
-    sending = await read_sending(ledger)
-    standing, nothing = await ledger.state_counts.standing(utc_now(), recount=recount), FeedCounts({})
-    source = open_source(loaded)
-    asking = _Asking(ledger, source, Bounds.of(loaded.feeds.values(), loaded.settings), sending, endpoints)
-    try:
-        found = [await _feed_status(feed, asking, standing.get(feed.name, nothing)) for feed in loaded.feeds.values()]
-    finally:
-        await source.close()
-    others = await unconfigured(ledger, loaded.feeds if named is None else named)
-    return found + [await _other_status(other, ledger, standing.get(other.feed, nothing)) for other in others]
-
-
-async def read_sending(ledger: Ledger) -> Counter[str] | None:
-    """Feed → rows that workers have in hand: what each of them that was heard of lately said. `None`: none was. Raises
-    the ledger's errors."""
-    marks = await ledger.heartbeats.since(utc_now() - HEARD_OF, Role.WORKER)
-    if not marks:
+def _rows_in_hand(lately: Sequence[Heartbeat]) -> Counter[str] | None:
+    """Feed → rows that workers have in hand, as each that was heard of lately said; `None`: none was."""
+    workers = [mark for mark in lately if mark.role is Role.WORKER]
+    if not workers:
         return None
-    sending: Counter[str] = Counter()
-    for held in (held for mark in marks for held in mark.holds):
-        sending[held.feed] += held.rows
-    return sending
+    in_hand: Counter[str] = Counter()
+    for held in (held for mark in workers for held in mark.holds):
+        in_hand[held.feed] += held.rows
+    return in_hand
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +138,19 @@ class _Asking:
     ledger: Ledger
     source: Source
     bounds: Bounds
-    sending: Counter[str] | None
+    in_hand: Counter[str] | None
     endpoints: Mapping[str, EndpointView]
+
+
+async def _feeds(
+    asking: _Asking, feeds: Mapping[str, Feed], named: Collection[str], *, recount: bool
+) -> list[FeedStatus]:
+    """Each of `feeds`, then every feed that is not `named` in feeds.toml and owes something."""
+    ledger, nothing = asking.ledger, FeedCounts({})
+    standing = await ledger.state_counts.standing(utc_now(), recount=recount)
+    found = [await _feed_status(feed, asking, standing.get(feed.name, nothing)) for feed in feeds.values()]
+    others = await unconfigured(ledger, named)
+    return found + [await _other_status(other, ledger, standing.get(other.feed, nothing)) for other in others]
 
 
 async def _feed_status(feed: Feed, asking: _Asking, standing: FeedCounts) -> FeedStatus:
@@ -175,7 +159,7 @@ async def _feed_status(feed: Feed, asking: _Asking, standing: FeedCounts) -> Fee
     lag, problem = await _lag(feed, cursor, asking.source)
     flow = await read_flow(ledger, feed.name, now)
     found = _on_record(standing, cursor)
-    sending = (asking.sending or Counter())[feed.name]
+    sending = (asking.in_hand or Counter())[feed.name]
     done_in = flow.done_in(found.open, lag or 0)
     return replace(
         found,
@@ -183,7 +167,7 @@ async def _feed_status(feed: Feed, asking: _Asking, standing: FeedCounts) -> Fee
             cursor,
             asking.endpoints.get(feed.name),
             now,
-            workers=asking.sending is not None,
+            workers=asking.in_hand is not None,
             polled=not judge_feed(feed, cursor, asking.bounds, now).problems,
             moving=bool(sending or flow.logged or flow.settled),
         ),

@@ -10,9 +10,10 @@ import pytest
 from pydantic import SecretStr
 
 import config
-from app.cli import doctor
-from app.cli.checks import Check
 from app.core.clock import machine_now
+from app.reads.doctor.check import Check
+from app.reads.doctor.ledger import check_ledger
+from app.runtime.reader import open_reader
 from app.source.findings import Level
 from app.testbed.embedded.replica_set import Member
 from tests.support.mongods import PASSWORD, Client, hello, lone, replica_set, url_of
@@ -21,7 +22,8 @@ from tests.support.wait import until
 
 async def _checks(url: str, patience: timedelta = timedelta(seconds=5)) -> dict[str, Check]:
     settings = config.Settings(_env_file=None, mongo_url=SecretStr(url), connect_timeout=patience)
-    checks = {check.name: check for check in await doctor._check_ledger(settings)}
+    async with open_reader(config.Config(settings, {})) as reader:
+        checks = {check.name: check for check in await check_ledger(reader, patience)}
     for check in checks.values():
         assert "\n" not in check.detail
         assert "clusterTime" not in check.detail

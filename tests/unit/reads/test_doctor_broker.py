@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.cli.doctor_broker import product_of
+from app.reads.doctor.broker import product_of
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated
 
 import typer
@@ -24,17 +23,12 @@ from app.core.clock import utc_now
 from app.core.errors import ConfigError
 from app.core.shown import plain, plain_lines
 from app.feeds.feed import Feed
-from app.operations.trial import Subject, find_subject
-from app.partner.auth.kind import FETCHED_WHEN_SENDING
-from app.partner.failures import Undone
-from app.partner.headers import SECRET_NAME
-from app.partner.masking import MASK
-from app.partner.request import Prepared, prepare
-
-_NOT_SECRET = frozenset({"idempotency-key"})
+from app.partner.request import prepare
+from app.reads.preview import RequestPreview, preview_request
+from app.reads.subject import Subject, find_subject
 
 
-def preview_request(
+def preview_feed(
     name: Annotated[str, typer.Argument(metavar="NAME")],
     key: Annotated[str, typer.Option(help="The row's key, as in the source, or its delivery's id.")],
     as_json: AsJson = False,
@@ -50,13 +44,13 @@ def preview_request(
     except ConfigError as error:
         fail(str(error), WRONG_USAGE)
     subject = run(subject_of(loaded, feed, key))
-    shown = shown_request(prepared, subject) | {"row_from": subject.found_in, "delivery": subject.delivery.id}
+    previewed = preview_request(prepared, subject)
     if as_json:
-        print_json(shown)
+        print_json(request_fields(previewed) | {"row_from": subject.found_in, "delivery": subject.delivery.id})
     else:
         typer.echo(f"# {subject.shown}: row from the {subject.found_in}; nothing was sent")
-        print_request(shown)
-    if not shown["sent"]:
+        print_request(previewed)
+    if not previewed.sent:
         raise typer.Exit(FOUND_WRONG)
 
 
@@ -74,39 +68,26 @@ async def subject_of(loaded: config.Config, feed: Feed, key: str | None) -> Subj
     return found
 
 
-def shown_request(prepared: Prepared, subject: Subject) -> dict[str, object]:
-    """The request as texts, or why there is none."""
-    if reason := subject.unsent or subject.error:
-        return {"sent": False, "reason": reason}
-    try:
-        request = prepared.auth.preview(prepared.request(subject.delivery))
-    except Undone as error:
-        return {"sent": False, "reason": prepared.redact(str(error))}
+def request_fields(previewed: RequestPreview) -> dict[str, object]:
+    """For programs."""
+    if previewed.refused is not None:
+        return {"sent": False, "reason": previewed.refused}
     return {
         "sent": True,
-        "method": request.method,
-        "url": prepared.redact(str(request.url)),
-        "headers": {name: _masked(prepared, name, value) for name, value in request.all_headers().items()},
-        "body": prepared.redact(request.body.decode()),
+        "method": previewed.method,
+        "url": previewed.url,
+        "headers": dict(previewed.headers),
+        "body": previewed.body,
     }
 
 
-def print_request(shown: Mapping[str, object], limit: int | None = None) -> None:
+def print_request(previewed: RequestPreview, limit: int | None = None) -> None:
     """The request as it would be on the wire; of the body at most so many letters."""
-    if not shown["sent"]:
-        typer.echo(f"# would not be sent: {plain(str(shown['reason']))}")
+    if previewed.refused is not None:
+        typer.echo(f"# would not be sent: {plain(previewed.refused)}")
         return
-    headers, body = shown["headers"], str(shown["body"])
-    typer.echo(f"{shown['method']} {shown['url']}")
-    if isinstance(headers, dict):
-        typer.echo("\n".join(f"{name}: {value}" for name, value in headers.items()))
+    typer.echo(f"{previewed.method} {previewed.url}")
+    typer.echo("\n".join(f"{name}: {value}" for name, value in previewed.headers.items()))
+    body = previewed.body
     more = f"\n# … {len(body) - limit} letters more" if limit and len(body) > limit else ""
     typer.echo(f"\n{plain_lines(body[:limit])}{more}")
-
-
-def _masked(prepared: Prepared, name: str, value: str) -> str:
-    """A header's value; all of it is masked where its name says that it holds a secret."""
-    if value.endswith(FETCHED_WHEN_SENDING):
-        return value
-    secret = SECRET_NAME.search(name) and name not in _NOT_SECRET
-    return MASK if secret else prepared.redact(value)

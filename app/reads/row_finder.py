@@ -1,4 +1,4 @@
-"""What a trial asks of a source: the port that `app.source.reader.Source` fills."""
+"""What a preview or a trial asks of a source: the port that `app.source.reader.Source` fills."""
 
 from __future__ import annotations
 

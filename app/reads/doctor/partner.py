@@ -3,50 +3,56 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
+from datetime import timedelta
 from email.utils import parsedate_to_datetime
+from typing import TypeAlias
 
-import config
-from app.cli.checks import Check, checked, found
 from app.core.clock import AGREED, machine_now
 from app.core.errors import RowrelayError
+from app.core.unreached import why_unreached
 from app.core.url import Url, parse_url
 from app.feeds.feed import Feed
 from app.feeds.partner import Tls
+from app.partner.client import PartnerClient
 from app.partner.exchange import Reply
 from app.partner.failures import Undone
 from app.partner.transport import tls_context
-from app.runtime.clients import open_partners
-from app.runtime.senders import mails
+from app.reads.doctor.check import Check, checked, found
 from app.sending.mail import Mail
 from app.sending.outgoing import NotSent
 from app.source.findings import Level
+from config import Settings
+
+OpenPartner: TypeAlias = Callable[[Feed], PartnerClient]
 
 
-async def check_partners(loaded: config.Config, *, ask: bool) -> list[Check]:
-    """Each feed's partner: whether it accepts connections; with `ask`, what it answers to HEAD."""
-    timeout = loaded.settings.connect_timeout.total_seconds()
-    each = [_check_partner(feed, timeout, ask=ask) for feed in loaded.feeds.values()]
+async def check_partners(feeds: Iterable[Feed], patience: timedelta, ask: OpenPartner | None) -> list[Check]:
+    """Each feed's partner: whether it accepts connections; with `ask`, which opens its client, what it answers to HEAD.
+
+    `patience`: `CONNECT_TIMEOUT`.
+    """
+    each = [_check_partner(feed, patience.total_seconds(), ask) for feed in feeds]
     return [check for checks in await asyncio.gather(*each) for check in checks]
 
 
-async def check_ways(settings: config.Settings) -> list[Check]:
-    """The ways by which reports and notifications are sent: those that are configured. Nothing is sent."""
+async def check_ways(settings: Settings, mails: Iterable[Mail]) -> list[Check]:
+    """The ways by which reports and notifications are sent: those that are configured. Nothing is sent. `mails`: what
+    sends mail to all whom either goes to."""
     seconds = settings.connect_timeout.total_seconds()
-    to = ",".join(filter(None, (settings.report_mail_to, settings.notify_mail_to)))
     webhooks = {
         "REPORT_WEBHOOK_URL": settings.report_webhook_url.get_secret_value(),
         "NOTIFY_WEBHOOK_URL": settings.notify_webhook_url.get_secret_value(),
     }
-    checks = [await checked("mail (SMTP_HOST)", _rehearsal(mail, settings, seconds)) for mail in mails(settings, to)]
+    checks = [await checked("mail (SMTP_HOST)", _rehearsal(mail, settings, seconds)) for mail in mails]
     for name, url in webhooks.items():
         if url:
             checks.append(await checked(f"webhook ({name})", _connecting(parse_url(url), None, seconds)))
     return checks
 
 
-def _rehearsal(mail: Mail, settings: config.Settings, seconds: float) -> Callable[[], Awaitable[str]]:
+def _rehearsal(mail: Mail, settings: Settings, seconds: float) -> Callable[[], Awaitable[str]]:
     """Hand in a mail up to its content, and take it back."""
 
     async def check() -> str:
@@ -71,7 +77,7 @@ def _connecting(url: Url, tls: Tls | None, seconds: float) -> Callable[[], Await
         except TimeoutError:
             raise TimeoutError(f"{host}:{port}: no answer within {seconds:g} s") from None
         except OSError as error:
-            raise OSError(f"{host}:{port}: {error.strerror or error}") from error
+            raise OSError(f"{host}:{port}: {why_unreached(error)}") from error
         writer.close()
         with suppress(OSError):
             await writer.wait_closed()
@@ -80,15 +86,15 @@ def _connecting(url: Url, tls: Tls | None, seconds: float) -> Callable[[], Await
     return check
 
 
-async def _check_partner(feed: Feed, seconds: float, *, ask: bool) -> list[Check]:
+async def _check_partner(feed: Feed, seconds: float, ask: OpenPartner | None) -> list[Check]:
     name = f"partner {feed.name}"
     first = await checked(name, _connecting(feed.partner.url, feed.partner.tls, seconds))
-    if not (first.ok and ask):
+    if not first.ok or ask is None:
         return [first]
     replies: list[Reply] = []
 
     async def head() -> str:
-        async with open_partners([feed]) as client:
+        async with ask(feed) as client:
             try:
                 replies.append(await client.head(feed))
             except Undone as error:
@@ -112,7 +118,7 @@ def _judged(asked: Check, feed: Feed, reply: Reply) -> Check:
             f": a redirect is not followed: write where it leads to into feeds.{feed.name}.partner.url",
         )
     elif not 200 <= reply.status <= 299:
-        said = ": it may not know HEAD; feeds test --send shows its answer to a row"
+        said = f": it may not know HEAD; python -m app feeds test {feed.name} --send shows its answer to a row"
     return Check(asked.name, True, level, f"{asked.detail}{said}", asked.latency_ms)
 
 

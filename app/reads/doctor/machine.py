@@ -6,14 +6,14 @@ import os
 import platform
 import shutil
 import tempfile
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 
-import config
 from app import VERSION
-from app.cli.checks import Check, checked, found
-from app.runtime import descriptors
+from app.reads.doctor.check import Check, checked, found
 from app.source.findings import Level
+from config import Settings
 
 PACKAGES = ("celery", "kombu", "redis", "pymongo", "sqlalchemy", "aioodbc", "pyodbc", "pydantic", "flower")
 """Those whose version matters most when something goes wrong."""
@@ -23,10 +23,10 @@ _LITTLE_SPACE = _GIB
 """Bytes free below which a directory is doubtful: a day's archive or reports may be larger."""
 
 
-async def check_here(loaded: config.Config) -> list[Check]:
-    """What a command that was started as a worker is would meet on this machine."""
-    settings = loaded.settings
-    checks = [found("versions", Level.OK, versions()), _check_descriptors(loaded)]
+async def check_machine(settings: Settings, besides: Iterable[Check]) -> list[Check]:
+    """What a command that was started as a worker is would meet on this machine. `besides`: what a worker itself must
+    say of it."""
+    checks = [found("versions", Level.OK, versions()), *besides]
     checks += await _check_directory("reports (REPORTS_DIR)", settings.reports_dir, made=True)
     if settings.archive_dir is not None:
         checks += await _check_directory("archive (ARCHIVE_DIR)", settings.archive_dir, made=False)
@@ -42,18 +42,6 @@ def versions() -> str:
         except metadata.PackageNotFoundError:
             continue
     return ", ".join(told)
-
-
-def _check_descriptors(loaded: config.Config) -> Check:
-    """Whether a worker started here, as this command was, could have as many files open as it needs."""
-    need = descriptors.need_of(loaded.feeds.values(), loaded.settings.worker_concurrency)
-    limit = descriptors.limit()
-    if said := descriptors.shortage(need, limit.hard):
-        return found("file descriptors", Level.WARNING, f"a worker started here: {said}")
-    told = f"a worker needs {need}. Started here it may have {limit.soft}"
-    if limit.soft < need.total:
-        told += f", and raises that by itself: the hard limit is {limit.hard}"
-    return found("file descriptors", Level.OK, told)
 
 
 async def _check_directory(name: str, directory: Path, *, made: bool) -> list[Check]:

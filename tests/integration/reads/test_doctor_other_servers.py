@@ -9,8 +9,9 @@ import pytest
 from pydantic import SecretStr
 
 import config
-from app.cli import doctor
-from app.cli.checks import Check
+from app.reads.doctor.check import Check
+from app.reads.doctor.ledger import check_ledger
+from app.runtime.reader import open_reader
 from tests.support.wire import Answer, serving
 
 
@@ -19,7 +20,8 @@ async def _checks(answers: Mapping[str, Answer], options: str = "") -> dict[str,
         settings = config.Settings(
             _env_file=None, mongo_url=SecretStr(url + options), connect_timeout=timedelta(seconds=5)
         )
-        return {check.name: check for check in await doctor._check_ledger(settings)}
+        async with open_reader(config.Config(settings, {})) as reader:
+            return {check.name: check for check in await check_ledger(reader, settings.connect_timeout)}
 
 
 FERRET = {"version": "7.0.77", "ferretdb": {"version": "v1.24.0"}}

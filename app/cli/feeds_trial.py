@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 import config
+from app.cli.feeds_preview import print_request, request_fields, subject_of
 from app.cli.output import (
     FOUND_WRONG,
     WRONG_USAGE,
@@ -23,7 +24,6 @@ from app.cli.output import (
     run,
     warn,
 )
-from app.cli.preview import print_request, shown_request, subject_of
 from app.core.attempts import RESPONSE_LIMIT, Answer, Ruling, Verdict
 from app.core.clock import utc_now
 from app.core.errors import ConfigError
@@ -31,8 +31,10 @@ from app.core.shown import plain, plain_lines
 from app.core.states import State
 from app.delivery.deliver import Delivering, DeliverySettings
 from app.feeds.feed import Feed
-from app.operations.trial import Subject, Tried
+from app.operations.trial import Tried
 from app.partner.request import Prepared, prepare
+from app.reads.preview import RequestPreview, preview_request
+from app.reads.subject import Subject
 from app.runtime.operator import open_operator
 
 
@@ -60,19 +62,19 @@ def try_row(
     except ConfigError as error:
         fail(str(error), WRONG_USAGE)
     subject = run(subject_of(loaded, feed, key))
-    shown = shown_request(prepared, subject)
+    previewed = preview_request(prepared, subject)
     if not as_json:
         _print_subject(subject)
-        print_request(shown, RESPONSE_LIMIT)
+        print_request(previewed, RESPONSE_LIMIT)
     tried = None
     if send:
         _confirm(prepared, subject, yes, again=subject.state is State.DELIVERED and not record)
         tried = run(_try(loaded, feed, subject, record=record))
     if as_json:
-        print_json(_described(subject, shown, tried))
+        print_json(_described(subject, previewed, tried))
     elif tried:
         _print_tried(tried)
-    if not (tried.delivered if tried else shown["sent"]):
+    if not (tried.delivered if tried else previewed.sent):
         raise typer.Exit(FOUND_WRONG)
 
 
@@ -155,14 +157,14 @@ def _said(answer: Answer, verdict: Verdict) -> str:
     return f"{follows}: {said}{hold}{pause}"
 
 
-def _described(subject: Subject, shown: dict[str, object], tried: Tried | None) -> dict[str, object]:
+def _described(subject: Subject, previewed: RequestPreview, tried: Tried | None) -> dict[str, object]:
     """For programs."""
     answer, verdict = (tried.answer, tried.verdict) if tried else (None, None)
     return {
         "delivery": subject.delivery.id,
         "row_from": subject.found_in,
         "state": subject.state,
-        "request": shown,
+        "request": request_fields(previewed),
         "sent": answer is not None and _reached_out(answer),
         "refused": tried.refused if tried else None,
         "answer": answer,

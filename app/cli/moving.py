@@ -1,0 +1,135 @@
+"""What `replay`, `cancel` and `acknowledge` share: what is selected, the question before many move, progress, and the
+account at the end."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from app.cli.output import (
+    FOUND_WRONG,
+    WRONG_USAGE,
+    PlainConsole,
+    Session,
+    ago,
+    fail,
+    print_fields,
+    print_json,
+    print_table,
+    warn,
+)
+from app.core.keys import shown_id
+from app.core.states import State
+from app.ledger.operator_moves import Counted
+from app.ledger.selection import Selection
+from app.operations.account import Account, Preview, Tell
+from app.operations.selection import meant, narrows
+from app.reads.deliveries import line_of
+
+CONFIRM_ABOVE = 100
+
+Everything = Annotated[bool, typer.Option("--all", help="Needed where nothing but a state is selected.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Count, and show a few; move nothing.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Why = Annotated[str | None, typer.Option("--why", help="The reason, for the record.")]
+
+
+def states_of(given: Sequence[State] | None, default: Sequence[State], allowed: Sequence[State]) -> tuple[State, ...]:
+    """The states selected; exit code 2 for one that the command does not take."""
+    for state in given or ():
+        if state not in allowed:
+            fail(f"--state {state.value}: takes {', '.join(allowed)}", WRONG_USAGE)
+    return tuple(dict.fromkeys(given or default))
+
+
+def required(selection: Selection, *, everything: bool) -> Selection:
+    """The selection; exit code 2 where nothing narrows it and `--all` is not said."""
+    if not (narrows(selection) or everything):
+        fail("nothing is selected: name ids, --feed, --since, --until, --reason or --status, or say --all", WRONG_USAGE)
+    return replace(selection, ids=tuple(dict.fromkeys(selection.ids)))
+
+
+def meant_in(opened: Session, selection: Selection) -> Selection:
+    """The selection with the ids that are meant by the keys typed."""
+    if not (selection.ids or selection.feeds):
+        return selection
+    return opened.run(lambda operating: meant(operating.ledger, opened.loaded.feeds, selection))
+
+
+def confirm(verb: str, previewed: Preview, yes: bool, *, again: bool = False) -> None:
+    """Ask a person before many are moved, or, with `again`, any that a partner has. A program is not asked, but must
+    say `--yes` for these."""
+    account, delivered = previewed.account, previewed.delivered if again else 0
+    if yes or not account.movable or (account.movable <= CONFIRM_ABOVE and not delivered):
+        return
+    note = f" {delivered} of them were delivered: the partner gets them again." if delivered else ""
+    if sys.stdin.isatty():
+        if not typer.confirm(f"{verb} {account.movable} deliveries?{note}", err=True):
+            raise typer.Exit(FOUND_WRONG)
+    elif delivered:
+        fail(f"{verb.lower()}: {account.movable} deliveries, and nobody to ask.{note} To do it: --yes", WRONG_USAGE)
+
+
+@contextmanager
+def progress(doing: str, account: Account, as_json: bool) -> Iterator[Tell]:
+    """A progress bar on a terminal; elsewhere one line on stderr, the first time that something is waited for."""
+    errors = PlainConsole(stderr=True)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    told: set[str] = set()
+    with Progress(*columns, console=errors, disable=as_json or not errors.is_terminal, transient=True) as bar:
+        task = bar.add_task(doing, total=account.movable)
+
+        def tell(moved: int, waits: str) -> None:
+            bar.update(task, completed=moved, description=f"{doing}: {waits}" if waits else doing)
+            if waits and not told and bar.disable:
+                told.add(waits)
+                warn(f"waiting: {waits}")
+
+        yield tell
+
+
+def print_dry_run(done: str, previewed: Preview, as_json: bool) -> None:
+    """What would be done; nothing has moved."""
+    account = previewed.account
+    if as_json:
+        dry = {"dry_run": True, "movable": account.movable, "sample": previewed.sample}
+        print_json(_fields(account) | dry)
+        return
+    print_table("Selected", ["feed", "state", "count"], _by_feed(previewed.counted))
+    rows = [[shown_id(d), d["state"], d["attempts"], ago(d["created_at"]), line_of(d).said] for d in previewed.sample]
+    print_table("A few of them", ["id", "state", "attempts", "logged", "last"], rows)
+    _print_account(account, {f"would be {done}": account.movable})
+
+
+def print_done(done: str, account: Account, as_json: bool) -> None:
+    """What was done."""
+    if as_json:
+        print_json(_fields(account))
+    else:
+        _print_account(account, {done: account.moved})
+
+
+def _fields(account: Account) -> dict[str, object]:
+    return {"selected": account.selected, "moved": account.moved, "skipped": dict(account.skipped)}
+
+
+def _print_account(account: Account, result: dict[str, int]) -> None:
+    skipped = {f"skipped: {why}": count for why, count in account.skipped.items()}
+    print_fields({"selected": account.selected, **skipped, **result})
+
+
+def _by_feed(counted: Sequence[Counted]) -> list[list[object]]:
+    """One row a feed and state; what has no payload, or is acknowledged, apart."""
+    ordered = sorted(counted, key=lambda one: (one.feed, one.state, one.acknowledged, one.has_payload))
+    return [[one.feed, _kind(one), one.count] for one in ordered]
+
+
+def _kind(one: Counted) -> str:
+    payload = "" if one.has_payload else ", to be read again" if one.never_read else ", no payload"
+    return f"{one.state.value}{', acknowledged' if one.acknowledged else ''}{payload}"

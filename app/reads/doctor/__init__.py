@@ -1,0 +1,1 @@
+"""The checks of `doctor`: each connects to, or looks at, one thing that a worker will need. Nothing is delivered."""
