@@ -9,7 +9,7 @@ A worker may die, or lose its ledger, between any two of these steps:
    and records it without sending again;
 4. after the deliveries are moved, before the batch is deleted: the take-over finds nothing queued, and deletes it.
 
-What the endpoint's clock (`app/partner/throttle/throttle.py`) holds back for longer than a moment is not waited
+What the endpoint's throttle (`app/partner/throttle/throttle.py`) holds back for longer than a moment is not waited
 for: a batch that nobody has claimed is parked, one that is under way is released with what was not sent. Neither costs
 an attempt, and the sweep brings both back when their time has come.
 
@@ -48,7 +48,8 @@ from app.feeds.feed import Feed
 from app.ledger import Ledger
 from app.partner.client import PartnerClient
 from app.partner.failures import Failure
-from app.partner.throttle.throttle import EndpointThrottle, Throttles
+from app.partner.throttle.throttle import EndpointThrottle
+from app.partner.throttle.throttles import Throttles
 
 log = structlog.get_logger()
 
@@ -116,7 +117,7 @@ class Work:
     stopped: str | None = None
     """Why nothing more of the batch is sent by us."""
     back_at: datetime | None = None
-    """When the endpoint's clock lets the rest go on."""
+    """When the endpoint's throttle lets the rest go on."""
     tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     """Delivery id → its sending."""
     in_flight: set[str] = field(default_factory=set)
@@ -156,21 +157,21 @@ class Delivering:
         terms: DeliverySettings,
         now: Clock = utc_now,
         *,
-        clocks: Throttles | None = None,
+        throttles: Throttles | None = None,
         queue: Queue | None = None,
         troubles: Troubles | None = None,
         seen: Callable[[Result], None] | None = None,
         budget: Budget | None = None,
     ) -> None:
-        """Without `clocks` the process is alone with its endpoints; without `queue` the sweep brings back what is left
-        at shutdown. `troubles`: where it is said that something of our own is wanting. `seen`: told of each result that
-        was recorded. `budget`: the process's.
+        """Without `throttles` the process is alone with its endpoints; without `queue` the sweep brings back what is
+        left at shutdown. `troubles`: where it is said that something of our own is wanting. `seen`: told of each result
+        that was recorded. `budget`: the process's.
         """
         self._ledger = ledger
         self._partner = partner
         self._terms = terms
         self._now = now
-        self._clocks = clocks or Throttles(now=now)
+        self._throttles = throttles or Throttles(now=now)
         self._queue = queue
         self.troubles = troubles or Troubles()
         self._refusals = Refusals(ledger)
@@ -199,9 +200,9 @@ class Delivering:
             return None
         if await self._is_paused(feed):
             return None
-        clock = await self._clocks.of(feed)
-        await self._count_openings(clock)
-        if until := clock.parked_until():
+        throttle = await self._throttles.of(feed)
+        await self._count_openings(throttle)
+        if until := throttle.parked_until():
             if batch_id is not None:
                 await self._ledger.batches.park(batch_id, feed.name, until, self._now())
                 log.debug("batch_parked", batch=batch_id, feed=feed.name, until=until)
@@ -213,7 +214,7 @@ class Delivering:
             await self._take_over(batch, batch.previous)
         work = Work(batch, watcher, batch.lease.until, only)
         async with self._renewing(work):
-            owed = await self._send_all(feed, clock, work)
+            owed = await self._send_all(feed, throttle, work)
         await self._finish(work, owed)
         return dict(work.outcomes)
 
@@ -304,15 +305,15 @@ class Delivering:
 
     # --- sending
 
-    async def _send_all(self, feed: Feed, clock: EndpointThrottle, work: Work) -> int:
-        """Send what memory has room for, as the endpoint's clock allows, while results are written as they come.
+    async def _send_all(self, feed: Feed, throttle: EndpointThrottle, work: Work) -> int:
+        """Send what memory has room for, as the endpoint's throttle allows, while results are written as they come.
 
         Returns how many deliveries of the batch were to be sent, or may have been: those that were not loaded count.
         """
         self._under_way[work.batch.lease.token] = work
         if self.draining:
             work.stopped = "shutdown"
-        writing = asyncio.create_task(self._write_in_groups(feed, clock, work))
+        writing = asyncio.create_task(self._write_in_groups(feed, throttle, work))
         try:
             portions = await self._portions(work.batch)
             owed = sum(len(portion.ids) for portion in portions)
@@ -321,7 +322,7 @@ class Delivering:
                 for portion in portions:
                     if work.only is not None and work.only not in portion.ids:
                         continue
-                    loaded = await self._send_portion(feed, clock, work, sending, portion)
+                    loaded = await self._send_portion(feed, throttle, work, sending, portion)
                     if loaded is None:
                         break
                     settled = len(portion.ids) - loaded
@@ -346,7 +347,7 @@ class Delivering:
         return [LoadGroup(part, sum(costs[known_id] for known_id in part)) for part in parts]
 
     async def _send_portion(
-        self, feed: Feed, clock: EndpointThrottle, work: Work, sending: asyncio.TaskGroup, portion: LoadGroup
+        self, feed: Feed, throttle: EndpointThrottle, work: Work, sending: asyncio.TaskGroup, portion: LoadGroup
     ) -> int | None:
         """Load these once there is room for them, and begin to send each. Returns how many were still to be sent;
         `None`: nothing more of the batch is.
@@ -365,7 +366,7 @@ class Delivering:
             if work.only not in (None, delivery.id):
                 hold.release(its_cost)
                 continue
-            task = sending.create_task(self._send(feed, clock, delivery, work))
+            task = sending.create_task(self._send(feed, throttle, delivery, work))
             task.add_done_callback(partial(_give_back, hold, its_cost))
             work.tasks[delivery.id] = task
         return len(loaded)
@@ -384,15 +385,15 @@ class Delivering:
                 work.waiting = None
         return not work.stopped
 
-    async def _send(self, feed: Feed, clock: EndpointThrottle, delivery: Delivery, work: Work) -> None:
-        async with clock.slots:
-            if clock.guarded and not work.stopped:
-                await self._wait_for_turn(clock, work)
+    async def _send(self, feed: Feed, throttle: EndpointThrottle, delivery: Delivery, work: Work) -> None:
+        async with throttle.slots:
+            if throttle.guarded and not work.stopped:
+                await self._wait_for_turn(throttle, work)
             if work.stopped or self._now() >= work.until:
                 return
             answer = await self._request(feed, delivery, work)
         if answer.ruling is Ruling.OURS:
-            self._lacking(clock, answer)
+            self._lacking(throttle, answer)
         elif self.troubles.current():
             self.troubles.passed(SENDING, feed.name)
         verdict = judge(
@@ -405,25 +406,25 @@ class Delivering:
             in_doubt=delivery.in_doubt,
         )
         if verdict.hold_until:
-            clock.hold(verdict.hold_until)
+            throttle.hold(verdict.hold_until)
         if verdict.pause_reason and answer.status != 403:  # whose fault a 403 is, the group tells
             work.stopped = verdict.pause_reason
         if len(delivery.payload) > _LONG:
             delivery = replace(delivery, payload="")
         work.results.put_nowait(Result(delivery, answer, verdict))
 
-    def _lacking(self, clock: EndpointThrottle, answer: Answer) -> None:
+    def _lacking(self, throttle: EndpointThrottle, answer: Answer) -> None:
         """Say what of our own is wanting, and ask for less of it."""
         said = answer.error or "no answer"
-        if self.troubles.lacking(SENDING, clock.feed.name, said):
-            log.warning("nothing_to_send_with", feed=clock.feed.name, error=said)
-        clock.ease(machine=said.startswith(Failure.LOCAL_ERROR))
+        if self.troubles.lacking(SENDING, throttle.feed.name, said):
+            log.warning("nothing_to_send_with", feed=throttle.feed.name, error=said)
+        throttle.ease(machine=said.startswith(Failure.LOCAL_ERROR))
 
-    async def _wait_for_turn(self, clock: EndpointThrottle, work: Work) -> None:
+    async def _wait_for_turn(self, throttle: EndpointThrottle, work: Work) -> None:
         """Wait until the endpoint may be called; where that is too far away, stop the batch until then."""
-        until = await clock.admit()
+        until = await throttle.admit()
         if until and not work.stopped:
-            work.stopped = "endpoint's clock"
+            work.stopped = "endpoint's throttle"
             work.back_at = until
 
     async def _request(self, feed: Feed, delivery: Delivery, work: Work) -> Answer:
@@ -445,15 +446,15 @@ class Delivering:
 
     # --- recording
 
-    async def _write_in_groups(self, feed: Feed, clock: EndpointThrottle, work: Work) -> None:
+    async def _write_in_groups(self, feed: Feed, throttle: EndpointThrottle, work: Work) -> None:
         """Write results in groups of up to `group_size`, none kept longer than `group_wait`."""
         ended = False
         while not ended:
             group, ended = await _next_group(work.results, self._terms)
             if group:
-                await _report(clock, group)
+                await _report(throttle, group)
                 await self._record_patiently(feed, work, group)
-                await self._count_openings(clock)
+                await self._count_openings(throttle)
 
     async def _record_patiently(self, feed: Feed, work: Work, group: Sequence[Result]) -> None:
         """Record a group, again and again while the ledger is away: a success not recorded is a duplicate later.
@@ -496,11 +497,11 @@ class Delivering:
             work.outcomes[result.verdict.outcome] += 1
             self._seen(result)
 
-    async def _count_openings(self, clock: EndpointThrottle) -> None:
+    async def _count_openings(self, throttle: EndpointThrottle) -> None:
         """Count that we opened the endpoint's breaker. Where the ledger is away, the count falls short."""
         with suppress(RowrelayError):
-            for at, open_for in clock.openings():
-                await self._ledger.stats.add_opening(clock.feed.name, at, open_for)
+            for at, open_for in throttle.openings():
+                await self._ledger.stats.add_opening(throttle.feed.name, at, open_for)
 
     async def _pause_if_asked(self, feed: Feed, work: Work, group: Sequence[Result]) -> None:
         result = next((result for result in group if result.verdict.pause_reason), None)
@@ -544,12 +545,12 @@ class Delivering:
         return kept_renewed(self._terms.lease, renew, self._now, lose, batch=work.batch.id)
 
 
-async def _report(clock: EndpointThrottle, group: Sequence[Result]) -> None:
-    """Tell the endpoint's clock, which never keeps results from being recorded."""
+async def _report(throttle: EndpointThrottle, group: Sequence[Result]) -> None:
+    """Tell the endpoint's throttle, which never keeps results from being recorded."""
     try:
         answers = [result.answer for result in group if result.answer.ruling is not Ruling.OURS]
         if answers:
-            await clock.report(answers)
+            await throttle.report(answers)
     except Exception as error:
         log.exception("endpoint_clock_failed", kind=type(error).__name__)
 

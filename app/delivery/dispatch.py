@@ -27,7 +27,7 @@ from app.delivery.deliver import Delivering, Watcher
 from app.delivery.shares import Holding, Share, Shares
 from app.feeds.feed import Feed
 from app.ledger import Ledger
-from app.partner.throttle.throttle import Throttles
+from app.partner.throttle.throttles import Throttles
 
 TASK = "deliver"
 """What the work is called where tasks are told of: the message that it begins with."""
@@ -46,7 +46,7 @@ class Dispatch:
         self,
         delivering: Delivering,
         ledger: Ledger,
-        clocks: Throttles,
+        throttles: Throttles,
         under_way: UnderWay,
         feeds: Mapping[str, Feed],
         *,
@@ -59,7 +59,7 @@ class Dispatch:
         self.shares = Shares(most_batches)
         self._delivering = delivering
         self._ledger = ledger
-        self._clocks = clocks
+        self._throttles = throttles
         self._under_way = under_way
         self._lease = lease
         self._now = now
@@ -93,8 +93,8 @@ class Dispatch:
             self._begin(feed, share, None, feed.batch_size)
 
     def _has_room(self, feed: Feed, share: Share) -> bool:
-        clock = self._clocks.known(feed)
-        return self.shares.has_room(share, clock.slots.limit if clock else feed.partner.concurrency)
+        throttle = self._throttles.known(feed)
+        return self.shares.has_room(share, throttle.slots.limit if throttle else feed.partner.concurrency)
 
     def _begin(self, feed: Feed, share: Share, batch_id: str | None, rows: int) -> None:
         about = About(TASK, feed.name, batch_id, rests=False)

@@ -35,7 +35,8 @@ from app.ledger import Ledger
 from app.ledger.batches import new_batch
 from app.ledger.client import Document
 from app.partner.client import KEPT_HEADERS, PartnerClient
-from app.partner.throttle.throttle import EndpointThrottle, Throttles
+from app.partner.throttle.throttle import EndpointThrottle
+from app.partner.throttle.throttles import Throttles
 from app.reads.subject import Subject
 
 SHOWN_HEADERS = (
@@ -73,41 +74,41 @@ class Trial:
     """Sends one row for an operator."""
 
     def __init__(
-        self, feed: Feed, ledger: Ledger, client: PartnerClient, clocks: Throttles, now: Clock = utc_now
+        self, feed: Feed, ledger: Ledger, client: PartnerClient, throttles: Throttles, now: Clock = utc_now
     ) -> None:
-        """`client` was made with `SHOWN_HEADERS` and these clocks."""
+        """`client` was made with `SHOWN_HEADERS` and these throttles."""
         self._feed = feed
         self._ledger = ledger
         self._client = client
-        self._clocks = clocks
+        self._throttles = throttles
         self._now = now
 
     async def send(self, subject: Subject) -> Tried:
         """Send it, and say what would follow. Raises the ledger's errors; nothing the partner does raises."""
-        clock = await self._clocks.of(self._feed)
-        if why := await self._hindrance(subject, clock):
+        throttle = await self._throttles.of(self._feed)
+        if why := await self._hindrance(subject, throttle):
             return Tried(why)
-        async with clock.slots:
-            if until := await clock.admit():
-                return Tried(self._quiet(clock, until))
+        async with throttle.slots:
+            if until := await throttle.admit():
+                return Tried(self._quiet(throttle, until))
             answer = await self._client.send(self._feed, subject.delivery)
-        return Tried(None, answer, await self._verdict(subject.delivery, answer, clock))
+        return Tried(None, answer, await self._verdict(subject.delivery, answer, throttle))
 
     async def record(self, subject: Subject, terms: DeliverySettings, begun: Callable[[Delivering], None]) -> Tried:
         """Send it as an attempt of its delivery. `terms`: who holds it, and for how long. `begun`: told of what sends,
         which can be drained. Raises as `send` does.
         """
-        clock = await self._clocks.of(self._feed)
-        why = await self._hindrance(subject, clock) or await self._unrecordable(subject)
+        throttle = await self._throttles.of(self._feed)
+        why = await self._hindrance(subject, throttle) or await self._unrecordable(subject)
         batch = None if why or subject.document is None else await self._batch(subject.document, terms)
         if batch is None:
             return Tried(why or "it changed meanwhile: look at it again")
         results: list[Result] = []
-        delivering = Delivering(self._ledger, self._client, terms, clocks=self._clocks, seen=results.append)
+        delivering = Delivering(self._ledger, self._client, terms, throttles=self._throttles, seen=results.append)
         begun(delivering)
         await delivering.deliver(self._feed, batch, only=subject.delivery.id)
         if not results:
-            return Tried("a worker was faster, or the endpoint's clock stopped it: the row is on its way as ever")
+            return Tried("a worker was faster, or the endpoint's throttle stopped it: the row is on its way as ever")
         result = results[0]
         return Tried(None, result.answer, result.verdict, recorded=result.answer.ruling is not Ruling.OURS)
 
@@ -120,7 +121,7 @@ class Trial:
         moved = await self._ledger.deliveries.requeue_due(batch, document["next_attempt_at"])
         return batch.id if moved else None
 
-    async def _hindrance(self, subject: Subject, clock: EndpointThrottle) -> str | None:
+    async def _hindrance(self, subject: Subject, throttle: EndpointThrottle) -> str | None:
         """Why the row must not be sent now."""
         if why := subject.unsent or subject.error:
             return why
@@ -131,8 +132,8 @@ class Trial:
         asked = document.get("last", {}).get("status") in OF_THE_ROW
         if asked and (again := document.get("next_attempt_at")) and again > self._now():
             return f"the partner asked to leave this row alone until {again:%Y-%m-%d %H:%M:%S} UTC"
-        until = clock.parked_until()
-        return self._quiet(clock, until) if until else None
+        until = throttle.parked_until()
+        return self._quiet(throttle, until) if until else None
 
     async def _unrecordable(self, subject: Subject) -> str | None:
         """Why no attempt of the row may be recorded."""
@@ -145,12 +146,12 @@ class Trial:
             return f"the feed is paused: nothing of it is sent for the record ({resume})"
         return None
 
-    def _quiet(self, clock: EndpointThrottle, until: datetime) -> str:
+    def _quiet(self, throttle: EndpointThrottle, until: datetime) -> str:
         seconds = max(0.0, (until - self._now()).total_seconds())
-        return f"the endpoint is left alone for {seconds:.0f} s more: {clock.quiet_because()}"
+        return f"the endpoint is left alone for {seconds:.0f} s more: {throttle.quiet_because()}"
 
-    async def _verdict(self, delivery: Delivery, answer: Answer, clock: EndpointThrottle) -> Verdict:
-        """What would follow, had a worker sent it. The endpoint's clock hears of it as it would from a worker."""
+    async def _verdict(self, delivery: Delivery, answer: Answer, throttle: EndpointThrottle) -> Verdict:
+        """What would follow, had a worker sent it. The endpoint's throttle hears of it as it would from a worker."""
         now = self._now()
         verdict = judge(
             answer,
@@ -162,8 +163,8 @@ class Trial:
             in_doubt=delivery.in_doubt,
         )
         if verdict.hold_until:
-            clock.hold(verdict.hold_until)
+            throttle.hold(verdict.hold_until)
         if answer.ruling is not Ruling.OURS:
-            await clock.report([answer])
+            await throttle.report([answer])
         group = [Result(delivery, answer, verdict)]
         return (await Refusals(self._ledger).reconsider(self._feed, group, now, counting=False))[0].verdict

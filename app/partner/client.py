@@ -29,7 +29,8 @@ from app.partner.request import Prepared, prepare
 from app.partner.retry_after import WAIT_HEADERS
 from app.partner.route import Route
 from app.partner.success import SUCCESS_LIMIT, shortfall
-from app.partner.throttle.throttle import EndpointThrottle, Throttles
+from app.partner.throttle.throttle import EndpointThrottle
+from app.partner.throttle.throttles import Throttles
 from app.partner.transport import Transport, tls_context
 
 ERROR_LIMIT = 300
@@ -48,14 +49,14 @@ class PartnerClient:
     """
 
     def __init__(
-        self, feeds: Iterable[Feed], clocks: Throttles | None = None, *, shown: tuple[str, ...] | None = None
+        self, feeds: Iterable[Feed], throttles: Throttles | None = None, *, shown: tuple[str, ...] | None = None
     ) -> None:
-        """`clocks`: what keeps the token endpoints' clocks together over all workers. `shown`: the headers that each
-        answer keeps, for somebody to look at; without them, those that decide.
+        """`throttles`: those of token endpoints too, over all workers. `shown`: the headers that each answer keeps, for
+        somebody to look at; without them, those that decide.
         """
         self._shown = shown
         self._feeds = tuple(feeds)
-        self._clocks = clocks
+        self._throttles = throttles
         self._transports: dict[Tls | None, Transport] = {}
         self._authorizers: dict[tuple[Auth, Tls | None], Authorizer] = {}
         self._routes = {id(feed): self._open_route(feed) for feed in self._feeds}
@@ -175,12 +176,12 @@ class PartnerClient:
         def ask(request: Request, /, *, limit: int) -> Awaitable[Reply]:
             return exchange(transport, request, prepared.deadline_seconds, limit)
 
-        return Outside(ask, partial(_named_throttle, self._clocks, prepared.feed) if self._clocks else None)
+        return Outside(ask, partial(_named_throttle, self._throttles, prepared.feed) if self._throttles else None)
 
 
-def _named_throttle(clocks: Throttles, feed: Feed, name: str) -> Awaitable[EndpointThrottle]:
+def _named_throttle(throttles: Throttles, feed: Feed, name: str) -> Awaitable[EndpointThrottle]:
     """The throttle of a server that is no feed's, by the limits of one that uses it."""
-    return clocks.of(feed.model_copy(update={"name": name}))
+    return throttles.of(feed.model_copy(update={"name": name}))
 
 
 def _answer(route: Route, reply: Reply, at: datetime, duration_ms: int, kept: tuple[str, ...]) -> Answer:

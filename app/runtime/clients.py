@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from app.ledger import Ledger
     from app.partner.client import PartnerClient
     from app.partner.throttle.store import ThrottleStore
-    from app.partner.throttle.throttle import Throttles
+    from app.partner.throttle.throttles import Throttles
     from app.source.reader import Source
 
 

@@ -104,7 +104,7 @@ class Operator(Reader):
         Raises `ConfigError` for a feed whose requests cannot be sent.
         """
         from app.operations.trial import SHOWN_HEADERS, Trial  # noqa: PLC0415 - as above
-        from app.partner.throttle.throttle import Throttles  # noqa: PLC0415 - as above
+        from app.partner.throttle.throttles import Throttles  # noqa: PLC0415 - as above
 
         store = clients.open_throttle_store(self.config.settings, process_name())
         throttles = Throttles(store)

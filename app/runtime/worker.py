@@ -23,7 +23,7 @@ from app.ledger import Ledger
 from app.monitoring.heartbeat import Activity
 from app.notifications.notify import Notifying
 from app.partner.client import PartnerClient
-from app.partner.throttle.throttle import Throttles
+from app.partner.throttle.throttles import Throttles
 from app.reconcile import Reconciling
 from app.reports.reporting import Reporting
 from app.retention.purge import Purging
@@ -44,7 +44,7 @@ class Services:
     ledger: Ledger
     source: Source
     partner: PartnerClient
-    clocks: Throttles
+    throttles: Throttles
     polling: Polling
     reconciling: Reconciling
     delivering: Delivering
@@ -65,7 +65,7 @@ class Services:
         """
         self.partner.serve(feeds.values())
         need = descriptors.need_of(feeds.values(), self.config.settings.worker_concurrency)
-        self.clocks.take(feeds, removed, descriptors.part_that_fits(need, descriptors.raise_limit(need).soft))
+        self.throttles.take(feeds, removed, descriptors.part_that_fits(need, descriptors.raise_limit(need).soft))
         self.periodic.take(works(feeds.values(), self.reporting, self.reconciling, self.purging))
 
     def drain(self, grace: timedelta) -> None:
@@ -158,7 +158,7 @@ def _wire(config: Config | Loaded, of: _Clients, queue: SiftedQueue, progress: A
         ledger,
         of.partner,
         terms,
-        clocks=of.throttles,
+        throttles=of.throttles,
         queue=queue,
         troubles=progress.troubles,
         budget=of.budget,
@@ -174,7 +174,7 @@ def _wire(config: Config | Loaded, of: _Clients, queue: SiftedQueue, progress: A
         ledger=ledger,
         source=of.source,
         partner=of.partner,
-        clocks=of.throttles,
+        throttles=of.throttles,
         polling=Polling(of.source, ledger, queue, message_wait=settings.lease),
         reconciling=reconciling,
         delivering=delivering,

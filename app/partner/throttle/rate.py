@@ -15,9 +15,16 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
-from app.feeds.feed import Rate
+from app.feeds.feed import Feed, Rate
+from app.partner.throttle.share import ConcurrencyShare
+from app.partner.throttle.store import ThrottleStore
+
+PATIENCE_SECONDS = 2.0
+"""What a request waits for in its worker. For more the batch is parked: a waiting batch keeps a place and a lease, a
+parked one costs nothing, and comes back up to a second late."""
 
 SLACK_SECONDS = 0.05
 """How much later than its slot a request may start. Costs 5 % of a limit a second, nothing of one an hour."""
@@ -142,3 +149,63 @@ async def _sleep_until(moment: float) -> None:
     delay = moment - time.monotonic()
     if delay > 0:
         await asyncio.sleep(delay)
+
+
+class RateLimit:
+    """A feed's `rate_limit`, as one process sees it: slots of the row that all workers share."""
+
+    def __init__(self, feed: Feed, store: ThrottleStore | None, share: ConcurrencyShare) -> None:
+        """Without a `store` the row is this process's own."""
+        self._name = feed.name
+        self._store = store
+        self._share = share
+        self._local = LocalPace()
+        self._limit = feed.partner.rate_limit
+        self._permits = self._new_permits()
+
+    @property
+    def is_set(self) -> bool:
+        """Whether there is a limit."""
+        return self._permits is not None
+
+    def take(self, feed: Feed) -> None:
+        """Go by what the feed says now."""
+        if feed.partner.rate_limit != self._limit:
+            self._limit = feed.partner.rate_limit
+            self._permits = self._new_permits()
+
+    def backlog_seconds(self) -> float:
+        """How long the requests that wait for a slot here fill this process's part of the rate."""
+        if self._permits is None:
+            return 0.0
+        return self._permits.waiting * self._permits.pace.shared(self._share.live).interval
+
+    async def take_slot(self) -> float:
+        """Wait for a slot and return 0: send now. Else the seconds until it is worth asking again."""
+        return await self._permits.take() if self._permits else 0.0
+
+    def _new_permits(self) -> Permits | None:
+        if self._limit is None:
+            return None
+        pace = Pace.of(self._limit)
+        return Permits(pace, partial(self._reserve, pace), PATIENCE_SECONDS)
+
+    async def _reserve(self, pace: Pace, count: int) -> Reserved:
+        """Slots of all workers' row; this process's part of the rate while Redis is away."""
+        if self._store is None:
+            return self._local.reserve(pace, count, PATIENCE_SECONDS)
+        live = self._share.live
+        interval = pace.interval * live / min(live, self._share.registered)
+        answer = await self._store.reserve(
+            self._name,
+            interval=interval,
+            saved=pace.saved,
+            count=count,
+            longest=PATIENCE_SECONDS,
+            floor=self._local.remaining,
+        )
+        if answer is None:
+            self._share.redis_away()
+            return self._local.reserve(pace.shared(live), 1, PATIENCE_SECONDS)
+        self._local.move_to(answer[1])
+        return Reserved(answer[0], interval, count)

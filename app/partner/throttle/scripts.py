@@ -1,4 +1,4 @@
-"""The questions that `clock_store.py` asks of Redis: each a script, so that it is one step for all workers.
+"""The questions that `store.py` asks of Redis: each a script, so that it is one step for all workers.
 
 KEYS[1] is the feed's `clock`; after it come `live` and `counts` where they are needed. ARGV[1] is how long keys are
 kept, ARGV[2] the feed. What is not of our making (a key of another kind, a number that is none or cannot be) is taken

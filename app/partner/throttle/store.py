@@ -1,4 +1,4 @@
-"""Where the workers keep the clock of their endpoints together: Redis, by its own time of day.
+"""Where the workers keep the throttles of their endpoints together: Redis, by its own time of day.
 
     rowrelay:{<feed>}:clock    hash: hold, open, due (µs); generation, tripped, reopened, probes, probed_at, succeeded;
                                in_a_row: failures since the last success, of whatever age
@@ -6,7 +6,7 @@
     rowrelay:{<feed>}:counts   hash: `<bucket>:sent`, `<bucket>:failed` of the breaker's window
     rowrelay:clock             channel: `<feed> <what> <remaining µs>`, so that the others need not ask
 
-Each question is one script (`clock_scripts.py`), so it is one step for all workers. Times go in and out as what
+Each question is one script (`scripts.py`), so it is one step for all workers. Times go in and out as what
 remains of them, for the workers' own clocks may differ. Everything here may be lost: each process says again, with each
 beat, what it knows.
 """
@@ -27,7 +27,7 @@ from redis.exceptions import RedisError
 
 from app.core.redis_url import parse_redis_url
 from app.core.shown import one_line
-from app.partner.throttle.breaker import Results
+from app.partner.throttle.results import Results
 from app.partner.throttle.scripts import PROBE, RESERVE, SETTLE, SYNC, TRIP
 
 log = structlog.get_logger()

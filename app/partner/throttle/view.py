@@ -1,4 +1,4 @@
-"""The endpoints' clocks as all workers together keep them in Redis (see `clock_store.py`), to look at only."""
+"""The endpoints' throttles as all workers together keep them in Redis (see `store.py`), to look at only."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ async def view_endpoints(redis: Redis, feeds: Sequence[str]) -> dict[str, Endpoi
     if isinstance(time_of_day, RedisError):
         raise time_of_day
     now = int(time_of_day[0]) * _MICRO + int(time_of_day[1])
-    clocks, lives = answers[::2], answers[1::2]
-    return {feed: _view(clock, live, now) for feed, clock, live in zip(feeds, clocks, lives, strict=True)}
+    throttles, lives = answers[::2], answers[1::2]
+    return {feed: _view(known, live, now) for feed, known, live in zip(feeds, throttles, lives, strict=True)}
 
 
-def _view(clock: Sequence[str | None] | RedisError, live: _Live | RedisError, now: int) -> EndpointView:
-    kept = [None] * len(_FIELDS) if isinstance(clock, RedisError) else clock
+def _view(known: Sequence[str | None] | RedisError, live: _Live | RedisError, now: int) -> EndpointView:
+    kept = [None] * len(_FIELDS) if isinstance(known, RedisError) else known
     alive = 0 if isinstance(live, RedisError) else sum(until > now for _, until in live)
     hold, opened_until, tripped, generation = (_number(value, now) for value in kept)
     breaker = BreakerState.OPEN if opened_until > now else BreakerState.HALF_OPEN

@@ -20,7 +20,7 @@ from app.feeds.feed import Feed
 from app.ledger import Ledger
 from app.monitoring.heartbeat import Activity
 from app.partner.client import PartnerClient
-from app.partner.throttle.throttle import Throttles
+from app.partner.throttle.throttles import Throttles
 from tests.support.doubles import MemoryQueue, Mood, ScriptedPartner, VirtualClock
 from tests.support.feeds import make_feed
 from tests.support.ledger import source_rows
@@ -67,12 +67,12 @@ class World:
     def worker(self, *, ledger: Ledger | None = None, most_batches: int = 100) -> Worker:
         ledger, progress, name = ledger or self.ledger, Activity(), f"w{len(self.workers) + 1}"
         terms = DeliverySettings(name, LEASE, group_size=1, group_wait=timedelta(milliseconds=5))
-        client, clocks = cast("PartnerClient", self.partner), Throttles(now=self.clock)
+        client, throttles = cast("PartnerClient", self.partner), Throttles(now=self.clock)
         under_way = UnderWay(progress)
-        delivering = Delivering(ledger, client, terms, now=self.clock, clocks=clocks, queue=self.queue)
+        delivering = Delivering(ledger, client, terms, now=self.clock, throttles=throttles, queue=self.queue)
         feeds: dict[str, Feed] = {}
         dispatch = Dispatch(
-            delivering, ledger, clocks, under_way, feeds, most_batches=most_batches, lease=LEASE, now=self.clock
+            delivering, ledger, throttles, under_way, feeds, most_batches=most_batches, lease=LEASE, now=self.clock
         )
         self.workers.append(Worker(dispatch, delivering, under_way, progress, feeds))
         return self.workers[-1]

@@ -20,7 +20,8 @@ from app.feeds.feed import Breaker, Feed, Partner, Rate
 from app.feeds.partner import Tls
 from app.ledger import Ledger
 from app.partner.client import PartnerClient
-from app.partner.throttle.throttle import EndpointThrottle, Throttles
+from app.partner.throttle.throttle import EndpointThrottle
+from app.partner.throttle.throttles import Throttles
 from tests.integration.delivery.test_dispatch import World, _all, _world
 from tests.support.feeds import make_feed
 from tests.support.partners import OK, delivery, feed_to, raw_partner, read_request
@@ -112,61 +113,61 @@ def _any_certificate() -> bytes:
     return context.get_ca_certs(binary_form=True)[0]
 
 
-# The endpoint's clock
+# The endpoint's throttle
 
 
 async def test_limits_change_at_once_and_what_the_partner_asked_for_stays() -> None:
-    clocks = Throttles()
+    throttles = Throttles()
     feed = make_feed(concurrency=10)
-    clock = await clocks.of(feed)
-    clock.hold(utc_now() + timedelta(minutes=5))
+    throttle = await throttles.of(feed)
+    throttle.hold(utc_now() + timedelta(minutes=5))
     changed = _changed(feed, concurrency=4, rate_limit=Rate(count=1, per_seconds=3600))
-    clocks.take({feed.name: changed}, (), 1.0)
-    assert await clocks.of(feed) is clock, "a batch under way shares the limits with those that come"
-    assert (clock.slots.limit, clock.feed) == (4, changed)
-    assert clock.held_for() > 200
-    clocks.take({feed.name: _changed(feed, concurrency=20)}, (), 0.5)
-    assert clock.slots.limit == 10, "as much of it as this process has room for"
-    assert clock.held_for() > 200
+    throttles.take({feed.name: changed}, (), 1.0)
+    assert await throttles.of(feed) is throttle, "a batch under way shares the limits with those that come"
+    assert (throttle.slots.limit, throttle.feed) == (4, changed)
+    assert throttle.held_for() > 200
+    throttles.take({feed.name: _changed(feed, concurrency=20)}, (), 0.5)
+    assert throttle.slots.limit == 10, "as much of it as this process has room for"
+    assert throttle.held_for() > 200
 
 
-def _guarded(clock: EndpointThrottle) -> bool:
+def _guarded(throttle: EndpointThrottle) -> bool:
     """Asked anew each time."""
-    return clock.guarded
+    return throttle.guarded
 
 
 async def test_a_rate_that_came_or_went_holds_for_the_next_request() -> None:
-    clocks = Throttles()
+    throttles = Throttles()
     feed = make_feed()
-    clock = await clocks.of(feed)
-    assert not _guarded(clock)
-    clocks.take({feed.name: _changed(feed, rate_limit=Rate(count=1, per_seconds=3600))}, (), 1.0)
-    assert _guarded(clock)
-    assert await clock.admit() is None
-    assert await clock.admit() is not None, "one an hour"
-    clocks.take({feed.name: feed}, (), 1.0)
-    assert await clock.admit() is None
-    assert not _guarded(clock)
+    throttle = await throttles.of(feed)
+    assert not _guarded(throttle)
+    throttles.take({feed.name: _changed(feed, rate_limit=Rate(count=1, per_seconds=3600))}, (), 1.0)
+    assert _guarded(throttle)
+    assert await throttle.admit() is None
+    assert await throttle.admit() is not None, "one an hour"
+    throttles.take({feed.name: feed}, (), 1.0)
+    assert await throttle.admit() is None
+    assert not _guarded(throttle)
 
 
 async def test_a_breaker_that_is_switched_off_while_it_is_open_lets_everything_through() -> None:
-    clocks, breaker = Throttles(), Breaker(consecutive_failures=1, open_for=timedelta(hours=1))
+    throttles, breaker = Throttles(), Breaker(consecutive_failures=1, open_for=timedelta(hours=1))
     feed = make_feed(partner=Partner(url=parse_url("http://partner.invalid/"), breaker=breaker))
-    clock = await clocks.of(feed)
-    await clock.report([Answer(utc_now(), 1, 503)])
-    assert await clock.admit() is not None
-    clocks.take({feed.name: _changed(feed, breaker=Breaker(enabled=False))}, (), 1.0)
-    assert await clock.admit() is None
-    assert not _guarded(clock)
+    throttle = await throttles.of(feed)
+    await throttle.report([Answer(utc_now(), 1, 503)])
+    assert await throttle.admit() is not None
+    throttles.take({feed.name: _changed(feed, breaker=Breaker(enabled=False))}, (), 1.0)
+    assert await throttle.admit() is None
+    assert not _guarded(throttle)
 
 
 async def test_a_feed_that_went_is_synced_no_more_and_one_that_comes_back_has_its_present_limits() -> None:
-    clocks, feed = Throttles(), make_feed(concurrency=10)
-    await clocks.of(feed)
-    clocks.take({}, [feed.name], 1.0)
-    assert clocks.known(feed) is None
-    clocks.take({feed.name: _changed(feed, concurrency=2)}, (), 1.0)
-    assert (await clocks.of(feed)).slots.limit == 2, "though whoever asks began before it went"
+    throttles, feed = Throttles(), make_feed(concurrency=10)
+    await throttles.of(feed)
+    throttles.take({}, [feed.name], 1.0)
+    assert throttles.known(feed) is None
+    throttles.take({feed.name: _changed(feed, concurrency=2)}, (), 1.0)
+    assert (await throttles.of(feed)).slots.limit == 2, "though whoever asks began before it went"
 
 
 # Batches

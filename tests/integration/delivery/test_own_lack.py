@@ -18,7 +18,7 @@ from app.delivery.deliver import Delivering, DeliverySettings
 from app.ledger import Ledger
 from app.partner.client import PartnerClient
 from app.partner.failures import Failure, connecting_failed, is_ours
-from app.partner.throttle.throttle import Throttles
+from app.partner.throttle.throttles import Throttles
 from tests.support.feeds import make_feed
 from tests.support.relay import LEASE, Relay
 
@@ -70,10 +70,10 @@ class Lacking:
 async def test_a_lack_of_our_own_costs_no_attempt_and_no_breaker_and_is_said(ledger: Ledger) -> None:
     relay = Relay(ledger, make_feed(batch_size=50, concurrency=50))
     await relay.poll_rows(50)
-    troubles, clocks = Troubles(relay.clock), Throttles(now=relay.clock)
+    troubles, throttles = Troubles(relay.clock), Throttles(now=relay.clock)
     terms = DeliverySettings("w1", LEASE, group_size=50, group_wait=timedelta(milliseconds=20))
     client = cast("PartnerClient", Lacking(relay, times=30))
-    delivering = Delivering(ledger, client, terms, now=relay.clock, clocks=clocks, troubles=troubles)
+    delivering = Delivering(ledger, client, terms, now=relay.clock, throttles=throttles, troubles=troubles)
     outcomes: Counter[Outcome] = Counter()
     while relay.queue.messages:
         outcomes.update(await delivering.deliver(relay.feed, relay.queue.messages.pop(0)[1]) or {})
@@ -83,9 +83,9 @@ async def test_a_lack_of_our_own_costs_no_attempt_and_no_breaker_and_is_said(led
     assert {(found["attempts"], found["last"]["error"]) for found in waiting} == {(0, TOO_MANY)}
     (trouble,) = troubles.current()
     assert (trouble.name, trouble.error) == ("sending of orders", TOO_MANY)
-    clock = await clocks.of(relay.feed)
-    assert clock.parked_until() is None, "the breaker, which 20 failures would open, is closed"
-    assert clock.slots.limit < 50, "fewer requests at once"
+    throttle = await throttles.of(relay.feed)
+    assert throttle.parked_until() is None, "the breaker, which 20 failures would open, is closed"
+    assert throttle.slots.limit < 50, "fewer requests at once"
     relay.clock.advance(timedelta(minutes=2))
     await relay.sweeping().sweep()
     while relay.queue.messages:

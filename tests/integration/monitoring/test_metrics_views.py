@@ -12,7 +12,7 @@ from app.broker.depths import Broker
 from app.core.errors import BrokerUnavailable
 from app.core.states import State
 from app.ledger import Ledger
-from app.partner.throttle.breaker import Results
+from app.partner.throttle.results import Results
 from app.partner.throttle.store import ThrottleStore
 from app.partner.throttle.view import BreakerState, EndpointView, view_endpoints
 from tests.support.ledger import LATER, NOW, claim, failed, loaded, log_batch, source_rows, succeed

@@ -19,7 +19,7 @@ from app.ledger import Ledger
 from app.ledger.client import Document
 from app.operations.trial import SHOWN_HEADERS, Trial, Tried
 from app.partner.client import PartnerClient
-from app.partner.throttle.throttle import Throttles
+from app.partner.throttle.throttles import Throttles
 from app.reads.subject import Subject, find_subject
 from app.source.lookup import Found
 from tests.support.ledger import LEASE, listed, log_batch
@@ -50,9 +50,9 @@ async def subject_of(feed: Feed, ledger: Ledger, key: str) -> Subject:
 
 async def record(feed: Feed, ledger: Ledger, subject: Subject) -> Tried:
     """As one operator would."""
-    clocks = Throttles()
-    async with PartnerClient([feed], clocks, shown=SHOWN_HEADERS) as client:
-        return await Trial(feed, ledger, client, clocks).record(subject, _terms("operator"), begun)
+    throttles = Throttles()
+    async with PartnerClient([feed], throttles, shown=SHOWN_HEADERS) as client:
+        return await Trial(feed, ledger, client, throttles).record(subject, _terms("operator"), begun)
 
 
 def _terms(who: str) -> DeliverySettings:

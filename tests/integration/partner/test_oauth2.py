@@ -22,7 +22,7 @@ from app.partner.exchange import Reply, Request
 from app.partner.failures import Undone
 from app.partner.head import Fields
 from app.partner.throttle.store import ThrottleStore
-from app.partner.throttle.throttle import Throttles
+from app.partner.throttle.throttles import Throttles
 from app.testbed.simulator.partner import Simulator, serve
 from tests.support.partners import delivery, feed_to, raw_partner, read_request, recording
 
@@ -326,8 +326,8 @@ async def test_what_the_token_endpoint_asks_us_to_wait_holds_for_all_workers(cle
         feed = guarded_feed(partner.url, token_url=f"{login}/token")
         other = feed.model_copy(update={"name": "bills"})
         for number, sender in enumerate([feed, feed, other]):
-            clocks = Throttles(ThrottleStore(clean_redis_url, f"worker-{number}"))
-            async with PartnerClient([sender], clocks) as client:
+            throttles = Throttles(ThrottleStore(clean_redis_url, f"worker-{number}"))
+            async with PartnerClient([sender], throttles) as client:
                 for key in range(3):
                     answer = await client.send(sender, delivery(str(key)))
                     assert answer.ruling is Ruling.OURS
@@ -335,7 +335,7 @@ async def test_what_the_token_endpoint_asks_us_to_wait_holds_for_all_workers(cle
                     assert verdict.next_attempt_at is not None
                     assert verdict.next_attempt_at > datetime.now(UTC) + timedelta(seconds=10)
                     assert verdict.hold_until is None
-            await clocks.close()
+            await throttles.close()
         assert len(asked) == 1
         assert partner.counts()["requests"] == 0
 

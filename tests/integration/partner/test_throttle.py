@@ -1,4 +1,4 @@
-"""The endpoint's clock over a real Redis: what one worker process learns holds for all, also when Redis is lost."""
+"""The endpoint's throttle over a real Redis: what one worker process learns holds for all, also when Redis is lost."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from app.core.attempts import Answer
 from app.core.clock import utc_now
 from app.core.url import parse_url
 from app.feeds.feed import Breaker, Feed, Partner, Rate
-from app.partner.throttle import throttle as clock_module
+from app.partner.throttle import throttles as throttles_module
 from app.partner.throttle.store import CHANNEL, ThrottleStore
-from app.partner.throttle.throttle import EndpointThrottle, Throttles
+from app.partner.throttle.throttle import EndpointThrottle
+from app.partner.throttle.throttles import Throttles
 from app.partner.throttle.view import BreakerState, view_endpoints
 from app.testbed.embedded.server import NoServer
 from app.testbed.embedded.servers import EmbeddedRedis
@@ -37,12 +38,12 @@ async def _process(url: str, name: str, feed: Feed) -> AsyncIterator[EndpointThr
 
     The store is patient: a Redis that was killed refuses at once, so only a busy machine is waited for.
     """
-    clocks = Throttles(ThrottleStore(url, name, timeout=3.0))
-    clocks.start()
+    throttles = Throttles(ThrottleStore(url, name, timeout=3.0))
+    throttles.start()
     try:
-        yield await clocks.of(feed)
+        yield await throttles.of(feed)
     finally:
-        await clocks.close()
+        await throttles.close()
 
 
 @asynccontextmanager
@@ -67,8 +68,8 @@ def _answers(count: int, status: int | None) -> list[Answer]:
     return [Answer(utc_now(), 1, status) for _ in range(count)]
 
 
-async def _admitted(clock: EndpointThrottle) -> bool:
-    return await clock.admit() is None
+async def _admitted(throttle: EndpointThrottle) -> bool:
+    return await throttle.admit() is None
 
 
 # --- holds
@@ -78,17 +79,17 @@ async def test_a_hold_holds_here_at_once_and_in_every_process_a_moment_later(
     clean_redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They are told of it: no beat comes in which they could ask."""
-    monkeypatch.setattr(clock_module, "BEAT_SECONDS", 600.0)
-    async with _processes(clean_redis_url, _feed(), 3) as clocks, Redis.from_url(clean_redis_url) as redis:
+    monkeypatch.setattr(throttles_module, "BEAT_SECONDS", 600.0)
+    async with _processes(clean_redis_url, _feed(), 3) as throttles, Redis.from_url(clean_redis_url) as redis:
 
         async def listening() -> bool:
             return dict(await redis.pubsub_numsub(CHANNEL)) == {CHANNEL.encode(): 3}
 
         await until(listening, message="each process to subscribe")
-        clocks[0].hold(utc_now() + timedelta(seconds=60))
-        assert clocks[0].parked_until()
-        await until(lambda: all(clock.parked_until() for clock in clocks))
-        assert not await _admitted(clocks[2])
+        throttles[0].hold(utc_now() + timedelta(seconds=60))
+        assert throttles[0].parked_until()
+        await until(lambda: all(throttle.parked_until() for throttle in throttles))
+        assert not await _admitted(throttles[2])
 
 
 async def test_a_process_that_starts_later_learns_of_the_hold_before_it_sends(clean_redis_url: str) -> None:
@@ -119,7 +120,7 @@ async def test_holds_outlive_a_redis_that_forgets(clean_redis_url: str, own_redi
         old.hold(utc_now() + timedelta(seconds=60))
         await old.close()
         await asyncio.to_thread(own_redis.restart)
-        await until(lambda: old._store and old._store.up, message="Redis to answer again")
+        await until(lambda: old.store and old.store.up, message="Redis to answer again")
         async with _process(own_redis.url, "new", _feed()) as new:
             await until(new.parked_until, message="the hold to be told again")
 
@@ -130,16 +131,16 @@ AT_MOST = 55
 """In any second, under a rate of 50: on a busy machine a slot may be used a moment after it was found to be in time."""
 
 
-async def _moments(clocks: list[EndpointThrottle], takers: int, seconds: float) -> list[float]:
+async def _moments(throttles: list[EndpointThrottle], takers: int, seconds: float) -> list[float]:
     moments: list[float] = []
     end = time.monotonic() + seconds
 
-    async def take(clock: EndpointThrottle) -> None:
+    async def take(throttle: EndpointThrottle) -> None:
         while time.monotonic() < end:
-            if await _admitted(clock):
+            if await _admitted(throttle):
                 moments.append(time.monotonic())
 
-    await asyncio.gather(*(take(clock) for clock in clocks for _ in range(takers)))
+    await asyncio.gather(*(take(throttle) for throttle in throttles for _ in range(takers)))
     return sorted(moments)
 
 
@@ -154,23 +155,23 @@ def most_in_a_second(moments: list[float]) -> int:
 
 async def test_two_processes_together_never_pass_the_rate(clean_redis_url: str) -> None:
     feed = _feed(rate_limit=Rate(count=50, per_seconds=1))
-    async with _processes(clean_redis_url, feed) as clocks:
-        moments = await _moments(clocks, 20, 3.0)
+    async with _processes(clean_redis_url, feed) as throttles:
+        moments = await _moments(throttles, 20, 3.0)
     assert most_in_a_second(moments) <= AT_MOST
     assert len(moments) > 90, "and the limit is used"
 
 
 async def test_the_rate_holds_while_redis_is_killed_and_comes_back_empty(own_redis: EmbeddedRedis) -> None:
     feed = _feed(rate_limit=Rate(count=50, per_seconds=1))
-    async with _processes(own_redis.url, feed) as clocks:
-        await until(lambda: all(clock._live == 2 for clock in clocks))
-        taking = asyncio.create_task(_moments(clocks, 10, 5.0))
+    async with _processes(own_redis.url, feed) as throttles:
+        await until(lambda: all(throttle.share.live == 2 for throttle in throttles))
+        taking = asyncio.create_task(_moments(throttles, 10, 5.0))
         await asyncio.sleep(1)
         await asyncio.to_thread(own_redis.kill)
         await asyncio.sleep(2)
         await asyncio.to_thread(own_redis.restart)
         moments = await taking
-        await until(lambda: all(clock._store and clock._store.up for clock in clocks))
+        await until(lambda: all(throttle.store and throttle.store.up for throttle in throttles))
     assert most_in_a_second(moments) <= 55, "a tenth more where the processes lose and find Redis at different moments"
     assert len(moments) > 120, "and it went on while Redis was away"
 
@@ -178,8 +179,8 @@ async def test_the_rate_holds_while_redis_is_killed_and_comes_back_empty(own_red
 def _take_in_a_process(url: str, name: str, seconds: float, answer: Any) -> None:
     async def run() -> list[float]:
         feed = _feed(rate_limit=Rate(count=50, per_seconds=1))
-        async with _process(url, name, feed) as clock:
-            return await _moments([clock], 10, seconds)
+        async with _process(url, name, feed) as throttle:
+            return await _moments([throttle], 10, seconds)
 
     answer.put(asyncio.run(run()))
 
@@ -200,9 +201,9 @@ async def test_real_processes_together_never_pass_the_rate(clean_redis_url: str)
 
 async def test_a_rate_that_leaves_no_room_for_a_while_parks(clean_redis_url: str) -> None:
     feed = _feed(rate_limit=Rate(count=2, per_seconds=3600))
-    async with _process(clean_redis_url, "one", feed) as clock:
-        assert await _admitted(clock)
-        back_at = await clock.admit()
+    async with _process(clean_redis_url, "one", feed) as throttle:
+        assert await _admitted(throttle)
+        back_at = await throttle.admit()
     assert back_at
     assert back_at > utc_now() + timedelta(minutes=25)
 
@@ -212,24 +213,26 @@ async def test_a_rate_that_leaves_no_room_for_a_while_parks(clean_redis_url: str
 
 async def test_the_shares_of_living_processes_add_up_to_the_cap(clean_redis_url: str) -> None:
     feed = _feed(concurrency=100)
-    async with _processes(clean_redis_url, feed) as clocks:
+    async with _processes(clean_redis_url, feed) as throttles:
         async with _process(clean_redis_url, "third", feed) as third:
             assert third.slots.limit == 1, "a process that comes new begins small"
-            await until(lambda: sorted(clock.slots.limit for clock in (*clocks, third)) == [33, 33, 34])
-        await until(lambda: all(clock.slots.limit == 50 for clock in clocks), message="the share of the one who left")
+            await until(lambda: sorted(throttle.slots.limit for throttle in (*throttles, third)) == [33, 33, 34])
+        await until(
+            lambda: all(throttle.slots.limit == 50 for throttle in throttles), message="the share of the one who left"
+        )
 
 
 async def test_the_share_stays_while_redis_is_away(own_redis: EmbeddedRedis) -> None:
-    async with _processes(own_redis.url, _feed(concurrency=100)) as clocks:
-        await until(lambda: all(clock.slots.limit == 50 for clock in clocks))
+    async with _processes(own_redis.url, _feed(concurrency=100)) as throttles:
+        await until(lambda: all(throttle.slots.limit == 50 for throttle in throttles))
         await asyncio.to_thread(own_redis.kill)
-        await until(lambda: all(clock._store and not clock._store.up for clock in clocks))
-        assert [clock.slots.limit for clock in clocks] == [50, 50]
+        await until(lambda: all(throttle.store and not throttle.store.up for throttle in throttles))
+        assert [throttle.slots.limit for throttle in throttles] == [50, 50]
 
 
 async def test_a_process_that_has_never_heard_of_redis_sends_one_at_a_time() -> None:
-    async with _process("redis://127.0.0.1:1/0", "lonely", _feed(concurrency=100)) as clock:
-        assert clock.slots.limit == 1
+    async with _process("redis://127.0.0.1:1/0", "lonely", _feed(concurrency=100)) as throttle:
+        assert throttle.slots.limit == 1
 
 
 # --- the breaker
@@ -237,61 +240,66 @@ async def test_a_process_that_has_never_heard_of_redis_sends_one_at_a_time() -> 
 _BREAKER = Breaker(min_requests=10, open_for=timedelta(seconds=0.6), probes=2)
 
 
-async def _opened(clocks: list[EndpointThrottle]) -> None:
-    await clocks[0].report(_answers(6, 500))
-    await clocks[1].report(_answers(6, 500))
-    await until(lambda: all(clock._generation for clock in clocks), message="the breaker to open for all")
+async def _opened(throttles: list[EndpointThrottle]) -> None:
+    await throttles[0].report(_answers(6, 500))
+    await throttles[1].report(_answers(6, 500))
+    await until(
+        lambda: all(throttle.breaker.generation for throttle in throttles), message="the breaker to open for all"
+    )
 
 
 async def test_the_breaker_opens_for_all_on_what_all_have_seen(clean_redis_url: str) -> None:
     feed = _feed(breaker=_BREAKER.model_copy(update={"open_for": timedelta(seconds=30)}))
-    async with _processes(clean_redis_url, feed) as clocks:
-        await clocks[0].report(_answers(9, 500))
-        assert await _admitted(clocks[0]), "nine requests prove nothing"
-        await clocks[1].report(_answers(3, None))
-        await until(lambda: all(clock.parked_until() for clock in clocks))
+    async with _processes(clean_redis_url, feed) as throttles:
+        await throttles[0].report(_answers(9, 500))
+        assert await _admitted(throttles[0]), "nine requests prove nothing"
+        await throttles[1].report(_answers(3, None))
+        await until(lambda: all(throttle.parked_until() for throttle in throttles))
 
 
 async def test_half_open_a_few_probes_go_and_it_closes_when_all_succeed(clean_redis_url: str) -> None:
-    async with _processes(clean_redis_url, _feed(breaker=_BREAKER)) as clocks:
-        await _opened(clocks)
-        probes = await asyncio.gather(*(_admitted(clock) for clock in clocks for _ in range(10)))
+    async with _processes(clean_redis_url, _feed(breaker=_BREAKER)) as throttles:
+        await _opened(throttles)
+        probes = await asyncio.gather(*(_admitted(throttle) for throttle in throttles for _ in range(10)))
         assert probes.count(True) == 2
-        await clocks[0].report(_answers(1, 200))
-        await clocks[1].report(_answers(1, 200))
-        await until(lambda: not any(clock._generation for clock in clocks), message="the breaker to close for all")
-        assert all(await asyncio.gather(*map(_admitted, clocks)))
+        await throttles[0].report(_answers(1, 200))
+        await throttles[1].report(_answers(1, 200))
+        await until(
+            lambda: not any(throttle.breaker.generation for throttle in throttles),
+            message="the breaker to close for all",
+        )
+        assert all(await asyncio.gather(*map(_admitted, throttles)))
 
 
 async def test_a_probe_that_fails_opens_it_again_for_all(clean_redis_url: str) -> None:
-    async with _processes(clean_redis_url, _feed(breaker=_BREAKER)) as clocks:
-        await _opened(clocks)
-        assert await _admitted(clocks[0])
-        before = clocks[0]._generation
-        await clocks[0].report(_answers(1, 503))
-        await until(lambda: all(clock._generation > before for clock in clocks))
+    async with _processes(clean_redis_url, _feed(breaker=_BREAKER)) as throttles:
+        await _opened(throttles)
+        assert await _admitted(throttles[0])
+        before = throttles[0].breaker.generation
+        await throttles[0].report(_answers(1, 503))
+        await until(lambda: all(throttle.breaker.generation > before for throttle in throttles))
 
 
 async def test_late_failures_of_requests_sent_before_say_nothing_of_the_probes(clean_redis_url: str) -> None:
     late = _answers(5, 500)
-    async with _processes(clean_redis_url, _feed(breaker=_BREAKER)) as clocks:
-        await _opened(clocks)
-        generation = clocks[0]._generation
-        assert await _admitted(clocks[0])
-        await clocks[0].report(late)
-        assert clocks[0]._generation == generation
+    async with _processes(clean_redis_url, _feed(breaker=_BREAKER)) as throttles:
+        await _opened(throttles)
+        generation = throttles[0].breaker.generation
+        assert await _admitted(throttles[0])
+        await throttles[0].report(late)
+        assert throttles[0].breaker.generation == generation
 
 
 async def test_alone_a_process_opens_and_closes_its_own_breaker(own_redis: EmbeddedRedis) -> None:
-    async with _process(own_redis.url, "one", _feed(breaker=_BREAKER)) as clock:
+    async with _process(own_redis.url, "one", _feed(breaker=_BREAKER)) as throttle:
         await asyncio.to_thread(own_redis.kill)
-        await clock.report(_answers(12, None))
-        assert clock._opened_until
-        assert await _admitted(clock)
-        assert await _admitted(clock)
-        assert not await _admitted(clock), "two probes"
-        await clock.report(_answers(2, 200))
-        assert await _admitted(clock)
+        await throttle.report(_answers(12, None))
+        assert throttle.breaker.open_until
+        assert await _admitted(throttle)
+        assert await _admitted(throttle)
+        assert not await _admitted(throttle), "two probes"
+        await throttle.report(_answers(2, 200))
+        assert await _admitted(throttle)
 
 
 async def test_what_was_opened_alone_opens_for_all_once_redis_is_back(own_redis: EmbeddedRedis) -> None:
@@ -310,28 +318,28 @@ _QUIET = Breaker(window=timedelta(milliseconds=50), open_for=timedelta(seconds=3
 """Of a window that holds one request at a time, like that of a feed with a row a minute."""
 
 
-async def _fail_slowly(clocks: Sequence[EndpointThrottle], times: int) -> None:
+async def _fail_slowly(throttles: Sequence[EndpointThrottle], times: int) -> None:
     for n in range(times):
-        await clocks[n % len(clocks)].report(_answers(1, 503))
+        await throttles[n % len(throttles)].report(_answers(1, 503))
         await asyncio.sleep(0.06)
 
 
 async def test_failures_in_a_row_open_it_for_all_however_slowly_they_come(clean_redis_url: str) -> None:
-    async with _processes(clean_redis_url, _feed(breaker=_QUIET)) as clocks:
-        await _fail_slowly(clocks, 9)
-        assert await _admitted(clocks[0]), "nine are too few"
-        await clocks[1].report(_answers(1, None))
-        await until(lambda: all(clock.parked_until() for clock in clocks))
+    async with _processes(clean_redis_url, _feed(breaker=_QUIET)) as throttles:
+        await _fail_slowly(throttles, 9)
+        assert await _admitted(throttles[0]), "nine are too few"
+        await throttles[1].report(_answers(1, None))
+        await until(lambda: all(throttle.parked_until() for throttle in throttles))
 
 
 async def test_a_success_anywhere_begins_the_row_anew(clean_redis_url: str) -> None:
-    async with _processes(clean_redis_url, _feed(breaker=_QUIET)) as clocks:
-        await _fail_slowly(clocks, 9)
-        await clocks[0].report(_answers(1, 200))
-        await clocks[0].sync()
-        await _fail_slowly(clocks, 9)
-        await asyncio.gather(*(clock.sync() for clock in clocks))
-        assert not any(clock.parked_until() for clock in clocks)
+    async with _processes(clean_redis_url, _feed(breaker=_QUIET)) as throttles:
+        await _fail_slowly(throttles, 9)
+        await throttles[0].report(_answers(1, 200))
+        await throttles[0].sync()
+        await _fail_slowly(throttles, 9)
+        await asyncio.gather(*(throttle.sync() for throttle in throttles))
+        assert not any(throttle.parked_until() for throttle in throttles)
 
 
 async def test_a_row_of_failures_outlives_a_redis_that_forgets_and_a_worker_that_ends(clean_redis_url: str) -> None:
@@ -349,13 +357,13 @@ async def test_a_row_of_failures_outlives_a_redis_that_forgets_and_a_worker_that
 
 
 async def test_alone_failures_in_a_row_open_it_too(own_redis: EmbeddedRedis) -> None:
-    async with _process(own_redis.url, "one", _feed(breaker=_QUIET)) as clock:
-        await _fail_slowly([clock], 6)
+    async with _process(own_redis.url, "one", _feed(breaker=_QUIET)) as throttle:
+        await _fail_slowly([throttle], 6)
         await asyncio.to_thread(own_redis.kill)
-        await _fail_slowly([clock], 3)
-        assert clock.parked_until() is None
-        await clock.report(_answers(1, None))
-        assert clock.parked_until()
+        await _fail_slowly([throttle], 3)
+        assert throttle.parked_until() is None
+        await throttle.report(_answers(1, None))
+        assert throttle.parked_until()
 
 
 async def test_each_time_its_probes_fail_it_stays_open_for_longer_also_where_redis_forgets(
@@ -364,32 +372,38 @@ async def test_each_time_its_probes_fail_it_stays_open_for_longer_also_where_red
     breaker = _QUIET.model_copy(
         update={"open_for": timedelta(seconds=0.2), "open_for_cap": timedelta(seconds=60), "consecutive_failures": 1}
     )
-    async with _processes(clean_redis_url, _feed(breaker=breaker)) as clocks, Redis.from_url(clean_redis_url) as redis:
+    async with (
+        _processes(clean_redis_url, _feed(breaker=breaker)) as throttles,
+        Redis.from_url(clean_redis_url) as redis,
+    ):
         for reopened in range(4):
-            clock = clocks[reopened % 2]
-            await until(lambda clock=clock: _admitted(clock), message="half open")  # type: ignore[misc]
-            await clock.report(_answers(1, 503))
-            await until(lambda: clocks[0]._generation == clocks[1]._generation)
-            openings = [length for each in clocks for _, length in each.openings()]  # the other may have been faster
+            throttle = throttles[reopened % 2]
+            await until(lambda throttle=throttle: _admitted(throttle), message="half open")  # type: ignore[misc]
+            await throttle.report(_answers(1, 503))
+            await until(lambda: throttles[0].breaker.generation == throttles[1].breaker.generation)
+            openings = [length for each in throttles for _, length in each.openings()]  # the other may have been faster
             assert openings == [breaker.open_for * 2**reopened]
             if reopened == 2:
                 await redis.flushall()
                 await until(lambda: redis.exists("rowrelay:{orders}:clock"), message="the breaker to be told again")
-        await until(lambda: _admitted(clocks[0]))
-        await clocks[0].report(_answers(2, 200))
-        await until(lambda: not any(clock._generation for clock in clocks))
-        assert [clock._reopened for clock in clocks] == [0, 0]
+        await until(lambda: _admitted(throttles[0]))
+        await throttles[0].report(_answers(2, 200))
+        await until(lambda: not any(throttle.breaker.generation for throttle in throttles))
+        assert [throttle.breaker.reopened for throttle in throttles] == [0, 0]
 
 
 async def test_half_open_one_success_is_enough_where_nobody_wants_more(clean_redis_url: str) -> None:
     """A feed with a row an hour is not half open for hours."""
     breaker = _QUIET.model_copy(update={"open_for": timedelta(seconds=0.3), "probes": 3})
-    async with _processes(clean_redis_url, _feed(breaker=breaker)) as clocks:
-        await _fail_slowly(clocks, 10)
-        await until(lambda: all(clock._generation for clock in clocks))
-        await until(lambda: _admitted(clocks[0]))
-        await clocks[0].report(_answers(1, 200))
-        await until(lambda: not any(clock._generation for clock in clocks), message="the breaker to close for all")
+    async with _processes(clean_redis_url, _feed(breaker=breaker)) as throttles:
+        await _fail_slowly(throttles, 10)
+        await until(lambda: all(throttle.breaker.generation for throttle in throttles))
+        await until(lambda: _admitted(throttles[0]))
+        await throttles[0].report(_answers(1, 200))
+        await until(
+            lambda: not any(throttle.breaker.generation for throttle in throttles),
+            message="the breaker to close for all",
+        )
 
 
 # --- what is not of our making
@@ -424,18 +438,18 @@ async def test_junk_under_our_keys_holds_nobody_back_and_is_mended(
         seen = await view_endpoints(redis, [feed.name])
         assert seen[feed.name].hold_seconds == 0
         assert seen[feed.name].breaker is not BreakerState.OPEN
-        async with _process(clean_redis_url, "one", feed) as clock:
-            await until(lambda: _admitted(clock))
-            await until(lambda: clock.slots.limit == 10)
-            await _fail_slowly([clock], 10)
-            assert clock.parked_until(), "and its breaker opens"
-            assert clock._store
-            assert clock._store.up
+        async with _process(clean_redis_url, "one", feed) as throttle:
+            await until(lambda: _admitted(throttle))
+            await until(lambda: throttle.slots.limit == 10)
+            await _fail_slowly([throttle], 10)
+            assert throttle.parked_until(), "and its breaker opens"
+            assert throttle.store
+            assert throttle.store.up
     assert logged("endpoint_clock_alone") == 0
 
 
 async def test_junk_on_the_channel_is_passed_over(clean_redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clock_module, "BEAT_SECONDS", 600.0)
+    monkeypatch.setattr(throttles_module, "BEAT_SECONDS", 600.0)
     junk: list[str | bytes] = [
         "",
         "junk",
@@ -445,7 +459,7 @@ async def test_junk_on_the_channel_is_passed_over(clean_redis_url: str, monkeypa
         "a b c d",
         b"\xff\xfe",
     ]
-    async with _processes(clean_redis_url, _feed()) as clocks, Redis.from_url(clean_redis_url) as redis:
+    async with _processes(clean_redis_url, _feed()) as throttles, Redis.from_url(clean_redis_url) as redis:
 
         async def listening() -> bool:
             return dict(await redis.pubsub_numsub(CHANNEL)) == {CHANNEL.encode(): 2}
@@ -454,16 +468,16 @@ async def test_junk_on_the_channel_is_passed_over(clean_redis_url: str, monkeypa
         for message in junk:
             await redis.publish(CHANNEL, message)
         await until(listening, message="each process to subscribe again")
-        clocks[0].hold(utc_now() + timedelta(seconds=60))
-        await until(lambda: all(clock.parked_until() for clock in clocks))
+        throttles[0].hold(utc_now() + timedelta(seconds=60))
+        await until(lambda: all(throttle.parked_until() for throttle in throttles))
 
 
 async def test_an_outage_of_redis_is_said_once(own_redis: EmbeddedRedis, logged: Callable[[str], int]) -> None:
     feed = _feed(rate_limit=Rate(count=1000, per_seconds=1))
-    async with _process(own_redis.url, "one", feed) as clock:
+    async with _process(own_redis.url, "one", feed) as throttle:
         await asyncio.to_thread(own_redis.kill)
-        await asyncio.gather(*(clock.admit() for _ in range(50)))
-        await clock.report(_answers(5, 500))
+        await asyncio.gather(*(throttle.admit() for _ in range(50)))
+        await throttle.report(_answers(5, 500))
         await asyncio.sleep(2.5)
         await asyncio.to_thread(own_redis.restart)
         await until(lambda: logged("endpoint_clock_shared_again"))

@@ -1,4 +1,4 @@
-"""An endpoint's clock after Redis' clock, or the ledger server's, was wrong: it holds nobody for longer than it may."""
+"""An endpoint's throttle after Redis' clock, or the ledger server's, was wrong: it holds nobody longer than it may."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from app.core.clock import server_clock, utc_now
 from app.core.url import parse_url
 from app.feeds.feed import Breaker, Partner, Rate
 from app.partner.throttle.store import ThrottleStore
-from app.partner.throttle.throttle import Throttles
+from app.partner.throttle.throttles import Throttles
 from tests.support.feeds import make_feed
 from tests.support.wait import until
 
@@ -34,11 +34,11 @@ def client(clean_redis_url: str) -> Iterator[Any]:
 
 
 @pytest.fixture
-async def clocks(clean_redis_url: str) -> AsyncIterator[Throttles]:
-    clocks = Throttles(ThrottleStore(clean_redis_url, "p1", timeout=10.0))
-    clocks.start()
-    yield clocks
-    await clocks.close()
+async def throttles(clean_redis_url: str) -> AsyncIterator[Throttles]:
+    throttles = Throttles(ThrottleStore(clean_redis_url, "p1", timeout=10.0))
+    throttles.start()
+    yield throttles
+    await throttles.close()
 
 
 def an_hour_ahead(client: Any) -> int:
@@ -47,28 +47,28 @@ def an_hour_ahead(client: Any) -> int:
     return (int(seconds) + 3600) * 1_000_000 + int(micros)
 
 
-async def test_slots_that_were_reserved_an_hour_ahead_are_free(clocks: Throttles, client: Any) -> None:
+async def test_slots_that_were_reserved_an_hour_ahead_are_free(throttles: Throttles, client: Any) -> None:
     client.hset(KEY, mapping={"due": an_hour_ahead(client)})
-    clock = await clocks.of(FEED)
-    assert clock.parked_until() is None
-    assert await clock.admit() is None
+    throttle = await throttles.of(FEED)
+    assert throttle.parked_until() is None
+    assert await throttle.admit() is None
 
 
-async def test_a_breaker_that_was_opened_an_hour_ahead_lets_a_probe_go(clocks: Throttles, client: Any) -> None:
+async def test_a_breaker_that_was_opened_an_hour_ahead_lets_a_probe_go(throttles: Throttles, client: Any) -> None:
     later = an_hour_ahead(client)
     client.hset(KEY, mapping={"open": later, "tripped": 4, "generation": 4, "probed_at": later, "probes": 99})
-    clock = await clocks.of(FEED)
-    await until(lambda: clock.parked_until() is None)
-    assert await clock.admit() is None, "one may go, and show how the partner is"
+    throttle = await throttles.of(FEED)
+    await until(lambda: throttle.parked_until() is None)
+    assert await throttle.admit() is None, "one may go, and show how the partner is"
 
 
 async def test_a_hold_ends_in_time_though_the_ledgers_clock_goes_back(
-    clocks: Throttles, monkeypatch: pytest.MonkeyPatch
+    throttles: Throttles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock = await clocks.of(FEED)
-    clock.hold(utc_now() + timedelta(seconds=30))
-    await clock.close()
-    monkeypatch.setattr(clock, "_now", lambda: utc_now() - timedelta(hours=1))
+    throttle = await throttles.of(FEED)
+    throttle.hold(utc_now() + timedelta(seconds=30))
+    await throttle.close()
+    monkeypatch.setattr(throttle.cooldown, "_now", lambda: utc_now() - timedelta(hours=1))
     monkeypatch.setattr(server_clock, "steps_back", server_clock.steps_back + 1)
-    await clock.sync()
-    assert 0 < clock.held_for() < 40
+    await throttle.sync()
+    assert 0 < throttle.held_for() < 40

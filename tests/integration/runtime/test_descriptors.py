@@ -17,7 +17,7 @@ from app.ledger import Ledger
 from app.ledger.heartbeats import Heartbeat, Role
 from app.monitoring.health import failing_tasks
 from app.partner.throttle.store import ThrottleStore
-from app.partner.throttle.throttle import Throttles
+from app.partner.throttle.throttles import Throttles
 from app.runtime.descriptors import Limit, Need, limit, need_of, part_that_fits, raise_limit, shortage
 from tests.support.feeds import make_feed
 from tests.support.wait import until
@@ -61,15 +61,15 @@ def test_a_shortage_is_told_with_its_numbers_and_what_to_do() -> None:
 
 
 async def test_a_process_with_too_few_sends_its_part_of_a_feeds_concurrency(clean_redis_url: str) -> None:
-    clocks = Throttles(ThrottleStore(clean_redis_url, "short"), part=0.25)
-    clocks.start()
+    throttles = Throttles(ThrottleStore(clean_redis_url, "short"), part=0.25)
+    throttles.start()
     try:
-        clock = await clocks.of(make_feed(concurrency=100))
-        await until(lambda: clock.slots.limit == 25)
-        tiny = await clocks.of(make_feed("tiny", concurrency=2))
+        throttle = await throttles.of(make_feed(concurrency=100))
+        await until(lambda: throttle.slots.limit == 25)
+        tiny = await throttles.of(make_feed("tiny", concurrency=2))
         await until(lambda: tiny.slots.limit == 1, message="at least one")
     finally:
-        await clocks.close()
+        await throttles.close()
 
 
 async def test_the_mark_keeps_what_is_short_and_health_says_so(ledger: Ledger) -> None:

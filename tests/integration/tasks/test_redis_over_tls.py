@@ -14,7 +14,7 @@ import config
 from app.broker.depths import Broker
 from app.core.errors import BrokerUnavailable
 from app.core.redis_url import parse_redis_url
-from app.partner.throttle.breaker import Results
+from app.partner.throttle.results import Results
 from app.partner.throttle.store import ThrottleStore
 from app.reads.doctor.broker import NAME, ask, check_broker
 from app.reads.doctor.check import Check

@@ -6,7 +6,6 @@ import heapq
 import random
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 
 import pytest
 
@@ -14,7 +13,6 @@ from app.core.attempts import Answer, Outcome
 from app.core.url import parse_url
 from app.delivery.policy import judge
 from app.feeds.feed import Breaker, Partner, Retry
-from app.partner.throttle import throttle as clock_module
 from app.partner.throttle.throttle import EndpointThrottle
 from tests.support.doubles import VirtualClock
 from tests.support.feeds import make_feed
@@ -114,34 +112,30 @@ class QuietFeed:
             self._later(row, verdict.next_attempt_at)
 
 
-async def quiet_day(breaker: Breaker, monkeypatch: pytest.MonkeyPatch) -> QuietFeed:
+async def quiet_day(breaker: Breaker) -> QuietFeed:
     clock, url = VirtualClock(), parse_url("http://partner.invalid/")
     clock.time = START
 
-    def monotonic() -> float:
+    def steady() -> float:
         return (clock() - START).total_seconds()
 
-    monkeypatch.setattr(clock_module, "time", SimpleNamespace(monotonic=monotonic))
-    quiet = QuietFeed(
-        clock, EndpointThrottle(make_feed(partner=Partner(url=url, breaker=breaker), retry=Retry()), now=clock)
-    )
+    feed = make_feed(partner=Partner(url=url, breaker=breaker), retry=Retry())
+    quiet = QuietFeed(clock, EndpointThrottle(feed, now=clock, steady=steady))
     await quiet.run()
     return quiet
 
 
-async def test_a_quiet_feed_opens_its_breaker_and_loses_no_row_to_a_partner_that_is_away_for_a_day(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_a_quiet_feed_opens_its_breaker_and_loses_no_row_to_a_partner_that_is_away_for_a_day() -> None:
     breaker = Breaker()
-    quiet = await quiet_day(breaker, monkeypatch)
+    quiet = await quiet_day(breaker)
     assert {outcome for outcome, _ in quiet.done.values()} == {Outcome.DELIVERED}
     assert len(quiet.done) == quiet.away / EVERY
     back, policy = START + quiet.away, quiet.endpoint.feed.retry
     assert max(at for _, at in quiet.done.values()) <= back + policy.backoff_cap + breaker.open_for
     assert max(quiet.attempts.values()) <= 100
-    assert quiet.endpoint._generation == 0, "closed again"
+    assert quiet.endpoint.breaker.generation == 0, "closed again"
     failed = quiet.requests - len(quiet.done)
     probing = quiet.away / breaker.open_for_cap * breaker.probes
     assert failed <= probing, "a few probes each time that it half opens, whatever the rows that wait"
-    without = await quiet_day(breaker.model_copy(update={"consecutive_failures": 0}), monkeypatch)
+    without = await quiet_day(breaker.model_copy(update={"consecutive_failures": 0}))
     assert without.requests > 4 * quiet.requests

@@ -8,7 +8,8 @@ import pytest
 
 from app.core.attempts import Answer, Ruling
 from app.feeds.feed import Breaker
-from app.partner.throttle.breaker import Results, Window, cooldown, failed, of_the_endpoint, should_open
+from app.partner.throttle.breaker import opens_for, should_open
+from app.partner.throttle.results import Results, Window, failed, of_the_endpoint
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -70,10 +71,10 @@ def test_results_told_later_count_as_if_told_at_once() -> None:
 
 def test_the_cooldown_doubles_up_to_its_cap() -> None:
     breaker, hour = Breaker(), timedelta(hours=1)
-    assert [cooldown(breaker, n, hour).total_seconds() for n in range(6)] == [10, 20, 40, 80, 120, 120]
-    assert cooldown(breaker, 10**9, hour) == timedelta(minutes=2)
-    assert cooldown(breaker, 9, timedelta(seconds=30)) == timedelta(seconds=30), "no longer than a retry waits"
-    assert cooldown(Breaker(open_for=timedelta(minutes=5)), 9, hour) == timedelta(minutes=5)
+    assert [opens_for(breaker, n, hour).total_seconds() for n in range(6)] == [10, 20, 40, 80, 120, 120]
+    assert opens_for(breaker, 10**9, hour) == timedelta(minutes=2)
+    assert opens_for(breaker, 9, timedelta(seconds=30)) == timedelta(seconds=30), "no longer than a retry waits"
+    assert opens_for(Breaker(open_for=timedelta(minutes=5)), 9, hour) == timedelta(minutes=5)
 
 
 def test_the_window_forgets() -> None:

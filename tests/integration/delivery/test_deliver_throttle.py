@@ -1,4 +1,4 @@
-"""Delivering by the endpoint's clock, and leaving: what may not be sent now costs no attempt and is not forgotten."""
+"""Delivering under the endpoint's throttle, and leaving: what may not be sent costs no attempt and is not forgotten."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from app.core.attempts import Outcome
 from app.delivery.deliver import Delivering, DeliverySettings
 from app.ledger import Ledger
 from app.partner.client import PartnerClient
-from app.partner.throttle.throttle import Throttles
+from app.partner.throttle.throttles import Throttles
 from tests.support.doubles import Mood
 from tests.support.feeds import make_feed
 from tests.support.relay import LEASE, Relay
@@ -29,7 +29,7 @@ def worker(relay: Relay) -> Delivering:
     terms = DeliverySettings("w1", LEASE, group_size=1, group_wait=timedelta(milliseconds=20))
     client = cast("PartnerClient", relay.partner)
     return Delivering(
-        relay.ledger, client, terms, now=relay.clock, clocks=Throttles(now=relay.clock), queue=relay.queue
+        relay.ledger, client, terms, now=relay.clock, throttles=Throttles(now=relay.clock), queue=relay.queue
     )
 
 
