@@ -40,7 +40,7 @@ DRIVERS = {
     "kombu": {"tasks"},
     "pymongo": {"app.ledger", "app.testbed"},
     "pyodbc": {"app.source"},
-    "redis": {"app.partner", "app.broker", "app.cli", "app.testbed", "tasks"},
+    "redis": {"app.partner", "app.broker", "app.testbed", "tasks"},
     "sqlalchemy": {"app.source"},
     "typer": {"app.cli", "app.__main__", "app.testbed"},
 }
