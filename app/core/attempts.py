@@ -21,7 +21,7 @@ class Outcome(StrEnum):
 
 
 class Ruling(StrEnum):
-    """What an answer says, before attempts and age are looked at."""
+    """What an answer means, before attempts and age are considered."""
 
     ACCEPTED = "accepted"
     FAILED = "failed"

@@ -17,7 +17,7 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class NewBatch:
-    """A batch that nobody holds: ids of deliveries of one feed."""
+    """A batch that no worker holds: ids of deliveries of one feed."""
 
     id: str
     feed: str

@@ -82,7 +82,7 @@ MISSING_NAMED = 100
 class Certificate:
     """What became of each source row of a feed: `source_rows` = the sum of `states`, or the difference by key.
 
-    A row counts once, in the state that its delivery was in when it was looked at.
+    A row counts once, in the state that its delivery had when it was compared.
     """
 
     feed: str
@@ -113,7 +113,7 @@ class Certificate:
     since: Position = None
     """Compared from after this position on; `None`: from where the feed began, or retention has purged to."""
     begun_at: datetime | None = None
-    """When the comparison began; a row's state was looked at between this and `at`."""
+    """When the comparison began; each row was compared between this and `at`."""
     discrepancies: tuple[Discrepancy, ...] = ()
     """What it cannot vouch for, one a kind. Where there is any, it is not complete."""
     by_key: int = 0

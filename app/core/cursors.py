@@ -63,7 +63,7 @@ class Cursor:
     columns: Columns = ()
     """What is sent of a table whose feed does not name its columns: agreed for all workers. Empty: not agreed yet."""
     offered: tuple[str, ...] = ()
-    """Columns that came since, and are not sent: known, so that nobody needs to be told again."""
+    """Columns added since, and not sent: known, so that they are not reported again."""
     noted: str | None = None
     """What last changed in the table, and what followed."""
     noted_at: datetime | None = None

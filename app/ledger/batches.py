@@ -130,8 +130,8 @@ class Batches:
     async def due(
         self, now: datetime, each: int, paused: Sequence[str] = (), *, among: Container[str] | None = None
     ) -> list[NewBatch]:
-        """Of each feed the `each` batches that have been due the longest; oldest first. Nobody holds them, or the lease
-        has run out. `among`: of these feeds only.
+        """Of each feed the `each` batches that have been due the longest; oldest first. No worker holds them, or the
+        lease has run out. `among`: of these feeds only.
 
         Without their ids, which are many: only how many there are is known of them.
         """
@@ -194,15 +194,15 @@ class Batches:
 
     @query
     async def drop_due(self, feed: str, now: datetime) -> int:
-        """Delete the feed's batches whose time has come: for a feed of which nothing is owed any more, and that nobody
-        works at. Returns how many."""
+        """Delete the feed's batches whose time has come: for a feed of which nothing is owed any more, and that no
+        worker works on. Returns how many."""
         return (await self._collection.delete_many({"feed": feed, "visible_at": {"$lte": now}})).deleted_count
 
     @query
     async def leased(self, feed: str, now: datetime) -> int:
         """How many deliveries the feed's batches under a running lease hold: what workers are at now.
 
-        A lease runs until `visible_at`; that of a batch nobody holds is when the sweep looks at it.
+        A lease runs until `visible_at`; for a batch that no worker holds, that is when the sweep publishes it.
         """
         pipeline: list[dict[str, Any]] = [
             {"$match": {"feed": feed, "visible_at": {"$gt": now}, "lease.until": {"$gt": now, "$lte": now + LONGEST}}},
@@ -219,7 +219,7 @@ class Batches:
     ) -> Document | None:
         """Set the lease on the batch that is as `wanted`, the first in `sort`; return the batch as it was before.
 
-        `first`: nobody held it until now.
+        `first`: no worker has held it before.
         """
         lease = {"token": taken.token, "until": taken.until, "worker": taken.worker}
         held = {"lease": lease, "visible_at": taken.until} | ({"first": lease} if first else {})

@@ -82,7 +82,7 @@ def _problem_passes(problem: Mapping[str, Any]) -> bool:
 
 
 class Answers:
-    """What the ledger's answers prove of this process: that its tasks move, however long one of them runs."""
+    """What the ledger's answers prove: that this process's tasks make progress, however long one of them runs."""
 
     at: float | None = None
     """When a query was last answered, by a clock that never goes back; `None`: none was."""
@@ -92,15 +92,15 @@ answers = Answers()
 
 
 def query(function: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
-    """Mark a function as one of the ledger's queries: driver errors leave it as ours, and an answer is noted.
+    """Mark a function as a query of the ledger: driver errors become ours, and answers are noted.
 
-    It may be asked again before it fails: see `app/ledger/persistence.py`.
+    It may be repeated before it fails: see `app/ledger/persistence.py`.
     """
     return _asked(function, once=False)
 
 
 def query_once(function: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
-    """As `query`, for what would count double if it were done twice."""
+    """As `query`, for updates that would count double if repeated."""
     return _asked(function, once=True)
 
 
@@ -125,7 +125,7 @@ def _asked(function: Callable[P, Awaitable[T]], *, once: bool) -> Callable[P, Co
 
 
 def query_by_timer(function: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
-    """As `query`, for what is asked again and again whether work moves or hangs: its answer proves nothing."""
+    """As `query`, for what a timer asks, whether work makes progress or not: its answer proves nothing."""
 
     @functools.wraps(function)
     async def run(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -177,8 +177,8 @@ class _PlainIntegers(TypeDecoder):
 def database_of(client: AsyncMongoClient[Document]) -> Database:
     """The database that the URL names, `celery_logs` where it names none. Integers come back as they were written.
 
-    Reads see what a majority has, unless the URL says otherwise: a primary that is cut off, and does not know it yet,
-    shows what it alone has, and what it will undo must be taken for done by nobody. What this process has written, and
+    Reads see what a majority has, unless the URL says otherwise: a primary that is cut off without knowing it
+    shows writes that only it has, and those will be undone. What this process has written, and
     a majority acknowledged, they see (https://www.mongodb.com/docs/manual/reference/read-concern-majority/).
     """
     options: CodecOptions[Document] = CodecOptions(

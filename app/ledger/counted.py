@@ -1,14 +1,14 @@
-"""`counted`: one document a feed: how many of its deliveries are done with, by the day on which they were settled.
+"""`counted`: one document a feed: how many of its deliveries are settled, by the day on which they were.
 
     {_id: feed, version, through, days {<date>: {<state>: n}}, stale {<date>: moment}}
 
 Counting ten million entries of an index takes seconds, a billion minutes, and what was settled on a day that is over
-hardly changes. So days are counted once, from the index `settled`, by whoever asks and by each purge, up to a moment
+hardly changes. So days are counted once, from the index `settled`, at each question and by each purge, up to a moment
 shortly before now; what has been settled since is counted each time. Each change is a compare-and-set on `version`.
 
-Only an operator changes what a day that is over comes to: by a replay, a cancel that takes long, a restore. Before the
-deliveries move, their days are marked as stale until a moment by which they have moved, whatever becomes of whoever
-moves them. A stale day is counted again whenever somebody asks, for the last time after that moment.
+Only an operator changes the counts of a past day: by a replay, a long cancel, or a restore. Before the deliveries move,
+their days are marked as stale until a moment by which they have moved, even if the process dies. A stale day is counted
+again at each question, the last time after that moment.
 
 Days that purge has deleted are left out. What was put back of them from an archive is counted each time, from the index
 `restored`. All this is *about* right: it misses a success of what was cancelled long before, and a clock that is wrong
@@ -61,7 +61,7 @@ class Counted:
 
 
 class Counts:
-    """Every query that counts what is done with."""
+    """Every query that counts settled deliveries."""
 
     def __init__(self, database: Database) -> None:
         self._collection: Collection = database["counted"]
@@ -127,11 +127,11 @@ class Counts:
         return found, purge.get("purged_before")
 
     async def _keep(self, feed: str, before: Counted, days: Document, through: datetime) -> None:
-        """Keep these days in place of those before; a no-op where somebody was faster."""
+        """Keep these days in place of those before; a no-op where another process was faster."""
         await self._change(feed, before, {"$set": {"through": through, "days": days}})
 
     async def _count_again(self, feed: str, day: str, now: datetime, purged_before: datetime | None) -> None:
-        """Count a stale day again, as far as it is kept; a no-op where somebody was faster."""
+        """Count a stale day again, as far as it is kept; a no-op where another process was faster."""
         kept, _ = await self._get(feed)
         until = kept.stale.get(day)
         if until is None:
@@ -180,7 +180,7 @@ class Counts:
 
     @query
     async def _settled(self, feed: str, span: Document) -> Counter[State]:
-        """How many were settled in a span of time, from the index alone."""
+        """How many were settled in a time range, from the index alone."""
         counts: Counter[State] = Counter()
         for state in DONE_STATES:
             counts[state] = await self._deliveries.count_documents(in_state(state, feed, span))

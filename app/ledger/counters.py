@@ -2,9 +2,9 @@
 
     {_id: feed, through, counts {<path>: n}}
 
-A metric's counter must never go back, while `stats` keeps a minute only for as long as retention says. So minutes that
-are over are added up here, once, by whoever asks: the move of `through` is a compare-and-set. What a worker counts into
-a minute more than `FOLD_AFTER` late is in the reports, and not in these sums.
+A metric's counter must never go back, while `stats` keeps a minute only for as long as retention says. So past minutes
+are added up here, once, at a question: the move of `through` is a compare-and-set. What a worker counts into a minute
+more than `FOLD_AFTER` late is in the reports, and not in these sums.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Counters:
         return counts
 
     async def _fold(self, feed: str, sums: Sums, more: Counter[str], through: datetime) -> Sums:
-        """Add counts to the sums, unless someone was faster: then theirs."""
+        """Add counts to the sums; where another process was faster, return its sums."""
         folded = Sums(through, sums.counts + more)
         return folded if await self._put(feed, sums.through, folded) else await self._get(feed)
 

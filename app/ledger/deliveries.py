@@ -173,10 +173,10 @@ class Deliveries:
 
     @query
     async def fence(self, batch: Batch, now: datetime) -> None:
-        """Shut the former holders out, and count their attempt: from here on only our lease records a failure.
+        """Fence off former holders, and count their attempt: from now on only our lease can record a failure.
 
-        Changes nothing where a holder after us was faster.
-        What was cancelled in the batch leaves it: nobody sends that any more.
+        Changes nothing where a later holder was faster.
+        Cancelled deliveries leave the batch: they are not sent any more.
         """
         last = {"at": now, "error": "outcome unknown: the worker's lease ran out", "in_doubt": True}
         named: Document = {"_id": {"$in": list(batch.delivery_ids)}, "batch": batch.id}

@@ -3,8 +3,8 @@
 From `src/mongo/base/error_codes.yml` in MongoDB's source (commit 007ba934, and what earlier versions named), and two of
 services that speak its protocol: 8000 of Atlas and 16500 of Azure Cosmos DB.
 
-Passing is what lies with the servers: their roles, their connections, their load, their room, what else they are at.
-Permanent is what lies with what was asked, with a right, or with how something is set up: somebody must act first.
+Temporary errors are in the servers: their roles, connections, load, space, or other work.
+Permanent errors are in the question, in permissions, or in the configuration: someone must act first.
 Codes without a name here are the numbers of single checks in a server's source: what was asked is wrong.
 """
 
@@ -27,7 +27,7 @@ PASSING = {
     202: "NetworkInterfaceExceededTimeLimit", 317: "ConnectionPoolExpired", 384: "ConnectionError",
     398: "StreamTerminated", 404: "LDAPRoleAcquisitionError", 407: "PooledConnectionAcquisitionExceededTimeLimit",
     9001: "SocketException",
-    # Somebody, or a time limit, ended what ran; the same may run to its end.
+    # A person, or a time limit, ended the command; repeated, it may succeed.
     24: "LockTimeout", 43: "CursorNotFound", 46: "LockBusy", 50: "MaxTimeMSExpired", 82: "NoProgressMade",
     90: "CallbackCanceled", 107: "LockFailed", 129: "LockStateChangeFailed", 136: "CappedPositionLost",
     143: "CursorInUse", 175: "QueryPlanKilled", 208: "TooManyLocks", 237: "CursorKilled", 262: "ExceededTimeLimit",

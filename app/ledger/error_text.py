@@ -23,7 +23,7 @@ _FULL_ERROR = ", full error: "
 _DRIVER_INTERNALS = re.compile(r" \(configured timeouts: [^)]*\)|, Timeout: [0-9.]+s, Topology Description: .*")
 """What the driver adds to "cannot connect", and an operator cannot use."""
 _RAW = re.compile(r"\$clusterTime|\$db\b|\blsid\b|\boperationTime\b|\bsignature\b|\btxnNumber\b|\bdocuments: \[")
-"""What marks a document that a server or the driver quotes as its own, not as what an operator wrote."""
+"""What identifies a document of a server's or the driver's own, not one that an operator wrote."""
 _COMMAND = re.compile(r"\{ *(\w+):")
 _RETRY_AFTER = re.compile(r"Error=\d+, RetryAfterMs=(\d{1,9})\b")
 """How Azure Cosmos DB begins what it says of a command, or of a write of many, that was one too many (16500, HTTP 429):

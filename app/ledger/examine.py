@@ -20,7 +20,7 @@ from app.core.errors import LedgerRefused, LedgerUnavailable, RowrelayError
 from app.ledger.client import Database, Document, query, translate
 
 COLLECTION = "doctor"
-"""Holds nothing but a document of a `doctor` that is at it, and one index."""
+"""Holds only the document of a running `doctor`, and one index."""
 
 _READ_ALONE = (
     "Rowrelay reads and writes through the primary: name all members in MONGO_URL and leave directConnection out"
@@ -29,7 +29,7 @@ _READ_ALONE = (
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """Who answers."""
+    """The server that answers."""
 
     about: str
     """Product, version and place in the replica set, on one line."""
@@ -48,12 +48,14 @@ class Examination:
 
     @query
     async def role(self) -> Role:
-        """Who takes our writes. Raises `LedgerUnavailable` where nobody does now, `LedgerRefused` for a secondary."""
+        """The server that takes our writes. Raises `LedgerUnavailable` where none does now, `LedgerRefused` for a
+        secondary.
+        """
         asked_at = machine_now()
         try:
             hello = await self._client.admin.command("hello")
         except driver.ServerSelectionTimeoutError as error:
-            raise await self._nobody(error) from error
+            raise await self._no_writer(error) from error
         off = clock_difference(hello, asked_at, machine_now())
         if wrong := wrong_role(hello):
             raise wrong
@@ -84,7 +86,7 @@ class Examination:
         except driver.OperationFailure as error:
             raise _no_partial_index(error) from error
 
-    async def _nobody(self, error: driver.ServerSelectionTimeoutError) -> RowrelayError:
+    async def _no_writer(self, error: driver.ServerSelectionTimeoutError) -> RowrelayError:
         """Why no server takes our writes: what a member that answers says, or the driver where none does."""
         try:
             hello = await self._client.admin.command("hello", read_preference=ReadPreference.NEAREST)

@@ -3,7 +3,7 @@
 Those of what is open are partial on the state they ask about, so that they hold what is open, not what is done:
 the sweep costs the same with a thousand or a billion delivered rows behind it. They are in order within each feed, so
 that no feed's question reads another's rows, and hold what else is counted of a row: no document is read for it.
-Those of retention hold what is settled, in the order in which its time runs out (see `app/ledger/retention.py`); what
+Those of retention hold what is settled, in the order in which it expires (see `app/ledger/settled.py`); what
 an operator asks for by its state is read by `settled` too. Each one more costs each row that is logged and delivered.
 
 A server takes a partial index only for a filter that can match nothing outside of it: `finished_at >= LONG_AGO` is

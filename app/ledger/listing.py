@@ -6,7 +6,7 @@ moment are in the order of their ids, so a page that ends among them loses and r
 between two pages is listed where it then stands.
 
 Each state is read by its own index, in its order, and no further than the page. What has no index (reason, status,
-attempts, a part of the key) is looked at in each delivery read, so a rare one costs what is selected besides.
+attempts, a part of the key) is checked in each delivery read, so a rare one costs as much as the rest of the selection.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ class Listing:
         return _has_form(feed) and await self._collection.find_one(ids_of(feed), {"_id": 1}) is not None
 
     async def _by_id(self, selection: Selection, after: Place | None, size: int) -> list[Document]:
-        """By ids, of one feed after the other: every delivery read is looked at."""
+        """By ids, one feed after the other: every delivery read is checked."""
         looked_at: Document = {"$or": [all_of(conditions_of(selection, state)) for state in selection.states]}
         behind: Document = {"_id": {"$gt": after.id}} if after else {}
         ranges: list[Document] = [ids_of(feed) for feed in sorted(selection.feeds or ())] or [{}]

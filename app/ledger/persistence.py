@@ -1,15 +1,14 @@
-"""Asking again: what is done about a failure that passes before anybody is told of it.
+"""Repeats queries that fail temporarily, before the failure is reported.
 
-- A server that says how long to wait did nothing of what it was asked, or a part (Azure Cosmos DB: `RetryAfterMs=34`).
-  Every query waits for that long and asks again: `TOLD_TIMES` times, `TOLD_SECONDS` in all.
-- Long work runs under `persistent()`. A purge asks some thousand queries, so that where one command in twenty fails it
-  would never see its end if each failure began it anew. There, any failure that passes is asked again, after the
-  waits of `WAITS_SECONDS`, and the work goes on where it was. A server that cannot be reached at all when the work
-  begins is told of at once.
+- A server that says how long to wait has done nothing or a part of what it was asked (Azure Cosmos DB:
+  `RetryAfterMs=34`). Every query waits that long and is repeated: `TOLD_TIMES` times, `TOLD_SECONDS` in all.
+- Long work runs under `persistent()`. A purge makes thousands of queries: with one command in twenty failing it would
+  never finish if each failure restarted it. There, any query that fails temporarily is repeated, after the waits of
+  `WAITS_SECONDS`, and the work continues. A server that is unreachable when the work begins is reported at once.
 
-A query can be asked twice: moves are conditional, and inserts leave alone what is there. What is not so is marked as
-such (`query_once`). What a query says that it *changed* may be too little, since an earlier asking may have done it and
-its answer been lost: see `counted`.
+Queries can be repeated: moves are conditional, and inserts ignore duplicates. Those that cannot are marked
+(`query_once`). The number of documents that a repeated query reports as changed may be too low, because an earlier try
+may have changed them and its answer been lost: see `counted`.
 """
 
 from __future__ import annotations
@@ -28,11 +27,11 @@ from app.core.errors import LedgerUnavailable
 log = structlog.get_logger()
 
 TOLD_TIMES, TOLD_SECONDS = 9, 10.0
-"""How often, and for how long in all, a query waits as a server told it to."""
+"""How often, and how long in all, a query waits because a server says so."""
 WAITS_SECONDS = (0.1, 0.5, 2.0, 5.0, 15.0, 30.0)
-"""What long work waits before it asks the same query again; after the last it fails."""
+"""How long long-running work waits before it repeats a query; after the last wait it fails."""
 LONG_SECONDS = 2.0
-"""A wait that the log's readers should know of."""
+"""Waits of this length are logged as warnings."""
 
 Sleep: TypeAlias = Callable[[float], Awaitable[object]]
 Waiting: TypeAlias = Callable[[float, LedgerUnavailable], None]
@@ -40,39 +39,39 @@ Waiting: TypeAlias = Callable[[float, LedgerUnavailable], None]
 
 
 def _nothing() -> None:
-    """Nothing ends the work."""
+    """Never ends the work."""
 
 
 def _untold(seconds: float, error: LedgerUnavailable) -> None:
-    """Nobody watches."""
+    """Reports to no one."""
     del seconds, error
 
 
 @dataclass(slots=True)
 class _Work:
-    """Long work under way."""
+    """Long work in progress."""
 
     sleep: Sleep
     check: Callable[[], None]
     tell: Waiting
     about: dict[str, str]
     answered: bool = False
-    """Whether the server has answered any query of it."""
+    """Whether the server has answered any of its queries."""
 
 
 _work: ContextVar[_Work | None] = ContextVar("work", default=None)
 _asked_again: ContextVar[int] = ContextVar("asked_again", default=0)
-"""How many queries of this task were asked again."""
+"""How many queries of this task were repeated."""
 
 
 @contextmanager
 def persistent(
     *, sleep: Sleep = asyncio.sleep, check: Callable[[], None] = _nothing, tell: Waiting = _untold, **about: str
 ) -> Iterator[None]:
-    """Have the queries of the body asked again where they fail by something that passes.
+    """Repeat the body's queries when they fail temporarily.
 
-    `check` raises where the work must end (its lease is another's); it is called before a query is asked again.
-    `about`: fields for the log. Tasks that the body starts are under it too; those from before are not.
+    `check` raises where the work must end (its lease is lost); it is called before a query is repeated. `about`: fields
+    for the log. Tasks that the body starts are included; earlier ones are not.
     """
     token = _work.set(_Work(sleep, check, tell, about))
     try:
@@ -88,7 +87,7 @@ def note_answered() -> None:
 
 
 async def counted(move: Awaitable[int], found: Callable[[], Awaitable[int]]) -> int:
-    """What a move says that it changed. Where it was asked again, what is `found` to have been changed by it."""
+    """How many documents a move changed. If it was repeated, how many are `found` to have been changed."""
     before = _asked_again.get()
     said = await move
     return said if _asked_again.get() == before else await found()
@@ -96,20 +95,20 @@ async def counted(move: Awaitable[int], found: Callable[[], Awaitable[int]]) -> 
 
 @dataclass(slots=True)
 class Asking:
-    """One query that has failed by something that passes."""
+    """A query that has failed temporarily."""
 
     once: bool
-    """It must not be done twice, so it is asked again only where a server says to wait."""
+    """It must not be done twice, so it is repeated only where a server says to wait."""
     told: int = 0
     told_seconds: float = 0.0
     waits: Iterator[float] = field(default_factory=lambda: iter(WAITS_SECONDS))
 
     async def wait(self, error: LedgerUnavailable) -> None:
-        """Wait until the query may be asked again. Raises `error` where it is not asked again."""
+        """Wait until the query may be repeated. Raises `error` where it is not repeated."""
         work = _work.get()
         seconds = None if error.given_up else self._seconds(error, work)
         if seconds is None:
-            error.given_up = True  # what called this query does not begin anew with the waiting
+            error.given_up = True  # the callers of this query do not start waiting again
             raise error
         if work:
             work.tell(seconds, error)
@@ -121,7 +120,7 @@ class Asking:
         _asked_again.set(_asked_again.get() + 1)
 
     def _seconds(self, error: LedgerUnavailable, work: _Work | None) -> float | None:
-        """How long to wait; `None`: it is not asked again."""
+        """How long to wait; `None`: it is not repeated."""
         told = None if error.retry_after is None else error.retry_after.total_seconds()
         if told is not None and self.told < TOLD_TIMES and self.told_seconds + told <= TOLD_SECONDS:
             self.told, self.told_seconds = self.told + 1, self.told_seconds + told

@@ -15,7 +15,7 @@ TEXT_LIMIT = 120
 """Characters kept of a reason."""
 
 _LOOKED_AT = 300
-"""Characters of it that are looked at: as many as an attempt keeps."""
+"""Characters of it that are used: as many as an attempt keeps."""
 _REMEMBERED = 1024
 
 _VARYING = (

@@ -78,7 +78,7 @@ class Reports(Outbox):
     async def revise(self, stored: Document, report: Document, revised: Revised, owed: Sequence[str]) -> bool:
         """Put another result in the stored one's place, to be sent on the ways `owed`.
 
-        `False`: somebody else was faster.
+        `False`: another process was faster.
         """
         marked = {"count": revised.count, "at": revised.at, "changes": list(revised.changes)[:CHANGES_KEPT]}
         result = await self._collection.update_one(
@@ -90,7 +90,7 @@ class Reports(Outbox):
     @query
     async def upgrade(self, stored: Document, report: Document) -> bool:
         """Put the same figures, with the fields of a newer version, in the stored one's place: no revision, and nothing
-        is sent. `False`: somebody else was faster.
+        is sent. `False`: another process was faster.
         """
         result = await self._collection.update_one(
             {

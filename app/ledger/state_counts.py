@@ -16,14 +16,14 @@ from app.ledger.indexes import in_state, restored
 from app.ledger.merge import feeds_in
 
 INDEXED = (State.QUEUED, State.RETRYING, State.DEAD)
-"""States that few deliveries are in, however many are done with: they are counted whenever somebody asks."""
+"""States with few deliveries, however many are settled: they are counted at each question."""
 EXACT_UP_TO = 1_000_000
-"""With more deliveries than this in the ledger, those that are done with are counted once and remembered."""
+"""With more deliveries than this in the ledger, settled ones are counted once and remembered."""
 
 
 @dataclass(frozen=True, slots=True)
 class FeedCounts:
-    """Where a feed's deliveries stand."""
+    """How many of a feed's deliveries are in each state."""
 
     states: Mapping[State, int]
     """Every state."""
@@ -39,7 +39,7 @@ class StateCounts:
         self._counts = Counts(database)
 
     async def standing(self, now: datetime, *, recount: bool = False) -> dict[str, FeedCounts]:
-        """Where each feed that has deliveries stands. `recount`: count all of them, whatever that takes."""
+        """The counts of each feed that has deliveries. `recount`: count all of them, however long that takes."""
         few = not recount and await self.deliveries() <= EXACT_UP_TO
         found = await self.indexed()
         standing: dict[str, FeedCounts] = {}
@@ -85,7 +85,7 @@ class StateCounts:
 
     @query
     async def settled_feeds(self) -> set[str]:
-        """The feeds that have a delivery which is done with: one step in its index for each."""
+        """The feeds that have settled deliveries: one step in an index for each."""
         return {feed for state in DONE_STATES for feed in await feeds_in(self._deliveries, in_state(state))}
 
     @query

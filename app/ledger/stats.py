@@ -54,7 +54,7 @@ def bucket_bound(bucket: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Gauge:
-    """How a feed stood when it was looked at."""
+    """A sample of a feed."""
 
     open: int
     """Deliveries queued or retrying: exact."""
@@ -62,15 +62,15 @@ class Gauge:
     """When the oldest of them was logged."""
     paused: bool
     configured: bool = True
-    """Whether the process that looked knows the feed."""
+    """Whether the process that took it knows the feed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What a page held that was read from the source."""
+    """What a page from the source held."""
 
     read: int = 0
-    """All rows, also those that the ledger had."""
+    """All rows, including those already in the ledger."""
     skipped: int = 0
     """New rows that the feed's filter leaves out."""
     unreadable: Sequence[tuple[str, str]] = ()
@@ -110,8 +110,8 @@ class Stats:
 
     @query_once
     async def add_results(self, feed: str, results: Sequence[Result], now: datetime) -> None:
-        """Count a group of attempts by outcome, status, latency, whether it was the first, and reason; and dead letters
-        of which no request could be made.
+        """Count a group of attempts by outcome, status, latency, reason, and whether each was the first; and dead
+        letters for which no request could be made.
         """
         await self._add(feed, now, _counts(results, now), list(_failures(results)))
 
@@ -123,7 +123,7 @@ class Stats:
 
     @query_once
     async def add_revived(self, feed: str, died: Iterable[tuple[datetime, str]], now: datetime) -> None:
-        """Count dead letters that were put back: when each had died, and its reason."""
+        """Count dead letters that were replayed: when each had died, and its reason."""
         counts = Counter(
             f"revived.{_minute_name(at)}.{slug(normal(reason))}" for at, reason in died if now - at < DEATHS_TOLD
         )
@@ -141,7 +141,7 @@ class Stats:
 
     @query
     async def sample(self, gauges: Mapping[str, Gauge], now: datetime) -> None:
-        """Note how each feed stands now. A later sample of the same minute takes its place."""
+        """Store a sample of each feed. A later one of the same minute replaces it."""
         updates = []
         for feed, gauge in gauges.items():
             seen = {"at": now, "open": gauge.open, "oldest_open_at": gauge.oldest_open_at, "paused": gauge.paused}

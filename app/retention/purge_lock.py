@@ -82,7 +82,7 @@ class PurgeLock:
                 await self._purges.release(claim)
 
     async def renew(self, held: HeldLock) -> None:
-        """Prolong the lease now. Raises `LeaseLost` where it is no longer ours."""
+        """Extend the lease now. Raises `LeaseLost` where it is no longer ours."""
         held.check()
         await self._purges.renew(held.claim, self._now() + self._lease)
 
