@@ -41,8 +41,10 @@ def ask(config: Config, x: int, y: int, timeout: timedelta) -> Answer:
     Raises `TimeoutError` where none answers in time, `BrokerUnavailable` for whatever the broker's drivers raise.
     """
     app = make_application(config)
-    started = time.time()
     try:
+        with app.connection_for_write() as connection:  # the result backend would try 20 times, and log each
+            connection.ensure_connection(max_retries=1, interval_start=0)
+        started = time.time()
         pending = app.tasks["add"].delay(x, y)
         sent = time.time()
         total = pending.get(timeout=timeout.total_seconds())
@@ -52,6 +54,8 @@ def ask(config: Config, x: int, y: int, timeout: timedelta) -> Answer:
     except NoAnswer:
         pending.forget()
         raise TimeoutError from None
+    except RuntimeError as error:  # the result backend has tried for long enough
+        raise unavailable(error.__cause__ or error) from error
     except (OperationalError, RedisError, OSError) as error:
         raise unavailable(error) from error
     return Answer(total, started, sent, done, answered)

@@ -192,6 +192,14 @@ def test_without_a_broker_nothing_is_made_and_one_message_says_so(loaded: config
         make_application(replace(loaded, settings=nowhere))
 
 
+def test_a_broker_that_is_away_is_told_at_once_and_in_a_line(loaded: config.Config) -> None:
+    from tasks.health import ask
+
+    away = loaded.settings.model_copy(update={"redis_url": SecretStr("redis://127.0.0.1:1/0")})
+    with pytest.raises(BrokerUnavailable, match=r"^broker: .*Connection refused"):
+        ask(replace(loaded, settings=away), 2, 3, timedelta(seconds=1))
+
+
 def test_every_task_goes_to_its_queue(loaded: config.Config) -> None:
     from tasks.application import make_application
 
