@@ -14,13 +14,12 @@ from kombu.exceptions import OperationalError
 from app.broker.depths import unavailable
 from app.broker.queue import DELIVER
 from app.core.batches import NewBatch
-from app.core.cursors import FollowUp
 from app.feeds.feed import Feed
 from tasks.sifting import sift
 
 
 class CeleryQueue:
-    """Sends `deliver` messages, and `poll` messages for later."""
+    """Sends `deliver` messages."""
 
     def __init__(self, celery: Celery, feeds: Mapping[str, Feed], lease: timedelta) -> None:
         """`feeds`, `lease`: by which a message is known for one of ours (`tasks.messages.read`)."""
@@ -52,21 +51,6 @@ class CeleryQueue:
             connection.default_channel.conn_or_acquire() as client,
         ):
             sift(client, existing, self._feeds, self._lease)
-
-    async def poll_again(self, feed: str, follow_up: FollowUp) -> None:
-        """Have the feed polled when the follow-up is due. Raises `BrokerUnavailable`."""
-        await asyncio.to_thread(self._poll_again, feed, follow_up)
-
-    def _poll_again(self, feed: str, follow_up: FollowUp) -> None:
-        seconds = follow_up.after.total_seconds()
-        with self._translated():
-            self._celery.send_task(
-                "poll",
-                kwargs={"feed": feed, "after": seconds, "until": follow_up.until.timestamp()},
-                countdown=seconds,
-                expires=follow_up.until,
-                ignore_result=True,
-            )
 
     def _publish(self, batches: Sequence[NewBatch]) -> None:
         with self._translated(), self._celery.producer_or_acquire() as producer:

@@ -69,7 +69,8 @@ class Polling:
         self._intake = Intake(ledger, queue, message_wait=message_wait, now=now)
         self._now = now
         self._under_way: set[str] = set()
-        self._draining = False
+        self.draining = False
+        """No more pages are read."""
         self._rows_came: dict[str, datetime] = {}
         """Feed → when a poll of this process last logged rows."""
         self._looked_up: dict[str, datetime] = {}
@@ -117,7 +118,7 @@ class Polling:
 
     def drain(self) -> None:
         """Read no more pages. Call it on the event loop."""
-        self._draining = True
+        self.draining = True
 
     async def _read_pages(self, feed: Feed, polled: Polled) -> None:
         cursor = await self._ledger.cursors.get(feed.name)
@@ -148,7 +149,7 @@ class Polling:
 
     def _enough(self, deadline: datetime) -> str | None:
         """Why no further page is read now; `None`: one is."""
-        if self._draining:
+        if self.draining:
             return "worker stops"
         return BUDGET if self._now() >= deadline else None
 
