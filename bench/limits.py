@@ -32,6 +32,7 @@ import uvloop
 from httpx_aiohttp import AiohttpTransport
 from redis.asyncio import Redis
 
+from app.core.parts import in_parts
 from bench.peers import work
 from bench.peers.work import Document, Row
 
@@ -50,12 +51,6 @@ def load(source: Path, rows: int) -> list[Row]:
         connection.row_factory = sqlite3.Row
         found = connection.execute("SELECT * FROM orders ORDER BY id LIMIT ?", (rows,))
         return [(f"orders:{row['id']}", orjson.dumps(dict(row)).decode()) for row in found]
-
-
-def parts(rows: Sequence[Row], size: int) -> Iterator[Sequence[Row]]:
-    """The rows, so many at a time."""
-    for start in range(0, len(rows), size):
-        yield rows[start : start + size]
 
 
 # --- posting
@@ -214,12 +209,12 @@ async def run(options: argparse.Namespace) -> dict[str, float]:
     rows, loop = load(options.source, options.rows), LOOPS[options.loop]
     if loop.inserted:
         async with _insert(options.url, 1) as insert:
-            for part in parts(rows, INSERTED):
+            for part in in_parts(rows, INSERTED):
                 await insert(part)
     async with loop.opening(options.url, options.in_flight) as do:
         if loop.server in ("partner", "simulator"):
             await asyncio.gather(*(do([row]) for row in rows[: options.in_flight]))
-        steps = parts(rows, loop.size)
+        steps = in_parts(rows, loop.size)
         server = psutil.Process(options.server) if options.server else None
         served_before, cpu, started = _served_s(server), time.process_time(), time.perf_counter()
         async with asyncio.TaskGroup() as group:

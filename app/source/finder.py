@@ -9,6 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.budget import NoRoom, Reservation, cost
+from app.core.parts import in_parts
 from app.core.rows import Columns, SourceRow
 from app.feeds.feed import Feed
 from app.source.access import renewing
@@ -170,14 +171,6 @@ class Finder(Fetching):
         return found
 
 
-def _parts(plan: FeedPlan, keys: Sequence[str]) -> Iterator[Sequence[str]]:
+def _parts(plan: FeedPlan, keys: Sequence[str]) -> Iterator[list[str]]:
     """The keys in parts that one statement takes; of long keys, fewer."""
-    size, part, characters = keys_a_statement(plan), list[str](), 0
-    for key in keys:
-        if part and (len(part) == size or characters + len(key) > STATEMENT_CHARACTERS):
-            yield part
-            part, characters = [], 0
-        part.append(key)
-        characters += len(key)
-    if part:
-        yield part
+    return in_parts(keys, keys_a_statement(plan), (len, STATEMENT_CHARACTERS))
