@@ -11,6 +11,7 @@ Position: TypeAlias = "int | str | list[int | str | list[str] | None] | None"
 
 `identity`: the id. `rowversion` and `timestamp`: a list of the column's value and the parts of the key, each as
 `source.codec` places it; or the column's value alone, where an operator gave it, or the key cannot stand in a position.
+`change_tracking`: a list of the version and the parts of the key; or the version alone, up to which all was read.
 """
 
 

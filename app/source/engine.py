@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from app.core.errors import ConfigError, Problem, SourceUnavailable
 from app.core.source_url import ALLOWED, UNREADABLE, source_url_problem, split_scheme
 from app.core.unreached import why_unreached
-from app.source.products.product import Timeouts
+from app.source.products.product import Product, Timeouts
 from app.source.products.registry import PRODUCTS, product_of
 
 _ALIASES = {"postgres": "postgresql"}
@@ -62,7 +62,7 @@ def open_engine(url: str, connect_timeout: timedelta, statement_timeout: timedel
             product.prepare_url(parsed),
             connect_args=dict(product.connect_args(timeouts)),
             hide_parameters=True,
-            **_pool_options(parsed),
+            **_pool_options(product, parsed),
             **product.engine_options,
         )
     except ImportError as error:
@@ -107,9 +107,9 @@ def source_name(url: URL) -> str:
     return f"{url.get_backend_name()} {'/'.join(part for part in (place, database) if part)}".strip()
 
 
-def _pool_options(url: URL) -> dict[str, Any]:
-    if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
-        return {}  # SQLAlchemy keeps a single connection to a database in memory
+def _pool_options(product: Product, url: URL) -> dict[str, Any]:
+    if product.in_one_connection(url):
+        return {}  # SQLAlchemy keeps it
     return {
         "pool_size": POOL_SIZE,
         "max_overflow": POOL_OVERFLOW,

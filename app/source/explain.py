@@ -51,7 +51,9 @@ def explain(plan: FeedPlan, dialect: SqlDialect) -> list[Explained]:
     statements = [*_statements(plan)]
     if plan.feed.cursor.unreconciled is None:
         statements += _walk_statements(plan, narrowed(plan), narrowed(plan, where=False))
-    return [_explained(name, when, statement, written) for name, when, statement in statements]
+    return [
+        _explained(name, when, statement, written, plan.product.parameter_mark) for name, when, statement in statements
+    ]
 
 
 def explain_unseen(feed: Feed, product: str) -> list[Explained]:
@@ -119,12 +121,12 @@ def _walk_statements(plan: FeedPlan, narrow: FeedPlan, bare: FeedPlan) -> Iterat
     yield "unordered", "a reconciliation: rows that the cursor column does not order", unordered(narrow)
 
 
-def _explained(name: str, when: str, statement: Statement, dialect: SqlDialect) -> Explained:
+def _explained(name: str, when: str, statement: Statement, dialect: SqlDialect, mark: str) -> Explained:
     compiled = statement.select.compile(dialect=dialect)
     state = compiled.construct_expanded_state(statement.parameters)
     sql = state.statement
-    if dialect.name == "mssql":
-        sql = _NAMED.sub(r"@\1", sql)
+    if mark != ":":
+        sql = _NAMED.sub(rf"{mark}\1", sql)
     return Explained(name, when, sql, state.parameters)
 
 

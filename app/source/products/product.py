@@ -131,6 +131,10 @@ def _nothing_else(connection: Connection, feed: Feed) -> Iterable[Finding]:  # n
     return ()
 
 
+def _of_no_url(url: URL) -> bool:  # noqa: ARG001 - the field's signature
+    return False
+
+
 def _no(connection: Connection) -> bool:  # noqa: ARG001 - the field's signature
     return False
 
@@ -167,6 +171,8 @@ class Product:
     """Keywords for SQLAlchemy's `create_async_engine`."""
     type_names: Mapping[str, type[TypeEngine[Any]]] = field(default_factory=dict)
     """Types of the catalogue that SQLAlchemy does not know."""
+    in_one_connection: Callable[[URL], bool] = _of_no_url
+    """Whether the whole database lives in a single connection: then there is no pool."""
     on_connect: Callable[[Any], None] | None = None
     """Called with each new driver connection (as SQLAlchemy adapts it) before its first use."""
     refuses: Callable[[BaseException], bool | None] = _ask_the_table
@@ -183,6 +189,8 @@ class Product:
     """Why else a table may seem not to exist: goes on from "does not exist"."""
     read_only: Callable[[Connection], bool] = _no
     """Whether the database takes no writes here: it may be a replica. Sync, as above."""
+    parameter_mark: str = ":"
+    """What stands before a parameter's name, where statements are shown to a person."""
     unique_constraints_apart: bool = False
     """SQLAlchemy does not list unique constraints among the indexes."""
     examine: Callable[[Connection, Feed], Iterable[Finding]] = _nothing_else

@@ -142,6 +142,7 @@ MSSQL = Product(
     columns=all_columns,
     unseen=", or is a synonym, or the login may not see it",
     read_only=mssql_findings.read_only,
+    parameter_mark="@",
     examine=mssql_findings.examine,
     selected=mssql_types.selected,
     size=mssql_types.size,

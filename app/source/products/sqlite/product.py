@@ -116,6 +116,7 @@ SQLITE = Product(
     driver="aiosqlite",
     connect_args=_connect_args,
     prepare_url=_prepare_url,
+    in_one_connection=lambda url: url.database in (None, "", ":memory:"),
     on_connect=_on_connect,
     refuses=_refuses,
     by_value=_by_value,
