@@ -12,7 +12,7 @@ from app.core.position import Position
 from app.core.rows import Columns, SourceRow
 from app.feeds.feed import Feed
 from app.source.outside import Outside
-from app.source.scan import ScanWindow, Stretch
+from app.source.scan import ScanRange, ScanWindow
 
 
 class ScannedSource(Protocol):
@@ -25,11 +25,11 @@ class ScannedSource(Protocol):
         """A cursor that stands at `beginning`, `now` or a position."""
 
     async def walk(
-        self, feed: Feed, /, stretch: Stretch, after: Position, limit: int, agreed: Columns = ()
+        self, feed: Feed, /, stretch: ScanRange, after: Position, limit: int, agreed: Columns = ()
     ) -> ScanWindow:
         """The next rows of what a cursor has read, without their payloads."""
 
-    async def count(self, feed: Feed, /, stretch: Stretch, after: Position, size: int) -> tuple[int, Position]:
+    async def count(self, feed: Feed, /, stretch: ScanRange, after: Position, size: int) -> tuple[int, Position]:
         """How many of the next rows a walk would give, and how far they reach."""
 
     async def present(self, feed: Feed, /, keys: Sequence[str]) -> Mapping[str, SourceRow | None]:

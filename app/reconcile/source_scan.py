@@ -11,7 +11,7 @@ from app.ledger.scans import Phase, Scan
 from app.reconcile import bounds
 from app.reconcile.account import account
 from app.reconcile.run import Run
-from app.source.scan import ScanWindow, Stretch
+from app.source.scan import ScanRange, ScanWindow
 
 
 async def count_purged(run: Run) -> None:
@@ -20,11 +20,11 @@ async def count_purged(run: Run) -> None:
     for place, read_range in enumerate(() if scan.floor is None else scan.spans):
         after = higher(scan.since, read_range.after)
         if after is None or higher(after, scan.floor) != after:
-            await _count_range(run, Stretch(read_range, scan.spans[:place], scan.floor), after)
+            await _count_range(run, ScanRange(read_range, scan.spans[:place], scan.floor), after)
     scan.phase = Phase.SOURCE
 
 
-async def _count_range(run: Run, stretch: Stretch, after: Position) -> None:
+async def _count_range(run: Run, stretch: ScanRange, after: Position) -> None:
     while True:
         started = time.monotonic()
         rows, reached = await run.source.count(run.feed, stretch, after, bounds.STRIDE)
@@ -41,7 +41,7 @@ async def scan_source(run: Run) -> None:
     scan = run.scan
     while scan.place < len(scan.spans):
         read_range = scan.spans[scan.place]
-        stretch = Stretch(read_range, scan.spans[: scan.place])
+        stretch = ScanRange(read_range, scan.spans[: scan.place])
         after = _lower_end(scan, read_range) if scan.after is None else scan.after
         rows = min(bounds.WINDOW, run.feed.page_size)  # they are read whole, as by a poll
         read = partial(_window, run, stretch, after, rows)
@@ -66,7 +66,7 @@ async def rest(run: Run, started: float, ended: float) -> None:
     await run.means.sleep(max(until - time.monotonic(), 0))
 
 
-async def _window(run: Run, stretch: Stretch, after: Position, limit: int) -> ScanWindow:
+async def _window(run: Run, stretch: ScanRange, after: Position, limit: int) -> ScanWindow:
     agreed = (await run.ledger.cursors.get(run.feed.name)).columns
     return await run.source.walk(run.feed, stretch, after, limit, agreed)
 

@@ -1,4 +1,4 @@
-"""A connection and a feed's plan, for whatever is read of the feed; and a new plan where the table has changed."""
+"""Connections and plans for reading a feed, with a new plan when the table has changed."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ log = structlog.get_logger()
 P = ParamSpec("P")
 T = TypeVar("T")
 
-SECOND_LOOKS_SECONDS = (0.0, 0.25, 1.0)
-"""How long before each new look at a table whose plan was refused."""
+NEW_PLAN_AFTER_SECONDS = (0.0, 0.25, 1.0)
+"""How long to wait before each new plan, where a plan that had worked was refused."""
 
 
 class Access:
@@ -88,7 +88,7 @@ def renewing(
 
     @wraps(method)
     async def run(self: A, feed: Feed, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        for wait in SECOND_LOOKS_SECONDS if self._plans.proven(feed) else ():
+        for wait in NEW_PLAN_AFTER_SECONDS if self._plans.proven(feed) else ():
             try:
                 return await method(self, feed, *args, **kwargs)
             except SourceRefused as error:

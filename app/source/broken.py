@@ -1,4 +1,4 @@
-"""Finding the rows whose own value breaks a statement, so that they alone are left behind.
+"""Finds the rows whose values break a statement, so that only those are left out.
 
 A computed column that divides by zero, a view that converts, a condition of `where` on text that is no number, a value
 that the driver cannot decode: one such row fails the whole statement, on SQL Server also for the rows that came before
@@ -27,8 +27,7 @@ from app.source.cursors.selection import Statement
 from app.source.errors import is_by_value
 from app.source.plan import FeedPlan, narrowed, plan_table, without_where
 from app.source.portion import Broken, Portion, Read
-from app.source.scan import Stretch as WalkedStretch
-from app.source.scan import window
+from app.source.scan import ScanRange, window
 from app.source.weighing import costs, too_large, too_large_reason
 
 STATEMENTS = 128
@@ -189,7 +188,7 @@ def page_stretch(position: Position, limit: int, horizon: Any) -> Stretch:
     return Stretch(lambda plan: plan.strategy.page(position, limit, horizon), part, position)
 
 
-def walked_stretch(stretch: WalkedStretch, after: Position, limit: int) -> Stretch:
+def walked_stretch(stretch: ScanRange, after: Position, limit: int) -> Stretch:
     """The next rows of what a reconciliation walks through."""
 
     def part(plan: FeedPlan, positions: Sequence[Position], low: int, high: int) -> Statement:

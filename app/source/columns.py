@@ -1,4 +1,4 @@
-"""Which columns of its table a feed sends, where it does not name them: agreed for the feed, not by each worker.
+"""Which columns a feed sends when it does not name them: agreed once for the feed, not by each worker.
 
 What was agreed is kept beside the cursor in the ledger, and moves with it by the same compare-and-set. So workers that
 looked the table up at different times send one form; the form changes between two pages, for all of them.

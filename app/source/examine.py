@@ -1,4 +1,4 @@
-"""Examining a feed before its first poll: what the database's catalogue says about table, key, indexes and settings."""
+"""Examines a feed before its first poll: table, key, indexes and settings, as the database's catalogue has them."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from app.source.lookup import find_rows
 from app.source.outside import unordered
 from app.source.plan import FeedPlan, narrowed, plan_table
 from app.source.products import registry as products
-from app.source.scan import Stretch, counted, stride, window
+from app.source.scan import ScanRange, counted, stride, window
 from app.source.table import Column, SourceTable
 
 _NAMED = re.compile(r"(?<!:):([A-Za-z_]\w*)")
@@ -104,12 +104,12 @@ def _statements(plan: FeedPlan) -> Iterator[tuple[str, str, Statement]]:
 def _walk_statements(plan: FeedPlan, narrow: FeedPlan, bare: FeedPlan) -> Iterator[tuple[str, str, Statement]]:
     position = plan.strategy.example
     leading = str(position[0]) if isinstance(position, list) else position
-    below = Stretch(ReadRange(None, position), floor=leading)
+    below = ScanRange(ReadRange(None, position), floor=leading)
     key = ":".join(f"{example_key(column)}" for column in plan.strategy.selection.key)
     keys = [key.replace("0x2A", "2A")]
     size = min(2000, plan.feed.page_size)
     walking = f"a reconciliation, {size} rows after {size} rows up to the cursor, with rests"
-    yield "walk", walking, window(plan, Stretch(ReadRange(None, position)), position, size + 1)
+    yield "walk", walking, window(plan, ScanRange(ReadRange(None, position)), position, size + 1)
     yield (
         "left out",
         "a reconciliation: counts what retention may have purged",

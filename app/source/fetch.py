@@ -1,4 +1,4 @@
-"""Reading a stretch of the source: no more than memory has room for, whole, and without the rows that break it."""
+"""Reads rows as far as memory allows, and leaves out those that break the statement."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from app.core.budget import PORTION, Budget, NoRoom, Reservation, Room
 from app.core.rows import SourceRow
 from app.feeds.feed import Feed
 from app.source.access import Access
-from app.source.broken import Salvage
-from app.source.broken import Stretch as BrokenStretch
+from app.source.broken import Salvage, Stretch
 from app.source.cursors.strategy import TIES
 from app.source.plan import FeedPlan
 from app.source.portion import Broken, Portion, Read
@@ -72,7 +71,7 @@ class Fetching(Access):
         self,
         connection: AsyncConnection,
         plan: FeedPlan,
-        stretch: BrokenStretch,
+        stretch: Stretch,
         limit: int,
         *,
         room: Room,
@@ -97,16 +96,14 @@ class Fetching(Access):
             found = await self._salvaging(connection, plan, room).read(stretch, error)
             return Portion(found.rows[:limit], found.positions[:limit], found.more or len(found) > limit)
 
-    async def _fetch_short(
-        self, connection: AsyncConnection, plan: FeedPlan, stretch: BrokenStretch, limit: int
-    ) -> Portion:
+    async def _fetch_short(self, connection: AsyncConnection, plan: FeedPlan, stretch: Stretch, limit: int) -> Portion:
         """Where no value can be large."""
         rows = await run(connection, limited(stretch.whole(plan), limit + 1))
         read = Portion(list(rows), plan.strategy.positions(rows, stretch.behind))
         return await with_ties(connection, plan, read, limit)
 
     async def _fetch_weighed(
-        self, connection: AsyncConnection, plan: FeedPlan, stretch: BrokenStretch, limit: int, room: Room
+        self, connection: AsyncConnection, plan: FeedPlan, stretch: Stretch, limit: int, room: Room
     ) -> Portion:
         """Ask what the rows weigh, then read those that there is room for."""
         assert plan.scales is not None  # noqa: S101 - the caller looked
@@ -132,7 +129,7 @@ class Fetching(Access):
             del self._asked[feed.name]
 
     async def _read_weighed(
-        self, connection: AsyncConnection, plan: FeedPlan, stretch: BrokenStretch, found: Weighed
+        self, connection: AsyncConnection, plan: FeedPlan, stretch: Stretch, found: Weighed
     ) -> Portion:
         """Read these rows whole, but for those that are too large."""
         if not found.exact:

@@ -1,4 +1,4 @@
-"""Finding a feed's rows by their keys, and its newest ones: as a page would give them."""
+"""Finds rows by their keys, and the newest ones, as a page would give them."""
 
 from __future__ import annotations
 

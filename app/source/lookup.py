@@ -1,4 +1,4 @@
-"""Finding rows of a feed by the text of their keys.
+"""The statements that find rows by the text of their keys.
 
 The key needs an index, as `doctor` says: without one each statement reads the whole table.
 """

@@ -1,4 +1,4 @@
-"""What lies outside of what a feed's cursor reads: rows that no poll will read, or that wait while nobody does.
+"""Rows outside a feed's cursor: those that no poll will read, and those that wait while nothing polls.
 
 Each question is bounded, and one seek by the cursor column's index where it has one.
 """

@@ -28,8 +28,8 @@ from app.source.run import horizon_of, matching, one, run, source_rows
 
 GAP_STATEMENTS = 20
 """Statements that one read spends on gaps at most; a read whose page is full spends one."""
-LOOK_EVERY = timedelta(minutes=1)
-"""How often a poll that finds nothing looks whether its cursor is ahead of the table."""
+CHECK_EVERY = timedelta(minutes=1)
+"""How often a poll that finds nothing checks whether its cursor is ahead of the table, and what is held back."""
 HELD_COUNTED = 100
 """Rows that wait while none may be read are counted up to this."""
 TOLERATED_SKEW = timedelta(seconds=1)
@@ -43,7 +43,7 @@ class Pages(Fetching):
         """`budget`: the process's memory for rows."""
         super().__init__(engine, budget)
         self._stopped_at: dict[str, int | None] = {}
-        self._looked: dict[str, tuple[datetime, Position, Ahead | None]] = {}
+        self._ahead_checked: dict[str, tuple[datetime, Position, Ahead | None]] = {}
         self._held_back: dict[str, tuple[datetime, Position, str | None]] = {}
 
     @renewing
@@ -133,22 +133,22 @@ class Pages(Fetching):
             return int(await one(connection, plan.strategy.waiting(position, limit)))
 
     async def _ahead(self, connection: AsyncConnection, plan: FeedPlan, cursor: Cursor, now: datetime) -> Ahead | None:
-        """Whether the cursor is ahead of the table: looked at once a minute, and else as it was found then."""
+        """Whether the cursor is ahead of the table: checked once a minute, and remembered in between."""
         position = cursor.position
-        looked_at, standing, found = self._looked.get(plan.feed.name, (None, None, None))
-        if position is None or (looked_at is not None and standing == position and now - looked_at < LOOK_EVERY):
+        checked_at, standing, found = self._ahead_checked.get(plan.feed.name, (None, None, None))
+        if position is None or (checked_at is not None and standing == position and now - checked_at < CHECK_EVERY):
             return found if standing == position else None
         found = await ahead_of(connection, plan, cursor)
-        self._looked[plan.feed.name] = (now, position, found)
+        self._ahead_checked[plan.feed.name] = (now, position, found)
         return found
 
     async def _held(
         self, connection: AsyncConnection, plan: FeedPlan, position: Position, horizon: Any, now: datetime
     ) -> str | None:
-        """Why rows that lie beyond the cursor are not read, where there are any: looked at once a minute, as above."""
+        """Why rows that lie beyond the cursor are not read, where there are any: checked once a minute, as above."""
         name = plan.feed.name
-        looked_at, standing, found = self._held_back.get(name, (None, None, None))
-        if looked_at is not None and standing == position and now - looked_at < LOOK_EVERY:
+        checked_at, standing, found = self._held_back.get(name, (None, None, None))
+        if checked_at is not None and standing == position and now - checked_at < CHECK_EVERY:
             return found
         why = plan.strategy.held_back(horizon)
         waiting = 0 if why is None else int(await one(connection, plan.strategy.waiting(position, HELD_COUNTED)))

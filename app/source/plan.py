@@ -1,4 +1,4 @@
-"""All that reading one feed needs and that stays the same from page to page."""
+"""Everything about reading one feed that stays the same from page to page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plans that one process reads by, each made from the catalogue and made anew when it may have changed.
+"""The plans that a process reads by: made from the catalogue, and again when the table may have changed.
 
 A plan is what was believed of a table when it was last looked up. It is looked up again once it is `LIFE` old, where
 the feed or the columns agreed for it are not what it was made for, and after any error: what the error says may be

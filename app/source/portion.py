@@ -1,4 +1,4 @@
-"""Rows as they were read, in order, before they become what goes on."""
+"""Rows in the order they were read, before they are shaped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Running a plan's statements, and what becomes of the rows that they give."""
+"""Runs a plan's statements and shapes the rows."""
 
 from __future__ import annotations
 

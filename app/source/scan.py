@@ -1,4 +1,4 @@
-"""Walking over what a feed's cursor has read, in the cursor's own order.
+"""The statements of a scan: what a feed's cursor has read, in the cursor's own order.
 
 A window is the page of a poll, over the same index, with an end: it goes up to where the cursor stood, never into rows
 that a poll has yet to read. Its rows are read whole, to compare what they hold with what was sent; only their
@@ -25,7 +25,7 @@ from app.source.portion import Broken, Portion
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class ScanRange:
     """Where a walk goes: through a span, to its end."""
 
     span: ReadRange
@@ -50,7 +50,7 @@ class ScanWindow:
     """Between these moments of the monotonic clock the source was at work on it."""
 
 
-def window(plan: FeedPlan, stretch: Stretch, after: Position, limit: int) -> Statement:
+def window(plan: FeedPlan, stretch: ScanRange, after: Position, limit: int) -> Statement:
     """The next rows of the stretch behind `after`, at most `limit`; each ends with 1 where it was walked before."""
     strategy = plan.strategy
     rows = strategy.page(after, limit).select.where(strategy.upto(stretch.span.upto))
@@ -67,7 +67,7 @@ def cut(positions: Sequence[Position], limit: int) -> int:
     return len(positions) if len(positions) > limit and positions[limit] == positions[limit - 1] else limit
 
 
-def kept(plan: FeedPlan, stretch: Stretch, read: Portion) -> Portion:
+def kept(plan: FeedPlan, stretch: ScanRange, read: Portion) -> Portion:
     """The rows of a `window` that the walk gives: those that the conditions select, and no walk gave before."""
     matched = plan.strategy.selection.match_place
     if matched is None and not stretch.walked:
@@ -81,12 +81,12 @@ def kept(plan: FeedPlan, stretch: Stretch, read: Portion) -> Portion:
     return Portion([read.rows[place] for place in places], [read.positions[place] for place in places])
 
 
-def stride(plan: FeedPlan, stretch: Stretch, after: Position, size: int) -> Statement:
+def stride(plan: FeedPlan, stretch: ScanRange, after: Position, size: int) -> Statement:
     """The last of the stretch's next `size` rows; none where there are fewer. The server passes over the others."""
     return Statement(window(plan, stretch, after, size).select.offset(size - 1).limit(1))
 
 
-def counted(plan: FeedPlan, stretch: Stretch, after: Position, size: int) -> Statement:
+def counted(plan: FeedPlan, stretch: ScanRange, after: Position, size: int) -> Statement:
     """Counts, of the next `size` rows of the stretch, those that a walk would give."""
     rows = window(plan, stretch, after, size).select.subquery("walked")
     wanted: list[ColumnElement[bool]] = []
@@ -99,7 +99,7 @@ def counted(plan: FeedPlan, stretch: Stretch, after: Position, size: int) -> Sta
     return Statement(select(func.count()).select_from(rows).where(*wanted))
 
 
-def _mark(plan: FeedPlan, stretch: Stretch) -> ColumnElement[Any]:
+def _mark(plan: FeedPlan, stretch: ScanRange) -> ColumnElement[Any]:
     before = [_within(plan, span, f"walked{place}") for place, span in enumerate(stretch.walked)]
     name = plan.strategy.selection.fresh_name("rowrelay_walked")
     marked = case((or_(*before), literal_column("1")), else_=literal_column("0"))

@@ -1,4 +1,4 @@
-"""Walking through what a cursor has read, for a reconciliation; and what the cursor does not reach."""
+"""Scans what a cursor has read, for a reconciliation, and counts what it does not reach."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ from app.source.fetch import Fetching, with_ties
 from app.source.outside import Outside, Rows, below, keys_of, unordered, waiting
 from app.source.pages import ahead_of
 from app.source.run import one, run, source_rows
-from app.source.scan import ScanWindow, Stretch, counted, cut, kept, stride
+from app.source.scan import ScanRange, ScanWindow, counted, cut, kept, stride
 
 
 class Scanner(Fetching):
     """Walks for one process."""
 
     @renewing
-    async def walk(self, feed: Feed, stretch: Stretch, after: Position, limit: int, agreed: Columns = ()) -> ScanWindow:
+    async def walk(
+        self, feed: Feed, stretch: ScanRange, after: Position, limit: int, agreed: Columns = ()
+    ) -> ScanWindow:
         """The stretch's next rows behind `after`, without their payloads: at most `limit` (1 or more), and one that
         shares the last one's position. `agreed`: the cursor's `columns`.
 
@@ -45,7 +47,7 @@ class Scanner(Fetching):
         return await self._with_room(feed, read_window)
 
     @renewing
-    async def count(self, feed: Feed, stretch: Stretch, after: Position, size: int) -> tuple[int, Position]:
+    async def count(self, feed: Feed, stretch: ScanRange, after: Position, size: int) -> tuple[int, Position]:
         """How many of the next `size` rows of the stretch a walk would give, and the position that `size` reaches.
 
         The position is `None` where no more rows are waiting. The server counts: no row comes here. Where the feed's

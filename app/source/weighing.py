@@ -1,4 +1,4 @@
-"""How many rows are read together: sizes are asked of the server first, so that memory is there before a row comes.
+"""How many rows are read at once: the server gives their sizes first, so that memory is reserved before they come.
 
 A stretch is read twice where its table can hold large values: once by key, cursor column and size (`FeedPlan.scales`),
 and then, up to the last row that fits, whole. A row that is too large for any payload is not read whole at all.

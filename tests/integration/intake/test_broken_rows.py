@@ -14,7 +14,7 @@ from app.feeds.feed import Feed
 from app.intake.poll import Polling
 from app.ledger import Ledger
 from app.source.broken import STATEMENTS
-from app.source.scan import Stretch
+from app.source.scan import ScanRange
 from tests.support.doubles import MemoryQueue, VirtualClock
 from tests.support.sources import Reader, SourceTables, source_feed, source_tables
 
@@ -138,7 +138,7 @@ async def test_a_reconciliation_sees_the_rows_of_which_where_cannot_be_told(
     await write(tables, range(1, 10), [3, 8])
     await poller.poll(feed)
     position = (await poller.ledger.cursors.get("orders")).position
-    stretch = Stretch(ReadRange(None, position))
+    stretch = ScanRange(ReadRange(None, position))
     first = await poller.source.walk(feed, stretch, None, 5)
     assert ([row.key for row in first.rows], first.more) == ([str(i) for i in range(1, 6)], True)
     rest = await poller.source.walk(feed, stretch, first.reached, 5)

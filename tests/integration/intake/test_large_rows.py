@@ -29,7 +29,7 @@ from app.partner.client import PartnerClient
 from app.reconcile import Reconciling
 from app.source.engine import open_engine
 from app.source.reader import Source
-from app.source.scan import Stretch
+from app.source.scan import ScanRange
 from tests.support.doubles import MemoryQueue, ScriptedPartner, VirtualClock
 from tests.support.feeds import make_feed
 from tests.support.relay import LEASE, replaced
@@ -202,7 +202,7 @@ async def test_what_reconciliation_reads_and_heals_ends_by_bytes(place: Place) -
     await place.write(range(1, 10))
     await place.poll(feed)
     await place.ledger._database["deliveries"].delete_many({"key": {"$in": ["2", "3", "4", "5", "6", "7"]}})
-    stretch = Stretch(ReadRange(None, (await place.ledger.cursors.get("orders")).position))
+    stretch = ScanRange(ReadRange(None, (await place.ledger.cursors.get("orders")).position))
     window = await place.source.walk(feed, stretch, None, 2000)
     assert (len(window.rows), window.more) == (FEW_A_PAGE, True)
     certificate = await Reconciling(

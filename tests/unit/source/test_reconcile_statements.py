@@ -14,7 +14,7 @@ from app.source.cursors.selection import Statement
 from app.source.lookup import can_be_found, find_rows, keys_a_statement
 from app.source.plan import FeedPlan, narrowed, plan_table
 from app.source.products.registry import PRODUCTS
-from app.source.scan import Stretch, counted, stride, window
+from app.source.scan import ScanRange, counted, stride, window
 from app.source.table import Column, SourceTable
 
 DIALECT: Any = registry.load("mssql")(paramstyle="named")
@@ -49,11 +49,11 @@ def _sql(statement: Statement) -> str:
 
 
 def test_a_window_reads_keys_and_cursor_column_only_and_ends_where_the_cursor_stood() -> None:
-    assert _sql(window(_narrow("identity", "id"), Stretch(ReadRange(None, 2000)), 100, 50)) == (
+    assert _sql(window(_narrow("identity", "id"), ScanRange(ReadRange(None, 2000)), 100, 50)) == (
         "SELECT TOP 50 id FROM orders WHERE id > :id_1 AND id <= :id_2 ORDER BY id"
     )
     version, upto = "CAST(:position AS BINARY(8))", "CAST(:upto AS BINARY(8))"
-    sql = _sql(window(_narrow("rowversion", "rv"), Stretch(ReadRange(None, LAST)), LAST, 50))
+    sql = _sql(window(_narrow("rowversion", "rv"), ScanRange(ReadRange(None, LAST)), LAST, 50))
     assert sql.startswith("SELECT TOP 50 id, rv FROM orders WHERE ")
     assert sql.partition(" WHERE ")[2] == (
         f"rv >= {version} AND (rv > {version} OR rv = {version} AND id > :key1) AND rv <= {upto} "
@@ -63,7 +63,7 @@ def test_a_window_reads_keys_and_cursor_column_only_and_ends_where_the_cursor_st
 
 
 def test_a_row_in_a_span_that_was_walked_is_marked() -> None:
-    stretch = Stretch(ReadRange(500, 2000), (ReadRange(None, 700), ReadRange(900, 1000)))
+    stretch = ScanRange(ReadRange(500, 2000), (ReadRange(None, 700), ReadRange(900, 1000)))
     assert _sql(window(_narrow("identity", "id"), stretch, 500, 50)) == (
         "SELECT TOP 50 id, CASE WHEN (id IS NOT NULL AND id <= :id_1 OR id > :id_2 AND id <= :id_3) THEN 1 ELSE 0 END "
         "AS rowrelay_walked FROM orders WHERE id > :id_4 AND id <= :id_5 ORDER BY id"
@@ -72,7 +72,7 @@ def test_a_row_in_a_span_that_was_walked_is_marked() -> None:
 
 def test_what_is_below_the_floor_is_counted_by_the_server() -> None:
     plan = _narrow("identity", "id", where=[{"column": "note", "op": "=", "value": "paid"}])
-    stretch = Stretch(ReadRange(None, 2000), floor=1500)
+    stretch = ScanRange(ReadRange(None, 2000), floor=1500)
     assert _sql(counted(plan, stretch, None, 50)) == (
         "SELECT count(*) AS count_1 FROM (SELECT TOP 50 id AS id, CASE WHEN (note = :note_1) THEN 1 ELSE 0 END AS "
         "rowrelay_matches FROM orders WHERE id IS NOT NULL AND id <= :id_1 AND id <= :id_2 ORDER BY id) AS walked "
@@ -117,7 +117,7 @@ def test_a_position_of_another_strategy_or_key_is_refused(strategy: str) -> None
     with pytest.raises(SourceRefused, match="the strategy was changed, or the key"):
         window(
             _narrow(strategy, {"identity": "id", "rowversion": "rv"}[strategy]),
-            Stretch(ReadRange(None, wrong)),
+            ScanRange(ReadRange(None, wrong)),
             None,
             5,
         )
