@@ -231,10 +231,10 @@ class Config:
     settings: Settings
     feeds: Mapping[str, Feed]
     warnings: tuple[Problem, ...] = ()
-    """What can be worked with, and is likely not meant. None holds a secret."""
+    """Settings that work but are probably mistakes. None shows a secret."""
     feeds_hash: str = ""
-    """Of feeds.toml as it was written, with `${NAME}` for what that stands for: so it tells nobody a secret, and not
-    that one was changed. Comments, blanks and the order of names are no difference."""
+    """A hash of feeds.toml as written, `${NAME}` not replaced: it reveals no secret, nor that one was changed.
+    Comments, blanks and the order of names make no difference."""
     files: tuple[Path, ...] = ()
     """Where all of it was read from: `.env`, whether it is there or not, feeds.toml, and files of secrets."""
 
@@ -259,12 +259,12 @@ class Partly:
 
 @dataclass(frozen=True, slots=True)
 class Checks:
-    """What only those know who speak to a server: each says what is wrong. See `app/configuration/checks.py`."""
+    """Checks that only an adapter can make; each yields what is wrong. See `app/configuration/checks.py`."""
 
     feed: Check
-    """With how a feed's partner is met."""
+    """A feed's `partner` and `body`."""
     mongo_url: Callable[[str], Iterable[tuple[str, str]]]
-    """With the ledger's URL: what was found, and what to do."""
+    """The ledger's URL: what was found, and what to do."""
 
 
 NO_CHECKS = Checks(feed=lambda _: (), mongo_url=lambda _: ())
@@ -282,8 +282,8 @@ def load(checks: Checks = NO_CHECKS) -> Config:
 
 
 def load_partly(checks: Checks = NO_CHECKS) -> Partly:
-    """The same for those who have something to tell without the feeds that are wrong. Raises `ConfigError`, with every
-    problem found, where settings are."""
+    """The same, with the feeds that are right if others are wrong. Raises `ConfigError`, with every problem found, if
+    settings are wrong."""
     file = read_env_file(_directory() / FILE, os.environ)
     environment = {**file.values, **os.environ}
     settings, problems = _read_settings(file, environment, checks)
@@ -304,7 +304,7 @@ def load_partly(checks: Checks = NO_CHECKS) -> Partly:
 
 
 def _secret_files(document: Mapping[str, Any], environment: Mapping[str, str]) -> Iterator[Path]:
-    """The files that `NAME_FILE` names, of settings and of what feeds.toml refers to."""
+    """The files named by `NAME_FILE`, for settings and for what feeds.toml refers to."""
     for name in sorted({*map(str.upper, _secret_settings()), *references(document)}):
         if path := environment.get(name + FILE_SUFFIX):
             yield _directory() / path
@@ -353,9 +353,9 @@ def _misspelt(file: EnvFile, referenced: set[str] | None) -> Iterator[Problem]:
 
 
 def _url_problems(settings: Settings, checks: Checks) -> list[Problem]:
-    """What of the servers' URLs a client could not read, would read in another sense, or would break a promise with.
+    """URLs that a client could not read, would read differently, or that would break a promise.
 
-    An empty URL is that of a process that asks no such server.
+    An empty URL is one that this process does not use.
     """
     wrong: list[tuple[str, str, str]] = []
     if redis := settings.redis_url.get_secret_value():
@@ -371,7 +371,7 @@ def _url_problems(settings: Settings, checks: Checks) -> list[Problem]:
 
 
 def _where(name: str) -> str:
-    """Where a setting was given."""
+    """Where a setting was set."""
     return "environment" if {name, name + FILE_SUFFIX} & os.environ.keys() else ".env"
 
 

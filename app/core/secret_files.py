@@ -14,8 +14,8 @@ FILE_SUFFIX = "_FILE"
 def read_secret_files(
     names: Iterable[str], environment: Mapping[str, str], directory: Path
 ) -> tuple[dict[str, str], list[Problem]]:
-    """The values of those names that come from a file, without the line end that editors add. `directory`: where
-    relative paths begin."""
+    """The values that come from files, without the trailing newline that editors add. Relative paths start at
+    `directory`."""
     values: dict[str, str] = {}
     problems: list[Problem] = []
     for name in names:

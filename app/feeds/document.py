@@ -1,6 +1,6 @@
-"""`feeds.toml`: the feeds in it, with `${NAME}` for what the environment says, and every problem found.
+"""Reads `feeds.toml`: its feeds, with each `${NAME}` replaced from the environment, and every problem found.
 
-No problem shows what a `${NAME}` stands for.
+No problem shows the value of a `${NAME}`.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ _SHORTEST_SECRET = 4
 _SET = "set {0} or {0}_FILE in the environment or .env"
 
 Document = Mapping[str, Any]
-"""A file as TOML has it."""
+"""A parsed TOML file."""
 Check = Callable[[Feed], Iterable[Problem]]
-"""What is wrong with a feed beyond what its types can say."""
+"""Yields what is wrong with a feed beyond what its types can tell."""
 
 
 def read_document(path: Path) -> tuple[Document, list[Problem]]:
@@ -54,21 +54,21 @@ def read_document(path: Path) -> tuple[Document, list[Problem]]:
 
 
 def hash_of(document: Document) -> str:
-    """Of the file as it was written: see `config.Config`."""
+    """A hash of the file as written: see `config.Config`."""
     text = json.dumps(document, sort_keys=True, default=str)
     return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How feeds are read from a document."""
+    """Reads feeds from a document."""
 
     where: str
     """The file, for problems."""
     environment: Mapping[str, str]
     """What `${NAME}` may stand for, and `NAME_FILE` names."""
     directory: Path
-    """Where relative paths of those begin."""
+    """Where their relative paths start."""
     check: Check
 
     def feeds(self, document: Document) -> tuple[dict[str, Feed], list[Problem]]:
@@ -114,7 +114,7 @@ class Reading:
 
 
 def _by_name(problem: Problem, variables: Iterable[str], environment: Mapping[str, str]) -> Problem:
-    """The problem with `${NAME}`, as it was written, in place of what that stands for."""
+    """The problem with `${NAME}` as written, in place of its value."""
     what, right = problem.found, problem.allowed
     for variable in sorted(variables, key=lambda name: -len(environment[name])):
         value, name = environment[variable], f"${{{variable}}}"
