@@ -9,6 +9,7 @@ https://learn.microsoft.com/azure/architecture/patterns/circuit-breaker
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 
@@ -58,6 +59,7 @@ class CircuitBreaker:
         self._tripped_alone = False
         self._probes_left = 0
         self._no_probe_until = 0.0
+        self._asking = asyncio.Lock()
         self._window = Window(self._settings.window)
         self._untold = Results()
         self._openings: list[tuple[datetime, timedelta]] = []
@@ -174,18 +176,27 @@ class CircuitBreaker:
     # --- probes
 
     async def probe(self) -> float:
-        """Ask whether a request may go as a probe. 0: it may; else the seconds until it is worth asking again."""
-        if self._steady() < self._no_probe_until:
-            return _PROBE_PAUSE_SECONDS
-        granted = await self._grant()
-        if granted is None:
-            granted = int(self._probes_left > 0)
-            self._probes_left -= granted
-        if granted < 0:
-            await self._sync()
-        if granted < 1:
-            self._no_probe_until = self._steady() + _PROBE_PAUSE_SECONDS
-        return 0.0 if granted > 0 else _PROBE_PAUSE_SECONDS
+        """Ask whether a request may go as a probe. 0: it may; else the seconds until it is worth asking again.
+
+        All requests that wait wake at the same moment, as many as the feed's `concurrency`: one asks at a time, and a
+        refusal is the answer to all.
+        """
+        async with self._asking:
+            if not self.generation:
+                return 0.0  # it was closed while others asked
+            if quiet := self._cooldown.seconds():
+                return quiet  # it has opened again
+            if self._steady() < self._no_probe_until:
+                return _PROBE_PAUSE_SECONDS
+            granted = await self._grant()
+            if granted is None:
+                granted = int(self._probes_left > 0)
+                self._probes_left -= granted
+            if granted < 0:
+                await self._sync()
+            if granted < 1:
+                self._no_probe_until = self._steady() + _PROBE_PAUSE_SECONDS
+            return 0.0 if granted > 0 else _PROBE_PAUSE_SECONDS
 
     async def _grant(self) -> int | None:
         """Redis' word on a probe (see `ThrottleStore.probe`); `None`: it has no say."""

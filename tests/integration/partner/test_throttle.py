@@ -271,6 +271,27 @@ async def test_half_open_a_few_probes_go_and_it_closes_when_all_succeed(clean_re
         assert all(await asyncio.gather(*map(_admitted, throttles)))
 
 
+async def test_however_many_requests_wait_for_a_probe_one_at_a_time_asks_redis(
+    clean_redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each would ask at the same moment as the others, four times a second, and all would be told the same."""
+    breaker = _BREAKER.model_copy(update={"probes": 1})
+    async with _process(clean_redis_url, "one", _feed(breaker=breaker)) as throttle:
+        await throttle.report(_answers(12, 500))
+        assert await _admitted(throttle), "the only probe"
+        assert throttle.store
+        asks, asked = throttle.store.probe, 0
+
+        async def counted(*args: Any) -> int | None:
+            nonlocal asked
+            asked += 1
+            return await asks(*args)
+
+        monkeypatch.setattr(throttle.store, "probe", counted)
+        assert not any(await asyncio.gather(*(_admitted(throttle) for _ in range(100))))
+        assert 1 <= asked < 100
+
+
 async def test_a_probe_that_fails_opens_it_again_for_all(clean_redis_url: str) -> None:
     async with _processes(clean_redis_url, _feed(breaker=_BREAKER)) as throttles:
         await _opened(throttles)
