@@ -26,6 +26,8 @@ class DiscrepancyKind(StrEnum):
     """The cursor stands beyond what the source has reached: it went back, and rows may be passed over."""
     WAITING = "waiting"
     """Rows beyond the cursor of a feed that is not read."""
+    UNSENT_COLUMNS = "unsent_columns"
+    """Columns that came to the table of a feed that is not read: no row was sent with what they hold."""
     OTHER_SOURCE = "other_source"
     """Deliveries that came from another table, or under another key or cursor, than `feeds.toml` names."""
     REMOVED = "removed"
@@ -69,6 +71,7 @@ _SAID = {
     ),
     DiscrepancyKind.AHEAD: "{note}",
     DiscrepancyKind.WAITING: "{count} source rows wait for the cursor, and the feed is not read: {note}",
+    DiscrepancyKind.UNSENT_COLUMNS: "{count} columns of the table are not sent yet, and the feed is not read: {note}",
     DiscrepancyKind.OTHER_SOURCE: "{count} deliveries are of another source than feeds.toml names: {note}",
     DiscrepancyKind.REMOVED: "{count} deliveries are still owed, of a feed that feeds.toml does not name any more",
 }

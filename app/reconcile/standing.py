@@ -35,6 +35,9 @@ def of_cursor(
         ids = (*in_gaps[1], *(f"{feed.name}:{key}" for key in outside.waiting.keys))
         count = in_gaps[0] + len(outside.waiting.keys)
         yield Discrepancy(DiscrepancyKind.WAITING, count, ids[:MISSING_NAMED], unread, more=outside.waiting.more)
+    if unread and outside.columns:
+        names = ", ".join(map(repr, outside.columns))
+        yield Discrepancy(DiscrepancyKind.UNSENT_COLUMNS, len(outside.columns), note=f"{names}; {unread}")
 
 
 def why_unread(feed: Feed, cursor: Cursor, now: datetime) -> str | None:

@@ -76,6 +76,14 @@ def sent_names(feed: Feed, cursor: Cursor, found: Columns) -> list[str]:
     return list(form.names or feed.columns or ())
 
 
+def unsent(feed: Feed, cursor: Cursor, found: Columns) -> tuple[str, ...]:
+    """The table's columns that the feed would send and has not agreed on yet: its next poll does."""
+    if feed.columns is not None or feed.on_new_column == "ignore" or not cursor.columns:
+        return ()
+    agreed = dict(cursor.columns)
+    return tuple(name for name, _ in found if name not in agreed)
+
+
 def columns_finding(feed: Feed, cursor: Cursor, found: Columns) -> Finding:
     """What is agreed for a feed that names no columns, and how the table differs from it now."""
     agreed, now = dict(cursor.columns), dict(found)

@@ -41,6 +41,8 @@ class Outside:
     """They lie beyond the cursor."""
     ahead: Ahead | None
     """The cursor stands beyond what the source has reached."""
+    columns: tuple[str, ...] = ()
+    """Columns of the table that the feed's next poll would begin to send."""
 
 
 def unordered(plan: FeedPlan) -> Statement:

@@ -13,6 +13,7 @@ from app.core.rows import Columns
 from app.feeds.feed import Feed
 from app.source.access import renewing
 from app.source.broken import walked_stretch
+from app.source.columns import settled, unsent
 from app.source.fetch import Fetching, with_ties
 from app.source.outside import Outside, Rows, below, keys_of, unordered, waiting
 from app.source.pages import ahead_of
@@ -71,9 +72,11 @@ class Scanner(Fetching):
         async with self._reading(feed) as (connection, whole):
             plan = await self._plans.narrow(connection, feed)
             low, beyond = below(plan, cursor), waiting(plan, cursor)
+            there = await self._plans.columns(connection, feed, cursor.columns, settled=settled(feed, cursor))
             return Outside(
                 unordered=keys_of(plan, await run(connection, unordered(plan))),
                 below=keys_of(plan, await run(connection, low), without=cursor.lowest) if low else Rows(),
                 waiting=keys_of(plan, await run(connection, beyond)) if beyond else Rows(),
                 ahead=await ahead_of(connection, whole, cursor) if cursor.position is not None else None,
+                columns=unsent(feed, cursor, there),
             )

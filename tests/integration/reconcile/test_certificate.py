@@ -282,6 +282,23 @@ async def test_a_paused_feed_with_rows_waiting_is_not_complete(shop: Shop) -> No
     assert any("paused: by hand" in said for said in certificate.remarks)
 
 
+async def test_columns_that_came_to_a_feed_that_is_not_read_are_named(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plans, "LIFE", timedelta(0))
+    shop.feed_by("identity")
+    await shop.write(1, 2)
+    await shop.poll()
+    await shop.ledger.cursors.pause("orders", "by hand")
+    await shop.tables.run(f"ALTER TABLE {shop.tables.named('orders')} ADD extra INT")
+    certificate = await shop.reconcile()
+    assert named(certificate) == {DiscrepancyKind.UNSENT_COLUMNS: (1, set())}
+    assert any("'extra'; paused: by hand" in said for said in certificate.remarks)
+    await shop.ledger.cursors.resume("orders")
+    await shop.poll()
+    assert (await shop.reconcile()).complete, "it is sent from here on, and holds nothing yet"
+
+
 async def test_a_row_in_an_open_gap_waits_too_where_nobody_asks_for_it(shop: Shop) -> None:
     shop.feed_by("identity", cursor_start=0)
     await shop.write(1, 2, 5)
