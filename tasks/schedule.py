@@ -12,7 +12,7 @@ from app.jobs.schedule import JOBS
 from config import Config
 
 RETRIES_EVERY = timedelta(seconds=1)
-"""How late what is due may be put back on the queue: retries, and batches that waited for the endpoint's clock."""
+"""How late what is due may be put back on the queue: retries, and batches that waited for the endpoint's throttle."""
 TICK_LIVES = timedelta(seconds=10)
 """A tick lives for at least so long: one that comes every second would expire on every queue that is a second long."""
 ORPHANS_EVERY = timedelta(minutes=5)

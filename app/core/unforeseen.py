@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from app.core.backoff import doubled
 from app.core.clock import AGREED, Clock, utc_now
 from app.core.errors import RowrelayError
 from app.core.shown import one_line
@@ -52,7 +53,7 @@ class Trouble:
     @property
     def rests_until(self) -> datetime:
         """It is not retried before then."""
-        return self.at + min(FIRST_REST * 2.0 ** min(self.failures - 1, 20), LONGEST_REST)
+        return self.at + doubled(FIRST_REST, self.failures - 1, LONGEST_REST)
 
 
 @dataclass(slots=True)

@@ -22,6 +22,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from app.broker.queue import Queue
+from app.core.backoff import doubled
 from app.core.certificates import Discrepancy, DiscrepancyKind
 from app.core.clock import AGREED, Clock, utc_now
 from app.core.cursors import LONGEST_FOLLOW_UP, POLL_WAIT_LIMIT, Cursor, FollowUp, Notice
@@ -264,5 +265,5 @@ def wait_after(failures: int, poll_every: timedelta) -> timedelta:
 
     Half a poll interval short of 1, 2, 4, … intervals, so that a poll that comes slightly early still counts.
     """
-    doubled = poll_every * (2.0 ** min(failures - 1, 20) - 0.5)
-    return min(doubled, POLL_WAIT_LIMIT)
+    half = poll_every / 2
+    return doubled(poll_every, failures - 1, POLL_WAIT_LIMIT + half) - half

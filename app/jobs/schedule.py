@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from app.core.backoff import doubled
 from app.core.clock import AGREED
 from app.core.period import Kind
 
@@ -81,4 +82,4 @@ def is_put_off(tick: Tick, now: datetime) -> bool:
 
 def wait_after(tries: int) -> timedelta:
     """How long a period waits after that many tries in a row (0 or more) that finished no step."""
-    return min(FIRST_WAIT * 2.0 ** min(max(tries - 1, 0), 20), LONGEST_WAIT)
+    return doubled(FIRST_WAIT, tries - 1, LONGEST_WAIT)

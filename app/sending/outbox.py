@@ -17,6 +17,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
+from app.core.backoff import doubled
 from app.core.clock import Clock
 from app.ledger import outbox
 from app.ledger.client import Document
@@ -42,7 +43,7 @@ class RetrySchedule:
 
     def wait_after(self, tries: int) -> timedelta:
         """How long to wait after that many tries, 1 or more."""
-        return min(self.first_wait * 2.0 ** min(tries - 1, 30), self.longest_wait)
+        return doubled(self.first_wait, tries - 1, self.longest_wait)
 
 
 class Outbox:

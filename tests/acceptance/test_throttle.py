@@ -1,4 +1,4 @@
-"""The endpoint's clock as the partner sees it: two worker processes keep one Retry-After and one rate limit."""
+"""The endpoint's throttle as the partner sees it: two worker processes keep one Retry-After and one rate limit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What metrics read beside the counts: queue depths, the endpoints' clocks, and states by their indexes."""
+"""What metrics read beside the counts: queue depths, the endpoints' throttles, and states by their indexes."""
 
 from __future__ import annotations
 
