@@ -69,6 +69,11 @@ class Shared:
     """Failures in a row, by all, of whatever age."""
 
 
+def endpoint_keys(feed: str, *names: str) -> list[str]:
+    """The keys of an endpoint. The braces keep them on one node of a Redis Cluster."""
+    return [f"rowrelay:{{{feed}}}:{name}" for name in names]
+
+
 class ThrottleStore:
     """The scripts and the channel on one Redis, for one worker process. `None` from a call: Redis is away."""
 
@@ -107,7 +112,9 @@ class ThrottleStore:
         counts = [results.sent, results.failed, *_micros(bucket), buckets]
         arguments: list[str | int] = [self._process, *_micros(lease, hold), *counts, *_micros(_HOLD_SLACK_SECONDS)]
         arguments += [results.trailing, in_a_row, *_micros(unwanted)]
-        answer = await self._ask(self._sync(self._keys(feed, "clock", "live", "counts"), self._with(feed, arguments)))
+        answer = await self._ask(
+            self._sync(endpoint_keys(feed, "clock", "live", "counts"), self._with(feed, arguments))
+        )
         if answer is None:
             return None
         hold_left, open_left, *counted, junk = answer
@@ -118,7 +125,7 @@ class ThrottleStore:
     async def trip(self, feed: str, generation: int, open_for: float, reopened: int) -> int | None:
         """Open the breaker unless another was faster: then 0. `generation`: the one that failed; 0 when closed.
         `reopened`: how often it has opened again in a row."""
-        keys = self._keys(feed, "clock", "counts")
+        keys = endpoint_keys(feed, "clock", "counts")
         return await self._one(self._trip, keys, self._with(feed, [generation, *_micros(open_for), reopened]))
 
     async def probe(self, feed: str, generation: int, probes: int, patience: float, open_for: float) -> int | None:
@@ -127,13 +134,15 @@ class ThrottleStore:
         Probes that have not succeeded `patience` seconds after the last was granted are taken for lost.
         """
         return await self._one(
-            self._probe, self._keys(feed, "clock"), self._with(feed, [generation, probes, *_micros(patience, open_for)])
+            self._probe,
+            endpoint_keys(feed, "clock"),
+            self._with(feed, [generation, probes, *_micros(patience, open_for)]),
         )
 
     async def settle(self, feed: str, generation: int, succeeded: int, needed: int) -> int | None:
         """Count probes that succeeded. 1: they were the last that it needed, and the breaker is closed."""
         return await self._one(
-            self._settle, self._keys(feed, "clock"), self._with(feed, [generation, succeeded, needed])
+            self._settle, endpoint_keys(feed, "clock"), self._with(feed, [generation, succeeded, needed])
         )
 
     async def reserve(
@@ -145,14 +154,14 @@ class ThrottleStore:
         """
         micros = _micros(interval, saved)
         arguments = [*micros, count, *_micros(longest, floor, _RATE_SLACK_SECONDS)]
-        answer = await self._asked(self._reserve, self._keys(feed, "clock"), self._with(feed, arguments))
+        answer = await self._asked(self._reserve, endpoint_keys(feed, "clock"), self._with(feed, arguments))
         return None if answer is None else (answer[0] / _MICRO, answer[1] / _MICRO)
 
     async def leave(self, feeds: Sequence[str]) -> None:
         """Be counted no more: the others take this process's part at once."""
         for feed in feeds:
             if self.up:
-                await self._ask(cast("Awaitable[Any]", self._redis.zrem(self._keys(feed, "live")[0], self._process)))
+                await self._ask(cast("Awaitable[Any]", self._redis.zrem(endpoint_keys(feed, "live")[0], self._process)))
                 await self._ask(cast("Awaitable[Any]", self._redis.publish(CHANNEL, f"{feed} live 0")))
 
     async def messages(self) -> AsyncGenerator[tuple[str, str, float] | None]:
@@ -207,9 +216,6 @@ class ThrottleStore:
         if self.up:
             self.up = False
             log.warning("endpoint_clock_alone", error=one_line(error), kind=type(error).__name__)
-
-    def _keys(self, feed: str, *names: str) -> list[str]:
-        return [f"rowrelay:{{{feed}}}:{name}" for name in names]
 
     def _with(self, feed: str, arguments: Sequence[str | int]) -> list[str | int]:
         return [KEPT_SECONDS, feed, *arguments]

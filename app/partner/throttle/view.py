@@ -11,7 +11,7 @@ from typing import TypeAlias
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from app.partner.throttle.store import KEPT_SECONDS
+from app.partner.throttle.store import KEPT_SECONDS, endpoint_keys
 
 _MICRO = 1_000_000
 _FIELDS = ["hold", "open", "tripped", "generation"]
@@ -49,8 +49,9 @@ async def view_endpoints(redis: Redis, feeds: Sequence[str]) -> dict[str, Endpoi
     async with redis.pipeline(transaction=False) as asked:
         await asked.time()
         for feed in feeds:
-            asked.hmget(f"rowrelay:{{{feed}}}:clock", _FIELDS)
-            asked.zrange(f"rowrelay:{{{feed}}}:live", 0, -1, withscores=True)
+            known, live = endpoint_keys(feed, "clock", "live")
+            asked.hmget(known, _FIELDS)
+            asked.zrange(live, 0, -1, withscores=True)
         time_of_day, *answers = await asked.execute(raise_on_error=False)
     if isinstance(time_of_day, RedisError):
         raise time_of_day
