@@ -23,7 +23,8 @@ from pymongo import AsyncMongoClient
 from app.core.batches import NewBatch
 from app.core.clock import utc_now
 from app.core.rows import SourceRow
-from app.delivery.deliver import Delivering, DeliverySettings
+from app.delivery.deliver import Delivering
+from app.delivery.work import DeliverySettings
 from app.feeds.feed import Feed
 from app.intake.intake import Intake
 from app.ledger import Ledger

@@ -29,7 +29,8 @@ from app.core.clock import utc_now
 from app.core.errors import ConfigError
 from app.core.shown import plain, plain_lines
 from app.core.states import State
-from app.delivery.deliver import Delivering, DeliverySettings
+from app.delivery.deliver import Delivering
+from app.delivery.work import DeliverySettings
 from app.feeds.feed import Feed
 from app.operations.trial import Tried
 from app.partner.request import Prepared, prepare

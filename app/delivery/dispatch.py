@@ -23,8 +23,9 @@ import structlog
 from app.core.batches import Batch
 from app.core.clock import Clock, utc_now
 from app.core.under_way import About, UnderWay
-from app.delivery.deliver import Delivering, Watcher
+from app.delivery.deliver import Delivering
 from app.delivery.shares import Holding, Share, Shares
+from app.delivery.work import Watcher
 from app.feeds.feed import Feed
 from app.ledger import Ledger
 from app.partner.throttle.throttles import Throttles

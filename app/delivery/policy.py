@@ -29,6 +29,7 @@ from datetime import datetime, timedelta
 from http import HTTPStatus
 
 from app.core.attempts import HOLD_LIMIT, Answer, Outcome, Ruling, Verdict
+from app.core.backoff import doubled
 from app.feeds.feed import Retry
 from app.partner.retry_after import limit_used_up, wait_asked
 
@@ -50,7 +51,6 @@ OF_THE_ROW = frozenset({409, 413, 425})
 _TOO_FAST = frozenset({429, 503})
 _RESULT_OPEN = frozenset({502, 504})
 """A gateway's word that it does not know what became of the request."""
-_MAX_DOUBLINGS = 64
 _UNDER_WAY = re.compile(
     r"idempoten|outstanding|in.?progress|under.?way|in.?flight|being processed|concurrent", re.IGNORECASE
 )
@@ -141,9 +141,7 @@ def backoff(policy: Retry, attempt: int, draw: Callable[[], float]) -> timedelta
     The quarter keeps apart what failed together. More of it would be shorter waits, which spend attempts on a partner
     that is away for hours, and what spares a partner that comes back is its breaker, rate limit and concurrency.
     """
-    doubled = policy.backoff.total_seconds() * 2.0 ** min(attempt - 1, _MAX_DOUBLINGS)
-    longest = min(policy.backoff_cap.total_seconds(), doubled)
-    return timedelta(seconds=longest * (1 - JITTER * draw()))
+    return doubled(policy.backoff, attempt - 1, policy.backoff_cap) * (1 - JITTER * draw())
 
 
 def _wait(answer: Answer, now: datetime) -> timedelta | None:

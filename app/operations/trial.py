@@ -27,9 +27,10 @@ from app.core.attempts import Answer, Outcome, Result, Ruling, Verdict
 from app.core.clock import Clock, utc_now
 from app.core.deliveries import Delivery
 from app.core.states import OPEN_STATES, State
-from app.delivery.deliver import Delivering, DeliverySettings
+from app.delivery.deliver import Delivering
 from app.delivery.policy import OF_THE_ROW, judge
 from app.delivery.refusals import Refusals
+from app.delivery.work import DeliverySettings
 from app.feeds.feed import Feed
 from app.ledger import Ledger
 from app.ledger.batches import new_batch

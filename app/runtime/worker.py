@@ -12,9 +12,10 @@ from app.broker.queue import SiftedQueue
 from app.configuration.loaded import LiveFeeds, Loaded
 from app.core.budget import Budget
 from app.core.under_way import UnderWay
-from app.delivery.deliver import Delivering, DeliverySettings
+from app.delivery.deliver import Delivering
 from app.delivery.dispatch import Dispatch
 from app.delivery.sweep import Sweeping
+from app.delivery.work import DeliverySettings
 from app.feeds.feed import Feed
 from app.intake.poll import Polling
 from app.jobs.jobs import works

@@ -19,7 +19,8 @@ import config
 from app.cli.main import main
 from app.configuration import checks
 from app.core.errors import ConfigError, RowrelayError
-from app.delivery.deliver import Delivering, DeliverySettings
+from app.delivery.deliver import Delivering
+from app.delivery.work import DeliverySettings
 from app.feeds.feed import Feed
 from app.intake.poll import Polling
 from app.ledger import Ledger

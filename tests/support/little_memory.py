@@ -11,15 +11,14 @@ import resource
 import sys
 from datetime import timedelta
 from pathlib import Path
-from typing import cast
 
 from app.core.attempts import Outcome
 from app.core.budget import Budget
-from app.delivery.deliver import Delivering, DeliverySettings
+from app.delivery.deliver import Delivering
+from app.delivery.work import DeliverySettings
 from app.feeds.feed import Feed
 from app.intake.poll import Polling
 from app.ledger import Ledger
-from app.partner.client import PartnerClient
 from app.source.engine import open_engine
 from app.source.reader import Source
 from tests.support.doubles import MemoryQueue, ScriptedPartner, VirtualClock
@@ -39,9 +38,7 @@ async def _relay(ledger_url: str, source_url: str, beside_mib: int) -> tuple[int
     ledger, source = Ledger.at(ledger_url, WAIT), Source(open_engine(source_url, WAIT), budget)
     partner = ScriptedPartner(clock)
     partner.payloads = _Forgetful()
-    worker = Delivering(
-        ledger, cast("PartnerClient", partner), DeliverySettings("w1", WAIT, 50, WAIT / 600), clock, budget=budget
-    )
+    worker = Delivering(ledger, partner, DeliverySettings("w1", WAIT, 50, WAIT / 600), clock, budget=budget)
     polling = Polling(source, ledger, queue, message_wait=WAIT, now=clock)
     await ledger.prepare()
     await source.version()  # connected, with all that takes, before memory is short

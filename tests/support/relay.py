@@ -8,12 +8,12 @@ from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any, cast
 
-from app.delivery.deliver import Delivering, DeliverySettings
+from app.delivery.deliver import Delivering
 from app.delivery.sweep import Sweeping
+from app.delivery.work import DeliverySettings
 from app.feeds.feed import Feed
 from app.intake.poll import Polling
 from app.ledger import Ledger
-from app.partner.client import PartnerClient
 from tests.support.doubles import MemoryQueue, MemorySource, ScriptedPartner, VirtualClock
 from tests.support.feeds import make_feed
 
@@ -44,8 +44,7 @@ class Relay:
         self, worker: str = "w1", *, ledger: Ledger | None = None, partner: ScriptedPartner | None = None
     ) -> Delivering:
         terms = DeliverySettings(worker, self.lease, group_size=self.group_size, group_wait=timedelta(milliseconds=20))
-        client = cast("PartnerClient", partner or self.partner)
-        return Delivering(ledger or self.ledger, client, terms, now=self.clock)
+        return Delivering(ledger or self.ledger, partner or self.partner, terms, now=self.clock)
 
     def sweeping(self, ledger: Ledger | None = None) -> Sweeping:
         feeds = {self.feed.name: self.feed}

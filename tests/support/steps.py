@@ -17,8 +17,8 @@ from typing import Any, TypeAlias, cast
 
 from app.broker.queue import Queue, SiftedQueue
 from app.core.errors import BrokerUnavailable, LedgerUnavailable, RowrelayError, SourceUnavailable
+from app.delivery.sink import Sink
 from app.ledger import Ledger
-from app.partner.client import PartnerClient
 from app.source.reader import Source
 
 Seen: TypeAlias = Callable[[str, tuple[Any, ...], Any], None]
@@ -138,6 +138,6 @@ def stepped_queue(queue: Queue, steps: Steps) -> SiftedQueue:
     return cast("SiftedQueue", Stepped(queue, steps, BrokerUnavailable))
 
 
-def stepped_partner(partner: object, steps: Steps) -> PartnerClient:
+def stepped_partner(partner: Sink, steps: Steps) -> Sink:
     """The partner, each request a step."""
-    return cast("PartnerClient", Stepped(partner, steps, None))
+    return cast("Sink", Stepped(partner, steps, None))

@@ -22,6 +22,7 @@ import orjson
 from oauthlib.oauth2 import BackendApplicationClient
 
 from app.core.attempts import Ruling
+from app.core.backoff import doubled
 from app.core.clock import utc_now
 from app.core.shown import one_line
 from app.feeds.auth import OAuth2Auth
@@ -40,7 +41,7 @@ DEFAULT_LIFE_SECONDS = 300.0
 
 LIFE_LIMIT_SECONDS = 86400.0
 
-PATIENCE_SECONDS, LONGEST_PATIENCE_SECONDS = 1.0, 30.0
+PATIENCE, LONGEST_PATIENCE = timedelta(seconds=1), timedelta(seconds=30)
 """After a failure the token endpoint is left alone for this long, whoever asks; twice as long after each one more."""
 
 RENEWED_AGAIN_SECONDS = 60.0
@@ -156,8 +157,8 @@ class Tokens:
         self._failure = failure if isinstance(failure, Undone) else None
         self._failures = self._failures + 1 if failure else 0
         if self._failure is not None:
-            patience = PATIENCE_SECONDS * 2.0 ** min(self._failures - 1, 10)
-            self._failure.wait = max(self._failure.wait or 0.0, min(patience, LONGEST_PATIENCE_SECONDS))
+            patience = doubled(PATIENCE, self._failures - 1, LONGEST_PATIENCE).total_seconds()
+            self._failure.wait = max(self._failure.wait or 0.0, patience)
             self._quiet_until = self._clock() + self._failure.wait
 
     async def _renew(self) -> Token:

@@ -236,4 +236,4 @@ def opens_for(breaker: Breaker, reopened: int, longest_retry: timedelta) -> time
     """How long nothing is sent once it has opened again `reopened` times in a row: twice as long each time, but no
     longer than `open_for_cap`, nor than a row waits for its retry."""
     cap = max(min(breaker.open_for_cap, longest_retry), breaker.open_for)
-    return timedelta(seconds=doubled(breaker.open_for.total_seconds(), reopened, cap.total_seconds()))
+    return doubled(breaker.open_for, reopened, cap)

@@ -13,7 +13,9 @@ from app.core.attempts import Answer, Outcome
 from app.core.batches import Batch
 from app.core.deliveries import Delivery
 from app.core.errors import LeaseLost, LedgerRefused, LedgerUnavailable, RowrelayError
-from app.delivery.deliver import RECORD_PATIENCE, Delivering, DeliverySettings
+from app.delivery.deliver import Delivering
+from app.delivery.recording import RECORD_PATIENCE
+from app.delivery.work import DeliverySettings
 from app.feeds.feed import Feed
 from app.ledger import Ledger
 from tests.support.doubles import Mood, ScriptedPartner
@@ -164,7 +166,7 @@ async def test_the_lease_is_renewed_while_a_long_batch_runs(relay: Relay) -> Non
     answer = relay.partner.held["orders:1"] = asyncio.Event()
     lease = timedelta(seconds=4)
     terms = DeliverySettings("w1", lease, group_size=1, group_wait=lease)
-    worker = Delivering(relay.ledger, relay.delivering()._partner, terms)
+    worker = Delivering(relay.ledger, relay.partner, terms)
     running = asyncio.create_task(worker.deliver(relay.feed, batch_id))
     await until(lambda: relay.partner.requests == 1)
     first_ends = await _lease_until(relay, batch_id)

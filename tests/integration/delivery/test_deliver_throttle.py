@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
-from typing import cast
 
 import pytest
 
 from app.core.attempts import Outcome
-from app.delivery.deliver import Delivering, DeliverySettings
+from app.delivery.deliver import Delivering
+from app.delivery.work import DeliverySettings
 from app.ledger import Ledger
-from app.partner.client import PartnerClient
 from app.partner.throttle.throttles import Throttles
 from tests.support.doubles import Mood
 from tests.support.feeds import make_feed
@@ -27,10 +26,8 @@ def relay(ledger: Ledger) -> Relay:
 
 def worker(relay: Relay) -> Delivering:
     terms = DeliverySettings("w1", LEASE, group_size=1, group_wait=timedelta(milliseconds=20))
-    client = cast("PartnerClient", relay.partner)
-    return Delivering(
-        relay.ledger, client, terms, now=relay.clock, throttles=Throttles(now=relay.clock), queue=relay.queue
-    )
+    throttles = Throttles(now=relay.clock)
+    return Delivering(relay.ledger, relay.partner, terms, now=relay.clock, throttles=throttles, queue=relay.queue)
 
 
 async def attempts_made(relay: Relay) -> int:

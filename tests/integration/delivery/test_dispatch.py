@@ -7,19 +7,19 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from app.core.batches import NewBatch
 from app.core.errors import LedgerUnavailable
 from app.core.under_way import UnderWay
-from app.delivery.deliver import Delivering, DeliverySettings
+from app.delivery.deliver import Delivering
 from app.delivery.dispatch import LEFT_AT_ONCE, Dispatch
+from app.delivery.work import DeliverySettings
 from app.feeds.feed import Feed
 from app.ledger import Ledger
 from app.monitoring.heartbeat import Activity
-from app.partner.client import PartnerClient
 from app.partner.throttle.throttles import Throttles
 from tests.support.doubles import MemoryQueue, Mood, ScriptedPartner, VirtualClock
 from tests.support.feeds import make_feed
@@ -67,9 +67,9 @@ class World:
     def worker(self, *, ledger: Ledger | None = None, most_batches: int = 100) -> Worker:
         ledger, progress, name = ledger or self.ledger, Activity(), f"w{len(self.workers) + 1}"
         terms = DeliverySettings(name, LEASE, group_size=1, group_wait=timedelta(milliseconds=5))
-        client, throttles = cast("PartnerClient", self.partner), Throttles(now=self.clock)
+        throttles = Throttles(now=self.clock)
         under_way = UnderWay(progress)
-        delivering = Delivering(ledger, client, terms, now=self.clock, throttles=throttles, queue=self.queue)
+        delivering = Delivering(ledger, self.partner, terms, now=self.clock, throttles=throttles, queue=self.queue)
         feeds: dict[str, Feed] = {}
         dispatch = Dispatch(
             delivering, ledger, throttles, under_way, feeds, most_batches=most_batches, lease=LEASE, now=self.clock

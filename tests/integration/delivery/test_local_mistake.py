@@ -13,7 +13,8 @@ from app.core.errors import LedgerUnavailable
 from app.core.period import parse_period
 from app.core.rows import SourceRow
 from app.core.states import State
-from app.delivery.deliver import Delivering, DeliverySettings
+from app.delivery.deliver import Delivering
+from app.delivery.work import DeliverySettings
 from app.feeds.auth import OAuth2Auth
 from app.feeds.feed import Feed, Rate
 from app.ledger import Ledger

@@ -7,16 +7,15 @@ import socket
 import ssl
 from collections import Counter
 from datetime import timedelta
-from typing import cast
 
 import pytest
 
 from app.core.attempts import Answer, Outcome, Ruling
 from app.core.deliveries import Delivery
 from app.core.unforeseen import Troubles
-from app.delivery.deliver import Delivering, DeliverySettings
+from app.delivery.deliver import Delivering
+from app.delivery.work import DeliverySettings
 from app.ledger import Ledger
-from app.partner.client import PartnerClient
 from app.partner.failures import Failure, connecting_failed, is_ours
 from app.partner.throttle.throttles import Throttles
 from tests.support.feeds import make_feed
@@ -60,6 +59,9 @@ class Lacking:
     def __init__(self, relay: Relay, times: int) -> None:
         self._relay, self._left = relay, times
 
+    def forget_token(self, feed: str) -> None:
+        """There is none."""
+
     async def send(self, _feed: object, delivery: Delivery) -> Answer:
         if self._left:
             self._left -= 1
@@ -72,8 +74,8 @@ async def test_a_lack_of_our_own_costs_no_attempt_and_no_breaker_and_is_said(led
     await relay.poll_rows(50)
     troubles, throttles = Troubles(relay.clock), Throttles(now=relay.clock)
     terms = DeliverySettings("w1", LEASE, group_size=50, group_wait=timedelta(milliseconds=20))
-    client = cast("PartnerClient", Lacking(relay, times=30))
-    delivering = Delivering(ledger, client, terms, now=relay.clock, throttles=throttles, troubles=troubles)
+    lacking = Lacking(relay, times=30)
+    delivering = Delivering(ledger, lacking, terms, now=relay.clock, throttles=throttles, troubles=troubles)
     outcomes: Counter[Outcome] = Counter()
     while relay.queue.messages:
         outcomes.update(await delivering.deliver(relay.feed, relay.queue.messages.pop(0)[1]) or {})

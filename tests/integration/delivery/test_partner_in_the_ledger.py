@@ -6,8 +6,9 @@ from datetime import timedelta
 from typing import Any
 
 from app.core.attempts import Outcome
-from app.delivery.deliver import Delivering, DeliverySettings
+from app.delivery.deliver import Delivering
 from app.delivery.sweep import Sweeping
+from app.delivery.work import DeliverySettings
 from app.feeds.feed import Feed
 from app.intake.poll import Polling
 from app.ledger import Ledger

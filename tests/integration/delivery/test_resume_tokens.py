@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-import app.delivery.deliver
+import app.delivery.pauses
 import config
 from app.cli.main import main
 from app.core.attempts import Outcome
@@ -62,7 +62,7 @@ async def test_each_worker_begins_with_a_new_token_once_a_feed_is_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mongo_database_url: str, clean_redis_url: str, ledger: Ledger
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(app.delivery.deliver, "PAUSES_KNOWN_SECONDS", 0.0)
+    monkeypatch.setattr(app.delivery.pauses, "PAUSES_KNOWN_SECONDS", 0.0)
     for name, value in {
         "MONGO_URL": mongo_database_url,
         "REDIS_URL": clean_redis_url,

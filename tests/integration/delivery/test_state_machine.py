@@ -27,8 +27,9 @@ from app.broker.queue import SiftedQueue
 from app.core.cursors import Cursor
 from app.core.errors import RowrelayError
 from app.core.states import OPEN_STATES, State
-from app.delivery.deliver import Delivering, DeliverySettings
+from app.delivery.deliver import Delivering
 from app.delivery.sweep import Sweeping
+from app.delivery.work import DeliverySettings
 from app.feeds.feed import Rate
 from app.intake.poll import Polling
 from app.ledger import Ledger

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from sqlalchemy import event
@@ -20,12 +20,12 @@ from app.core.deliveries import Delivery
 from app.core.errors import LedgerUnavailable
 from app.core.position import ReadRange
 from app.core.rows import SourceRow
-from app.delivery.deliver import Delivering, DeliverySettings
+from app.delivery.deliver import Delivering
+from app.delivery.work import DeliverySettings
 from app.feeds.feed import Feed
 from app.intake.poll import Polling
 from app.ledger import Ledger
 from app.ledger.batches import IDS_BYTES, new_batch
-from app.partner.client import PartnerClient
 from app.reconcile import Reconciling
 from app.source.engine import open_engine
 from app.source.reader import Source
@@ -71,8 +71,7 @@ class Place:
 
     def delivering(self, ledger: Ledger | None = None) -> Delivering:
         terms = DeliverySettings("w1", LEASE, group_size=50, group_wait=timedelta(milliseconds=20))
-        client = cast("PartnerClient", self.partner)
-        return Delivering(ledger or self.ledger, client, terms, now=self.clock, budget=self.budget)
+        return Delivering(ledger or self.ledger, self.partner, terms, now=self.clock, budget=self.budget)
 
     async def deliver_all(self, feed: Feed) -> None:
         """All messages at once, as the threads of a worker take them."""

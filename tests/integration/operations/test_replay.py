@@ -15,8 +15,9 @@ import pytest
 from app.core.attempts import Answer, Outcome, Result, Verdict
 from app.core.rows import SourceRow
 from app.core.states import State
-from app.delivery.deliver import Delivering, DeliverySettings
+from app.delivery.deliver import Delivering
 from app.delivery.sweep import Sweeping
+from app.delivery.work import DeliverySettings
 from app.feeds.feed import Rate
 from app.ledger import Ledger
 from app.ledger.batches import new_batch

@@ -13,7 +13,8 @@ from pathlib import Path
 from app.core.attempts import Answer, Outcome, Result, Verdict
 from app.core.clock import utc_now
 from app.core.rows import Columns, SourceRow
-from app.delivery.deliver import Delivering, DeliverySettings
+from app.delivery.deliver import Delivering
+from app.delivery.work import DeliverySettings
 from app.feeds.feed import Feed
 from app.ledger import Ledger
 from app.ledger.client import Document

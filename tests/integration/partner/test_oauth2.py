@@ -16,7 +16,7 @@ from app.core.url import parse_url
 from app.delivery.policy import judge
 from app.feeds.auth import OAuth2Auth
 from app.feeds.feed import Feed, Retry
-from app.partner.auth.tokens import PATIENCE_SECONDS, RENEWED_AGAIN_SECONDS, Tokens
+from app.partner.auth.tokens import PATIENCE, RENEWED_AGAIN_SECONDS, Tokens
 from app.partner.client import PartnerClient
 from app.partner.exchange import Reply, Request
 from app.partner.failures import Undone
@@ -249,7 +249,7 @@ async def test_after_a_failure_the_endpoint_is_left_alone_for_a_moment() -> None
         with pytest.raises(Undone, match="the answer is no JSON object"):
             await tokens.get()
     assert endpoint.asked == 1
-    endpoint.time, endpoint.body = PATIENCE_SECONDS, good
+    endpoint.time, endpoint.body = PATIENCE.total_seconds(), good
     assert await tokens.get() == "t2"
 
 
