@@ -1,4 +1,4 @@
-"""What waits in Redis, read without Celery: for health and metrics, which must see it even where Celery is stuck."""
+"""Reads queue lengths from Redis without Celery, for health and metrics, which must work even when Celery is stuck."""
 
 from __future__ import annotations
 
@@ -96,5 +96,5 @@ def _depth(answer: Any) -> int:
 
 
 def unavailable(error: BaseException) -> BrokerUnavailable:
-    """Our error for a driver's, in one line."""
+    """Our error for a driver's, on one line."""
     return BrokerUnavailable(f"broker: {why_unreached(error)}")

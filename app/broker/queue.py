@@ -1,4 +1,4 @@
-"""What a use case needs of the queue. `tasks/queue.py` does it with Celery."""
+"""The queue as use cases need it. `tasks/queue.py` implements it with Celery."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Queue(Protocol):
 
 
 class SiftedQueue(Queue, Protocol):
-    """One that can be cleared of what is no use."""
+    """A queue that can be cleared of useless messages."""
 
     async def sift(self, existing: Callable[[Iterable[str]], Awaitable[set[str]]]) -> None:
         """Drop the messages whose batch is not `existing`, and those that say what another says.

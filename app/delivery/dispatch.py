@@ -1,4 +1,4 @@
-"""Which batches a worker process takes up, and when: no feed takes more of it than its share.
+"""Decides which batches a worker process takes, and when, so that no feed takes more than its share of it.
 
 A message is a hint that a batch of a feed is owed, and no more. Where the feed has room the batch is claimed at once.
 Where it has none the batch stays in the ledger and is made due: whichever worker has room for the feed first takes it,
@@ -31,9 +31,9 @@ from app.ledger import Ledger
 from app.partner.throttle.throttles import Throttles
 
 TASK = "deliver"
-"""What the work is called where tasks are told of: the message that it begins with."""
+"""The task's name wherever work is reported."""
 CLAIMS_AHEAD = 4
-"""Claims of one feed at once, of whatever batch is due: how many there are nobody knows."""
+"""Open claims at once for one feed, each of whichever batch is due: how many are due nobody knows."""
 LEAVE_SECONDS = 0.05
 """How long batches that found no room are gathered, to be made due together."""
 LEFT_AT_ONCE = 10_000
@@ -82,7 +82,7 @@ class Dispatch:
             self._leave(name, batch_id)
 
     def retire(self) -> None:
-        """Take nothing more out of the ledger: the process ends when what it has is done."""
+        """Claim nothing more from the ledger: the process ends when its batches are done."""
         self._retired = True
 
     def fill(self, name: str, share: Share) -> None:
@@ -117,7 +117,7 @@ class Dispatch:
             self.fill(running.feed.name, share)
 
     def _leave(self, name: str, batch_id: str) -> None:
-        """Leave the batch to whoever has room first."""
+        """Leave the batch to the first worker with room."""
         if sum(map(len, self._left.values())) < LEFT_AT_ONCE:
             self._left[name].append(batch_id)
         if not self._leaving:
@@ -141,7 +141,7 @@ class Dispatch:
 
 
 class Running(Watcher):
-    """One batch under way, or one that is being claimed."""
+    """A batch under way or being claimed."""
 
     def __init__(self, dispatch: Dispatch, feed: Feed, share: Share, holding: Holding, about: About) -> None:
         self.feed = feed
@@ -165,17 +165,17 @@ class Running(Watcher):
             self._dispatch.fill(self.feed.name, self.share)
 
     def loaded(self, rows: int) -> None:
-        """So many of its rows are still to be sent."""
+        """This many of its rows are still to be sent."""
         self._holding.loaded(rows)
         self._dispatch.fill(self.feed.name, self.share)
 
     def recorded(self, rows: int) -> None:
-        """So many of them are done with."""
+        """This many of them are settled."""
         self._holding.recorded(rows)
         self._dispatch.fill(self.feed.name, self.share)
 
     def end(self) -> None:
-        """Nothing of it is under way any more."""
+        """The batch is settled or released."""
         self._holding.end()
         self._asked()
 

@@ -1,4 +1,4 @@
-"""Whose fault a refusal is, seen from other rows' answers: one row's, or everybody's.
+"""Tells from other rows' answers whether a refusal is about one row or about all.
 
 **403.** A partner's firewall may refuse one row of many, and a partner that withdrew our credentials refuses all. So a
 row that is refused while others are accepted is tried again, and is a dead letter where others that were sent after it
@@ -20,11 +20,11 @@ from app.feeds.feed import Feed
 from app.ledger import Ledger
 
 LATELY = timedelta(hours=1)
-"""How long what was accepted speaks for our credentials."""
+"""How long an accepted row vouches for our credentials."""
 
 
 class Refusals:
-    """Looks again at groups of results that hold refusals; others cost one look at each."""
+    """Reconsiders groups of results that contain refusals; the others are only scanned."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -32,9 +32,9 @@ class Refusals:
     async def reconsider(
         self, feed: Feed, group: Sequence[Result], now: datetime, *, counting: bool = True
     ) -> Sequence[Result]:
-        """The group in its order, with verdicts that other rows' answers change. Raises the ledger's errors.
+        """The group, in order, with verdicts revised in the light of other rows' answers. Raises the ledger's errors.
 
-        Without `counting` nothing is written: it is what would follow.
+        Without `counting` nothing is written: a preview of what would follow.
         """
         if not any(map(_refused, group)):
             return group
@@ -50,7 +50,7 @@ class Refusals:
         return _stopped(feed, judged, tail, before, now) if feed.partner.stop_after else judged
 
     async def _before(self, feed: Feed, *, fresh: bool) -> int:
-        """How many refusals in a row all workers have counted. `fresh`: something was accepted since."""
+        """Refusals in a row as counted by all workers. `fresh`: something was accepted since."""
         known, last = await self._ledger.cursors.refusals(feed.name)
         if fresh or last is None or await self._ledger.deliveries.accepted_since(feed.name, last):
             return 0
@@ -84,7 +84,7 @@ def _denied(result: Result) -> bool:
 
 
 def _refused(result: Result) -> bool:
-    """A 403, or a row that is given up for its answer: not for what a partner that is unwell, or away, came to."""
+    """A 403, or a row given up because of its answer, rather than because the partner is unwell or away."""
     if _denied(result):
         return True
     if result.verdict.outcome is not Outcome.DEAD or result.verdict.pause_reason:
@@ -95,7 +95,7 @@ def _refused(result: Result) -> bool:
 
 
 def _stopped(feed: Feed, group: Sequence[Result], tail: int, before: int, now: datetime) -> Sequence[Result]:
-    """The group with the feed paused where too many were refused in a row, and no more dead letters than that."""
+    """The group, with the feed paused where too many were refused in a row, and no dead letters beyond that number."""
     judged, count = list(group), before
     for place in range(tail, len(judged)):
         result = judged[place]

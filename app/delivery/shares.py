@@ -1,4 +1,4 @@
-"""How much of a process each feed may take: its batches under way, and the rows in them.
+"""How much of a process each feed may take, in batches under way and rows in them.
 
 A feed has room for another batch while the rows that it holds are fewer than twice those that it may send at once: so
 its partner never waits for the ledger, and a partner that takes its time makes nobody hold what cannot be sent. It
@@ -17,17 +17,17 @@ AHEAD = 2
 
 @dataclass(slots=True)
 class Share:
-    """What one feed holds of the process."""
+    """One feed's share of the process."""
 
     batches: int = 0
     rows: int = 0
     """Claimed, and not recorded yet; as many as may come with a batch that is being claimed."""
     more: bool = False
-    """As far as known, batches of the feed are due in the ledger."""
+    """Batches of the feed are due in the ledger, as far as we know."""
     asking: int = 0
     """Claims under way of whatever batch is due."""
     told: int = 0
-    """How often it was told that batches are due: what a claim found before that is no news any more."""
+    """How often it was told that batches are due, so that a claim begun earlier does not clear `more`."""
 
     def tell(self) -> None:
         """Batches are due in the ledger."""
@@ -54,7 +54,7 @@ class Shares:
         return share.rows < AHEAD * requests and share.batches < self._fair()
 
     def held(self) -> Mapping[str, tuple[int, int]]:
-        """Feed → its batches under way, and rows; of feeds that have any."""
+        """Feed → its batches under way and their rows, for feeds that have any."""
         return {feed: (share.batches, share.rows) for feed, share in list(self._shares.items()) if share.batches}
 
     def _fair(self) -> int:
@@ -75,15 +75,15 @@ class Holding:
         share.rows += rows
 
     def loaded(self, rows: int) -> None:
-        """So many it is."""
+        """The batch has this many rows."""
         self._share.rows += rows - self._rows
         self._rows = rows
 
     def recorded(self, rows: int) -> None:
-        """So many of them are done with."""
+        """This many of them are settled."""
         self.loaded(max(0, self._rows - rows))
 
     def end(self) -> None:
-        """The batch is done with, or given back."""
+        """The batch is settled or released."""
         self.loaded(0)
         self._share.batches -= 1

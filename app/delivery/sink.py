@@ -1,4 +1,4 @@
-"""What delivering needs of the partners. `app/partner/client.py` does it over HTTP."""
+"""The partners as delivering needs them. `app/partner/client.py` implements it over HTTP."""
 
 from __future__ import annotations
 

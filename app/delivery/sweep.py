@@ -41,14 +41,14 @@ from app.ledger.unconfigured import Unconfigured
 log = structlog.get_logger()
 
 HINT_AGAIN = timedelta(seconds=5)
-"""How long the message of a batch that is due counts as being on its way."""
+"""How long a message sent for a due batch counts as still on its way."""
 
 _DEFAULT_BATCH_SIZE = 100
 SIFTED_ABOVE = 500
-"""So many messages more than are sent for all feeds at once are hardly ours. From there on the queue is cleared."""
+"""This many messages beyond what is ever sent at once can hardly be ours: the queue is then cleared."""
 SIFT_REST_SECONDS = 10.0
 _REST = 20
-"""Looking at what is open takes at most one part in so many of the time. Where it is slow, minutes have no sample."""
+"""Sampling takes at most this fraction (one in …) of the time. Where it is slow, some minutes have no sample."""
 
 
 @dataclass(slots=True)
@@ -82,14 +82,14 @@ class Sweeping:
         self._now = now
         self._steady = steady
         self._sampled: datetime | None = None
-        """The minute that this process noted last."""
+        """The last minute that this process sampled."""
         self._rested_at = 0.0
-        """From when on it may look again, by `steady`."""
+        """When it may sample again, by `steady`."""
         self._sifted_again_at = 0.0
         self._steps_back: int | None = None
         """How often the ledger server's clock had gone back when what it had put off was last looked for."""
         self._passed_over: set[str] = set()
-        """Feeds that are not configured, have something open, and were spoken of."""
+        """Unconfigured feeds with open deliveries that were already reported."""
         self._hinted: dict[str, datetime] = {}
         """Batch id → when its message was last sent from here."""
 
@@ -112,7 +112,7 @@ class Sweeping:
         return swept
 
     async def _hasten(self) -> None:
-        """Let what a clock that was wrong has put off be due. Retries are many: those that might as well wait so long
+        """Make due what a wrong clock has put off. Retries are many: those that might as well wait so long
         are looked through once after the start, and whenever the ledger server's clock went back.
         """
         now = self._now()
@@ -225,6 +225,6 @@ class Sweeping:
         return len(hints)
 
     def _not_hinted(self, due: Sequence[NewBatch], now: datetime) -> Sequence[NewBatch]:
-        """Those whose message was not sent a moment ago."""
+        """The batches for which no message was sent a moment ago."""
         self._hinted = {batch_id: at for batch_id, at in self._hinted.items() if abs(now - at) < HINT_AGAIN}
         return [batch for batch in due if batch.id not in self._hinted]

@@ -1,4 +1,4 @@
-"""A claimed batch under way: what its sending, its recording and whoever stops it share."""
+"""A claimed batch under way: the state shared by those who send it, record it and stop it."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ class DeliverySettings:
 
 
 class Watcher:
-    """Whoever wants to know how a batch gets on. This one does not."""
+    """Follows the progress of a batch. This one ignores it."""
 
     def claimed(self, batch: Batch, *, waited: bool) -> None:
         """The batch is ours. `waited`: it was due in the ledger, and others of its feed may be."""
 
     def loaded(self, rows: int) -> None:
-        """So many of its rows are still to be sent."""
+        """This many of its rows are still to be sent."""
 
     def recorded(self, rows: int) -> None:
-        """So many of them are done with."""
+        """This many of them are settled."""
 
 
 NOBODY = Watcher()
@@ -46,21 +46,21 @@ class Work:
     until: datetime
     """When the lease runs out, as last renewed."""
     only: str | None = None
-    """The delivery that is sent alone; `None`: all are."""
+    """The only delivery to send; `None`: send all."""
     stopped: str | None = None
-    """Why nothing more of the batch is sent by us."""
+    """Why we send nothing more of the batch."""
     back_at: datetime | None = None
-    """When the endpoint's throttle lets the rest go on."""
+    """When the endpoint's throttle lets the rest be sent."""
     tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     """Delivery id → its sending."""
     in_flight: set[str] = field(default_factory=set)
     """Ids of deliveries whose request is with the partner now."""
     waiting: asyncio.Task[None] | None = None
-    """For memory to load the next portion into."""
+    """The wait for memory for the next portion."""
     failed: Exception | None = None
     """Why a portion could not be loaded."""
     cut_off: bool = False
-    """Requests in flight are not waited for any more."""
+    """We no longer wait for requests in flight."""
     results: asyncio.Queue[Result | None] = field(default_factory=asyncio.Queue)
     """`None`: there are no more."""
     outcomes: dict[Outcome, int] = field(default_factory=lambda: defaultdict(int))
@@ -75,7 +75,7 @@ class Work:
             self.tasks[delivery_id].cancel()
 
     def cut(self) -> None:
-        """Wait no longer for requests in flight: their outcome is unknown."""
+        """Stop waiting for requests in flight: their outcome is unknown."""
         self.cut_off = True
         for delivery_id in self.in_flight:
             self.tasks[delivery_id].cancel()

@@ -1,4 +1,4 @@
-"""What is sent in place of the row: a feed's `body`, as a template or a function of the operator's.
+"""A feed's `body`, which is sent in place of the row: a template, or a function of the operator's.
 
 In a template a text `$column` stands for the row's value, `$column|quote` for its text percent-encoded, `$$` for a `$`;
 `"*"` for all columns, or all but some:

@@ -1,4 +1,4 @@
-"""The partners' HTTP client: one attempt at a time, and never an exception for what the other side does.
+"""The HTTP client for partners: one attempt at a time, and no exception for anything the other side does.
 
 What an HTTP client usually adds must not happen here: cookies kept, redirects followed, proxies and `~/.netrc` taken
 from the environment, a request sent again by itself (see `transport` and `exchange`).
@@ -60,10 +60,10 @@ class PartnerClient:
         self._transports: dict[Tls | None, Transport] = {}
         self._authorizers: dict[tuple[Auth, Tls | None], Authorizer] = {}
         self._routes = {id(feed): self._open_route(feed) for feed in self._feeds}
-        """By the very feed: what was begun with a feed as it was ends so (`serve`)."""
+        """Keyed by the feed object: a batch begun with one version of a feed ends with that version (`serve`)."""
 
     def serve(self, feeds: Iterable[Feed]) -> None:
-        """Serve these feeds from now on. What is under way of the feeds that there were ends as it began.
+        """Serve these feeds from now on. Requests under way end with the feed they began with.
 
         Files of certificates are read anew, for connections yet to be opened. Raises `ConfigError`, and then nothing
         has changed, for a feed whose requests cannot be sent.
@@ -85,14 +85,13 @@ class PartnerClient:
             transport.renew(contexts[tls], self._connections(tls))
 
     def _let_go(self, ways: set[Tls | None]) -> None:
-        """Of what no feed needs any more. A request under way holds what it uses, and idle connections end by
-        themselves."""
+        """Drop what no feed needs. A request under way keeps what it uses; idle connections close by themselves."""
         credentials = {(feed.partner.auth, feed.partner.tls) for feed in self._feeds}
         self._transports = {tls: transport for tls, transport in self._transports.items() if tls in ways}
         self._authorizers = {known: one for known, one in self._authorizers.items() if known in credentials}
 
     def _connections(self, tls: Tls | None, *more: Feed) -> int:
-        """How many connections there may be at once: the sum of what each feed may send at once."""
+        """The connections allowed at once: the sum of the feeds' concurrency."""
         return sum(feed.partner.concurrency for feed in (*self._feeds, *more) if feed.partner.tls == tls)
 
     async def send(self, feed: Feed, delivery: Delivery) -> Answer:
@@ -165,7 +164,7 @@ class PartnerClient:
         return Route(prepared, self._transports[tls], authorizer, plain)
 
     def _authorizer(self, prepared: Prepared, tls: Tls | None) -> Authorizer | None:
-        """What authorizes the feed's requests: one for all feeds that have the same credentials."""
+        """Authorizes the feed's requests; shared by all feeds with the same credentials."""
         known = self._authorizers.get((prepared.feed.partner.auth, tls))
         made = known or prepared.auth.authorizer(self._outside(prepared, self._transports[tls]))
         if made:
@@ -180,12 +179,12 @@ class PartnerClient:
 
 
 def _named_throttle(throttles: Throttles, feed: Feed, name: str) -> Awaitable[EndpointThrottle]:
-    """The throttle of a server that is no feed's, by the limits of one that uses it."""
+    """The throttle of a server that is no partner, such as a token endpoint, by the limits of a feed that uses it."""
     return throttles.of(feed.model_copy(update={"name": name}))
 
 
 def _answer(route: Route, reply: Reply, at: datetime, duration_ms: int, kept: tuple[str, ...]) -> Answer:
-    """What is kept of a reply: bounded, secrets replaced, and checked where the feed says what a success is."""
+    """The part of a reply that is kept: bounded, secrets masked, and checked against the feed's `success`."""
     redact, found = route.redact, reply.headers
     headers = {name: redact(value) for name in kept if (value := found.joined(name)) is not None}
     body, packed = _content(reply)
@@ -204,7 +203,7 @@ def _answer(route: Route, reply: Reply, at: datetime, duration_ms: int, kept: tu
 
 
 def _content(reply: Reply) -> tuple[bytes, str | None]:
-    """The body out of its wrapping; or as it came, and why it cannot be read."""
+    """The body, unpacked; or as received, with why it could not be."""
     if not reply.body:
         return reply.body, None
     try:
@@ -214,7 +213,7 @@ def _content(reply: Reply) -> tuple[bytes, str | None]:
 
 
 def _text(redact: Callable[..., str], body: bytes) -> str:
-    """The body as text, secrets replaced, at most `RESPONSE_LIMIT` bytes in UTF-8."""
+    """The body as text, secrets masked, at most `RESPONSE_LIMIT` bytes in UTF-8."""
     kept = body[:RESPONSE_LIMIT]
     text = redact(kept.decode("utf-8", "replace"), cut=len(kept) == RESPONSE_LIMIT)
     return text.encode()[:RESPONSE_LIMIT].decode("utf-8", "ignore")

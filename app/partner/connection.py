@@ -24,10 +24,10 @@ QUIET_SECONDS = 0.05
 
 _TCP_CLOSE = 7
 _UNACKED_AT = 24
-"""Where `struct tcp_info` has the segments sent and not acknowledged (Linux, include/uapi/linux/tcp.h)."""
+"""The offset in `struct tcp_info` of the segments sent and not acknowledged (Linux, include/uapi/linux/tcp.h)."""
 
 Reader = Callable[[int], Incoming]
-"""Makes what reads one answer, of whose body so many bytes are kept."""
+"""Makes a reader for one answer, which keeps that many bytes of its body."""
 
 
 class Connection(asyncio.Protocol):
@@ -40,24 +40,24 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._incoming: Incoming | None = None
-        """The answer that is awaited."""
+        """The answer awaited."""
         self._answer: asyncio.Future[Incoming] | None = None
         self._rest: memoryview | None = None
-        """Of the request's body: what is still to be written."""
+        """The rest of the request's body, still to be written."""
         self._full = False
         self._quiet: asyncio.TimerHandle | None = None
         self._unread = False
-        """The other side had closed before the whole of the request reached it."""
+        """The other side closed before the whole request reached it."""
         self.broke_off = False
-        """It had served before, and was closed without an answer to the last request."""
+        """It had served before, and closed without answering the last request."""
         self.closed = False
-        """It ended, or was given up."""
+        """It ended, or we closed it."""
         self.when_left: Callable[[float], object] | None = None
-        """Told the time when the other side closes the connection while nothing is asked on it."""
+        """Called with the time when the other side closes the idle connection."""
         self.served = False
-        """It brought an answer."""
+        """It has delivered an answer."""
         self.keep_alive: str | None = None
-        """What the other side last said of how long it keeps the connection."""
+        """The last `Keep-Alive` header."""
 
     async def ask(self, head: bytes, body: bytes, limit: int, deadline: float) -> Incoming:
         """Send a request, and wait for its answer until `deadline` (by the loop's clock).
@@ -95,7 +95,7 @@ class Connection(asyncio.Protocol):
         return False
 
     def abort(self) -> None:
-        """Give it up at once. A request under way is undone."""
+        """Close it at once. A request under way fails with `Undone`."""
         self.closed = True
         if self._transport is not None:
             self._transport.abort()
@@ -134,11 +134,11 @@ class Connection(asyncio.Protocol):
         self._end(exc)
 
     def pause_writing(self) -> None:
-        """The other side takes no more for now."""
+        """The other side's window is full."""
         self._full = True
 
     def resume_writing(self) -> None:
-        """It takes more."""
+        """It has room again."""
         self._full = False
         self._write_on()
 
@@ -165,7 +165,7 @@ class Connection(asyncio.Protocol):
             self._answer.set_exception(error)
 
     def _end(self, exc: Exception | None) -> None:
-        """Nothing more comes."""
+        """The answer is over."""
         incoming = self._incoming
         if incoming is None:
             return

@@ -1,4 +1,4 @@
-"""What an answer says, out of its wrapping: unpacked within a bound, as UTF-8, without a byte order mark."""
+"""Unpacks an answer's body, within a bound, to UTF-8 without a byte order mark."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 _MOST_CODINGS = 3
-"""Each unpacks within the bound, so this bounds the work."""
+"""Codings around one body. Each is unpacked within the bound, so this bounds the work."""
 
 
 class Unreadable(Exception):

@@ -1,4 +1,4 @@
-"""Getting a connection: a host's addresses, the first of them that answers, and TLS."""
+"""Connects: looks up a host's addresses, takes the first that answers, and does TLS."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from app.partner.failures import is_ours
 from app.partner.incoming import Incoming
 
 NAMES_KEPT_SECONDS = 5.0
-"""How long an answer about a name is used again. Short, so that a name that moves is followed."""
+"""How long a name's addresses are cached. Short, so that a name that moves is followed."""
 
 NAMES_ASKED = 64
 """Names asked for at once. The loop's own threads are few, and a name whose server is silent holds one for half a
@@ -57,7 +57,7 @@ class Names:
         return await asyncio.shield(asking)
 
     async def close(self) -> None:
-        """Wait for nothing more."""
+        """Give up the look-ups under way."""
         for asking in (waiting := list(self._asking.values())):
             asking.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
@@ -78,7 +78,7 @@ class Names:
 
 
 def _literal(host: str, port: int) -> Found | None:
-    """What an address written out stands for; `None` for a name."""
+    """A literal IP address, parsed; `None` for a name."""
     try:
         return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     except socket.gaierror:

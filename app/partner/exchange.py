@@ -1,4 +1,4 @@
-"""One HTTP request and its answer: bounded in time and size, and one kind of error for whatever goes wrong."""
+"""One HTTP request and its answer, bounded in time and size, with one error type for everything that can go wrong."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ DEFAULT_HEADERS: Mapping[str, str] = {
     "accept": "*/*",
     "accept-encoding": "identity",
 }
-"""What every request says that does not say otherwise itself. A compressed answer could grow past any bound."""
+"""The defaults for every request. A compressed answer could grow past any bound."""
 
 SENT_AGAIN = "the kept connection was closed without an answer: sent once more on a new one"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Request:
-    """What is asked of the other side. It may hold secrets, so it has no repr of its fields."""
+    """An HTTP request. It may hold secrets, so its repr shows no fields."""
 
     method: str
     url: Url
@@ -34,25 +34,25 @@ class Request:
     """Names in lower case, in printable ASCII. `DEFAULT_HEADERS`, `host` and `content-length` are added."""
     body: bytes = b""
     connect_seconds: float | None = None
-    """The bound of getting a connection, within the deadline of the whole."""
+    """How long connecting may take, within the overall deadline."""
     time_setting: str | None = "partner.timeout"
-    """The setting that bounds the whole, for the text of a failure."""
+    """The setting that bounds the whole exchange, named when it fails."""
     resend: bool = True
-    """May go once more where a kept connection ended before a byte of the answer."""
+    """Send it once more where a kept connection closed before the first byte of the answer."""
 
     def having(self, headers: Mapping[str, str]) -> Request:
-        """The same with these headers, in place of those of their names."""
+        """A copy with these headers added or replaced."""
         return replace(self, headers={**self.headers, **headers})
 
     def all_headers(self) -> dict[str, str]:
-        """The headers as they are sent."""
+        """The headers as sent."""
         headers = {"host": self.url.authority, **DEFAULT_HEADERS, **self.headers}
         if self.body or self.method not in ("GET", "HEAD"):
             headers["content-length"] = str(len(self.body))
         return headers
 
     def head(self) -> bytes:
-        """Request line and headers, as they are sent. Raises `Undone` for what HTTP cannot carry."""
+        """Request line and headers as sent. Raises `Undone` for what HTTP cannot carry."""
         lines = [f"{self.method} {self.url.target} HTTP/1.1"]
         lines += [f"{name}: {value}" for name, value in self.all_headers().items()]
         text = "".join(lines)
@@ -64,12 +64,12 @@ class Request:
 
 @dataclass(slots=True)
 class Reply:
-    """What came back."""
+    """The answer."""
 
     status: int
     headers: Fields
     body: bytes
-    """At most as many bytes as were asked for, in the coding they came in (`content.unwrapped`)."""
+    """At most the bytes asked for, still packed (see `content.unwrapped`)."""
     note: str | None = None
     """See `Answer.note`."""
     settled: bool = False
@@ -107,7 +107,7 @@ async def exchange(transport: Transport, request: Request, seconds: float, limit
 
 
 class Turn:
-    """A request's right to a connection, and the bounds of getting one."""
+    """A request's slot for a connection, and how long it may wait for one."""
 
     __slots__ = ("_connect_by", "_request", "_seconds", "_transport", "deadline")
 
@@ -135,7 +135,7 @@ class Turn:
         return None
 
     async def end(self) -> None:
-        """Let another one have it."""
+        """Free the connection's slot."""
         await self._transport.slots.__aexit__()
 
     async def open(self, *, after_sending: bool = False) -> Pooled:
@@ -147,7 +147,7 @@ class Turn:
             raise self._undone(error, Ruling.LOST if after_sending else Ruling.FAILED) from error
 
     def give_back(self, pooled: Pooled) -> None:
-        """Done with a connection."""
+        """Return a connection to the pool."""
         self._transport.give_back(pooled)
 
     def _undone(self, error: OSError, ruling: Ruling) -> Undone:

@@ -1,4 +1,4 @@
-"""Every way a request can fail without an answer, and what it says about the request: one table for each phase."""
+"""Every way in which a request can fail without an answer, and what that says of the request: a table a phase."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class Failure(StrEnum):
     DEADLINE = "Deadline"
     """The whole attempt took longer than `partner.timeout`."""
     NAME_ERROR = "NameError"
-    """The host name does not resolve, or nobody answers who could say."""
+    """The host name does not resolve, or no name server answers."""
     CONNECT_ERROR = "ConnectError"
     CONNECT_TIMEOUT = "ConnectTimeout"
     TLS_ERROR = "TLSError"
     LOCAL_ERROR = "LocalError"
     """This machine has no file descriptor, port or memory left."""
     NETWORK_ERROR = "NetworkError"
-    """This machine has no way to the partner's network."""
+    """This machine has no route to the partner's network."""
     CLOCK_ERROR = "ClockError"
     """The partner's certificate is not valid yet: likely this machine's clock is behind."""
     DISCONNECTED = "Disconnected"
@@ -78,7 +78,7 @@ _OWN_ERRNOS: Mapping[int, Failure] = {
     **dict.fromkeys((errno.ENETUNREACH, errno.ENETDOWN), Failure.NETWORK_ERROR),
 }
 _NO_NAMES = frozenset({socket.EAI_AGAIN, socket.EAI_MEMORY, socket.EAI_SYSTEM})
-"""Nobody answered who could say whether the name exists. `EAI_NONAME` is an answer: it does not."""
+"""No name server answered. `EAI_NONAME` is an answer: the name does not exist."""
 _NOT_YET_VALID = 9
 """`X509_V_ERR_CERT_NOT_YET_VALID` (OpenSSL, x509_vfy.h)."""
 
@@ -101,7 +101,7 @@ one has handed nothing of what came to its application."""
 
 
 def connecting_failed(error: OSError) -> tuple[Failure, str]:
-    """The kind of an error from getting a connection, and its text."""
+    """The kind of a connecting error, and its text."""
     failure = next(CONNECTING[base] for base in type(error).__mro__ if base in CONNECTING)
     if failure is Failure.CONNECT_ERROR:
         failure = _OWN_ERRNOS.get(error.errno or 0, failure)
@@ -111,7 +111,7 @@ def connecting_failed(error: OSError) -> tuple[Failure, str]:
 
 
 def is_ours(error: OSError) -> bool:
-    """Whether there is no connection for want of something of our own: no fault of the partner, nor of the row."""
+    """Whether connecting failed for lack of something on our side: neither the partner's fault nor the row's."""
     if isinstance(error, socket.gaierror):
         return error.errno in _NO_NAMES
     return connecting_failed(error)[0] in (Failure.LOCAL_ERROR, Failure.NETWORK_ERROR, Failure.CLOCK_ERROR)

@@ -22,18 +22,18 @@ _LONGEST_SIZE = 18
 
 
 class Framing(Enum):
-    """How the end of a body is told."""
+    """What marks the end of a body."""
 
     LENGTH = "length"
     CHUNKED = "chunked"
     CLOSE = "close"
-    """By the end of the connection."""
+    """The end of the connection."""
     CONTRADICTORY = "contradictory"
-    """The head says what cannot be: the body is what comes, until nothing comes any more."""
+    """The head contradicts itself: the body is whatever comes, until nothing more does."""
 
 
 class Fields:
-    """The fields of a head. Each is looked for when it is asked for: few are, of many that come."""
+    """A head's fields, searched on demand: an answer has many, and few are read."""
 
     __slots__ = ("_lower", "_text", "tidy")
 
@@ -128,7 +128,7 @@ def _tokens(text: str) -> list[str]:
 
 
 def _size(text: str) -> int | None:
-    """A length, also one that is said several times over (RFC 9112, section 6.3); `None` for what is none."""
+    """A length, also where it is repeated (RFC 9112, section 6.3); `None` for anything else."""
     if text.isdecimal() and text.isascii() and len(text) <= _LONGEST_SIZE:
         return int(text)
     one, *others = {part.strip() for part in text.split(",")}

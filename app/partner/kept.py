@@ -42,7 +42,7 @@ _EARLY_SECONDS = 1.0
 
 
 class Pooled:
-    """A connection with what the pool knows of it, by the loop's clock."""
+    """A pooled connection, and what the pool knows of it. Times are the loop's."""
 
     __slots__ = ("connection", "expires_at", "idle_since", "idle_until", "place")
 
@@ -50,15 +50,15 @@ class Pooled:
         self.connection = connection
         self.place = place
         self.expires_at = now + random.uniform(*AGE_SECONDS)
-        """It serves no new request from then on."""
+        """From then on it serves no new request."""
         self.idle_since = self.idle_until = now
 
     def usable(self, now: float) -> bool:
-        """Whether it may serve again: it is not too old, and nothing came that was not asked for."""
+        """Whether it may serve again: it is not too old, and has received nothing unasked."""
         return now < self.idle_until and now < self.expires_at and self.silent(now)
 
     def silent(self, now: float) -> bool:
-        """Whether nothing came that was not asked for."""
+        """Whether it has received nothing unasked."""
         return not self.connection.closed and (now - self.idle_since < JUST_SECONDS or self.connection.silent())
 
 
@@ -112,7 +112,7 @@ class Place:
         self._doubt()
 
     def close_old(self, now: float) -> None:
-        """Close what has been idle for too long."""
+        """Close connections that have been idle for too long."""
         kept = [one for one in self._idle if now < min(one.idle_until, one.expires_at) and not one.connection.closed]
         for pooled in set(self._idle) - set(kept):
             pooled.connection.abort()
@@ -125,7 +125,7 @@ class Place:
         return self._keeps
 
     def _left(self, pooled: Pooled, now: float) -> None:
-        """The other side has closed a connection that nobody used."""
+        """The other side closed an idle connection."""
         if pooled not in self._idle:
             return
         self._idle.remove(pooled)

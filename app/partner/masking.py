@@ -1,4 +1,4 @@
-"""What of a feed is secret, and how it is masked in every text that is shown or kept."""
+"""A feed's secrets, and how they are masked in every text that is shown or kept."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ MASK = "[secret]"
 
 _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
 _SHORTEST_VARIANT = 4
-"""Characters: in a shorter one there is little of the secret, and it would be found in many a text."""
+"""Characters. A shorter one gives little of the secret away, and would be masked in many an innocent text."""
 
 
 def masked(text: str, secrets: Sequence[str], *, cut: bool = False) -> str:
-    """`text` with each of the secrets replaced. Where it was cut off, the start of a secret at its end goes too."""
+    """`text` with every secret masked. Where `text` was cut off, so is the start of a secret at its end."""
     for secret in secrets:
         text = text.replace(secret, MASK)
     return _without_started(text, secrets) if cut else text
@@ -88,7 +88,7 @@ def _queries(feed: Feed) -> Iterator[tuple[str, str]]:
 
 
 def _named_secrets(part: Any) -> list[str]:
-    """The texts in a body's template whose name says that they are secret."""
+    """The texts in a body's template whose names mark them as secret."""
     if isinstance(part, list):
         return [secret for item in part for secret in _named_secrets(item)]
     if not isinstance(part, Mapping):
@@ -98,7 +98,7 @@ def _named_secrets(part: Any) -> list[str]:
 
 
 def _without_started(text: str, secrets: Iterable[str]) -> str:
-    """Without the start of a secret that the text ends with: one that ends with the text's last letter."""
+    """The text without the start of a secret at its end."""
     last = text[-1:]
     for secret in secrets if last else ():
         place = secret.rfind(last, 0, -1)

@@ -1,4 +1,4 @@
-"""What is wrong with how a feed meets its partner, beyond what types can say. No problem shows a secret."""
+"""Checks how a feed meets its partner, beyond what types can express. No problem shows a secret."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def problems(feed: Feed) -> Iterator[Problem]:
 
 
 def column_problems(feed: Feed, columns: Sequence[str]) -> Iterator[Problem]:
-    """Every column that the feed's body, headers or filter name, and `columns` does not have."""
+    """Every column named in the feed's body, headers or filter that is not among `columns`."""
     known = {column.casefold() for column in columns}
     for where, column in _named_columns(feed):
         if column.casefold() not in known:

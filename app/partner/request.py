@@ -1,4 +1,4 @@
-"""The parts of a request that are the same for every row of a feed: worked out once, kept by the client."""
+"""The parts of a request that every row of a feed shares: prepared once, kept by the client."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from app.partner.signing import Sign, signer
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Prepared:
-    """What every request of a feed shares. It holds secrets, so it has no repr of its fields."""
+    """What all requests of a feed share. It holds secrets, so its repr shows no fields."""
 
     feed: Feed
     auth: AuthKind[Any]
@@ -46,10 +46,10 @@ class Prepared:
     """Names in lower case."""
     deadline_seconds: float
     connect_seconds: float
-    """Of that, getting a connection."""
+    """The part of it for connecting."""
     secrets: tuple[str, ...] = ()
     render: Render | None = None
-    """Makes what is sent in place of the row; `None`: the row goes as it is."""
+    """Renders the body from the row; `None`: the row is sent as it is."""
     row_headers: Mapping[str, Reference] = field(default_factory=dict)
     """Header name, as written → the column its value comes from."""
     sign: Sign | None = None
@@ -125,7 +125,7 @@ class Prepared:
 
 
 def prepare(feed: Feed) -> Prepared:
-    """Work out what every request of `feed` shares. Raises `ConfigError` where one could not be sent."""
+    """Prepare what all requests of `feed` share. Raises `ConfigError` where one could not be sent."""
     found = list(problems(feed))
     if found:
         raise ConfigError(found)

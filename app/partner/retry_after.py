@@ -1,4 +1,4 @@
-"""How long a partner asks us to wait, in every form that servers are seen to use. Pure.
+"""How long a partner asks us to wait, in every form that servers use. Pure.
 
 RFC 9110, section 10.2.3, has two forms, seconds and a date. Also met: fractions, units (`30s`, `00:00:30`, `PT30S`),
 ISO dates, moments as seconds or milliseconds since 1970, several values at once, `Retry-After-Ms` (Azure, OpenAI), the
@@ -23,11 +23,11 @@ UNREADABLE_WAIT = timedelta(seconds=5)
 
 _ASKING = ("retry-after", "retry-after-ms", "x-retry-after")
 _LIMITS = ("x-ratelimit-reset-after", "ratelimit-reset", "x-ratelimit-reset", "x-rate-limit-reset", "ratelimit")
-"""Sent with every answer by some, so they ask for nothing unless the limit is what the answer is about."""
+"""Some servers send these with every answer, so they count only in an answer that is about the limit."""
 _REMAINING = "x-ratelimit-remaining"
 
 WAIT_HEADERS = (*_ASKING, *_LIMITS, _REMAINING, "date")
-"""The headers that are read here, in lower case."""
+"""The headers read here, in lower case."""
 
 _EPOCH_SECONDS = 1e9
 _EPOCH_MILLISECONDS = 1e11

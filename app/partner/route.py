@@ -1,4 +1,4 @@
-"""How one feed's rows go to its partner, and one attempt: the row's request, and those that it may take besides."""
+"""A feed's way to its partner, and one attempt: the row's request, and any others that it takes."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from app.partner.transport import Transport
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """How one feed's rows go to its partner."""
+    """A feed's way to its partner."""
 
     prepared: Prepared
     transport: Transport
     authorizer: Authorizer | None
-    """What is done to each request besides; `None`: nothing."""
+    """Authorizes each request; `None`: constant headers do."""
     plain: bool
-    """An attempt is one request and no more, and its status says it all: the way that must be fast."""
+    """An attempt is a single request, and its status says it all: the path that must be fast."""
 
     @property
     def redact(self) -> Callable[..., str]:

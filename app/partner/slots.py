@@ -1,4 +1,4 @@
-"""A semaphore whose size can change while it is used: the requests that this process may have in flight."""
+"""A semaphore that can be resized while in use: it bounds the requests that this process has in flight."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import deque
 
 
 class Slots:
-    """At most `limit` holders at once. Made smaller, it lets no one in until enough have left."""
+    """At most `limit` holders at once. After it shrinks, nobody gets in until enough have left."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -16,16 +16,16 @@ class Slots:
 
     @property
     def limit(self) -> int:
-        """How many may hold one now."""
+        """How many slots there are."""
         return self._limit
 
     @property
     def taken(self) -> int:
-        """How many do."""
+        """How many are taken."""
         return self._taken
 
     def resize(self, limit: int) -> None:
-        """Change the limit; those waiting come in where it grew."""
+        """Change the limit. Where it grows, waiters get in."""
         self._limit = limit
         self._let_in()
 
@@ -53,7 +53,7 @@ class Slots:
                 turn.set_result(None)
 
     def _give_up(self, turn: asyncio.Future[None]) -> None:
-        """Pass a turn on that came together with the cancelling."""
+        """Pass on a slot that was granted at the moment of cancellation."""
         if turn.cancelled():
             return
         self._taken -= 1

@@ -1,4 +1,4 @@
-"""Whether an answer of 2xx is the success that a feed asks for."""
+"""Whether a 2xx meets the feed's definition of success."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import orjson
 from app.feeds.partner import JsonCheck, Scalar, Success
 
 SUCCESS_LIMIT = 2**16
-"""Bytes of an answer that are looked at for `success.json`."""
+"""Bytes of an answer that are read for `success.json`."""
 
 _MISSING = object()
 _SHOWN = 60
@@ -37,7 +37,7 @@ def _difference(check: JsonCheck, found: Any) -> str | None:
 
 
 def _found(answer: Any, path: str) -> Any:
-    """What lies at `path`, or `_MISSING`."""
+    """The value at `path`, or `_MISSING`."""
     for name in path.split("."):
         if isinstance(answer, dict):
             answer = answer.get(name, _MISSING)

@@ -1,4 +1,4 @@
-"""The connections to a partner: one pool for each way of doing TLS. None is opened before it is needed.
+"""The connections to partners: one pool for each TLS configuration. None is opened before it is needed.
 
 From the environment only `SSL_CERT_FILE` and `SSL_CERT_DIR` are read, for a private certificate authority. `HTTP_PROXY`
 and its like are not: they are often set for other software, and would lead rows through a third party.
@@ -49,7 +49,7 @@ class Transport:
         return self._loop
 
     def reuse(self, url: Url) -> Pooled | None:
-        """A connection that was used before and can be again."""
+        """A kept connection that can serve again; `None`: there is none."""
         place = self._places.get(url.origin)
         pooled = place.take(self.loop.time()) if place else None
         if pooled is not None:
@@ -68,7 +68,7 @@ class Transport:
         return pooled
 
     def give_back(self, pooled: Pooled) -> None:
-        """Done with a connection, however that went: it is kept if it can serve again."""
+        """Return a connection, whatever came of it: it is kept if it can serve again."""
         self._in_use.discard(pooled)
         connection, now = pooled.connection, self.loop.time()
         if connection.broke_off:
@@ -83,7 +83,7 @@ class Transport:
         return None
 
     def renew(self, context: ssl.SSLContext, connections: int) -> None:
-        """Open connections by this context from now on, and have so many in use at once."""
+        """Open connections under this context from now on, with at most so many in use at once."""
         self._context = context
         self.slots.resize(connections)
 
@@ -98,7 +98,7 @@ class Transport:
         await asyncio.sleep(0)  # transports report their end in the loop's next round
 
     def _close_old(self) -> None:
-        """Close what has been idle for too long."""
+        """Close connections that have been idle for too long."""
         for place in self._places.values():
             place.close_old(self.loop.time())
         idle = any(True for place in self._places.values() for _ in place)

@@ -38,7 +38,7 @@ _BURST_SHARE = 10
 
 @dataclass(frozen=True, slots=True)
 class Reserved:
-    """Slots that belong to whoever asked, unless the first is too far away to wait for: then none does."""
+    """Slots reserved for the caller, unless the first is too far away to wait for: then none is."""
 
     first: float
     """Seconds from now; negative where it lay in the past (a burst saved up)."""

@@ -1,4 +1,4 @@
-"""What the requests to one endpoint came to, counted: pure, over the answers of a while, or in a row."""
+"""Counts how requests to an endpoint end: within a window, and failures in a row. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from http import HTTPStatus
 from app.core.attempts import Answer, Ruling
 
 BUCKETS = 10
-"""Parts that a window is counted in; the oldest falls out as a whole."""
+"""Buckets in a window; the oldest is dropped as a whole."""
 
 
 def failed(answer: Answer) -> bool:
@@ -32,7 +32,7 @@ def of_the_endpoint(answer: Answer) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """What some requests came to, one after the other."""
+    """How some requests ended, in order."""
 
     sent: int = 0
     failed: int = 0
@@ -41,7 +41,7 @@ class Results:
 
     @classmethod
     def of(cls, answers: Iterable[Answer]) -> Results:
-        """Of answers in the order in which they came."""
+        """Of answers, in the order of their arrival."""
         sent = failures = trailing = 0
         for answer in answers:
             unwell = failed(answer)
@@ -49,7 +49,7 @@ class Results:
         return cls(sent, failures, trailing)
 
     def then(self, later: Results) -> Results:
-        """These, and after them those."""
+        """These results followed by the later ones."""
         return Results(self.sent + later.sent, self.failed + later.failed, later.in_a_row(self.trailing))
 
     def in_a_row(self, before: int) -> int:

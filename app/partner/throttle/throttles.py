@@ -47,11 +47,11 @@ class Throttles:
         return throttle
 
     def known(self, feed: Feed) -> EndpointThrottle | None:
-        """The same, where it was asked for before."""
+        """The feed's throttle, if `of` has made it."""
         return self._throttles.get(feed.name)
 
     def take(self, feeds: Mapping[str, Feed], removed: Iterable[str], part: float) -> None:
-        """Go by these feeds from now on, and no more by those `removed`."""
+        """Follow these feeds from now on, and drop those `removed`."""
         self._feeds, self._part = dict(feeds), part
         for name, throttle in self._throttles.items():
             if name in feeds:
