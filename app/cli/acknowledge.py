@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from app.cli.loading import load_config
 from app.cli.moving import (
     DryRun,
     Everything,
@@ -19,7 +20,8 @@ from app.cli.moving import (
     required,
 )
 from app.cli.options import Feeds, Ids, Reason, Since, Status, Until
-from app.cli.output import AsJson, load_config, operator, session
+from app.cli.servers import operator, session
+from app.cli.terminal import AsJson
 from app.core.states import State
 from app.ledger.selection import Selection
 from app.operations.acknowledge import Acknowledging

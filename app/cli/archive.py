@@ -8,17 +8,11 @@ from typing import Annotated
 
 import typer
 
-from app.cli.output import (
-    FOUND_WRONG,
-    AsJson,
-    console,
-    load_config,
-    print_fields,
-    print_json,
-    print_table,
-    with_operator,
-)
+from app.cli.loading import load_config
 from app.cli.purge import PATIENCE_LEASES, progress_bar
+from app.cli.servers import with_operator
+from app.cli.tables import print_fields, print_table
+from app.cli.terminal import FOUND_WRONG, AsJson, console, print_json
 from app.core.errors import RowrelayError
 from app.retention.archive import file as archive_file
 from app.retention.archive.restore import Restored, checked, unreadable

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from app.cli.loading import load_config
 from app.cli.moving import (
     DryRun,
     Everything,
@@ -16,7 +17,8 @@ from app.cli.moving import (
     states_of,
 )
 from app.cli.options import Feeds, Ids, Reason, Since, States, Status, Until
-from app.cli.output import AsJson, load_config, operator, session
+from app.cli.servers import operator, session
+from app.cli.terminal import AsJson
 from app.core.states import OPEN_STATES
 from app.ledger.selection import Selection
 from app.operations.by import By

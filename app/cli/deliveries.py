@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from app.cli.loading import load_config
 from app.cli.options import (
     KEY_HELP,
     AttemptsMade,
@@ -19,19 +20,9 @@ from app.cli.options import (
     Status,
     Until,
 )
-from app.cli.output import (
-    FOUND_WRONG,
-    WRONG_USAGE,
-    AsJson,
-    ago,
-    console,
-    fail,
-    load_config,
-    print_json,
-    print_table,
-    warn,
-    with_ledger,
-)
+from app.cli.servers import with_ledger
+from app.cli.tables import ago, print_table
+from app.cli.terminal import FOUND_WRONG, WRONG_USAGE, AsJson, console, fail, print_json, warn
 from app.cli.timeline import print_timeline
 from app.core.clock import rough, utc_now
 from app.core.shown import plain

@@ -23,8 +23,10 @@ import typer
 from rich.live import Live
 from rich.table import Table
 
-from app.cli.output import FOUND_WRONG, console, duration_option, fail, print_fields
+from app.cli.loading import duration_option
 from app.cli.report import print_report
+from app.cli.tables import print_fields
+from app.cli.terminal import FOUND_WRONG, console, fail
 from app.core.clock import utc_now
 from app.core.period import Kind, Period
 from app.core.states import OPEN_STATES, State

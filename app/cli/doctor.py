@@ -7,7 +7,10 @@ from typing import Annotated
 
 import typer
 
-from app.cli.output import FOUND_WRONG, AsJson, console, load_config, print_json, print_table, run
+from app.cli.loading import load_config
+from app.cli.servers import run
+from app.cli.tables import print_table
+from app.cli.terminal import FOUND_WRONG, AsJson, console, print_json
 from app.reads.doctor.check import Check, found
 from app.reads.doctor.examine import Examined, examine
 from app.runtime import descriptors

@@ -10,7 +10,10 @@ from app.cli.feeds_pause import pause_feed, resume_feed
 from app.cli.feeds_preview import preview_feed
 from app.cli.feeds_rewind import rewind_feed
 from app.cli.feeds_trial import try_row
-from app.cli.output import AsJson, console, load_config, print_json, print_table, with_ledger
+from app.cli.loading import load_config
+from app.cli.servers import with_ledger
+from app.cli.tables import print_table
+from app.cli.terminal import AsJson, console, print_json
 from app.configuration.configured import Own
 from app.core.clock import utc_now
 from app.reads.feeds import read_feeds

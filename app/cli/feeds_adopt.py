@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict
 
+from app.cli.loading import configured_feed, load_config
 from app.cli.options import FeedName
-from app.cli.output import AsJson, configured_feed, console, load_config, operator, print_json, with_ledger
+from app.cli.servers import operator, with_ledger
+from app.cli.terminal import AsJson, console, print_json
 from app.operations.adopt import Adopted, adopt
 from app.operations.by import By
 

@@ -8,8 +8,10 @@ from typing import Annotated
 import typer
 
 import config
+from app.cli.loading import configured_feed, load_config
 from app.cli.options import FeedName
-from app.cli.output import WRONG_USAGE, AsJson, configured_feed, fail, load_config, print_json, run
+from app.cli.servers import run
+from app.cli.terminal import WRONG_USAGE, AsJson, fail, print_json
 from app.core.errors import ConfigError, SourceRefused, SourceUnavailable
 from app.feeds.feed import Feed
 from app.runtime.reader import open_reader

@@ -6,8 +6,10 @@ from typing import Annotated
 
 import typer
 
+from app.cli.loading import configured_feed, load_config
 from app.cli.options import FeedName
-from app.cli.output import AsJson, configured_feed, console, load_config, operator, print_json, with_ledger
+from app.cli.servers import operator, with_ledger
+from app.cli.terminal import AsJson, console, print_json
 from app.core.cursors import Cursor
 from app.operations.by import By
 from app.operations.pause import NO_REASON, Part, pause, resume

@@ -7,18 +7,9 @@ from typing import Annotated
 import typer
 
 import config
-from app.cli.output import (
-    FOUND_WRONG,
-    WRONG_USAGE,
-    AsJson,
-    configured_feed,
-    fail,
-    load_config,
-    open_source,
-    opened_ledger,
-    print_json,
-    run,
-)
+from app.cli.loading import configured_feed, load_config
+from app.cli.servers import run
+from app.cli.terminal import FOUND_WRONG, WRONG_USAGE, AsJson, fail, print_json
 from app.core.clock import utc_now
 from app.core.errors import ConfigError
 from app.core.shown import plain, plain_lines
@@ -26,6 +17,7 @@ from app.feeds.feed import Feed
 from app.partner.request import prepare
 from app.reads.preview import RequestPreview, preview_request
 from app.reads.subject import Subject, find_subject
+from app.runtime.reader import open_reader
 
 
 def preview_feed(
@@ -56,12 +48,8 @@ def preview_feed(
 
 async def subject_of(loaded: config.Config, feed: Feed, key: str | None) -> Subject:
     """The row of that key, or the newest. Exit code 1 where there is none."""
-    async with opened_ledger(loaded) as ledger:
-        source = open_source(loaded)
-        try:
-            found = await find_subject(feed, ledger, source, key, utc_now())
-        finally:
-            await source.close()
+    async with open_reader(loaded) as reader:
+        found = await find_subject(feed, reader.ledger, reader.source, key, utc_now())
     if found is None:
         wanted = "no row to send in the source" if key is None else f"no row with key {key!r}"
         fail(f"feed {feed.name}: {wanted}{'' if key is None else ', neither in the ledger nor in the source'}")

@@ -9,19 +9,10 @@ from typing import Annotated
 
 import typer
 
+from app.cli.loading import configured_feed, load_config
 from app.cli.options import FeedName
-from app.cli.output import (
-    FOUND_WRONG,
-    WRONG_USAGE,
-    AsJson,
-    configured_feed,
-    console,
-    fail,
-    load_config,
-    operator,
-    print_json,
-    session,
-)
+from app.cli.servers import operator, session
+from app.cli.terminal import FOUND_WRONG, WRONG_USAGE, AsJson, console, fail, print_json
 from app.feeds.cursors import POSITION_FORMS
 from app.operations.by import By
 from app.operations.rewind import Rewound

@@ -12,18 +12,9 @@ import typer
 
 import config
 from app.cli.feeds_preview import print_request, request_fields, subject_of
-from app.cli.output import (
-    FOUND_WRONG,
-    WRONG_USAGE,
-    AsJson,
-    configured_feed,
-    fail,
-    load_config,
-    operator,
-    print_json,
-    run,
-    warn,
-)
+from app.cli.loading import configured_feed, load_config
+from app.cli.servers import operator, run
+from app.cli.terminal import FOUND_WRONG, WRONG_USAGE, AsJson, fail, print_json, warn
 from app.core.attempts import RESPONSE_LIMIT, Answer, Ruling, Verdict
 from app.core.clock import utc_now
 from app.core.errors import ConfigError

@@ -14,7 +14,9 @@ from typing import Annotated
 import typer
 
 import config
-from app.cli.output import FOUND_WRONG, AsJson, console, load_partly, print_json, with_ledger
+from app.cli.loading import load_partly
+from app.cli.servers import with_ledger
+from app.cli.terminal import FOUND_WRONG, AsJson, console, print_json
 from app.configuration.configured import Own
 from app.core.clock import utc_now
 from app.core.errors import LedgerUnavailable

@@ -7,7 +7,10 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from app.cli.output import FOUND_WRONG, AsJson, ago, load_config, print_json, print_table, with_ledger
+from app.cli.loading import load_config
+from app.cli.servers import with_ledger
+from app.cli.tables import ago, print_table
+from app.cli.terminal import FOUND_WRONG, AsJson, print_json
 from app.core.clock import utc_now
 from app.reads.jobs import JobStatus, read_jobs
 

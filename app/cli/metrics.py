@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from app.cli.output import fail, load_config, run
+from app.cli.loading import load_config
+from app.cli.servers import run
+from app.cli.terminal import fail
 from app.configuration.loaded import Loaded
 from app.core.logs import configure_logging, log_what_nobody_caught
 from app.monitoring.metrics.server import print_once, serve

@@ -12,18 +12,9 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from app.cli.output import (
-    FOUND_WRONG,
-    WRONG_USAGE,
-    PlainConsole,
-    Session,
-    ago,
-    fail,
-    print_fields,
-    print_json,
-    print_table,
-    warn,
-)
+from app.cli.servers import Session
+from app.cli.tables import ago, print_fields, print_table
+from app.cli.terminal import FOUND_WRONG, WRONG_USAGE, PlainConsole, fail, print_json, warn
 from app.core.keys import shown_id
 from app.core.states import State
 from app.ledger.operator_moves import Counted

@@ -9,19 +9,10 @@ from typing import Annotated
 import typer
 
 import config
-from app.cli.output import (
-    FOUND_WRONG,
-    WRONG_USAGE,
-    AsJson,
-    ago,
-    console,
-    fail,
-    load_config,
-    print_json,
-    print_table,
-    run,
-    with_ledger,
-)
+from app.cli.loading import load_config
+from app.cli.servers import run, with_ledger
+from app.cli.tables import ago, print_table
+from app.cli.terminal import FOUND_WRONG, WRONG_USAGE, AsJson, console, fail, print_json
 from app.ledger.client import Document
 from app.notifications.notification import words_of
 from app.runtime.senders import open_notifying

@@ -9,10 +9,13 @@ from typing import Annotated
 import typer
 
 import config
-from app.cli.output import AsJson, console, duration_option, fail, load_config, opened_ledger, print_fields, print_json
+from app.cli.loading import duration_option, load_config
+from app.cli.tables import print_fields
+from app.cli.terminal import AsJson, console, fail, print_json
 from app.core.clock import said_of_clock, server_clock
 from app.core.errors import RowrelayError
 from app.monitoring.health import wrong_clocks
+from app.runtime.reader import open_reader
 
 
 def ping(
@@ -60,8 +63,8 @@ def _worker_legs(sent: float, done: float, answered: float) -> dict[str, float]:
 async def _clocks(loaded: config.Config) -> list[str]:
     """What to say of clocks: this machine's, and those of workers and beat; nothing where the ledger is away."""
     try:
-        async with opened_ledger(loaded) as ledger:
-            found = [f"{mark.role.value} {mark.name}: {said}" for mark, said in await wrong_clocks(ledger)]
+        async with open_reader(loaded) as reader:
+            found = [f"{mark.role.value} {mark.name}: {said}" for mark, said in await wrong_clocks(reader.ledger)]
     except RowrelayError as error:
         return [f"clocks were not compared: {error}"]
     own = said_of_clock(server_clock.machine_ahead)

@@ -11,18 +11,10 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 import config
-from app.cli.output import (
-    WRONG_USAGE,
-    AsJson,
-    PlainConsole,
-    fail,
-    fail_feeds,
-    load_config,
-    print_json,
-    print_table,
-    warn,
-    with_operator,
-)
+from app.cli.loading import load_config
+from app.cli.servers import with_operator
+from app.cli.tables import print_table
+from app.cli.terminal import WRONG_USAGE, AsJson, PlainConsole, fail, fail_feeds, print_json, warn
 from app.core.errors import LedgerUnavailable, RowrelayError, UnknownFeed
 from app.feeds.feed import Feed
 from app.retention.purge import ANOTHER, ReportsPurged

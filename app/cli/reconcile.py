@@ -13,22 +13,9 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 import config
-from app.cli.output import (
-    FOUND_WRONG,
-    WRONG_USAGE,
-    AsJson,
-    PlainConsole,
-    console,
-    fail,
-    fail_feeds,
-    load_config,
-    open_queue,
-    operator,
-    print_json,
-    run,
-    warn,
-    with_ledger,
-)
+from app.cli.loading import load_config
+from app.cli.servers import open_queue, operator, run, with_ledger
+from app.cli.terminal import FOUND_WRONG, WRONG_USAGE, AsJson, PlainConsole, console, fail, fail_feeds, print_json, warn
 from app.core.certificates import Certificate
 from app.core.errors import RowrelayError, Unavailable, UnknownFeed
 from app.feeds.duration import parse_duration

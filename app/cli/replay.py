@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from app.cli.loading import configured_feed, load_config
 from app.cli.moving import (
     DryRun,
     Everything,
@@ -20,7 +21,8 @@ from app.cli.moving import (
     states_of,
 )
 from app.cli.options import Feeds, Ids, Reason, Since, States, Status, Until
-from app.cli.output import AsJson, configured_feed, load_config, operator, session, warn
+from app.cli.servers import operator, session
+from app.cli.terminal import AsJson, warn
 from app.configuration.configured import Own, differing
 from app.core.states import State
 from app.feeds.feed import Rate, parse_rate

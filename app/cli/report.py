@@ -11,17 +11,10 @@ from zoneinfo import ZoneInfo
 import typer
 
 import config
-from app.cli.output import (
-    FOUND_WRONG,
-    WRONG_USAGE,
-    AsJson,
-    console,
-    fail,
-    load_config,
-    print_figures,
-    print_table,
-    with_ledger,
-)
+from app.cli.loading import load_config
+from app.cli.servers import with_ledger
+from app.cli.tables import print_figures, print_table
+from app.cli.terminal import FOUND_WRONG, WRONG_USAGE, AsJson, console, fail
 from app.core.errors import UnknownFeed
 from app.core.figures import duration, look_at, number, percent
 from app.core.period import Period, parse_period

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.cli.output import AsJson, console, duration_option, load_partly, print_json, with_reader
+from app.cli.loading import duration_option, load_partly
+from app.cli.servers import with_reader
+from app.cli.terminal import AsJson, console, print_json
 from app.core.errors import ConfigError, RowrelayError
 
 if TYPE_CHECKING:

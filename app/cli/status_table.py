@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from app.cli.output import ago, console, print_table
+from app.cli.tables import ago, print_table
+from app.cli.terminal import console
 from app.core.clock import rough, utc_now
 from app.core.states import State
 from app.reads.feed_state import FeedState, Stand

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from app.cli.output import console, print_fields
+from app.cli.tables import print_fields
+from app.cli.terminal import console
 from app.core.attempts import Outcome
 from app.core.clock import rough, utc_now
 from app.core.shown import plain, plain_lines

@@ -12,7 +12,8 @@ from typing import Annotated
 import typer
 
 import config
-from app.cli.output import WRONG_USAGE, fail, load_config
+from app.cli.loading import load_config
+from app.cli.terminal import WRONG_USAGE, fail
 from app.configuration.loaded import Loaded
 from app.configuration.reload import Reloader
 from app.core.clock import utc_now

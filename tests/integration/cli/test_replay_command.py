@@ -182,7 +182,7 @@ def test_one_client_of_the_ledger_serves_a_whole_command(desk: Desk, monkeypatch
         return opened[-1]
 
     monkeypatch.setattr(Ledger, "at", counting)
-    monkeypatch.setattr("app.cli.output.open_queue", lambda _: MemoryQueue())
+    monkeypatch.setattr("app.cli.servers.open_queue", lambda _: MemoryQueue())
     for command in ("replay", "cancel"):
         opened.clear()
         done = CliRunner().invoke(main, [command, "orders:0", "--json"], env=desk.environment)

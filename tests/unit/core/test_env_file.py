@@ -119,7 +119,7 @@ def test_a_name_without_a_value_is_said(place: Path) -> None:
 
 @pytest.mark.parametrize("written", ["5", "5s", "5.0", "5000ms"])
 def test_a_duration_is_written_in_one_way_in_every_place(place: Path, written: str) -> None:
-    from app.cli.output import duration_option
+    from app.cli.loading import duration_option
 
     five = timedelta(seconds=5)
     quoted = GOOD.replace('key = "id"', f'key = "id"\npoll_every = "{written}"')
@@ -134,7 +134,7 @@ def test_a_duration_is_written_in_one_way_in_every_place(place: Path, written: s
 def test_what_is_no_duration_is_none_in_any_place(place: Path, written: str) -> None:
     import typer
 
-    from app.cli.output import duration_option
+    from app.cli.loading import duration_option
 
     with pytest.raises(ConfigError, match="LEASE: found"):
         _load(place, f"LEASE={written}\n")

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.cli import output
-from app.cli.output import PlainConsole, print_fields, print_figures, print_json, print_table
+from app.cli import tables
+from app.cli.tables import print_fields, print_figures, print_table
+from app.cli.terminal import PlainConsole, print_json
 from app.core.shown import one_line, plain, plain_json, plain_lines
 
 HOSTILE = (
@@ -63,11 +64,11 @@ def test_markup_and_escapes_in_a_cell_are_shown_not_obeyed(
     width: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", width)
-    monkeypatch.setattr(output, "console", PlainConsole())
+    monkeypatch.setattr(tables, "console", PlainConsole())
 
     print_table(HOSTILE, ["id", "last"], [[HOSTILE, "one\ntwo"]])
     print_fields({"reason": HOSTILE})
-    output.console.print(HOSTILE)
+    tables.console.print(HOSTILE)
     print_json({HOSTILE: HOSTILE})
 
     printed = capsys.readouterr().out
@@ -80,7 +81,7 @@ def test_a_table_cuts_its_widest_cells_at_the_terminal_s_width(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", "60")
-    monkeypatch.setattr(output, "console", PlainConsole())
+    monkeypatch.setattr(tables, "console", PlainConsole())
 
     print_table("Deliveries", ["id", "last"], [["orders:1", "a reason that goes on " * 20]])
 
@@ -91,7 +92,7 @@ def test_a_table_cuts_its_widest_cells_at_the_terminal_s_width(
 
 def test_a_table_in_a_pipe_is_cut_nowhere(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
-    monkeypatch.setattr(output, "console", PlainConsole())
+    monkeypatch.setattr(tables, "console", PlainConsole())
     reason = "a reason that goes on " * 20
 
     print_table("Deliveries", ["id", "last"], [["orders:1", reason + "to its end"]])
@@ -105,7 +106,7 @@ def wide(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
     def make(columns: int) -> None:
         monkeypatch.setenv("COLUMNS", str(columns))
-        monkeypatch.setattr(output, "console", PlainConsole())
+        monkeypatch.setattr(tables, "console", PlainConsole())
 
     return make
 
@@ -188,7 +189,7 @@ def test_a_table_on_standard_error_is_no_different() -> None:
 
 def test_columns_are_those_of_the_moment(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("COLUMNS", "30")
-    monkeypatch.setattr(output, "console", PlainConsole())
+    monkeypatch.setattr(tables, "console", PlainConsole())
     monkeypatch.setenv("COLUMNS", "400")
 
     print_table("Deliveries", ["id", "last"], [["orders:1", "a reason of more than thirty letters"]])
