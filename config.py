@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -293,7 +293,7 @@ def load_partly(checks: Checks = NO_CHECKS) -> Partly:
     feeds: dict[str, Feed] = {}
     if not feed_problems:
         feeds, feed_problems = Reading(str(path), environment, _directory(), checks.feed).feeds(document)
-    problems = [*file.problems, *problems]
+    problems, feed_problems = _placed([*file.problems, *problems]), _placed(feed_problems)
     if problems or settings is None:
         raise ConfigError([*problems, *feed_problems])
     warnings = (*file.warnings, *_misspelt(file, referenced))
@@ -301,6 +301,11 @@ def load_partly(checks: Checks = NO_CHECKS) -> Partly:
     found = Config(settings, feeds, warnings, "" if feed_problems else hash_of(document), files)
     tables = document.get("feeds")
     return Partly(found, tuple(feed_problems), frozenset(tables) if isinstance(tables, dict) else None)
+
+
+def _placed(problems: Iterable[Problem]) -> list[Problem]:
+    """The problems with where each name was given: what is said to be of the environment may be of `.env`."""
+    return [replace(one, where=_where(one.field)) if one.where == "environment" else one for one in problems]
 
 
 def _secret_files(document: Mapping[str, Any], environment: Mapping[str, str]) -> Iterator[Path]:

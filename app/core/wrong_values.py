@@ -19,6 +19,8 @@ from app.core.spelling import likely
 DURATION = 'a duration such as "200ms", "5s", "10m", "2h" or "3d"; a number alone is seconds'
 SECRET_FIELDS = re.compile(r"auth|body|cookie|header|key|password|secret|sign|token|url", re.IGNORECASE)
 HIDDEN = "a value not shown here"
+KEY = "key"
+"""A feed's own: it names columns."""
 
 _KINDS = {
     "bool": "true or false",
@@ -69,7 +71,8 @@ def found(detail: ErrorDetails) -> str:
     """The value as the file would write it, unless it is or holds a secret."""
     if detail["type"] in ("missing", "union_tag_not_found"):
         return "nothing"
-    if any(SECRET_FIELDS.search(str(part)) for part in detail["loc"]):
+    loc = detail["loc"]
+    if loc[:1] != (KEY,) and any(SECRET_FIELDS.search(str(part)) for part in loc):
         return HIDDEN
     return shown(detail["input"])
 

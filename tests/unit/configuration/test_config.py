@@ -208,6 +208,12 @@ def test_a_wrong_secret_is_reported_without_its_value(place: Path, monkeypatch: 
     assert "s3cret" not in told
 
 
+@pytest.mark.parametrize(("written", "found"), [("7", "7"), ("true", "true"), ('["id", 7]', "7"), ("[]", "a list")])
+def test_a_wrong_key_is_shown_as_it_names_columns_and_no_secret(place: Path, written: str, found: str) -> None:
+    (problem,) = _problems(GOOD.replace('key = "id"', f"key = {written}"), place).values()
+    assert f": found {found}; " in problem
+
+
 @pytest.mark.parametrize(
     ("feeds", "field"),
     [

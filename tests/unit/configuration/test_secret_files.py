@@ -82,6 +82,14 @@ def test_a_file_that_cannot_be_read_is_told_by_name(place: Path, monkeypatch: py
     assert "No such file or directory; a readable UTF-8 file" in _problems()["PARTNER_TOKEN_FILE"]
 
 
+def test_a_problem_with_a_file_says_where_its_name_was_given(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (place / ".env").write_text("PARTNER_TOKEN_FILE=none\nREDIS_URL_FILE=none\n", encoding="utf-8")
+    assert {text.partition(":")[0] for text in _problems().values()} == {".env"}
+    monkeypatch.setenv("PARTNER_TOKEN_FILE", "none")
+    where = {name: text.partition(":")[0] for name, text in _problems().items()}
+    assert where == {"REDIS_URL_FILE": ".env", "PARTNER_TOKEN_FILE": "environment"}
+
+
 @pytest.mark.usefixtures("place")
 def test_a_secret_that_is_nowhere_is_told_with_both_ways_to_give_it() -> None:
     assert "set PARTNER_TOKEN or PARTNER_TOKEN_FILE in the environment or .env" in _problems()["feeds.orders"]

@@ -64,11 +64,12 @@ def test_markup_and_escapes_in_a_cell_are_shown_not_obeyed(
     width: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", width)
-    monkeypatch.setattr(tables, "console", PlainConsole())
+    console = PlainConsole()
+    monkeypatch.setattr(tables, "console", console)
 
     print_table(HOSTILE, ["id", "last"], [[HOSTILE, "one\ntwo"]])
     print_fields({"reason": HOSTILE})
-    tables.console.print(HOSTILE)
+    console.print(HOSTILE)
     print_json({HOSTILE: HOSTILE})
 
     printed = capsys.readouterr().out
