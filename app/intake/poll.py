@@ -70,6 +70,8 @@ class Polling:
         self._intake = Intake(ledger, queue, message_wait=message_wait, now=now)
         self._now = now
         self._under_way: set[str] = set()
+        self._full: set[str] = set()
+        """Feeds whose backlog left no room when it was last asked for."""
         self.draining = False
         """No more pages are read."""
         self._rows_came: dict[str, datetime] = {}
@@ -126,7 +128,7 @@ class Polling:
         if not cursor.paused:
             await self._require_origin(feed, cursor)
         deadline = self._now() + feed.poll_budget
-        room = 0
+        left = _Backlog(feed, self._ledger)
         while True:
             if cursor.paused:
                 polled.stopped = "paused"
@@ -134,14 +136,10 @@ class Polling:
             if cursor.retry_at is not None and self._now() < cursor.retry_at <= self._now() + POLL_WAIT_LIMIT + AGREED:
                 polled.stopped = "backing off"
                 return
-            if room <= 0:
-                room = feed.max_backlog - await backlog(feed, self._ledger)
-            if room <= 0:
-                polled.stopped = "backlog"
-                await self._ledger.cursors.note_poll(feed.name, self._now())
+            if (polled.read or feed.name in self._full) and await left.is_used_up():
+                await self._leave_full(feed, polled)
                 return
-            cursor, read, full = await self._read_page(feed, cursor, polled)
-            room -= read
+            cursor, full = await self._read_page(feed, cursor, polled, left)
             if not full:
                 return
             if reason := self._enough(deadline):
@@ -154,17 +152,28 @@ class Polling:
             return "worker stops"
         return BUDGET if self._now() >= deadline else None
 
-    async def _read_page(self, feed: Feed, cursor: Cursor, polled: Polled) -> tuple[Cursor, int, bool]:
-        """Read and log a page, within the process's memory budget. Returns the moved cursor, how many rows the page
-        had, and whether more are waiting.
+    async def _leave_full(self, feed: Feed, polled: Polled) -> None:
+        """End the poll: as many deliveries are open as may be. The next one asks the ledger before the source."""
+        polled.stopped = "backlog"
+        self._full.add(feed.name)
+        await self._ledger.cursors.note_poll(feed.name, self._now())
+
+    async def _read_page(self, feed: Feed, cursor: Cursor, polled: Polled, left: _Backlog) -> tuple[Cursor, bool]:
+        """Read and log a page, within the process's memory budget, and where the backlog has room for it. Returns the
+        moved cursor, and whether more rows are waiting.
         """
         room = self._source.room(feed)
         try:
             page = await self._source.read_page(feed, cursor, self._now(), room)
+            if page.rows and await left.is_used_up():
+                await self._leave_full(feed, polled)
+                return cursor, False
+            self._full.discard(feed.name)
+            left.rows -= len(page.rows)
             cursor = await self._take(feed, page, cursor, polled)
             if page.ahead:
                 await self._say_ahead(feed, page.ahead, cursor, polled)
-            return cursor, len(page.rows), page.full
+            return cursor, page.full
         finally:
             room.release()
 
@@ -240,6 +249,22 @@ class Polling:
         await self._ledger.cursors.note_poll(feed.name, self._now(), reason)
         if cursor.last_error != reason:
             log.warning("cursor_ahead", feed=feed.name, reason=reason)
+
+
+@dataclass(slots=True)
+class _Backlog:
+    """How many more rows a poll may log. A poll that finds none never asks."""
+
+    feed: Feed
+    ledger: Ledger
+    rows: int = 0
+    """As far as known; what was logged since is taken off."""
+
+    async def is_used_up(self) -> bool:
+        """Asks the ledger where there is no room as far as known."""
+        if self.rows <= 0:
+            self.rows = self.feed.max_backlog - await backlog(self.feed, self.ledger)
+        return self.rows <= 0
 
 
 def next_follow_up(

@@ -68,6 +68,43 @@ async def test_a_feed_with_a_full_backlog_is_not_polled(ledger: Ledger) -> None:
     assert (await relay.polling().poll(relay.feed)).read == 8
 
 
+async def test_a_poll_that_finds_nothing_does_not_ask_what_is_open_and_one_of_a_full_feed_asks_before_it_reads(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    relay = Relay(ledger, make_feed(page_size=4, max_backlog=8))
+    relay.source = source = SlowSource(relay.clock)
+    owed, asked = ledger.batches.owed, 0
+
+    async def counted(feed: str) -> int:
+        nonlocal asked
+        asked += 1
+        return await owed(feed)
+
+    monkeypatch.setattr(ledger.batches, "owed", counted)
+    polling = relay.polling()
+    await polling.poll(relay.feed)
+    assert (source.pages, asked) == (1, 0), "no rows"
+    source.add(30)
+    while (await polling.poll(relay.feed)).stopped != "backlog":
+        pass
+    pages = source.pages
+    assert (await polling.poll(relay.feed)).stopped == "backlog"
+    assert source.pages == pages, "a full feed's table is not read at each poll"
+    await relay.deliver_all()
+    assert (await polling.poll(relay.feed)).read
+
+
+async def test_a_new_worker_logs_nothing_of_a_full_feed(ledger: Ledger) -> None:
+    relay = Relay(ledger, make_feed(page_size=4, max_backlog=8))
+    relay.source.add(30)
+    while (await relay.polling().poll(relay.feed)).stopped != "backlog":
+        pass
+    before, cursor = await relay.states(), await ledger.cursors.get(relay.feed.name)
+    assert (await relay.polling().poll(relay.feed)).stopped == "backlog"
+    assert await relay.states() == before
+    assert (await ledger.cursors.get(relay.feed.name)).position == cursor.position
+
+
 async def test_retries_are_part_of_the_backlog(ledger: Ledger) -> None:
     relay = Relay(ledger, make_feed(page_size=4, max_backlog=8))
     relay.source.add(30)
