@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import typer
 
 from app.cli.feeds_adopt import adopt_feed
@@ -32,7 +34,8 @@ def list_feeds(as_json: AsJson = False) -> None:
     loaded = load_config()
     found = with_ledger(loaded, lambda ledger: read_feeds(ledger, loaded.feeds, Own.of(loaded)))
     if as_json:
-        print_json(found)
+        summaries = [asdict(one) for one in found.feeds]
+        print_json({"feeds": summaries, "not_configured": found.not_configured, "processes": found.processes})
         return
     columns = ["feed", "table", "cursor", "partner", "position", "paused"]
     rows = [[one.feed, one.table, one.cursor, one.partner, one.position, one.paused] for one in found.feeds]
