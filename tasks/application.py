@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from app.monitoring.heartbeat import Activity
     from app.runtime.loop import Runtime
 
-FILES = ("deliver", "health", "notify", "poll", "purge", "reconcile", "report", "sweep")
+FILES = ("deliver", "notify", "ping", "poll", "purge", "reconcile", "report", "sweep")
 """The files of `tasks/` that hold tasks."""
 TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), "tasks.transport:Transport"))
 """kombu's transport for Redis. Set as `broker_transport`, log lines would show the class instead of `redis`."""

@@ -9,7 +9,7 @@ from celery.apps.beat import Beat as CeleryBeat
 from celery.beat import Scheduler
 
 from tasks.application import RelayCelery
-from tasks.moments import beat_starts
+from tasks.own_signals import beat_starts
 from tasks.schedule import beat_schedule
 
 

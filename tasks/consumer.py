@@ -11,7 +11,7 @@ from celery.worker.consumer import Consumer
 from kombu.transport.redis import Channel
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from tasks.moments import consumer_starts, consumer_turns
+from tasks.own_signals import consumer_starts, consumer_turns
 
 log = structlog.get_logger()
 

@@ -13,8 +13,8 @@ from config import Config
 
 RETRIES_EVERY = timedelta(seconds=1)
 """How late what is due may be put back on the queue: retries, and batches that waited for the endpoint's throttle."""
-TICK_LIVES = timedelta(seconds=10)
-"""A tick lives for at least so long: one that comes every second would expire on every queue that is a second long."""
+SHORTEST_EXPIRY = timedelta(seconds=10)
+"""A message lives at least this long: one sent every second would else expire in any queue that is a second behind."""
 ORPHANS_EVERY = timedelta(minutes=5)
 NOTIFY_EVERY = timedelta(seconds=30)
 """How often a worker looks what people must be told of (`app/notifications/notify.py`), where anybody is to be told."""
@@ -36,12 +36,12 @@ def beat_schedule(config: Config) -> dict[str, dict[str, Any]]:
 
 
 def _periodic(task: str, every: timedelta, **kwargs: Any) -> dict[str, Any]:
-    """A beat entry whose message expires when the next one is due, more or less: a backlog of ticks helps nobody.
+    """A beat entry whose message expires when the next one is due, or soon after: a queue of old polls helps nobody.
 
     It is due when beat starts: one that is restarted again and again still sends everything.
     """
     seconds = every.total_seconds()
-    options = {"expires": max(seconds, TICK_LIVES.total_seconds())}
+    options = {"expires": max(seconds, SHORTEST_EXPIRY.total_seconds())}
     return {
         "task": task,
         "schedule": schedule(seconds, nowfun=steady_now),

@@ -12,7 +12,7 @@ from celery import signals
 from app.configuration.loaded import say_doubts
 from app.core.logs import configure_logging, is_text, log_what_nobody_caught
 from app.runtime import descriptors
-from tasks import moments
+from tasks import own_signals
 from tasks.application import RelayCelery
 from tasks.heartbeat import ProcessHeartbeat
 from tasks.options import level_asked_for
@@ -27,15 +27,15 @@ def connect_signals(app: RelayCelery) -> None:
     process = Process(app)
     for handler, *heard in (
         (process.hide_banner, signals.celeryd_init),
-        (process.listen_to_hangups, signals.celeryd_init, moments.beat_starts),
+        (process.listen_to_hangups, signals.celeryd_init, own_signals.beat_starts),
         (process.configure_logging, signals.setup_logging, signals.import_modules),  # Flower asks for no logging
         (process.guard_flower, signals.import_modules),
         (process.say_doubts, signals.worker_init, signals.beat_init),
         (process.begin_worker, signals.worker_init),
         (process.begin_child, signals.worker_process_init),
         (process.begin_beat, signals.beat_init),
-        (process.heartbeat.begin_worker, moments.consumer_starts),
-        (process.heartbeat.consumer_turned, moments.consumer_turns),
+        (process.heartbeat.begin_worker, own_signals.consumer_starts),
+        (process.heartbeat.consumer_turned, own_signals.consumer_turns),
         (process.stand_by, signals.worker_ready, signals.beat_init),
         (process.message_taken, signals.task_received),
         (process.task_begins, signals.task_prerun),

@@ -166,7 +166,7 @@ def _described(subject: Subject, previewed: RequestPreview, tried: Tried | None)
 
 
 def _reached_out(answer: Answer) -> bool:
-    """Whether anything was sent: not where something of our own is wanting, or no request could be made of the row."""
+    """Whether anything was sent: not where a local resource is missing, or no request could be made of the row."""
     return answer.made
 
 

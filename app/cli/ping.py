@@ -26,7 +26,7 @@ def ping(
 ) -> None:
     """Send `add(2, 3)` through broker, worker and result backend, and say how long each leg took."""
     loaded = load_config()
-    from tasks.health import ask  # noqa: PLC0415 - loads Celery, of which --help needs none
+    from tasks.ping import ask  # noqa: PLC0415 - loads Celery, of which --help needs none
 
     clocks = asyncio.run(_clocks(loaded))  # before: a message says by the ledger server's clock when it expires
     try:

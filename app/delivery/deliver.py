@@ -66,7 +66,7 @@ class Delivering:
         budget: Budget | None = None,
     ) -> None:
         """Without `throttles` the process is alone with its endpoints; without `queue` the sweep brings back what is
-        left at shutdown. `troubles`: where it is said that something of our own is wanting. `seen`: told of each result
+        left at shutdown. `troubles`: where it is said that a local resource is missing. `seen`: told of each result
         that was recorded. `budget`: the process's.
         """
         self._batches = ledger.batches

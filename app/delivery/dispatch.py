@@ -125,7 +125,7 @@ class Dispatch:
             self._under_way.start(self._make_due, About("leave", rests=False), context=Context())
 
     async def _make_due(self) -> None:
-        """Due long since, so that no worker's clock says that it is not yet."""
+        """Make them due a lease in the past, so that a worker whose clock is slow sees them as due too."""
         try:
             while self._left:
                 await asyncio.sleep(LEAVE_SECONDS)
@@ -154,7 +154,7 @@ class Running(Watcher):
         share.asking += self._asks
 
     def claimed(self, batch: Batch, *, waited: bool) -> None:
-        """One that waited in the ledger was hardly alone."""
+        """The batch is ours. If it had waited in the ledger, others of its feed probably wait too: claim more."""
         self.has_claimed = True
         self._about.subject = batch.id
         structlog.contextvars.bind_contextvars(batch=batch.id)

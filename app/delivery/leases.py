@@ -21,7 +21,7 @@ from app.ledger import Ledger
 log = structlog.get_logger()
 
 STRANGE_WAIT = timedelta(seconds=5)
-"""How long a batch waits, of whose feed a worker knows nothing, before another is asked."""
+"""How long a batch of a feed that this worker does not know waits until it is offered again."""
 
 
 class Leases:

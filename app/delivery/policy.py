@@ -14,8 +14,8 @@
 | 3xx (never followed), other 4xx, anything else | dead |
 | a row that cannot be turned into a request | dead; it is no attempt |
 
-What an answer asks us to wait (`retry_after.py`) keeps this row back, and where it speaks of the endpoint and not of
-the row alone, the whole endpoint, also when this delivery is given up.
+What an answer asks us to wait (`app/partner/retry_after.py`) keeps this row back, and where it speaks of the endpoint
+and not of the row alone, the whole endpoint, also when this delivery is given up.
 
 An attempt answered 401 or 403 is on record and counts, but by itself it never makes a delivery dead, neither by
 attempts nor by age.

@@ -139,7 +139,7 @@ async def _report(throttle: EndpointThrottle, group: Sequence[Result]) -> None:
         if answers:
             await throttle.report(answers)
     except Exception as error:
-        log.exception("endpoint_clock_failed", kind=type(error).__name__)
+        log.exception("throttle_failed", kind=type(error).__name__)
 
 
 def _log_attempt(result: Result) -> None:

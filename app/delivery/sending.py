@@ -48,7 +48,7 @@ class Sending:
     """Sends the batches of one worker process."""
 
     def __init__(self, ledger: Ledger, sink: Sink, troubles: Troubles, budget: Budget, now: Clock) -> None:
-        """`troubles`: where it is said that something of our own is wanting. `budget`: the process's."""
+        """`troubles`: where it is said that a local resource is missing. `budget`: the process's."""
         self._ledger = ledger
         self._sink = sink
         self._troubles = troubles
@@ -93,29 +93,29 @@ class Sending:
         """Load these once there is room for them, and begin to send each. Returns how many were still to be sent;
         `None`: nothing more of the batch is.
         """
-        hold = self._budget.sending(feed.name, portion.cost)
-        if not await self._has_room(work, hold, portion.cost):
-            hold.release()
+        reserved = self._budget.sending(feed.name, portion.cost)
+        if not await self._has_room(work, reserved, portion.cost):
+            reserved.release()
             return None
         try:
             loaded = await self._ledger.deliveries.load(work.batch, portion.ids)
         except Exception as error:  # noqa: BLE001 - it is raised, once what was loaded before is sent
-            hold.release()
+            reserved.release()
             work.failed = error
             return None
-        for delivery, its_cost in _shared_out(loaded, hold):
+        for delivery, its_cost in _shared_out(loaded, reserved):
             if work.only not in (None, delivery.id):
-                hold.release(its_cost)
+                reserved.release(its_cost)
                 continue
             task = sending.create_task(self._send(feed, throttle, delivery, work))
-            task.add_done_callback(partial(_give_back, hold, its_cost))
+            task.add_done_callback(partial(_give_back, reserved, its_cost))
             work.tasks[delivery.id] = task
         return len(loaded)
 
-    async def _has_room(self, work: Work, hold: Reservation, size: int) -> bool:
+    async def _has_room(self, work: Work, reserved: Reservation, size: int) -> bool:
         """Wait for room. `False`: the batch was stopped before."""
-        if not work.stopped and not hold.take(size):
-            work.waiting = asyncio.create_task(hold.wait(size))
+        if not work.stopped and not reserved.take(size):
+            work.waiting = asyncio.create_task(reserved.wait(size))
             try:
                 await work.waiting
             except asyncio.CancelledError:
@@ -180,19 +180,19 @@ class Sending:
         return Answer(at, round((time.monotonic() - started) * 1000), error=text, ruling=Ruling.LOST)
 
     def _lacking(self, throttle: EndpointThrottle, answer: Answer) -> None:
-        """Say what of our own is wanting, and ask for less of it."""
+        """Report which local resource is missing, and use less of it."""
         said = answer.error or "no answer"
         if self._troubles.lacking(SENDING, throttle.feed.name, said):
             log.warning("nothing_to_send_with", feed=throttle.feed.name, error=said)
         throttle.ease(machine=said.startswith(Failure.LOCAL_ERROR))
 
 
-def _give_back(hold: Reservation, size: int, _: asyncio.Task[None]) -> None:
-    hold.release(size)
+def _give_back(reserved: Reservation, size: int, _: asyncio.Task[None]) -> None:
+    reserved.release(size)
 
 
-def _shared_out(loaded: Sequence[Delivery], hold: Reservation) -> Iterator[tuple[Delivery, int]]:
-    """Each with its part of what is held for all. What is held for others, which need not be sent, is given back."""
+def _shared_out(loaded: Sequence[Delivery], reserved: Reservation) -> Iterator[tuple[Delivery, int]]:
+    """Pairs each delivery with its part of the reservation, and gives back what was reserved for others."""
     costs = [cost(text_bytes(delivery.payload)) for delivery in loaded]
-    hold.release(max(hold.size - sum(costs), 0))
+    reserved.release(max(reserved.size - sum(costs), 0))
     return zip(loaded, costs, strict=True)

@@ -14,7 +14,7 @@ Live rows keep their priority by two bounds: the rate, and that no more of a rep
 unsettled at any moment, so that a partner slower than the rate slows the replay and not the live rows. A replay also
 waits while a feed has half of its `max_backlog` open: it never stops a feed from being polled.
 
-A dead letter whose row could not be read is read from the source again first: see `app.intake.reread`.
+A dead letter whose row could not be read is read from the source again first: see `app.intake.unreadable`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from app.core.errors import BrokerUnavailable, RowrelayError
 from app.core.parts import in_parts
 from app.core.states import State
 from app.feeds.feed import Feed, Rate
-from app.intake.reread import Rereading
+from app.intake.unreadable import Rereading
 from app.ledger import Ledger
 from app.ledger.batches import new_batches
 from app.ledger.counted import DONE_STATES

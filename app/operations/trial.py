@@ -1,13 +1,13 @@
 """One row of a feed, tried on an operator's word: what would be sent; and, where asked, what the partner answers.
 
-A trial is a real request: it goes by the same client, under the row's own `Idempotency-Key`, and by the endpoint's
-clock of all workers, which hears what the partner asks us to wait, and whether it failed. What it leaves out is the
-ledger: nothing is recorded, so a row that the partner took is sent again in its turn, under the same key, and a feed
-that is paused stays so.
+A trial is a real request: it goes through the same client, under the row's own `Idempotency-Key`, and through the
+endpoint's throttle, which all workers share: it hears of a wait the partner asks for, and of a failure. What it leaves
+out is the ledger: nothing is recorded, so a row that the partner took is sent again in its turn, under the same key,
+and a feed that is paused stays so.
 
-With `record` it is an attempt of its delivery, by the rules of `deliver.py` alone: the row goes in a batch that we
-hold, its result is written as any other, and may retry, kill or deliver the row, and pause the feed. A delivery that is
-settled is not touched (`replay` does that), nor one of a paused feed. Dying between any two steps leaves:
+With `record` it is an attempt of its delivery, by the rules of `app/delivery/deliver.py` alone: the row goes in a batch
+that we hold, its result is written as any other, and may retry, kill or deliver the row, and pause the feed. A delivery
+that is settled is not touched (`replay` does that), nor one of a paused feed. Dying between any two steps leaves:
 
 1. after a batch of its own is inserted for a row that waits for a retry: a batch that its delivery does not name, and
    that whoever claims it deletes;

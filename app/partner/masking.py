@@ -13,7 +13,7 @@ from app.core.masking import longest_first
 from app.core.url import as_sent
 from app.feeds.feed import Feed
 from app.partner.auth.basic import basic, user_of
-from app.partner.auth.registry import kind_of
+from app.partner.auth.kind import kind_of
 from app.partner.body import Reference, parse_text
 from app.partner.headers import SECRET_NAME
 

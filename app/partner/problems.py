@@ -9,7 +9,7 @@ from dataclasses import replace
 from app.core.errors import Problem
 from app.core.signing_secret import usable
 from app.feeds.feed import Feed
-from app.partner.auth.registry import kind_of
+from app.partner.auth.kind import kind_of
 from app.partner.body import Reference, parse_text, references, renderer
 from app.partner.headers import PRINTABLE, uncarried, usable_name
 from app.partner.transport import authorities_named, tls_context

@@ -13,8 +13,7 @@ from app.core.errors import ConfigError
 from app.core.url import Url, parse_url
 from app.feeds.feed import Feed
 from app.feeds.partner import Success
-from app.partner.auth.kind import AuthKind
-from app.partner.auth.registry import kind_of
+from app.partner.auth.kind import AuthKind, kind_of
 from app.partner.body import (
     QUOTED,
     Reference,

@@ -1,4 +1,4 @@
-"""Turns a finished scan into a certificate."""
+"""Turns a finished scan into a certificate; its wording is in `app/core/certificates.py`."""
 
 from __future__ import annotations
 

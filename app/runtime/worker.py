@@ -98,8 +98,7 @@ async def open_worker(
     """Open the clients, and make the ledger's indexes. At the end what is under way ends first, then every client is
     closed, the last opened first. What was open when one fails is closed again.
 
-    Of a configuration that is replaced meanwhile, its feeds are those at the end: they are asked for where nothing more
-    is waited for.
+    Feeds are read after the last `await`: if the configuration is replaced while the clients open, the new feeds count.
 
     `progress`: where it is told what the process does, and what fails.
 

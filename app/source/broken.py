@@ -156,7 +156,7 @@ class Salvage:
         if behind is None:
             return False
         bare, strategy = self._bare.strategy, self._plan.strategy
-        rows = await self._run(bare.behind(behind, _SAMPLES + 1))
+        rows = await self._run(bare.last_upto(behind, _SAMPLES + 1))
         positions = [*bare.positions(list(reversed(rows)))]
         if len(positions) <= _SAMPLES:
             positions = [None, *positions]

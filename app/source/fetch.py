@@ -55,7 +55,7 @@ class Fetching(Access):
     async def _with_room(
         self, feed: Feed, read: Callable[[Reservation], Awaitable[T]], room: Reservation | None = None
     ) -> T:
-        """Read; where memory is wanting, wait for it and read again. What is held without a `room` is given back."""
+        """Read; where memory is short, wait for it and read again. What is held without a `room` is given back."""
         hold = room or self.room(feed)
         try:
             while True:

@@ -46,7 +46,7 @@ DRIVERS = {
 }
 """Library → the parts that may import it. The testbed's generator of rows is a program of its own."""
 
-PUBLISHING = {"tasks.application", "tasks.health", "tasks.probes"}
+PUBLISHING = {"tasks.application", "tasks.ping", "tasks.probes"}
 """What a command may import of `tasks`: to publish, and to ask the workers. None starts anything when imported."""
 
 OPENERS = {

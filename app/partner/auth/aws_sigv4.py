@@ -3,7 +3,7 @@
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
 
 The signed text is what the service makes of the request as it arrives, so of a URL that may be written in several ways
-it takes the one form that the service does. Signed is every header that the feed sends, but for those that proxies add
+it takes the one form that the service does. Every header that the feed sends is signed, except those that proxies add
 or change. The time is the ledger server's, as for all that workers date; AWS takes a request for 5 minutes, S3 for 15.
 """
 

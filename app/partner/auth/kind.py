@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Generic, Protocol, TypeVar
+from importlib import import_module
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from app.core.errors import Problem
 from app.feeds.auth import AuthSchema
@@ -94,3 +95,9 @@ class AuthKind(Generic[Schema]):
     def preview(self, request: Request) -> Request:
         """The request as it would be sent, with `FETCHED_WHEN_SENDING` for what is not known before."""
         return request
+
+
+def kind_of(partner: Partner) -> AuthKind[Any]:
+    """The partner's way to authenticate: the `Kind` of the file that its `type` names."""
+    kind: type[AuthKind[Any]] = import_module(f"app.partner.auth.{partner.auth.type}").Kind
+    return kind(partner.auth, partner)

@@ -1,5 +1,5 @@
-"""OAuth2 client credentials (RFC 6749, section 4.4): a token from `tokens` in each request, and a new one where the
-partner refuses it.
+"""OAuth2 client credentials (RFC 6749, section 4.4): a token from `oauth2_tokens` in each request, and a new one
+where the partner refuses it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from app.core.errors import Problem
 from app.feeds.auth import OAuth2Auth
 from app.partner.auth.basic import basic
 from app.partner.auth.kind import FETCHED_WHEN_SENDING, AuthKind, Authorizer, BuildRequest, Outside
-from app.partner.auth.tokens import ANSWER_LIMIT, Tokens
+from app.partner.auth.oauth2_tokens import ANSWER_LIMIT, Tokens
 from app.partner.exchange import Request
 
 _BEARER = "Bearer "

@@ -1,7 +1,7 @@
 """Until when an endpoint is left alone, as one process sees it.
 
-A **hold** is what the partner asked for (Retry-After), and is told to the others. Quiet are we also while its circuit
-breaker is open, and while something of our own is wanting.
+A **hold** is what the partner asked for (Retry-After), and is told to the others. We also send nothing while its
+circuit breaker is open, or while this process lacks what it needs to send.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Cooldown:
             self.quiet_until = until
 
     def ease(self) -> None:
-        """Something of our own is wanting: send nothing for a moment, longer each time."""
+        """A local resource is missing: send nothing for a moment, longer each time."""
         now = self._steady()
         if now <= self._eased_until:
             return

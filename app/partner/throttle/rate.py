@@ -1,4 +1,4 @@
-"""A rate limit as a row of moments at which a request may start, so that many processes can share it out.
+"""A rate limit as a schedule of slots, the moments at which a request may start, which many processes share.
 
 The generic cell rate algorithm (GCRA), with one number of state: the moment from which the next permit is due (`tat`,
 theoretical arrival time). A permit is a *slot*, a moment and not a refusal to be asked again: whoever reserves some
@@ -19,7 +19,7 @@ from functools import partial
 from typing import TypeAlias
 
 from app.feeds.feed import Feed, Rate
-from app.partner.throttle.share import ConcurrencyShare
+from app.partner.throttle.concurrency import ConcurrencyShare
 from app.partner.throttle.store import ThrottleStore
 
 PATIENCE_SECONDS = 2.0
@@ -86,7 +86,7 @@ class LocalPace:
         self._due = 0.0
 
     def reserve(self, pace: Pace, count: int, longest: float) -> Reserved:
-        """Reserve slots of this process's own row, unless the first is more than `longest` seconds away."""
+        """Reserve slots of this process's own schedule, unless the first is more than `longest` seconds away."""
         now = time.monotonic()
         due = max(self._due, now)
         first = due - pace.saved - now
@@ -95,7 +95,7 @@ class LocalPace:
         return Reserved(first, pace.interval, count)
 
     def move_to(self, remaining: float) -> None:
-        """The row that all share has its next slot `remaining` seconds from now."""
+        """The shared schedule's next free slot is `remaining` seconds away."""
         self._due = max(self._due, time.monotonic() + remaining)
 
     @property
@@ -152,10 +152,10 @@ async def _sleep_until(moment: float) -> None:
 
 
 class RateLimit:
-    """A feed's `rate_limit`, as one process sees it: slots of the row that all workers share."""
+    """A feed's `rate_limit`, as one process sees it: slots of the schedule that all workers share."""
 
     def __init__(self, feed: Feed, store: ThrottleStore | None, share: ConcurrencyShare) -> None:
-        """Without a `store` the row is this process's own."""
+        """Without a `store` the schedule is this process's own."""
         self._name = feed.name
         self._store = store
         self._share = share
@@ -191,7 +191,7 @@ class RateLimit:
         return Permits(pace, partial(self._reserve, pace), PATIENCE_SECONDS)
 
     async def _reserve(self, pace: Pace, count: int) -> Reserved:
-        """Slots of all workers' row; this process's part of the rate while Redis is away."""
+        """Slots of all workers' schedule; this process's part of the rate while Redis is away."""
         if self._store is None:
             return self._local.reserve(pace, count, PATIENCE_SECONDS)
         live = self._share.live

@@ -119,7 +119,7 @@ class ThrottleStore:
             return None
         hold_left, open_left, *counted, junk = answer
         if junk:
-            log.warning("endpoint_clock_junk", feed=feed, keys=junk, done="deleted: no hash or sorted set of ours")
+            log.warning("throttle_junk", feed=feed, keys=junk, done="deleted: no hash or sorted set of ours")
         return Shared(hold_left / _MICRO, open_left / _MICRO, *counted)
 
     async def trip(self, feed: str, generation: int, open_for: float, reopened: int) -> int | None:
@@ -175,7 +175,7 @@ class ThrottleStore:
                     async for message in heard:
                         yield message
             except (RedisError, OSError, UnicodeDecodeError) as error:
-                log.debug("endpoint_clock_listens_again", error=str(error))
+                log.debug("throttle_listens_again", error=str(error))
             await asyncio.sleep(_AGAIN_SECONDS)
 
     async def close(self) -> None:
@@ -209,13 +209,13 @@ class ThrottleStore:
             return None
         if not self.up:
             self.up = True
-            log.info("endpoint_clock_shared_again")
+            log.info("throttle_shared_again")
         return answer
 
     def _lost(self, error: Exception) -> None:
         if self.up:
             self.up = False
-            log.warning("endpoint_clock_alone", error=one_line(error), kind=type(error).__name__)
+            log.warning("throttle_alone", error=one_line(error), kind=type(error).__name__)
 
     def _with(self, feed: str, arguments: Sequence[str | int]) -> list[str | int]:
         return [KEPT_SECONDS, feed, *arguments]

@@ -5,7 +5,7 @@ Each worker process holds a copy, so that a request costs no question to Redis:
 - a **hold** (Retry-After) holds here at once, and in the others as soon as Redis has told them (`cooldown.py`);
 - the **circuit breaker** is fed with what all see, and opens for all (`breaker.py`);
 - the **rate limit** hands out slots, reserved in Redis a few at a time (`rate.py`);
-- the **cap on requests in flight** is shared out among the processes that are alive (`share.py`).
+- the **cap on requests in flight** is shared out among the processes that are alive (`concurrency.py`).
 
 A beat each second (`throttles.py`) says what this process knows and hears what all know: it repairs a message that was
 lost, and a Redis that forgot. While Redis is away each process goes on by itself, never faster than it was allowed to:
@@ -24,10 +24,10 @@ from app.core.attempts import Answer
 from app.core.clock import Clock, server_clock, utc_now
 from app.feeds.feed import Feed
 from app.partner.throttle.breaker import CircuitBreaker
+from app.partner.throttle.concurrency import ALIVE_SECONDS, ConcurrencyShare
 from app.partner.throttle.cooldown import JITTER_SECONDS, Cooldown
 from app.partner.throttle.rate import PATIENCE_SECONDS, RateLimit
 from app.partner.throttle.results import BUCKETS
-from app.partner.throttle.share import ALIVE_SECONDS, ConcurrencyShare
 from app.partner.throttle.store import Shared, ThrottleStore
 
 BACKLOG_SECONDS = 20.0
@@ -118,7 +118,7 @@ class EndpointThrottle:
             self._telling = asyncio.create_task(self._tell_hold())
 
     def ease(self, *, machine: bool) -> None:
-        """Something of our own is wanting. Of this machine: no more requests at once, for a while, than half of those
+        """A local resource is missing. Of this machine: no more requests at once, for a while, than half of those
         that it had room for. Else nothing is sent from here for a moment, longer each time."""
         if machine:
             self.share.halve()

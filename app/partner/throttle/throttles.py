@@ -96,4 +96,4 @@ class Throttles:
                 if self._store and not self._store.up:
                     return
         except Exception as error:
-            log.exception("endpoint_clock_failed", kind=type(error).__name__)
+            log.exception("throttle_failed", kind=type(error).__name__)

@@ -95,7 +95,7 @@ class ChangeTracking(CursorStrategy):
     def prepared(cls, selection: Selection) -> Selection:
         spec = selection.feed.cursor
         assert isinstance(spec, ChangeTrackingCursor)  # noqa: S101 - the registry goes by the schema's name
-        return replace(selection, rows=changed(selection), told=with_deletes if spec.deletes else without_deletes)
+        return replace(selection, rows=changed(selection), passes_on=with_deletes if spec.deletes else without_deletes)
 
     def shaped(self, shape: RowShape) -> RowShape:
         plain = {known.name: getattr(shape, known.name) for known in fields(RowShape) if known.init}
@@ -148,7 +148,7 @@ class ChangeTracking(CursorStrategy):
         """The rows of the highest keys: changes are in no order that can be read from its end."""
         return self._walk.latest(limit, horizon)
 
-    def behind(self, position: Position, limit: int) -> Statement:
+    def last_upto(self, position: Position, limit: int) -> Statement:
         order = self._order_at(position)
         rows = order.every_row.where(self.upto(position)).order_by(*(column.desc() for column in order.order))
         return Statement(rows.limit(limit))

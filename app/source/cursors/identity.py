@@ -108,7 +108,7 @@ class Identity(CursorStrategy):
         del horizon
         return Statement(self._rows.where(self.column.is_not(None)).order_by(self.column.desc()).limit(limit))
 
-    def behind(self, position: Position, limit: int) -> Statement:
+    def last_upto(self, position: Position, limit: int) -> Statement:
         return Statement(self._rows.where(self.upto(position)).order_by(self.column.desc()).limit(limit))
 
     def beyond(self, position: Position, name: str = "position") -> ColumnElement[bool]:

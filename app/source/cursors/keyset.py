@@ -1,4 +1,4 @@
-"""What `rowversion` and `timestamp` share: rows ordered by the cursor column, then by the key.
+"""Reading in the order of (cursor column, key): the base of `rowversion`, `timestamp` and `change_tracking`.
 
 A position is the list of these values, each as JSON holds it. The key breaks ties, so a page may end between two rows
 with the same version or moment. Order and comparison are both the server's, by the columns' own collations, so they
@@ -86,7 +86,7 @@ class Keyset(CursorStrategy):
     example_place: ClassVar[str]
     """A value of the cursor column, as a position has it."""
     extra: ClassVar[tuple[str, ...]] = ()
-    """Columns that are read behind all others, from `extra_place` on."""
+    """Columns that are read after all others, from `extra_place` on."""
     precise: ClassVar[bool] = False
     """No two rows share a value of the cursor column."""
 
@@ -145,7 +145,7 @@ class Keyset(CursorStrategy):
         last = self._rows.where(self.column.is_not(None)).order_by(*(column.desc() for column in self.order))
         return self._below(last.limit(limit), horizon)
 
-    def behind(self, position: Position, limit: int) -> Statement:
+    def last_upto(self, position: Position, limit: int) -> Statement:
         last = self._rows.where(self.upto(position)).order_by(*(column.desc() for column in self.order))
         return Statement(last.limit(limit))
 
@@ -161,9 +161,9 @@ class Keyset(CursorStrategy):
         return positions
 
     def reached(self, positions: Sequence[Position], before: Position, *, more: bool, horizon: Any = None) -> Position:
-        """The last place in the page that can be told from what is behind it; where there is none, its last value.
+        """The last place in the page that can be told from what follows it; where there is none, its last value.
 
-        A row that stands behind that place is read again by the next page.
+        A row after that place is read again by the next page.
         """
         del horizon
         if not positions:

@@ -43,9 +43,9 @@ class Selection:
     """The column of each of the feed's conditions."""
     product: Product
     identity_counter: Select[Any] | None = None
-    told: Callable[[FromClause, ColumnElement[bool] | None], ColumnElement[bool]] | None = None
-    """That a row goes on: from the rows, and what the feed's conditions say of them (`None`: it has none). `None`: as
-    the conditions say."""
+    passes_on: Callable[[FromClause, ColumnElement[bool] | None], ColumnElement[bool]] | None = None
+    """The condition for a row to be passed on, made of the rows and of the feed's conditions (`None`: it has none).
+    `None`: the conditions alone decide."""
     weighed: tuple[Column, ...] = ()
     """The columns whose bytes are added up in place of their being read; none: a row says nothing of its size."""
 
@@ -92,12 +92,12 @@ class Selection:
 
     @property
     def _matched(self) -> bool:
-        return bool(self.where) or self.told is not None
+        return bool(self.where) or self.passes_on is not None
 
     def _met(self, rows: FromClause) -> ColumnElement[bool]:
         conditions = matches(self.feed.where, self.where, rows) if self.where else None
-        if self.told is not None:
-            return self.told(rows, conditions)
+        if self.passes_on is not None:
+            return self.passes_on(rows, conditions)
         assert conditions is not None  # noqa: S101 - `_matched`: one of the two is there
         return conditions
 

@@ -87,7 +87,7 @@ class CursorStrategy(ABC):
         return self.selection.rows, self.every_row
 
     @abstractmethod
-    def behind(self, position: Position, limit: int) -> Statement:
+    def last_upto(self, position: Position, limit: int) -> Statement:
         """The last rows up to the position, at most `limit`: newest first. Not for `None`."""
 
     @property
@@ -151,7 +151,7 @@ class CursorStrategy(ABC):
         """
 
     def reached(self, positions: Sequence[Position], before: Position, *, more: bool, horizon: Any = None) -> Position:
-        """Where a cursor stands that stood at `before` and has read rows at these positions, with `more` behind them.
+        """Where a cursor stands that stood at `before` and has read rows at these positions, with `more` after them.
 
         `horizon`: below which they were read. Raises `SourceRefused` where it could not move on.
         """
@@ -159,10 +159,10 @@ class CursorStrategy(ABC):
         return positions[-1] if positions else before
 
     def tied(self, last: Position, following: Position) -> Statement | None:
-        """The rows that the server holds equal to the last of a page, where the row behind it may be one of them.
+        """The rows that the server holds equal to the last of a page, where the row after it may be one of them.
 
         Keys that differ to us may be equal to the server (`A` and `a`, by the column's collation): then they stand in
-        no order, and the page behind the one would not begin at the other. At most `TIES` rows and one.
+        no order, and the page after the one would not begin at the other. At most `TIES` rows and one.
         """
         del last, following
         return None

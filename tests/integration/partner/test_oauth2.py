@@ -16,7 +16,7 @@ from app.core.url import parse_url
 from app.delivery.policy import judge
 from app.feeds.auth import OAuth2Auth
 from app.feeds.feed import Feed, Retry
-from app.partner.auth.tokens import PATIENCE, RENEWED_AGAIN_SECONDS, Tokens
+from app.partner.auth.oauth2_tokens import PATIENCE, RENEWED_AGAIN_SECONDS, Tokens
 from app.partner.client import PartnerClient
 from app.partner.exchange import Reply, Request
 from app.partner.failures import Undone

@@ -466,7 +466,7 @@ async def test_junk_under_our_keys_holds_nobody_back_and_is_mended(
             assert throttle.parked_until(), "and its breaker opens"
             assert throttle.store
             assert throttle.store.up
-    assert logged("endpoint_clock_alone") == 0
+    assert logged("throttle_alone") == 0
 
 
 async def test_junk_on_the_channel_is_passed_over(clean_redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -501,8 +501,8 @@ async def test_an_outage_of_redis_is_said_once(own_redis: EmbeddedRedis, logged:
         await throttle.report(_answers(5, 500))
         await asyncio.sleep(2.5)
         await asyncio.to_thread(own_redis.restart)
-        await until(lambda: logged("endpoint_clock_shared_again"))
-    assert logged("endpoint_clock_alone") == 1
+        await until(lambda: logged("throttle_shared_again"))
+    assert logged("throttle_alone") == 1
 
 
 @pytest.fixture

@@ -16,8 +16,7 @@ from app.core.errors import ConfigError
 from app.feeds.auth import ApiKeyAuth, Auth, AuthSchema, BasicAuth, BearerAuth, NoAuth, auth_schemas
 from app.feeds.cursors.identity import IdentityCursor
 from app.feeds.feed import Feed, Partner
-from app.partner.auth.kind import AuthKind
-from app.partner.auth.registry import kind_of
+from app.partner.auth.kind import AuthKind, kind_of
 from app.partner.exchange import DEFAULT_HEADERS
 from app.partner.request import Prepared, prepare
 

@@ -193,7 +193,7 @@ def test_without_a_broker_nothing_is_made_and_one_message_says_so(loaded: config
 
 
 def test_a_broker_that_is_away_is_told_at_once_and_in_a_line(loaded: config.Config) -> None:
-    from tasks.health import ask
+    from tasks.ping import ask
 
     away = loaded.settings.model_copy(update={"redis_url": SecretStr("redis://127.0.0.1:1/0")})
     with pytest.raises(BrokerUnavailable, match=r"^broker: .*Connection refused"):
@@ -214,6 +214,6 @@ def test_every_task_goes_to_its_queue(loaded: config.Config) -> None:
 
 
 def test_add_adds() -> None:
-    from tasks.health import add
+    from tasks.ping import add
 
     assert add.run(2, 3) == 5

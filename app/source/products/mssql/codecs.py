@@ -1,4 +1,5 @@
 """SQL Server's values in positions and keys, each type's in its own way; `None` for the types that cannot serve.
+The JSON of a payload is made by `types.py` and `app/source/rows.py`.
 
 | type | in a position | back |
 | --- | --- | --- |

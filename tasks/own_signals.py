@@ -1,4 +1,4 @@
-"""Moments in a process's life that Celery has no signal for."""
+"""Signals of our own, where Celery has none: beat starts, a consumer starts, its loop turns."""
 
 from __future__ import annotations
 

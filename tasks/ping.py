@@ -1,4 +1,4 @@
-"""The verification task: proves that broker, worker and result backend work together."""
+"""The task behind `ping`: a worker adds two numbers, which proves that broker, worker and result backend work."""
 
 from __future__ import annotations
 

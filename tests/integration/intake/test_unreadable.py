@@ -14,7 +14,7 @@ from app.core.errors import SourceUnavailable
 from app.core.rows import NewForm, Page
 from app.core.states import State
 from app.feeds.feed import Feed, Rate
-from app.intake import reread
+from app.intake import unreadable
 from app.intake.poll import Polling
 from app.ledger import Ledger
 from app.ledger.client import Document
@@ -119,7 +119,7 @@ async def test_what_cannot_be_sent_now_either_stays_and_is_said(office: Office) 
         "DELETE FROM documents WHERE id = 2", "UPDATE documents SET doc = '{\"n\": 6}' WHERE id = 5"
     )
     account = await office.replay(feed)
-    left = {reread.FILTERED: 1, reread.NO_ROW: 1, reread.STILL_UNREADABLE: 2}
+    left = {unreadable.FILTERED: 1, unreadable.NO_ROW: 1, unreadable.STILL_UNREADABLE: 2}
     assert (account.selected, account.moved, dict(+account.skipped)) == (5, 1, left)
     assert await office.states() == {1: "dead", 2: "dead", 3: "dead", 4: "dead", 5: "queued"}
     assert (await office.get(1))["reason"] == "filter: not n < 7"
@@ -134,7 +134,7 @@ async def test_an_update_that_mends_a_row_is_a_delivery_of_its_own_where_changes
     await office.tables.run("UPDATE documents SET rv = rv + 1000")
     await office.poll(feed)
     account = await office.replay(feed)
-    assert (account.moved, dict(+account.skipped)) == (0, {reread.CHANGED_SINCE: 1})
+    assert (account.moved, dict(+account.skipped)) == (0, {unreadable.CHANGED_SINCE: 1})
     states = sorted(d["state"] for d in await office.ledger._database["deliveries"].find().to_list())
     assert states == ["dead", "queued"]
 
@@ -143,13 +143,13 @@ async def test_more_dead_letters_than_are_read_at_once_are_each_read_once(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Those of a page died at the same moment."""
-    monkeypatch.setattr(reread, "AT_ONCE", 3)
+    monkeypatch.setattr(unreadable, "AT_ONCE", 3)
     feed, mended = a_feed(page_size=10), [2, 3, 5, 11, 14, 20]
     await office.write(*range(1, 21), doc="no JSON")
     await office.poll(feed)
     await office.mend(*mended)
     account = await office.replay(feed)
-    assert (account.moved, dict(+account.skipped)) == (6, {reread.STILL_UNREADABLE: 14})
+    assert (account.moved, dict(+account.skipped)) == (6, {unreadable.STILL_UNREADABLE: 14})
     assert {number for number, state in (await office.states()).items() if state == "queued"} == set(mended)
 
 
@@ -182,7 +182,7 @@ async def test_the_others_are_replayed_while_the_source_is_away(
 
     monkeypatch.setattr(Source, "find_some", away)
     account = await office.replay(feed)
-    assert (account.moved, dict(+account.skipped)) == (1, {f"{reread.NOT_ASKED}: nobody there": 1})
+    assert (account.moved, dict(+account.skipped)) == (1, {f"{unreadable.NOT_ASKED}: nobody there": 1})
 
 
 async def test_without_a_letter_to_read_again_the_source_is_not_asked(
@@ -221,4 +221,4 @@ async def test_a_row_without_a_key_is_not_looked_for(office: Office) -> None:
     (letter,) = await office.ledger._database["deliveries"].find().to_list()
     assert letter["reason"] == "a key column is NULL: the row has no identity"
     account = await office.replay(feed)
-    assert (account.moved, dict(+account.skipped)) == (0, {reread.NO_ROW: 1})
+    assert (account.moved, dict(+account.skipped)) == (0, {unreadable.NO_ROW: 1})
