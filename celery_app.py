@@ -1,4 +1,6 @@
-"""`celery -A celery_app worker`, `… beat` and `… flower`: the application, of the configuration found here."""
+"""`celery -A celery_app worker`, `… beat` and `… flower`: the application, of the configuration
+found here.
+"""
 
 from __future__ import annotations
 

@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -36,11 +43,15 @@ from app.feeds.duration import Duration
 from app.feeds.feed import Feed
 
 _PART_OF_CONTAINER = 4
-"""The part of a container's memory that rows may have, where `memory_budget` says nothing, is one in so many."""
+"""The part of a container's memory that rows may have, where `memory_budget` says nothing, is one
+in so many.
+"""
 
 
 class Settings(BaseSettings):
-    """What one process needs to know. Each field is an environment variable of the same name in capitals."""
+    """What one process needs to know. Each field is an environment variable of the same name in
+    capitals.
+    """
 
     model_config = SettingsConfigDict(extra="ignore", frozen=True)
 
@@ -55,15 +66,21 @@ class Settings(BaseSettings):
     mssql_user: str = ""
     mssql_password: SecretStr = SecretStr("")
     source_url: SecretStr = Field(default=SecretStr(""), validate_default=True)
-    """The source database, plain (`mssql://…`) or with its driver (`mssql+aioodbc://…`); made of the parts if empty."""
+    """The source database, plain (`mssql://…`) or with its driver (`mssql+aioodbc://…`); made of
+    the parts if empty.
+    """
     feeds_file: Path = Path("feeds.toml")
     worker_concurrency: int = Field(default=16, ge=1, le=1000)
-    """Tasks a worker process takes from Celery at once. None waits for a partner, so few are enough for any number of
-    feeds."""
+    """Tasks a worker process takes from Celery at once. None waits for a partner, so few are enough
+    for any number of feeds."""
     worker_batches: int = Field(default=500, ge=1, le=100_000)
-    """Batches under way in a worker process, shared out among the feeds that have any; each has at least one."""
+    """Batches under way in a worker process, shared out among the feeds that have any; each has at
+    least one.
+    """
     lease: Duration = timedelta(seconds=60)
-    """How long a dead worker's batches wait before another takes them, at most `LEASE_LIMIT`. A live worker renews."""
+    """How long a dead worker's batches wait before another takes them, at most `LEASE_LIMIT`. A
+    live worker renews.
+    """
     sweep_every: Duration = timedelta(seconds=10)
     sweep_limit: int = Field(default=1000, ge=1, le=100_000)
     """Batches, and deliveries of each kind, that one sweep puts back at most."""
@@ -72,23 +89,29 @@ class Settings(BaseSettings):
     group_wait: Duration = timedelta(milliseconds=200)
     """The longest a result waits for others to be written with."""
     shutdown_grace: Duration = timedelta(seconds=8)
-    """How long requests in flight may take to end once a worker is told to stop. Below what kills it: Docker waits
-    10 seconds."""
+    """How long requests in flight may take to end once a worker is told to stop. Below what kills
+    it: Docker waits 10 seconds."""
     connect_timeout: Duration = timedelta(seconds=5)
     """How long the ledger, the broker or the source may take to answer a connection."""
     statement_timeout: Duration = timedelta(seconds=30)
     """How long SQL Server may run one statement."""
-    memory_budget: Annotated[int | None, BeforeValidator(parse_bytes)] = Field(default=None, ge=2**20)
-    """Bytes that all rows which a process has in hand may take. None: 256 MiB, or a quarter of the container's memory
-    where that is less."""
+    memory_budget: Annotated[int | None, BeforeValidator(parse_bytes)] = Field(
+        default=None, ge=2**20
+    )
+    """Bytes that all rows which a process has in hand may take. None: 256 MiB, or a quarter of the
+    container's memory where that is less."""
     progress_bound: Duration = timedelta(seconds=45)
     """How long a worker, beat or a feed may make no progress before `health` says so."""
     timezone: str = "UTC"
-    """The zone whose hours and days reports and periodic jobs go by: a name such as `Europe/Berlin`."""
+    """The zone whose hours and days reports and periodic jobs go by: a name such as
+    `Europe/Berlin`.
+    """
     reports_dir: Path = Path("reports")
     """Where reports are written as files: `<feed>/<period>.json`, `.csv` and `.html`."""
     report_send: Literal["day", "hour", "day,hour", "hour,day"] = "day"
-    """The periods whose report of all feeds is sent by itself, on every way that is configured below."""
+    """The periods whose report of all feeds is sent by itself, on every way that is configured
+    below.
+    """
     report_mail_from: str = ""
     report_mail_to: str = ""
     """Addresses, separated by commas. Empty: no mail."""
@@ -117,13 +140,17 @@ class Settings(BaseSettings):
     notify_remind: Duration = timedelta(hours=4)
     """How long after the last message another says that an event is still on."""
     archive_dir: Path | None = None
-    """Where purge writes what it deletes: one directory for all workers. None: it is deleted without an archive."""
+    """Where purge writes what it deletes: one directory for all workers. None: it is deleted
+    without an archive.
+    """
     purge_share: float = Field(default=0.2, gt=0, le=1)
-    """The part of the time that a purge may keep the ledger at work; a quarter of that while deliveries are behind."""
+    """The part of the time that a purge may keep the ledger at work; a quarter of that while
+    deliveries are behind.
+    """
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     reload_on_change: bool = False
-    """Whether worker, beat, metrics and watch read feeds.toml anew by themselves, within 20 seconds of a change of it,
-    of `.env` or of a file that they name. They do on SIGHUP in any case."""
+    """Whether worker, beat, metrics and watch read feeds.toml anew by themselves, within 20 seconds
+    of a change of it, of `.env` or of a file that they name. They do on SIGHUP in any case."""
     log_format: Literal["auto", "json", "text"] = "auto"
     """`auto`: text on a terminal, JSON elsewhere."""
 
@@ -133,7 +160,11 @@ class Settings(BaseSettings):
         if self.memory_budget is not None:
             return self.memory_budget
         limit = memory_limit()
-        return MEMORY_BUDGET if limit is None else max(2**20, min(MEMORY_BUDGET, limit // _PART_OF_CONTAINER))
+        return (
+            MEMORY_BUDGET
+            if limit is None
+            else max(2**20, min(MEMORY_BUDGET, limit // _PART_OF_CONTAINER))
+        )
 
     @property
     def redis(self) -> RedisUrl:
@@ -156,7 +187,9 @@ class Settings(BaseSettings):
     @classmethod
     def _ends_in_time(cls, lease: timedelta) -> timedelta:
         if lease > LEASE_LIMIT:
-            raise ValueError(f"at most {LEASE_LIMIT.total_seconds() / 60:g}m: a longer lease is taken for none")
+            raise ValueError(
+                f"at most {LEASE_LIMIT.total_seconds() / 60:g}m: a longer lease is taken for none"
+            )
         return lease
 
     @field_validator("timezone")
@@ -165,20 +198,26 @@ class Settings(BaseSettings):
         try:
             ZoneInfo(name)
         except (KeyError, ValueError, OSError):
-            raise ValueError('a name of the IANA time zone database, such as "UTC" or "Europe/Berlin"') from None
+            raise ValueError(
+                'a name of the IANA time zone database, such as "UTC" or "Europe/Berlin"'
+            ) from None
         return name
 
     @field_validator("mssql_host")
     @classmethod
     def _is_a_host(cls, host: str) -> str:
         if re.search(r"[\s/@?#]", host):
-            raise ValueError("a host's name or address alone: port, user and database have settings of their own")
+            raise ValueError(
+                "a host's name or address alone: port, user and database have settings of their own"
+            )
         return host
 
     @field_validator("smtp_host")
     @classmethod
     def _mail_is_whole(cls, host: str, found: ValidationInfo) -> str:
-        """A mail needs a server, a sender and recipients. Raises `ValueError` for some without the others."""
+        """A mail needs a server, a sender and recipients. Raises `ValueError` for some without the
+        others.
+        """
         to = [name for name in ("report_mail_to", "notify_mail_to") if found.data.get(name)]
         needed = {
             "SMTP_HOST": host,
@@ -212,15 +251,25 @@ class Settings(BaseSettings):
     @field_validator("source_url")
     @classmethod
     def _of_parts(cls, url: SecretStr, found: ValidationInfo) -> SecretStr:
-        """The URL, made of `mssql_*` where that is how the source is given. Raises `ValueError` for both."""
+        """The URL, made of `mssql_*` where that is how the source is given. Raises `ValueError` for
+        both.
+        """
         parts = found.data
         wrong_already = not {"mssql_host", "mssql_port"} <= parts.keys()
-        if wrong_already or not any(parts[name] for name in ("mssql_host", "mssql_database", "mssql_user")):
+        if wrong_already or not any(
+            parts[name] for name in ("mssql_host", "mssql_database", "mssql_user")
+        ):
             return url
         if url.get_secret_value():
-            raise ValueError("set either SOURCE_URL or MSSQL_HOST and the others of its kind, not both")
-        if missing := [name.upper() for name in ("mssql_host", "mssql_database") if not parts[name]]:
-            raise ValueError(f"set {' and '.join(missing)} too, or SOURCE_URL in place of all MSSQL_ settings")
+            raise ValueError(
+                "set either SOURCE_URL or MSSQL_HOST and the others of its kind, not both"
+            )
+        if missing := [
+            name.upper() for name in ("mssql_host", "mssql_database") if not parts[name]
+        ]:
+            raise ValueError(
+                f"set {' and '.join(missing)} too, or SOURCE_URL in place of all MSSQL_ settings"
+            )
         return SecretStr(mssql_url(parts))
 
 
@@ -233,10 +282,12 @@ class Config:
     warnings: tuple[Problem, ...] = ()
     """Settings that work but are probably mistakes. None shows a secret."""
     feeds_hash: str = ""
-    """A hash of feeds.toml as written, `${NAME}` not replaced: it reveals no secret, nor that one was changed.
-    Comments, blanks and the order of names make no difference."""
+    """A hash of feeds.toml as written, `${NAME}` not replaced: it reveals no secret, nor that one
+    was changed. Comments, blanks and the order of names make no difference."""
     files: tuple[Path, ...] = ()
-    """Where all of it was read from: `.env`, whether it is there or not, feeds.toml, and files of secrets."""
+    """Where all of it was read from: `.env`, whether it is there or not, feeds.toml, and files of
+    secrets.
+    """
 
     def feed(self, name: str) -> Feed:
         """The feed of that name. Raises `UnknownFeed`."""
@@ -259,7 +310,9 @@ class Partly:
 
 @dataclass(frozen=True, slots=True)
 class Checks:
-    """Checks that only an adapter can make; each yields what is wrong. See `app/configuration/checks.py`."""
+    """Checks that only an adapter can make; each yields what is wrong. See
+    `app/configuration/checks.py`.
+    """
 
     feed: Check
     """A feed's `partner` and `body`."""
@@ -271,9 +324,11 @@ NO_CHECKS = Checks(feed=lambda _: (), mongo_url=lambda _: ())
 
 
 def load(checks: Checks = NO_CHECKS) -> Config:
-    """Read the environment, `.env` and the feeds file. Raises `ConfigError` with every problem found.
+    """Read the environment, `.env` and the feeds file. Raises `ConfigError` with every problem
+    found.
 
-    Processes and commands load with `app.configuration.checks`; without checks it is what the types say.
+    Processes and commands load with `app.configuration.checks`; without checks it is what the types
+    say.
     """
     read = load_partly(checks)
     if read.wrong:
@@ -282,17 +337,23 @@ def load(checks: Checks = NO_CHECKS) -> Config:
 
 
 def load_partly(checks: Checks = NO_CHECKS) -> Partly:
-    """The same, with the feeds that are right if others are wrong. Raises `ConfigError`, with every problem found, if
-    settings are wrong."""
+    """The same, with the feeds that are right if others are wrong. Raises `ConfigError`, with every
+    problem found, if settings are wrong."""
     file = read_env_file(_directory() / FILE, os.environ)
     environment = {**file.values, **os.environ}
     settings, problems = _read_settings(file, environment, checks)
-    path = settings.feeds_file if settings else _directory() / environment.get("FEEDS_FILE", "feeds.toml")
+    path = (
+        settings.feeds_file
+        if settings
+        else _directory() / environment.get("FEEDS_FILE", "feeds.toml")
+    )
     document, feed_problems = read_document(path)
     referenced = None if feed_problems else set(references(document))
     feeds: dict[str, Feed] = {}
     if not feed_problems:
-        feeds, feed_problems = Reading(str(path), environment, _directory(), checks.feed).feeds(document)
+        feeds, feed_problems = Reading(str(path), environment, _directory(), checks.feed).feeds(
+            document
+        )
     problems, feed_problems = _placed([*file.problems, *problems]), _placed(feed_problems)
     if problems or settings is None:
         raise ConfigError([*problems, *feed_problems])
@@ -300,12 +361,19 @@ def load_partly(checks: Checks = NO_CHECKS) -> Partly:
     files = (_directory() / FILE, path, *_secret_files(document, environment))
     found = Config(settings, feeds, warnings, "" if feed_problems else hash_of(document), files)
     tables = document.get("feeds")
-    return Partly(found, tuple(feed_problems), frozenset(tables) if isinstance(tables, dict) else None)
+    return Partly(
+        found, tuple(feed_problems), frozenset(tables) if isinstance(tables, dict) else None
+    )
 
 
 def _placed(problems: Iterable[Problem]) -> list[Problem]:
-    """The problems with where each name was given: what is said to be of the environment may be of `.env`."""
-    return [replace(one, where=_where(one.field)) if one.where == "environment" else one for one in problems]
+    """The problems with where each name was given: what is said to be of the environment may be of
+    `.env`.
+    """
+    return [
+        replace(one, where=_where(one.field)) if one.where == "environment" else one
+        for one in problems
+    ]
 
 
 def _secret_files(document: Mapping[str, Any], environment: Mapping[str, str]) -> Iterator[Path]:
@@ -316,14 +384,18 @@ def _secret_files(document: Mapping[str, Any], environment: Mapping[str, str]) -
 
 
 def _directory() -> Path:
-    """Where `.env`, `feeds.toml` and every relative path of a setting are: `ROWRELAY_CONFIG`, else where we run."""
+    """Where `.env`, `feeds.toml` and every relative path of a setting are: `ROWRELAY_CONFIG`, else
+    where we run.
+    """
     return Path(os.environ.get("ROWRELAY_CONFIG", ""))
 
 
 def _read_settings(
     file: EnvFile, environment: Mapping[str, str], checks: Checks
 ) -> tuple[Settings | None, list[Problem]]:
-    """The settings, `.env` below the environment; `None` and what is wrong where they cannot be used."""
+    """The settings, `.env` below the environment; `None` and what is wrong where they cannot be
+    used.
+    """
     secrets = [name.upper() for name in _secret_settings()]
     from_files, problems = read_secret_files(secrets, environment, _directory())
     above = {name.lower() for name in os.environ}
@@ -338,7 +410,9 @@ def _read_settings(
     except ValidationError as error:
         return None, problems + [_setting_problem(detail) for detail in error.errors()]
     paths = {name: getattr(settings, name) for name in ("feeds_file", "reports_dir", "archive_dir")}
-    settings = settings.model_copy(update={name: _directory() / path for name, path in paths.items() if path})
+    settings = settings.model_copy(
+        update={name: _directory() / path for name, path in paths.items() if path}
+    )
     doubted = {problem.field for problem in problems}
     return settings, problems + [
         one for one in _url_problems(settings, checks) if one.field + FILE_SUFFIX not in doubted
@@ -352,9 +426,14 @@ def _secret_settings() -> list[str]:
 def _misspelt(file: EnvFile, referenced: set[str] | None) -> Iterator[Problem]:
     """`referenced`: names that the feeds refer to; `None`: nobody knows."""
     known = {name.upper() for name in Settings.model_fields} | (referenced or set())
-    known |= {f"{name}{FILE_SUFFIX}" for name in [*map(str.upper, _secret_settings()), *(referenced or ())]}
+    known |= {
+        f"{name}{FILE_SUFFIX}"
+        for name in [*map(str.upper, _secret_settings()), *(referenced or ())]
+    }
     used = {name for text in file.values.values() for name in REFERENCE.findall(text)}
-    return misspelt(file.values.keys() - used, os.environ.keys() - used, known, all_known=referenced is not None)
+    return misspelt(
+        file.values.keys() - used, os.environ.keys() - used, known, all_known=referenced is not None
+    )
 
 
 def _url_problems(settings: Settings, checks: Checks) -> list[Problem]:
@@ -368,7 +447,9 @@ def _url_problems(settings: Settings, checks: Checks) -> list[Problem]:
             parse_redis_url(redis)
         except WrongRedisUrl as error:
             wrong.append(("REDIS_URL", error.found, error.allowed))
-    if (source := settings.source_url.get_secret_value()) and (problem := source_url_problem(source)):
+    if (source := settings.source_url.get_secret_value()) and (
+        problem := source_url_problem(source)
+    ):
         wrong.append(("SOURCE_URL", *problem))
     if ledger := settings.mongo_url.get_secret_value():
         wrong += [("MONGO_URL", *problem) for problem in checks.mongo_url(ledger)]

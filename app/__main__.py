@@ -1,6 +1,7 @@
 """`rowrelay <command>`, or `python -m app <command>`.
 
-A command is loaded alone, and none for `--help` and `--version`: what asks no server loads none of their drivers.
+A command is loaded alone, and none for `--help` and `--version`: what asks no server loads none of
+their drivers.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ def run() -> None:
 def program(name: str | None, *, completes: bool = False) -> Any:
     """What runs the command of that name; for another name, what tells the names that there are.
 
-    `completes`: has the options that install completion. Not for `python -m app`: a shell takes that for `python`.
+    `completes`: has the options that install completion. Not for `python -m app`: a shell takes
+    that for `python`.
     """
     import typer  # noqa: PLC0415 - takes longer than all that `--version` does
 
@@ -55,7 +57,9 @@ def _options() -> Callable[..., None]:
     import typer  # noqa: PLC0415 - as above
 
     def options(
-        config: str = typer.Option("", metavar="DIR", help="Where .env and feeds.toml are. Stands before the command."),
+        config: str = typer.Option(
+            "", metavar="DIR", help="Where .env and feeds.toml are. Stands before the command."
+        ),
         version: bool = typer.Option(False, "--version", help="Say the version, and end."),
     ) -> None:
         """Both are taken before this is asked."""
@@ -68,13 +72,17 @@ def _nothing() -> None:
 
 
 def _take_config(arguments: Sequence[str]) -> list[str]:
-    """The arguments without a leading `--config DIR`, which counts for this process and those that it starts."""
+    """The arguments without a leading `--config DIR`, which counts for this process and those that
+    it starts.
+    """
     first = arguments[0] if arguments else ""
     if first.partition("=")[0] != "--config":
         return list(arguments)
     given = first.partition("=")[2] if "=" in first else "".join(arguments[1:2])
     if not Path(given or "?").is_dir():
-        sys.stderr.write(f"{NAME}: --config: found {given!r}; the directory with .env and feeds.toml\n")
+        sys.stderr.write(
+            f"{NAME}: --config: found {given!r}; the directory with .env and feeds.toml\n"
+        )
         raise SystemExit(2)
     os.environ[CONFIG] = str(Path(given).absolute())
     return list(arguments[1 if "=" in first else 2 :])

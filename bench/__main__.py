@@ -1,4 +1,5 @@
-"""The benchmark: this system beside its peers and the limits, on the same work. `scripts/bench` runs it.
+"""The benchmark: this system beside its peers and the limits, on the same work. `scripts/bench`
+runs it.
 
     scripts/bench [--rows 3000] [--rounds 3] [--only NAME ...] [--quick]     everybody, and the limits
     scripts/bench --slow-partner     a partner that takes 50 ms, 200 requests in flight
@@ -7,7 +8,8 @@
     scripts/bench --million [ROWS]   many rows through one worker: memory, and speed in the end
     scripts/bench --ledger-size [N]  what the ledger's questions cost before 10,000 and before N old deliveries
 
-`--write` puts the tables into docs/performance.md. Exit code 1 where a run lost, doubled or did not record a row.
+`--write` puts the tables into docs/performance.md. Exit code 1 where a run lost, doubled or did not
+record a row.
 """
 
 from __future__ import annotations
@@ -52,7 +54,9 @@ def main() -> None:
 def _run(scene: Scene, options: argparse.Namespace) -> Section:
     job = Job(options.rows)
     if options.latency:
-        return latency(scene, Load(options.rate, options.seconds, options.poll_every), options.rounds)
+        return latency(
+            scene, Load(options.rate, options.seconds, options.poll_every), options.rounds
+        )
     if options.million:
         return million(scene, options.million)
     if options.ledger_size:
@@ -62,30 +66,61 @@ def _run(scene: Scene, options: argparse.Namespace) -> Section:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     mode = parser.add_mutually_exclusive_group()
-    mode.add_argument("--slow-partner", action="store_true", help="a partner that takes 50 ms, 200 in flight")
+    mode.add_argument(
+        "--slow-partner", action="store_true", help="a partner that takes 50 ms, 200 in flight"
+    )
     mode.add_argument("--two", action="store_true", help="two worker processes against one")
-    mode.add_argument("--latency", action="store_true", help="from insert to outcome, at a steady rate")
-    mode.add_argument("--million", type=int, nargs="?", const=1_000_000, metavar="ROWS", help="many rows, one worker")
-    mode.add_argument("--ledger-size", type=int, nargs="?", const=200_000, metavar="N", help="N old deliveries")
+    mode.add_argument(
+        "--latency", action="store_true", help="from insert to outcome, at a steady rate"
+    )
+    mode.add_argument(
+        "--million",
+        type=int,
+        nargs="?",
+        const=1_000_000,
+        metavar="ROWS",
+        help="many rows, one worker",
+    )
+    mode.add_argument(
+        "--ledger-size", type=int, nargs="?", const=200_000, metavar="N", help="N old deliveries"
+    )
     parser.add_argument("--rows", type=int, default=3000, help=f"a round; at most {MOST_ROWS:,}")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="whose name contains NAME; repeat")
-    parser.add_argument("--quick", action="store_true", help="300 rows, one round: does everything work?")
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="whose name contains NAME; repeat",
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="300 rows, one round: does everything work?"
+    )
     parser.add_argument("--rate", type=float, default=200, help="--latency: rows a second")
     parser.add_argument("--seconds", type=float, default=30, help="--latency: of each round")
     parser.add_argument("--poll-every", default="1s", help="--latency: the feed's poll_every")
-    parser.add_argument("--mongo-url", metavar="URL", help="a ledger server that runs; else an embedded one")
+    parser.add_argument(
+        "--mongo-url", metavar="URL", help="a ledger server that runs; else an embedded one"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every round there")
-    parser.add_argument("--write", action="store_true", help="put the tables into docs/performance.md")
+    parser.add_argument(
+        "--write", action="store_true", help="put the tables into docs/performance.md"
+    )
     options = parser.parse_args()
     if options.quick:
         options.rows, options.rounds, options.seconds = 300, 1, 5
     if options.write and (options.quick or options.only):
-        parser.error("--write: not with --quick or --only, whose tables are no measurement, or a part of one")
+        parser.error(
+            "--write: not with --quick or --only, whose tables are no measurement, or a part of one"
+        )
     if not 1 <= options.rows <= MOST_ROWS or options.rounds < 1:
-        parser.error(f"--rows: {options.rows}: 1 to {MOST_ROWS}; --rounds: {options.rounds}: 1 or more")
+        parser.error(
+            f"--rows: {options.rows}: 1 to {MOST_ROWS}; --rounds: {options.rounds}: 1 or more"
+        )
     return options
 
 

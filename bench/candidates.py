@@ -1,6 +1,8 @@
-"""The HTTP clients that were tried for partners (docs/decisions/0034-one-client.md), each in `exchange`'s shape.
+"""The HTTP clients that were tried for partners (docs/decisions/0034-one-client.md), each in
+`exchange`'s shape.
 
-Each is set up as well as it lets itself be: no redirects, cookies, proxies, unpacking, and as tolerant as it can be.
+Each is set up as well as it lets itself be: no redirects, cookies, proxies, unpacking, and as
+tolerant as it can be.
 """
 
 from __future__ import annotations
@@ -30,7 +32,9 @@ from app.partner.transport import Transport, tls_context
 class Candidate(Protocol):
     """A client."""
 
-    async def exchange(self, request: Request, seconds: float, limit: int = RESPONSE_LIMIT) -> Reply:
+    async def exchange(
+        self, request: Request, seconds: float, limit: int = RESPONSE_LIMIT
+    ) -> Reply:
         """See `app.partner.exchange.exchange`."""
 
     async def close(self) -> None:
@@ -43,7 +47,9 @@ class Ours:
     def __init__(self, tls: Tls | None, connections: int, reader: Reader = Incoming) -> None:
         self._transport = Transport(tls, connections, reader)
 
-    async def exchange(self, request: Request, seconds: float, limit: int = RESPONSE_LIMIT) -> Reply:
+    async def exchange(
+        self, request: Request, seconds: float, limit: int = RESPONSE_LIMIT
+    ) -> Reply:
         """See `Candidate`."""
         return await exchange(self._transport, request, seconds, limit)
 
@@ -53,7 +59,9 @@ class Ours:
 
 
 class ParsedByLlhttp(Incoming):
-    """Reads an answer with llhttp (`httptools`), every leniency on; a status that came before an error counts."""
+    """Reads an answer with llhttp (`httptools`), every leniency on; a status that came before an
+    error counts.
+    """
 
     def __init__(self, limit: int) -> None:
         super().__init__(limit)
@@ -105,7 +113,9 @@ class ParsedByLlhttp(Incoming):
                 raise Malformed("too many interim answers")
             return
         fields = Fields(b"\n".join([*self._lines, b""]).decode("latin-1"))
-        told = fields.get("content-length") is not None or fields.get("transfer-encoding") is not None
+        told = (
+            fields.get("content-length") is not None or fields.get("transfer-encoding") is not None
+        )
         framing = Framing.LENGTH if told or status in (204, 304) else Framing.CLOSE
         self.head = Head(status, fields, framing, 0, kept=self._parser.should_keep_alive())
 
@@ -128,7 +138,9 @@ class Aiohttp:
         self._context, self._connections = tls_context(tls), connections
         self._session: aiohttp.ClientSession | None = None
 
-    async def exchange(self, request: Request, seconds: float, limit: int = RESPONSE_LIMIT) -> Reply:
+    async def exchange(
+        self, request: Request, seconds: float, limit: int = RESPONSE_LIMIT
+    ) -> Reply:
         """See `Candidate`."""
         deadline = asyncio.timeout(seconds)
         try:
@@ -150,7 +162,9 @@ class Aiohttp:
     def _sent(self, request: Request) -> aiohttp.client._RequestContextManager:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=self._connections, ssl=self._context, keepalive_timeout=15),
+                connector=aiohttp.TCPConnector(
+                    limit=self._connections, ssl=self._context, keepalive_timeout=15
+                ),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
                 trust_env=False,
@@ -159,15 +173,26 @@ class Aiohttp:
             self._session._retry_connection = False  # noqa: SLF001  there is no public switch
         headers = {"accept-encoding": "identity", **request.headers}
         url = URL(str(request.url))
-        return self._session.request(request.method, url, headers=headers, data=request.body, allow_redirects=False)
+        return self._session.request(
+            request.method, url, headers=headers, data=request.body, allow_redirects=False
+        )
 
 
 class Pyreqwest:
     """Rust's reqwest."""
 
     def __init__(self, tls: Tls | None, connections: int) -> None:
-        builder = ClientBuilder().max_connections(connections).pool_idle_timeout(timedelta(seconds=15))
-        builder = builder.follow_redirects(False).no_proxy().gzip(False).deflate(False).brotli(False).zstd(False)
+        builder = (
+            ClientBuilder().max_connections(connections).pool_idle_timeout(timedelta(seconds=15))
+        )
+        builder = (
+            builder.follow_redirects(False)
+            .no_proxy()
+            .gzip(False)
+            .deflate(False)
+            .brotli(False)
+            .zstd(False)
+        )
         builder = builder.referer(False).http1_ignore_invalid_headers_in_responses(True)
         builder = builder.http1_allow_obsolete_multiline_headers_in_responses(True)
         builder = builder.http1_allow_spaces_after_header_name_in_responses(True)
@@ -177,17 +202,29 @@ class Pyreqwest:
             builder = builder.identity_pem(tls.cert_file.read_bytes() + _unlocked(tls))
         self._client: Client = builder.build()
 
-    async def exchange(self, request: Request, seconds: float, limit: int = RESPONSE_LIMIT) -> Reply:
+    async def exchange(
+        self, request: Request, seconds: float, limit: int = RESPONSE_LIMIT
+    ) -> Reply:
         """See `Candidate`."""
-        built = self._client.request(request.method, str(request.url)).headers(dict(request.headers))
-        built = built.header("accept-encoding", "identity").body_bytes(request.body).timeout(timedelta(seconds=seconds))
+        built = self._client.request(request.method, str(request.url)).headers(
+            dict(request.headers)
+        )
+        built = (
+            built.header("accept-encoding", "identity")
+            .body_bytes(request.body)
+            .timeout(timedelta(seconds=seconds))
+        )
         try:
             async with built.build_streamed() as response:
                 body = b""
                 while len(body) <= limit and (chunk := await response.body_reader.read_chunk()):
                     body += bytes(chunk)
                 return Reply(response.status, _fields(response.headers), body[:limit])
-        except (exceptions.ConnectError, exceptions.ConnectTimeoutError, exceptions.BuilderError) as error:
+        except (
+            exceptions.ConnectError,
+            exceptions.ConnectTimeoutError,
+            exceptions.BuilderError,
+        ) as error:
             raise Undone(type(error).__name__, Ruling.FAILED) from error
         except exceptions.PyreqwestError as error:
             raise Undone(type(error).__name__, Ruling.LOST) from error

@@ -1,12 +1,14 @@
-"""The HTTP clients that could send rows to partners, side by side: what each costs, and which partners it can bear.
+"""The HTTP clients that could send rows to partners, side by side: what each costs, and which
+partners it can bear.
 
     python -m bench.clients [--requests 5000] [--rounds 5] [--only NAME ...]     CPU µs a request
     python -m bench.clients --zoo [--only NAME ...]     the manners of tests/support/zoo_manners.py
     python -m bench.clients --job [--rows 1000]                                  delivering logged rows (bench.row_cost)
 
-One worker process on uvloop, 100 requests in flight over loopback to the lean partner (bench.partner), rows of 500
-bytes. `bare socket` reads and understands nothing: what no client can go below. Rounds are interleaved; medians, and
-the ratio to ours from the same rounds. CPU is that of the process, its threads included.
+One worker process on uvloop, 100 requests in flight over loopback to the lean partner
+(bench.partner), rows of 500 bytes. `bare socket` reads and understands nothing: what no client can
+go below. Rounds are interleaved; medians, and the ratio to ours from the same rounds. CPU is that
+of the process, its threads included.
 """
 
 from __future__ import annotations
@@ -46,7 +48,9 @@ SLACK_SECONDS = 0.1
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--zoo", action="store_true")
     parser.add_argument("--job", action="store_true")
     parser.add_argument("--requests", type=int, default=5000, help="a round")
@@ -61,7 +65,10 @@ def main() -> None:
         for name in options.only:
             _print_job(name, options)
     else:
-        with tempfile.TemporaryDirectory() as directory, announced("bench.partner", Path(directory)) as (_, url):
+        with (
+            tempfile.TemporaryDirectory() as directory,
+            announced("bench.partner", Path(directory)) as (_, url),
+        ):
             _print_costs(uvloop.run(_measure(options, f"{url}/v1/orders")))
 
 
@@ -74,7 +81,8 @@ async def _measure(options: argparse.Namespace, url: str) -> dict[str, list[floa
     candidates = {name: CANDIDATES[name](None, IN_FLIGHT) for name in options.only}
     for number in range(options.rounds + 1):
         rounds = {
-            name: await _cost(_poster(candidate, url), options.requests) for name, candidate in candidates.items()
+            name: await _cost(_poster(candidate, url), options.requests)
+            for name, candidate in candidates.items()
         }
         rounds["bare socket"] = await _bare(url, options.requests)
         for name, cost in rounds.items():
@@ -89,7 +97,10 @@ def _poster(candidate: Candidate, url: str) -> Callable[[int], Awaitable[None]]:
     target = parse_url(url)
 
     async def post(number: int) -> None:
-        headers = {"content-type": "application/json", "idempotency-key": f"orders:{time.time_ns()}:{number}"}
+        headers = {
+            "content-type": "application/json",
+            "idempotency-key": f"orders:{time.time_ns()}:{number}",
+        }
         reply = await candidate.exchange(Request("POST", target, headers, BODY), 10.0)
         assert reply.status == 200
 
@@ -128,11 +139,17 @@ class _Bare(asyncio.Protocol):
 
 async def _bare(url: str, requests: int) -> float:
     target, loop = parse_url(url), asyncio.get_running_loop()
-    wire = Request("POST", target, {"content-type": "application/json", "idempotency-key": "orders:1"}, BODY)
+    wire = Request(
+        "POST", target, {"content-type": "application/json", "idempotency-key": "orders:1"}, BODY
+    )
     left, done = [requests], loop.create_future()
     before = time.process_time()
     transports = [
-        (await loop.create_connection(lambda: _Bare(wire.head() + BODY, left, done), target.host, target.port))[0]
+        (
+            await loop.create_connection(
+                lambda: _Bare(wire.head() + BODY, left, done), target.host, target.port
+            )
+        )[0]
         for _ in range(IN_FLIGHT)
     ]
     await done
@@ -145,7 +162,11 @@ def _print_costs(costs: dict[str, list[float]]) -> None:
     ours = costs.get("ours")
     print(f"{'client':<20}{'µs a request':>14}{'least to most':>18}{'÷ ours':>10}")
     for name, rounds in costs.items():
-        ratio = statistics.median(cost / base for cost, base in zip(rounds, ours, strict=True)) if ours else 0.0
+        ratio = (
+            statistics.median(cost / base for cost, base in zip(rounds, ours, strict=True))
+            if ours
+            else 0.0
+        )
         spread = f"{min(rounds):.0f} to {max(rounds):.0f}"
         print(f"{name:<20}{statistics.median(rounds):>14.1f}{spread:>18}{ratio:>10.2f}")
 
@@ -197,7 +218,9 @@ async def _visit_all(name: str) -> list[tuple[str, Sequence[str]]]:
         certificates = issue(Path(directory))
         found: list[tuple[str, Sequence[str]]] = []
         for manner in manners():
-            wrong = await visit(manner, certificates, lambda credentials: _Visitor(name, credentials), SLACK_SECONDS)
+            wrong = await visit(
+                manner, certificates, lambda credentials: _Visitor(name, credentials), SLACK_SECONDS
+            )
             found.append((manner.name, wrong))
         return found
 
@@ -223,7 +246,9 @@ def _sending_with(name: str) -> Iterator[None]:
     """Deliveries go out through a candidate."""
     opened: list[Candidate] = []
 
-    async def exchange(_transport: object, request: Request, seconds: float, limit: int = LIMIT) -> Reply:
+    async def exchange(
+        _transport: object, request: Request, seconds: float, limit: int = LIMIT
+    ) -> Reply:
         if not opened:
             opened.append(CANDIDATES[name](None, IN_FLIGHT))
         return await opened[0].exchange(request, seconds, limit)

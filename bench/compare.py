@@ -1,6 +1,8 @@
-"""The comparison: every contestant, with the ledger and without, and the limits: the same work, interleaved rounds.
+"""The comparison: every contestant, with the ledger and without, and the limits: the same work,
+interleaved rounds.
 
-`two` (two workers against one) and `slow` (a partner that takes 50 ms) are the same with others in the ring.
+`two` (two workers against one) and `slow` (a partner that takes 50 ms) are the same with others in
+the ring.
 """
 
 from __future__ import annotations
@@ -31,7 +33,12 @@ SLOW = (
     "Celery gevent, requests",
 )
 SLOW_ANSWER_MS, SLOW_IN_FLIGHT = 50.0, 200
-SLOW_LIMITS = (*(name for name, loop in LOOPS.items() if loop.server == "partner"), "insert", "update", "update-one")
+SLOW_LIMITS = (
+    *(name for name, loop in LOOPS.items() if loop.server == "partner"),
+    "insert",
+    "update",
+    "update-one",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +75,31 @@ def compare(scene: Scene, job: Job, rounds: int, only: Sequence[str]) -> Section
     """Everybody, and all limits."""
     entries = [*_contestants(job, only), *_loops(job, tuple(LOOPS), only)]
     results = _run(scene, entries, rounds)
-    parts = [_job_table(results), _limits_table(results), _ledger_limits(results), _ratios(results), _notes(results)]
+    parts = [
+        _job_table(results),
+        _limits_table(results),
+        _ledger_limits(results),
+        _ratios(results),
+        _notes(results),
+    ]
     body = "\n\n".join(filter(None, parts))
-    return Section("compare", f"{job.rows:,} rows, partner answering at once, {scene.ledger_version()}", body, results)
+    return Section(
+        "compare",
+        f"{job.rows:,} rows, partner answering at once, {scene.ledger_version()}",
+        body,
+        results,
+    )
 
 
 def two(scene: Scene, job: Job, rounds: int, only: Sequence[str]) -> Section:
     """Two workers against one."""
     entries = list(_contestants(job, only or (ONE_WORKER, TWO_WORKERS)))
-    results = _run(scene, [entry for entry in entries if entry.name in (ONE_WORKER, TWO_WORKERS)], rounds)
-    rate = {name: _median(figures, lambda one: one.rows_per_s) for name, figures in results.full.items()}
+    results = _run(
+        scene, [entry for entry in entries if entry.name in (ONE_WORKER, TWO_WORKERS)], rounds
+    )
+    rate = {
+        name: _median(figures, lambda one: one.rows_per_s) for name, figures in results.full.items()
+    }
     told = ""
     if all(rate.get(name) for name in (ONE_WORKER, TWO_WORKERS)):
         both = results.full[TWO_WORKERS]
@@ -93,13 +115,22 @@ def two(scene: Scene, job: Job, rounds: int, only: Sequence[str]) -> Section:
 def slow(scene: Scene, job: Job, rounds: int, only: Sequence[str]) -> Section:
     """A partner that takes its time, and more requests in flight."""
     job = replace(job, in_flight=SLOW_IN_FLIGHT, answer_ms=SLOW_ANSWER_MS)
-    contestants = [entry for entry in _contestants(job, only or SLOW) if only or "apart" not in entry.name]
+    contestants = [
+        entry for entry in _contestants(job, only or SLOW) if only or "apart" not in entry.name
+    ]
     results = _run(scene, [*contestants, *_loops(job, SLOW_LIMITS, only)], rounds)
     bound = SLOW_IN_FLIGHT / SLOW_ANSWER_MS * 1000
     told = f"{SLOW_IN_FLIGHT} requests in flight that take {SLOW_ANSWER_MS:g} ms each: {bound:,.0f} rows/s at most."
-    parts = [_job_table(results), _limits_table(results), f"{told} {_ledger_limits(results)}", _notes(results)]
+    parts = [
+        _job_table(results),
+        _limits_table(results),
+        f"{told} {_ledger_limits(results)}",
+        _notes(results),
+    ]
     body = "\n\n".join(filter(None, parts))
-    return Section("slow", f"{job.rows:,} rows, partner answering after {SLOW_ANSWER_MS:g} ms", body, results)
+    return Section(
+        "slow", f"{job.rows:,} rows, partner answering after {SLOW_ANSWER_MS:g} ms", body, results
+    )
 
 
 def _contestants(job: Job, only: Sequence[str]) -> Iterator[Entry]:
@@ -111,7 +142,9 @@ def _contestants(job: Job, only: Sequence[str]) -> Iterator[Entry]:
 
 
 def _entry(contestant: Contestant, job: Job) -> Entry:
-    return Entry(contestant.name, job.ledger, False, lambda scene: run_round(scene, contestant, job))
+    return Entry(
+        contestant.name, job.ledger, False, lambda scene: run_round(scene, contestant, job)
+    )
 
 
 def _loops(job: Job, names: Sequence[str], only: Sequence[str]) -> Iterator[Entry]:
@@ -128,7 +161,16 @@ def _loop(name: str, job: Job) -> Callable[[Scene], Figures]:
     def run(scene: Scene) -> Figures:
         server = LOOPS[name].server
         with scene.place(f"limit {name}", job) as place, scene.server(server, place) as (url, pid):
-            command = [sys.executable, "-m", "bench.limits", name, "--url", url, "--rows", str(job.rows)]
+            command = [
+                sys.executable,
+                "-m",
+                "bench.limits",
+                name,
+                "--url",
+                url,
+                "--rows",
+                str(job.rows),
+            ]
             command += ["--in-flight", str(job.in_flight), "--source", str(scene.rows(job.rows))]
             command += ["--server", str(pid)] if pid else []
             ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -136,13 +178,19 @@ def _loop(name: str, job: Job) -> Callable[[Scene], Figures]:
             return Figures(job.rows, wrong=[ended.stderr[-300:]])
         told = orjson.loads(ended.stdout)
         used = {"worker": told["cpu_s"], "server": told["server_s"]}
-        return Figures(job.rows, told["seconds"], {group: cpu_s / job.rows * 1e6 for group, cpu_s in used.items()})
+        return Figures(
+            job.rows,
+            told["seconds"],
+            {group: cpu_s / job.rows * 1e6 for group, cpu_s in used.items()},
+        )
 
     return run
 
 
 def _run(scene: Scene, entries: Sequence[Entry], rounds: int) -> Results:
-    """All entries once a round. Each round begins with another one, so that none always follows the same."""
+    """All entries once a round. Each round begins with another one, so that none always follows the
+    same.
+    """
     results = Results({}, {}, {})
     for entry in entries:
         results.of(entry)
@@ -150,7 +198,9 @@ def _run(scene: Scene, entries: Sequence[Entry], rounds: int) -> Results:
         turn = number * len(entries) // rounds
         for entry in [*entries[turn:], *entries[:turn]]:
             figures = entry.run(scene)
-            told = f"FAILED: {figures.wrong}" if figures.wrong else f"{figures.rows_per_s:,.0f} rows/s"
+            told = (
+                f"FAILED: {figures.wrong}" if figures.wrong else f"{figures.rows_per_s:,.0f} rows/s"
+            )
             say(f"round {number + 1} of {rounds}: {entry.label}: {told}")
             results.of(entry).append(figures)
     return results
@@ -169,10 +219,16 @@ def _median(figures: Sequence[Figures], value: Callable[[Figures], float]) -> fl
 
 
 def _cell(figures: Sequence[Figures], value: Callable[[Figures], float]) -> str:
-    return "failed" if figures and not _good(figures) else spread([value(one) for one in _good(figures)], whole)
+    return (
+        "failed"
+        if figures and not _good(figures)
+        else spread([value(one) for one in _good(figures)], whole)
+    )
 
 
-def _plain(figures: Sequence[Figures], value: Callable[[Figures], float], form: str = ",.0f") -> str:
+def _plain(
+    figures: Sequence[Figures], value: Callable[[Figures], float], form: str = ",.0f"
+) -> str:
     """A median alone, where the spread would crowd the table."""
     return format(_median(figures, value), form) if _good(figures) else "–"
 
@@ -228,10 +284,15 @@ def _limits_table(results: Results) -> str:
 
 def _ledger_limits(results: Results) -> str:
     """What the ledger server could take of one insert and one update a row, and of nothing else."""
-    rate = {name: _median(results.limits.get(LOOPS[name].title, []), lambda one: one.rows_per_s) for name in LOOPS}
+    rate = {
+        name: _median(results.limits.get(LOOPS[name].title, []), lambda one: one.rows_per_s)
+        for name in LOOPS
+    }
     if not all(rate[name] for name in ("insert", "update", "update-one")):
         return ""
-    bulk, single = (1 / (1 / rate["insert"] + 1 / rate[update]) for update in ("update", "update-one"))
+    bulk, single = (
+        1 / (1 / rate["insert"] + 1 / rate[update]) for update in ("update", "update-one")
+    )
     return (
         f"The ledger server's limit for one insert and one update a row: {bulk:,.0f} rows/s by insert_many and "
         f"update_many, {single:,.0f} rows/s by insert_many and update_one."
@@ -249,23 +310,35 @@ def _ratios(results: Results) -> str:
     if not _good(ours):
         return ""
     fast = {name: figures for name, figures in results.full.items() if name.endswith(", aiohttp")}
-    prefork = {name: figures for name, figures in results.full.items() if name.startswith("Celery prefork")}
-    rows = [*_against("best peer with aiohttp", ours, fast), *_against("best Celery prefork", ours, prefork)]
+    prefork = {
+        name: figures for name, figures in results.full.items() if name.startswith("Celery prefork")
+    }
+    rows = [
+        *_against("best peer with aiohttp", ours, fast),
+        *_against("best Celery prefork", ours, prefork),
+    ]
     bare = results.limits.get(LOOPS["aiohttp"].title, [])
     if _good(bare):
         times = _median(ours, _cpu("worker")) / _median(bare, _cpu("worker"))
         rows.append(["worker CPU a row, Rowrelay ÷ bare aiohttp post", f"{times:.2f}"])
-    rows.append(["cores that the ledger server used meanwhile", f"{_median(ours, _ledger_busy):.2f}"])
+    rows.append(
+        ["cores that the ledger server used meanwhile", f"{_median(ours, _ledger_busy):.2f}"]
+    )
     return table((ONE_WORKER, ""), rows)
 
 
-def _against(kind: str, ours: Sequence[Figures], theirs: Mapping[str, Sequence[Figures]]) -> Iterator[list[str]]:
+def _against(
+    kind: str, ours: Sequence[Figures], theirs: Mapping[str, Sequence[Figures]]
+) -> Iterator[list[str]]:
     good = {name: figures for name, figures in theirs.items() if _good(figures)}
     if not good:
         return
     rates = {name: _median(figures, lambda one: one.rows_per_s) for name, figures in good.items()}
     best = max(rates, key=lambda name: rates[name])
-    yield [f"rows/s, Rowrelay ÷ {kind} ({best})", f"{_median(ours, lambda one: one.rows_per_s) / rates[best]:.2f}"]
+    yield [
+        f"rows/s, Rowrelay ÷ {kind} ({best})",
+        f"{_median(ours, lambda one: one.rows_per_s) / rates[best]:.2f}",
+    ]
     for group, title in (("worker", "worker CPU a row"), ("ledger", "ledger server's CPU a row")):
         used = {name: _median(figures, _cpu(group)) for name, figures in good.items()}
         least, own = min(used, key=lambda name: used[name]), _median(ours, _cpu(group))
@@ -275,7 +348,9 @@ def _against(kind: str, ours: Sequence[Figures], theirs: Mapping[str, Sequence[F
 
 def _notes(results: Results) -> str:
     """What went wrong, and the unit."""
-    notes = ["CPU in µs a row, memory of the worker processes at its peak; median (least–most) of the rounds."]
+    notes = [
+        "CPU in µs a row, memory of the worker processes at its peak; median (least–most) of the rounds."
+    ]
     for kind in (results.full, results.bare, results.limits):
         failed = [(name, one) for name, figures in kind.items() for one in figures if one.wrong]
         notes += [f"FAILED: {name}: {one.wrong[0].splitlines()[0]}" for name, one in failed]

@@ -20,7 +20,9 @@ from bench.scene import Place
 PEERS = ROOT / ".venv-bench"
 """The peers' virtual environments, as `scripts/bench` makes them."""
 QUIET = ("--loglevel", "WARNING", "--without-mingle", "--without-gossip")
-"""For both Celery's and Rowrelay's workers: nothing is logged for a task, and workers do not talk among themselves."""
+"""For both Celery's and Rowrelay's workers: nothing is logged for a task, and workers do not talk
+among themselves.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,9 @@ class Running:
 
     def failure(self) -> str:
         """What the processes that ended said; else the last lines of all."""
-        told = [process.failure() for process in self.processes if not process.alive or process.tail()]
+        told = [
+            process.failure() for process in self.processes if not process.alive or process.tail()
+        ]
         return "\n".join(told)
 
 
@@ -75,8 +79,13 @@ class Peer:
         program, *arguments = self.command.format(in_flight=place.job.in_flight).split()
         variables = self._variables(place)
         log = place.directory / "worker.log"
-        worker = Process("worker", [str(programs / program), *arguments], env=variables, cwd=ROOT, log=log)
-        with killed(worker), _producer(programs, self.module, variables, place.directory) as producer:
+        worker = Process(
+            "worker", [str(programs / program), *arguments], env=variables, cwd=ROOT, log=log
+        )
+        with (
+            killed(worker),
+            _producer(programs, self.module, variables, place.directory) as producer,
+        ):
             groups = {"worker": [worker.pid], "producer": [producer.pid], "beat": []}
             yield Running(groups, lambda first, last: _tell(producer, first, last), [worker])
 
@@ -109,7 +118,9 @@ concurrency = {in_flight}
 
 @dataclass(frozen=True, slots=True)
 class Rowrelay:
-    """This system: one or more worker processes, and beat. All settings but those named here are the defaults."""
+    """This system: one or more worker processes, and beat. All settings but those named here are
+    the defaults.
+    """
 
     name: str = "Rowrelay"
     workers: int = 1
@@ -129,14 +140,22 @@ class Rowrelay:
 
             def run(name: str, *arguments: str) -> Process:
                 argv = [sys.executable, "-m", "celery", "-A", "celery_app", *arguments]
-                process = Process(name, argv, env=variables, cwd=ROOT, log=place.directory / f"{name}.log")
+                process = Process(
+                    name, argv, env=variables, cwd=ROOT, log=place.directory / f"{name}.log"
+                )
                 return started.enter_context(killed(process))
 
             queues = ("--queues", "deliver") if self.poller else ()
             names = [f"worker{number + 1}" for number in range(self.workers)]
-            workers = [run(name, "worker", "--hostname", f"{name}@%h", *QUIET, *queues) for name in names]
+            workers = [
+                run(name, "worker", "--hostname", f"{name}@%h", *QUIET, *queues) for name in names
+            ]
             others = ("--queues", "poll,maintenance")
-            pollers = [run("poller", "worker", "--hostname", "poller@%h", *QUIET, *others)] if self.poller else []
+            pollers = (
+                [run("poller", "worker", "--hostname", "poller@%h", *QUIET, *others)]
+                if self.poller
+                else []
+            )
             beat = run("beat", "beat", "--loglevel", "WARNING")
             groups = {"worker": _pids(workers), "producer": _pids(pollers), "beat": [beat.pid]}
             broker = started.enter_context(Celery(broker=place.scene.redis.url))
@@ -172,7 +191,9 @@ def _pids(processes: Sequence[Process]) -> list[int]:
 
 @contextmanager
 def killed(process: Process) -> Iterator[Process]:
-    """Start a process; kill it and its children in the end: nothing that an orderly end does is needed."""
+    """Start a process; kill it and its children in the end: nothing that an orderly end does is
+    needed.
+    """
     process.start()
     try:
         yield process
@@ -213,7 +234,10 @@ def _celery(name: str, options: str, client: str) -> Peer:
 
 def _asynchronous(library: str, environment: str, command: str) -> list[Peer]:
     module = f"bench.peers.with_{library}"
-    return [Peer(f"{library}, {client}", environment, module, command, client) for client in ("aiohttp", "httpx")]
+    return [
+        Peer(f"{library}, {client}", environment, module, command, client)
+        for client in ("aiohttp", "httpx")
+    ]
 
 
 CONTESTANTS: tuple[Contestant, ...] = (
@@ -227,7 +251,9 @@ CONTESTANTS: tuple[Contestant, ...] = (
     ),
     *_asynchronous("saq", "saq", "saq bench.peers.with_saq.settings"),
     *_asynchronous(
-        "arq", "arq", "arq bench.peers.with_arq.WorkerSettings --custom-log-dict bench.peers.with_arq.QUIET"
+        "arq",
+        "arq",
+        "arq bench.peers.with_arq.WorkerSettings --custom-log-dict bench.peers.with_arq.QUIET",
     ),
     Peer(
         "dramatiq, 2 processes",

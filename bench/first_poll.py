@@ -2,8 +2,9 @@
 
     python -m bench.first_poll [--rows 1000000] [--deliver 20000]
 
-One worker reads, logs and delivers while the source holds `--rows` rows. Prints the worker's resident memory as the
-ledger fills up to `max_backlog` (100,000) and until `--deliver` rows are delivered.
+One worker reads, logs and delivers while the source holds `--rows` rows. Prints the worker's
+resident memory as the ledger fills up to `max_backlog` (100,000) and until `--deliver` rows are
+delivered.
 """
 
 from __future__ import annotations
@@ -22,9 +23,13 @@ from app.testbed.embedded.stack import Stack
 
 def main() -> None:
     """Measure and print a line every few seconds, then the peak."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--deliver", type=int, default=20_000, help="stop once so many rows are delivered")
+    parser.add_argument(
+        "--deliver", type=int, default=20_000, help="stop once so many rows are delivered"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory, Stack(Path(directory)) as stack:
         stack.start_generator(options.rows).wait(timeout=900)
@@ -35,7 +40,9 @@ def main() -> None:
     print(f"peak {peak:.0f} MiB with {options.rows:,} rows in the source")
 
 
-def _watch(worker: psutil.Process, stats: pymongo.collection.Collection[dict[str, Any]], deliver: int) -> float:
+def _watch(
+    worker: psutil.Process, stats: pymongo.collection.Collection[dict[str, Any]], deliver: int
+) -> float:
     started, peak = time.monotonic(), 0.0
     print(f"{'seconds':>8}{'logged':>10}{'delivered':>11}{'MiB':>7}")
     while True:
@@ -44,7 +51,10 @@ def _watch(worker: psutil.Process, stats: pymongo.collection.Collection[dict[str
         delivered = sum(bucket.get("outcomes", {}).get("delivered", 0) for bucket in buckets)
         memory = worker.memory_info().rss / 2**20
         peak = max(peak, memory)
-        print(f"{time.monotonic() - started:>8.0f}{logged:>10,}{delivered:>11,}{memory:>7.0f}", flush=True)
+        print(
+            f"{time.monotonic() - started:>8.0f}{logged:>10,}{delivered:>11,}{memory:>7.0f}",
+            flush=True,
+        )
         if delivered >= deliver:
             return peak
         time.sleep(5)

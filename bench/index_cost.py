@@ -1,11 +1,13 @@
-"""What each index of `deliveries` and `batches` costs a row, and what those did that were there before decision 27.
+"""What each index of `deliveries` and `batches` costs a row, and what those did that were there
+before decision 27.
 
     python -m bench.index_cost [--rows 2000] [--rounds 4]
 
-An embedded mongod, a partner that answers at once, rows of about 500 bytes. In each round, in turns, the same code logs
-so many rows and delivers them over other indexes: as they are; as they were before decision 27; and as they are but for
-one. Prints CPU of the ledger's server in µs a row, logging and delivering apart, medians of the rounds (least to most).
-A first round is not counted. Linux only: the CPU is that of the server's threads, in ns, as `/proc` has it.
+An embedded mongod, a partner that answers at once, rows of about 500 bytes. In each round, in
+turns, the same code logs so many rows and delivers them over other indexes: as they are; as they
+were before decision 27; and as they are but for one. Prints CPU of the ledger's server in µs a row,
+logging and delivering apart, medians of the rounds (least to most). A first round is not counted.
+Linux only: the CPU is that of the server's threads, in ns, as `/proc` has it.
 """
 
 from __future__ import annotations
@@ -37,8 +39,14 @@ Set: TypeAlias = Mapping[str, Iterable[IndexModel]]
 NOW = {name: INDEXES[name] for name in ("deliveries", "batches")}
 BEFORE = {
     "deliveries": (
-        IndexModel([("next_attempt_at", 1)], name="retrying_due", partialFilterExpression={"state": "retrying"}),
-        IndexModel([("created_at", 1)], name="queued_oldest", partialFilterExpression={"state": "queued"}),
+        IndexModel(
+            [("next_attempt_at", 1)],
+            name="retrying_due",
+            partialFilterExpression={"state": "retrying"},
+        ),
+        IndexModel(
+            [("created_at", 1)], name="queued_oldest", partialFilterExpression={"state": "queued"}
+        ),
         *(index for index in NOW["deliveries"] if index.document["name"] in {"settled", "kept"}),
     ),
     "batches": (IndexModel([("visible_at", 1)], name="batches_due"),),
@@ -55,11 +63,16 @@ class Cost(NamedTuple):
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", type=int, default=2000, help="a round, of each set of indexes")
     parser.add_argument("--rounds", type=int, default=4)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as directory, Stack(Path(directory), settings={"LEASE": "60s"}) as stack:
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        Stack(Path(directory), settings={"LEASE": "60s"}) as stack,
+    ):
         os.environ.update(stack.variables)
         configure_logging("WARNING", "json")
         print(stack.mongo.description)
@@ -78,7 +91,9 @@ def _told(values: Iterable[float]) -> str:
 
 def _sets() -> dict[str, Set]:
     names = [str(index.document["name"]) for indexes in NOW.values() for index in indexes]
-    return {"as they are": NOW, "as before": BEFORE} | {f"without {name}": _without(name) for name in names}
+    return {"as they are": NOW, "as before": BEFORE} | {
+        f"without {name}": _without(name) for name in names
+    }
 
 
 def _without(name: str) -> Set:
@@ -133,8 +148,12 @@ async def _spent(stack: Stack, work: Awaitable[None]) -> float:
 
 
 def _cpu_ns(pid: int) -> int:
-    """Of all threads that live: a mongod keeps those that work. https://docs.kernel.org/scheduler/sched-stats.html"""
-    return sum(int(task.read_text().split()[0]) for task in Path(f"/proc/{pid}/task").glob("*/schedstat"))
+    """Of all threads that live: a mongod keeps those that work.
+    https://docs.kernel.org/scheduler/sched-stats.html
+    """
+    return sum(
+        int(task.read_text().split()[0]) for task in Path(f"/proc/{pid}/task").glob("*/schedstat")
+    )
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
-"""What one feed's rows wait for beside others: from insert to delivered, and how punctual the polls are.
+"""What one feed's rows wait for beside others: from insert to delivered, and how punctual the polls
+are.
 
     python -m bench.isolation [--seconds 20] [--rate 5] [--only NAME ...] [--write]
 
-One worker and beat, with the defaults. `fast` gets rows at a steady rate, and its partner answers at once; beside it is
-a feed with 6,000 rows waiting, whose partner takes its time, or is dead. Then 50 feeds of every temper together: those
-whose partners answer get a row a second each and are compared with one of their kind alone; all others have 600 rows
-waiting. Polls every second; what is told of them is how much later than that the next one came. `--write` puts the
-table into docs/performance.md.
+One worker and beat, with the defaults. `fast` gets rows at a steady rate, and its partner answers
+at once; beside it is a feed with 6,000 rows waiting, whose partner takes its time, or is dead. Then
+50 feeds of every temper together: those whose partners answer get a row a second each and are
+compared with one of their kind alone; all others have 600 rows waiting. Polls every second; what is
+told of them is how much later than that the next one came. `--write` puts the table into
+docs/performance.md.
 """
 
 from __future__ import annotations
@@ -115,7 +117,9 @@ def cases() -> Iterator[Case]:
     for temper in WELL:
         yield Case(f"one that {temper.name}, alone", [("one", temper)], rate=1)
     well = [(f"well{number}", WELL[number % len(WELL)]) for number in range(FEEDS // 2)]
-    unwell = [(f"unwell{number}", UNWELL[number % len(UNWELL)]) for number in range(FEEDS - len(well))]
+    unwell = [
+        (f"unwell{number}", UNWELL[number % len(UNWELL)]) for number in range(FEEDS - len(well))
+    ]
     yield Case(f"{FEEDS} feeds together", well, unwell, rate=1, waiting=WAITING_EACH)
 
 
@@ -133,7 +137,12 @@ def run(scene: Scene, case: Case, rate: float, seconds: float) -> Found:
         for name, _ in case.beside:
             _insert(place.source, name, case.waiting)
         text = "".join(
-            _FEED.format(name=name, poll=POLL_SECONDS, timeout=one.timeout, url=urls.get(one.path, partners + one.path))
+            _FEED.format(
+                name=name,
+                poll=POLL_SECONDS,
+                timeout=one.timeout,
+                url=urls.get(one.path, partners + one.path),
+            )
             for name, one in feeds
         )
         (place.directory / "feeds.toml").write_text(text, encoding="utf-8")
@@ -141,13 +150,23 @@ def run(scene: Scene, case: Case, rate: float, seconds: float) -> Found:
         database = place.database
         assert database is not None
         names = [name for name, _ in feeds]
-        _wait(lambda: database["cursors"].count_documents({"last_poll_at": {"$ne": None}}) == len(names), "the polls")
+        _wait(
+            lambda: (
+                database["cursors"].count_documents({"last_poll_at": {"$ne": None}}) == len(names)
+            ),
+            "the polls",
+        )
         beside = {"feed": {"$in": [name for name, _ in case.beside]}}
         expected = case.waiting * len(case.beside)
-        _wait(lambda: database["deliveries"].count_documents(beside) == expected, "the waiting rows to be logged")
+        _wait(
+            lambda: database["deliveries"].count_documents(beside) == expected,
+            "the waiting rows to be logged",
+        )
         time.sleep(SETTLING_SECONDS)
         late = running.enter_context(_watched_polls(database, names))
-        inserted = _let_flow(place.source, [name for name, _ in case.measured], case.rate or rate, seconds)
+        inserted = _let_flow(
+            place.source, [name for name, _ in case.measured], case.rate or rate, seconds
+        )
         return _read(database, case, inserted, late)
 
 
@@ -160,7 +179,10 @@ def _start(place: Place, running: ExitStack) -> None:
         "FEEDS_FILE": str(place.directory / "feeds.toml"),
         "LOG_LEVEL": "ERROR",
     }
-    for name, arguments in {"worker": ["worker", *QUIET], "beat": ["beat", "--loglevel", "WARNING"]}.items():
+    for name, arguments in {
+        "worker": ["worker", *QUIET],
+        "beat": ["beat", "--loglevel", "WARNING"],
+    }.items():
         argv = [sys.executable, "-m", "celery", "-A", "celery_app", *arguments]
         log = place.directory / f"{name}.log"
         running.enter_context(killed(Process(name, argv, env=environment, cwd=ROOT, log=log)))
@@ -174,7 +196,9 @@ def _refusing(running: ExitStack) -> str:
 
 
 def _swallowing(running: ExitStack) -> str:
-    """An address at which connections neither come about nor fail: a listener that takes no more of them."""
+    """An address at which connections neither come about nor fail: a listener that takes no more of
+    them.
+    """
     full = running.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
     for _ in range(4):
         waiting = running.enter_context(socket.socket())
@@ -186,7 +210,9 @@ def _swallowing(running: ExitStack) -> str:
 def _insert(source: Path, name: str, count: int) -> list[int]:
     """Insert rows into the feed's table; returns their ids."""
     with closing(connect(source)) as connection:
-        connection.execute(f"CREATE TABLE IF NOT EXISTS {name} (id INTEGER PRIMARY KEY AUTOINCREMENT, v TEXT)")
+        connection.execute(
+            f"CREATE TABLE IF NOT EXISTS {name} (id INTEGER PRIMARY KEY AUTOINCREMENT, v TEXT)"
+        )
         connection.execute("BEGIN IMMEDIATE")
         ids = [_insert_row(connection, name) for _ in range(count)]
         connection.execute("COMMIT")
@@ -194,11 +220,17 @@ def _insert(source: Path, name: str, count: int) -> list[int]:
 
 
 def _insert_row(connection: sqlite3.Connection, name: str) -> int:
-    return int(connection.execute(f"INSERT INTO {name} (v) VALUES ('a row of some length')").lastrowid or 0)  # noqa: S608
+    return int(
+        connection.execute(f"INSERT INTO {name} (v) VALUES ('a row of some length')").lastrowid or 0  # noqa: S608 - names of ours
+    )
 
 
-def _let_flow(source: Path, names: Sequence[str], rate: float, seconds: float) -> Mapping[str, float]:
-    """Insert rows one by one at that rate into each table. Returns delivery id → when it was committed."""
+def _let_flow(
+    source: Path, names: Sequence[str], rate: float, seconds: float
+) -> Mapping[str, float]:
+    """Insert rows one by one at that rate into each table. Returns delivery id → when it was
+    committed.
+    """
     inserted: dict[str, float] = {}
     begun, pause = time.monotonic(), 1 / (rate * len(names))
     for number in range(int(rate * seconds) * len(names)):
@@ -211,7 +243,9 @@ def _let_flow(source: Path, names: Sequence[str], rate: float, seconds: float) -
 
 @contextmanager
 def _watched_polls(database: Database, names: Sequence[str]) -> Iterator[Mapping[str, list[float]]]:
-    """Feed → by how many seconds its polls came later than they were due, for as long as the context lasts."""
+    """Feed → by how many seconds its polls came later than they were due, for as long as the
+    context lasts.
+    """
     late: dict[str, list[float]] = {name: [] for name in names}
     ended = threading.Event()
 
@@ -233,15 +267,25 @@ def _watched_polls(database: Database, names: Sequence[str]) -> Iterator[Mapping
         watching.join()
 
 
-def _read(database: Database, case: Case, inserted: Mapping[str, float], late: Mapping[str, list[float]]) -> Found:
-    found, tempers = Found(late={name: list(values) for name, values in late.items()}), dict(case.measured)
+def _read(
+    database: Database, case: Case, inserted: Mapping[str, float], late: Mapping[str, list[float]]
+) -> Found:
+    found, tempers = (
+        Found(late={name: list(values) for name, values in late.items()}),
+        dict(case.measured),
+    )
     wanted = {"_id": {"$in": list(inserted)}, "state": "delivered"}
     deadline = time.monotonic() + LATE_SECONDS
-    while database["deliveries"].count_documents(wanted) < len(inserted) and time.monotonic() < deadline:
+    while (
+        database["deliveries"].count_documents(wanted) < len(inserted)
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.2)
     for delivery in database["deliveries"].find(wanted, {"feed": 1, "finished_at": 1}):
         ended = delivery["finished_at"].replace(tzinfo=UTC).timestamp()
-        found.took.setdefault(tempers[delivery["feed"]], []).append(ended - inserted[delivery["_id"]])
+        found.took.setdefault(tempers[delivery["feed"]], []).append(
+            ended - inserted[delivery["_id"]]
+        )
     found.missing = len(inserted) - sum(map(len, found.took.values()))
     return found
 
@@ -261,7 +305,9 @@ def section(found: Mapping[str, Found], rate: float, seconds: float) -> Section:
     """The table. `FAILED` stands in it where a row that is measured was not delivered."""
     rows = [line for name, one in found.items() for line in _rows(name, one)]
     failed = "".join(
-        f"\nFAILED: {name}: {one.missing} rows not delivered" for name, one in found.items() if one.missing
+        f"\nFAILED: {name}: {one.missing} rows not delivered"
+        for name, one in found.items()
+        if one.missing
     )
     columns = ("", "insert → delivered, p50 ms", "p95 ms", "polls late, p95 ms", "at most, ms")
     body = (
@@ -300,15 +346,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--rate", type=float, default=5, help="rows a second of `fast`")
-    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="cases whose name contains NAME")
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="NAME", help="cases whose name contains NAME"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE")
-    parser.add_argument("--write", action="store_true", help="put the table into docs/performance.md")
+    parser.add_argument(
+        "--write", action="store_true", help="put the table into docs/performance.md"
+    )
     options = parser.parse_args()
     if options.write and options.only:
         parser.error("--write: not with --only, whose table is a part of one")
-    wanted = [case for case in cases() if not options.only or any(part in case.name for part in options.only)]
+    wanted = [
+        case
+        for case in cases()
+        if not options.only or any(part in case.name for part in options.only)
+    ]
     load = os.getloadavg()[0]
-    with tempfile.TemporaryDirectory(prefix="rowrelay-bench-") as directory, Scene(Path(directory)) as scene:
+    with (
+        tempfile.TemporaryDirectory(prefix="rowrelay-bench-") as directory,
+        Scene(Path(directory)) as scene,
+    ):
         found = {}
         for case in wanted:
             found[case.name] = run(scene, case, options.rate, options.seconds)

@@ -62,7 +62,8 @@ def latency(scene: Scene, load: Load, rounds: int) -> Section:
         _row("insert → outcome known, ms", [one.to_ledger for one in good]),
     ]
     used = ", ".join(
-        f"{group} {statistics.median(one.cpu_us[group] for one in good):,.0f}" for group in (good or found)[0].cpu_us
+        f"{group} {statistics.median(one.cpu_us[group] for one in good):,.0f}"
+        for group in (good or found)[0].cpu_us
     )
     failed = "".join(f"\nFAILED: {one.wrong[0]}" for one in found if one.wrong)
     title = f"Latency at {load.rate:g} rows/s, polled every {load.poll_every}"
@@ -103,8 +104,22 @@ def _measure(scene: Scene, load: Load) -> Latencies:
 
 def _generator(place: Place, load: Load) -> Process:
     """Writes the rows, as applications do."""
-    arguments = ["--database", str(place.source), "--rows", str(load.rows), "--rate", str(load.rate)]
-    argv = [sys.executable, "-m", "app.testbed.simulator.generator", *arguments, "--seed", str(SEED)]
+    arguments = [
+        "--database",
+        str(place.source),
+        "--rows",
+        str(load.rows),
+        "--rate",
+        str(load.rate),
+    ]
+    argv = [
+        sys.executable,
+        "-m",
+        "app.testbed.simulator.generator",
+        *arguments,
+        "--seed",
+        str(SEED),
+    ]
     return Process("generator", argv, cwd=ROOT, log=place.directory / "generator.log")
 
 
@@ -119,9 +134,16 @@ def _recorded(place: Place) -> dict[str, float]:
     """Delivery id → when its outcome was recorded."""
     assert place.database is not None
     found: Iterable[dict[str, datetime]] = place.database["deliveries"].find({}, {"finished_at": 1})
-    return {str(document["_id"]): document["finished_at"].replace(tzinfo=UTC).timestamp() for document in found}
+    return {
+        str(document["_id"]): document["finished_at"].replace(tzinfo=UTC).timestamp()
+        for document in found
+    }
 
 
 def _percentiles(ended: Mapping[str, float], begun: Mapping[str, float]) -> dict[str, float]:
     took = sorted((ended[key] - at) * 1000 for key, at in begun.items() if key in ended)
-    return {name: took[min(int(len(took) * cut), len(took) - 1)] for name, cut in CUTS.items()} if took else {}
+    return (
+        {name: took[min(int(len(took) * cut), len(took) - 1)] for name, cut in CUTS.items()}
+        if took
+        else {}
+    )

@@ -2,8 +2,8 @@
 
     python -m bench.ledger_bytes [--payload 500] [--rows-a-day 1000000]
 
-A few rows are logged, delivered to a partner on this machine, and looked at. A server compresses documents on disk,
-and adds its indexes: measure yours with `db.stats()`.
+A few rows are logged, delivered to a partner on this machine, and looked at. A server compresses
+documents on disk, and adds its indexes: measure yours with `db.stats()`.
 """
 
 from __future__ import annotations
@@ -52,12 +52,17 @@ class Kept(NoQueue):
 
 def main() -> None:
     """Print a table: collection, bytes a document, documents a row."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--payload", type=int, default=500, help="bytes of a row as JSON")
     parser.add_argument("--rows-a-day", type=int, default=1_000_000)
     options = parser.parse_args()
     try:
-        with tempfile.TemporaryDirectory(prefix="rowrelay-bench-") as place, EmbeddedMongo(Path(place)) as mongo:
+        with (
+            tempfile.TemporaryDirectory(prefix="rowrelay-bench-") as place,
+            EmbeddedMongo(Path(place)) as mongo,
+        ):
             sizes = asyncio.run(_measure(mongo.url, options.payload))
     except NotStarted as error:
         sys.exit(f"bench: {error}")
@@ -65,8 +70,12 @@ def main() -> None:
     lines = [[name, f"{size:,.0f}"] for name, size in sizes.items()]
     print(table(("collection", "bytes a row, BSON"), [*lines, ["together", f"{row:,.0f}"]]))
     day = options.rows_a_day
-    print(f"\n{day:,} rows a day: {day * row / 1e9:.2f} GB a day before compression and without indexes,")
-    print(f"of which {day * options.payload / 1e9:.2f} GB are payloads, dropped after `payload_days`.")
+    print(
+        f"\n{day:,} rows a day: {day * row / 1e9:.2f} GB a day before compression and without indexes,"
+    )
+    print(
+        f"of which {day * options.payload / 1e9:.2f} GB are payloads, dropped after `payload_days`."
+    )
 
 
 async def _measure(url: str, payload: int) -> dict[str, float]:
@@ -95,7 +104,9 @@ async def _deliver(feed: Feed, ledger: Ledger, queue: Kept, payload: int) -> Non
     intake = Intake(ledger, queue, message_wait=SECONDS, now=utc_now)
     await intake.send(feed, await intake.log(feed, rows))
     async with PartnerClient([feed]) as partner:
-        delivering = Delivering(ledger, partner, DeliverySettings("host:1", SECONDS, 50, timedelta(milliseconds=10)))
+        delivering = Delivering(
+            ledger, partner, DeliverySettings("host:1", SECONDS, 50, timedelta(milliseconds=10))
+        )
         for batch in queue.batches:
             await delivering.deliver(feed, batch.id)
 

@@ -1,7 +1,8 @@
-"""What the ledger's questions cost with few and with many old deliveries behind them: it should be the same.
+"""What the ledger's questions cost with few and with many old deliveries behind them: it should be
+the same.
 
-Each step is timed over the ledger's own code, in this process, in turn on a ledger with 10,000 delivered rows and on
-one with many more.
+Each step is timed over the ledger's own code, in this process, in turn on a ledger with 10,000
+delivered rows and on one with many more.
 """
 
 from __future__ import annotations
@@ -69,7 +70,9 @@ def ledger_size(scene: Scene, old: int, rounds: int, steps: int = 30) -> Section
     rows = [_row(name, took, old) for name in took[SMALL]]
     columns = ("step, µs", f"{SMALL:,} old deliveries", f"{old:,} old deliveries", "ratio")
     body = f"{table(columns, rows)}\n\nMedians of {steps} times a round; median (least–most) of {rounds} rounds."
-    return Section("ledger-size", f"The ledger with {SMALL:,} and with {old:,} old deliveries", body, took)
+    return Section(
+        "ledger-size", f"The ledger with {SMALL:,} and with {old:,} old deliveries", body, took
+    )
 
 
 def _row(name: str, took: dict[int, dict[str, list[float]]], old: int) -> list[str]:
@@ -89,7 +92,9 @@ def _fill(place: Place, count: int) -> None:
     assert place.database is not None
     say(f"writing {count:,} old deliveries")
     for start in range(0, count, FILL):
-        place.database["deliveries"].insert_many(map(_old, range(start, min(start + FILL, count))), ordered=False)
+        place.database["deliveries"].insert_many(
+            map(_old, range(start, min(start + FILL, count))), ordered=False
+        )
 
 
 def _old(number: int) -> Document:
@@ -100,11 +105,17 @@ def _old(number: int) -> Document:
     }  # fmt: skip
 
 
-async def _measure(places: dict[int, Place], rounds: int, steps: int) -> dict[int, dict[str, list[float]]]:
-    """Old deliveries → step → the median µs of each round. One step on one ledger, then on the other."""
+async def _measure(
+    places: dict[int, Place], rounds: int, steps: int
+) -> dict[int, dict[str, list[float]]]:
+    """Old deliveries → step → the median µs of each round. One step on one ledger, then on the
+    other.
+    """
     took: dict[int, dict[str, list[float]]] = {old: {} for old in places}
     async with AsyncExitStack() as opened:
-        probes = {old: await opened.enter_async_context(_probe(place)) for old, place in places.items()}
+        probes = {
+            old: await opened.enter_async_context(_probe(place)) for old, place in places.items()
+        }
         for probe in probes.values():
             await _once(probe, 0)
         for number in range(rounds):
@@ -124,7 +135,10 @@ Probe: TypeAlias = Callable[[str, Sequence[SourceRow]], AsyncIterator[Step]]
 
 
 async def _once(probe: Probe, number: int) -> list[Step]:
-    rows = [SourceRow(f"new-{number}-{place}", place, '{"note":"' + "x" * 480 + '"}') for place in range(BATCH)]
+    rows = [
+        SourceRow(f"new-{number}-{place}", place, '{"note":"' + "x" * 480 + '"}')
+        for place in range(BATCH)
+    ]
     return [step async for step in probe(f"bench-{number}", rows)]
 
 
@@ -148,7 +162,9 @@ async def _probe(place: Place) -> AsyncIterator[Probe]:
         assert held is not None
         yield await _timed(f"load its {BATCH} rows", ledger.deliveries.load(held))
         delivered = {200: list(batch.delivery_ids)}
-        yield await _timed(f"record {BATCH} successes", ledger.deliveries.succeed(held, delivered, utc_now()))
+        yield await _timed(
+            f"record {BATCH} successes", ledger.deliveries.succeed(held, delivered, utc_now())
+        )
         yield await _timed("settle the batch", ledger.batches.settle(held))
 
     try:

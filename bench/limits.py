@@ -2,13 +2,15 @@
 
     python -m bench.limits LOOP --rows 3000 --in-flight 100 --source FILE --url URL
 
-Posting a row: `aiohttp`, `transport` (httpx's requests given to the aiohttp transport without a client),
-`httpx-aiohttp` (httpx's client over that transport), `httpx` (its own transport), and `simulator` (aiohttp again, for
-the server's sake). Redis: `redis` (LPUSH, then BRPOP) and `redis-pipelined` (100 of each at once). The ledger server:
-`insert` (1,000 rows at once), `update` (50 at once), `update-one` (`--in-flight` at once, as one job a row does) and
-`find` (100 at once). `--url` is the server's.
+Posting a row: `aiohttp`, `transport` (httpx's requests given to the aiohttp transport without a
+client), `httpx-aiohttp` (httpx's client over that transport), `httpx` (its own transport), and
+`simulator` (aiohttp again, for the server's sake). Redis: `redis` (LPUSH, then BRPOP) and
+`redis-pipelined` (100 of each at once). The ledger server: `insert` (1,000 rows at once), `update`
+(50 at once), `update-one` (`--in-flight` at once, as one job a row does) and `find` (100 at once).
+`--url` is the server's.
 
-Prints one line of JSON: rows, seconds, and the CPU seconds of this process and of the server, all without starting.
+Prints one line of JSON: rows, seconds, and the CPU seconds of this process and of the server, all
+without starting.
 """
 
 from __future__ import annotations
@@ -62,7 +64,9 @@ async def _aiohttp(url: str, in_flight: int) -> AsyncIterator[Do]:
 
         async def post(rows: Sequence[Row]) -> None:
             for id_, payload in rows:
-                async with session.post(url, data=payload.encode(), headers=work.headers(id_)) as answer:
+                async with session.post(
+                    url, data=payload.encode(), headers=work.headers(id_)
+                ) as answer:
                     await answer.read()
                     assert answer.status == 200
 
@@ -76,7 +80,9 @@ async def _transport(_url: str, in_flight: int) -> AsyncIterator[Do]:
 
         async def post(rows: Sequence[Row]) -> None:
             for id_, payload in rows:
-                request = httpx.Request("POST", url, headers=work.headers(id_), content=payload.encode())
+                request = httpx.Request(
+                    "POST", url, headers=work.headers(id_), content=payload.encode()
+                )
                 answer = await transport.handle_async_request(request)
                 await answer.aread()
                 assert answer.status_code == 200
@@ -87,7 +93,9 @@ async def _transport(_url: str, in_flight: int) -> AsyncIterator[Do]:
 @asynccontextmanager
 async def _httpx_aiohttp(url: str, in_flight: int) -> AsyncIterator[Do]:
     transport = AiohttpTransport(client=_session(in_flight))
-    async with httpx.AsyncClient(transport=transport, timeout=work.TIMEOUT_S, trust_env=False) as client:
+    async with httpx.AsyncClient(
+        transport=transport, timeout=work.TIMEOUT_S, trust_env=False
+    ) as client:
         yield _poster(client, url)
 
 
@@ -159,7 +167,9 @@ async def _insert(url: str, _: int) -> AsyncIterator[Do]:
 @asynccontextmanager
 async def _update(url: str, _: int) -> AsyncIterator[Do]:
     async with _ledger(url) as deliveries:
-        yield lambda rows: deliveries.update_many({"_id": {"$in": [id_ for id_, _ in rows]}}, work.outcome(200))
+        yield lambda rows: deliveries.update_many(
+            {"_id": {"$in": [id_ for id_, _ in rows]}}, work.outcome(200)
+        )
 
 
 @asynccontextmanager
@@ -179,7 +189,8 @@ class Loop(NamedTuple):
 
     title: str
     server: str
-    """Which server it works on: `partner`, `simulator` (the demo's partner), `redis` or `ledger`."""
+    """Which server it works on: `partner`, `simulator` (the demo's partner), `redis` or `ledger`.
+    """
     opening: Open
     size: int = 1
     """Rows a step."""
@@ -196,16 +207,22 @@ LOOPS = {
     "httpx": Loop("POST, httpx", "partner", _httpx),
     "simulator": Loop("POST, aiohttp, to the demo's partner", "simulator", _aiohttp),
     "redis": Loop("Redis, LPUSH and BRPOP", "redis", _redis, at_once=False),
-    "redis-pipelined": Loop("Redis, 100 LPUSH and BRPOP at once", "redis", _redis_pipelined, PIPELINED, at_once=False),
+    "redis-pipelined": Loop(
+        "Redis, 100 LPUSH and BRPOP at once", "redis", _redis_pipelined, PIPELINED, at_once=False
+    ),
     "insert": Loop("ledger, insert_many of 1,000", "ledger", _insert, INSERTED, at_once=False),
-    "update": Loop("ledger, update_many of 50", "ledger", _update, UPDATED, at_once=False, inserted=True),
+    "update": Loop(
+        "ledger, update_many of 50", "ledger", _update, UPDATED, at_once=False, inserted=True
+    ),
     "update-one": Loop("ledger, update_one", "ledger", _update_one, inserted=True),
     "find": Loop("ledger, find of 100", "ledger", _find, FOUND, at_once=False, inserted=True),
 }
 
 
 async def run(options: argparse.Namespace) -> dict[str, float]:
-    """Run one loop. Rows that the ledger must hold, and connections to a partner, are made before the clock runs."""
+    """Run one loop. Rows that the ledger must hold, and connections to a partner, are made before
+    the clock runs.
+    """
     rows, loop = load(options.source, options.rows), LOOPS[options.loop]
     if loop.inserted:
         async with _insert(options.url, 1) as insert:
@@ -239,13 +256,17 @@ async def _lane(steps: Iterator[Sequence[Row]], do: Do) -> None:
 
 def main() -> None:
     """Run the loop that the command line names."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("loop", choices=LOOPS)
     parser.add_argument("--rows", type=int, default=3000)
     parser.add_argument("--in-flight", type=int, default=100)
     parser.add_argument("--source", type=Path, required=True)
     parser.add_argument("--url", required=True)
-    parser.add_argument("--server", type=int, help="the server's process id: its CPU time is measured too")
+    parser.add_argument(
+        "--server", type=int, help="the server's process id: its CPU time is measured too"
+    )
     sys.stdout.write(orjson.dumps(uvloop.run(run(parser.parse_args()))).decode() + "\n")
 
 

@@ -12,8 +12,12 @@ def latencies(delivered: Iterable[Mapping[str, Any]]) -> list[float]:
     return [(one["finished_at"] - one["created_at"]).total_seconds() * 1000 for one in delivered]
 
 
-def print_parts(before: Sequence[float], name: str, meanwhile: Sequence[float], after: Sequence[float]) -> None:
-    """Print a line for each part, and how it grew meanwhile (`name`) against the two quiet parts together."""
+def print_parts(
+    before: Sequence[float], name: str, meanwhile: Sequence[float], after: Sequence[float]
+) -> None:
+    """Print a line for each part, and how it grew meanwhile (`name`) against the two quiet parts
+    together.
+    """
     print(f"{'part':<8}{'live rows':>10}{'p50 ms':>9}{'p95 ms':>9}")
     for part, found in (("before", before), (name, meanwhile), ("after", after)):
         p50, p95 = _percentiles(found)

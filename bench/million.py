@@ -1,4 +1,6 @@
-"""Many rows through one worker: does its memory stay flat, and is it as fast in the end as at the start?"""
+"""Many rows through one worker: does its memory stay flat, and is it as fast in the end as at the
+start?
+"""
 
 from __future__ import annotations
 
@@ -45,8 +47,12 @@ def million(scene: Scene, rows: int) -> Section:
                 samples, wrong = _watch(scene, running, rows), [""]
                 wrong = _settled(place)
             except (NotStarted, Stuck) as error:
-                return Section("million", "Many rows", f"FAILED: {error}\n{running.failure()}", None)
-        return Section("million", f"{rows:,} rows through one worker", _tell(samples, rows, wrong), samples)
+                return Section(
+                    "million", "Many rows", f"FAILED: {error}\n{running.failure()}", None
+                )
+        return Section(
+            "million", f"{rows:,} rows through one worker", _tell(samples, rows, wrong), samples
+        )
 
 
 def _watch(scene: Scene, running: Running, rows: int) -> list[Sample]:
@@ -59,11 +65,15 @@ def _watch(scene: Scene, running: Running, rows: int) -> list[Sample]:
         if not counts["unique"]:
             started = now
         worker, ledger = running.groups["worker"], scene.servers["ledger"]
-        sample = Sample(now - started, counts["unique"], memory_mib(worker), cpu_s(worker), cpu_s(ledger))
+        sample = Sample(
+            now - started, counts["unique"], memory_mib(worker), cpu_s(worker), cpu_s(ledger)
+        )
         if not samples or sample.rows > samples[-1].rows:
             moved_at = now
         elif now - moved_at > STUCK_SECONDS:
-            raise Stuck(f"{sample.rows:,} of {rows:,} rows reached the partner, and no more for {STUCK_SECONDS:g} s")
+            raise Stuck(
+                f"{sample.rows:,} of {rows:,} rows reached the partner, and no more for {STUCK_SECONDS:g} s"
+            )
         if now - said_at > SAY_SECONDS:
             say(f"{sample.rows:,} rows in {sample.seconds:,.0f} s, {sample.memory_mib:,.0f} MiB")
             said_at = now
@@ -102,13 +112,20 @@ def _part(samples: Sequence[Sample], low: float, high: float) -> list[str]:
     if not rows:
         return ["–"] * 3
     spent = (end.worker_s - begin.worker_s, end.ledger_s - begin.ledger_s)
-    return [f"{rows / (end.seconds - begin.seconds):,.0f}", *(f"{one / rows * 1e6:,.0f}" for one in spent)]
+    return [
+        f"{rows / (end.seconds - begin.seconds):,.0f}",
+        *(f"{one / rows * 1e6:,.0f}" for one in spent),
+    ]
 
 
 def memory_slope(samples: Sequence[Sample], rows: int) -> tuple[float, float, float]:
-    """MiB per 100,000 rows by least squares, without the first tenth; then the first and the last MiB of that part."""
+    """MiB per 100,000 rows by least squares, without the first tenth; then the first and the last
+    MiB of that part.
+    """
     kept = [one for one in samples if one.rows >= rows / 10]
     if len(kept) < 2:
         return 0.0, kept[0].memory_mib, kept[-1].memory_mib
-    fit = statistics.linear_regression([one.rows / 100_000 for one in kept], [one.memory_mib for one in kept])
+    fit = statistics.linear_regression(
+        [one.rows / 100_000 for one in kept], [one.memory_mib for one in kept]
+    )
     return fit.slope, kept[0].memory_mib, kept[-1].memory_mib

@@ -2,16 +2,19 @@
 
     python -m bench.partner --announce FILE
 
-Every request is a delivery, and is answered 200, at once or after the delay that was asked for, but for these:
+Every request is a delivery, and is answered 200, at once or after the delay that was asked for, but
+for these:
 
     PUT /_bench/delay/<ms>/<first>     answer after so many milliseconds from now on, and forget what arrived; a key
-                                       of a lower number than the first is a request, and none of the rows
+                                       of a lower number than the first is a request, and none of
+                                       the rows
     GET /_bench/counts                 {"requests", "unique", "last": [the keys that arrived last, at most 200]}
     GET /_bench/wait/<unique>/<ms>     the same, once so many unique keys have arrived, or after so many milliseconds
     GET /_bench/arrivals               {key: when it first arrived, in seconds since 1970}
 
-The parser knows what the benchmark's clients send: whole headers, then a body of `Content-Length` bytes. The demo's
-partner, `app/testbed/simulator/partner.py`, does far more with a request: a bare loop would measure it, not the client.
+The parser knows what the benchmark's clients send: whole headers, then a body of `Content-Length`
+bytes. The demo's partner, `app/testbed/simulator/partner.py`, does far more with a request: a bare
+loop would measure it, not the client.
 """
 
 from __future__ import annotations
@@ -49,7 +52,9 @@ class Partner:
     def take(self, key: bytes) -> None:
         """Note a delivery."""
         self.requests += 1
-        if key not in self.arrived and (not self.first or int(key.rpartition(b":")[2]) >= self.first):
+        if key not in self.arrived and (
+            not self.first or int(key.rpartition(b":")[2]) >= self.first
+        ):
             self.arrived[key] = time.time()
             if len(self.arrived) >= self._wanted:
                 self._answer_waiting()
@@ -155,8 +160,12 @@ async def serve(announce: Path) -> None:
 
 def main() -> None:
     """Serve until told to stop."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--announce", type=Path, required=True, metavar="FILE", help="write the URL there")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--announce", type=Path, required=True, metavar="FILE", help="write the URL there"
+    )
     uvloop.run(serve(parser.parse_args().announce))
 
 

@@ -2,8 +2,9 @@
 
     python -m bench.poll_cost [--small 10000] [--large 10000000] [--polls 300] [--rounds 5]
 
-Prints, a strategy: the median time of a poll on each SQLite table, and the ratio of the two. Rounds are interleaved
-over the tables. The large table takes about a minute and 1 GB of the temporary directory.
+Prints, a strategy: the median time of a poll on each SQLite table, and the ratio of the two. Rounds
+are interleaved over the tables. The large table takes about a minute and 1 GB of the temporary
+directory.
 """
 
 from __future__ import annotations
@@ -39,13 +40,17 @@ CREATE INDEX orders_at ON orders (at);
 def build(path: Path, rows: int) -> None:
     """Make the table of a bench, with an index for each strategy."""
     with closing(sqlite3.connect(path)) as connection:
-        connection.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;" + BUILD.format(rows=rows))
+        connection.executescript(
+            "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;" + BUILD.format(rows=rows)
+        )
 
 
 def feed(strategy: str) -> Feed:
     cursor = {"strategy": strategy, "column": COLUMNS[strategy], "start": "now"}
     partner = {"url": "https://partner.example/"}
-    return Feed.model_validate({"name": strategy, "table": "orders", "key": "id", "cursor": cursor, "partner": partner})
+    return Feed.model_validate(
+        {"name": strategy, "table": "orders", "key": "id", "cursor": cursor, "partner": partner}
+    )
 
 
 async def at_the_end(source: Source, strategy: str) -> Cursor:
@@ -65,9 +70,14 @@ async def time_polls(source: Source, cursor: Cursor, polls: int) -> list[float]:
     return took
 
 
-async def measure(paths: dict[int, Path], strategy: str, polls: int, rounds: int) -> dict[int, float]:
+async def measure(
+    paths: dict[int, Path], strategy: str, polls: int, rounds: int
+) -> dict[int, float]:
     """Rows → median µs of a poll that finds nothing."""
-    sources = {rows: Source(open_engine(f"sqlite:///{path}", timedelta(seconds=5))) for rows, path in paths.items()}
+    sources = {
+        rows: Source(open_engine(f"sqlite:///{path}", timedelta(seconds=5)))
+        for rows, path in paths.items()
+    }
     took: dict[int, list[float]] = {rows: [] for rows in paths}
     cursors = {rows: await at_the_end(source, strategy) for rows, source in sources.items()}
     for source, cursor in zip(sources.values(), cursors.values(), strict=True):

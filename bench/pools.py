@@ -2,8 +2,9 @@
 
     python -m bench.pools [--rows 3000] [--rounds 3] [--answer-ms 50]
 
-Prints, a pool: rows/s from the first row logged to the last one delivered, and the worker's CPU a row since then and
-resident memory, children included. Medians of the rounds, which are interleaved over the pools.
+Prints, a pool: rows/s from the first row logged to the last one delivered, and the worker's CPU a
+row since then and resident memory, children included. Medians of the rounds, which are interleaved
+over the pools.
 """
 
 from __future__ import annotations
@@ -43,10 +44,14 @@ class Measured:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", type=int, default=3000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--answer-ms", type=float, default=50, help="how long the partner takes to answer")
+    parser.add_argument(
+        "--answer-ms", type=float, default=50, help="how long the partner takes to answer"
+    )
     options = parser.parse_args()
     rounds: dict[str, list[Measured]] = {name: [] for name in POOLS}
     for _ in range(options.rounds):
@@ -64,7 +69,9 @@ def main() -> None:
 def _measure(pool: tuple[str, ...], rows: int, answer_s: float) -> Measured:
     with tempfile.TemporaryDirectory() as directory, Stack(Path(directory)) as stack:
         with stack.partner() as partner:
-            partner.put("/_simulator/faults", json={"slow": 1, "slow_seconds": [answer_s, answer_s]}).raise_for_status()
+            partner.put(
+                "/_simulator/faults", json={"slow": 1, "slow_seconds": [answer_s, answer_s]}
+            ).raise_for_status()
         stack.start_generator(rows).wait(timeout=60)
         worker = stack.start_worker("--loglevel", "WARNING", *pool)
         stack.start_beat()

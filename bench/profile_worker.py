@@ -2,10 +2,11 @@
 
     python -m bench.profile_worker [--rows 10000] [--top 40] [--in-flight 100] [--poller] [--raw FILE]
 
-py-spy (in `.venv-bench/main`, which `scripts/bench` makes) samples whichever thread holds the interpreter's lock: on a
-busy machine that is time waited for a processor too. *Self* is what a function itself used, C code that it called
-included (the event loop's own is in `Thread.run`); *with callees* what ran below it too. Sampling costs: the figures
-are higher than the benchmark's, and it is the shares that tell.
+py-spy (in `.venv-bench/main`, which `scripts/bench` makes) samples whichever thread holds the
+interpreter's lock: on a busy machine that is time waited for a processor too. *Self* is what a
+function itself used, C code that it called included (the event loop's own is in `Thread.run`);
+*with callees* what ran below it too. Sampling costs: the figures are higher than the benchmark's,
+and it is the shares that tell.
 """
 
 from __future__ import annotations
@@ -33,18 +34,28 @@ SAMPLES_A_SECOND = 250
 
 def main() -> None:
     """Run the job under py-spy, and print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", type=int, default=10_000)
     parser.add_argument("--top", type=int, default=40, help="functions shown")
     parser.add_argument("--in-flight", type=int, default=100)
-    parser.add_argument("--poller", action="store_true", help="polls in a worker of its own, which is not profiled")
-    parser.add_argument("--mongo-url", metavar="URL", help="a ledger server that runs; else an embedded one")
-    parser.add_argument("--raw", type=Path, metavar="FILE", help="keep the stacks, for a flame graph")
+    parser.add_argument(
+        "--poller", action="store_true", help="polls in a worker of its own, which is not profiled"
+    )
+    parser.add_argument(
+        "--mongo-url", metavar="URL", help="a ledger server that runs; else an embedded one"
+    )
+    parser.add_argument(
+        "--raw", type=Path, metavar="FILE", help="keep the stacks, for a flame graph"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="rowrelay-profile-") as directory:
         raw = options.raw or Path(directory) / "stacks"
         with Scene(Path(directory), mongo_url=options.mongo_url) as scene:
-            cpu_us = _profile(scene, Job(options.rows, in_flight=options.in_flight), raw, poller=options.poller)
+            cpu_us = _profile(
+                scene, Job(options.rows, in_flight=options.in_flight), raw, poller=options.poller
+            )
         print(f"worker CPU: {cpu_us:,.0f} µs a row\n")
         _print(raw.read_text(encoding="utf-8"), options.rows, options.top)
 
@@ -56,10 +67,17 @@ def _print(stacks: str, rows: int, top: int) -> None:
         return f"{samples / SAMPLES_A_SECOND / rows * 1e6:,.1f}"
 
     dearest = [[name, us(samples), us(below[name])] for name, samples in own.most_common(top)]
-    ours = [(name, samples) for name, samples in below.most_common() if "(app/" in name or "(tasks/" in name]
+    ours = [
+        (name, samples)
+        for name, samples in below.most_common()
+        if "(app/" in name or "(tasks/" in name
+    ]
     for columns, lines in (
         (("function, µs a row", "self", "with callees"), dearest),
-        (("function of this project, µs a row", "with callees"), [[name, us(n)] for name, n in ours[:top]]),
+        (
+            ("function of this project, µs a row", "with callees"),
+            [[name, us(n)] for name, n in ours[:top]],
+        ),
         (("thread, µs a row", "self"), [[name, us(n)] for name, n in threads.most_common(8)]),
     ):
         print(table(columns, lines) + "\n")
@@ -104,7 +122,9 @@ def _sampling(pid: int, raw: Path) -> Iterator[None]:
 
 
 def count(stacks: str) -> tuple[Counter[str], Counter[str], Counter[str]]:
-    """Samples by function, of itself and with its callees, and by thread. A line: `thread;outer;…;inner samples`."""
+    """Samples by function, of itself and with its callees, and by thread. A line:
+    `thread;outer;…;inner samples`.
+    """
     own, below, threads = Counter[str](), Counter[str](), Counter[str]()
     for line in stacks.splitlines():
         stack, _, samples = line.rpartition(" ")

@@ -3,16 +3,18 @@
     python -m bench.purge [--records 1000000] [--days 100] [--live 50] [--quiet 60] [--share 0.2] [--no-kill]
     python -m bench.purge --index-cost [--records 5000]
 
-A ledger with `--records` old records, each with an attempt, spread over `--days` days. One worker delivers `--live`
-rows a second. For `--quiet` seconds nothing else happens; then `python -m app purge` archives and deletes the old
-records, is killed (SIGKILL) when half of the days are done, and is run again; then it is quiet again. Prints the time
-and rate, what chunks took, the purge process's memory over time, that each record is in exactly one verified file, and
-the latency of the live rows logged in each part, from logged to recorded as delivered.
+A ledger with `--records` old records, each with an attempt, spread over `--days` days. One worker
+delivers `--live` rows a second. For `--quiet` seconds nothing else happens; then `python -m app
+purge` archives and deletes the old records, is killed (SIGKILL) when half of the days are done, and
+is run again; then it is quiet again. Prints the time and rate, what chunks took, the purge
+process's memory over time, that each record is in exactly one verified file, and the latency of the
+live rows logged in each part, from logged to recorded as delivered.
 
-`--index-cost` prints what the index that purge reads by costs the update that records a success: groups of 50, with and
-without it, in turns.
+`--index-cost` prints what the index that purge reads by costs the update that records a success:
+groups of 50, with and without it, in turns.
 
-The old records look as an earlier purge left them: without payloads, and the ledger knows how far that purge came.
+The old records look as an earlier purge left them: without payloads, and the ledger knows how far
+that purge came.
 """
 
 from __future__ import annotations
@@ -71,13 +73,17 @@ class Run:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--records", type=int)
     parser.add_argument("--days", type=int, default=100)
     parser.add_argument("--live", type=float, default=50)
     parser.add_argument("--quiet", type=float, default=60, help="seconds before and after")
     parser.add_argument("--share", type=float, default=0.2, help="PURGE_SHARE")
-    parser.add_argument("--answer-ms", type=float, default=50, help="how long the partner takes to answer")
+    parser.add_argument(
+        "--answer-ms", type=float, default=50, help="how long the partner takes to answer"
+    )
     parser.add_argument("--no-kill", dest="kill", action="store_false")
     parser.add_argument("--index-cost", action="store_true")
     options = parser.parse_args()
@@ -92,7 +98,9 @@ def main() -> None:
         with Stack(Path(directory), settings=settings) as stack:
             with stack.partner() as partner:
                 slow = [options.answer_ms / 1000] * 2
-                partner.put("/_simulator/faults", json={"slow": 1, "slow_seconds": slow}).raise_for_status()
+                partner.put(
+                    "/_simulator/faults", json={"slow": 1, "slow_seconds": slow}
+                ).raise_for_status()
             with pymongo.MongoClient[Document](stack.mongo.url, tz_aware=True) as client:
                 _measure(stack, client.get_default_database(), archive, options)
 
@@ -114,7 +122,9 @@ def _measure(stack: Stack, database: Database, archive: Path, options: argparse.
     _print_runs(runs, options.records)
     _check_archive(archive, options.records)
     delivered = _delivered(database, started)
-    quiet_before, meanwhile, quiet_after = (_latencies(delivered, window) for window in (before, during, after))
+    quiet_before, meanwhile, quiet_after = (
+        _latencies(delivered, window) for window in (before, during, after)
+    )
     print_parts(quiet_before, "purge", meanwhile, quiet_after)
 
 
@@ -129,8 +139,12 @@ def _add_old(database: Database, count: int, days: int) -> None:
     started = time.monotonic()
     for start in range(0, count, 1000):
         numbers = range(start, min(start + 1000, count))
-        database["deliveries"].insert_many([_old(n, first + timedelta(days=days * n / count)) for n in numbers])
-        database["attempts"].insert_many([_attempt(n, first + timedelta(days=days * n / count)) for n in numbers])
+        database["deliveries"].insert_many(
+            [_old(n, first + timedelta(days=days * n / count)) for n in numbers]
+        )
+        database["attempts"].insert_many(
+            [_attempt(n, first + timedelta(days=days * n / count)) for n in numbers]
+        )
     reached = {"stripped_before": today - timedelta(days=7), "purged_before": first}
     database["purges"].insert_one({"_id": "orders", "lease": None, **reached})
     print(f"{count:,} old records inserted in {time.monotonic() - started:.0f} s", flush=True)
@@ -157,12 +171,17 @@ def _run(stack: Stack, archive: Path, kill_at_files: int | None = None) -> Run:
     """Run the command to its end, or kill it when there are so many files."""
     run, started = Run(), time.monotonic()
     command = [sys.executable, "-m", "app", "purge", "orders", "--json"]
-    with subprocess.Popen(command, env=stack.environment, cwd=ROOT, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        command, env=stack.environment, cwd=ROOT, stdout=subprocess.PIPE
+    ) as process:
         watched = psutil.Process(process.pid)
         while process.poll() is None:
             with suppress(psutil.Error):  # it ended this moment
                 run.memory_mib.append(watched.memory_info().rss / 2**20)
-            if kill_at_files is not None and len(list(archive.glob("orders/*.zst"))) >= kill_at_files:
+            if (
+                kill_at_files is not None
+                and len(list(archive.glob("orders/*.zst"))) >= kill_at_files
+            ):
                 process.kill()
             time.sleep(SAMPLE_SECONDS)
         told = process.stdout.read() if process.stdout else b""
@@ -178,7 +197,9 @@ def _print_runs(runs: Sequence[Run], records: int) -> None:
         memory = f"memory {_over_time(run.memory_mib)}, peak {max(run.memory_mib):.0f} MiB"
         print(f"purge, {how}: {run.seconds:.0f} s; {memory}")
     told, total = runs[-1].told, sum(run.seconds for run in runs)
-    print(f"{records:,} records in {total:.0f} s: {records / total:.0f}/s; the last run deleted {told['records']:,}")
+    print(
+        f"{records:,} records in {total:.0f} s: {records / total:.0f}/s; the last run deleted {told['records']:,}"
+    )
     chunks = told["chunk_ms"]
     times = ", ".join(f"{name} {chunks[name]:.0f} ms" for name in ("p50", "p95", "max"))
     print(f"chunks of the last run: {chunks['count']:,}; {times}")
@@ -196,7 +217,9 @@ def _check_archive(archive: Path, records: int) -> None:
     seen = Counter(_ids(files))
     assert len(seen) == records, f"{len(seen)} of {records} records are in the archive"
     assert max(seen.values()) == 1, "a record is in two files"
-    print(f"archive: {len(files)} files, {size / 2**20:.1f} MiB, each verified; each record in exactly one of them")
+    print(
+        f"archive: {len(files)} files, {size / 2**20:.1f} MiB, each verified; each record in exactly one of them"
+    )
 
 
 def _ids(files: Sequence[Path]) -> Iterator[str]:
@@ -239,15 +262,22 @@ def _print_index_cost(records: int) -> None:
                     measured.append(_settle(database, records, with_index=name == "with"))
     for name, measured in rounds.items():
         spread = f"({min(measured):.1f} to {max(measured):.1f})"
-        print(f"{name + ' ' + SETTLED:<18}{statistics.median(measured):>8.1f} µs a delivery {spread}")
+        print(
+            f"{name + ' ' + SETTLED:<18}{statistics.median(measured):>8.1f} µs a delivery {spread}"
+        )
 
 
 def _settle(database: Database, records: int, *, with_index: bool) -> float:
     """Record that so many queued deliveries were delivered. Returns microseconds for each."""
-    indexes = [one for one in INDEXES["deliveries"] if with_index or one.document["name"] != SETTLED]
+    indexes = [
+        one for one in INDEXES["deliveries"] if with_index or one.document["name"] != SETTLED
+    ]
     deliveries = database["deliveries"]
     deliveries.create_indexes(indexes)
-    queued = [{**_old(n, LONG_AGO), "state": "queued", "batch": "b", "payload": "x" * 500} for n in range(records)]
+    queued = [
+        {**_old(n, LONG_AGO), "state": "queued", "batch": "b", "payload": "x" * 500}
+        for n in range(records)
+    ]
     for one in queued:
         del one["finished_at"]
     deliveries.insert_many(queued)
@@ -258,7 +288,11 @@ def _settle(database: Database, records: int, *, with_index: bool) -> float:
         deliveries.update_many(
             {"_id": {"$in": ids}, "state": {"$ne": "delivered"}},
             {
-                "$set": {"state": "delivered", "finished_at": now, "last": {"at": now, "status": 200}},
+                "$set": {
+                    "state": "delivered",
+                    "finished_at": now,
+                    "last": {"at": now, "status": 200},
+                },
                 "$inc": {"attempts": 1},
                 "$unset": {"batch": ""},
             },

@@ -2,8 +2,8 @@
 
     python -m bench.reconcile [--rows 200000] [--rounds 3]
 
-Prints, a round: the seconds on the wall, and the CPU seconds of this process. The rests that the source is given are
-part of the time on the wall.
+Prints, a round: the seconds on the wall, and the CPU seconds of this process. The rests that the
+source is given are part of the time on the wall.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ class NoQueue:
 
 
 async def measure(url: str, path: Path, rounds: int) -> list[tuple[float, float]]:
-    """Seconds on the wall and of this process's CPU, a round. Raises `AssertionError` where anything is missing."""
+    """Seconds on the wall and of this process's CPU, a round. Raises `AssertionError` where
+    anything is missing.
+    """
     ledger = Ledger.at(url, timedelta(seconds=10))
     source = Source(open_engine(f"sqlite:///{path}", timedelta(seconds=10)))
     wait = timedelta(minutes=1)
@@ -68,7 +70,9 @@ async def measure(url: str, path: Path, rounds: int) -> list[tuple[float, float]
         await Polling(source, ledger, NoQueue(), message_wait=wait).poll(FEED)
         for _ in range(rounds):
             started, cpu = time.perf_counter(), time.process_time()
-            certificate = await Reconciling(source, ledger, NoQueue(), message_wait=wait).reconcile(FEED, dry_run=True)
+            certificate = await Reconciling(source, ledger, NoQueue(), message_wait=wait).reconcile(
+                FEED, dry_run=True
+            )
             taken.append((time.perf_counter() - started, time.process_time() - cpu))
             assert certificate.complete
     finally:

@@ -1,4 +1,6 @@
-"""What a benchmark found: tables in Markdown, with versions and spread, for the terminal and for the documentation."""
+"""What a benchmark found: tables in Markdown, with versions and spread, for the terminal and for
+the documentation.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +25,28 @@ from bench.scene import Scene
 
 DOCUMENT = ROOT / "docs" / "performance.md"
 
-_OURS = ("celery", "kombu", "redis", "pymongo", "httpx", "httpx-aiohttp", "aiohttp", "uvloop", "orjson")
+_OURS = (
+    "celery",
+    "kombu",
+    "redis",
+    "pymongo",
+    "httpx",
+    "httpx-aiohttp",
+    "aiohttp",
+    "uvloop",
+    "orjson",
+)
 _PEERS = {
-    "main": ("celery", "gevent", "requests", "taskiq", "taskiq-redis", "dramatiq", "redis", "hiredis"),
+    "main": (
+        "celery",
+        "gevent",
+        "requests",
+        "taskiq",
+        "taskiq-redis",
+        "dramatiq",
+        "redis",
+        "hiredis",
+    ),
     "saq": ("saq", "redis", "hiredis"),
     "arq": ("arq", "redis", "hiredis"),
 }
@@ -46,13 +67,20 @@ class Section:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table that reads well as it is: the first column to the left, the others to the right."""
+    """A Markdown table that reads well as it is: the first column to the left, the others to the
+    right.
+    """
     lines = [list(columns), *map(list, rows)]
     widths = [max(len(line[place]) for line in lines) for place in range(len(columns))]
     texts = [
-        "| " + " | ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) + " |" for line in lines
+        "| " + " | ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) + " |"
+        for line in lines
     ]
-    rule = "| " + " | ".join(["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]) + " |"
+    rule = (
+        "| "
+        + " | ".join(["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])])
+        + " |"
+    )
     return "\n".join([texts[0], rule, *texts[1:]])
 
 
@@ -78,14 +106,22 @@ def header(scene: Scene, command: str, load: float) -> str:
         f"Servers: {scene.ledger_version()}, {scene.redis_version()}, SQLite {_sqlite()}.",
         f"Rowrelay and the limits: {', '.join(f'{name} {metadata.version(name)}' for name in _OURS)}.",
     ]
-    peers = "; ".join(filter(None, (_installed(environment, names) for environment, names in _PEERS.items())))
-    return "\n".join([*lines, f"Peers: {peers}; HTTP, MongoDB and JSON clients as above."] if peers else lines)
+    peers = "; ".join(
+        filter(None, (_installed(environment, names) for environment, names in _PEERS.items()))
+    )
+    return "\n".join(
+        [*lines, f"Peers: {peers}; HTTP, MongoDB and JSON clients as above."] if peers else lines
+    )
 
 
 def _commit() -> str:
     """At which commit, and whether the tree was changed since; empty outside a repository."""
     told = subprocess.run(
-        ["git", "describe", "--always", "--dirty=, modified"], cwd=ROOT, capture_output=True, text=True, check=False
+        ["git", "describe", "--always", "--dirty=, modified"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return f" ({told.stdout.strip()})" if told.returncode == 0 else ""
 
@@ -93,7 +129,11 @@ def _commit() -> str:
 def _processor() -> str:
     """The processor's name, where the system tells it."""
     told = Path("/proc/cpuinfo")
-    found = re.search(r"model name\s*: (.+)", told.read_text(encoding="utf-8")) if told.exists() else None
+    found = (
+        re.search(r"model name\s*: (.+)", told.read_text(encoding="utf-8"))
+        if told.exists()
+        else None
+    )
     return found[1] if found else platform.machine()
 
 
@@ -107,22 +147,30 @@ def _installed(environment: str, names: Sequence[str]) -> str:
     python = PEERS / environment / "bin" / "python"
     if not python.exists():
         return ""
-    return subprocess.run([str(python), "-c", _ASK, *names], capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(
+        [str(python), "-c", _ASK, *names], capture_output=True, text=True, check=True
+    ).stdout.strip()
 
 
 def publish(section: Section, head: str, *, write: bool, json_file: Path | None) -> None:
-    """Print the section; put it into the documentation and into a JSON file, where that is asked for."""
+    """Print the section; put it into the documentation and into a JSON file, where that is asked
+    for.
+    """
     text = f"## {section.title}\n\n{section.body}\n\n{head}\n"
     sys.stdout.write(text + "\n")
     if write:
         write_section(section.name, text)
     if json_file is not None:
         told = {"mode": section.name, "about": head.splitlines(), "data": section.data}
-        json_file.write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS) + b"\n")
+        json_file.write_bytes(
+            orjson.dumps(told, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS) + b"\n"
+        )
 
 
 def write_section(name: str, text: str, document: Path = DOCUMENT) -> None:
-    """Replace what stands between the markers of that name. Raises `ValueError` where the document has none."""
+    """Replace what stands between the markers of that name. Raises `ValueError` where the document
+    has none.
+    """
     begin, end = f"<!-- bench: {name} -->\n", f"<!-- end: {name} -->\n"
     before, found, rest = document.read_text(encoding="utf-8").partition(begin)
     _, found_end, after = rest.partition(end)

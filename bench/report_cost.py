@@ -1,12 +1,14 @@
-"""What the report of a day costs with few deliveries behind it and with many: it should be the same.
+"""What the report of a day costs with few deliveries behind it and with many: it should be the
+same.
 
     python -m bench.report_cost [--small 100000] [--large 10000000] [--rounds 15]
 
-Fills the statistics of three days, 1,440 documents each: one with the few deliveries, the same with every count
-multiplied, and one with the many as workers would have counted them, whose minutes hold more kinds of things (latency
-buckets, reasons), up to a bound. Compiles each day's reports (all feeds, and the one) in turn. Prints the median time
-to read the documents, to compile, to draw the page of all feeds, and to do all that `compile` does: kept in the ledger,
-six files written. The server is the embedded one.
+Fills the statistics of three days, 1,440 documents each: one with the few deliveries, the same with
+every count multiplied, and one with the many as workers would have counted them, whose minutes hold
+more kinds of things (latency buckets, reasons), up to a bound. Compiles each day's reports (all
+feeds, and the one) in turn. Prints the median time to read the documents, to compile, to draw the
+page of all feeds, and to do all that `compile` does: kept in the ledger, six files written. The
+server is the embedded one.
 """
 
 from __future__ import annotations
@@ -47,7 +49,10 @@ def multiplied(value: Any, factor: int) -> Any:
 async def filled(ledger: Ledger, day: str, deliveries: int, factor: int = 1) -> Period:
     """A day of the feed `orders` with so many deliveries, times `factor`."""
     period = parse_period(day, ZONE)
-    documents = [multiplied(bucket, factor) for bucket in day_of("orders", deliveries, bad=True, start=period.start)]
+    documents = [
+        multiplied(bucket, factor)
+        for bucket in day_of("orders", deliveries, bad=True, start=period.start)
+    ]
     for part in in_parts(documents, 100):
         await ledger._database["stats"].insert_many(part)  # noqa: SLF001 - generated
     return period
@@ -83,7 +88,9 @@ async def measure(url: str, folder: Path, small: int, large: int, rounds: int) -
     ledger = Ledger.at(url, timedelta(seconds=5))
     await ledger.prepare()
     days = {"few": (small, 1), "the same, multiplied": (small, large // small), "many": (large, 1)}
-    periods = [await filled(ledger, day, *size) for day, size in zip(DAYS, days.values(), strict=True)]
+    periods = [
+        await filled(ledger, day, *size) for day, size in zip(DAYS, days.values(), strict=True)
+    ]
     now = periods[-1].end + timedelta(hours=1)
     took: list[Took] = [defaultdict(list) for _ in periods]
     delivered = [0] * len(periods)
@@ -102,7 +109,9 @@ def _in_turn(turn: int, count: int) -> list[int]:
 
 def _print(names: list[str], delivered: list[int], took: list[Took]) -> None:
     rounds = len(took[0]["all"])
-    print(f"median ms of {rounds:<10}  {'deliveries':>10}  {'read':>5}  {'compile':>7}  {'page':>5}  {'all of it':>9}")
+    print(
+        f"median ms of {rounds:<10}  {'deliveries':>10}  {'read':>5}  {'compile':>7}  {'page':>5}  {'all of it':>9}"
+    )
     medians = [{part: statistics.median(times) for part, times in found.items()} for found in took]
     for name, count, median in zip(names, delivered, medians, strict=True):
         parts = f"{median['read']:>5.0f}  {median['compile']:>7.0f}  {median['page']:>5.0f}  {median['all']:>9.0f}"

@@ -1,4 +1,5 @@
-"""Write the page of a quiet and of a bad day, from generated statistics: what `docs/reports.md` shows as pictures.
+"""Write the page of a quiet and of a bad day, from generated statistics: what `docs/reports.md`
+shows as pictures.
 
 python -m bench.report_pages FOLDER
 """
@@ -28,9 +29,15 @@ def certificate(feed: str, rows: int, dead: int, missing: int) -> Certificate:
 
 def sample(*, bad: bool) -> str:
     """The page of all feeds: `invoices` is always well, `orders` has a bad day."""
-    buckets = {"orders": day_of("orders", 42_000, bad=bad), "invoices": day_of("invoices", 3_800, seed=5)}
+    buckets = {
+        "orders": day_of("orders", 42_000, bad=bad),
+        "invoices": day_of("invoices", 3_800, seed=5),
+    }
     lost = (52, 3) if bad else (0, 0)
-    certificates = {"orders": certificate("orders", 412_344, *lost), "invoices": certificate("invoices", 30_120, 0, 0)}
+    certificates = {
+        "orders": certificate("orders", 412_344, *lost),
+        "invoices": certificate("invoices", 30_120, 0, 0),
+    }
     return page(compile_reports(PERIOD, ZONE, buckets, certificates, PERIOD.end)[0])
 
 

@@ -27,7 +27,9 @@ class Stuck(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What one round gave. `wrong` is empty where every row was delivered and recorded; else there are no figures."""
+    """What one round gave. `wrong` is empty where every row was delivered and recorded; else there
+    are no figures.
+    """
 
     rows: int
     seconds: float = 0.0
@@ -87,10 +89,11 @@ def _measure(place: Place, running: Running) -> Figures:
 
 
 def wait_for_outcomes(place: Place, rows: int, meter: Meter) -> Document:
-    """Return once so many rows have reached the partner, and the outcomes of the last are in the ledger.
+    """Return once so many rows have reached the partner, and the outcomes of the last are in the
+    ledger.
 
-    The partner tells which keys came last: only their outcomes can be missing. Asking for those costs the ledger
-    server little, and is done only in the end. Raises `Stuck`.
+    The partner tells which keys came last: only their outcomes can be missing. Asking for those
+    costs the ledger server little, and is done only in the end. Raises `Stuck`.
     """
     unique, moved_at = -1, time.monotonic()
     while True:
@@ -101,7 +104,9 @@ def wait_for_outcomes(place: Place, rows: int, meter: Meter) -> Document:
         if counts["unique"] > unique:
             unique, moved_at = counts["unique"], time.monotonic()
         elif time.monotonic() - moved_at > STUCK_SECONDS:
-            raise Stuck(f"{unique} of {rows} rows reached the partner, and no more for {STUCK_SECONDS:g} s")
+            raise Stuck(
+                f"{unique} of {rows} rows reached the partner, and no more for {STUCK_SECONDS:g} s"
+            )
     _wait_for_the_last(place, counts["last"])
     return counts
 
@@ -113,28 +118,38 @@ def _wait_for_the_last(place: Place, keys: Sequence[str]) -> None:
         return
     delivered = {"_id": {"$in": list(keys)}, "state": "delivered"}
     give_up = time.monotonic() + STUCK_SECONDS
-    while held(database) or len(list(database["deliveries"].find(delivered, {"_id": 1}))) < len(keys):
+    while held(database) or len(list(database["deliveries"].find(delivered, {"_id": 1}))) < len(
+        keys
+    ):
         if time.monotonic() > give_up:
-            raise Stuck(f"the ledger lacks outcomes {STUCK_SECONDS:g} s after the partner had every row")
+            raise Stuck(
+                f"the ledger lacks outcomes {STUCK_SECONDS:g} s after the partner had every row"
+            )
         time.sleep(PROBE_SECONDS)
 
 
 def held(database: Database) -> bool:
-    """Whether a worker holds a batch. One that nobody holds when the partner has every row is empty: a poll that came
-    second made it."""
+    """Whether a worker holds a batch. One that nobody holds when the partner has every row is
+    empty: a poll that came second made it."""
     return database["batches"].find_one({"lease": {"$ne": None}}) is not None
 
 
 def check(place: Place, ids: set[str]) -> list[str]:
-    """What is wrong with a run: differences between what was sent, what the partner saw, and what the ledger says."""
+    """What is wrong with a run: differences between what was sent, what the partner saw, and what
+    the ledger says.
+    """
     wrong = _difference("at the partner", set(place.scene.partner.arrivals()), ids)
     if place.database is not None:
         found = place.database["deliveries"].find({"state": "delivered"}, {"_id": 1})
-        wrong += _difference("delivered in the ledger", {document["_id"] for document in found}, place.ids())
+        wrong += _difference(
+            "delivered in the ledger", {document["_id"] for document in found}, place.ids()
+        )
     return wrong
 
 
 def _difference(where: str, found: set[str], wanted: set[str]) -> list[str]:
     if found == wanted:
         return []
-    return [f"{len(found & wanted)} of {len(wanted)} rows {where}, and {len(found - wanted)} that are none of them"]
+    return [
+        f"{len(found & wanted)} of {len(wanted)} rows {where}, and {len(found - wanted)} that are none of them"
+    ]

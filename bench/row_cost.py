@@ -1,11 +1,14 @@
-"""What delivering a logged row costs, beside the least it could: a bare aiohttp loop posting to the same partner.
+"""What delivering a logged row costs, beside the least it could: a bare aiohttp loop posting to the
+same partner.
 
     python -m bench.row_cost [--rows 1000] [--rounds 5]
 
-Claiming, loading, sending and recording; not polling, logging and Celery's messages, which `scripts/bench` includes.
+Claiming, loading, sending and recording; not polling, logging and Celery's messages, which
+`scripts/bench` includes.
 
-Embedded servers, partner answering at once, rows of about 500 bytes, 100 requests in flight. Prints CPU µs a row and
-rows a second of both, medians of the rounds, which are interleaved, and the ratio of CPU. A first round is not counted.
+Embedded servers, partner answering at once, rows of about 500 bytes, 100 requests in flight. Prints
+CPU µs a row and rows a second of both, medians of the rounds, which are interleaved, and the ratio
+of CPU. A first round is not counted.
 """
 
 from __future__ import annotations
@@ -64,7 +67,9 @@ class Messages:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", type=int, default=1000, help="a round")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
@@ -84,7 +89,9 @@ def print_costs(rows: int, rounds: int) -> None:
             f"{name:<14}{statistics.median(cpu):>6.0f} µs ({min(cpu):.0f} to {max(cpu):.0f})"
             f"{statistics.median(rate):>8.0f} rows/s ({min(rate):.0f} to {max(rate):.0f})"
         )
-    print(f"{'ratio':<14}{statistics.median(ours.cpu_us / bare.cpu_us for ours, bare in found):>6.2f}")
+    print(
+        f"{'ratio':<14}{statistics.median(ours.cpu_us / bare.cpu_us for ours, bare in found):>6.2f}"
+    )
 
 
 async def _measure(loaded: config.Config, rows: int, rounds: int) -> list[tuple[Cost, Cost]]:

@@ -1,6 +1,8 @@
-"""Where a benchmark takes place: one Redis, one ledger server and one partner for all contestants, and the rows.
+"""Where a benchmark takes place: one Redis, one ledger server and one partner for all contestants,
+and the rows.
 
-Each run has an empty Redis, a ledger database of its own, and a source of its own with the same rows.
+Each run has an empty Redis, a ledger database of its own, and a source of its own with the same
+rows.
 """
 
 from __future__ import annotations
@@ -53,7 +55,9 @@ class Partner:
         self._client = httpx.Client(base_url=f"{url}/_bench", timeout=60, trust_env=False)
 
     def reset(self, answer_ms: float, first: int = 0) -> None:
-        """Forget what arrived; answer after so long from now on. Rows below the first are late ones of the warm-up."""
+        """Forget what arrived; answer after so long from now on. Rows below the first are late ones
+        of the warm-up.
+        """
         self._client.put(f"/delay/{answer_ms:g}/{first}").raise_for_status()
 
     def wait(self, unique: int, seconds: float) -> Document:
@@ -112,7 +116,9 @@ class Scene:
 
     @contextmanager
     def server(self, name: str, place: Place) -> Iterator[tuple[str, int | None]]:
-        """The URL of a server, and its process id where it is known. `simulator`, the demo's partner, starts for it."""
+        """The URL of a server, and its process id where it is known. `simulator`, the demo's
+        partner, starts for it.
+        """
         if name == "simulator":
             with announced("app.testbed.simulator.partner", place.directory) as (process, url):
                 yield url, process.pid
@@ -125,7 +131,11 @@ class Scene:
         """The servers' process ids; none for a ledger server on another machine."""
         here = urlsplit(str(self._mongo_url)).hostname in ("127.0.0.1", "localhost", "::1")
         ledger = [int(self.mongo.admin.command("serverStatus")["pid"])] if here else []
-        return {"ledger": ledger, "redis": [self.redis.process.pid], "partner": [self.partner.process.pid]}
+        return {
+            "ledger": ledger,
+            "redis": [self.redis.process.pid],
+            "partner": [self.partner.process.pid],
+        }
 
     def ledger_url(self, database: str) -> str:
         """The ledger server's URL with this database."""
@@ -141,7 +151,11 @@ class Scene:
         """The Redis server and its version."""
         with redis.Redis.from_url(self.redis.url) as client:
             found = client.info("server")
-        return f"Valkey {found['valkey_version']}" if "valkey_version" in found else f"Redis {found['redis_version']}"
+        return (
+            f"Valkey {found['valkey_version']}"
+            if "valkey_version" in found
+            else f"Redis {found['redis_version']}"
+        )
 
     def rows(self, count: int) -> Path:
         """A database with at least so many rows, numbered from 1, written once."""
@@ -156,7 +170,9 @@ class Scene:
         with redis.Redis.from_url(self.redis.url) as client:
             client.flushall()
         self.partner.reset(job.answer_ms)
-        directory = self.directory / f"{name.replace(' ', '-').replace(',', '')}-{secrets.token_hex(4)}"
+        directory = (
+            self.directory / f"{name.replace(' ', '-').replace(',', '')}-{secrets.token_hex(4)}"
+        )
         directory.mkdir()
         database = f"rowrelay_bench_{secrets.token_hex(4)}"
         place = Place(self, directory, job, self.mongo[database] if job.ledger else None)
@@ -206,7 +222,10 @@ class Place:
         with closing(connect(self.source)) as connection:
             connection.execute("ATTACH ? AS made", (str(rows),))
             connection.execute("BEGIN IMMEDIATE")
-            connection.execute("INSERT INTO orders SELECT * FROM made.orders WHERE id BETWEEN ? AND ?", (first, last))
+            connection.execute(
+                "INSERT INTO orders SELECT * FROM made.orders WHERE id BETWEEN ? AND ?",
+                (first, last),
+            )
             connection.execute("COMMIT")
 
     def ids(self) -> set[str]:

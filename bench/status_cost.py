@@ -1,12 +1,14 @@
-"""What `python -m app status` takes on a ledger with many deliveries behind it, and its counts without indexes.
+"""What `python -m app status` takes on a ledger with many deliveries behind it, and its counts
+without indexes.
 
     python -m bench.status_cost [--old 1500000]
 
-An embedded mongod. Old deliveries are written as they are months later: settled, a second apart, their payload purged;
-one in 20,000 is a dead letter. Prints the seconds of each count that the command asks for, and of what is done with
-also the first time, when it is counted and remembered; of the same counts by reading all documents; and of the command,
-the program's start included. Above a million deliveries the command remembers; below, it counts each time.
-A million and a half take about a gigabyte of disk.
+An embedded mongod. Old deliveries are written as they are months later: settled, a second apart,
+their payload purged; one in 20,000 is a dead letter. Prints the seconds of each count that the
+command asks for, and of what is done with also the first time, when it is counted and remembered;
+of the same counts by reading all documents; and of the command, the program's start included. Above
+a million deliveries the command remembers; below, it counts each time. A million and a half take
+about a gigabyte of disk.
 """
 
 from __future__ import annotations
@@ -42,16 +44,24 @@ Asking: TypeAlias = Callable[[Ledger], Awaitable[object]]
 
 def main() -> None:
     """Write the deliveries, ask, and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--old", type=int, default=1_500_000, help="deliveries")
     old = parser.parse_args().old
-    with tempfile.TemporaryDirectory(prefix="rowrelay-") as directory, Stack(Path(directory), temporary=True) as stack:
+    with (
+        tempfile.TemporaryDirectory(prefix="rowrelay-") as directory,
+        Stack(Path(directory), temporary=True) as stack,
+    ):
         print(stack.mongo.description, flush=True)
         with MongoClient[dict[str, Any]](stack.mongo.url) as client:
             deliveries = client.get_default_database()["deliveries"]
             _write(deliveries.with_options(write_concern=WriteConcern(w=1)), old)
             asyncio.run(_on(stack, Ledger.prepare))
-            print(f"{old:,} deliveries, {TIMES} times each: seconds, median (least to most)", flush=True)
+            print(
+                f"{old:,} deliveries, {TIMES} times each: seconds, median (least to most)",
+                flush=True,
+            )
             _print_counts(stack, deliveries)
             _print_command(stack)
 
@@ -74,7 +84,10 @@ def _old(count: int) -> Iterator[dict[str, Any]]:
 
 
 def _print_command(stack: Stack) -> None:
-    _print("status --help: the program's start", [_run(stack, "status", "--help") for _ in range(TIMES)])
+    _print(
+        "status --help: the program's start",
+        [_run(stack, "status", "--help") for _ in range(TIMES)],
+    )
     _print("status", [_run(stack, "status") for _ in range(TIMES)])
     _print("status --recount", [_run(stack, "status", "--recount") for _ in range(TIMES)])
 
@@ -82,12 +95,20 @@ def _print_command(stack: Stack) -> None:
 def _print_counts(stack: Stack, deliveries: Deliveries) -> None:
     """Each count that the command asks for, and the same from the documents."""
     _print("open and dead, from their indexes", asyncio.run(_on(stack, _timed(_indexed))))
-    dead: list[dict[str, Any]] = [{"$match": {"state": {"$in": ["queued", "retrying", "dead"]}}}, {"$group": _BY_STATE}]
-    _print("  the same, by reading all documents", [_grouping(deliveries, dead) for _ in range(TIMES)])
+    dead: list[dict[str, Any]] = [
+        {"$match": {"state": {"$in": ["queued", "retrying", "dead"]}}},
+        {"$group": _BY_STATE},
+    ]
+    _print(
+        "  the same, by reading all documents", [_grouping(deliveries, dead) for _ in range(TIMES)]
+    )
     _print("done with, the first time: remembered by day", [asyncio.run(_on(stack, _once(_about)))])
     _print("done with, then", asyncio.run(_on(stack, _timed(_about))))
     _print("done with, counted from the index", asyncio.run(_on(stack, _timed(_exactly))))
-    _print("  all, by reading all documents", [_grouping(deliveries, [{"$group": _BY_STATE}]) for _ in range(TIMES)])
+    _print(
+        "  all, by reading all documents",
+        [_grouping(deliveries, [{"$group": _BY_STATE}]) for _ in range(TIMES)],
+    )
 
 
 async def _indexed(ledger: Ledger) -> object:
@@ -142,7 +163,11 @@ def _run(stack: Stack, *command: str) -> float:
     begun = time.monotonic()
     environment = {**os.environ, **stack.variables}
     subprocess.run(
-        [sys.executable, "-m", "app", *command], cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL
+        [sys.executable, "-m", "app", *command],
+        cwd=ROOT,
+        env=environment,
+        check=True,
+        stdout=subprocess.DEVNULL,
     )
     return time.monotonic() - begun
 
@@ -155,7 +180,9 @@ def _grouping(deliveries: Deliveries, pipeline: list[dict[str, Any]]) -> float:
 
 
 def _print(name: str, took: list[float]) -> None:
-    print(f"{name:<46}{statistics.median(took):7.3f} ({min(took):.3f} to {max(took):.3f})", flush=True)
+    print(
+        f"{name:<46}{statistics.median(took):7.3f} ({min(took):.3f} to {max(took):.3f})", flush=True
+    )
 
 
 if __name__ == "__main__":

@@ -36,7 +36,14 @@ async def _meet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 def _length(head: bytes) -> int:
-    return next((int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.startswith(b"content-length")), 0)
+    return next(
+        (
+            int(line.split(b":")[1])
+            for line in head.split(b"\r\n")
+            if line.startswith(b"content-length")
+        ),
+        0,
+    )
 
 
 async def _serve(announce: Path) -> None:

@@ -21,7 +21,9 @@ def family(roots: Iterable[int]) -> list[psutil.Process]:
 
 
 def cpu_s(roots: Iterable[int]) -> float:
-    """Seconds of CPU that these processes and their children have used, in user and system mode, to 10 ms a process."""
+    """Seconds of CPU that these processes and their children have used, in user and system mode, to
+    10 ms a process.
+    """
     total = 0.0
     for process in family(roots):
         try:

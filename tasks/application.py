@@ -1,7 +1,7 @@
 """Makes the Celery application from a configuration: broker, queues, routes, schedule.
 
-Nothing is read and nothing connects at import, nor when it is made: whoever publishes makes one of the configuration
-that it has loaded. `celery_app` makes that of the processes which Celery starts.
+Nothing is read and nothing connects at import, nor when it is made: whoever publishes makes one of
+the configuration that it has loaded. `celery_app` makes that of the processes which Celery starts.
 """
 
 from __future__ import annotations
@@ -30,17 +30,21 @@ if TYPE_CHECKING:
 FILES = ("deliver", "notify", "ping", "poll", "purge", "reconcile", "report", "sweep")
 """The files of `tasks/` that hold tasks."""
 TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), "tasks.transport:Transport"))
-"""kombu's transport for Redis. Set as `broker_transport`, log lines would show the class instead of `redis`."""
+"""kombu's transport for Redis. Set as `broker_transport`, log lines would show the class instead of
+`redis`.
+"""
 
 
 class RelayCelery(Celery):
-    """Celery, its configuration, and what a process that runs tasks needs. Each part is made on first use: in a worker
-    after the fork, and never in a process that only publishes."""
+    """Celery, its configuration, and what a process that runs tasks needs. Each part is made on
+    first use: in a worker after the fork, and never in a process that only publishes."""
 
     loaded: Loaded
 
     def now(self) -> datetime:
-        """The time from which a message's `expires` and `countdown` count, by the clock that all processes share."""
+        """The time from which a message's `expires` and `countdown` count, by the clock that all
+        processes share.
+        """
         return utc_now()
 
     @cached_property
@@ -119,5 +123,7 @@ def make_application(config: Config | Loaded) -> RelayCelery:
 
 
 def open_queue(config: Config | Loaded) -> CeleryQueue:
-    """The queue to the workers, for a process that only publishes. Connects on first use. Raises as above."""
+    """The queue to the workers, for a process that only publishes. Connects on first use. Raises as
+    above.
+    """
     return make_application(config).queue

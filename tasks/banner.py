@@ -13,7 +13,9 @@ from app.core.logs import line
 
 
 def say_events() -> None:
-    """Make the worker's signal handlers log events: its shutdown, and on SIGUSR1 its threads' stacks."""
+    """Make the worker's signal handlers log events: its shutdown, and on SIGUSR1 its threads'
+    stacks.
+    """
     setattr(worker, "safe_say", _say)  # noqa: B010 - the stubs do not know it
 
 

@@ -22,11 +22,11 @@ class TaskCrashed(Exception):
 
 
 class RelayTask(Task[Any, Any]):
-    """Binds the log context and records unforeseen failures (`app.core.unforeseen`). Never retries: the ledger knows
-    what is owed, and the next poll or sweep picks it up.
+    """Binds the log context and records unforeseen failures (`app.core.unforeseen`). Never retries:
+    the ledger knows what is owed, and the next poll or sweep picks it up.
 
-    A task hands its work over to the event loop and is done, so that none waits in one of Celery's slots. What becomes
-    of the work is seen to by `app.core.under_way`.
+    A task hands its work over to the event loop and is done, so that none waits in one of Celery's
+    slots. What becomes of the work is seen to by `app.core.under_way`.
     """
 
     abstract = True
@@ -50,11 +50,18 @@ class RelayTask(Task[Any, Any]):
                 raise TaskCrashed(describe(error)) from None  # Celery would tell Flower its text
 
     def hand_over(
-        self, work: Callable[[Services], Awaitable[object]], feed: str | None = None, *, alone: bool = True
+        self,
+        work: Callable[[Services], Awaitable[object]],
+        feed: str | None = None,
+        *,
+        alone: bool = True,
     ) -> None:
-        """Hand the work over to the event loop. `alone`: skip it while the same work is under way in this process.
+        """Hand the work over to the event loop. `alone`: skip it while the same work is under way
+        in this process.
 
         Raises what keeps the services from being opened.
         """
         about = About(self.name, feed)
-        self.relay.runtime.call(lambda services: services.under_way.start(lambda: work(services), about, alone=alone))
+        self.relay.runtime.call(
+            lambda services: services.under_way.start(lambda: work(services), about, alone=alone)
+        )

@@ -34,7 +34,9 @@ class LiveScheduler(Scheduler):
         super().__init__(app, *args, **kwargs)
 
     def tick(self, *args: Any, **kwargs: Any) -> float:
-        """Send what is due. An entry that stays keeps the time it was last sent; a new one is due at once."""
+        """Send what is due. An entry that stays keeps the time it was last sent; a new one is due
+        at once.
+        """
         current = self.app.loaded.current
         if self._of is not current:
             self._of = current

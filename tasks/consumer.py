@@ -22,7 +22,9 @@ _connection_parameters: Any = vars(Channel)["_connparams"]  # kombu has no publi
 
 
 def _parameters_while_connected(channel: Any, asynchronous: bool = False) -> Any:
-    """On a closed channel kombu 5.7 raises AttributeError, which ends the worker; a lost connection does not."""
+    """On a closed channel kombu 5.7 raises AttributeError, which ends the worker; a lost connection
+    does not.
+    """
     if channel.connection.client is None:
         raise RedisConnectionError("the channel of this message is closed")
     return _connection_parameters(channel, asynchronous)
@@ -32,7 +34,9 @@ setattr(Channel, "_connparams", _parameters_while_connected)  # noqa: B010 - the
 
 
 class LastingConsumer(Consumer):
-    """See docs/decisions/0013-a-worker-that-lost-redis.md. Says when it asks for work: `tasks/heartbeat.py`."""
+    """See docs/decisions/0013-a-worker-that-lost-redis.md. Says when it asks for work:
+    `tasks/heartbeat.py`.
+    """
 
     def start(self) -> None:
         """Connect and consume, until the worker stops."""
@@ -42,7 +46,9 @@ class LastingConsumer(Consumer):
     def register_with_event_loop(self, hub: Any) -> None:
         """Called for each connection; the timer ends with it."""
         super().register_with_event_loop(hub)
-        hub.call_repeatedly(CONSUMER_TURN.total_seconds(), partial(consumer_turns.send, self, consumer=self))
+        hub.call_repeatedly(
+            CONSUMER_TURN.total_seconds(), partial(consumer_turns.send, self, consumer=self)
+        )
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """Clean up after the lost connection as far as possible. Never raises."""

@@ -1,4 +1,6 @@
-"""The heartbeat of a worker or beat: what it writes to the ledger, and when its consumer last asked for work."""
+"""The heartbeat of a worker or beat: what it writes to the ledger, and when its consumer last asked
+for work.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ class ProcessHeartbeat:
         self._writers: list[HeartbeatWriter] = []
 
     def begin_worker(self, consumer: Any, **_: object) -> None:
-        """A worker's consumer is about to connect. With a pool of processes these are forked by now."""
+        """A worker's consumer is about to connect. With a pool of processes these are forked by
+        now.
+        """
         activity, runtime = self._app.activity, self._app.runtime
         if consumer.hub is not None:
             activity.asked()
@@ -45,15 +49,19 @@ class ProcessHeartbeat:
         self._reloading.start(self._write_now)
 
     def consumer_turned(self, consumer: Any, **_: object) -> None:
-        """The consumer's loop turns: note when it last asked for work. One that has no room for more need not ask.
+        """The consumer's loop turns: note when it last asked for work. One that has no room for
+        more need not ask.
 
-        Where it takes work from several queues and lost one of them, this does not tell; messages that wait do.
+        Where it takes work from several queues and lost one of them, this does not tell; messages
+        that wait do.
         """
         channel = consumer.task_consumer.channel if consumer.task_consumer else None
         if channel is None:
             return
         activity = self._app.activity
-        asked_at = getattr(channel, "_brpop_sent_at", 0.0)  # kombu's Redis channel; other transports are told of work
+        asked_at = getattr(
+            channel, "_brpop_sent_at", 0.0
+        )  # kombu's Redis channel; other transports are told of work
         if asked_at == 0.0 or not channel.qos.can_consume():
             activity.asked()
         elif asked_at is not None:

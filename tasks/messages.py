@@ -1,9 +1,10 @@
 """Validates messages from Redis before Celery sees them.
 
-Anybody who can write to Redis can put anything into a queue: another application that shares the database, an older or
-newer version of this one, a hand at redis-cli. Celery and kombu take what they find for their own, and raise where it
-is not, which ends the worker. So each message is read here first, and made anew of nothing but what we know of it. It
-is then no more than a hint: what is to be done, and for which feed, is for the ledger to say.
+Anybody who can write to Redis can put anything into a queue: another application that shares the
+database, an older or newer version of this one, a hand at redis-cli. Celery and kombu take what
+they find for their own, and raise where it is not, which ends the worker. So each message is read
+here first, and made anew of nothing but what we know of it. It is then no more than a hint: what is
+to be done, and for which feed, is for the ledger to say.
 """
 
 from __future__ import annotations
@@ -81,10 +82,15 @@ class Drops:
     _said: Counter[str] = field(default_factory=Counter)
 
     def note(self, raw: bytes, queue: str, why: Dropped) -> None:
-        """Count a message, and log why it was dropped unless the same reason was logged a moment ago."""
+        """Count a message, and log why it was dropped unless the same reason was logged a moment
+        ago.
+        """
         self.counts[why.reason] += 1
         now = time.monotonic()
-        if why.reason == "expired" or now - self._said_at.get(why.reason, float("-inf")) < SAID_EVERY_SECONDS:
+        if (
+            why.reason == "expired"
+            or now - self._said_at.get(why.reason, float("-inf")) < SAID_EVERY_SECONDS
+        ):
             return
         since = self.counts[why.reason] - self._said[why.reason]
         self._said_at[why.reason], self._said[why.reason] = now, self.counts[why.reason]
@@ -101,17 +107,23 @@ drops = Drops()
 def read(raw: bytes, feeds: Mapping[str, Feed], lease: timedelta) -> Hint:
     """Parse a raw message from Redis. Raises `Dropped`, and nothing else, whatever it contains.
 
-    `lease`: by so much the clocks of who sent it and who reads it may differ before its time to live counts.
+    `lease`: by so much the clocks of who sent it and who reads it may differ before its time to
+    live counts.
     """
     if len(raw) > MESSAGE_LIMIT:
         raise Dropped("too_long", f"{len(raw)} bytes; ours have at most {MESSAGE_LIMIT}")
     envelope = _object(_json(raw, "the message"), "the message")
-    headers, properties = _object(envelope.get("headers"), "headers"), _object(envelope.get("properties"), "properties")
+    headers, properties = (
+        _object(envelope.get("headers"), "headers"),
+        _object(envelope.get("properties"), "properties"),
+    )
     task = headers.get("task")
     if not isinstance(task, str) or task not in FORMS:
         raise Dropped("unknown_task", f"task {_shown(task)}")
     if headers.get("compression") or envelope.get("content-type") != "application/json":
-        raise Dropped("content", f"content type {_shown(envelope.get('content-type'))}, or compressed")
+        raise Dropped(
+            "content", f"content type {_shown(envelope.get('content-type'))}, or compressed"
+        )
     args, kwargs = _arguments(envelope.get("body"), properties.get("body_encoding"))
     FORMS[task](args, kwargs, feeds)
     id_ = headers.get("id")
@@ -126,7 +138,9 @@ def read(raw: bytes, feeds: Mapping[str, Feed], lease: timedelta) -> Hint:
         kwargs=kwargs,
         due_in=_due_in(headers.get("eta")),
         ignore_result=headers.get("ignore_result") is True,
-        shown=shown if isinstance(shown, str) and shown.isprintable() and len(shown) <= 4 * _SHOWN else "",
+        shown=shown
+        if isinstance(shown, str) and shown.isprintable() and len(shown) <= 4 * _SHOWN
+        else "",
         trace={name: value for name in _TRACE if isinstance(value := headers.get(name), str)},
     )
 
@@ -134,7 +148,11 @@ def read(raw: bytes, feeds: Mapping[str, Feed], lease: timedelta) -> Hint:
 def message_of(hint: Hint, queue: str) -> dict[str, Any]:
     """The message for kombu, rebuilt from validated parts only. Times are by the machine's clock."""
     eta = None if hint.due_in is None else (machine_now() + hint.due_in).isoformat()
-    body = [list(hint.args), hint.kwargs, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}]
+    body = [
+        list(hint.args),
+        hint.kwargs,
+        {"callbacks": None, "errbacks": None, "chain": None, "chord": None},
+    ]
     headers: dict[str, Any] = {
         "lang": "py", "task": hint.task, "id": hint.id, "root_id": hint.id, "parent_id": None, "group": None,
         "shadow": None, "retries": 0, "timelimit": [None, None], "eta": eta, "expires": None, "origin": "",
@@ -162,11 +180,25 @@ def is_control_message(message: object) -> bool:
     """Whether a message of Celery's remote control has the form that kombu expects."""
     if not isinstance(message, dict):
         return False
-    headers, properties, body = message.get("headers"), message.get("properties"), message.get("body")
-    if not isinstance(properties, dict) or not isinstance(headers, dict | None) or not isinstance(body, str):
+    headers, properties, body = (
+        message.get("headers"),
+        message.get("properties"),
+        message.get("body"),
+    )
+    if (
+        not isinstance(properties, dict)
+        or not isinstance(headers, dict | None)
+        or not isinstance(body, str)
+    ):
         return False
-    plain = isinstance(properties.get("delivery_tag"), str) and isinstance(properties.get("delivery_info"), dict)
-    return plain and message.get("content-type") == "application/json" and not (headers or {}).get("compression")
+    plain = isinstance(properties.get("delivery_tag"), str) and isinstance(
+        properties.get("delivery_info"), dict
+    )
+    return (
+        plain
+        and message.get("content-type") == "application/json"
+        and not (headers or {}).get("compression")
+    )
 
 
 def _json(text: bytes, what: str) -> object:
@@ -222,7 +254,11 @@ def _due_in(eta: object) -> timedelta | None:
 def _shown(found: object) -> str:
     """What was found, as data: one line, no control characters, not long."""
     text = (
-        found if isinstance(found, str | bytes) else type(found).__name__ if isinstance(found, dict | list) else found
+        found
+        if isinstance(found, str | bytes)
+        else type(found).__name__
+        if isinstance(found, dict | list)
+        else found
     )
     return ascii(text[:_SHOWN] if isinstance(text, str | bytes) else text)[: 2 * _SHOWN]
 
@@ -242,7 +278,9 @@ def _feed_of(kwargs: Arguments, feeds: Mapping[str, Feed]) -> Feed:
 
 def _require(args: list[Any], kwargs: Arguments, *names: str) -> None:
     if args or kwargs.keys() != set(names):
-        raise Dropped("arguments", f"{len(args)} arguments, and {_shown(', '.join(sorted(map(str, kwargs))))}")
+        raise Dropped(
+            "arguments", f"{len(args)} arguments, and {_shown(', '.join(sorted(map(str, kwargs))))}"
+        )
 
 
 def _deliver(args: list[Any], kwargs: Arguments, _: Mapping[str, Feed]) -> None:

@@ -1,7 +1,9 @@
-"""Options of Celery's commands that this application does not honour, refused before anything starts.
+"""Options of Celery's commands that this application does not honour, refused before anything
+starts.
 
-Each would be found out in the middle of work: by a worker that ends, by a limit that limits nothing, or by a process
-that no health check sees. Celery takes each from the environment too, as `CELERY_WORKER_AUTOSCALE`.
+Each would be found out in the middle of work: by a worker that ends, by a limit that limits
+nothing, or by a process that no health check sees. Celery takes each from the environment too, as
+`CELERY_WORKER_AUTOSCALE`.
 """
 
 from __future__ import annotations
@@ -45,7 +47,8 @@ _POOL = re.compile(r"\0(?:-P\0?|--pool[=\0])([^\0]+)")
 
 
 def refuse_unsupported(name: str) -> click.Option:
-    """An option that nobody writes, for `celery worker` or `celery beat`: it looks at all the others.
+    """An option that nobody writes, for `celery worker` or `celery beat`: it looks at all the
+    others.
 
     Click asks those that were not written last, so it sees them all. A refusal exits with code 2.
     """
@@ -54,13 +57,17 @@ def refuse_unsupported(name: str) -> click.Option:
         for problem in problems(name, context, sys.argv):
             raise click.UsageError(problem, context)
 
-    return click.Option(["--unsupported"], is_flag=True, hidden=True, expose_value=False, callback=look)
+    return click.Option(
+        ["--unsupported"], is_flag=True, hidden=True, expose_value=False, callback=look
+    )
 
 
 def problems(name: str, context: click.Context, argv: Sequence[str]) -> Iterator[str]:
     """What of a command line, or of the environment in its place, cannot be honoured."""
     pool = (_pool_asked_for(context, argv) or "threads") if name == "worker" else "threads"
-    unsupported = _BEAT if name == "beat" else _WORKER if pool == _CHILDREN else {**_WORKER, **_WITH_CHILDREN}
+    unsupported = (
+        _BEAT if name == "beat" else _WORKER if pool == _CHILDREN else {**_WORKER, **_WITH_CHILDREN}
+    )
     for option in context.command.params:
         if option.name in unsupported and _given(context, option.name):
             yield f"{_named(context, option)} is not supported: {unsupported[option.name]}"
@@ -91,8 +98,15 @@ def level_asked_for() -> str | None:
     if context is None or not _given(context, "loglevel"):
         return None
     level = context.params.get("loglevel")
-    return {10: "DEBUG", 20: "INFO", 30: "WARNING", 40: "ERROR"}.get(level) if isinstance(level, int) else None
+    return (
+        {10: "DEBUG", 20: "INFO", 30: "WARNING", 40: "ERROR"}.get(level)
+        if isinstance(level, int)
+        else None
+    )
 
 
 def _given(context: click.Context, name: str) -> bool:
-    return context.get_parameter_source(name) in (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
+    return context.get_parameter_source(name) in (
+        ParameterSource.COMMANDLINE,
+        ParameterSource.ENVIRONMENT,
+    )

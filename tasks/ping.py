@@ -1,4 +1,6 @@
-"""The task behind `ping`: a worker adds two numbers, which proves that broker, worker and result backend work."""
+"""The task behind `ping`: a worker adds two numbers, which proves that broker, worker and result
+backend work.
+"""
 
 from __future__ import annotations
 
@@ -38,11 +40,14 @@ class Answer:
 def ask(config: Config, x: int, y: int, timeout: timedelta) -> Answer:
     """Have a worker add two numbers. Blocks.
 
-    Raises `TimeoutError` where none answers in time, `BrokerUnavailable` for whatever the broker's drivers raise.
+    Raises `TimeoutError` where none answers in time, `BrokerUnavailable` for whatever the broker's
+    drivers raise.
     """
     app = make_application(config)
     try:
-        with app.connection_for_write() as connection:  # the result backend would try 20 times, and log each
+        with (
+            app.connection_for_write() as connection
+        ):  # the result backend would try 20 times, and log each
             connection.ensure_connection(max_retries=1, interval_start=0)
         started = time.time()
         pending = app.tasks["add"].delay(x, y)

@@ -1,8 +1,8 @@
 """Poll one feed for new rows, and again, sooner than beat does, while rows come.
 
-A follow-up poll is no message: the process that polled keeps the time itself. So a worker that has much to do is not
-given more to receive, and beat's polls of other feeds do not wait behind follow-ups. See
-docs/decisions/0025-looking-again.md.
+A follow-up poll is no message: the process that polled keeps the time itself. So a worker that has
+much to do is not given more to receive, and beat's polls of other feeds do not wait behind
+follow-ups. See docs/decisions/0025-looking-again.md.
 """
 
 from __future__ import annotations
@@ -26,10 +26,14 @@ log = structlog.get_logger()
 
 
 @shared_task(name="poll", base=RelayTask, bind=True)
-def poll(self: RelayTask, feed: str, after: float | None = None, until: float | None = None) -> None:
-    """Log the feed's new rows and queue them; while rows come, poll it again before beat's next poll.
+def poll(
+    self: RelayTask, feed: str, after: float | None = None, until: float | None = None
+) -> None:
+    """Log the feed's new rows and queue them; while rows come, poll it again before beat's next
+    poll.
 
-    `after` (seconds) and `until` (seconds since 1970): the follow-up that this is, where an earlier version sent it.
+    `after` (seconds) and `until` (seconds since 1970): the follow-up that this is, where an earlier
+    version sent it.
     """
     follow_up = None
     if after is not None and until is not None:
@@ -38,7 +42,9 @@ def poll(self: RelayTask, feed: str, after: float | None = None, until: float | 
 
 
 async def poll_feed(services: Services, name: str, follow_up: FollowUp | None = None) -> None:
-    """Poll the feed, and see to the follow-up poll where one is due. Raises what `Polling.poll` raises."""
+    """Poll the feed, and see to the follow-up poll where one is due. Raises what `Polling.poll`
+    raises.
+    """
     feed = services.config.feeds.get(name)
     if feed is None:  # it went while its message was on the way; that is nobody's failure
         log.info("poll_of_no_feed")
@@ -49,6 +55,8 @@ async def poll_feed(services: Services, name: str, follow_up: FollowUp | None = 
 
 
 def _follow_up(services: Services, name: str, again: FollowUp) -> None:
-    """Begin the follow-up poll, unless the worker stops, or is so late that beat's next poll is due."""
+    """Begin the follow-up poll, unless the worker stops, or is so late that beat's next poll is
+    due.
+    """
     if not services.polling.draining and utc_now() < again.until:
         services.under_way.start(lambda: poll_feed(services, name, again), About("poll", name))

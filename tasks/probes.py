@@ -1,4 +1,6 @@
-"""The clients by which Celery's processes reach Redis, to be tried one by one: each connects in a way of its own."""
+"""The clients by which Celery's processes reach Redis, to be tried one by one: each connects in a
+way of its own.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +20,14 @@ _WELL = "a connection made"
 
 
 def probes(settings: Settings) -> Mapping[str, Callable[[], str]]:
-    """The check's name → what connects as worker, beat, result backend and Flower do. Each blocks, returns what to say
-    of it, and raises whatever its driver does. Raises `BrokerUnavailable` where `REDIS_URL` is empty."""
+    """The check's name → what connects as worker, beat, result backend and Flower do. Each blocks,
+    returns what to say of it, and raises whatever its driver does. Raises `BrokerUnavailable` where
+    `REDIS_URL` is empty."""
     app = make_application(Config(settings, {}))
-    found = {"broker: worker and beat": partial(_queue, app), "broker: results": partial(_results, app)}
+    found = {
+        "broker: worker and beat": partial(_queue, app),
+        "broker: results": partial(_results, app),
+    }
     if find_spec("flower"):
         found["broker: Flower"] = partial(_flower, app)
     return found

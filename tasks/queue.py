@@ -36,7 +36,9 @@ class CeleryQueue:
         return await asyncio.to_thread(self._depth)
 
     async def sift(self, existing: Callable[[Iterable[str]], Awaitable[set[str]]]) -> None:
-        """Clear the `deliver` queue of messages for batches that are not `existing`: see `tasks.sifting`."""
+        """Clear the `deliver` queue of messages for batches that are not `existing`: see
+        `tasks.sifting`.
+        """
         loop = asyncio.get_running_loop()
 
         def ask(batch_ids: Iterable[str]) -> set[str]:
@@ -73,9 +75,14 @@ class CeleryQueue:
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
-        """Whatever the broker's driver raises becomes `BrokerUnavailable`: the caller's answer is the same for all."""
+        """Whatever the broker's driver raises becomes `BrokerUnavailable`: the caller's answer is
+        the same for all.
+        """
         transport = self._celery.connection_for_write()
-        raised: tuple[type[BaseException], ...] = (*transport.connection_errors, *transport.channel_errors)
+        raised: tuple[type[BaseException], ...] = (
+            *transport.connection_errors,
+            *transport.channel_errors,
+        )
         try:
             yield
         except (OperationalError, OSError) as error:

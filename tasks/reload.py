@@ -1,7 +1,9 @@
-"""SIGHUP has worker and beat read their configuration anew, where Celery's worker would start itself anew.
+"""SIGHUP has worker and beat read their configuration anew, where Celery's worker would start
+itself anew.
 
-The signal handler notes the signal and returns; a thread does the rest (`app/configuration/reload.py`). With a pool of
-processes each of them is told, for it is there that feeds are worked at.
+The signal handler notes the signal and returns; a thread does the rest
+(`app/configuration/reload.py`). With a pool of processes each of them is told, for it is there that
+feeds are worked at.
 """
 
 from __future__ import annotations
@@ -39,26 +41,36 @@ class Reloading:
         self._tell: Callable[[], object] = lambda: None
 
     def install(self) -> None:
-        """Listen to SIGHUP from now on, in Celery's place. To be called in the main thread, before Celery does."""
+        """Listen to SIGHUP from now on, in Celery's place. To be called in the main thread, before
+        Celery does.
+        """
         for name in _OF_CELERY:
             setattr(worker, name, lambda *_, **__: None)
         signal.signal(signal.SIGHUP, self._asked)
         signal.signal(TO_CHILDREN, signal.SIG_IGN)  # also in a child that does not listen yet
 
-    def start(self, tell: Callable[[], object], children: Callable[[], Mapping[str, Any]] = dict) -> None:
-        """Begin to act on it. `tell`: called when something came of it. `children`: what a pool says of itself."""
+    def start(
+        self, tell: Callable[[], object], children: Callable[[], Mapping[str, Any]] = dict
+    ) -> None:
+        """Begin to act on it. `tell`: called when something came of it. `children`: what a pool
+        says of itself.
+        """
         self._tell, self._children = tell, children
         self._reloader.start(self._done)
 
     def start_in_child(self) -> None:
-        """The same, in a process of a pool. What it has is what the worker had when it was forked: that may be old."""
+        """The same, in a process of a pool. What it has is what the worker had when it was forked:
+        that may be old.
+        """
         self._children, self._reloader = dict, Reloader(self._app.loaded, self._apply)
         signal.signal(TO_CHILDREN, self._asked)
         self._reloader.ask()
         self._reloader.start()
 
     def _asked(self, *_: object) -> None:
-        """In a signal handler: a terminal that was closed sends this signal too, and then the process ends."""
+        """In a signal handler: a terminal that was closed sends this signal too, and then the
+        process ends.
+        """
         if self._on_terminal and not os.isatty(STDOUT):
             os.kill(os.getpid(), signal.SIGTERM)
         else:

@@ -1,10 +1,11 @@
 """Clearing the `deliver` queue of what is no hint any more.
 
-A hint for a batch that is gone costs a task and two questions to the ledger, and one for a batch that is there is no
-better for being there twice. So where far more of them wait than are ever sent, the whole queue is looked through:
-its messages are taken out a thousand at a time, the ledger is asked once for each thousand which of their batches are
-there, and those go back, once each. Rows that come meanwhile have their hints in the queue's own key, and wait for
-none of this. What dies with the process between taking and putting back is sent again by the sweep.
+A hint for a batch that is gone costs a task and two questions to the ledger, and one for a batch
+that is there is no better for being there twice. So where far more of them wait than are ever sent,
+the whole queue is looked through: its messages are taken out a thousand at a time, the ledger is
+asked once for each thousand which of their batches are there, and those go back, once each. Rows
+that come meanwhile have their hints in the queue's own key, and wait for none of this. What dies
+with the process between taking and putting back is sent again by the sweep.
 """
 
 from __future__ import annotations
@@ -58,7 +59,8 @@ class Sifted:
 
 
 def sift(redis: Any, existing: Existing, feeds: Mapping[str, Feed], lease: timedelta) -> Sifted:
-    """Look the whole queue through. `redis`: a client; `feeds` and `lease`: see `tasks.messages.read`. Blocks.
+    """Look the whole queue through. `redis`: a client; `feeds` and `lease`: see
+    `tasks.messages.read`. Blocks.
 
     Raises the client's errors and the ledger's.
     """
@@ -82,7 +84,9 @@ def sift(redis: Any, existing: Existing, feeds: Mapping[str, Feed], lease: timed
 
 
 def _hints(raw: Iterable[bytes], feeds: Mapping[str, Feed], lease: timedelta) -> dict[str, bytes]:
-    """Batch → its message, the oldest first; of several for one batch the last. What is no hint is dropped."""
+    """Batch → its message, the oldest first; of several for one batch the last. What is no hint is
+    dropped.
+    """
     found: dict[str, bytes] = {}
     for message in raw:
         try:

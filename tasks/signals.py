@@ -1,4 +1,6 @@
-"""The life of a process that Celery starts, by Celery's signals: a worker, a child of its pool, beat, or Flower."""
+"""The life of a process that Celery starts, by Celery's signals: a worker, a child of its pool,
+beat, or Flower.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,11 @@ def connect_signals(app: RelayCelery) -> None:
     for handler, *heard in (
         (process.hide_banner, signals.celeryd_init),
         (process.listen_to_hangups, signals.celeryd_init, own_signals.beat_starts),
-        (process.configure_logging, signals.setup_logging, signals.import_modules),  # Flower asks for no logging
+        (
+            process.configure_logging,
+            signals.setup_logging,
+            signals.import_modules,
+        ),  # Flower asks for no logging
         (process.guard_flower, signals.import_modules),
         (process.say_doubts, signals.worker_init, signals.beat_init),
         (process.begin_worker, signals.worker_init),
@@ -61,7 +67,9 @@ class Process:
     # --- beginning
 
     def hide_banner(self, instance: Any, **_: object) -> None:
-        """Celery's banner goes to a terminal only: in a log it is no event, and on a full disk it ends the worker."""
+        """Celery's banner goes to a terminal only: in a log it is no event, and on a full disk it
+        ends the worker.
+        """
         instance.quiet = instance.quiet or not sys.stdout.isatty()
 
     def listen_to_hangups(self, **_: object) -> None:

@@ -1,7 +1,9 @@
-"""kombu's Redis transport, which outlives whatever is in Redis. See docs/decisions/0039-messages-are-hints.md.
+"""kombu's Redis transport, which outlives whatever is in Redis. See
+docs/decisions/0039-messages-are-hints.md.
 
 - A message is read by `tasks.messages` before kombu and Celery see it. One that is none is dropped.
-- A key of ours that holds something else than we keep there is put aside, and what was to be done with it is done.
+- A key of ours that holds something else than we keep there is put aside, and what was to be done
+  with it is done.
 - No message is kept until it is acknowledged: the ledger knows what is owed.
 """
 
@@ -42,7 +44,9 @@ _Channel: Any = redis.Channel
 
 
 class QoS(_QoS):  # type: ignore[misc] # see above
-    """Which messages this process has in hand. Those that it ends with go back to the queue, where Redis takes them."""
+    """Which messages this process has in hand. Those that it ends with go back to the queue, where
+    Redis takes them.
+    """
 
     def restore_unacked(self) -> list[Any]:
         """Put them back. One that cannot be is sent again by the sweep."""
@@ -72,9 +76,11 @@ class Channel(_Channel):  # type: ignore[misc] # see above
     # --- reading
 
     def _brpop_read(self, **options: Any) -> bool:
-        """As kombu's, but for what it raises of a message or of a key. Raises `Empty`, or that the connection is lost.
+        """As kombu's, but for what it raises of a message or of a key. Raises `Empty`, or that the
+        connection is lost.
 
-        What else Redis refuses (it is a replica now, say) may pass: it is asked again over another connection.
+        What else Redis refuses (it is a replica now, say) may pass: it is asked again over another
+        connection.
         """
         try:
             found = self._answered(options)
@@ -100,7 +106,9 @@ class Channel(_Channel):  # type: ignore[misc] # see above
         except ResponseError as error:
             if _WRONG_TYPE not in str(error):
                 client.connection.disconnect()
-                raise RedisConnectionError(f"Redis refuses to be asked for work: {error}") from error
+                raise RedisConnectionError(
+                    f"Redis refuses to be asked for work: {error}"
+                ) from error
             self._put_aside(self._lists(self.active_queues))
             return None
 
@@ -127,7 +135,9 @@ class Channel(_Channel):  # type: ignore[misc] # see above
         if not bytes_to_str(payload["type"]).endswith("message") or not payload["data"]:
             return None
         channel = bytes_to_str(payload["channel"])
-        exchange = (channel.partition(".")[2] if channel.startswith("/") else channel).split("/", 1)[0]
+        exchange = (channel.partition(".")[2] if channel.startswith("/") else channel).split(
+            "/", 1
+        )[0]
         return self._controlled(payload["data"], exchange)
 
     def _controlled(self, data: bytes, exchange: str) -> bool:
@@ -155,14 +165,20 @@ class Channel(_Channel):  # type: ignore[misc] # see above
         return int(self._with(self._lists([queue]), super()._size, queue))
 
     def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> Any:
-        return self._with(_bindings(exchange), super()._queue_bind, exchange, routing_key, pattern, queue)
+        return self._with(
+            _bindings(exchange), super()._queue_bind, exchange, routing_key, pattern, queue
+        )
 
     def get_table(self, exchange: str) -> Any:
         """Which queues are bound to an exchange."""
         return self._with(_bindings(exchange), super().get_table, exchange)
 
-    def _with(self, keys: Mapping[str, bytes], ask: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Ask; where one of the keys is of another kind than it must be, put it aside, and ask again."""
+    def _with(
+        self, keys: Mapping[str, bytes], ask: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> Any:
+        """Ask; where one of the keys is of another kind than it must be, put it aside, and ask
+        again.
+        """
         try:
             return ask(*args, **kwargs)
         except ResponseError as error:
@@ -172,10 +188,16 @@ class Channel(_Channel):  # type: ignore[misc] # see above
             return ask(*args, **kwargs)
 
     def _lists(self, queues: Iterable[str]) -> dict[str, bytes]:
-        return {self._q_for_pri(queue, step): b"list" for queue in queues for step in self.priority_steps}
+        return {
+            self._q_for_pri(queue, step): b"list"
+            for queue in queues
+            for step in self.priority_steps
+        }
 
     def _put_aside(self, keys: Mapping[str, bytes]) -> None:
-        """Rename those of the keys that are of another kind. Nothing is lost: what was to be there is in the ledger."""
+        """Rename those of the keys that are of another kind. Nothing is lost: what was to be there
+        is in the ledger.
+        """
         with self.conn_or_acquire() as client:
             for key, kind in keys.items():
                 found = client.type(key)
@@ -210,7 +232,9 @@ class Transport(redis.Transport):
 
 
 def _control(raw: bytes) -> Any:
-    """A message of Celery's remote control (`celery inspect`, Flower), or an answer to one. Raises `Dropped`."""
+    """A message of Celery's remote control (`celery inspect`, Flower), or an answer to one. Raises
+    `Dropped`.
+    """
     try:
         message = loads(bytes_to_str(raw)) if len(raw) <= CONTROL_LIMIT else None
     except (ValueError, RecursionError) as error:

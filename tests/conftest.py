@@ -1,7 +1,8 @@
 """Servers for every test: embedded ones, or those that TEST_REDIS_URL and TEST_MONGO_URL name.
 
-What the tests find in a named Redis database is flushed, so name one that holds nothing else. In a named MongoDB each
-test has a database of its own, which is dropped; a URL with a login names its `authSource`.
+What the tests find in a named Redis database is flushed, so name one that holds nothing else. In a
+named MongoDB each test has a database of its own, which is dropped; a URL with a login names its
+`authSource`.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ from app.testbed.embedded.servers import EmbeddedMongo, EmbeddedRedis
 from tests.support.servers_used import ServersUsed, named_mongo, named_redis
 
 PORTS_EACH = 2000
-settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("any machine")
 """A machine that stands still for a moment makes no property false."""
 
@@ -38,7 +41,9 @@ AnyServer = TypeVar("AnyServer", bound=Server)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give each worker of pytest-xdist ports of its own: none may take one that another has drawn and not bound yet."""
+    """Give each worker of pytest-xdist ports of its own: none may take one that another has drawn
+    and not bound yet.
+    """
     config.stash[USED] = ServersUsed()
     config.pluginmanager.register(config.stash[USED])
     if worker := os.environ.get("PYTEST_XDIST_WORKER"):
@@ -62,7 +67,8 @@ def _running(server: AnyServer) -> Iterator[AnyServer]:
 
 @pytest.fixture(autouse=True)
 def _logging_as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A command that a test runs sets up logging for its process, which is that of all tests after it.
+    """A command that a test runs sets up logging for its process, which is that of all tests after
+    it.
 
     A logger that keeps what was set up when it was first used cannot be set up again, so none does.
     """
@@ -96,7 +102,9 @@ def redis_url(pytestconfig: pytest.Config) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def mongo_urls(pytestconfig: pytest.Config) -> Iterator[tuple[str, str]]:
-    """One MongoDB for the whole run: its URL for the ledger's user and for the administrator, who may be the same."""
+    """One MongoDB for the whole run: its URL for the ledger's user and for the administrator, who
+    may be the same.
+    """
     used = pytestconfig.stash[USED]
     if named := os.environ.get("TEST_MONGO_URL"):
         used.note(named_mongo(named))

@@ -1,4 +1,6 @@
-"""Reads queue lengths from Redis without Celery, for health and metrics, which must work even when Celery is stuck."""
+"""Reads queue lengths from Redis without Celery, for health and metrics, which must work even when
+Celery is stuck.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ from app.core.unreached import why_unreached
 T = TypeVar("T")
 
 ASIDE = "rowrelay:aside:"
-"""Before the name of a key that another program wrote to, and that was put aside (`tasks/transport.py`)."""
+"""Before the name of a key that another program wrote to, and that was put aside
+(`tasks/transport.py`).
+"""
 
 
 class Broker:
@@ -54,7 +58,9 @@ class Broker:
         return await self.ask(ask)
 
     async def misused(self, queues: Sequence[str]) -> dict[str, str]:
-        """What is wrong with the keys of queues, where another program uses them: key → what. Raises as above."""
+        """What is wrong with the keys of queues, where another program uses them: key → what.
+        Raises as above.
+        """
 
         async def ask(redis: Redis) -> list[Any]:
             async with redis.pipeline(transaction=False) as asked:
@@ -77,8 +83,12 @@ class Broker:
         try:
             return await question(self._redis)
         except (RedisError, OSError) as error:
-            with suppress(RedisError, OSError):  # closing a TLS connection waits for the other side, and may fail too
-                await self._redis.connection_pool.disconnect(inuse_connections=False)  # kept ones are likely dead too
+            with suppress(
+                RedisError, OSError
+            ):  # closing a TLS connection waits for the other side, and may fail too
+                await self._redis.connection_pool.disconnect(
+                    inuse_connections=False
+                )  # kept ones are likely dead too
             raise unavailable(error) from error
 
     async def close(self) -> None:

@@ -10,8 +10,9 @@ from app.core.batches import NewBatch
 QUEUES = POLL, DELIVER, MAINTENANCE = "poll", "deliver", "maintenance"
 """Queues of Redis, by their names: also those of their keys."""
 HINTS_A_FEED = 16
-"""Messages sent at once for one feed. Whoever takes one, and has room for more, takes the feed's other batches out of
-the ledger: so a feed with a hundred thousand rows to send fills no queue in front of the others."""
+"""Messages sent at once for one feed. Whoever takes one, and has room for more, takes the feed's
+other batches out of the ledger: so a feed with a hundred thousand rows to send fills no queue in
+front of the others."""
 
 
 class Queue(Protocol):
@@ -30,5 +31,6 @@ class SiftedQueue(Queue, Protocol):
     async def sift(self, existing: Callable[[Iterable[str]], Awaitable[set[str]]]) -> None:
         """Drop the messages whose batch is not `existing`, and those that say what another says.
 
-        Raises `BrokerUnavailable`, and what `existing` raises; what was not put back by then is lost.
+        Raises `BrokerUnavailable`, and what `existing` raises; what was not put back by then is
+        lost.
         """

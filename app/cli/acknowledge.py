@@ -38,7 +38,9 @@ def acknowledge(
     reason: Reason = None,
     status: Status = None,
     everything: Everything = False,
-    undo: Annotated[bool, typer.Option("--undo", help="Take it back: ordinary dead letters again.")] = False,
+    undo: Annotated[
+        bool, typer.Option("--undo", help="Take it back: ordinary dead letters again.")
+    ] = False,
     why: Why = None,
     dry_run: DryRun = False,
     yes: Yes = False,
@@ -46,8 +48,9 @@ def acknowledge(
 ) -> None:
     """Take dead letters for settled: they will not be delivered, and replay leaves them alone.
 
-    Purge keeps every dead letter but these: their payload and record go when the feed's retention says, counted from
-    now. Times are when they died. Letters that die while the command runs are left alone.
+    Purge keeps every dead letter but these: their payload and record go when the feed's retention
+    says, counted from now. Times are when they died. Letters that die while the command runs are
+    left alone.
     """
     chosen = Selection(
         states=(State.DEAD,), ids=tuple(ids or ()), feeds=tuple(feeds) if feeds else None,

@@ -1,4 +1,6 @@
-"""`archive verify` and `archive restore`: check archive files, and put their records back into the ledger."""
+"""`archive verify` and `archive restore`: check archive files, and put their records back into the
+ledger.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,10 @@ from app.runtime.operator import Operator
 
 archive = typer.Typer(no_args_is_help=True)
 
-File = Annotated[Path, typer.Argument(metavar="FILE", help="<feed>-<day>.ndjson.zst; its manifest lies beside it.")]
+File = Annotated[
+    Path,
+    typer.Argument(metavar="FILE", help="<feed>-<day>.ndjson.zst; its manifest lies beside it."),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +41,14 @@ class Verified:
 
 @archive.command("verify")
 def verify_archive(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Files such as orders-2026-01-31.ndjson.zst.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE…", help="Files such as orders-2026-01-31.ndjson.zst."),
+    ],
     as_json: AsJson = False,
 ) -> None:
-    """Check files against their manifests: count, hash, and that each line is a record. Needs no ledger.
+    """Check files against their manifests: count, hash, and that each line is a record. Needs no
+    ledger.
 
     Exit code 1 where one is wrong.
     """
@@ -49,7 +58,13 @@ def verify_archive(
         print_json({"files": [asdict(one) for one in found]})
     else:
         rows = [
-            [one.file, one.records, one.attempts, "wrong" if one.problem else "as its manifest says"] for one in found
+            [
+                one.file,
+                one.records,
+                one.attempts,
+                "wrong" if one.problem else "as its manifest says",
+            ]
+            for one in found
         ]
         print_table("Archive files", ["file", "records", "attempts", "result"], rows)
         for one in found:
@@ -65,7 +80,8 @@ def restore_archive(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count; put nothing back.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Put a file's records and attempts back into the ledger; those that are there already stay as they are.
+    """Put a file's records and attempts back into the ledger; those that are there already stay as
+    they are.
 
     They come back settled: nothing is sent. Their retention counts from now.
 
@@ -76,7 +92,9 @@ def restore_archive(
     async def restore(operating: Operator) -> Restored:
         await operating.ledger.prepare()
         patience = loaded.settings.lease * PATIENCE_LEASES
-        return await operating.restoring.restore(path, dry_run=dry_run, progress=tell, patience=patience)
+        return await operating.restoring.restore(
+            path, dry_run=dry_run, progress=tell, patience=patience
+        )
 
     with progress_bar(as_json) as bar:
         tell = bar.of(path.name, _count(path))
@@ -85,7 +103,14 @@ def restore_archive(
         print_json(asdict(restored) | {"dry_run": dry_run})
         return
     done = "would be restored" if dry_run else "restored"
-    print_fields({"file": restored.file, "feed": restored.feed, done: restored.restored, "there": restored.there})
+    print_fields(
+        {
+            "file": restored.file,
+            "feed": restored.feed,
+            done: restored.restored,
+            "there": restored.there,
+        }
+    )
 
 
 def _verify(path: Path, tell: Tell) -> Verified:

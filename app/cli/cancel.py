@@ -41,7 +41,8 @@ def cancel(
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Take queued and retrying deliveries off their way. What is being sent right now may still arrive.
+    """Take queued and retrying deliveries off their way. What is being sent right now may still
+    arrive.
 
     Times are when they were logged. Rows logged while the command runs are left alone.
     """
@@ -52,7 +53,9 @@ def cancel(
     chosen = required(chosen, everything=everything)
     with session(load_config()) as opened:
         selection = meant_in(opened, chosen)
-        previewed = opened.run(lambda at: preview_with_sample(Cancelling(at.ledger), at.ledger, selection))
+        previewed = opened.run(
+            lambda at: preview_with_sample(Cancelling(at.ledger), at.ledger, selection)
+        )
         if dry_run:
             print_dry_run("cancelled", previewed, as_json)
             return

@@ -21,9 +21,15 @@ COMMANDS = {
         "cancel",
         "Take queued and retrying deliveries off their way. What is being sent right now may still arrive.",
     ),
-    "certificate": ("reconcile", "The last certificate of completeness of each feed, over all of it."),
+    "certificate": (
+        "reconcile",
+        "The last certificate of completeness of each feed, over all of it.",
+    ),
     "deliveries": ("deliveries", "Look at single deliveries."),
-    "demo": ("demo", "Run the main job on embedded servers, with faults. Exit code 1 where the books do not balance."),
+    "demo": (
+        "demo",
+        "Run the main job on embedded servers, with faults. Exit code 1 where the books do not balance.",
+    ),
     "doctor": (
         "doctor",
         "Connect to Redis, MongoDB, the source and every partner; examine every feed's table. "
@@ -34,7 +40,10 @@ COMMANDS = {
         "health",
         "Say whether worker, beat and feeds make progress. Exit code 1 where one does not, within PROGRESS_BOUND.",
     ),
-    "jobs": ("jobs", "Per periodic job: the last period done, when, how long, what is due next, and the last error."),
+    "jobs": (
+        "jobs",
+        "Per periodic job: the last period done, when, how long, what is due next, and the last error.",
+    ),
     "metrics": (
         "metrics",
         "Serve Prometheus metrics at /metrics, read from the ledger, Redis and the source. "
@@ -44,12 +53,18 @@ COMMANDS = {
         "notifications",
         "Events that are on, and those that were over within a week: what was said of each, and whether it was taken.",
     ),
-    "ping": ("ping", "Send `add(2, 3)` through broker, worker and result backend, and say how long each leg took."),
+    "ping": (
+        "ping",
+        "Send `add(2, 3)` through broker, worker and result backend, and say how long each leg took.",
+    ),
     "purge": (
         "purge",
         "Drop payloads and delete records that are kept for long enough, as each feed's retention says.",
     ),
-    "reconcile": ("reconcile", "Find source rows that have no delivery, and log them, so that they are delivered."),
+    "reconcile": (
+        "reconcile",
+        "Find source rows that have no delivery, and log them, so that they are delivered.",
+    ),
     "replay": (
         "replay",
         "Put dead deliveries back to queued; cancelled or delivered ones too, where --state says so.",
@@ -58,7 +73,10 @@ COMMANDS = {
         "report",
         "Compile the report of an hour or a day now, also of one that is still running, and print it.",
     ),
-    "status": ("status", "Per feed: its state, what is open, how fast it goes, until when, and what failed last."),
+    "status": (
+        "status",
+        "Per feed: its state, what is open, how fast it goes, until when, and what failed last.",
+    ),
     "watch": (
         "watch",
         "Run a worker or beat, pass signals and its exit code on, and start it anew when it makes no progress.",

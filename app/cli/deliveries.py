@@ -60,14 +60,16 @@ def list_deliveries(
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="Deliveries on a page.")] = PAGE,
     after: Annotated[
         PageToken | None,
-        typer.Option(parser=parse_token, metavar="MARK", help="The next page: what the last one ended with."),
+        typer.Option(
+            parser=parse_token, metavar="MARK", help="The next page: what the last one ended with."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Deliveries a page at a time, the newest first, without their payloads.
 
-    Their time is when they were settled, when their retry is due, or, for queued ones, when they were logged. --since
-    and --until go by when they were settled, or, for open ones, logged.
+    Their time is when they were settled, when their retry is due, or, for queued ones, when they
+    were logged. --since and --until go by when they were settled, or, for open ones, logged.
     """
     selection = Selection(
         states=tuple(dict.fromkeys(states or State)),
@@ -88,10 +90,17 @@ def list_deliveries(
     if as_json:
         _print_json(page)
     else:
-        print_table("Deliveries", ["id", "state", "attempts", "time", "last"], [*map(_row, page.lines)], whole=1)
+        print_table(
+            "Deliveries",
+            ["id", "state", "attempts", "time", "last"],
+            [*map(_row, page.lines)],
+            whole=1,
+        )
         print(_counted(page))
         if page.following:
-            console.print(f"the next: {_again(page.asked)} --after {page.following}", soft_wrap=True)
+            console.print(
+                f"the next: {_again(page.asked)} --after {page.following}", soft_wrap=True
+            )
     for text in page.unknown:
         warn(f"{text!r}: nothing of that key in the ledger")
     if page.unknown:
@@ -104,12 +113,16 @@ def show_delivery(
     feed: Annotated[str | None, typer.Option(help="Of this feed.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """One delivery with its payload, and all that happened to it, what the partner answered included."""
+    """One delivery with its payload, and all that happened to it, what the partner answered
+    included.
+    """
     loaded = load_config()
     found = with_ledger(loaded, lambda ledger: read_delivery(ledger, loaded.feeds, key, feed))
     if found is None:
         of_feed = f" of feed {feed}" if feed else ""
-        fail(f"{key!r}: no delivery{of_feed} in the ledger; ids read <feed>:<key>, of feeds {', '.join(loaded.feeds)}")
+        fail(
+            f"{key!r}: no delivery{of_feed} in the ledger; ids read <feed>:<key>, of feeds {', '.join(loaded.feeds)}"
+        )
     if as_json:
         print_json({"delivery": found.document, "attempts": found.attempts})
     else:
@@ -130,9 +143,15 @@ def _print_json(page: Page) -> None:
 
 def _counted(page: Page) -> str:
     """`50 of 205`; of a later page `51 to 100 of 205`."""
-    listed = f"{page.before + 1} to {page.end}" if page.before and page.documents else f"{len(page.documents)}"
+    listed = (
+        f"{page.before + 1} to {page.end}"
+        if page.before and page.documents
+        else f"{len(page.documents)}"
+    )
     if page.count is None:
-        return f"{listed} of more than were counted in time; --state, --feed and --since narrow them"
+        return (
+            f"{listed} of more than were counted in time; --state, --feed and --since narrow them"
+        )
     return f"{listed} of {page.count.number:,}{'' if page.count.exact else ' or more'}"
 
 

@@ -1,4 +1,6 @@
-"""`demo`: the main job on embedded servers, live, with faults; at the end its books, a certificate and a report."""
+"""`demo`: the main job on embedded servers, live, with faults; at the end its books, a certificate
+and a report.
+"""
 
 from __future__ import annotations
 
@@ -99,24 +101,40 @@ def demo(
     rows: Annotated[int, typer.Option(min=1, help="Rows written to the source table.")] = 2000,
     rate: Annotated[float, typer.Option(min=0, help="Rows a second; 0 writes them at once.")] = 200,
     pattern: Annotated[Pattern, typer.Option(help="How rows are written.")] = Pattern.LATE_COMMIT,
-    faults: Annotated[FaultLevel, typer.Option(help="How badly the partner behaves.")] = FaultLevel.MILD,
+    faults: Annotated[
+        FaultLevel, typer.Option(help="How badly the partner behaves.")
+    ] = FaultLevel.MILD,
     workers: Annotated[int, typer.Option(min=1, max=16, help="Worker processes.")] = 1,
     patience: Annotated[
         timedelta,
-        typer.Option(parser=duration_option, show_default="10m", help="How long to wait for everything to arrive."),
+        typer.Option(
+            parser=duration_option,
+            show_default="10m",
+            help="How long to wait for everything to arrive.",
+        ),
     ] = timedelta(minutes=10),
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the books to this file.")] = None,
-    keep: Annotated[bool, typer.Option("--keep", help="Stay up until Ctrl-C, and say how to look around.")] = False,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the books to this file.")
+    ] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Stay up until Ctrl-C, and say how to look around.")
+    ] = False,
 ) -> None:
-    """Run the main job on embedded servers, with faults. Exit code 1 where the books do not balance.
+    """Run the main job on embedded servers, with faults. Exit code 1 where the books do not
+    balance.
 
-    Ends with the certificate of completeness and the report of its minutes, and leaves the report's page.
+    Ends with the certificate of completeness and the report of its minutes, and leaves the report's
+    page.
     """
     started_at = utc_now()
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that nothing is left behind
+    signal.signal(
+        signal.SIGTERM, lambda number, _: sys.exit(128 + number)
+    )  # so that nothing is left behind
     with tempfile.TemporaryDirectory(prefix="rowrelay-demo-") as directory:
         try:
-            with Stack(Path(directory), faults=faults.value, gap_timeout="15s", temporary=True) as stack:
+            with Stack(
+                Path(directory), faults=faults.value, gap_timeout="15s", temporary=True
+            ) as stack:
                 _start(stack, workers)
                 generator = stack.start_generator(rows, rate=rate, pattern=pattern.value)
                 progress = asyncio.run(_watch(stack, rows, patience.total_seconds()))
@@ -126,7 +144,9 @@ def demo(
                 certified = _certify(stack)
                 asyncio.run(_report(stack, started_at, commands=keep))
                 if json_file:
-                    json_file.write_bytes(orjson.dumps(asdict(books), option=orjson.OPT_INDENT_2) + b"\n")
+                    json_file.write_bytes(
+                        orjson.dumps(asdict(books), option=orjson.OPT_INDENT_2) + b"\n"
+                    )
                 if keep:
                     _stay(stack)
         except (NotStarted, TimeoutError) as error:
@@ -246,18 +266,24 @@ def _print_books(books: Books) -> None:
     for line in books.differences:
         console.print(f"DIFFERENCE: {line}", style="red")
     if not books.differences:
-        console.print("The books balance: every row of the source is settled, and every delivered row was seen.")
+        console.print(
+            "The books balance: every row of the source is settled, and every delivered row was seen."
+        )
 
 
 def _certify(stack: Stack) -> bool:
     """Reconcile, as an operator does. Returns whether the certificate is complete."""
     console.print("\nReconciled:")
-    asked = subprocess.run([sys.executable, "-m", "app", "reconcile"], env=stack.environment, cwd=ROOT, check=False)
+    asked = subprocess.run(
+        [sys.executable, "-m", "app", "reconcile"], env=stack.environment, cwd=ROOT, check=False
+    )
     return asked.returncode == 0
 
 
 async def _report(stack: Stack, started_at: datetime, *, commands: bool) -> None:
-    """Print the report of the demo's minutes, and leave its page. `commands` that look further: while all stays up."""
+    """Print the report of the demo's minutes, and leave its page. `commands` that look further:
+    while all stays up.
+    """
     minute = timedelta(minutes=1)
     begin = started_at.replace(second=0, microsecond=0)
     end = utc_now().replace(second=0, microsecond=0) + minute
@@ -278,7 +304,10 @@ def ways_to_look(variables: Mapping[str, str], partner_url: str) -> list[str]:
     return [
         f"cd {shlex.quote(str(ROOT))}",
         *(f"export {name}={shlex.quote(value)}" for name, value in variables.items()),
-        *(f"{python} -m app {command}" for command in ("status", "deliveries list", "doctor", "ping")),
+        *(
+            f"{python} -m app {command}"
+            for command in ("status", "deliveries list", "doctor", "ping")
+        ),
         f"{python} -m celery -A celery_app flower --address=127.0.0.1",
         f"curl {partner_url}/_simulator/counts",
     ]

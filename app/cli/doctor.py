@@ -21,15 +21,20 @@ from app.source.findings import Level
 from config import Config, Settings
 
 AskPartners = Annotated[
-    bool, typer.Option("--ask-partners", help="Also send each partner a HEAD request, with the feed's authentication.")
+    bool,
+    typer.Option(
+        "--ask-partners",
+        help="Also send each partner a HEAD request, with the feed's authentication.",
+    ),
 ]
 
 
 def doctor(as_json: AsJson = False, ask_partners: AskPartners = False) -> None:
-    """Connect to Redis, MongoDB, the source and every partner; examine every feed's table. Exit code 1 if any fails.
+    """Connect to Redis, MongoDB, the source and every partner; examine every feed's table. Exit
+    code 1 if any fails.
 
-    Also what is needed on this machine: directories, open files, clocks, mail and webhook where they are configured.
-    Nothing is delivered, sent or posted.
+    Also what is needed on this machine: directories, open files, clocks, mail and webhook where
+    they are configured. Nothing is delivered, sent or posted.
     """
     checks = run(_examined(load_config(), ask_partners=ask_partners))
     well = all(check.ok for check in checks)
@@ -40,7 +45,9 @@ def doctor(as_json: AsJson = False, ask_partners: AskPartners = False) -> None:
         if not print_table("Doctor", ["", "check", "found", "took"], rows, spare=["took"]):
             for check in checks:
                 if check.level in {Level.WARNING, Level.FAILED}:
-                    console.print(f"{_shown(check.level)}: {check.name}: {check.detail}", soft_wrap=True)
+                    console.print(
+                        f"{_shown(check.level)}: {check.name}: {check.detail}", soft_wrap=True
+                    )
     if not well:
         raise typer.Exit(FOUND_WRONG)
 
@@ -74,7 +81,9 @@ def _probes(settings: Settings) -> Mapping[str, Callable[[], str]]:
 
 
 def _check_descriptors(loaded: Config) -> Check:
-    """Whether a worker started here, as this command was, could have as many files open as it needs."""
+    """Whether a worker started here, as this command was, could have as many files open as it
+    needs.
+    """
     need = descriptors.need_of(loaded.feeds.values(), loaded.settings.worker_concurrency)
     limit = descriptors.limit()
     if said := descriptors.shortage(need, limit.hard):

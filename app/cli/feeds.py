@@ -27,7 +27,8 @@ feeds.command("test")(try_row)
 
 @feeds.command("list")
 def list_feeds(as_json: AsJson = False) -> None:
-    """The configured feeds, and whether each is paused; and those that feeds.toml does not name and that owe rows.
+    """The configured feeds, and whether each is paused; and those that feeds.toml does not name and
+    that owe rows.
 
     Below them, the workers and beat that run another feeds.toml.
     """
@@ -35,10 +36,19 @@ def list_feeds(as_json: AsJson = False) -> None:
     found = with_ledger(loaded, lambda ledger: read_feeds(ledger, loaded.feeds, Own.of(loaded)))
     if as_json:
         summaries = [asdict(one) for one in found.feeds]
-        print_json({"feeds": summaries, "not_configured": found.not_configured, "processes": found.processes})
+        print_json(
+            {
+                "feeds": summaries,
+                "not_configured": found.not_configured,
+                "processes": found.processes,
+            }
+        )
         return
     columns = ["feed", "table", "cursor", "partner", "position", "paused"]
-    rows = [[one.feed, one.table, one.cursor, one.partner, one.position, one.paused] for one in found.feeds]
+    rows = [
+        [one.feed, one.table, one.cursor, one.partner, one.position, one.paused]
+        for one in found.feeds
+    ]
     if not print_table("Feeds", columns, rows):
         for one in found.feeds:
             if one.paused:

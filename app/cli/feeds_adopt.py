@@ -14,10 +14,11 @@ from app.operations.by import By
 
 
 def adopt_feed(name: FeedName, as_json: AsJson = False) -> None:
-    """Say that a feed whose table, key or cursor was changed in feeds.toml still reads the source of its deliveries.
+    """Say that a feed whose table, key or cursor was changed in feeds.toml still reads the source
+    of its deliveries.
 
-    A renamed table, for instance. What is another source needs a feed of another name. Resumes the feed where it was
-    paused for this.
+    A renamed table, for instance. What is another source needs a feed of another name. Resumes the
+    feed where it was paused for this.
     """
     loaded = load_config()
     feed = configured_feed(loaded, name)

@@ -15,7 +15,9 @@ from app.operations.by import By
 from app.operations.pause import NO_REASON, Part, pause, resume
 
 Polling = Annotated[bool, typer.Option("--polling", help="Polling alone: no new rows are read.")]
-Sending = Annotated[bool, typer.Option("--sending", help="Sending alone: rows are read and logged, and wait.")]
+Sending = Annotated[
+    bool, typer.Option("--sending", help="Sending alone: rows are read and logged, and wait.")
+]
 
 
 def pause_feed(
@@ -27,14 +29,21 @@ def pause_feed(
 ) -> None:
     """Stop polling and sending a feed, or one of the two. What is owed stays owed.
 
-    A pause is kept in the ledger and holds for all workers. What a worker has in hand is still sent.
+    A pause is kept in the ledger and holds for all workers. What a worker has in hand is still
+    sent.
     """
-    loaded, by, part = load_config(), By(operator(), reason), _part(polling=polling, sending=sending)
+    loaded, by, part = (
+        load_config(),
+        By(operator(), reason),
+        _part(polling=polling, sending=sending),
+    )
     configured_feed(loaded, name)
     _print_pause(with_ledger(loaded, lambda ledger: pause(ledger, name, by, part)), as_json)
 
 
-def resume_feed(name: FeedName, polling: Polling = False, sending: Sending = False, as_json: AsJson = False) -> None:
+def resume_feed(
+    name: FeedName, polling: Polling = False, sending: Sending = False, as_json: AsJson = False
+) -> None:
     """Go on with a paused feed, or with its polling or sending alone."""
     loaded, by, part = load_config(), By(operator()), _part(polling=polling, sending=sending)
     configured_feed(loaded, name)
@@ -57,4 +66,6 @@ def _print_pause(cursor: Cursor, as_json: bool, changed: bool = True, done: str 
         pauses = {"polled": not cursor.paused, "sent": cursor.sends, "paused": cursor.stopped}
         print_json({"feed": cursor.feed, "changed": changed, **pauses})
     else:
-        console.print(f"{cursor.feed}: {'; '.join(filter(None, [done, cursor.stopped]))}", soft_wrap=True)
+        console.print(
+            f"{cursor.feed}: {'; '.join(filter(None, [done, cursor.stopped]))}", soft_wrap=True
+        )

@@ -1,4 +1,6 @@
-"""`feeds preview`: the request that would be sent for a row, with its secrets masked. Nothing is sent."""
+"""`feeds preview`: the request that would be sent for a row, with its secrets masked. Nothing is
+sent.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ from app.runtime.reader import open_reader
 
 def preview_feed(
     name: Annotated[str, typer.Argument(metavar="NAME")],
-    key: Annotated[str, typer.Option(help="The row's key, as in the source, or its delivery's id.")],
+    key: Annotated[
+        str, typer.Option(help="The row's key, as in the source, or its delivery's id.")
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Show the request that would be sent for a row, secrets masked. Sends nothing.
@@ -38,7 +42,10 @@ def preview_feed(
     subject = run(subject_of(loaded, feed, key))
     previewed = preview_request(prepared, subject)
     if as_json:
-        print_json(request_fields(previewed) | {"row_from": subject.found_in, "delivery": subject.delivery.id})
+        print_json(
+            request_fields(previewed)
+            | {"row_from": subject.found_in, "delivery": subject.delivery.id}
+        )
     else:
         typer.echo(f"# {subject.shown}: row from the {subject.found_in}; nothing was sent")
         print_request(previewed)
@@ -52,7 +59,9 @@ async def subject_of(loaded: config.Config, feed: Feed, key: str | None) -> Subj
         found = await find_subject(feed, reader.ledger, reader.source, key, utc_now())
     if found is None:
         wanted = "no row to send in the source" if key is None else f"no row with key {key!r}"
-        fail(f"feed {feed.name}: {wanted}{'' if key is None else ', neither in the ledger nor in the source'}")
+        fail(
+            f"feed {feed.name}: {wanted}{'' if key is None else ', neither in the ledger nor in the source'}"
+        )
     return found
 
 

@@ -21,13 +21,17 @@ from app.operations.rewind import Rewound
 def rewind_feed(
     name: FeedName,
     to: Annotated[str, typer.Option(help=f"beginning, now, or a position: {POSITION_FORMS}.")],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count what would be read; move nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Count what would be read; move nothing.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Move a feed's cursor, so that rows are read again. Rows that the ledger has are not delivered again.
+    """Move a feed's cursor, so that rows are read again. Rows that the ledger has are not delivered
+    again.
 
-    Those whose records are purged are: a rewind to before them asks, and without a terminal wants --yes.
+    Those whose records are purged are: a rewind to before them asks, and without a terminal wants
+    --yes.
     """
     loaded = load_config()
     feed = configured_feed(loaded, name)
@@ -40,7 +44,9 @@ def rewind_feed(
             rewound = opened.run(lambda at: at.rewinding.preview(feed, position))
         else:
             if not yes:
-                _confirm_again(name, opened.run(lambda at: at.rewinding.delivered_again(feed, position)))
+                _confirm_again(
+                    name, opened.run(lambda at: at.rewinding.delivered_again(feed, position))
+                )
             rewound = opened.run(lambda at: at.rewinding.rewind(feed, position, By(operator())))
     if as_json:
         print_json({"feed": name, "dry_run": dry_run, **asdict(rewound)})

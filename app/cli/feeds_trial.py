@@ -1,4 +1,6 @@
-"""`feeds test`: one row as a delivery would send it; where asked it is sent, and what the answer means is said."""
+"""`feeds test`: one row as a delivery would send it; where asked it is sent, and what the answer
+means is said.
+"""
 
 from __future__ import annotations
 
@@ -34,10 +36,17 @@ def try_row(
     name: Annotated[str, typer.Argument(metavar="NAME")],
     *,
     key: Annotated[
-        str | None, typer.Option(help="The row's key, as in the source, or its delivery's id; else the newest.")
+        str | None,
+        typer.Option(
+            help="The row's key, as in the source, or its delivery's id; else the newest."
+        ),
     ] = None,
-    send: Annotated[bool, typer.Option("--send", help="Send it, and show the answer and what it would mean.")] = False,
-    record: Annotated[bool, typer.Option("--record", help="As an attempt of its delivery, on record.")] = False,
+    send: Annotated[
+        bool, typer.Option("--send", help="Send it, and show the answer and what it would mean.")
+    ] = False,
+    record: Annotated[
+        bool, typer.Option("--record", help="As an attempt of its delivery, on record.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -78,23 +87,30 @@ async def _try(loaded: config.Config, feed: Feed, subject: Subject, *, record: b
             warn("Redis does not answer, so it is not known whether the endpoint is left alone")
         if not record:
             return await trial.send(subject)
-        terms = DeliverySettings(f"{operator()} (feeds test)", settings.lease, settings.group_size, settings.group_wait)
+        terms = DeliverySettings(
+            f"{operator()} (feeds test)", settings.lease, settings.group_size, settings.group_wait
+        )
 
         def begun(delivering: Delivering) -> None:
-            asyncio.get_running_loop().add_signal_handler(signal.SIGINT, delivering.drain, settings.shutdown_grace)
+            asyncio.get_running_loop().add_signal_handler(
+                signal.SIGINT, delivering.drain, settings.shutdown_grace
+            )
 
         return await trial.record(subject, terms, begun)
 
 
 def _confirm(prepared: Prepared, subject: Subject, yes: bool, *, again: bool) -> None:
-    """Ask a person before a partner gets a row. A program is not asked, but must say `--yes` where it gets one
-    `again`."""
+    """Ask a person before a partner gets a row. A program is not asked, but must say `--yes` where
+    it gets one `again`."""
     known = ", which has it already" if again else ""
     if yes:
         return
     if not _asks():
         if again:
-            fail(f"{subject.shown}: would go to {prepared.url.host}{known}; to send it again: --yes", WRONG_USAGE)
+            fail(
+                f"{subject.shown}: would go to {prepared.url.host}{known}; to send it again: --yes",
+                WRONG_USAGE,
+            )
         return
     if not typer.confirm(f"Send {subject.shown} to {prepared.url.host}{known}?", err=True):
         raise typer.Exit(FOUND_WRONG)
@@ -149,7 +165,9 @@ def _said(answer: Answer, verdict: Verdict) -> str:
     return f"{follows}: {said}{hold}{pause}"
 
 
-def _described(subject: Subject, previewed: RequestPreview, tried: Tried | None) -> dict[str, object]:
+def _described(
+    subject: Subject, previewed: RequestPreview, tried: Tried | None
+) -> dict[str, object]:
     """For programs."""
     answer, verdict = (tried.answer, tried.verdict) if tried else (None, None)
     return {
@@ -166,7 +184,9 @@ def _described(subject: Subject, previewed: RequestPreview, tried: Tried | None)
 
 
 def _reached_out(answer: Answer) -> bool:
-    """Whether anything was sent: not where a local resource is missing, or no request could be made of the row."""
+    """Whether anything was sent: not where a local resource is missing, or no request could be made
+    of the row.
+    """
     return answer.made
 
 

@@ -18,17 +18,29 @@ from app.reads.jobs import JobStatus, read_jobs
 def jobs(as_json: AsJson = False) -> None:
     """Per periodic job: the last period done, when, how long, what is due next, and the last error.
 
-    Exit code 1 where a job is late, or the latest period it tried is given up, the source refused some of it, or a
-    certificate is not complete.
+    Exit code 1 where a job is late, or the latest period it tried is given up, the source refused
+    some of it, or a certificate is not complete.
     """
     loaded = load_config()
     lines = with_ledger(loaded, lambda ledger: read_jobs(ledger, utc_now()))
     if as_json:
         print_json({"timezone": loaded.settings.timezone, "jobs": [asdict(line) for line in lines]})
     else:
-        columns = ["job", "misfire", "last done", "when", "took", "next", "due", "now", "last error"]
+        columns = [
+            "job",
+            "misfire",
+            "last done",
+            "when",
+            "took",
+            "next",
+            "due",
+            "now",
+            "last error",
+        ]
         print_table(
-            f"Periodic jobs ({loaded.settings.timezone})", columns, [_row(line, loaded.settings.zone) for line in lines]
+            f"Periodic jobs ({loaded.settings.timezone})",
+            columns,
+            [_row(line, loaded.settings.zone) for line in lines],
         )
     if not all(line.ok for line in lines):
         raise typer.Exit(FOUND_WRONG)

@@ -1,4 +1,5 @@
-"""What a command reads before it works: the configuration, and values of options that are written as in it.
+"""What a command reads before it works: the configuration, and values of options that are written
+as in it.
 
 Settings are imported where they are read: a command that needs none, as with `--help`, loads none.
 """
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 def load_config(log_level: str = "WARNING") -> config.Config:
     """The configuration, or one message that lists every problem, and exit code 2.
 
-    From here on what is logged, of `log_level` and above, goes to stderr, so that stdout is the command's own.
+    From here on what is logged, of `log_level` and above, goes to stderr, so that stdout is the
+    command's own.
     """
     read = load_partly(log_level)
     if read.wrong:
@@ -53,7 +55,9 @@ def configured_feed(loaded: config.Config, name: str) -> Feed:
 
 
 def duration_option(value: object) -> timedelta:
-    """An option's value, written as any duration is. Raises `typer.BadParameter`, which exits with code 2."""
+    """An option's value, written as any duration is. Raises `typer.BadParameter`, which exits with
+    code 2.
+    """
     from app.feeds.duration import parse_duration  # noqa: PLC0415 - as the module says
 
     try:

@@ -1,4 +1,6 @@
-"""All commands in one place: for tests, and for whoever wants them in one program. `python -m app` loads one alone."""
+"""All commands in one place: for tests, and for whoever wants them in one program. `python -m app`
+loads one alone.
+"""
 
 from __future__ import annotations
 

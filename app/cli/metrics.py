@@ -21,7 +21,9 @@ def metrics(
     port: Annotated[int, typer.Option(min=1, max=65535, help="The port to listen on.")] = 9108,
     once: Annotated[bool, typer.Option("--once", help="Print the metrics once, and end.")] = False,
 ) -> None:
-    """Serve Prometheus metrics at /metrics, read from the ledger, Redis and the source. One process an installation."""
+    """Serve Prometheus metrics at /metrics, read from the ledger, Redis and the source. One process
+    an installation.
+    """
     loaded = load_config()
     configure_logging(loaded.settings.log_level, loaded.settings.log_format)
     log_what_nobody_caught()

@@ -1,5 +1,5 @@
-"""What `replay`, `cancel` and `acknowledge` share: what is selected, the question before many move, progress, and the
-account at the end."""
+"""What `replay`, `cancel` and `acknowledge` share: what is selected, the question before many move,
+progress, and the account at the end."""
 
 from __future__ import annotations
 
@@ -25,13 +25,17 @@ from app.reads.deliveries import line_of
 
 CONFIRM_ABOVE = 100
 
-Everything = Annotated[bool, typer.Option("--all", help="Needed where nothing but a state is selected.")]
+Everything = Annotated[
+    bool, typer.Option("--all", help="Needed where nothing but a state is selected.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Count, and show a few; move nothing.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Why = Annotated[str | None, typer.Option("--why", help="The reason, for the record.")]
 
 
-def states_of(given: Sequence[State] | None, default: Sequence[State], allowed: Sequence[State]) -> tuple[State, ...]:
+def states_of(
+    given: Sequence[State] | None, default: Sequence[State], allowed: Sequence[State]
+) -> tuple[State, ...]:
     """The states selected; exit code 2 for one that the command does not take."""
     for state in given or ():
         if state not in allowed:
@@ -42,7 +46,10 @@ def states_of(given: Sequence[State] | None, default: Sequence[State], allowed: 
 def required(selection: Selection, *, everything: bool) -> Selection:
     """The selection; exit code 2 where nothing narrows it and `--all` is not said."""
     if not (narrows(selection) or everything):
-        fail("nothing is selected: name ids, --feed, --since, --until, --reason or --status, or say --all", WRONG_USAGE)
+        fail(
+            "nothing is selected: name ids, --feed, --since, --until, --reason or --status, or say --all",
+            WRONG_USAGE,
+        )
     return replace(selection, ids=tuple(dict.fromkeys(selection.ids)))
 
 
@@ -54,8 +61,8 @@ def meant_in(opened: Session, selection: Selection) -> Selection:
 
 
 def confirm(verb: str, previewed: Preview, yes: bool, *, again: bool = False) -> None:
-    """Ask a person before many are moved, or, with `again`, any that a partner has. A program is not asked, but must
-    say `--yes` for these."""
+    """Ask a person before many are moved, or, with `again`, any that a partner has. A program is
+    not asked, but must say `--yes` for these."""
     account, delivered = previewed.account, previewed.delivered if again else 0
     if yes or not account.movable or (account.movable <= CONFIRM_ABOVE and not delivered):
         return
@@ -64,16 +71,28 @@ def confirm(verb: str, previewed: Preview, yes: bool, *, again: bool = False) ->
         if not typer.confirm(f"{verb} {account.movable} deliveries?{note}", err=True):
             raise typer.Exit(FOUND_WRONG)
     elif delivered:
-        fail(f"{verb.lower()}: {account.movable} deliveries, and nobody to ask.{note} To do it: --yes", WRONG_USAGE)
+        fail(
+            f"{verb.lower()}: {account.movable} deliveries, and nobody to ask.{note} To do it: --yes",
+            WRONG_USAGE,
+        )
 
 
 @contextmanager
 def progress(doing: str, account: Account, as_json: bool) -> Iterator[Tell]:
-    """A progress bar on a terminal; elsewhere one line on stderr, the first time that something is waited for."""
+    """A progress bar on a terminal; elsewhere one line on stderr, the first time that something is
+    waited for.
+    """
     errors = PlainConsole(stderr=True)
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     told: set[str] = set()
-    with Progress(*columns, console=errors, disable=as_json or not errors.is_terminal, transient=True) as bar:
+    with Progress(
+        *columns, console=errors, disable=as_json or not errors.is_terminal, transient=True
+    ) as bar:
         task = bar.add_task(doing, total=account.movable)
 
         def tell(moved: int, waits: str) -> None:
@@ -93,7 +112,10 @@ def print_dry_run(done: str, previewed: Preview, as_json: bool) -> None:
         print_json(_fields(account) | dry)
         return
     print_table("Selected", ["feed", "state", "count"], _by_feed(previewed.counted))
-    rows = [[shown_id(d), d["state"], d["attempts"], ago(d["created_at"]), line_of(d).said] for d in previewed.sample]
+    rows = [
+        [shown_id(d), d["state"], d["attempts"], ago(d["created_at"]), line_of(d).said]
+        for d in previewed.sample
+    ]
     print_table("A few of them", ["id", "state", "attempts", "logged", "last"], rows)
     _print_account(account, {f"would be {done}": account.movable})
 
@@ -117,7 +139,9 @@ def _print_account(account: Account, result: dict[str, int]) -> None:
 
 def _by_feed(counted: Sequence[Counted]) -> list[list[object]]:
     """One row a feed and state; what has no payload, or is acknowledged, apart."""
-    ordered = sorted(counted, key=lambda one: (one.feed, one.state, one.acknowledged, one.has_payload))
+    ordered = sorted(
+        counted, key=lambda one: (one.feed, one.state, one.acknowledged, one.has_payload)
+    )
     return [[one.feed, _kind(one), one.count] for one in ordered]
 
 

@@ -17,7 +17,9 @@ from app.ledger.client import Document
 from app.notifications.notification import words_of
 from app.runtime.senders import open_notifying
 
-Test = Annotated[bool, typer.Option("--test", help="Send a message on every way, and say what came of it.")]
+Test = Annotated[
+    bool, typer.Option("--test", help="Send a message on every way, and say what came of it.")
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +38,19 @@ class Told:
 
 
 def notifications(*, test: Test = False, as_json: AsJson = False) -> None:
-    """Events that are on, and those that were over within a week: what was said of each, and whether it was taken.
+    """Events that are on, and those that were over within a week: what was said of each, and
+    whether it was taken.
 
-    With --test a message goes out on every way that is configured. Exit code 1 where one does not take it.
+    With --test a message goes out on every way that is configured. Exit code 1 where one does not
+    take it.
     """
     loaded = load_config()
     if test:
         _send_test(loaded, as_json=as_json)
         return
-    told = [_told(stored) for stored in with_ledger(loaded, lambda ledger: ledger.notifications.kept())]
+    told = [
+        _told(stored) for stored in with_ledger(loaded, lambda ledger: ledger.notifications.kept())
+    ]
     if as_json:
         print_json(told)
         return
@@ -53,11 +59,16 @@ def notifications(*, test: Test = False, as_json: AsJson = False) -> None:
     if not told:
         console.print("No event is on record.")
         return
-    print_table("Events", ["what", "since", "over", "messages", "sent", "why"], [_row(one) for one in told])
+    print_table(
+        "Events", ["what", "since", "over", "messages", "sent", "why"], [_row(one) for one in told]
+    )
 
 
 def _told(stored: Document) -> Told:
-    ways = {way: sending.get("error") or sending["state"] for way, sending in stored.get("sending", {}).items()}
+    ways = {
+        way: sending.get("error") or sending["state"]
+        for way, sending in stored.get("sending", {}).items()
+    }
     return Told(
         event=stored["event"],
         subject=stored["subject"],

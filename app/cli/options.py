@@ -51,14 +51,32 @@ FeedName = Annotated[str, typer.Argument(metavar="NAME")]
 KEY_HELP = "Keys or ids, as in the source: acme:INV-2026/00060, with the feed in front or without."
 
 Ids = Annotated[list[str] | None, typer.Argument(metavar="KEY", help=KEY_HELP)]
-Feeds = Annotated[list[str] | None, typer.Option("--feed", help="Only this feed's. May be given again.")]
-States = Annotated[list[State] | None, typer.Option("--state", help="Only in this state. May be given again.")]
-Since = Annotated[datetime | None, typer.Option(parser=parse_moment, help="From then on: ISO 8601, or ago (2h, 3d).")]
-Until = Annotated[datetime | None, typer.Option(parser=parse_moment, help="Before then: ISO 8601, or ago.")]
+Feeds = Annotated[
+    list[str] | None, typer.Option("--feed", help="Only this feed's. May be given again.")
+]
+States = Annotated[
+    list[State] | None, typer.Option("--state", help="Only in this state. May be given again.")
+]
+Since = Annotated[
+    datetime | None,
+    typer.Option(parser=parse_moment, help="From then on: ISO 8601, or ago (2h, 3d)."),
+]
+Until = Annotated[
+    datetime | None, typer.Option(parser=parse_moment, help="Before then: ISO 8601, or ago.")
+]
 Reason = Annotated[str | None, typer.Option(help="Text contained in the reason or the last error.")]
-Status = Annotated[int | None, typer.Option(min=100, max=599, help="HTTP status of the last attempt.")]
+Status = Annotated[
+    int | None, typer.Option(min=100, max=599, help="HTTP status of the last attempt.")
+]
 AttemptsMade = Annotated[
     Between | None,
-    typer.Option("--attempts", parser=parse_attempts, metavar="NUMBER", help="So many attempts: 3, 3+ or 2-5."),
+    typer.Option(
+        "--attempts",
+        parser=parse_attempts,
+        metavar="NUMBER",
+        help="So many attempts: 3, 3+ or 2-5.",
+    ),
 ]
-KeyPart = Annotated[str | None, typer.Option("--contains", metavar="TEXT", help="Text contained in the key.")]
+KeyPart = Annotated[
+    str | None, typer.Option("--contains", metavar="TEXT", help="Text contained in the key.")
+]

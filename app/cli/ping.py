@@ -20,7 +20,10 @@ from app.runtime.reader import open_reader
 
 def ping(
     timeout: Annotated[
-        timedelta, typer.Option(parser=duration_option, show_default="10s", help="How long to wait for a worker.")
+        timedelta,
+        typer.Option(
+            parser=duration_option, show_default="10s", help="How long to wait for a worker."
+        ),
     ] = timedelta(seconds=10),
     as_json: AsJson = False,
 ) -> None:
@@ -28,11 +31,15 @@ def ping(
     loaded = load_config()
     from tasks.ping import ask  # noqa: PLC0415 - loads Celery, of which --help needs none
 
-    clocks = asyncio.run(_clocks(loaded))  # before: a message says by the ledger server's clock when it expires
+    clocks = asyncio.run(
+        _clocks(loaded)
+    )  # before: a message says by the ledger server's clock when it expires
     try:
         answer = ask(loaded, 2, 3, timeout)
     except TimeoutError:
-        fail(f"no worker answered within {timeout.total_seconds():g} s: is one running, with the queue `maintenance`?")
+        fail(
+            f"no worker answered within {timeout.total_seconds():g} s: is one running, with the queue `maintenance`?"
+        )
     except RowrelayError as error:
         fail(str(error))
     if answer.total != 5:
@@ -45,7 +52,9 @@ def ping(
     if as_json:
         print_json({"ok": True, **legs, "clocks": clocks})
     else:
-        print_fields({"answer": "2 + 3 = 5", **{name: f"{value:.1f}" for name, value in legs.items()}})
+        print_fields(
+            {"answer": "2 + 3 = 5", **{name: f"{value:.1f}" for name, value in legs.items()}}
+        )
         for said in clocks:
             console.print(said, soft_wrap=True)
 
@@ -61,10 +70,15 @@ def _worker_legs(sent: float, done: float, answered: float) -> dict[str, float]:
 
 
 async def _clocks(loaded: config.Config) -> list[str]:
-    """What to say of clocks: this machine's, and those of workers and beat; nothing where the ledger is away."""
+    """What to say of clocks: this machine's, and those of workers and beat; nothing where the
+    ledger is away.
+    """
     try:
         async with open_reader(loaded) as reader:
-            found = [f"{mark.role.value} {mark.name}: {said}" for mark, said in await wrong_clocks(reader.ledger)]
+            found = [
+                f"{mark.role.value} {mark.name}: {said}"
+                for mark, said in await wrong_clocks(reader.ledger)
+            ]
     except RowrelayError as error:
         return [f"clocks were not compared: {error}"]
     own = said_of_clock(server_clock.machine_ahead)

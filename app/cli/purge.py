@@ -25,17 +25,24 @@ from app.runtime.operator import Operator
 PATIENCE_LEASES = 1.5
 """How long a purge that is under way, or was killed, is waited for, in leases."""
 
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Count what would be purged, but for attempts and reports.")]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Count what would be purged, but for attempts and reports."),
+]
 
 
 def purge(
-    names: Annotated[list[str] | None, typer.Argument(metavar="FEED", help="All feeds, and reports, if none.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="FEED", help="All feeds, and reports, if none.")
+    ] = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Drop payloads and delete records that are kept for long enough, as each feed's retention says.
+    """Drop payloads and delete records that are kept for long enough, as each feed's retention
+    says.
 
-    With ARCHIVE_DIR set records go to verified archive files first. Workers do the same every hour by themselves.
+    With ARCHIVE_DIR set records go to verified archive files first. Workers do the same every hour
+    by themselves.
 
     Stopped half-way, the same command goes on.
     """
@@ -70,7 +77,9 @@ class Bar:
         self._progress.reset(self._task, total=total, description=name)
 
         def tell(done: int, doing: str) -> None:
-            self._progress.update(self._task, completed=done, description=f"{name}: {doing}" if doing else name)
+            self._progress.update(
+                self._task, completed=done, description=f"{name}: {doing}" if doing else name
+            )
             if not self.shown and doing.startswith("feed ") and doing not in self._told:
                 self._told.add(doing)
                 warn(f"waiting: {doing}")
@@ -80,20 +89,33 @@ class Bar:
 
 @contextmanager
 def progress_bar(as_json: bool) -> Iterator[Bar]:
-    """A bar on a terminal; elsewhere one line on stderr, the first time that something is waited for."""
+    """A bar on a terminal; elsewhere one line on stderr, the first time that something is waited
+    for.
+    """
     errors = PlainConsole(stderr=True)
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=errors, disable=as_json or not errors.is_terminal, transient=True) as progress:
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(
+        *columns, console=errors, disable=as_json or not errors.is_terminal, transient=True
+    ) as progress:
         yield Bar(progress)
 
 
-def _run(loaded: config.Config, feed: Feed, *, dry_run: bool, tell: Tell = lambda *_: None) -> Purged:
+def _run(
+    loaded: config.Config, feed: Feed, *, dry_run: bool, tell: Tell = lambda *_: None
+) -> Purged:
     patience = loaded.settings.lease * PATIENCE_LEASES
 
     async def run(operating: Operator) -> Purged:
         await operating.ledger.prepare()
         try:
-            return await operating.purging.purge(feed, dry_run=dry_run, progress=tell, patience=patience)
+            return await operating.purging.purge(
+                feed, dry_run=dry_run, progress=tell, patience=patience
+            )
         except LedgerUnavailable:
             raise
         except RowrelayError as error:  # of this feed: the others go on
@@ -123,16 +145,28 @@ def _feeds(loaded: config.Config, names: Sequence[str] | None) -> list[Feed]:
         fail(str(error), WRONG_USAGE)
 
 
-def _report(purged: Sequence[Purged], reports: ReportsPurged | None, *, dry_run: bool, as_json: bool) -> None:
+def _report(
+    purged: Sequence[Purged], reports: ReportsPurged | None, *, dry_run: bool, as_json: bool
+) -> None:
     if as_json:
         told = reports._asdict() if reports else None
         fields = [asdict(one) | ({"attempts": None} if dry_run else {}) for one in purged]
         print_json({"dry_run": dry_run, "feeds": fields, "reports": told})
         return
-    columns = ["feed", "payloads dropped", "records purged", "attempts", "minutes of stats", "files"]
+    columns = [
+        "feed",
+        "payloads dropped",
+        "records purged",
+        "attempts",
+        "minutes of stats",
+        "files",
+    ]
     rows = [
-        [p.feed, p.payloads, p.records, "–" if dry_run else p.attempts, p.stats, "\n".join(p.files)] for p in purged
+        [p.feed, p.payloads, p.records, "–" if dry_run else p.attempts, p.stats, "\n".join(p.files)]
+        for p in purged
     ]
     print_table("Would be purged" if dry_run else "Purged", columns, rows)
     if reports and any(reports):
-        print(f"reports and certificates deleted: {reports.deleted}, files of reports: {reports.files}")
+        print(
+            f"reports and certificates deleted: {reports.deleted}, files of reports: {reports.files}"
+        )

@@ -1,4 +1,6 @@
-"""`reconcile` and `certificate`: compare the source with the ledger, log what is missing, and certify the rest."""
+"""`reconcile` and `certificate`: compare the source with the ledger, log what is missing, and
+certify the rest.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +12,29 @@ from datetime import timedelta
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 import config
 from app.cli.loading import load_config
 from app.cli.servers import open_queue, operator, run, with_ledger
-from app.cli.terminal import FOUND_WRONG, WRONG_USAGE, AsJson, PlainConsole, console, fail, fail_feeds, print_json, warn
+from app.cli.terminal import (
+    FOUND_WRONG,
+    WRONG_USAGE,
+    AsJson,
+    PlainConsole,
+    console,
+    fail,
+    fail_feeds,
+    print_json,
+    warn,
+)
 from app.core.certificates import Certificate
 from app.core.errors import RowrelayError, Unavailable, UnknownFeed
 from app.feeds.duration import parse_duration
@@ -25,15 +44,23 @@ from app.reconcile import Progress as Tell
 from app.reconcile import Since
 from app.runtime.operator import open_operator
 
-Feeds = Annotated[list[str] | None, typer.Argument(metavar="FEED", help="Feeds by name; all where none is named.")]
+Feeds = Annotated[
+    list[str] | None, typer.Argument(metavar="FEED", help="Feeds by name; all where none is named.")
+]
 From = Annotated[
-    str, typer.Option("--since", help="beginning, so long ago (7d, 12h), or a position: an id, 0x… or a moment.")
+    str,
+    typer.Option(
+        "--since", help="beginning, so long ago (7d, 12h), or a position: an id, 0x… or a moment."
+    ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Compare, and change nothing.")]
 
 Acknowledge = Annotated[
     bool,
-    typer.Option("--acknowledge-changes", help="Take rows that changed since they were sent as they are; name a FEED."),
+    typer.Option(
+        "--acknowledge-changes",
+        help="Take rows that changed since they were sent as they are; name a FEED.",
+    ),
 ]
 
 
@@ -46,9 +73,9 @@ def reconcile(
 ) -> None:
     """Find source rows that have no delivery, and log them, so that they are delivered.
 
-    Ends with a certificate of completeness for each feed, and, where no feed is named, for each that left feeds.toml
-    and owes rows. Exit code 1 where one is not complete, or a feed could not be compared; one that the source refuses
-    does not keep the others from it.
+    Ends with a certificate of completeness for each feed, and, where no feed is named, for each
+    that left feeds.toml and owes rows. Exit code 1 where one is not complete, or a feed could not
+    be compared; one that the source refuses does not keep the others from it.
 
     Polls and deliveries go on meanwhile. Stopped half-way, what was logged is logged; run it again.
     """
@@ -58,7 +85,14 @@ def reconcile(
     chosen = _chosen(loaded, feeds)
     wanted = [(feed, _since(feed, since)) for feed in chosen]
     certificates, failed = run(
-        _reconciled(loaded, wanted, dry_run=dry_run, as_json=as_json, others=not feeds, acknowledge=acknowledge_changes)
+        _reconciled(
+            loaded,
+            wanted,
+            dry_run=dry_run,
+            as_json=as_json,
+            others=not feeds,
+            acknowledge=acknowledge_changes,
+        )
     )
     if as_json:
         found = [_as_fields(one) for one in certificates]
@@ -104,7 +138,9 @@ def _chosen(loaded: config.Config, names: Sequence[str] | None) -> list[Feed]:
 
 
 def _since(feed: Feed, text: str) -> Since:
-    """Where to compare from; exit code 2 for what is neither a duration nor a position of the feed's strategy."""
+    """Where to compare from; exit code 2 for what is neither a duration nor a position of the
+    feed's strategy.
+    """
     if text == "beginning":
         return None
     if not text.strip().isdigit():  # a number alone is a position
@@ -115,7 +151,9 @@ def _since(feed: Feed, text: str) -> Since:
     try:
         return feed.cursor.parse_position(text)
     except ValueError as error:
-        problem = str(error).replace('"beginning", "now" or ', '"beginning", a duration such as "7d", or ')
+        problem = str(error).replace(
+            '"beginning", "now" or ', '"beginning", a duration such as "7d", or '
+        )
         fail(f"--since: found {text!r}; feed {feed.name}: {problem}", WRONG_USAGE)
 
 
@@ -128,10 +166,11 @@ async def _reconciled(
     others: bool,
     acknowledge: bool,
 ) -> tuple[list[Certificate], dict[str, str]]:
-    """Reconcile one feed after the other, and print each certificate as it is there; with `others` also of feeds that
-    left feeds.toml.
+    """Reconcile one feed after the other, and print each certificate as it is there; with `others`
+    also of feeds that left feeds.toml.
 
-    Returns them, and what kept a feed from being compared, by feed: the next is taken, unless a server is away.
+    Returns them, and what kept a feed from being compared, by feed: the next is taken, unless a
+    server is away.
     """
     certificates: list[Certificate] = []
     failed: dict[str, str] = {}
@@ -142,7 +181,12 @@ async def _reconciled(
             try:
                 with _progress(feed, as_json=as_json) as tell:
                     made = await reconciling.reconcile(
-                        feed, since=since, dry_run=dry_run, resume=False, acknowledge=by, progress=tell
+                        feed,
+                        since=since,
+                        dry_run=dry_run,
+                        resume=False,
+                        acknowledge=by,
+                        progress=tell,
                     )
             except RowrelayError as error:
                 failed[feed.name] = str(error)
@@ -163,13 +207,25 @@ async def _reconciled(
 def _progress(feed: Feed, *, as_json: bool) -> Iterator[Tell]:
     """A bar on a terminal; where it is not known how many rows there are, it only moves."""
     errors = PlainConsole(stderr=True)
-    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+    )
     hidden = as_json or not errors.is_terminal
-    with Progress(*columns, TimeRemainingColumn(), console=errors, disable=hidden, transient=True) as bar:
+    with Progress(
+        *columns, TimeRemainingColumn(), console=errors, disable=hidden, transient=True
+    ) as bar:
         task = bar.add_task(feed.name, total=None)
 
         def tell(doing: str, done: int, of: int | None) -> None:
-            bar.update(task, description=f"{feed.name}: {doing}", completed=done, total=max(of, done) if of else None)
+            bar.update(
+                task,
+                description=f"{feed.name}: {doing}",
+                completed=done,
+                total=max(of, done) if of else None,
+            )
 
         yield tell
 

@@ -39,12 +39,16 @@ def _rate(text: str) -> Rate:
     try:
         rate = parse_rate(text)
     except ValueError as error:
-        raise typer.BadParameter(f'{text!r}: not a rate such as "200/second" or "10000/hour", above 0') from error
+        raise typer.BadParameter(
+            f'{text!r}: not a rate such as "200/second" or "10000/hour", above 0'
+        ) from error
     assert isinstance(rate, Rate)  # noqa: S101 - what it makes of text
     return rate
 
 
-PerTime = Annotated[Rate, typer.Option(parser=_rate, show_default="50/second", help="200/second, 1000/minute, …")]
+PerTime = Annotated[
+    Rate, typer.Option(parser=_rate, show_default="50/second", help="200/second, 1000/minute, …")
+]
 
 
 def replay(
@@ -65,8 +69,8 @@ def replay(
 ) -> None:
     """Put dead deliveries back to queued; cancelled or delivered ones too, where --state says so.
 
-    Times are when they died, were cancelled or were delivered. Attempts and age start anew; the key stays. Dead ones
-    whose rows could not be read are read from the source again.
+    Times are when they died, were cancelled or were delivered. Attempts and age start anew; the key
+    stays. Dead ones whose rows could not be read are read from the source again.
 
     Stopped half-way, the same command goes on with what is left.
     """

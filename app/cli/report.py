@@ -39,14 +39,24 @@ class Shown(StrEnum):
 FeedName = Annotated[str | None, typer.Option("--feed", help="Only this feed; else all together.")]
 PeriodName = Annotated[
     str,
-    typer.Option("--period", help="today, yesterday, last-hour, 2026-11-21 or 2026-11-21T14, on the TIMEZONE clock."),
+    typer.Option(
+        "--period",
+        help="today, yesterday, last-hour, 2026-11-21 or 2026-11-21T14, on the TIMEZONE clock.",
+    ),
 ]
 Form = Annotated[Shown, typer.Option("--format", help="How it is printed.")]
-Output = Annotated[Path | None, typer.Option("--output", help="Write to this file instead.", dir_okay=False)]
-Keep = Annotated[
-    bool, typer.Option("--keep", help="Keep it in the ledger and REPORTS_DIR too; for a period that is over.")
+Output = Annotated[
+    Path | None, typer.Option("--output", help="Write to this file instead.", dir_okay=False)
 ]
-Send = Annotated[bool, typer.Option("--send", help="Send it too, by every way that is configured; kept first.")]
+Keep = Annotated[
+    bool,
+    typer.Option(
+        "--keep", help="Keep it in the ledger and REPORTS_DIR too; for a period that is over."
+    ),
+]
+Send = Annotated[
+    bool, typer.Option("--send", help="Send it too, by every way that is configured; kept first.")
+]
 
 
 def report(
@@ -68,7 +78,8 @@ def report(
     loaded = load_config()
     wanted = _period(period, loaded)
     compiled, failed = with_ledger(
-        loaded, lambda ledger: _compiled(loaded, ledger, wanted, feed or ALL, keep=keep or send, send=send)
+        loaded,
+        lambda ledger: _compiled(loaded, ledger, wanted, feed or ALL, keep=keep or send, send=send),
     )
     _show(compiled, Shown.JSON if as_json else form, output)
     if failed:
@@ -89,7 +100,8 @@ async def _compiled(
     reporting = reporting_of(loaded, ledger)
     if send and not reporting.ways:
         fail(
-            "--send: no way is configured; set SMTP_HOST and the others of its kind, or REPORT_WEBHOOK_URL", WRONG_USAGE
+            "--send: no way is configured; set SMTP_HOST and the others of its kind, or REPORT_WEBHOOK_URL",
+            WRONG_USAGE,
         )
     try:
         found = [Compiled(report) for report in await reporting.preview(period)]
@@ -140,9 +152,20 @@ def _write(output: Path, content: bytes) -> None:
 def print_report(report: Report, *, commands: bool = True) -> None:
     """Print the report as tables. Without `commands`: of a ledger that nobody can ask any more."""
     running = " (still running)" if report.running else ""
-    print_figures(f"{title(report)}, {report.period}, {report.timezone}{running}", dict(figures(report)))
+    print_figures(
+        f"{title(report)}, {report.period}, {report.timezone}{running}", dict(figures(report))
+    )
     if report.feeds:
-        columns = ["feed", "read", "delivered", "first attempt", "retries", "dead", "until delivered, p95", "open"]
+        columns = [
+            "feed",
+            "read",
+            "delivered",
+            "first attempt",
+            "retries",
+            "dead",
+            "until delivered, p95",
+            "open",
+        ]
         print_table("Feeds", columns, [_feed_row(line) for line in report.feeds])
     _print_reasons("Dead by reason", report.dead_reasons, commands=commands)
     _print_reasons("Top errors", report.errors, commands=commands)
@@ -175,7 +198,9 @@ def _print_reasons(name: str, reasons: tuple[Reason, ...], *, commands: bool) ->
             print_table(name, columns[:2], [row[:2] for row in rows])
         elif not print_table(name, columns, rows, spare=["look at one"]):
             for reason in reasons:
-                console.print(f"{reason.text}: {_look_at(reason) or number(reason.count)}", soft_wrap=True)
+                console.print(
+                    f"{reason.text}: {_look_at(reason) or number(reason.count)}", soft_wrap=True
+                )
 
 
 def _look_at(reason: Reason) -> str | None:

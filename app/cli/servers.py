@@ -1,4 +1,5 @@
-"""How a command comes to its servers: a reader or an operator for one piece of work, or for several steps.
+"""How a command comes to its servers: a reader or an operator for one piece of work, or for several
+steps.
 
 They are imported where they are opened: a command loads the drivers of the servers that it asks.
 """
@@ -28,8 +29,8 @@ T = TypeVar("T")
 
 @contextmanager
 def errors_told() -> Iterator[None]:
-    """One of our errors becomes one line and exit code 1, or 2 where something was named that is not there; no
-    traceback."""
+    """One of our errors becomes one line and exit code 1, or 2 where something was named that is
+    not there; no traceback."""
     try:
         yield
     except (UnknownFeed, AmbiguousKey) as error:
@@ -45,7 +46,9 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 
 class Session:
-    """An operator at the servers, for a command of several steps that may ask a person between two of them."""
+    """An operator at the servers, for a command of several steps that may ask a person between two
+    of them.
+    """
 
     def __init__(self, runner: asyncio.Runner, loaded: config.Config, operating: Operator) -> None:
         self.loaded = loaded
@@ -69,7 +72,9 @@ def session(loaded: config.Config) -> Iterator[Session]:
 
     opened = AsyncExitStack()
     with asyncio.Runner() as runner:
-        operating = runner.run(opened.enter_async_context(open_operator(loaded, lambda: open_queue(loaded))))
+        operating = runner.run(
+            opened.enter_async_context(open_operator(loaded, lambda: open_queue(loaded)))
+        )
         try:
             begun = Session(runner, loaded, operating)
             begun.run(_set_clock)

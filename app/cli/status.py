@@ -20,19 +20,28 @@ if TYPE_CHECKING:
     from app.runtime.reader import Reader
     from config import Partly
 
-Recount = Annotated[bool, typer.Option("--recount", help="Count every delivery anew, however many there are.")]
+Recount = Annotated[
+    bool, typer.Option("--recount", help="Count every delivery anew, however many there are.")
+]
 Watch = Annotated[bool, typer.Option("--watch", help="Tell again and again, until Ctrl-C.")]
-Every = Annotated[timedelta, typer.Option(parser=duration_option, show_default="2s", help="With --watch: how often.")]
+Every = Annotated[
+    timedelta,
+    typer.Option(parser=duration_option, show_default="2s", help="With --watch: how often."),
+]
 
 
 def status(
-    as_json: AsJson = False, recount: Recount = False, watch: Watch = False, every: Every = timedelta(seconds=2)
+    as_json: AsJson = False,
+    recount: Recount = False,
+    watch: Watch = False,
+    every: Every = timedelta(seconds=2),
 ) -> None:
     """Per feed: its state, what is open, how fast it goes, until when, and what failed last.
 
-    Rows a second are of the last minute; "done in" is when nothing would be open any more, nor wait in the source, at
-    that pace. Counts are exact while the ledger holds up to a million deliveries. With more, those delivered, cancelled
-    or skipped are counted once and remembered; such a number is about right, and marked with ~ (JSON: "about").
+    Rows a second are of the last minute; "done in" is when nothing would be open any more, nor wait
+    in the source, at that pace. Counts are exact while the ledger holds up to a million deliveries.
+    With more, those delivered, cancelled or skipped are counted once and remembered; such a number
+    is about right, and marked with ~ (JSON: "about").
     """
     read = load_partly()
     from app.cli.status_table import show  # noqa: PLC0415 - as above

@@ -47,7 +47,10 @@ def show(found: Status, zone: ZoneInfo) -> None:
         console.print(f"{failing.where}: {failing.said}", soft_wrap=True)
     if any(line.state.stand is Stand.NO_WORKER for line in found.feeds):
         hint = "python -m app health says how to start one"
-        console.print(f"no worker was heard of for a minute: nothing is polled or sent. {hint}.", soft_wrap=True)
+        console.print(
+            f"no worker was heard of for a minute: nothing is polled or sent. {hint}.",
+            soft_wrap=True,
+        )
     if found.untold is not None:
         console.print(f"breakers and cooldowns are not known: {found.untold}", soft_wrap=True)
 
@@ -70,12 +73,18 @@ def _row(line: FeedStatus, now: datetime) -> list[object]:
 
 
 def said_of(state: FeedState, now: datetime) -> str:
-    """The state, and until when, on the clock that `now` is of; with the date where that is another day."""
+    """The state, and until when, on the clock that `now` is of; with the date where that is another
+    day.
+    """
     if state.until is None:
         return state.stand.value
     until = state.until.astimezone(now.tzinfo)
     stand = state.stand.value.removesuffix(" open")  # each column of a terminal counts
-    return f"{stand} until {until:%H:%M:%S}" if until.date() == now.date() else f"{stand} until {until:%d %b %H:%M}"
+    return (
+        f"{stand} until {until:%H:%M:%S}"
+        if until.date() == now.date()
+        else f"{stand} until {until:%d %b %H:%M}"
+    )
 
 
 def _pace(rows: float) -> str:
@@ -105,9 +114,15 @@ def _error(line: FeedStatus) -> str | None:
 
 
 def _notes(line: FeedStatus, *, whole: bool) -> list[str]:
-    """What is said of a feed below the table; its error too, where the table had no room for the whole of it."""
+    """What is said of a feed below the table; its error too, where the table had no room for the
+    whole of it.
+    """
     error = None if whole else _error(line)
     noted = None
-    if line.noted is not None and line.noted_at is not None and utc_now() - line.noted_at <= NOTED_FOR:
+    if (
+        line.noted is not None
+        and line.noted_at is not None
+        and utc_now() - line.noted_at <= NOTED_FOR
+    ):
         noted = f"{ago(line.noted_at)} ago: {line.noted}"
     return [*filter(None, [error, noted]), *line.notices]

@@ -24,15 +24,21 @@ _BETWEEN = 2
 
 
 def print_table(
-    title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], spare: Sequence[str] = (), *, whole: int = 0
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    spare: Sequence[str] = (),
+    *,
+    whole: int = 0,
 ) -> bool:
-    """Print a table, an empty cell for `None`. Returns whether all of it could be printed: what must be read is for the
-    caller to say below it where it could not.
+    """Print a table, an empty cell for `None`. Returns whether all of it could be printed: what
+    must be read is for the caller to say below it where it could not.
 
-    On a terminal that is too narrow for it the columns that are `spare` are left out, the first of them first, until
-    cutting the widest column makes room; where that is not enough the others are cut too, and where little would be
-    left of them the widest is left out, but never the first. Of the first `whole` none is cut: where that leaves the
-    others no room, the table is printed a record at a time. In a file or a pipe it is as wide as it needs to be.
+    On a terminal that is too narrow for it the columns that are `spare` are left out, the first of
+    them first, until cutting the widest column makes room; where that is not enough the others are
+    cut too, and where little would be left of them the widest is left out, but never the first. Of
+    the first `whole` none is cut: where that leaves the others no room, the table is printed a
+    record at a time. In a file or a pipe it is as wide as it needs to be.
     """
     cells = [[_cell(cell) for cell in row] for row in rows]
     widths = [max(map(cell_len, column)) for column in zip(columns, *cells, strict=True)]
@@ -40,15 +46,23 @@ def print_table(
         printing = console if _is_bounded() else PlainConsole(width=_width_of(widths))
         printing.print(_table(title, columns, cells))
         return True
-    needed = [min(_LEAST, widths[place]) for place in range(whole, len(columns)) if columns[place] not in spare]
+    needed = [
+        min(_LEAST, widths[place])
+        for place in range(whole, len(columns))
+        if columns[place] not in spare
+    ]
     if whole and _width_of([*widths[:whole], *needed]) > console.width:
         _print_records(title, columns, rows)
         return True
     kept = _with_room(columns, widths, spare, whole)
-    table = _table(title, [columns[place] for place in kept], [[row[place] for place in kept] for row in cells])
+    table = _table(
+        title, [columns[place] for place in kept], [[row[place] for place in kept] for row in cells]
+    )
     room = console.width - _width_of([*widths[:whole], 0]) if whole else console.width
     for place, column in enumerate(table.columns):
-        column.width = [*widths[:whole], *_cut([widths[place] for place in kept[whole:]], room)][place]
+        column.width = [*widths[:whole], *_cut([widths[place] for place in kept[whole:]], room)][
+            place
+        ]
     console.print(table)
     if without := [name for place, name in enumerate(columns) if place not in kept]:
         console.print(f"no room for: {', '.join(without)}", style="dim", soft_wrap=True)
@@ -81,14 +95,18 @@ def _width_of(widths: Sequence[int]) -> int:
     return sum(widths) + _BETWEEN * (len(widths) - 1)
 
 
-def _with_room(columns: Sequence[str], widths: Sequence[int], spare: Sequence[str], whole: int) -> list[int]:
+def _with_room(
+    columns: Sequence[str], widths: Sequence[int], spare: Sequence[str], whole: int
+) -> list[int]:
     """The places of the columns that the terminal has room for; see `print_table`."""
     kept = list(range(len(columns)))
 
     def least(cut: int) -> int:
         """The width with the `cut` widest columns cut, of those that may be."""
         found = sorted((widths[place] for place in kept[whole:]), reverse=True)
-        return _width_of([*widths[:whole], *(min(width, _LEAST) for width in found[:cut]), *found[cut:]])
+        return _width_of(
+            [*widths[:whole], *(min(width, _LEAST) for width in found[:cut]), *found[cut:]]
+        )
 
     for name in spare:
         if least(1) <= console.width:
@@ -101,9 +119,14 @@ def _with_room(columns: Sequence[str], widths: Sequence[int], spare: Sequence[st
 
 
 def _cut(widths: Sequence[int], room: int) -> list[int]:
-    """How wide columns are in that room: long ones all alike, and where that is not enough, short ones stay whole as
-    long as one that was long has anything left."""
-    level = max([_SHORT, *(level for level in range(_SHORT, room) if _width_of(_at_most(widths, level)) <= room)])
+    """How wide columns are in that room: long ones all alike, and where that is not enough, short
+    ones stay whole as long as one that was long has anything left."""
+    level = max(
+        [
+            _SHORT,
+            *(level for level in range(_SHORT, room) if _width_of(_at_most(widths, level)) <= room),
+        ]
+    )
     found = _at_most(widths, level)
     for place in sorted(range(len(widths)), key=lambda place: (widths[place], place), reverse=True):
         found[place] -= min(max(0, _width_of(found) - room), max(0, found[place] - _LEAST))
@@ -115,16 +138,16 @@ def _at_most(widths: Sequence[int], level: int) -> list[int]:
 
 
 def print_fields(fields: Mapping[str, object]) -> None:
-    """Print one record, a field a line. A terminal wraps what is longer than its lines, so that a command in it can be
-    copied whole."""
+    """Print one record, a field a line. A terminal wraps what is longer than its lines, so that a
+    command in it can be copied whole."""
     width = max(map(len, fields), default=0)
     for name, value in fields.items():
         console.print(f"{name:<{width}}  {_cell(value)}", soft_wrap=True)
 
 
 def print_figures(title: str, fields: Mapping[str, object]) -> None:
-    """Print figures, one a line under a title, each with its name. What is longer than a terminal's line goes on below
-    itself, beside no name."""
+    """Print figures, one a line under a title, each with its name. What is longer than a terminal's
+    line goes on below itself, beside no name."""
     console.print(title, style="italic", soft_wrap=True)
     width = max(map(len, fields), default=0) + _BETWEEN
     room = console.width - width

@@ -20,7 +20,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")
 
 
 class PlainConsole(Console):
-    """Takes every text for data: no markup, no emoji codes, and nothing in it that acts on the terminal."""
+    """Takes every text for data: no markup, no emoji codes, and nothing in it that acts on the
+    terminal.
+    """
 
     def __init__(self, *, stderr: bool = False, width: int | None = None) -> None:
         super().__init__(stderr=stderr, width=width, markup=False, emoji=False, highlight=False)
@@ -47,11 +49,16 @@ def warn(message: str) -> None:
 
 def fail_feeds(failed: Mapping[str, str]) -> typing.NoReturn:
     """Say what went wrong, a line for each feed that is named, and exit."""
-    lines = [text if text.startswith(f"feed {name}:") else f"feed {name}: {text}" for name, text in failed.items()]
+    lines = [
+        text if text.startswith(f"feed {name}:") else f"feed {name}: {text}"
+        for name, text in failed.items()
+    ]
     fail("\nrowrelay: ".join(lines), FOUND_WRONG)
 
 
 def print_json(value: object) -> None:
     """Print a value as indented JSON; moments in ISO 8601."""
-    document = orjson.dumps(value, default=str, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS).decode()
+    document = orjson.dumps(
+        value, default=str, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS
+    ).decode()
     sys.stdout.write(plain_json(document) + "\n")

@@ -32,9 +32,11 @@ LONGEST_START = timedelta(seconds=60)
 
 
 def watch(command: Annotated[list[str], typer.Argument(help="The command, behind `--`.")]) -> None:
-    """Run a worker or beat, pass signals and its exit code on, and start it anew when it makes no progress.
+    """Run a worker or beat, pass signals and its exit code on, and start it anew when it makes no
+    progress.
 
-    The command must be the process itself (`celery …`), not a script that starts it: it is known by its process id.
+    The command must be the process itself (`celery …`), not a script that starts it: it is known by
+    its process id.
     """
     loaded = Loaded(load_config())
     settings = loaded.settings
@@ -66,7 +68,8 @@ async def _watch(loaded: Loaded, command: list[str], patience: Patience) -> int:
 class ByMark:
     """Whether a process of this machine makes progress, by its mark.
 
-    A check that fails itself is said in the ledger, in a mark of the watchdog's own, as long as it does.
+    A check that fails itself is said in the ledger, in a mark of the watchdog's own, as long as it
+    does.
     """
 
     def __init__(self, loaded: config.Config | Loaded, ledger: Ledger) -> None:
@@ -77,7 +80,9 @@ class ByMark:
         self._name = f"watch@{self._host}-{self._pid}"
 
     async def __call__(self, pid: int) -> str | None:
-        """What is wrong with it; `None`: nothing, or the ledger is away. Raises what nobody foresaw."""
+        """What is wrong with it; `None`: nothing, or the ledger is away. Raises what nobody
+        foresaw.
+        """
         failed = bool(self._troubles.current())
         try:
             with self._troubles.noted("watch", None):
@@ -107,10 +112,23 @@ class ByMark:
         if not marks:
             return "it has left no mark yet"
         bounds = Bounds.of(self._loaded.feeds.values(), self._loaded.settings)
-        return "; ".join(problem for mark in marks for problem in judge_process(mark, bounds, now).problems) or None
+        return (
+            "; ".join(
+                problem for mark in marks for problem in judge_process(mark, bounds, now).problems
+            )
+            or None
+        )
 
     async def _say(self) -> None:
         told = self._troubles.current()
-        mark = Heartbeat(Role.WATCH, self._name, self._host, self._pid, self._started_at, utc_now(), troubles=told)
+        mark = Heartbeat(
+            Role.WATCH,
+            self._name,
+            self._host,
+            self._pid,
+            self._started_at,
+            utc_now(),
+            troubles=told,
+        )
         with suppress(RowrelayError):
             await self._ledger.heartbeats.put(mark)

@@ -72,7 +72,11 @@ def said_of_configuration(mark: Heartbeat, own: Own | None, now: datetime) -> It
 
 
 async def differing(ledger: Ledger, own: Own | None) -> list[Differs]:
-    """The processes heard from just now that run with the wrong configuration. Raises the ledger's errors."""
+    """The processes heard from just now that run with the wrong configuration. Raises the ledger's
+    errors.
+    """
     now = utc_now()
     marks = await ledger.heartbeats.since(now - HEARD_OF)
-    return [Differs(mark.name, said) for mark in marks for said in said_of_configuration(mark, own, now)]
+    return [
+        Differs(mark.name, said) for mark in marks for said in said_of_configuration(mark, own, now)
+    ]

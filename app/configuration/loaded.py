@@ -23,7 +23,9 @@ _FOLLOWS = "source_url"
 
 
 class Loaded:
-    """The current configuration. Any thread may read it at any time; one thread replaces it atomically."""
+    """The current configuration. Any thread may read it at any time; one thread replaces it
+    atomically.
+    """
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -63,10 +65,13 @@ class Loaded:
 
     def told(self) -> Configured:
         """What the process reports about it."""
-        return Configured(self._config.feeds_hash, self._read_at, self._kept_since, self._kept_because, self._left)
+        return Configured(
+            self._config.feeds_hash, self._read_at, self._kept_since, self._kept_because, self._left
+        )
 
     def joined(self, found: Config) -> Config:
-        """The part of a reloaded configuration that can take effect: its feeds, with the settings of startup.
+        """The part of a reloaded configuration that can take effect: its feeds, with the settings
+        of startup.
 
         A feed that is the same as before is the same object. Notes which settings have changed.
         """
@@ -82,7 +87,9 @@ class Loaded:
         self._kept_since = self._kept_because = None
 
     def keep(self, why: str) -> bool:
-        """Keep the current configuration because the new one is unusable. Returns whether the reason is new."""
+        """Keep the current configuration because the new one is unusable. Returns whether the
+        reason is new.
+        """
         why = why[:WHY_LIMIT]
         news = why != self._kept_because
         self._kept_since = self._kept_since or utc_now()
@@ -128,11 +135,21 @@ class LiveFeeds(Mapping[str, Feed]):
 def say_doubts(doubts: Iterable[Problem]) -> None:
     """Log a warning for each setting that works but is probably a mistake."""
     for doubt in doubts:
-        log.warning("setting_doubtful", setting=doubt.field, where=doubt.where, found=doubt.found, do=doubt.allowed)
+        log.warning(
+            "setting_doubtful",
+            setting=doubt.field,
+            where=doubt.where,
+            found=doubt.found,
+            do=doubt.allowed,
+        )
 
 
 def _changed(before: Settings, after: Settings) -> tuple[str, ...]:
     """The names of the settings that differ, other than the path of feeds.toml, which may change."""
-    names = [name for name in Settings.model_fields if getattr(before, name) != getattr(after, name)]
+    names = [
+        name for name in Settings.model_fields if getattr(before, name) != getattr(after, name)
+    ]
     parts = any(name.startswith("mssql_") for name in names)
-    return tuple(name.upper() for name in names if name != "feeds_file" and not (parts and name == _FOLLOWS))
+    return tuple(
+        name.upper() for name in names if name != "feeds_file" and not (parts and name == _FOLLOWS)
+    )

@@ -1,11 +1,15 @@
 """Reloads the configuration of a running process, on request or when its files change.
 
-A thread of its own reads and checks, so that neither the event loop nor a signal handler waits for a file. What it
-found takes effect in one step: in a worker between two steps of its event loop, in beat between two ticks.
+A thread of its own reads and checks, so that neither the event loop nor a signal handler waits for
+a file. What it found takes effect in one step: in a worker between two steps of its event loop, in
+beat between two ticks.
 
-1. it cannot be used: the process goes on with what it has, and says why, in the log and in its mark;
-2. it can: feeds that are the same stay the very same objects, and with them their routes and limits;
-3. settings are read when a process starts. One that changed is named, and the process goes on with what it was.
+1. it cannot be used: the process goes on with what it has, and says why, in the log and in its
+   mark;
+2. it can: feeds that are the same stay the very same objects, and with them their routes and
+   limits;
+3. settings are read when a process starts. One that changed is named, and the process goes on with
+   what it was.
 """
 
 from __future__ import annotations
@@ -29,12 +33,14 @@ from app.feeds.feed import Feed
 log = structlog.get_logger()
 
 LOOK_EVERY = timedelta(seconds=10)
-"""How often the files are looked at, where `RELOAD_ON_CHANGE` says so. A change is taken up with the second look that
-finds it, so that a file half written is not: within 20 seconds."""
+"""How often the files are looked at, where `RELOAD_ON_CHANGE` says so. A change is taken up with
+the second look that finds it, so that a file half written is not: within 20 seconds."""
 _DO = "mend it, and send SIGHUP again"
 
 Apply: TypeAlias = Callable[[config.Config], None]
-"""Has a configuration take effect: calls `Loaded.replace`, there where nothing sees the old and the new at once."""
+"""Has a configuration take effect: calls `Loaded.replace`, there where nothing sees the old and the
+new at once.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +76,9 @@ class Reloader:
         self._taken = self._seen = stamps(loaded.current)
 
     def start(self, done: Callable[[], object] = lambda: None) -> None:
-        """Start. Requests made before are handled now. `done` is called after each reload, whatever the outcome."""
+        """Start. Requests made before are handled now. `done` is called after each reload, whatever
+        the outcome.
+        """
         self._done = done
         if not self._thread.is_alive():
             self._thread.start()
@@ -142,16 +150,23 @@ class Reloader:
             feeds_hash=self._loaded.current.feeds_hash,
         )  # fmt: skip
         if left := self._loaded.told().left:
-            log.warning("settings_need_restart", settings=left, do="they are as before until this process is restarted")
+            log.warning(
+                "settings_need_restart",
+                settings=left,
+                do="they are as before until this process is restarted",
+            )
 
 
 def stamps(loaded: config.Config) -> tuple[tuple[int, int, int] | None, ...]:
-    """For each file of the configuration, a value that changes with it; `None` if the file is missing.
+    """For each file of the configuration, a value that changes with it; `None` if the file is
+    missing.
 
     Certificates and keys that feeds name are among them.
     """
     tls = [feed.partner.tls for feed in loaded.feeds.values() if feed.partner.tls]
-    of_tls = [Path(path) for one in tls for path in (one.ca_file, one.cert_file, one.key_file) if path]
+    of_tls = [
+        Path(path) for one in tls for path in (one.ca_file, one.cert_file, one.key_file) if path
+    ]
     return tuple(map(_stamp, (*loaded.files, *of_tls)))
 
 

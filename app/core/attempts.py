@@ -27,8 +27,8 @@ class Ruling(StrEnum):
     FAILED = "failed"
     """Likely to pass: the same request may succeed later."""
     OURS = "ours"
-    """Nothing was sent, for want of something of our own: file descriptors, a network, names, an access token. No fault
-    of the row, nor of the partner: it costs no attempt."""
+    """Nothing was sent, for want of something of our own: file descriptors, a network, names, an
+    access token. No fault of the row, nor of the partner: it costs no attempt."""
     LOST = "lost"
     """No answer, and the request may have been processed."""
     DENIED = "denied"
@@ -46,7 +46,8 @@ RESPONSE_LIMIT = 2048
 
 
 HOLD_LIMIT = timedelta(days=1)
-"""The longest that a partner's wait (Retry-After) is believed. One that means more says so again at the next attempt.
+"""The longest that a partner's wait (Retry-After) is believed. One that means more says so again at
+the next attempt.
 """
 
 
@@ -62,18 +63,27 @@ class Answer:
     body: str = ""
     """The start of the response's body: at most `RESPONSE_LIMIT` bytes."""
     error: str | None = None
-    """Without a status, or with one that was not enough: the kind of failure and its text, on one line."""
+    """Without a status, or with one that was not enough: the kind of failure and its text, on one
+    line.
+    """
     ruling: Ruling | None = None
     """What the client knows that the status does not say; `None` where the status says it all."""
     note: str | None = None
-    """What else happened in the attempt: a status URL that answered in its place, a token that was renewed."""
+    """What else happened in the attempt: a status URL that answered in its place, a token that was
+    renewed.
+    """
 
     @property
     def made(self) -> bool:
-        """Whether there was an attempt: a request to the partner. None was made for want of something of our own, of a
-        row that no request can be made of, nor where the token endpoint refuses our credentials.
+        """Whether there was an attempt: a request to the partner. None was made for want of
+        something of our own, of a row that no request can be made of, nor where the token endpoint
+        refuses our credentials.
         """
-        return self.status is not None or self.ruling not in (Ruling.OURS, Ruling.REFUSED, Ruling.DENIED)
+        return self.status is not None or self.ruling not in (
+            Ruling.OURS,
+            Ruling.REFUSED,
+            Ruling.DENIED,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +100,9 @@ class Verdict:
     pause_reason: str | None = None
     """Set when the answer speaks of the endpoint, not of this row: the feed is paused."""
     in_doubt: bool = False
-    """See `Delivery.in_doubt`: an attempt may have reached the partner, and this answer does not tell."""
+    """See `Delivery.in_doubt`: an attempt may have reached the partner, and this answer does not
+    tell.
+    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,9 @@ class Batch:
     delivery_ids: tuple[str, ...]
     lease: Lease
     first: Lease
-    """The lease under which what was not fenced since may have been sent: this one, or the first that lapsed."""
+    """The lease under which what was not fenced since may have been sent: this one, or the first
+    that lapsed.
+    """
     tries: int
     """How often the batch has been claimed, this time included."""
     previous: Lease | None = None
@@ -50,14 +52,18 @@ class Batch:
     inherited: str | None = None
     """The fence that deliveries carried when the batch was last given back."""
     due_since: datetime | None = None
-    """From when on it was due. Before the moment of the claim: it waited in the ledger, and others may."""
+    """From when on it was due. Before the moment of the claim: it waited in the ledger, and others
+    may.
+    """
     content_bytes: int | None = None
     """What its rows held when it was made; `None`: not known."""
 
     @property
     def fence(self) -> str | None:
-        """What this claim's deliveries carry as `token`; `None` where the batch was never taken over.
+        """What this claim's deliveries carry as `token`; `None` where the batch was never taken
+        over.
 
-        A later claim's fence is the greater text, so a holder that comes late cannot fence out the one after it.
+        A later claim's fence is the greater text, so a holder that comes late cannot fence out the
+        one after it.
         """
         return f"{self.tries:010d}-{self.lease.token}" if self.previous else self.inherited

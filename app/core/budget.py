@@ -1,7 +1,8 @@
 """The memory budget for rows in one process: all its pages and batches together.
 
-A row in memory exists several times over for a moment: as the driver returned it, as text, as a document on its way to
-or from the ledger, as the body of a request. So it counts `COPIES` times, with Python's overhead: its *cost*.
+A row in memory exists several times over for a moment: as the driver returned it, as text, as a
+document on its way to or from the ledger, as the body of a request. So it counts `COPIES` times,
+with Python's overhead: its *cost*.
 
 The budget has three lanes, so that slow work delays only its own kind:
 
@@ -13,10 +14,11 @@ The budget has three lanes, so that slow work delays only its own kind:
 
 Small batches use the larger lane when their own is full.
 
-Within a lane, memory is granted in the order of requests. A feed has at most half of a lane: what it requests beyond
-that waits, and lets others pass. A waiting request holds nothing, and one that holds something does not wait
-(`Reservation.take`), so no two wait for each other. A request larger than its lane gets the lane to itself, one such
-request in the process at a time: the budget is exceeded by one row at most.
+Within a lane, memory is granted in the order of requests. A feed has at most half of a lane: what
+it requests beyond that waits, and lets others pass. A waiting request holds nothing, and one that
+holds something does not wait (`Reservation.take`), so no two wait for each other. A request larger
+than its lane gets the lane to itself, one such request in the process at a time: the budget is
+exceeded by one row at most.
 """
 
 from __future__ import annotations
@@ -34,8 +36,8 @@ ROW_BYTES = 1024
 PORTION = 32 * 2**20
 """The highest cost of a page; never above half of its lane."""
 BATCH = 16 * 2**20
-"""The highest cost of what is loaded of a batch together; never above an eighth of its lane: a row that waits for its
-partner must not hold up the rest of its feed."""
+"""The highest cost of what is loaded of a batch together; never above an eighth of its lane: a row
+that waits for its partner must not hold up the rest of its feed."""
 
 
 def cost(content_bytes: int, rows: int = 1) -> int:
@@ -84,7 +86,9 @@ class _Lane:
 
     def fits(self, owner: str, size: int) -> bool:
         """Whether it is free now, and no other request waits for it."""
-        return not self.waiting and self.held + size <= self.limit and self.within_share(owner, size)
+        return (
+            not self.waiting and self.held + size <= self.limit and self.within_share(owner, size)
+        )
 
     def within_share(self, owner: str, size: int) -> bool:
         held = self.of[owner]
@@ -117,7 +121,9 @@ class Budget:
 
     def sending(self, owner: str, size: int) -> Reservation:
         """For rows of that feed which cost so much: holds nothing yet."""
-        few = size <= self._few_at_once and (self._few.fits(owner, size) or not self._sending.fits(owner, size))
+        few = size <= self._few_at_once and (
+            self._few.fits(owner, size) or not self._sending.fits(owner, size)
+        )
         return Reservation(self, self._few if few else self._sending, owner)
 
     @property
@@ -203,7 +209,9 @@ class Reservation:
         self.size = size
 
     def take(self, size: int) -> bool:
-        """Take so much, of what is reserved or more; `False`: it is not free, or other requests wait for it."""
+        """Take so much, of what is reserved or more; `False`: it is not free, or other requests
+        wait for it.
+        """
         more = self.used + size - self.size
         if more > 0:
             if self._lane.waiting or not self._budget._try(self._lane, self._owner, more):  # noqa: SLF001

@@ -9,7 +9,8 @@ _UNIT_BYTES = {"": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 
 def parse_bytes(value: object) -> object:
-    """Turn `"256MiB"`, `"1GiB"` or a plain number of bytes into an integer; leave anything else to pydantic.
+    """Turn `"256MiB"`, `"1GiB"` or a plain number of bytes into an integer; leave anything else to
+    pydantic.
 
     Raises `ValueError` for text of another form.
     """

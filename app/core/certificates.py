@@ -17,19 +17,27 @@ class DiscrepancyKind(StrEnum):
     SHARED_KEY = "shared_key"
     """Rows under a key that another row has, too: one delivery stands for all."""
     CHANGED = "changed"
-    """Rows that hold something else than what was logged: updated since, or new under a key that was used before."""
+    """Rows that hold something else than what was logged: updated since, or new under a key that
+    was used before.
+    """
     NO_CURSOR_VALUE = "no_cursor_value"
     """Rows whose cursor column is NULL: no poll reads them."""
     BELOW_START = "below_start"
     """Rows below the lowest one there was when reading began: no poll reads them."""
     AHEAD = "ahead"
-    """The cursor stands beyond what the source has reached: it went back, and rows may be passed over."""
+    """The cursor stands beyond what the source has reached: it went back, and rows may be passed
+    over.
+    """
     WAITING = "waiting"
     """Rows beyond the cursor of a feed that is not read."""
     UNSENT_COLUMNS = "unsent_columns"
-    """Columns that came to the table of a feed that is not read: no row was sent with what they hold."""
+    """Columns that came to the table of a feed that is not read: no row was sent with what they
+    hold.
+    """
     OTHER_SOURCE = "other_source"
-    """Deliveries that came from another table, or under another key or cursor, than `feeds.toml` names."""
+    """Deliveries that came from another table, or under another key or cursor, than `feeds.toml`
+    names.
+    """
     REMOVED = "removed"
     """Deliveries still owed of a feed that `feeds.toml` does not name any more."""
 
@@ -83,7 +91,8 @@ MISSING_NAMED = 100
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """What became of each source row of a feed: `source_rows` = the sum of `states`, or the difference by key.
+    """What became of each source row of a feed: `source_rows` = the sum of `states`, or the
+    difference by key.
 
     A row counts once, in the state that its delivery had when it was compared.
     """
@@ -110,19 +119,28 @@ class Certificate:
     purged: int = 0
     """Source rows left out, because retention may have purged their deliveries."""
     awaited: int = 0
-    """Source rows left out, because they lie in an open gap: the cursor itself still asks for them."""
+    """Source rows left out, because they lie in an open gap: the cursor itself still asks for them.
+    """
     superseded: int = 0
-    """With `capture = "changes"`: deliveries of an older change of a row that is still in the source."""
+    """With `capture = "changes"`: deliveries of an older change of a row that is still in the
+    source.
+    """
     since: Position = None
-    """Compared from after this position on; `None`: from where the feed began, or retention has purged to."""
+    """Compared from after this position on; `None`: from where the feed began, or retention has
+    purged to.
+    """
     begun_at: datetime | None = None
     """When the comparison began; each row was compared between this and `at`."""
     discrepancies: tuple[Discrepancy, ...] = ()
     """What it cannot vouch for, one a kind. Where there is any, it is not complete."""
     by_key: int = 0
-    """Of the source rows: compared by key alone, because no hash of their content was kept when they were logged."""
+    """Of the source rows: compared by key alone, because no hash of their content was kept when
+    they were logged.
+    """
     acknowledged: int = 0
-    """Of the source rows: changed since they were sent, and taken as they are by this run, for an operator."""
+    """Of the source rows: changed since they were sent, and taken as they are by this run, for an
+    operator.
+    """
 
     @property
     def open(self) -> int:
@@ -137,16 +155,22 @@ class Certificate:
     @property
     def sharing(self) -> int:
         """Source rows that share their key with another one, and have no delivery of their own."""
-        return sum(found.count for found in self.discrepancies if found.kind is DiscrepancyKind.SHARED_KEY)
+        return sum(
+            found.count for found in self.discrepancies if found.kind is DiscrepancyKind.SHARED_KEY
+        )
 
     @property
     def complete(self) -> bool:
-        """Every source row has a delivery of its own, of what it holds, the sum balances, and nothing is left open."""
+        """Every source row has a delivery of its own, of what it holds, the sum balances, and
+        nothing is left open.
+        """
         return self.missing == self.healed and self.unaccounted == 0 and not self.discrepancies
 
     @property
     def account(self) -> str:
-        """The sum in words: `10,000 source rows = 9,990 delivered + 7 dead + … + 0 open, up to position 10000`."""
+        """The sum in words: `10,000 source rows = 9,990 delivered + 7 dead + … + 0 open, up to
+        position 10000`.
+        """
         settled = (State.DELIVERED, State.DEAD, State.SKIPPED, State.CANCELLED)
         parts = [f"{self.states.get(state, 0):,} {state}" for state in settled]
         parts.append(f"{self.open:,} open")
@@ -165,29 +189,45 @@ class Certificate:
         if self.missing:
             shown = ", ".join(self.missing_ids[:10]) + (", …" if self.missing > 10 else "")
             healed = "all were" if self.healed == self.missing else f"{self.healed:,} were"
-            said.append(f"{self.missing:,} had no delivery, and {healed} logged by this run: {shown}")
+            said.append(
+                f"{self.missing:,} had no delivery, and {healed} logged by this run: {shown}"
+            )
         said += [found.said for found in self.discrepancies]
         if self.by_key:
-            said.append(f"{self.by_key:,} source rows were compared by key alone: no hash of what was sent was kept")
+            said.append(
+                f"{self.by_key:,} source rows were compared by key alone: no hash of what was sent was kept"
+            )
         if self.acknowledged:
             said.append(
                 f"{self.acknowledged:,} source rows had changed since they were sent, and are acknowledged as they are"
             )
         if self.awaited:
-            said.append(f"{self.awaited:,} source rows committed late and are left out: the cursor still asks for them")
+            said.append(
+                f"{self.awaited:,} source rows committed late and are left out: the cursor still asks for them"
+            )
         if self.purged:
-            said.append(f"{self.purged:,} source rows are left out: retention may have purged their deliveries")
+            said.append(
+                f"{self.purged:,} source rows are left out: retention may have purged their deliveries"
+            )
         if self.deleted:
-            states = ", ".join(f"{count:,} {state}" for state, count in sorted(self.deleted_states.items()))
-            said.append(f"{self.deleted:,} deliveries are of rows deleted from the source since: {states}")
+            states = ", ".join(
+                f"{count:,} {state}" for state, count in sorted(self.deleted_states.items())
+            )
+            said.append(
+                f"{self.deleted:,} deliveries are of rows deleted from the source since: {states}"
+            )
         if self.superseded:
-            said.append(f"{self.superseded:,} deliveries are of earlier changes of rows that are still in the source")
+            said.append(
+                f"{self.superseded:,} deliveries are of earlier changes of rows that are still in the source"
+            )
         if self.since is not None:
             said.append("deleted rows were not looked for: only a part of the feed was compared")
         return tuple(said)
 
 
 def _shown(position: Position) -> str:
-    """A position for a person: of several parts, the cursor column's; `none` where nothing was read."""
+    """A position for a person: of several parts, the cursor column's; `none` where nothing was
+    read.
+    """
     leading = position[0] if isinstance(position, list) else position
     return "none" if leading is None else f"{leading}"

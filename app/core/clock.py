@@ -1,9 +1,9 @@
 """The time: the ledger server's, which every process goes by, as a value that tests can replace.
 
-The ends of leases, retries and retention are written by one process and read by another, so all use one clock. Each
-process asks the ledger's server for the time every few seconds (`app.runtime.timekeeping`), and counts on by its
-monotonic clock in between. Its machine's own time of day then does not matter, whether it is set or wrong. See
-docs/decisions/0040-one-clock.md.
+The ends of leases, retries and retention are written by one process and read by another, so all use
+one clock. Each process asks the ledger's server for the time every few seconds
+(`app.runtime.timekeeping`), and counts on by its monotonic clock in between. Its machine's own time
+of day then does not matter, whether it is set or wrong. See docs/decisions/0040-one-clock.md.
 """
 
 from __future__ import annotations
@@ -18,14 +18,16 @@ Clock: TypeAlias = Callable[[], datetime]
 """Returns the current time, with its zone."""
 
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
-"""Before any moment in the ledger: a query says "after that" to be served by an index of what has a moment."""
+"""Before any moment in the ledger: a query says "after that" to be served by an index of what has a
+moment.
+"""
 
 APART = timedelta(seconds=1)
 """A machine whose clock differs by more from the ledger server's is reported."""
 
 AGREED = timedelta(minutes=1)
-"""Our processes never differ by this much. A past event dated further into the future than this was written by a wrong
-clock: whatever it put off is due."""
+"""Our processes never differ by this much. A past event dated further into the future than this was
+written by a wrong clock: whatever it put off is due."""
 
 LEASE_LIMIT = timedelta(minutes=10)
 """The longest value of the setting `LEASE`: a lease that runs for longer cannot be valid."""
@@ -49,13 +51,18 @@ class _Reading:
 
 
 class ServerClock:
-    """The ledger server's time of day, in one process. Until the server has been asked it is the machine's own.
+    """The ledger server's time of day, in one process. Until the server has been asked it is the
+    machine's own.
 
     May be used from any thread.
     """
 
-    def __init__(self, wall: Callable[[], float] = time.time, steady: Callable[[], float] = time.monotonic) -> None:
-        """`wall`: the machine's time of day, in seconds since 1970; `steady`: seconds of a clock that is never set."""
+    def __init__(
+        self, wall: Callable[[], float] = time.time, steady: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`wall`: the machine's time of day, in seconds since 1970; `steady`: seconds of a clock
+        that is never set.
+        """
         self._wall = wall
         self._steady = steady
         self._reading: _Reading | None = None
@@ -65,7 +72,9 @@ class ServerClock:
     def __call__(self) -> datetime:
         """The current time in UTC."""
         reading = self._reading
-        return datetime.fromtimestamp(self._wall() if reading is None else self._steady() + reading.ahead, UTC)
+        return datetime.fromtimestamp(
+            self._wall() if reading is None else self._steady() + reading.ahead, UTC
+        )
 
     def machine(self) -> datetime:
         """The machine's own time of day: to compare with others', never to decide by."""
@@ -76,8 +85,8 @@ class ServerClock:
         return self._steady()
 
     def note(self, theirs: datetime, asked: float, answered: float) -> float:
-        """Take in the time that the server reported. Returns by how many seconds its clock was set meanwhile; 0: it was
-        not.
+        """Take in the time that the server reported. Returns by how many seconds its clock was set
+        meanwhile; 0: it was not.
 
         Of two answers that agree the more exact one counts: a slow answer says little.
         """
@@ -99,7 +108,9 @@ class ServerClock:
 
     @property
     def machine_ahead(self) -> float | None:
-        """By how many seconds the machine's clock is ahead of the server's; `None`: the server was not asked yet."""
+        """By how many seconds the machine's clock is ahead of the server's; `None`: the server was
+        not asked yet.
+        """
         reading = self._reading
         return None if reading is None else self._wall() - (self._steady() + reading.ahead)
 
@@ -117,7 +128,8 @@ _started_at, _started_steady = datetime.now(UTC), time.monotonic()
 
 
 def steady_now() -> datetime:
-    """A time of day that never jumps: the machine's when the process started, plus what has passed since.
+    """A time of day that never jumps: the machine's when the process started, plus what has passed
+    since.
 
     For schedules that only need intervals.
     """
@@ -139,7 +151,9 @@ def rough(duration: timedelta) -> str:
 
 
 def said_of_clock(seconds: float | None) -> str | None:
-    """What to say about a machine whose clock is that far ahead of the ledger server's; `None`: they agree."""
+    """What to say about a machine whose clock is that far ahead of the ledger server's; `None`:
+    they agree.
+    """
     if seconds is None or abs(seconds) <= APART.total_seconds():
         return None
     way = "ahead of" if seconds > 0 else "behind"

@@ -3,8 +3,8 @@
     version 2   <mount>/<group>/memory.max                     a number of bytes, or `max`
     version 1   <mount>/memory/<group>/memory.limit_in_bytes   a number; near 2**63 it means no limit
 
-Inside a container its own group is mounted as the root. Source: the kernel's documentation, "Control Group v2" and
-"Memory Resource Controller" (cgroup-v1).
+Inside a container its own group is mounted as the root. Source: the kernel's documentation,
+"Control Group v2" and "Memory Resource Controller" (cgroup-v1).
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ _OWN_GROUPS = Path("/proc/self/cgroup")
 
 
 def memory_limit(mounted: Path = _MOUNTED, own_groups: Path = _OWN_GROUPS) -> int | None:
-    """The lowest limit of this process's group and its ancestors, in bytes; `None` where there is none."""
+    """The lowest limit of this process's group and its ancestors, in bytes; `None` where there is
+    none.
+    """
     limits = [limit for file in _files(mounted, own_groups) if (limit := _read(file))]
     return min(limits, default=None)
 
@@ -33,7 +35,11 @@ def _files(mounted: Path, own_groups: Path) -> Iterator[Path]:
         controllers, _, group = rest.partition(":")
         if controllers and "memory" not in controllers.split(","):
             continue
-        root, name = (mounted / "memory", "memory.limit_in_bytes") if controllers else (mounted, "memory.max")
+        root, name = (
+            (mounted / "memory", "memory.limit_in_bytes")
+            if controllers
+            else (mounted, "memory.max")
+        )
         for above in (PurePosixPath(group), *PurePosixPath(group).parents):
             yield root / str(above).lstrip("/") / name
 

@@ -20,7 +20,9 @@ class Origin:
     column: str
 
     def __str__(self) -> str:
-        return f"table {self.table}, key {', '.join(self.key)}, cursor {self.strategy} {self.column}"
+        return (
+            f"table {self.table}, key {', '.join(self.key)}, cursor {self.strategy} {self.column}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +60,12 @@ class Cursor:
     retry_at: datetime | None = None
     """The feed is not polled before then."""
     spans: tuple[ReadRange, ...] = ()
-    """What it was given to read, oldest first: the last one is open, up to `position`. What lies in none of them, an
-    operator passed over. Empty: nothing was read yet."""
+    """What it was given to read, oldest first: the last one is open, up to `position`. What lies in
+    none of them, an operator passed over. Empty: nothing was read yet."""
     columns: Columns = ()
-    """What is sent of a table whose feed does not name its columns: agreed for all workers. Empty: not agreed yet."""
+    """What is sent of a table whose feed does not name its columns: agreed for all workers. Empty:
+    not agreed yet.
+    """
     offered: tuple[str, ...] = ()
     """Columns added since, and not sent: known, so that they are not reported again."""
     noted: str | None = None

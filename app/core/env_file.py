@@ -1,7 +1,8 @@
 """Reads `.env`: names and literal values, with `${NAME}` replaced where that is meant.
 
-A secret must not change silently between the file and the wire. So text in single quotes and `$${…}` are literal, a
-`${NAME}` whose NAME is not set stays as it is, and every replacement is reported.
+A secret must not change silently between the file and the wire. So text in single quotes and
+`$${…}` are literal, a `${NAME}` whose NAME is not set stays as it is, and every replacement is
+reported.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ class EnvFile:
 
 
 def read_env_file(path: Path, environment: Mapping[str, str]) -> EnvFile:
-    """Read the file, if there is one. `environment`: where else a `${NAME}` may be set; it takes precedence."""
+    """Read the file, if there is one. `environment`: where else a `${NAME}` may be set; it takes
+    precedence.
+    """
     try:
         text = read_text(path)
     except FileNotFoundError:
@@ -64,7 +67,11 @@ def _read(text: str, environment: Mapping[str, str]) -> EnvFile:
     for binding in parse_stream(io.StringIO(text)):
         if binding.error:
             line = f"line {binding.original.line}"
-            problems.append(Problem(FILE, line, "something that is not NAME=value", "mend it, or begin it with #"))
+            problems.append(
+                Problem(
+                    FILE, line, "something that is not NAME=value", "mend it, or begin it with #"
+                )
+            )
         elif binding.key and binding.value is None:
             said = f"write {binding.key}=value, or remove it"
             warnings.append(Problem(FILE, binding.key, "a name without a value", said))
@@ -90,7 +97,12 @@ def _expanded(binding: Binding, known: Mapping[str, str]) -> tuple[str, list[tup
             return match[0]
         what = f"the value of {name}" if name in known else "what stands after :-"
         where = f"${{{name}}}" if name in known or name.isidentifier() else "${…}"
-        changed.append((f"{where}, in whose place {what} was put", "if the text itself is meant, write $${ for ${"))
+        changed.append(
+            (
+                f"{where}, in whose place {what} was put",
+                "if the text itself is meant, write $${ for ${",
+            )
+        )
         return found
 
     return _REFERENCE.sub(put, binding.value or ""), changed

@@ -77,7 +77,9 @@ class SourceUnavailable(Unavailable):
 class LedgerUnavailable(Unavailable):
     """MongoDB cannot be reached, has no primary now, or is overloaded."""
 
-    def __init__(self, said: str, *, retry_after: timedelta | None = None, unreachable: bool = False) -> None:
+    def __init__(
+        self, said: str, *, retry_after: timedelta | None = None, unreachable: bool = False
+    ) -> None:
         super().__init__(said)
         self.retry_after = retry_after
         """How long the server asks to wait before a retry."""
@@ -92,7 +94,9 @@ class BrokerUnavailable(Unavailable):
 
 
 class ArchiveUnavailable(Unavailable):
-    """The archive's directory cannot be written or read. Nothing is deleted without a verified file."""
+    """The archive's directory cannot be written or read. Nothing is deleted without a verified
+    file.
+    """
 
 
 class Refused(RowrelayError):
@@ -104,7 +108,9 @@ class SourceRefused(Refused):
 
 
 class ValueRefused(SourceRefused):
-    """A value, perhaps of a single row, breaks the statement: it does not convert, overflows, or cannot be computed."""
+    """A value, perhaps of a single row, breaks the statement: it does not convert, overflows, or
+    cannot be computed.
+    """
 
 
 class ColumnsCame(SourceRefused):
@@ -129,7 +135,9 @@ class RowUnreadable(RowrelayError):
 
 
 class CursorMoved(RowrelayError):
-    """The compare-and-set on a feed's cursor lost: another poll was faster. The rows are in the ledger."""
+    """The compare-and-set on a feed's cursor lost: another poll was faster. The rows are in the
+    ledger.
+    """
 
     retryable = True
 
@@ -142,7 +150,9 @@ class UnknownFeed(RowrelayError):
     """No feed of that name is configured."""
 
     def __init__(self, name: str, known: Sequence[str]) -> None:
-        super().__init__(f"feed {name!r}: not configured; known feeds: {', '.join(known) or 'none'}")
+        super().__init__(
+            f"feed {name!r}: not configured; known feeds: {', '.join(known) or 'none'}"
+        )
 
 
 class AmbiguousKey(RowrelayError):

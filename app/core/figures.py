@@ -17,7 +17,9 @@ def number(value: float | None) -> str:
 
 
 def duration(ms: float | None) -> str:
-    """A duration in ms, to three figures and in one unit: `12 ms`, `1.41 s`, `2.5 h`; `–` for `None`."""
+    """A duration in ms, to three figures and in one unit: `12 ms`, `1.41 s`, `2.5 h`; `–` for
+    `None`.
+    """
     if ms is None:
         return "–"
     for size, unit in _UNITS:
@@ -27,7 +29,9 @@ def duration(ms: float | None) -> str:
 
 
 def percent(part: float | None) -> str:
-    """A part of 1. Only all is `100 %`, and only none is `0 %`: anything else is between `0.1 %` and `99.9 %`."""
+    """A part of 1. Only all is `100 %`, and only none is `0 %`: anything else is between `0.1 %`
+    and `99.9 %`.
+    """
     if part is None:
         return "–"
     if part in (0, 1):

@@ -1,9 +1,10 @@
 """Keys as people write them, and as deliveries' ids hold them.
 
-An id is `<feed>:<key>`, with `capture = "changes"` `<feed>:<key>:<change>`; each part of a key is percent-encoded (see
-`source.rows.key_text`), and of a long key it holds a hash (`short_key`). No one writes `INV-2026%2F00060`. So a
-key is shown decoded, where that is lossless, and typed text is read in every way that it may be meant: as in an id, as
-shown, or as in the source, with `:` between the parts of a key or within one.
+An id is `<feed>:<key>`, with `capture = "changes"` `<feed>:<key>:<change>`; each part of a key is
+percent-encoded (see `source.rows.key_text`), and of a long key it holds a hash (`short_key`). No
+one writes `INV-2026%2F00060`. So a key is shown decoded, where that is lossless, and typed text is
+read in every way that it may be meant: as in an id, as shown, or as in the source, with `:` between
+the parts of a key or within one.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ _MOST_JOINED = 6
 
 
 def short_key(key: str) -> str:
-    """A key's text as it stands in an id: whole up to `LONGEST_KEY`; else its first characters, and a hash of it all.
+    """A key's text as it stands in an id: whole up to `LONGEST_KEY`; else its first characters, and
+    a hash of it all.
 
     The hash is SHA-256, in hexadecimal digits, so that two keys never meet in one id.
     """
@@ -51,7 +53,9 @@ def is_short_key(key: str) -> bool:
 
 
 def has_identity(key: str) -> bool:
-    """Whether a row can be found by that text: not where it is what stands for a key that the row has not got."""
+    """Whether a row can be found by that text: not where it is what stands for a key that the row
+    has not got.
+    """
     return "@" not in key  # percent-encoded in every key
 
 
@@ -59,7 +63,8 @@ def shown_key(key: str) -> str:
     """A key of the ledger as a person reads it: `INV-2026%2F00060` as `INV-2026/00060`.
 
     What would be invisible or misread stays encoded: control and format characters, blanks other
-    than single ones within the text, bytes that are no UTF-8, and `:` within a part of a key of several.
+    than single ones within the text, bytes that are no UTF-8, and `:` within a part of a key of
+    several.
     """
     parts = key.split(":")
     return ":".join(_shown_part(part, colon=len(parts) == 1) for part in parts)
@@ -77,7 +82,8 @@ def shown_id(delivery: Mapping[str, Any]) -> str:
 
 
 def readings(text: str) -> list[str]:
-    """What a typed key may be in a delivery's id, after `<feed>:`. The likeliest first, without duplicates.
+    """What a typed key may be in a delivery's id, after `<feed>:`. The likeliest first, without
+    duplicates.
 
     `text`: a key, with or without its change, in any of the forms above.
     """
@@ -93,7 +99,9 @@ def readings(text: str) -> list[str]:
 
 
 def part_pattern(text: str) -> str:
-    """A regular expression that finds a part of a key, as people write it, in the keys of the ledger."""
+    """A regular expression that finds a part of a key, as people write it, in the keys of the
+    ledger.
+    """
     forms = dict.fromkeys((text, normalize("NFC", text), normalize("NFD", text)))
     written = ["".join(map(_letter_pattern, form)) for form in forms]
     ways = "|".join([*written, *([re.escape(text)] if "%" in text else [])])
@@ -125,7 +133,9 @@ def _decoded(escapes: str, *, colon: bool) -> str:
     """A run of escapes, decoded except where they must stay."""
     raw = unquote_to_bytes(escapes)
     text = raw.decode("utf-8", "surrogateescape")
-    return "".join(letter if _is_plain(letter, colon=colon) else _quoted_raw(letter) for letter in text)
+    return "".join(
+        letter if _is_plain(letter, colon=colon) else _quoted_raw(letter) for letter in text
+    )
 
 
 def _is_plain(letter: str, *, colon: bool) -> bool:
@@ -159,8 +169,8 @@ def _partings(parts: list[str]) -> Iterator[list[str]]:
 
 
 def _stored_parts(part: str) -> list[str]:
-    """What a part may be in an id: decoded and encoded again, or with each `%` for itself; a GUID in small letters or
-    capitals; bytes without their `0x`."""
+    """What a part may be in an id: decoded and encoded again, or with each `%` for itself; a GUID
+    in small letters or capitals; bytes without their `0x`."""
     if part == _STANDS_FOR_NULL:
         return [part]
     if hashed := _HASHED.fullmatch(part):

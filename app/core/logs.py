@@ -1,8 +1,9 @@
-"""Logging: constant event names with fields, as text on a terminal and as one line of JSON an event elsewhere.
+"""Logging: constant event names with fields, as text on a terminal and as one line of JSON an event
+elsewhere.
 
-Everything goes through one handler: Celery's and the libraries' own records, warnings, and uncaught exceptions. No line
-holds a payload or a secret, at any level: libraries that log their data are kept above DEBUG, and tracebacks omit the
-texts of drivers' exceptions, which may quote a row.
+Everything goes through one handler: Celery's and the libraries' own records, warnings, and uncaught
+exceptions. No line holds a payload or a secret, at any level: libraries that log their data are
+kept above DEBUG, and tracebacks omit the texts of drivers' exceptions, which may quote a row.
 """
 
 from __future__ import annotations
@@ -114,7 +115,9 @@ def _log_warning(  # noqa: PLR0917 - as `warnings.showwarning` has it
     file: TextIO | None = None,  # noqa: ARG001
     line: str | None = None,  # noqa: ARG001
 ) -> None:
-    log.warning("warned", category=category.__name__, text=str(message), where=f"{filename}:{lineno}")
+    log.warning(
+        "warned", category=category.__name__, text=str(message), where=f"{filename}:{lineno}"
+    )
 
 
 def _log_uncaught(found: _ExcInfo) -> None:
@@ -138,7 +141,9 @@ def _log_unraisable(args: sys.UnraisableHookArgs) -> None:
 
 
 def _of_libraries(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """The task's id and name as fields, where Celery has them; of asyncio's reports, the first line only."""
+    """The task's id and name as fields, where Celery has them; of asyncio's reports, the first line
+    only.
+    """
     data = getattr(event["_record"], "data", None)
     if isinstance(data, dict) and event["logger"].startswith("celery."):
         event.update(task_id=data.get("id"), task=data.get("name"))

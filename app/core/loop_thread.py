@@ -1,4 +1,6 @@
-"""A thread with its own event loop, for work that must go on while the process's loop or consumer is stuck."""
+"""A thread with its own event loop, for work that must go on while the process's loop or consumer
+is stuck.
+"""
 
 from __future__ import annotations
 

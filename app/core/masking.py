@@ -18,14 +18,18 @@ def longest_first(secrets: Iterable[str]) -> tuple[str, ...]:
 
 
 def secrets_of_url(url: str, given: Iterable[tuple[int, int]]) -> Iterator[str]:
-    """The secrets in a URL of which some parts are secret (`given`: where each begins and ends): each such part, but
-    for scheme, host and port, which say where a request goes and are shown.
+    """The secrets in a URL of which some parts are secret (`given`: where each begins and ends):
+    each such part, but for scheme, host and port, which say where a request goes and are shown.
 
-    Of a part that is more than one value, such as a whole path or query, also each that looks like a secret: a partner
-    may quote it alone.
+    Of a part that is more than one value, such as a whole path or query, also each that looks like
+    a secret: a partner may quote it alone.
     """
     place = span_of_place(url)
-    secret_zones = [(0, len(url))] if place is None else [(url.index("://") + 3, place[0]), (place[1], len(url))]
+    secret_zones = (
+        [(0, len(url))]
+        if place is None
+        else [(url.index("://") + 3, place[0]), (place[1], len(url))]
+    )
     for first, last in given:
         for begin, end in secret_zones:
             part = url[max(first, begin) : min(last, end)].removesuffix("@")

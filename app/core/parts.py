@@ -13,8 +13,8 @@ Bound: TypeAlias = tuple[Callable[[T], int], int]
 
 
 def in_parts(items: Iterable[T], most: int, *bounds: Bound[T]) -> Iterator[list[T]]:
-    """The items, in order, in parts of at most `most` that keep within every bound. An item that exceeds a bound by
-    itself is a part of its own.
+    """The items, in order, in parts of at most `most` that keep within every bound. An item that
+    exceeds a bound by itself is a part of its own.
     """
     return _within(items, most, bounds) if bounds else _by_number(items, most)
 
@@ -30,7 +30,10 @@ def _within(items: Iterable[T], most: int, bounds: tuple[Bound[T], ...]) -> Iter
     sums = [0] * len(bounds)
     for item in items:
         counted = [count(item) for count, _ in bounds]
-        full = any(held + more > limit for held, more, (_, limit) in zip(sums, counted, bounds, strict=True))
+        full = any(
+            held + more > limit
+            for held, more, (_, limit) in zip(sums, counted, bounds, strict=True)
+        )
         if part and (full or len(part) == most):
             yield part
             part, sums = [], [0] * len(bounds)

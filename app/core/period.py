@@ -1,8 +1,9 @@
 """Periods: the hours and days of reports and periodic jobs, in the operator's time zone.
 
-A day lasts from one local midnight to the next: 23 or 25 hours when the clocks change. An hour is all moments that
-share a local hour and an offset from UTC, so the two hours of an autumn night have different names, and a zone that
-moves by half an hour (Lord Howe) has two short hours that night. Periods leave no gaps and never overlap.
+A day lasts from one local midnight to the next: 23 or 25 hours when the clocks change. An hour is
+all moments that share a local hour and an offset from UTC, so the two hours of an autumn night have
+different names, and a zone that moves by half an hour (Lord Howe) has two short hours that night.
+Periods leave no gaps and never overlap.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ class Period:
     end: datetime
     """UTC, exclusive."""
     name: str
-    """`2026-11-21`, `2026-11-21T14+01:00`: local, and with its offset where it is an hour. Names sort as periods do,
-    but for the hours of a night in which the clocks go back."""
+    """`2026-11-21`, `2026-11-21T14+01:00`: local, and with its offset where it is an hour. Names
+    sort as periods do, but for the hours of a night in which the clocks go back."""
 
 
 def period_of(moment: datetime, kind: Kind, zone: ZoneInfo) -> Period:
@@ -103,8 +104,12 @@ def _hour_named(text: str, day: Period, zone: ZoneInfo) -> Period:
     if len(found) == 1:
         return found[0]
     if found:
-        raise ValueError(f"the clocks go back in that hour: {' or '.join(hour.name for hour in found)}")
-    raise ValueError(f"no such hour in {zone.key}, from {hours[0].name} to {hours[-1].name}; {ALLOWED}")
+        raise ValueError(
+            f"the clocks go back in that hour: {' or '.join(hour.name for hour in found)}"
+        )
+    raise ValueError(
+        f"no such hour in {zone.key}, from {hours[0].name} to {hours[-1].name}; {ALLOWED}"
+    )
 
 
 def _day_of(moment: datetime, zone: ZoneInfo) -> Period:
@@ -118,7 +123,9 @@ def _day_of(moment: datetime, zone: ZoneInfo) -> Period:
 
 
 def _midnight(day: date, zone: ZoneInfo) -> datetime:
-    """When a day starts: at the first of two midnights; where the clocks skip midnight, at that moment."""
+    """When a day starts: at the first of two midnights; where the clocks skip midnight, at that
+    moment.
+    """
     return datetime.combine(day, time(), zone).astimezone(UTC)
 
 
@@ -130,7 +137,9 @@ def _hour_of(moment: datetime, zone: ZoneInfo) -> Period:
     return Period(
         Kind.HOUR,
         _change(start, inside, zone) if _offset(start, zone) != _offset(inside, zone) else start,
-        _change(inside, last, zone) if _offset(last, zone) != _offset(inside, zone) else last + _SECOND,
+        _change(inside, last, zone)
+        if _offset(last, zone) != _offset(inside, zone)
+        else last + _SECOND,
         local.isoformat(timespec="hours"),
     )
 

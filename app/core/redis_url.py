@@ -1,8 +1,8 @@
 """`REDIS_URL`, parsed once for all clients, so that all of them understand the same.
 
-The libraries behind worker, beat, result backend, Flower and throttle each read such a URL in their own way: one
-verifies no certificate unless told to, one refuses to start, one uses other names for the same option. They get what is
-parsed here, never the text.
+The libraries behind worker, beat, result backend, Flower and throttle each read such a URL in their
+own way: one verifies no certificate unless told to, one refuses to start, one uses other names for
+the same option. They get what is parsed here, never the text.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ _VERIFIED = {
 }
 _FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 _OPTIONS = (*_FILES, "ssl_cert_reqs", "ssl_check_hostname")
-_YES = MappingProxyType({"true": True, "false": False, "yes": True, "no": False, "1": True, "0": False})
+_YES = MappingProxyType(
+    {"true": True, "false": False, "yes": True, "no": False, "1": True, "0": False}
+)
 
 
 class WrongRedisUrl(ValueError):
@@ -62,7 +64,11 @@ class RedisUrl:
     @property
     def verified(self) -> bool:
         """Whether the server must prove its identity by a trusted certificate for the host."""
-        return self.tls is not None and self.tls["ssl_cert_reqs"] != ssl.CERT_NONE and self.tls["ssl_check_hostname"]
+        return (
+            self.tls is not None
+            and self.tls["ssl_cert_reqs"] != ssl.CERT_NONE
+            and self.tls["ssl_check_hostname"]
+        )
 
     @property
     def options(self) -> dict[str, Any]:
@@ -73,8 +79,16 @@ class RedisUrl:
 
     def client_options(self, timeout: float) -> dict[str, Any]:
         """The same for a client of ours: it reads text, and gives up after `timeout` seconds."""
-        text = {"decode_responses": True, "encoding_errors": "replace"}  # what is none of ours need not be text
-        return {**self.options, **text, "socket_timeout": timeout, "socket_connect_timeout": timeout}
+        text = {
+            "decode_responses": True,
+            "encoding_errors": "replace",
+        }  # what is none of ours need not be text
+        return {
+            **self.options,
+            **text,
+            "socket_timeout": timeout,
+            "socket_connect_timeout": timeout,
+        }
 
     @property
     def text(self) -> str:
@@ -89,7 +103,8 @@ class RedisUrl:
 def parse_redis_url(text: str) -> RedisUrl:
     """Take a URL apart. Raises `WrongRedisUrl`.
 
-    `rediss://` verifies the server's certificate and host name, against the system's authorities, without any option.
+    `rediss://` verifies the server's certificate and host name, against the system's authorities,
+    without any option.
     """
     found = _FORM.fullmatch(text)
     if found is None:
@@ -99,7 +114,9 @@ def parse_redis_url(text: str) -> RedisUrl:
         raise WrongRedisUrl(f"the port {port}", "a port is 1 to 65535")
     database = found["database"] or "0"
     if not (database.isascii() and database.isdigit()):
-        raise WrongRedisUrl("a path that is no number", "the path is the number of the database: …/0")
+        raise WrongRedisUrl(
+            "a path that is no number", "the path is the number of the database: …/0"
+        )
     secure = found["scheme"].lower() == "rediss"
     tls = _tls(found["query"] or "", secure=secure)
     return RedisUrl(
@@ -114,7 +131,11 @@ def parse_redis_url(text: str) -> RedisUrl:
 
 def _no_such_form(text: str) -> WrongRedisUrl:
     scheme, separator, _ = text.partition("://")
-    if separator and re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", scheme) and scheme.lower() not in ("redis", "rediss"):
+    if (
+        separator
+        and re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", scheme)
+        and scheme.lower() not in ("redis", "rediss")
+    ):
         return WrongRedisUrl(f"{scheme}://…", _ALLOWED)
     return WrongRedisUrl(_HIDDEN if text else "nothing", _ALLOWED)
 
@@ -124,15 +145,24 @@ def _tls(query: str, *, secure: bool) -> dict[str, Any]:
     options = {"ssl_cert_reqs": "required", "ssl_check_hostname": "true"}
     for name, value in parse_qsl(query, keep_blank_values=True):
         if name not in _OPTIONS:
-            raise WrongRedisUrl(_option(name), f"not every client would understand it: {', '.join(_OPTIONS)} are known")
+            raise WrongRedisUrl(
+                _option(name),
+                f"not every client would understand it: {', '.join(_OPTIONS)} are known",
+            )
         if not secure:
-            raise WrongRedisUrl(_option(name), "it belongs to TLS: write rediss:// in place of redis://")
+            raise WrongRedisUrl(
+                _option(name), "it belongs to TLS: write rediss:// in place of redis://"
+            )
         options[name] = value
     demanded = options["ssl_cert_reqs"].lower().removeprefix("cert_")
     if demanded not in _VERIFIED:
-        raise WrongRedisUrl(_option("ssl_cert_reqs"), "required (which it is without the option) or none")
+        raise WrongRedisUrl(
+            _option("ssl_cert_reqs"), "required (which it is without the option) or none"
+        )
     if options["ssl_check_hostname"].lower() not in _YES:
-        raise WrongRedisUrl(_option("ssl_check_hostname"), "true (which it is without the option) or false")
+        raise WrongRedisUrl(
+            _option("ssl_check_hostname"), "true (which it is without the option) or false"
+        )
     tls: dict[str, Any] = {name: options[name] for name in _FILES if name in options}
     _check_files(tls)
     tls["ssl_cert_reqs"] = _VERIFIED[demanded]
@@ -145,7 +175,9 @@ def _option(name: str) -> str:
 
 
 def _check_files(given: Mapping[str, str]) -> None:
-    """Raises `WrongRedisUrl` for a file that no client could load: they would report it later, each in its own way."""
+    """Raises `WrongRedisUrl` for a file that no client could load: they would report it later, each
+    in its own way.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     authorities, certificate, key = (given.get(name) for name in _FILES)
     if key and not certificate:
@@ -157,7 +189,9 @@ def _check_files(given: Mapping[str, str]) -> None:
             elif name == "ssl_certfile" and certificate:
                 context.load_cert_chain(certificate, key, password=_no_password)
         except ssl.SSLError:
-            raise WrongRedisUrl(f"the option {name}", f"{path!r} holds no PEM that can be used") from None
+            raise WrongRedisUrl(
+                f"the option {name}", f"{path!r} holds no PEM that can be used"
+            ) from None
         except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or "it cannot be read"
             raise WrongRedisUrl(f"the option {name}", f"{path!r}: {why}") from None

@@ -1,7 +1,8 @@
 """Renews a lease for as long as the work under it goes on.
 
-One failed renewal does not end the work: it may have met an election, a killed cursor or an overloaded server. Even a
-refusal may pass before the lease runs out, and if it does not, the work meets it too and reports it.
+One failed renewal does not end the work: it may have met an election, a killed cursor or an
+overloaded server. Even a refusal may pass before the lease runs out, and if it does not, the work
+meets it too and reports it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ log = structlog.get_logger()
 
 RENEWALS_A_LEASE = 3
 SOONER = 4
-"""After a failure the next renewal comes this many times sooner, unless the server said to wait longer."""
+"""After a failure the next renewal comes this many times sooner, unless the server said to wait
+longer.
+"""
 _NOT_AT_ALL = timedelta(0)
 
 
@@ -32,11 +35,11 @@ async def kept_renewed(
     lost: Callable[[LeaseLost], None],
     **about: str,
 ) -> AsyncIterator[None]:
-    """Renew the lease for as long as the body runs. `lost` is called, once, with why, when another worker holds the
-    lease, or it has run out and another may.
+    """Renew the lease for as long as the body runs. `lost` is called, once, with why, when another
+    worker holds the lease, or it has run out and another may.
 
-    A renewal under way when the body ends is waited for, not cancelled: PyMongo can swallow a cancellation, and would
-    then wait for ever. `about`: fields for the log.
+    A renewal under way when the body ends is waited for, not cancelled: PyMongo can swallow a
+    cancellation, and would then wait for ever. `about`: fields for the log.
     """
     ended = asyncio.Event()
     renewal = asyncio.create_task(_renew_until(ended, lease, renew, now, lost, about))

@@ -16,7 +16,9 @@ class SourceRow:
     """One row as read from the source."""
 
     key: str
-    """The row's key as text; parts of a composite key are joined by `:` (see `source.rows.key_text`)."""
+    """The row's key as text; parts of a composite key are joined by `:` (see
+    `source.rows.key_text`).
+    """
     position: Position
     payload: str
     """The row as a JSON object; empty when `error` is set."""
@@ -34,7 +36,9 @@ class Ahead:
 
     reason: str
     certain: bool
-    """The source went back, so rows may be passed over: the feed is paused. Else rows may just have been deleted."""
+    """The source went back, so rows may be passed over: the feed is paused. Else rows may just have
+    been deleted.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,4 +72,6 @@ class Page:
     form: NewForm | None = None
     """To be agreed with the cursor's next move; `None`: nothing changes."""
     lowest: Position = None
-    """Where the table's lowest row stands; `None` where that is on record already, or there is no row."""
+    """Where the table's lowest row stands; `None` where that is on record already, or there is no
+    row.
+    """

@@ -1,4 +1,6 @@
-"""Secrets in files: `NAME_FILE` names one that holds the value of `NAME`, as Docker and Kubernetes hand them out."""
+"""Secrets in files: `NAME_FILE` names one that holds the value of `NAME`, as Docker and Kubernetes
+hand them out.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,8 @@ FILE_SUFFIX = "_FILE"
 def read_secret_files(
     names: Iterable[str], environment: Mapping[str, str], directory: Path
 ) -> tuple[dict[str, str], list[Problem]]:
-    """The values that come from files, without the trailing newline that editors add. Relative paths start at
-    `directory`."""
+    """The values that come from files, without the trailing newline that editors add. Relative
+    paths start at `directory`."""
     values: dict[str, str] = {}
     problems: list[Problem] = []
     for name in names:
@@ -24,7 +26,9 @@ def read_secret_files(
         if not path:
             continue
         if environment.get(name):
-            problems.append(Problem("environment", variable, f"{name} too", f"set either {name} or {variable}"))
+            problems.append(
+                Problem("environment", variable, f"{name} too", f"set either {name} or {variable}")
+            )
             continue
         try:
             values[name] = read_text(directory / path).rstrip("\r\n")
@@ -33,5 +37,7 @@ def read_secret_files(
             problems.append(Problem("environment", variable, why, "a readable UTF-8 file"))
             continue
         if not values[name]:
-            problems.append(Problem("environment", variable, f"{path!r}: empty", "a file that holds the value"))
+            problems.append(
+                Problem("environment", variable, f"{path!r}: empty", "a file that holds the value")
+            )
     return values, problems

@@ -1,4 +1,6 @@
-"""Names of settings that are likely misspelt: in the environment, which others use too, and in our own `.env`."""
+"""Names of settings that are likely misspelt: in the environment, which others use too, and in our
+own `.env`.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ _OF_OTHERS = re.compile(
     r"|(CELERY|COMPOSE|DOCKER|FLOWER|OTEL|PYTHON|SSL_CERT|TEST)_.*|.*_PROXY|TZ|PATH|LANG|LC_.*",
     re.IGNORECASE,
 )
-"""Names that are no settings of ours, and have a place in the same file: of docker compose, Celery, OpenTelemetry, …"""
+"""Names that are no settings of ours, and have a place in the same file: of docker compose, Celery,
+OpenTelemetry, …
+"""
 
 
 def misspelt(
@@ -21,14 +25,19 @@ def misspelt(
 ) -> Iterator[Problem]:
     """Names that are no setting and look like one; in `.env` also those that look like none.
 
-    `ours`: the names in `.env`; `environment`: those in the environment; `known`: those that stand for something.
-    `all_known`: whether these are all; where not, a name that looks like no setting may be one.
+    `ours`: the names in `.env`; `environment`: those in the environment; `known`: those that stand
+    for something. `all_known`: whether these are all; where not, a name that looks like no setting
+    may be one.
     """
     for name in sorted({*ours, *environment}):
         if name.upper() in known or name in known or _OF_OTHERS.fullmatch(name):
             continue
         meant = likely(name, known)
         if meant or (all_known and name not in environment):
-            said = f"{meant} was likely meant" if meant else "remove it, or mend it (.env.example has them all)"
+            said = (
+                f"{meant} was likely meant"
+                if meant
+                else "remove it, or mend it (.env.example has them all)"
+            )
             where = "environment" if name in environment else ".env"
             yield Problem(where, name, "a name that is no setting, and counts for nothing", said)

@@ -1,8 +1,10 @@
-"""Others' text as it is shown: a partner's answer or a source's value is data, never a command to the terminal.
+"""Others' text as it is shown: a partner's answer or a source's value is data, never a command to
+the terminal.
 
-Characters that are invisible, or change how others appear, are written as in a Python literal: control characters (C0
-with ESC, DEL, C1), line and paragraph separators, format characters (direction marks, zero-width joiners and spaces,
-tags) and lone surrogates. These are the categories Cc, Zl, Zp, Cf and Cs of the Unicode Character Database.
+Characters that are invisible, or change how others appear, are written as in a Python literal:
+control characters (C0 with ESC, DEL, C1), line and paragraph separators, format characters
+(direction marks, zero-width joiners and spaces, tags) and lone surrogates. These are the categories
+Cc, Zl, Zp, Cf and Cs of the Unicode Character Database.
 """
 
 from __future__ import annotations
@@ -17,8 +19,8 @@ _NOT_ASCII_OR_DELETE = re.compile(r"[^\x00-\x7e]")
 
 
 def one_line(text: object, limit: int | None = None) -> str:
-    """The text, or what an error says, on one line of at most `limit` characters: words with single blanks between
-    them, and nothing that cannot be printed.
+    """The text, or what an error says, on one line of at most `limit` characters: words with single
+    blanks between them, and nothing that cannot be printed.
     """
     said = str(text)
     if not said.isprintable():
@@ -47,7 +49,9 @@ def plain_json(text: str) -> str:
 def _escaped(text: str, suspects: re.Pattern[str], escape: Callable[[str], str]) -> str:
     if text.isascii() and text.isprintable():
         return text
-    return suspects.sub(lambda found: escape(found[0]) if category(found[0]) in _UNSEEN else found[0], text)
+    return suspects.sub(
+        lambda found: escape(found[0]) if category(found[0]) in _UNSEEN else found[0], text
+    )
 
 
 def _as_literal(letter: str) -> str:

@@ -10,7 +10,9 @@ from urllib.parse import quote
 
 DRIVERS = MappingProxyType({"mssql": "aioodbc", "sqlite": "aiosqlite", "postgresql": "asyncpg"})
 """Database → the driver for a URL that names none."""
-ALLOWED = "one of " + ", ".join(f"{backend}:// ({backend}+{driver}://)" for backend, driver in DRIVERS.items())
+ALLOWED = "one of " + ", ".join(
+    f"{backend}:// ({backend}+{driver}://)" for backend, driver in DRIVERS.items()
+)
 _ALIASES = ("postgres",)
 _SCHEME = re.compile(r"[a-z][a-z0-9_]*(\+[a-z0-9_]+)?")
 _LOGIN = re.compile(r"[^:/]*(?::[^@]*)?@")
@@ -24,12 +26,17 @@ UNREADABLE = (
 
 
 def mssql_url(parts: Mapping[str, Any]) -> str:
-    """`mssql://user:password@host:port/database`, each part escaped; without a user, the process's Kerberos ticket.
+    """`mssql://user:password@host:port/database`, each part escaped; without a user, the process's
+    Kerberos ticket.
 
     `parts`: the settings `mssql_*`, by their names.
     """
     password = parts["mssql_password"].get_secret_value()
-    user = f"{quote(parts['mssql_user'], safe='')}:{quote(password, safe='')}@" if parts["mssql_user"] else ""
+    user = (
+        f"{quote(parts['mssql_user'], safe='')}:{quote(password, safe='')}@"
+        if parts["mssql_user"]
+        else ""
+    )
     host = f"[{parts['mssql_host']}]" if ":" in parts["mssql_host"] else parts["mssql_host"]
     return f"mssql://{user}{host}:{parts['mssql_port']}/{quote(parts['mssql_database'], safe='')}"
 

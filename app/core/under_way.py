@@ -1,8 +1,8 @@
 """Work in progress on a process's event loop, handed over by its tasks.
 
-A task hands its use case over and returns, so that waiting for a partner, the source or a slow ledger occupies none of
-Celery's slots. What Celery does for a task is done here: failures are logged and remembered, durations counted, and the
-process waits for the work before it ends.
+A task hands its use case over and returns, so that waiting for a partner, the source or a slow
+ledger occupies none of Celery's slots. What Celery does for a task is done here: failures are
+logged and remembered, durations counted, and the process waits for the work before it ends.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ class About:
     subject: str | None = None
     """A batch, once it is known."""
     rests: bool = True
-    """Whether it pauses after an unforeseen failure. A batch that fails waits for its own lease to run out."""
+    """Whether it pauses after an unforeseen failure. A batch that fails waits for its own lease to
+    run out.
+    """
 
     @property
     def fields(self) -> dict[str, str]:
@@ -80,17 +82,27 @@ class UnderWay:
         alone: bool = False,
         context: Context | None = None,
     ) -> None:
-        """Begin the work. `alone`: not while the same work is in progress, which will find what this would have found.
+        """Begin the work. `alone`: not while the same work is in progress, which will find what
+        this would have found.
 
         `context`: the context for logs and traces; `None`: the caller's.
         """
-        if alone and any((one.task, one.feed) == (about.task, about.feed) for one in self._tasks.values()):
+        if alone and any(
+            (one.task, one.feed) == (about.task, about.feed) for one in self._tasks.values()
+        ):
             log.debug("task_under_way", **about.fields)
             return
         if about.rests and (trouble := self._observer.troubles.resting(about.task, about.feed)):
-            log.info("task_rests", failures=trouble.failures, until=trouble.rests_until.isoformat(), **about.fields)
+            log.info(
+                "task_rests",
+                failures=trouble.failures,
+                until=trouble.rests_until.isoformat(),
+                **about.fields,
+            )
             return
-        task = asyncio.get_running_loop().create_task(self._see_through(work, about), context=context)
+        task = asyncio.get_running_loop().create_task(
+            self._see_through(work, about), context=context
+        )
         self._tasks[task] = about
         task.add_done_callback(self._tasks.pop)
 

@@ -1,10 +1,11 @@
-"""Unforeseen failures: remembered by the process, reported in its heartbeat, and not retried at once.
+"""Unforeseen failures: remembered by the process, reported in its heartbeat, and not retried at
+once.
 
-A foreseen failure is recorded where it happens: a poll's in the feed's cursor, a job's in its tick, a delivery's among
-its attempts. Everything else ends in a task that raises, and is noted here for every task alike. The heartbeat writes
-it to the ledger within seconds, over a connection of its own, for `status`, `health` and the metrics. It is forgotten
-with the first successful run, and with the process. So are resources of our own that rows lacked to be sent: that is no
-attempt.
+A foreseen failure is recorded where it happens: a poll's in the feed's cursor, a job's in its tick,
+a delivery's among its attempts. Everything else ends in a task that raises, and is noted here for
+every task alike. The heartbeat writes it to the ledger within seconds, over a connection of its
+own, for `status`, `health` and the metrics. It is forgotten with the first successful run, and with
+the process. So are resources of our own that rows lacked to be sent: that is no attempt.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ FIRST_REST, LONGEST_REST = timedelta(seconds=5), timedelta(minutes=5)
 SHOWN_FOR = timedelta(minutes=15)
 """A failure neither repeated nor followed by a success for this long is no longer reported."""
 SAID_EVERY = timedelta(minutes=1)
-"""How often the log names what is lacking, and how long nothing must be lacking until it is no longer reported."""
+"""How often the log names what is lacking, and how long nothing must be lacking until it is no
+longer reported.
+"""
 KEPT = 50
 """Most troubles that are remembered."""
 _ERROR_LIMIT = 500
@@ -71,7 +74,9 @@ class Troubles:
 
     @contextmanager
     def noted(self, task: str, feed: str | None, subject: str | None = None) -> Iterator[None]:
-        """Remember what the body raises, unless a retry fixes it; forget the trouble when the body succeeds."""
+        """Remember what the body raises, unless a retry fixes it; forget the trouble when the body
+        succeeds.
+        """
         try:
             yield
         except Exception as error:
@@ -91,8 +96,8 @@ class Troubles:
             self._kept.pop((task, feed), None)
 
     def lacking(self, what: str, feed: str, error: str) -> bool:
-        """Remember that a resource of our own was lacking. Returns whether that is new, or was last logged a minute
-        ago.
+        """Remember that a resource of our own was lacking. Returns whether that is new, or was last
+        logged a minute ago.
         """
         with self._lock:
             now, before = self.now(), self._kept.get((what, feed))
@@ -101,7 +106,9 @@ class Troubles:
                 return news
             failures = before.failures + 1 if before else 1
             since = now if before is None or news else before.since
-            self._kept[what, feed] = Trouble(what, feed, None, error[:_ERROR_LIMIT], failures, since, now)
+            self._kept[what, feed] = Trouble(
+                what, feed, None, error[:_ERROR_LIMIT], failures, since, now
+            )
             return news
 
     def passed(self, what: str, feed: str) -> None:
@@ -120,11 +127,15 @@ class Troubles:
             now, before = self.now(), self._kept.get((task, feed))
             failures, since = (before.failures + 1, before.since) if before else (1, now)
             if before or len(self._kept) < KEPT:
-                self._kept[task, feed] = Trouble(task, feed, subject, told(error), failures, since, now)
+                self._kept[task, feed] = Trouble(
+                    task, feed, subject, told(error), failures, since, now
+                )
 
 
 def told(error: Exception) -> str:
-    """One line for the ledger. The text of an unforeseen error may hold a secret: only the log has it."""
+    """One line for the ledger. The text of an unforeseen error may hold a secret: only the log has
+    it.
+    """
     name, text = type(error).__name__, one_line(error, _ERROR_LIMIT)
     if isinstance(error, RowrelayError):
         return text

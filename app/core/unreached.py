@@ -1,7 +1,8 @@
 """Why a server was not reached, in the system's words: libraries add Python's to them.
 
-asyncio says `[Errno 111] Connect call failed ('127.0.0.1', 1)`, of several addresses `Multiple exceptions: …`; redis-py
-says `Error 111 connecting to 127.0.0.1:1. Connect call failed ('127.0.0.1', 1).`
+asyncio says `[Errno 111] Connect call failed ('127.0.0.1', 1)`, of several addresses `Multiple
+exceptions: …`; redis-py says `Error 111 connecting to 127.0.0.1:1. Connect call failed
+('127.0.0.1', 1).`
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ _ERRNO = re.compile(r"\[Errno -?\d+\] ")
 
 
 def why_unreached(error: BaseException) -> str:
-    """What the error says, on one line, of a connection that did not come about. Other texts stay as they are."""
+    """What the error says, on one line, of a connection that did not come about. Other texts stay
+    as they are.
+    """
     number = error.errno if isinstance(error, OSError) else None
     text = one_line(error)
     if redis := _REDIS.search(text):

@@ -1,7 +1,8 @@
 """An http or https URL as its owner wrote it: parsed, never rewritten.
 
-Libraries that normalise a URL decode `%2F` or drop an empty query, which breaks services that sign the URL's text. A
-URL that cannot be sent as written is refused here; only non-ASCII letters are encoded (RFC 3986, section 2.5).
+Libraries that normalise a URL decode `%2F` or drop an empty query, which breaks services that sign
+the URL's text. A URL that cannot be sent as written is refused here; only non-ASCII letters are
+encoded (RFC 3986, section 2.5).
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ class Url:
     scheme: str
     """`http` or `https`."""
     host: str
-    """A name in lower case and ASCII (an international one in its `xn--` form), or an address without brackets."""
+    """A name in lower case and ASCII (an international one in its `xn--` form), or an address
+    without brackets.
+    """
     port: int
     target: str = field(repr=False)
     """Path and query as written, for the request line."""
@@ -71,7 +74,9 @@ class Url:
 
 
 def parse_url(text: object) -> Url:
-    """Parse a URL. Raises `ValueError`, which says what is allowed, for one that cannot be sent as written."""
+    """Parse a URL. Raises `ValueError`, which says what is allowed, for one that cannot be sent as
+    written.
+    """
     if isinstance(text, Url):
         return text
     found = _FORM.fullmatch(text) if isinstance(text, str) else None
@@ -80,7 +85,9 @@ def parse_url(text: object) -> Url:
     if _UNSENDABLE.search(text):
         raise ValueError("a URL without blanks and control characters (a blank is written %20)")
     if "#" in text:
-        raise ValueError("a URL without #, since what follows it is never sent (a # is written %23)")
+        raise ValueError(
+            "a URL without #, since what follows it is never sent (a # is written %23)"
+        )
     scheme = found["scheme"].lower()
     port = int(found["port"] or _PORTS[scheme])
     if not 0 < port < 2**16:

@@ -1,6 +1,7 @@
 """What is wrong with a value, in an operator's words: where it is, what was found, what is allowed.
 
-The library that validates settings and feeds speaks of its own types, which mean nothing to an operator.
+The library that validates settings and feeds speaks of its own types, which mean nothing to an
+operator.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from pydantic_core import ErrorDetails
 from app.core.spelling import likely
 
 DURATION = 'a duration such as "200ms", "5s", "10m", "2h" or "3d"; a number alone is seconds'
-SECRET_FIELDS = re.compile(r"auth|body|cookie|header|key|password|secret|sign|token|url", re.IGNORECASE)
+SECRET_FIELDS = re.compile(
+    r"auth|body|cookie|header|key|password|secret|sign|token|url", re.IGNORECASE
+)
 HIDDEN = "a value not shown here"
 KEY = "key"
 """A feed's own: it names columns."""
@@ -52,7 +55,9 @@ _UNITS = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 
 
 def place(value: object, loc: Sequence[int | str], kind: str) -> tuple[str, ...]:
-    """The names on the path to a wrong value, as in the file: without the library's own markers in between."""
+    """The names on the path to a wrong value, as in the file: without the library's own markers in
+    between.
+    """
     names: list[str] = []
     current: Any = value
     inside: Any
@@ -97,7 +102,11 @@ def allowed(detail: ErrorDetails, known: Iterable[str] = ()) -> str:
         return "this field is required"
     if kind == "extra_forbidden":
         meant = likely(str(detail["loc"][-1]), known)
-        return f"no such field: {meant} was likely meant" if meant else "no such field: check the spelling"
+        return (
+            f"no such field: {meant} was likely meant"
+            if meant
+            else "no such field: check the spelling"
+        )
     if kind == "value_error":
         return str(context.get("error", "")).strip() or _ANOTHER
     if kind in ("literal_error", "enum"):
@@ -132,7 +141,9 @@ def _bound(value: object) -> str:
         value = timedelta(days=int(match[1]))
     if isinstance(value, timedelta):
         seconds = value.total_seconds()
-        size, unit = next(((size, unit) for size, unit in _UNITS if seconds and seconds % size == 0), (1, "s"))
+        size, unit = next(
+            ((size, unit) for size, unit in _UNITS if seconds and seconds % size == 0), (1, "s")
+        )
         return f"{seconds / size:g}{unit}"
     return f"{value:g}" if isinstance(value, float) else str(value)
 

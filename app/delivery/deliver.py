@@ -2,22 +2,26 @@
 
 A worker may die, or lose its ledger, between any two of these steps:
 
-1. after the claim: the lease runs out, and the sweep sends the batch to another worker, which takes it over;
-2. after a request, before its result is recorded: the take-over records the attempt as `unknown`, and sends again
-   under the same key;
-3. after the attempt is on record, before the delivery is moved: the take-over finds the success among the attempts,
-   and records it without sending again;
-4. after the deliveries are moved, before the batch is deleted: the take-over finds nothing queued, and deletes it.
+1. after the claim: the lease runs out, and the sweep sends the batch to another worker, which takes
+   it over;
+2. after a request, before its result is recorded: the take-over records the attempt as `unknown`,
+   and sends again under the same key;
+3. after the attempt is on record, before the delivery is moved: the take-over finds the success
+   among the attempts, and records it without sending again;
+4. after the deliveries are moved, before the batch is deleted: the take-over finds nothing queued,
+   and deletes it.
 
-What the endpoint's throttle (`app/partner/throttle/`) holds back for longer than a moment is not waited for: a batch
-that nobody has claimed is parked, one that is under way is released with what was not sent. Neither costs an attempt,
-and the sweep brings both back when their time has come.
+What the endpoint's throttle (`app/partner/throttle/`) holds back for longer than a moment is not
+waited for: a batch that nobody has claimed is parked, one that is under way is released with what
+was not sent. Neither costs an attempt, and the sweep brings both back when their time has come.
 
-Rows are loaded as the process's memory allows (`app/core/budget.py`): a batch of small rows at once, one of large rows
-a portion after the other, and what a row took is given back as soon as its request is over. A batch that waits for
-memory keeps its lease; one that is stopped is given back with what was not loaded.
+Rows are loaded as the process's memory allows (`app/core/budget.py`): a batch of small rows at
+once, one of large rows a portion after the other, and what a row took is given back as soon as its
+request is over. A batch that waits for memory keeps its lease; one that is stopped is given back
+with what was not loaded.
 
-`leases.py` has the batch and its lease, `sending.py` the rows, `recording.py` the results, `work.py` what they share.
+`leases.py` has the batch and its lease, `sending.py` the rows, `recording.py` the results,
+`work.py` what they share.
 """
 
 from __future__ import annotations
@@ -65,9 +69,9 @@ class Delivering:
         seen: Callable[[Result], None] | None = None,
         budget: Budget | None = None,
     ) -> None:
-        """Without `throttles` the process is alone with its endpoints; without `queue` the sweep brings back what is
-        left at shutdown. `troubles`: where it is said that a local resource is missing. `seen`: told of each result
-        that was recorded. `budget`: the process's.
+        """Without `throttles` the process is alone with its endpoints; without `queue` the sweep
+        brings back what is left at shutdown. `troubles`: where it is said that a local resource is
+        missing. `seen`: told of each result that was recorded. `budget`: the process's.
         """
         self._batches = ledger.batches
         self._now = now
@@ -83,13 +87,19 @@ class Delivering:
         """Lease token → its batch."""
 
     async def deliver(
-        self, feed: Feed, batch_id: str | None, watcher: Watcher = NOBODY, *, only: str | None = None
+        self,
+        feed: Feed,
+        batch_id: str | None,
+        watcher: Watcher = NOBODY,
+        *,
+        only: str | None = None,
     ) -> dict[Outcome, int] | None:
-        """Send the batch's open deliveries. `batch_id` `None`: the batch of the feed that has been due the longest.
+        """Send the batch's open deliveries. `batch_id` `None`: the batch of the feed that has been
+        due the longest.
 
-        Returns how many had each outcome; `None` where it was not ours to send. With `only` the delivery of that id,
-        where it is one of them, and the others are given back at once. Raises `LedgerUnavailable`: the batch then waits
-        for its lease to run out.
+        Returns how many had each outcome; `None` where it was not ours to send. With `only` the
+        delivery of that id, where it is one of them, and the others are given back at once. Raises
+        `LedgerUnavailable`: the batch then waits for its lease to run out.
         """
         if self.draining:
             if batch_id is not None:
@@ -114,7 +124,8 @@ class Delivering:
         return dict(work.outcomes)
 
     async def pass_over(self, feed: str, batch_id: str) -> None:
-        """Leave a batch of a feed that this worker does not know to the sweep of one that does. Costs no attempt.
+        """Leave a batch of a feed that this worker does not know to the sweep of one that does.
+        Costs no attempt.
 
         Where nobody knows it, it waits until the feed is back (see `app.ledger.unconfigured`).
         """
@@ -125,8 +136,8 @@ class Delivering:
             log.warning("feed_not_configured", feed=feed, batch=batch_id, found=said)
 
     def drain(self, grace: timedelta) -> None:
-        """Claim nothing more and send nothing more. Requests in flight have `grace` to end; what was not sent goes back
-        to the queue as soon as they have. Call it on the event loop.
+        """Claim nothing more and send nothing more. Requests in flight have `grace` to end; what
+        was not sent goes back to the queue as soon as they have. Call it on the event loop.
         """
         self.draining = True
         for work in self._under_way.values():
@@ -148,7 +159,9 @@ class Delivering:
         return batch
 
     async def _see_through(self, feed: Feed, throttle: EndpointThrottle, work: Work) -> int:
-        """Send the batch's rows while their results are written as they come. Returns how many were owed."""
+        """Send the batch's rows while their results are written as they come. Returns how many were
+        owed.
+        """
         self._under_way[work.batch.lease.token] = work
         if self.draining:
             work.stopped = "shutdown"

@@ -1,12 +1,14 @@
-"""Decides which batches a worker process takes, and when, so that no feed takes more than its share of it.
+"""Decides which batches a worker process takes, and when, so that no feed takes more than its share
+of it.
 
-A message is a hint that a batch of a feed is owed, and no more. Where the feed has room the batch is claimed at once.
-Where it has none the batch stays in the ledger and is made due: whichever worker has room for the feed first takes it,
-this one as soon as rows of the feed are recorded here. So nothing of what cannot be sent now is held in memory or in
-Redis, and nobody waits for it.
+A message is a hint that a batch of a feed is owed, and no more. Where the feed has room the batch
+is claimed at once. Where it has none the batch stays in the ledger and is made due: whichever
+worker has room for the feed first takes it, this one as soon as rows of the feed are recorded here.
+So nothing of what cannot be sent now is held in memory or in Redis, and nobody waits for it.
 
-Who has room takes what is due as long as there is some (`Share.more`). Where that ends with a process that dies, the
-sweep begins it anew: what is due and stays due gets a message every few seconds.
+Who has room takes what is due as long as there is some (`Share.more`). Where that ends with a
+process that dies, the sweep begins it anew: what is due and stays due gets a message every few
+seconds.
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ from app.partner.throttle.throttles import Throttles
 TASK = "deliver"
 """The task's name wherever work is reported."""
 CLAIMS_AHEAD = 4
-"""Open claims at once for one feed, each of whichever batch is due: how many are due nobody knows."""
+"""Open claims at once for one feed, each of whichever batch is due: how many are due nobody knows.
+"""
 LEAVE_SECONDS = 0.05
 """How long batches that found no room are gathered, to be made due together."""
 LEFT_AT_ONCE = 10_000
@@ -55,8 +58,8 @@ class Dispatch:
         lease: timedelta,
         now: Clock = utc_now,
     ) -> None:
-        """`feeds`: as they are at each moment. `most_batches`: under way in the process at once; `lease`: by how much
-        workers' clocks may differ."""
+        """`feeds`: as they are at each moment. `most_batches`: under way in the process at once;
+        `lease`: by how much workers' clocks may differ."""
         self.shares = Shares(most_batches)
         self._delivering = delivering
         self._ledger = ledger
@@ -70,10 +73,14 @@ class Dispatch:
         """A batch is begun with its feed as it then is, and ends with it."""
 
     def hint(self, name: str, batch_id: str, rows: int) -> None:
-        """The batch of that feed is owed, of so many rows as far as the message knows. Returns at once."""
+        """The batch of that feed is owed, of so many rows as far as the message knows. Returns at
+        once.
+        """
         feed = self._feeds.get(name)
         if feed is None:
-            self._under_way.start(lambda: self._delivering.pass_over(name, batch_id), About(TASK, name, batch_id))
+            self._under_way.start(
+                lambda: self._delivering.pass_over(name, batch_id), About(TASK, name, batch_id)
+            )
             return
         share = self.shares.of(feed.name)
         if self._delivering.draining or self._has_room(feed, share):
@@ -86,7 +93,9 @@ class Dispatch:
         self._retired = True
 
     def fill(self, name: str, share: Share) -> None:
-        """Claim what is due of the feed, as far as there is room. Of one that is configured no more nothing is."""
+        """Claim what is due of the feed, as far as there is room. Of one that is configured no more
+        nothing is.
+        """
         feed = self._feeds.get(name)
         if feed is None or self._retired or self._delivering.draining:
             return
@@ -95,12 +104,16 @@ class Dispatch:
 
     def _has_room(self, feed: Feed, share: Share) -> bool:
         throttle = self._throttles.known(feed)
-        return self.shares.has_room(share, throttle.slots.limit if throttle else feed.partner.concurrency)
+        return self.shares.has_room(
+            share, throttle.slots.limit if throttle else feed.partner.concurrency
+        )
 
     def _begin(self, feed: Feed, share: Share, batch_id: str | None, rows: int) -> None:
         about = About(TASK, feed.name, batch_id, rests=False)
         running = Running(self, feed, share, Holding(share, rows), about)
-        context = Context() if batch_id is None else None  # it has nothing to do with the batch that made room for it
+        context = (
+            Context() if batch_id is None else None
+        )  # it has nothing to do with the batch that made room for it
         self._under_way.start(partial(self._see_through, running, batch_id), about, context=context)
 
     async def _see_through(self, running: Running, batch_id: str | None) -> None:
@@ -125,7 +138,9 @@ class Dispatch:
             self._under_way.start(self._make_due, About("leave", rests=False), context=Context())
 
     async def _make_due(self) -> None:
-        """Make them due a lease in the past, so that a worker whose clock is slow sees them as due too."""
+        """Make them due a lease in the past, so that a worker whose clock is slow sees them as due
+        too.
+        """
         try:
             while self._left:
                 await asyncio.sleep(LEAVE_SECONDS)
@@ -143,7 +158,9 @@ class Dispatch:
 class Running(Watcher):
     """A batch under way or being claimed."""
 
-    def __init__(self, dispatch: Dispatch, feed: Feed, share: Share, holding: Holding, about: About) -> None:
+    def __init__(
+        self, dispatch: Dispatch, feed: Feed, share: Share, holding: Holding, about: About
+    ) -> None:
         self.feed = feed
         self.share = share
         self.has_claimed = False
@@ -154,7 +171,9 @@ class Running(Watcher):
         share.asking += self._asks
 
     def claimed(self, batch: Batch, *, waited: bool) -> None:
-        """The batch is ours. If it had waited in the ledger, others of its feed probably wait too: claim more."""
+        """The batch is ours. If it had waited in the ledger, others of its feed probably wait too:
+        claim more.
+        """
         self.has_claimed = True
         self._about.subject = batch.id
         structlog.contextvars.bind_contextvars(batch=batch.id)

@@ -1,4 +1,6 @@
-"""A worker's leases on batches: claimed, taken over from one that ran out, renewed, and given up at the end."""
+"""A worker's leases on batches: claimed, taken over from one that ran out, renewed, and given up at
+the end.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ STRANGE_WAIT = timedelta(seconds=5)
 class Leases:
     """Those of one worker process."""
 
-    def __init__(self, ledger: Ledger, settings: DeliverySettings, queue: Queue | None, now: Clock) -> None:
+    def __init__(
+        self, ledger: Ledger, settings: DeliverySettings, queue: Queue | None, now: Clock
+    ) -> None:
         """Without `queue` the sweep brings back what is given back."""
         self._ledger = ledger
         self._settings = settings
@@ -35,8 +39,8 @@ class Leases:
         self._now = now
 
     async def claim(self, feed: str, batch_id: str | None) -> tuple[Batch, bool] | None:
-        """Claim the batch; with `None`, the one of the feed that has been due the longest. Returns it, and whether it
-        had been due in the ledger by then; `None`: it is not ours.
+        """Claim the batch; with `None`, the one of the feed that has been due the longest. Returns
+        it, and whether it had been due in the ledger by then; `None`: it is not ours.
         """
         now, batches, settings = self._now(), self._ledger.batches, self._settings
         if batch_id is None:
@@ -46,22 +50,37 @@ class Leases:
         return (batch, batch.due_since is not None and batch.due_since <= now) if batch else None
 
     async def take_over(self, batch: Batch, previous: Lease) -> None:
-        """Settle what the lease before ours left: successes on record count, everything else is `unknown`.
+        """Settle what the lease before ours left: successes on record count, everything else is
+        `unknown`.
 
-        In this order, since the former holder may be alive: each attempt is on record as what it came to or as unknown,
-        whoever wrote first, before it is asked which of them succeeded.
+        In this order, since the former holder may be alive: each attempt is on record as what it
+        came to or as unknown, whoever wrote first, before it is asked which of them succeeded.
         """
         left = await self._ledger.deliveries.unsettled(batch)
         told = await self._ledger.attempts.record_unknown(batch, left, previous)
         unknown = left.keys() - told
-        delivered = await self._ledger.attempts.delivered_under({known: left[known] for known in told})
-        await self._ledger.deliveries.succeed_before(batch, by_status(delivered.items()), self._now())
+        delivered = await self._ledger.attempts.delivered_under(
+            {known: left[known] for known in told}
+        )
+        await self._ledger.deliveries.succeed_before(
+            batch, by_status(delivered.items()), self._now()
+        )
         await self._ledger.deliveries.fence(batch, self._now())
-        await self._ledger.stats.add_outcomes(batch.feed, Outcome.UNKNOWN, len(unknown), self._now())
-        log.warning("batch_taken_over", batch=batch.id, feed=batch.feed, left_by=previous.worker, unknown=len(unknown))
+        await self._ledger.stats.add_outcomes(
+            batch.feed, Outcome.UNKNOWN, len(unknown), self._now()
+        )
+        log.warning(
+            "batch_taken_over",
+            batch=batch.id,
+            feed=batch.feed,
+            left_by=previous.worker,
+            unknown=len(unknown),
+        )
 
     def renewing(self, work: Work) -> AbstractAsyncContextManager[None]:
-        """Renew the lease for as long as the body runs; where it is lost, nothing more of the batch is sent."""
+        """Renew the lease for as long as the body runs; where it is lost, nothing more of the batch
+        is sent.
+        """
 
         async def renew() -> None:
             until = self._now() + self._settings.lease
@@ -74,8 +93,8 @@ class Leases:
         return kept_renewed(self._settings.lease, renew, self._now, lose, batch=work.batch.id)
 
     async def finish(self, work: Work, owed: int, *, publish: bool) -> None:
-        """Delete the batch when all that was `owed` of it is settled; else give back what was not sent. `publish`: to
-        the queue too, for another worker to take at once.
+        """Delete the batch when all that was `owed` of it is settled; else give back what was not
+        sent. `publish`: to the queue too, for another worker to take at once.
         """
         if work.recorded == owed:
             await self._ledger.batches.settle(work.batch)
@@ -100,7 +119,9 @@ class Leases:
             await self._publish(batch)
 
     async def pass_over(self, feed: str, batch_id: str) -> bool:
-        """Leave a batch, of a feed that this worker does not know, to one that does. Whether there is such a batch."""
+        """Leave a batch, of a feed that this worker does not know, to one that does. Whether there
+        is such a batch.
+        """
         now = self._now()
         return await self._ledger.batches.park(batch_id, feed, now + STRANGE_WAIT, now) is not None
 

@@ -1,4 +1,6 @@
-"""Which feeds are paused, as one worker knows it: asked of the ledger once for all batches of a second."""
+"""Which feeds are paused, as one worker knows it: asked of the ledger once for all batches of a
+second.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,9 @@ from app.feeds.feed import Feed
 from app.ledger import Ledger
 
 PAUSES_KNOWN_SECONDS = 1.0
-"""How long a worker goes by its knowledge that a feed is not paused, before it asks the ledger again."""
+"""How long a worker goes by its knowledge that a feed is not paused, before it asks the ledger
+again.
+"""
 
 
 class Pauses:
@@ -25,8 +29,9 @@ class Pauses:
         self._written_at = 0.0
 
     async def has(self, feed: Feed) -> bool:
-        """Whether the feed is paused. That it is not may be known from up to `PAUSES_KNOWN_SECONDS` ago. That it is, is
-        always asked, so a feed that was resumed goes on at once. Raises the ledger's errors.
+        """Whether the feed is paused. That it is not may be known from up to `PAUSES_KNOWN_SECONDS`
+        ago. That it is, is always asked, so a feed that was resumed goes on at once. Raises the
+        ledger's errors.
         """
         now = time.monotonic()
         known_since = max(now - PAUSES_KNOWN_SECONDS, self._written_at)
@@ -44,6 +49,8 @@ class Pauses:
     def _begin_anew(self, resumes: Mapping[str, int]) -> None:
         """What made a feed pause must not outlive the pause."""
         if self._resumes is not None:
-            for name in {name for name, count in resumes.items() if self._resumes.get(name, 0) != count}:
+            for name in {
+                name for name, count in resumes.items() if self._resumes.get(name, 0) != count
+            }:
                 self._resumed(name)
         self._resumes = resumes

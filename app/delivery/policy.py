@@ -1,4 +1,5 @@
-"""What happens next with a delivery, decided from one answer. Pure: no clock, no network, no random source of its own.
+"""What happens next with a delivery, decided from one answer. Pure: no clock, no network, no random
+source of its own.
 
 | answer | outcome |
 | --- | --- |
@@ -14,11 +15,12 @@
 | 3xx (never followed), other 4xx, anything else | dead |
 | a row that cannot be turned into a request | dead; it is no attempt |
 
-What an answer asks us to wait (`app/partner/retry_after.py`) keeps this row back, and where it speaks of the endpoint
-and not of the row alone, the whole endpoint, also when this delivery is given up.
+What an answer asks us to wait (`app/partner/retry_after.py`) keeps this row back, and where it
+speaks of the endpoint and not of the row alone, the whole endpoint, also when this delivery is
+given up.
 
-An attempt answered 401 or 403 is on record and counts, but by itself it never makes a delivery dead, neither by
-attempts nor by age.
+An attempt answered 401 or 403 is on record and counts, but by itself it never makes a delivery
+dead, neither by attempts nor by age.
 """
 
 from __future__ import annotations
@@ -42,7 +44,9 @@ JITTER = 0.25
 """The part of a wait that is left to chance."""
 
 OWN_WAIT = timedelta(seconds=5)
-"""How long a row waits that was not sent for want of something of our own. It is never given up for that."""
+"""How long a row waits that was not sent for want of something of our own. It is never given up for
+that.
+"""
 
 _RETRIED = frozenset({408, 425, 429})
 _DENIED = frozenset({401, 403})
@@ -52,10 +56,11 @@ _TOO_FAST = frozenset({429, 503})
 _RESULT_OPEN = frozenset({502, 504})
 """A gateway's word that it does not know what became of the request."""
 _UNDER_WAY = re.compile(
-    r"idempoten|outstanding|in.?progress|under.?way|in.?flight|being processed|concurrent", re.IGNORECASE
+    r"idempoten|outstanding|in.?progress|under.?way|in.?flight|being processed|concurrent",
+    re.IGNORECASE,
 )
-"""A 409 of the draft for `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header, section 2.7) says so in words;
-a 409 about the row itself speaks of the resource."""
+"""A 409 of the draft for `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header, section 2.7)
+says so in words; a 409 about the row itself speaks of the resource."""
 
 
 def judge(
@@ -70,9 +75,10 @@ def judge(
 ) -> Verdict:
     """Decide what happens next with a delivery.
 
-    Takes the answer to its attempt number `attempt` (from 1), when the row was logged, the feed's retry policy, the
-    time, `draw`, which returns a random number in [0, 1) for the jitter, and whether an attempt before may have reached
-    the partner. All times carry a time zone. Returns the verdict; its reason is one line. Never raises.
+    Takes the answer to its attempt number `attempt` (from 1), when the row was logged, the feed's
+    retry policy, the time, `draw`, which returns a random number in [0, 1) for the jitter, and
+    whether an attempt before may have reached the partner. All times carry a time zone. Returns the
+    verdict; its reason is one line. Never raises.
     """
     wait = None if answer.ruling is Ruling.ACCEPTED else _wait(answer, now)
     ruling, reason = _ruling(answer, wait, sent_before=in_doubt or attempt > 1), describe(answer)
@@ -83,19 +89,27 @@ def judge(
         return Verdict(Outcome.RETRY, reason, next_attempt_at=again, in_doubt=in_doubt)
     hold = now + wait if wait and answer.status not in OF_THE_ROW else None
     if ruling in (Ruling.REFUSED, Ruling.GONE):
-        gone = f"{reason}: the endpoint is gone; check partner.url" if ruling is Ruling.GONE else None
+        gone = (
+            f"{reason}: the endpoint is gone; check partner.url" if ruling is Ruling.GONE else None
+        )
         return Verdict(Outcome.DEAD, reason, hold_until=hold, pause_reason=gone)
     retry_at = now + max(backoff(policy, attempt, draw), wait or timedelta(0))
     if ruling is Ruling.DENIED:
         pause = f"{reason}: the partner refuses our credentials; check partner.auth"
-        return Verdict(Outcome.RETRY, reason, next_attempt_at=retry_at, pause_reason=pause, in_doubt=in_doubt)
+        return Verdict(
+            Outcome.RETRY, reason, next_attempt_at=retry_at, pause_reason=pause, in_doubt=in_doubt
+        )
     if ruling is Ruling.UNDER_WAY:
         retry_at = max(retry_at, now + UNDER_WAY_WAIT)
-        reason = f"{reason}: the partner may have an earlier request for this row, or still work at it"
+        reason = (
+            f"{reason}: the partner may have an earlier request for this row, or still work at it"
+        )
     if spent := _spent(policy, attempt, now - created_at):
         return Verdict(Outcome.DEAD, f"{spent}: {reason}", hold_until=hold)
     outcome = Outcome.UNKNOWN if ruling is Ruling.LOST else Outcome.RETRY
-    open_still = in_doubt or ruling in (Ruling.LOST, Ruling.UNDER_WAY) or answer.status in _RESULT_OPEN
+    open_still = (
+        in_doubt or ruling in (Ruling.LOST, Ruling.UNDER_WAY) or answer.status in _RESULT_OPEN
+    )
     return Verdict(outcome, reason, next_attempt_at=retry_at, hold_until=hold, in_doubt=open_still)
 
 
@@ -125,7 +139,9 @@ def classify(status: int | None) -> Ruling:
 
 
 def describe(answer: Answer) -> str:
-    """One line for an operator: `200`, `503 Service Unavailable`, or the error in place of a status."""
+    """One line for an operator: `200`, `503 Service Unavailable`, or the error in place of a
+    status.
+    """
     status = answer.status
     if status is None:
         return answer.error or "no answer"
@@ -136,16 +152,20 @@ def describe(answer: Answer) -> str:
 
 
 def backoff(policy: Retry, attempt: int, draw: Callable[[], float]) -> timedelta:
-    """Exponential backoff: a random time in the last quarter of [0, min(cap, backoff × 2^(attempt - 1))).
+    """Exponential backoff: a random time in the last quarter of [0, min(cap, backoff × 2^(attempt -
+    1))).
 
-    The quarter keeps apart what failed together. More of it would be shorter waits, which spend attempts on a partner
-    that is away for hours, and what spares a partner that comes back is its breaker, rate limit and concurrency.
+    The quarter keeps apart what failed together. More of it would be shorter waits, which spend
+    attempts on a partner that is away for hours, and what spares a partner that comes back is its
+    breaker, rate limit and concurrency.
     """
     return doubled(policy.backoff, attempt - 1, policy.backoff_cap) * (1 - JITTER * draw())
 
 
 def _wait(answer: Answer, now: datetime) -> timedelta | None:
-    """How long the answer asks us to wait. An answer that speaks of our credentials or of the end asks for nothing."""
+    """How long the answer asks us to wait. An answer that speaks of our credentials or of the end
+    asks for nothing.
+    """
     status = answer.status
     if answer.ruling is Ruling.OURS:
         return wait_asked(answer.headers, "", now, too_fast=False)
@@ -153,7 +173,9 @@ def _wait(answer: Answer, now: datetime) -> timedelta | None:
         return None
     if 200 <= status <= 299 and answer.ruling is None:
         return None
-    too_fast = status in _TOO_FAST or (status == HTTPStatus.FORBIDDEN and limit_used_up(answer.headers))
+    too_fast = status in _TOO_FAST or (
+        status == HTTPStatus.FORBIDDEN and limit_used_up(answer.headers)
+    )
     return wait_asked(answer.headers, answer.body, now, too_fast=too_fast)
 
 

@@ -24,7 +24,9 @@ from app.partner.throttle.throttle import EndpointThrottle
 log = structlog.get_logger()
 
 RECORD_PATIENCE = timedelta(minutes=5)
-"""How long a worker keeps results that the ledger does not take, before it leaves them to the next lease."""
+"""How long a worker keeps results that the ledger does not take, before it leaves them to the next
+lease.
+"""
 
 _FIRST_WAIT, _LONGEST_WAIT = timedelta(milliseconds=100), timedelta(seconds=5)
 
@@ -49,8 +51,9 @@ class Recording:
         self._seen = seen or _log_attempt
 
     async def write_in_groups(self, feed: Feed, throttle: EndpointThrottle, work: Work) -> None:
-        """Write results in groups of up to `group_size`, none kept longer than `group_wait`, until there are no more.
-        Raises the ledger's errors, for a group that it did not take for `RECORD_PATIENCE`.
+        """Write results in groups of up to `group_size`, none kept longer than `group_wait`, until
+        there are no more. Raises the ledger's errors, for a group that it did not take for
+        `RECORD_PATIENCE`.
         """
         ended = False
         while not ended:
@@ -61,13 +64,16 @@ class Recording:
                 await self.count_openings(throttle)
 
     async def count_openings(self, throttle: EndpointThrottle) -> None:
-        """Count that we opened the endpoint's breaker. Where the ledger is away, the count falls short."""
+        """Count that we opened the endpoint's breaker. Where the ledger is away, the count falls
+        short.
+        """
         with suppress(RowrelayError):
             for at, open_for in throttle.openings():
                 await self._ledger.stats.add_opening(throttle.feed.name, at, open_for)
 
     async def _record_patiently(self, feed: Feed, work: Work, group: Sequence[Result]) -> None:
-        """Record a group, again and again while the ledger is away: a success not recorded is a duplicate later.
+        """Record a group, again and again while the ledger is away: a success not recorded is a
+        duplicate later.
 
         Where it cannot be recorded nothing more of the batch is sent.
         """
@@ -76,19 +82,26 @@ class Recording:
         while True:
             try:
                 if not reconsidered:
-                    group, reconsidered = await self._refusals.reconsider(feed, group, self._now()), True
+                    group, reconsidered = (
+                        await self._refusals.reconsider(feed, group, self._now()),
+                        True,
+                    )
                 await self._pause_if_asked(feed, work, group)
                 return await self._record(work, group)
             except RowrelayError as error:
                 if not error.retryable or self._now() >= give_up:
                     work.stopped = str(error)
                     raise
-                log.warning("record_waits", batch=work.batch.id, results=len(group), error=str(error))
+                log.warning(
+                    "record_waits", batch=work.batch.id, results=len(group), error=str(error)
+                )
             await asyncio.sleep(doubled(_FIRST_WAIT, tries, _LONGEST_WAIT).total_seconds())
             tries += 1
 
     async def _record(self, work: Work, group: Sequence[Result]) -> None:
-        """Attempts first, then the deliveries, then the counts: see `deliver.py` on dying in between."""
+        """Attempts first, then the deliveries, then the counts: see `deliver.py` on dying in
+        between.
+        """
         now = self._now()
         made = [result for result in group if result.answer.made]
         dead_unsent = [r for r in group if not r.answer.made and r.verdict.outcome is Outcome.DEAD]
@@ -116,8 +129,12 @@ class Recording:
             log.error("feed_paused", feed=feed.name, reason=reason)
 
 
-async def _next_group(results: asyncio.Queue[Result | None], settings: DeliverySettings) -> tuple[list[Result], bool]:
-    """Wait for a result, then for more until the group is full or has waited long enough. True: there are no more."""
+async def _next_group(
+    results: asyncio.Queue[Result | None], settings: DeliverySettings
+) -> tuple[list[Result], bool]:
+    """Wait for a result, then for more until the group is full or has waited long enough. True:
+    there are no more.
+    """
     group: list[Result] = []
     item = await results.get()
     try:

@@ -1,4 +1,6 @@
-"""Sending what a claimed batch owes: loaded as memory allows, each row as the endpoint's throttle lets it."""
+"""Sending what a claimed batch owes: loaded as memory allows, each row as the endpoint's throttle
+lets it.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,9 @@ class Portion:
 class Sending:
     """Sends the batches of one worker process."""
 
-    def __init__(self, ledger: Ledger, sink: Sink, troubles: Troubles, budget: Budget, now: Clock) -> None:
+    def __init__(
+        self, ledger: Ledger, sink: Sink, troubles: Troubles, budget: Budget, now: Clock
+    ) -> None:
         """`troubles`: where it is said that a local resource is missing. `budget`: the process's."""
         self._ledger = ledger
         self._sink = sink
@@ -56,9 +60,11 @@ class Sending:
         self._now = now
 
     async def send_all(self, feed: Feed, throttle: EndpointThrottle, work: Work) -> int:
-        """Send what memory has room for, as the endpoint's throttle allows; each result goes to `work.results`.
+        """Send what memory has room for, as the endpoint's throttle allows; each result goes to
+        `work.results`.
 
-        Returns how many deliveries of the batch were to be sent, or may have been: those that were not loaded count.
+        Returns how many deliveries of the batch were to be sent, or may have been: those that were
+        not loaded count.
         """
         portions = await self._portions(work.batch)
         owed = sum(len(portion.ids) for portion in portions)
@@ -78,7 +84,9 @@ class Sending:
     # --- loading
 
     async def _portions(self, batch: Batch) -> list[Portion]:
-        """What of the batch is loaded together: all of it, unless its rows are large, or nobody knows how large."""
+        """What of the batch is loaded together: all of it, unless its rows are large, or nobody
+        knows how large.
+        """
         known, most = batch.content_bytes, self._budget.portion
         if known is not None and cost(known, len(batch.delivery_ids)) <= most:
             return [Portion(batch.delivery_ids, cost(known, len(batch.delivery_ids)))]
@@ -88,10 +96,15 @@ class Sending:
         return [Portion(part, sum(costs[known_id] for known_id in part)) for part in parts]
 
     async def _send_portion(
-        self, feed: Feed, throttle: EndpointThrottle, work: Work, sending: asyncio.TaskGroup, portion: Portion
+        self,
+        feed: Feed,
+        throttle: EndpointThrottle,
+        work: Work,
+        sending: asyncio.TaskGroup,
+        portion: Portion,
     ) -> int | None:
-        """Load these once there is room for them, and begin to send each. Returns how many were still to be sent;
-        `None`: nothing more of the batch is.
+        """Load these once there is room for them, and begin to send each. Returns how many were
+        still to be sent; `None`: nothing more of the batch is.
         """
         reserved = self._budget.sending(feed.name, portion.cost)
         if not await self._has_room(work, reserved, portion.cost):
@@ -128,7 +141,9 @@ class Sending:
 
     # --- one row
 
-    async def _send(self, feed: Feed, throttle: EndpointThrottle, delivery: Delivery, work: Work) -> None:
+    async def _send(
+        self, feed: Feed, throttle: EndpointThrottle, delivery: Delivery, work: Work
+    ) -> None:
         async with throttle.slots:
             if throttle.guarded and not work.stopped:
                 await self._wait_for_turn(throttle, work)
@@ -157,7 +172,9 @@ class Sending:
         work.results.put_nowait(Result(delivery, answer, verdict))
 
     async def _wait_for_turn(self, throttle: EndpointThrottle, work: Work) -> None:
-        """Wait until the endpoint may be called; where that is too far away, stop the batch until then."""
+        """Wait until the endpoint may be called; where that is too far away, stop the batch until
+        then.
+        """
         until = await throttle.admit()
         if until and not work.stopped:
             work.stopped = "endpoint's throttle"
@@ -172,12 +189,16 @@ class Sending:
             if not work.cut_off:
                 raise
             text = "Shutdown: no answer by the time the worker had to end (SHUTDOWN_GRACE)"
-        except Exception as error:  # of one row: the others of its batch must not be cancelled for it
+        except (
+            Exception
+        ) as error:  # of one row: the others of its batch must not be cancelled for it
             log.exception("send_failed", delivery=delivery.id, kind=type(error).__name__)
             text = f"{type(error).__name__}: not foreseen; see send_failed in the worker's log"
         finally:
             work.in_flight.discard(delivery.id)
-        return Answer(at, round((time.monotonic() - started) * 1000), error=text, ruling=Ruling.LOST)
+        return Answer(
+            at, round((time.monotonic() - started) * 1000), error=text, ruling=Ruling.LOST
+        )
 
     def _lacking(self, throttle: EndpointThrottle, answer: Answer) -> None:
         """Report which local resource is missing, and use less of it."""
@@ -191,8 +212,12 @@ def _give_back(reserved: Reservation, size: int, _: asyncio.Task[None]) -> None:
     reserved.release(size)
 
 
-def _shared_out(loaded: Sequence[Delivery], reserved: Reservation) -> Iterator[tuple[Delivery, int]]:
-    """Pairs each delivery with its part of the reservation, and gives back what was reserved for others."""
+def _shared_out(
+    loaded: Sequence[Delivery], reserved: Reservation
+) -> Iterator[tuple[Delivery, int]]:
+    """Pairs each delivery with its part of the reservation, and gives back what was reserved for
+    others.
+    """
     costs = [cost(text_bytes(delivery.payload)) for delivery in loaded]
     reserved.release(max(reserved.size - sum(costs), 0))
     return zip(loaded, costs, strict=True)

@@ -1,9 +1,10 @@
 """How much of a process each feed may take, in batches under way and rows in them.
 
-A feed has room for another batch while the rows that it holds are fewer than twice those that it may send at once: so
-its partner never waits for the ledger, and a partner that takes its time makes nobody hold what cannot be sent. It
-always has room for one batch, whatever the other feeds hold. How many a process holds at most is shared out among the
-feeds that have any, so one that came first leaves room for those that come later as its batches end.
+A feed has room for another batch while the rows that it holds are fewer than twice those that it
+may send at once: so its partner never waits for the ledger, and a partner that takes its time makes
+nobody hold what cannot be sent. It always has room for one batch, whatever the other feeds hold.
+How many a process holds at most is shared out among the feeds that have any, so one that came first
+leaves room for those that come later as its batches end.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ class Share:
     asking: int = 0
     """Claims under way of whatever batch is due."""
     told: int = 0
-    """How often it was told that batches are due, so that a claim begun earlier does not clear `more`."""
+    """How often it was told that batches are due, so that a claim begun earlier does not clear
+    `more`.
+    """
 
     def tell(self) -> None:
         """Batches are due in the ledger."""
@@ -55,7 +58,11 @@ class Shares:
 
     def held(self) -> Mapping[str, tuple[int, int]]:
         """Feed → its batches under way and their rows, for feeds that have any."""
-        return {feed: (share.batches, share.rows) for feed, share in list(self._shares.items()) if share.batches}
+        return {
+            feed: (share.batches, share.rows)
+            for feed, share in list(self._shares.items())
+            if share.batches
+        }
 
     def _fair(self) -> int:
         active = sum(1 for share in self._shares.values() if share.batches)

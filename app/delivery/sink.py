@@ -13,7 +13,9 @@ class Sink(Protocol):
     """Takes deliveries to their partners."""
 
     async def send(self, feed: Feed, delivery: Delivery, /) -> Answer:
-        """Make one attempt. Returns what it came to; raises for nothing that the network or the partner does."""
+        """Make one attempt. Returns what it came to; raises for nothing that the network or the
+        partner does.
+        """
 
     def forget_token(self, feed: str, /) -> None:
         """Begin with a new access token, where the feed has one."""

@@ -1,20 +1,24 @@
 """The sweep: puts back on the queue what the ledger says is owed and nobody is working on.
 
 - due retries, gathered into new batches;
-- batches that are due: their message was lost, the lease over them ran out, or no worker had room for them. Of each
-  feed a few messages are enough (`HINTS_A_FEED`); the worker that takes one takes the others too, as it has room;
+- batches that are due: their message was lost, the lease over them ran out, or no worker had room
+  for them. Of each feed a few messages are enough (`HINTS_A_FEED`); the worker that takes one takes
+  the others too, as it has room;
 - and, asked less often, orphans: queued deliveries whose batch is gone.
 
-A feed that this process does not know is passed over: it may be back, or another worker's. That is said once.
+A feed that this process does not know is passed over: it may be back, or another worker's. That is
+said once.
 
-Once a minute it also notes how each feed stands, for the reports: what is open then cannot be told later.
+Once a minute it also notes how each feed stands, for the reports: what is open then cannot be told
+later.
 
-Each new batch is inserted before a delivery moves into it, and each move is conditional: a sweep that dies half-way, or
-runs twice at once, leaves batches with nothing in them, and whoever claims one deletes it. No other sweep sends a batch
-before its deliveries are in it: it would be claimed and deleted while they come, and they would wait as orphans.
+Each new batch is inserted before a delivery moves into it, and each move is conditional: a sweep
+that dies half-way, or runs twice at once, leaves batches with nothing in them, and whoever claims
+one deletes it. No other sweep sends a batch before its deliveries are in it: it would be claimed
+and deleted while they come, and they would wait as orphans.
 
-What is due is asked of the ledger at each look, and stays due until it is claimed. So which messages were sent a moment
-ago is kept in memory: where it is forgotten, a message more is sent.
+What is due is asked of the ledger at each look, and stays due until it is claimed. So which
+messages were sent a moment ago is kept in memory: where it is forgotten, a message more is sent.
 """
 
 from __future__ import annotations
@@ -45,10 +49,14 @@ HINT_AGAIN = timedelta(seconds=5)
 
 _DEFAULT_BATCH_SIZE = 100
 SIFTED_ABOVE = 500
-"""This many messages beyond what is ever sent at once can hardly be ours: the queue is then cleared."""
+"""This many messages beyond what is ever sent at once can hardly be ours: the queue is then
+cleared.
+"""
 SIFT_REST_SECONDS = 10.0
 _REST = 20
-"""Sampling takes at most this fraction (one in …) of the time. Where it is slow, some minutes have no sample."""
+"""Sampling takes at most this fraction (one in …) of the time. Where it is slow, some minutes have
+no sample.
+"""
 
 
 @dataclass(slots=True)
@@ -87,7 +95,9 @@ class Sweeping:
         """When it may sample again, by `steady`."""
         self._sifted_again_at = 0.0
         self._steps_back: int | None = None
-        """How often the ledger server's clock had gone back when what it had put off was last looked for."""
+        """How often the ledger server's clock had gone back when what it had put off was last
+        looked for.
+        """
         self._passed_over: set[str] = set()
         """Unconfigured feeds with open deliveries that were already reported."""
         self._hinted: dict[str, datetime] = {}
@@ -112,8 +122,9 @@ class Sweeping:
         return swept
 
     async def _hasten(self) -> None:
-        """Make due what a wrong clock has put off. Retries are many: those that might as well wait so long
-        are looked through once after the start, and whenever the ledger server's clock went back.
+        """Make due what a wrong clock has put off. Retries are many: those that might as well wait
+        so long are looked through once after the start, and whenever the ledger server's clock went
+        back.
         """
         now = self._now()
         batches = await self._ledger.batches.hasten(now)
@@ -129,19 +140,24 @@ class Sweeping:
     async def adopt_orphans(self) -> int:
         """Give a batch to at most `limit` queued deliveries whose own is gone. Returns how many.
 
-        Reads what has been queued for longer than a lease, which `max_backlog` bounds, so it is asked rarely.
+        Reads what has been queued for longer than a lease, which `max_backlog` bounds, so it is
+        asked rarely.
         """
         queued = await self._ledger.deliveries.queued_batches(self._now() - self._lease)
         gone = queued - await self._ledger.batches.existing(queued)
         if not gone:
             return 0
         orphans = await self._ledger.deliveries.queued_in(gone, self._limit)
-        adopted = await self._gather(orphans, lambda batch: self._ledger.deliveries.adopt(batch, gone))
+        adopted = await self._gather(
+            orphans, lambda batch: self._ledger.deliveries.adopt(batch, gone)
+        )
         log.warning("orphans_adopted", deliveries=adopted)
         return adopted
 
     async def _sample(self, paused: Sequence[str]) -> None:
-        """Note once a minute how many deliveries each feed has open, since when, and whether it is paused."""
+        """Note once a minute how many deliveries each feed has open, since when, and whether it is
+        paused.
+        """
         now, begun = self._now(), self._steady()
         minute = now.replace(second=0, microsecond=0)
         if minute == self._sampled or begun < self._rested_at:
@@ -158,7 +174,8 @@ class Sweeping:
         self._sampled, self._rested_at = minute, ended + (_REST - 1) * (ended - begun)
 
     async def _sift(self, depth: int) -> None:
-        """Clear the queue, where it holds far more messages than are ever sent: they would keep new rows waiting.
+        """Clear the queue, where it holds far more messages than are ever sent: they would keep new
+        rows waiting.
 
         One that is still as long after that is let alone for a while.
         """
@@ -168,12 +185,24 @@ class Sweeping:
         self._sifted_again_at = now + SIFT_REST_SECONDS
         await self._queue.sift(self._ledger.batches.existing)
 
-    async def _look_after_unconfigured(self, owed: Mapping[str, tuple[int, datetime]], now: datetime) -> None:
-        """Say which feeds nobody sends; of one that owes nothing any more, delete what is left of its batches."""
-        unknown = [Unconfigured(feed, *found) for feed, found in owed.items() if feed not in self._feeds]
+    async def _look_after_unconfigured(
+        self, owed: Mapping[str, tuple[int, datetime]], now: datetime
+    ) -> None:
+        """Say which feeds nobody sends; of one that owes nothing any more, delete what is left of
+        its batches.
+        """
+        unknown = [
+            Unconfigured(feed, *found) for feed, found in owed.items() if feed not in self._feeds
+        ]
         for one in unknown:
             if one.feed not in self._passed_over:
-                log.warning("feed_not_configured", feed=one.feed, open=one.open, oldest=one.oldest, do=one.said(now))
+                log.warning(
+                    "feed_not_configured",
+                    feed=one.feed,
+                    open=one.open,
+                    oldest=one.oldest,
+                    do=one.said(now),
+                )
         self._passed_over = {one.feed for one in unknown}
         for feed in set(await self._ledger.batches.feeds()) - owed.keys() - self._feeds.keys():
             await self._ledger.batches.drop_due(feed, now - self._lease)
@@ -181,10 +210,15 @@ class Sweeping:
     async def _requeue_retries(self, paused: Sequence[str]) -> int:
         now = self._now()
         due = await self._ledger.deliveries.due_retries(now, self._limit, paused, among=self._feeds)
-        return await self._gather(due, lambda batch: self._ledger.deliveries.requeue_due(batch, now))
+        return await self._gather(
+            due, lambda batch: self._ledger.deliveries.requeue_due(batch, now)
+        )
 
-    async def _gather(self, found: Iterable[tuple[str, str]], move: Callable[[NewBatch], Awaitable[int]]) -> int:
-        """Insert batches for (feed, delivery id) pairs, move the deliveries into them, then let the batches be seen.
+    async def _gather(
+        self, found: Iterable[tuple[str, str]], move: Callable[[NewBatch], Awaitable[int]]
+    ) -> int:
+        """Insert batches for (feed, delivery id) pairs, move the deliveries into them, then let the
+        batches be seen.
 
         Where this dies, they are seen after a lease.
         """
@@ -205,7 +239,9 @@ class Sweeping:
             yield from new_batches(feed, ids, size)
 
     async def _republish(self, paused: Sequence[str]) -> int:
-        """Send messages for batches that are due: a few of each feed, as many as keep the queue within `limit`."""
+        """Send messages for batches that are due: a few of each feed, as many as keep the queue
+        within `limit`.
+        """
         try:
             depth = await self._queue.depth()
             if depth > SIFTED_ABOVE:
@@ -226,5 +262,7 @@ class Sweeping:
 
     def _not_hinted(self, due: Sequence[NewBatch], now: datetime) -> Sequence[NewBatch]:
         """The batches for which no message was sent a moment ago."""
-        self._hinted = {batch_id: at for batch_id, at in self._hinted.items() if abs(now - at) < HINT_AGAIN}
+        self._hinted = {
+            batch_id: at for batch_id, at in self._hinted.items() if abs(now - at) < HINT_AGAIN
+        }
         return [batch for batch in due if batch.id not in self._hinted]

@@ -1,5 +1,5 @@
-"""`partner.auth` in `feeds.toml`: one schema a way to authenticate. What each does is in the file of `app/partner/auth`
-that its `type` names.
+"""`partner.auth` in `feeds.toml`: one schema a way to authenticate. What each does is in the file
+of `app/partner/auth` that its `type` names.
 """
 
 from __future__ import annotations
@@ -20,7 +20,11 @@ class AuthSchema(Frozen):
 
     def urls(self) -> tuple[Url, ...]:
         """The URLs that it asks: their queries may hold secrets."""
-        return tuple(value for name in type(self).model_fields if isinstance(value := getattr(self, name), Url))
+        return tuple(
+            value
+            for name in type(self).model_fields
+            if isinstance(value := getattr(self, name), Url)
+        )
 
 
 class NoAuth(AuthSchema):
@@ -69,7 +73,9 @@ class OAuth2Auth(AuthSchema):
 
 def _name(text: str) -> str:
     if not re.fullmatch(r"[a-z0-9-]{1,64}", text):
-        raise ValueError('a name in small letters, digits and -, such as "eu-west-1" or "execute-api"')
+        raise ValueError(
+            'a name in small letters, digits and -, such as "eu-west-1" or "execute-api"'
+        )
     return text
 
 
@@ -86,7 +92,10 @@ class AwsSigV4Auth(AuthSchema):
     """Of temporary credentials, which whoever hands them out has to renew."""
 
 
-Auth = Annotated[NoAuth | BearerAuth | ApiKeyAuth | BasicAuth | OAuth2Auth | AwsSigV4Auth, Field(discriminator="type")]
+Auth = Annotated[
+    NoAuth | BearerAuth | ApiKeyAuth | BasicAuth | OAuth2Auth | AwsSigV4Auth,
+    Field(discriminator="type"),
+]
 
 
 def auth_schemas() -> tuple[type[AuthSchema], ...]:

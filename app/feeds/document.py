@@ -1,4 +1,5 @@
-"""Reads `feeds.toml`: its feeds, with each `${NAME}` replaced from the environment, and every problem found.
+"""Reads `feeds.toml`: its feeds, with each `${NAME}` replaced from the environment, and every
+problem found.
 
 No problem shows the value of a `${NAME}`.
 """
@@ -26,12 +27,18 @@ from app.feeds.auth import url_fields
 from app.feeds.feed import Feed
 
 REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-_URLS = {("partner", "url"), ("partner", "status_url"), *(("partner", "auth", name) for name in url_fields())}
+_URLS = {
+    ("partner", "url"),
+    ("partner", "status_url"),
+    *(("partner", "auth", name) for name in url_fields()),
+}
 _OURS = ("name", "secrets")
 """Fields of a feed that are not written: the table's own name says the one, `${NAME}` the other."""
 _NOT_A_FIELD = "no such field: remove it"
 _SHORTEST_SECRET = 4
-"""Characters. A shorter value would be found, and masked, in many a text that has nothing to do with it."""
+"""Characters. A shorter value would be found, and masked, in many a text that has nothing to do
+with it.
+"""
 _SET = "set {0} or {0}_FILE in the environment or .env"
 
 Document = Mapping[str, Any]
@@ -46,7 +53,9 @@ def read_document(path: Path) -> tuple[Document, list[Problem]]:
     try:
         return tomllib.loads(read_text(path)), []
     except FileNotFoundError:
-        return {}, [Problem(where, "FEEDS_FILE", "no such file", "write one: feeds.example.toml shows how")]
+        return {}, [
+            Problem(where, "FEEDS_FILE", "no such file", "write one: feeds.example.toml shows how")
+        ]
     except tomllib.TOMLDecodeError as error:
         return {}, [Problem(where, "TOML", str(error), "valid TOML 1.0")]
     except (OSError, UnicodeDecodeError) as error:
@@ -76,7 +85,12 @@ class Reading:
         tables = document.get("feeds")
         if not isinstance(tables, dict) or not tables or set(document) != {"feeds"}:
             return {}, [
-                Problem(self.where, "feeds", ", ".join(document) or "nothing", "tables [feeds.<name>], at least one")
+                Problem(
+                    self.where,
+                    "feeds",
+                    ", ".join(document) or "nothing",
+                    "tables [feeds.<name>], at least one",
+                )
             ]
         feeds: dict[str, Feed] = {}
         problems: list[Problem] = []
@@ -89,7 +103,9 @@ class Reading:
 
     def _feed(self, name: str, table: object) -> tuple[Feed | None, list[Problem]]:
         if not isinstance(table, dict):
-            return None, [Problem(self.where, f"feeds.{name}", shown(table), f"a table [feeds.{name}]")]
+            return None, [
+                Problem(self.where, f"feeds.{name}", shown(table), f"a table [feeds.{name}]")
+            ]
         where, wanted = self.where, sorted(set(references(table)))
         from_files, problems = read_secret_files(wanted, self.environment, self.directory)
         environment = {**self.environment, **from_files}
@@ -98,13 +114,21 @@ class Reading:
             for variable in wanted
             if variable not in environment and variable + FILE_SUFFIX not in environment
         ]
-        problems += [Problem(where, f"feeds.{name}.{ours}", "a value", _NOT_A_FIELD) for ours in _OURS if ours in table]
+        problems += [
+            Problem(where, f"feeds.{name}.{ours}", "a value", _NOT_A_FIELD)
+            for ours in _OURS
+            if ours in table
+        ]
         if problems:
             return None, problems
         feed: Feed | None = None
         given = _substitute(table, environment)
         try:
-            texts = {text for part in ("body", "partner") for text in _secrets(table.get(part), environment, (part,))}
+            texts = {
+                text
+                for part in ("body", "partner")
+                for text in _secrets(table.get(part), environment, (part,))
+            }
             secrets = sorted(text for text in texts if len(text) >= _SHORTEST_SECRET)
             feed = Feed.model_validate({**given, "secrets": secrets, "name": name})
             problems = [replace(problem, where=where) for problem in self.check(feed)]
@@ -126,7 +150,9 @@ def _by_name(problem: Problem, variables: Iterable[str], environment: Mapping[st
     return replace(problem, found=what, allowed=right)
 
 
-def _feed_problems(where: str, name: str, table: Mapping[str, Any], details: Iterable[ErrorDetails]) -> list[Problem]:
+def _feed_problems(
+    where: str, name: str, table: Mapping[str, Any], details: Iterable[ErrorDetails]
+) -> list[Problem]:
     """One problem for each place: where several forms are allowed, each of them is named."""
     known = names_of(Feed) - set(_OURS)
     by_place: dict[str, tuple[str, list[str]]] = {}
@@ -151,7 +177,9 @@ def references(value: object) -> Iterator[str]:
 
 
 def _secrets(part: object, environment: Mapping[str, str], path: tuple[str, ...]) -> Iterator[str]:
-    """What `${NAME}` stands for anywhere below `part`; in a URL all of it but scheme, host and port."""
+    """What `${NAME}` stands for anywhere below `part`; in a URL all of it but scheme, host and
+    port.
+    """
     if isinstance(part, str) and path in _URLS:
         given, longer = [], 0
         for found in REFERENCE.finditer(part):

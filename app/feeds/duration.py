@@ -15,14 +15,19 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", re.ASCII)
 
 
 def parse_duration(value: object) -> object:
-    """Turn `"200ms"`, `"5s"`, `"10m"`, `"2h"`, `"3d"` into a timedelta, and a number, or the text of one, into seconds.
+    """Turn `"200ms"`, `"5s"`, `"10m"`, `"2h"`, `"3d"` into a timedelta, and a number, or the text
+    of one, into seconds.
 
-    So a duration is written in one way wherever it stands: `feeds.toml`, `.env`, an option of a command. Raises
-    `ValueError` for another form, and for one that no clock measures.
+    So a duration is written in one way wherever it stands: `feeds.toml`, `.env`, an option of a
+    command. Raises `ValueError` for another form, and for one that no clock measures.
     """
     if isinstance(value, timedelta):
         return value
-    text = str(value).strip() if isinstance(value, (int, float, str)) and not isinstance(value, bool) else ""
+    text = (
+        str(value).strip()
+        if isinstance(value, (int, float, str)) and not isinstance(value, bool)
+        else ""
+    )
     match = _DURATION.fullmatch(text)
     if not match:
         raise ValueError(DURATION)
@@ -32,4 +37,6 @@ def parse_duration(value: object) -> object:
         raise ValueError("a duration of 3650d or less") from None
 
 
-Duration = Annotated[timedelta, BeforeValidator(parse_duration), Field(gt=timedelta(0), le=timedelta(days=3650))]
+Duration = Annotated[
+    timedelta, BeforeValidator(parse_duration), Field(gt=timedelta(0), le=timedelta(days=3650))
+]

@@ -1,7 +1,8 @@
-"""Which rows a feed sends: its `filter`, looked at when a row is logged, so that what is left out is on record too.
+"""Which rows a feed sends: its `filter`, looked at when a row is logged, so that what is left out
+is on record too.
 
-`where` leaves rows out in the source, and nothing is known of them; `filter` logs them as skipped, with the reason.
-A NULL meets no condition but `is null`, as in SQL.
+`where` leaves rows out in the source, and nothing is known of them; `filter` logs them as skipped,
+with the reason. A NULL meets no condition but `is null`, as in SQL.
 """
 
 from __future__ import annotations
@@ -67,8 +68,8 @@ def _sift_row(conditions: Sequence[Condition], row: SourceRow, sifted: Sifted) -
 def skip_reason(conditions: Sequence[Condition], row: Mapping[str, Any]) -> str | None:
     """The first condition that the row does not meet, in words; `None` where it meets all.
 
-    Raises `LookupError` for a column that the row does not have, `TypeError` or `ValueError` for a value that cannot be
-    compared.
+    Raises `LookupError` for a column that the row does not have, `TypeError` or `ValueError` for a
+    value that cannot be compared.
     """
     for condition in conditions:
         cell = _cell(row, condition.column)
@@ -99,7 +100,9 @@ def _meets(cell: Any, condition: Condition) -> bool:
 
 
 def _as(cell: Any, value: Value, condition: Condition) -> Any:
-    """The row's value in the kind of the condition's, since JSON holds decimals and moments as text."""
+    """The row's value in the kind of the condition's, since JSON holds decimals and moments as
+    text.
+    """
     try:
         if isinstance(value, bool):
             return cell
@@ -129,6 +132,8 @@ def _like(pattern: str) -> re.Pattern[str]:
 
 
 def _worded(condition: Condition) -> str:
-    """The condition that does not hold, without the row's value: reasons are listed, and values may be personal."""
+    """The condition that does not hold, without the row's value: reasons are listed, and values may
+    be personal.
+    """
     wanted = ", ".join(str(value) for value in condition.values)
     return f"not {condition.column} {condition.op} {wanted}".rstrip()

@@ -1,4 +1,5 @@
-"""How a feed meets its partner: TLS, signatures, and what counts as success (`auth.py`: its credentials).
+"""How a feed meets its partner: TLS, signatures, and what counts as success (`auth.py`: its
+credentials).
 
 The parts of `partner` in `feeds.toml`, each typed and bounded; `feed.py` puts them together.
 """
@@ -36,7 +37,9 @@ class Signing(Frozen):
     """Signatures by Standard Webhooks (https://www.standardwebhooks.com)."""
 
     secrets: tuple[SecretStr, ...] = Field(min_length=1, max_length=2)
-    """Base64, with or without `whsec_`. Two while one replaces the other: each request then has both signatures."""
+    """Base64, with or without `whsec_`. Two while one replaces the other: each request then has
+    both signatures.
+    """
 
 
 Scalar: TypeAlias = bool | int | float | str
@@ -53,7 +56,9 @@ class JsonCheck(Frozen):
 class Success(Frozen):
     """What an answer must be to count as a success, besides 2xx."""
 
-    status: tuple[Annotated[int, Field(ge=200, le=299)], ...] | None = Field(default=None, min_length=1)
+    status: tuple[Annotated[int, Field(ge=200, le=299)], ...] | None = Field(
+        default=None, min_length=1
+    )
     check: JsonCheck | None = Field(default=None, alias="json")
     otherwise: Literal["retry", "dead"] = "retry"
     """What becomes of a delivery whose 2xx is none of these."""

@@ -1,8 +1,9 @@
 """Compares source rows with the ledger: by key, by position, and by content. Pure functions.
 
-A row belongs to its delivery where both agree on content, and on where the row was last seen. A row that does not is a
-suspect at first: it may have been updated during the comparison, or a poll may have noted it elsewhere. Suspects that
-remain when both sides have been read again are classified by how many rows the source has under their key.
+A row belongs to its delivery where both agree on content, and on where the row was last seen. A row
+that does not is a suspect at first: it may have been updated during the comparison, or a poll may
+have noted it elsewhere. Suspects that remain when both sides have been read again are classified by
+how many rows the source has under their key.
 """
 
 from __future__ import annotations
@@ -37,7 +38,10 @@ class Compared:
     @property
     def by_key(self) -> int:
         """Rows whose delivery has no content hash to compare; dead ones were never sent."""
-        return sum(fact.content is None and fact.state is not State.DEAD and not row.error for row, fact in self.own)
+        return sum(
+            fact.content is None and fact.state is not State.DEAD and not row.error
+            for row, fact in self.own
+        )
 
 
 def hash_sum(rows: Iterable[SourceRow]) -> int:
@@ -73,7 +77,9 @@ def changed(row: SourceRow, fact: Fact) -> bool:
     return fact.content is not None and row.content != fact.content
 
 
-def still_there(feed: str, suspects: Sequence[SourceRow], again: Sequence[SourceRow]) -> list[SourceRow]:
+def still_there(
+    feed: str, suspects: Sequence[SourceRow], again: Sequence[SourceRow]
+) -> list[SourceRow]:
     """The suspects that a second reading returns unchanged."""
     found: dict[str, list[SourceRow]] = {}
     for row in again:
@@ -90,7 +96,8 @@ def sharing(
 ) -> list[SourceRow]:
     """The suspects whose id another row shares: in the window, or found by key (`found`).
 
-    One of the rows that share an id owns the delivery: the one it agrees with, or else one with the same content.
+    One of the rows that share an id owns the delivery: the one it agrees with, or else one with the
+    same content.
     """
     times = Counter(delivery_id(feed, row) for row in window)
     alike: dict[str, dict[int, SourceRow]] = {}
@@ -114,10 +121,13 @@ def _owner(places: Mapping[int, SourceRow], fact: Fact) -> int | None:
     return min((place for place, row in places.items() if not changed(row, fact)), default=None)
 
 
-def clashes(feed: str, rows: Sequence[SourceRow], facts: Mapping[str, Fact], *, moving: bool) -> Iterator[Discrepancy]:
+def clashes(
+    feed: str, rows: Sequence[SourceRow], facts: Mapping[str, Fact], *, moving: bool
+) -> Iterator[Discrepancy]:
     """Discrepancies between rows that a poll read and what the ledger already has under their ids.
 
-    `moving`: an update moves a row, so only two places within one page prove that two rows share a key.
+    `moving`: an update moves a row, so only two places within one page prove that two rows share a
+    key.
     """
     by_id: dict[str, list[SourceRow]] = {}
     for row in rows:
@@ -131,7 +141,9 @@ def clashes(feed: str, rows: Sequence[SourceRow], facts: Mapping[str, Fact], *, 
             places.add(place_hash(fact.position))
         if len(places) > 1:
             shared.append(known)
-        elif len({row.content for row in alike}) > 1 or (fact is not None and not moving and changed(alike[0], fact)):
+        elif len({row.content for row in alike}) > 1 or (
+            fact is not None and not moving and changed(alike[0], fact)
+        ):
             other.append(known)
     for kind, ids in ((DiscrepancyKind.SHARED_KEY, shared), (DiscrepancyKind.CHANGED, other)):
         if ids:

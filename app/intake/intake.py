@@ -1,12 +1,15 @@
-"""Takes rows in: into the ledger, batches first, then to the workers. Polls and reconciliations share it.
+"""Takes rows in: into the ledger, batches first, then to the workers. Polls and reconciliations
+share it.
 
 It may die between any two of its steps:
 
 1. before the batches are inserted: nothing happened;
-2. after the batches: they name no existing deliveries; the worker that claims them loads nothing and deletes them;
-3. after some of the deliveries: those are in their batches and will be sent; logging the rows again leaves them as they
-   are, and logs the rest;
-4. after the deliveries, before the messages: the sweep finds the batches by `visible_at` and sends them.
+2. after the batches: they name no existing deliveries; the worker that claims them loads nothing
+   and deletes them;
+3. after some of the deliveries: those are in their batches and will be sent; logging the rows again
+   leaves them as they are, and logs the rest;
+4. after the deliveries, before the messages: the sweep finds the batches by `visible_at` and sends
+   them.
 """
 
 from __future__ import annotations
@@ -52,21 +55,29 @@ class Logged:
     clashes: tuple[Discrepancy, ...] = ()
     """Rows whose id was in the ledger already, with other content."""
     moved: tuple[str, ...] = ()
-    """Keys of rows that were logged at another position: updated ones, or others that share the key."""
+    """Keys of rows that were logged at another position: updated ones, or others that share the
+    key.
+    """
 
 
 class Intake:
     """Takes rows in for one worker process."""
 
-    def __init__(self, ledger: Ledger, queue: Queue, *, message_wait: timedelta, now: Clock) -> None:
-        """`message_wait`: after this long without a claim, the sweep treats a batch's message as lost."""
+    def __init__(
+        self, ledger: Ledger, queue: Queue, *, message_wait: timedelta, now: Clock
+    ) -> None:
+        """`message_wait`: after this long without a claim, the sweep treats a batch's message as
+        lost.
+        """
         self._ledger = ledger
         self._queue = queue
         self._message_wait = message_wait
         self._now = now
 
     async def log(self, feed: Feed, rows: Sequence[SourceRow]) -> Logged:
-        """Log rows; those in the ledger already stay as they are. Call `send` with what this returns."""
+        """Log rows; those in the ledger already stay as they are. Call `send` with what this
+        returns.
+        """
         now = self._now()
         sifted = sift(feed.filter, rows)
         filled = [(_batch_for(feed, part), part) for part in _parts(feed, sifted.sent)]
@@ -78,21 +89,31 @@ class Intake:
         dead_before = await deliveries.log_unreadable(feed.name, sifted.unreadable, now)
         before = [*queued_before, *skipped_before, *dead_before]
         known = set(before)
-        facts = await self._ledger.audit.facts_of(list(known)) if known else {}  # before they are noted as seen again
+        facts = (
+            await self._ledger.audit.facts_of(list(known)) if known else {}
+        )  # before they are noted as seen again
         again = [row for row in rows if delivery_id(feed.name, row) in known]
         if known and _rows_move(feed):
-            await deliveries.note_seen(feed.name, [row for row in rows if delivery_id(feed.name, row) in known], now)
+            await deliveries.note_seen(
+                feed.name, [row for row in rows if delivery_id(feed.name, row) in known], now
+            )
         unreadable = ((delivery_id(feed.name, row), row.error or "") for row in sifted.unreadable)
         dead = [(name, error) for name, error in unreadable if name not in known]
         skipped = len(sifted.skipped) - len(skipped_before)
         found = tuple(clashes(feed.name, again, facts, moving=_rows_move(feed)))
-        moved = tuple(row.key for row in again if _moved(row, facts.get(delivery_id(feed.name, row))))
-        return Logged(batches, len(rows) - len(before), Taken(len(rows), skipped, dead), found, moved)
+        moved = tuple(
+            row.key for row in again if _moved(row, facts.get(delivery_id(feed.name, row)))
+        )
+        return Logged(
+            batches, len(rows) - len(before), Taken(len(rows), skipped, dead), found, moved
+        )
 
     async def send(self, feed: Feed, logged: Logged) -> None:
-        """Publish the batches' messages, and count the rows. The sweep publishes what the broker does not take.
+        """Publish the batches' messages, and count the rows. The sweep publishes what the broker
+        does not take.
 
-        Of many batches only the first get a message; the others are due at once, for any worker with room.
+        Of many batches only the first get a message; the others are due at once, for any worker
+        with room.
         """
         hints = logged.batches[:HINTS_A_FEED]
         if len(hints) < len(logged.batches):
@@ -100,13 +121,17 @@ class Intake:
         try:
             await self._queue.publish(hints)
         except BrokerUnavailable as error:
-            log.warning("publish_failed", feed=feed.name, batches=len(logged.batches), error=str(error))
+            log.warning(
+                "publish_failed", feed=feed.name, batches=len(logged.batches), error=str(error)
+            )
         await self._ledger.stats.add_logged(feed.name, logged.new, self._now(), logged.taken)
 
 
 async def backlog(feed: Feed, ledger: Ledger) -> int:
     """How many deliveries of the feed are open: never too few, so that the bound holds."""
-    return await ledger.batches.owed(feed.name) + await ledger.deliveries.retrying(feed.name, feed.max_backlog)
+    return await ledger.batches.owed(feed.name) + await ledger.deliveries.retrying(
+        feed.name, feed.max_backlog
+    )
 
 
 def _moved(row: SourceRow, fact: Fact | None) -> bool:
@@ -124,7 +149,8 @@ def _batch_for(feed: Feed, rows: Sequence[SourceRow]) -> NewBatch:
 
 
 def _parts(feed: Feed, rows: Sequence[SourceRow]) -> Iterable[Sequence[SourceRow]]:
-    """The rows of each batch. A worker loads a batch together, so it ends where it would take too much memory.
+    """The rows of each batch. A worker loads a batch together, so it ends where it would take too
+    much memory.
 
     The usual page takes the short way: the long one counts each row.
     """

@@ -1,15 +1,17 @@
-"""Polls a feed: reads its new rows page by page, and logs each page to the ledger before the cursor moves past it.
+"""Polls a feed: reads its new rows page by page, and logs each page to the ledger before the cursor
+moves past it.
 
 A poll may die between any two of its steps:
 
-1. while logging (see `app.intake.intake`): the next poll reads the page again, and rows already logged stay as they
-   are;
+1. while logging (see `app.intake.intake`): the next poll reads the page again, and rows already
+   logged stay as they are;
 2. after the logging, before the cursor: the same;
-3. after the cursor, before the messages: the sweep finds the batches by `visible_at` and sends them.
+3. after the cursor, before the messages: the sweep finds the batches by `visible_at` and sends
+   them.
 
-Two polls of one feed at the same time read the same page. Each row is logged once, and one of the polls loses the
-compare-and-set; what it logged is in its own batches, so it publishes those as well. Within one process the second poll
-does not begin.
+Two polls of one feed at the same time read the same page. Each row is logged once, and one of the
+polls loses the compare-and-set; what it logged is in its own batches, so it publishes those as
+well. Within one process the second poll does not begin.
 """
 
 from __future__ import annotations
@@ -40,7 +42,8 @@ log = structlog.get_logger()
 
 UP_TO_DATE, BUDGET, ANOTHER = "up to date", "budget", "another poll"
 LOOK_UP_EVERY = timedelta(minutes=1)
-"""How often rows that were read again at another position are looked up, at most `LOOKED_UP`: do two rows share a key?
+"""How often rows that were read again at another position are looked up, at most `LOOKED_UP`: do
+two rows share a key?
 """
 LOOKED_UP = 100
 
@@ -62,9 +65,17 @@ class Polling:
     """Polls feeds for one worker process."""
 
     def __init__(
-        self, source: RowSource, ledger: Ledger, queue: Queue, *, message_wait: timedelta, now: Clock = utc_now
+        self,
+        source: RowSource,
+        ledger: Ledger,
+        queue: Queue,
+        *,
+        message_wait: timedelta,
+        now: Clock = utc_now,
     ) -> None:
-        """`message_wait`: after this long without a claim, the sweep treats a batch's message as lost."""
+        """`message_wait`: after this long without a claim, the sweep treats a batch's message as
+        lost.
+        """
         self._source = source
         self._ledger = ledger
         self._intake = Intake(ledger, queue, message_wait=message_wait, now=now)
@@ -82,10 +93,12 @@ class Polling:
     async def poll(self, feed: Feed, follow_up: FollowUp | None = None) -> Polled:
         """Log the feed's new rows, within its `poll_budget` and `max_backlog`, and queue them.
 
-        `follow_up`: the `again` of the previous poll, where this one follows it up; `None` for beat's polls.
+        `follow_up`: the `again` of the previous poll, where this one follows it up; `None` for
+        beat's polls.
 
-        Pauses the feed when the source refuses. After any other failure the feed backs off, longer each time, up to
-        `POLL_WAIT_LIMIT`. Raises `SourceUnavailable`, the ledger's errors, and unforeseen ones.
+        Pauses the feed when the source refuses. After any other failure the feed backs off, longer
+        each time, up to `POLL_WAIT_LIMIT`. Raises `SourceUnavailable`, the ledger's errors, and
+        unforeseen ones.
         """
         polled, began = Polled(), self._now()
         if feed.name in self._under_way:
@@ -103,14 +116,22 @@ class Polling:
         except SourceRefused as error:
             await self._pause(feed, str(error), polled, sending=True)
         except Exception as error:  # unforeseen ones too: the feed backs off, and says why
-            if follow_up is None or is_bug(error):  # beat's next poll will meet whatever stopped a follow-up poll
+            if follow_up is None or is_bug(
+                error
+            ):  # beat's next poll will meet whatever stopped a follow-up poll
                 with suppress(RowrelayError):
                     await self._back_off(feed, told(error))
             raise
         finally:
             self._under_way.discard(feed.name)
         if polled.read:
-            log.info("polled", feed=feed.name, read=polled.read, logged=polled.logged, stopped=polled.stopped)
+            log.info(
+                "polled",
+                feed=feed.name,
+                read=polled.read,
+                logged=polled.logged,
+                stopped=polled.stopped,
+            )
         now = self._now()
         if polled.logged:
             self._rows_came[feed.name] = now
@@ -133,7 +154,10 @@ class Polling:
             if cursor.paused:
                 polled.stopped = "paused"
                 return
-            if cursor.retry_at is not None and self._now() < cursor.retry_at <= self._now() + POLL_WAIT_LIMIT + AGREED:
+            if (
+                cursor.retry_at is not None
+                and self._now() < cursor.retry_at <= self._now() + POLL_WAIT_LIMIT + AGREED
+            ):
                 polled.stopped = "backing off"
                 return
             if (polled.read or feed.name in self._full) and await left.is_used_up():
@@ -153,14 +177,18 @@ class Polling:
         return BUDGET if self._now() >= deadline else None
 
     async def _leave_full(self, feed: Feed, polled: Polled) -> None:
-        """End the poll: as many deliveries are open as may be. The next one asks the ledger before the source."""
+        """End the poll: as many deliveries are open as may be. The next one asks the ledger before
+        the source.
+        """
         polled.stopped = "backlog"
         self._full.add(feed.name)
         await self._ledger.cursors.note_poll(feed.name, self._now())
 
-    async def _read_page(self, feed: Feed, cursor: Cursor, polled: Polled, left: _Backlog) -> tuple[Cursor, bool]:
-        """Read and log a page, within the process's memory budget, and where the backlog has room for it. Returns the
-        moved cursor, and whether more rows are waiting.
+    async def _read_page(
+        self, feed: Feed, cursor: Cursor, polled: Polled, left: _Backlog
+    ) -> tuple[Cursor, bool]:
+        """Read and log a page, within the process's memory budget, and where the backlog has room
+        for it. Returns the moved cursor, and whether more rows are waiting.
         """
         room = self._source.room(feed)
         try:
@@ -186,9 +214,17 @@ class Polling:
             raise SourceRefused(other_source(feed, cursor.origin))
 
     async def _take(self, feed: Feed, page: Page, cursor: Cursor, polled: Polled) -> Cursor:
-        """Log the page, move the cursor, publish the messages: in this order. Returns the moved cursor."""
+        """Log the page, move the cursor, publish the messages: in this order. Returns the moved
+        cursor.
+        """
         for gap in page.expired:
-            log.warning("gap_expired", feed=feed.name, low=gap.low, high=gap.high, since=gap.since.isoformat())
+            log.warning(
+                "gap_expired",
+                feed=feed.name,
+                low=gap.low,
+                high=gap.high,
+                since=gap.since.isoformat(),
+            )
         if page.form and page.form.said:
             log.warning("columns_changed", feed=feed.name, said=page.form.said)
         moves = page.position != cursor.position or page.gaps != cursor.gaps
@@ -209,16 +245,26 @@ class Polling:
         return cursor
 
     async def _notice(self, feed: Feed, logged: Logged) -> None:
-        """Record rows whose key another row has, or whose content differs from what was logged under it."""
+        """Record rows whose key another row has, or whose content differs from what was logged
+        under it.
+        """
         found = [*logged.clashes, *await self._shared(feed, logged)]
         for clash in found:
-            log.warning("rows_clash", feed=feed.name, kind=clash.kind.value, rows=clash.count, ids=clash.ids[:10])
+            log.warning(
+                "rows_clash",
+                feed=feed.name,
+                kind=clash.kind.value,
+                rows=clash.count,
+                ids=clash.ids[:10],
+            )
         now = self._now()
         notices = [Notice(clash.kind, clash.said, now) for clash in found]
         await self._ledger.cursors.notice(feed.name, notices)
 
     async def _shared(self, feed: Feed, logged: Logged) -> Sequence[Discrepancy]:
-        """Now and then, look up by key some rows that were read again at another position: an update leaves one row."""
+        """Now and then, look up by key some rows that were read again at another position: an
+        update leaves one row.
+        """
         now, last = self._now(), self._looked_up.get(feed.name)
         if not logged.moved or (last is not None and now - last < LOOK_UP_EVERY):
             return ()
@@ -227,9 +273,11 @@ class Polling:
         ids = several(feed.name, await self._source.find_all(feed, keys))
         return [Discrepancy(DiscrepancyKind.SHARED_KEY, len(ids), tuple(ids))] if ids else []
 
-    async def _pause(self, feed: Feed, reason: str, polled: Polled, *, sending: bool = False) -> None:
-        """Pause the feed for an operator to act: the next poll would fail alike. Other feeds go on. `sending`: rows
-        that are logged are still sent, since the partner is not involved.
+    async def _pause(
+        self, feed: Feed, reason: str, polled: Polled, *, sending: bool = False
+    ) -> None:
+        """Pause the feed for an operator to act: the next poll would fail alike. Other feeds go on.
+        `sending`: rows that are logged are still sent, since the partner is not involved.
         """
         await self._ledger.cursors.pause(feed.name, reason, sending=sending)
         polled.stopped = "paused"
@@ -238,10 +286,14 @@ class Polling:
     async def _back_off(self, feed: Feed, error: str) -> None:
         failures = (await self._ledger.cursors.get(feed.name)).failures
         now = self._now()
-        await self._ledger.cursors.note_failure(feed.name, now, error, now + wait_after(failures + 1, feed.poll_every))
+        await self._ledger.cursors.note_failure(
+            feed.name, now, error, now + wait_after(failures + 1, feed.poll_every)
+        )
 
     async def _say_ahead(self, feed: Feed, ahead: Ahead, cursor: Cursor, polled: Polled) -> None:
-        """Pause the feed where the source has certainly gone back; otherwise note it, and warn the first time."""
+        """Pause the feed where the source has certainly gone back; otherwise note it, and warn the
+        first time.
+        """
         reason = f"feed {feed.name}: {ahead.reason}"
         if ahead.certain:
             await self._pause(feed, reason, polled)
@@ -268,12 +320,20 @@ class _Backlog:
 
 
 def next_follow_up(
-    feed: Feed, polled: Polled, follow_up: FollowUp | None, *, began: datetime, now: datetime, busy: bool = False
+    feed: Feed,
+    polled: Polled,
+    follow_up: FollowUp | None,
+    *,
+    began: datetime,
+    now: datetime,
+    busy: bool = False,
 ) -> FollowUp | None:
-    """When the follow-up poll is due, after a poll that beat sent (`follow_up` is `None`) or that was one itself.
+    """When the follow-up poll is due, after a poll that beat sent (`follow_up` is `None`) or that
+    was one itself.
 
-    A poll of beat's begins a chain of follow-up polls where rows came: in it, within the last interval (`busy`), or in
-    another poll that was running. The chain ends when beat's next poll is due, so chains do not multiply.
+    A poll of beat's begins a chain of follow-up polls where rows came: in it, within the last
+    interval (`busy`), or in another poll that was running. The chain ends when beat's next poll is
+    due, so chains do not multiply.
     """
     if polled.stopped not in (UP_TO_DATE, BUDGET, ANOTHER):
         return None
@@ -288,7 +348,8 @@ def next_follow_up(
 def wait_after(failures: int, poll_every: timedelta) -> timedelta:
     """How long a feed backs off after that many failures (1 or more) in a row.
 
-    Half a poll interval short of 1, 2, 4, … intervals, so that a poll that comes slightly early still counts.
+    Half a poll interval short of 1, 2, 4, … intervals, so that a poll that comes slightly early
+    still counts.
     """
     half = poll_every / 2
     return doubled(poll_every, failures - 1, POLL_WAIT_LIMIT + half) - half

@@ -18,8 +18,12 @@ class RowSource(Protocol):
     def room(self, feed: Feed) -> Reservation:
         """Memory for a page of the feed: holds nothing yet."""
 
-    async def read_page(self, feed: Feed, /, cursor: Cursor, now: datetime, room: Reservation | None = None) -> Page:
+    async def read_page(
+        self, feed: Feed, /, cursor: Cursor, now: datetime, room: Reservation | None = None
+    ) -> Page:
         """The feed's next rows, and where the cursor stands behind them."""
 
-    async def find_all(self, feed: Feed, keys: Sequence[str], agreed: Columns = ()) -> tuple[SourceRow, ...]:
+    async def find_all(
+        self, feed: Feed, keys: Sequence[str], agreed: Columns = ()
+    ) -> tuple[SourceRow, ...]:
         """The rows of these keys, without their payloads."""

@@ -1,9 +1,10 @@
 """Reads unreadable rows from the source again, when an operator replays their dead letters.
 
-A row that had no JSON form, was too long, or broke its statement is in the ledger without a payload, and no poll
-returns to it: with `capture = "inserts"` an update is no new delivery. So a replay reads it by its key. A row that can
-be read now gets its payload, and is from then on a dead letter like any other: a replay that dies here is simply run
-again. One that still cannot be read stays dead, with the current reason.
+A row that had no JSON form, was too long, or broke its statement is in the ledger without a
+payload, and no poll returns to it: with `capture = "inserts"` an update is no new delivery. So a
+replay reads it by its key. A row that can be read now gets its payload, and is from then on a dead
+letter like any other: a replay that dies here is simply run again. One that still cannot be read
+stays dead, with the current reason.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ NOT_ASKED = "the source cannot be asked"
 class Rereading:
     """Rereads rows for one replay."""
 
-    def __init__(self, ledger: Ledger, feeds: Mapping[str, Feed], source: Callable[[], Source], stamp: Stamp) -> None:
+    def __init__(
+        self, ledger: Ledger, feeds: Mapping[str, Feed], source: Callable[[], Source], stamp: Stamp
+    ) -> None:
         """`source`: gives the open source; called when the first row is to be read."""
         self._ledger = ledger
         self._feeds = feeds
@@ -47,14 +50,16 @@ class Rereading:
         self._stamp = stamp
 
     async def reread(self, selection: Selection, begun: datetime) -> Counter[str]:
-        """Read the selected rows again, and store the payload of those that can be read now. Returns, for the others,
-        why they stay as they are → how many. Raises the ledger's errors.
+        """Read the selected rows again, and store the payload of those that can be read now.
+        Returns, for the others, why they stay as they are → how many. Raises the ledger's errors.
         """
         stay: Counter[str] = Counter()
         after: Picked | None = None
         seen: set[str] = set()
         """Those that share the place of `after`: the next question returns them again."""
-        while picked := await self._ledger.selections.to_reread(selection, begun, after, AT_ONCE, without=seen):
+        while picked := await self._ledger.selections.to_reread(
+            selection, begun, after, AT_ONCE, without=seen
+        ):
             last = picked[-1]
             if after is None or (after.feed, after.place) != (last.feed, last.place):
                 seen = set()
@@ -87,7 +92,9 @@ class Rereading:
         return stay
 
     async def _reread_some(self, feed: Feed, keys: Mapping[str, str]) -> tuple[Counter[str], int]:
-        """Reread the first of these (id → key). Returns why some stay as they are, and how many were handled."""
+        """Reread the first of these (id → key). Returns why some stay as they are, and how many
+        were handled.
+        """
         agreed = (await self._ledger.cursors.get(feed.name)).columns
         try:
             found, count = await self._source().find_some(feed, list(keys.values()), agreed)
@@ -98,7 +105,9 @@ class Rereading:
         facts = await self._ledger.audit.facts_of(ids)
         rows = _one_each(feed, found, {known: fact.position for known, fact in facts.items()})
         there = {row.key for row in found}
-        gone = Counter(CHANGED_SINCE if keys[known] in there else NO_ROW for known in ids if known not in rows)
+        gone = Counter(
+            CHANGED_SINCE if keys[known] in there else NO_ROW for known in ids if known not in rows
+        )
         return gone + await self._take(feed, list(rows.values())), count
 
     async def _take(self, feed: Feed, rows: Sequence[SourceRow]) -> Counter[str]:
@@ -112,8 +121,12 @@ class Rereading:
         return Counter({FILTERED: len(sifted.skipped), STILL_UNREADABLE: len(sifted.unreadable)})
 
 
-def _one_each(feed: Feed, found: Sequence[SourceRow], places: Mapping[str, object]) -> dict[str, SourceRow]:
-    """Id → row, for the ids in `places`; of rows that share a key, the one at the position where it was logged."""
+def _one_each(
+    feed: Feed, found: Sequence[SourceRow], places: Mapping[str, object]
+) -> dict[str, SourceRow]:
+    """Id → row, for the ids in `places`; of rows that share a key, the one at the position where it
+    was logged.
+    """
     chosen: dict[str, SourceRow] = {}
     for row in found:
         known = delivery_id(feed.name, row)

@@ -1,4 +1,6 @@
-"""What each periodic job does for a period: a step for each feed, or one for all. `app/jobs/schedule.py` says when."""
+"""What each periodic job does for a period: a step for each feed, or one for all.
+`app/jobs/schedule.py` says when.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ PATIENCE = timedelta(minutes=2)
 """How long a purge waits for another to finish: an operator's, or one whose worker was killed."""
 
 
-def works(feeds: Iterable[Feed], reporting: Reporting, reconciling: Reconciling, purging: Purging) -> Works:
+def works(
+    feeds: Iterable[Feed], reporting: Reporting, reconciling: Reconciling, purging: Purging
+) -> Works:
     """Job → its steps."""
     feeds = tuple(feeds)
     compiling = _compiling(reporting)

@@ -1,18 +1,25 @@
-"""Runs periodic jobs: each does its work once for each period, however often and by however many it is asked to.
+"""Runs periodic jobs: each does its work once for each period, however often and by however many it
+is asked to.
 
-Beat only knocks: it sends each job's message every minute, and a worker asks the ledger which periods are due. So it
-does not matter whether beat was away, runs twice, or its message is delivered twice. One pass for a job:
+Beat only knocks: it sends each job's message every minute, and a worker asks the ledger which
+periods are due. So it does not matter whether beat was away, runs twice, or its message is
+delivered twice. One pass for a job:
 
-1. plan: insert a tick for each period that has ended since the job's latest tick, and for the current one. The tick's
-   id is the period's, so a pass that dies halfway, or runs twice at once, inserts each of them once;
+1. plan: insert a tick for each period that has ended since the job's latest tick, and for the
+   current one. The tick's id is the period's, so a pass that dies halfway, or runs twice at once,
+   inserts each of them once;
 2. pass over: close what the job's misfire rule leaves out as skipped, with the reason;
-3. claim the oldest due tick by a conditional update that gives a lease and a token. The lease is renewed while the work
-   goes on; when a worker is killed, another takes over once the lease has run out;
-4. work, step by step (one a feed). A finished step is recorded in the tick, and a worker that takes over skips it;
-5. close the tick as done; or release it for another try; or, when its tries are spent, close it as failed.
+3. claim the oldest due tick by a conditional update that gives a lease and a token. The lease is
+   renewed while the work goes on; when a worker is killed, another takes over once the lease has
+   run out;
+4. work, step by step (one a feed). A finished step is recorded in the tick, and a worker that takes
+   over skips it;
+5. close the tick as done; or release it for another try; or, when its tries are spent, close it as
+   failed.
 
-Dying after a step's work and before its record repeats the step, under another token. The work must allow that, and
-does: a report compiled again is the same, a purge finds nothing left, a reconciliation nothing missing.
+Dying after a step's work and before its record repeats the step, under another token. The work must
+allow that, and does: a report compiled again is the same, a purge finds nothing left, a
+reconciliation nothing missing.
 
 A job that the ledger has never seen starts with the current period: no history is made up.
 """
@@ -100,7 +107,8 @@ class Periodic:
         self._under_way: set[asyncio.Task[None]] = set()
 
     async def run(self, name: str) -> int:
-        """Do the job's work for each period that is due, oldest first. Returns how many were worked on.
+        """Do the job's work for each period that is due, oldest first. Returns how many were worked
+        on.
 
         Never raises what the work raises: the tick records that. Raises the ledger's errors.
         """
@@ -119,8 +127,8 @@ class Periodic:
         self._works = works
 
     def drain(self, grace: timedelta) -> None:
-        """Begin nothing more, and give work in progress `grace` to finish; then release it for another worker to
-        continue. Call it on the event loop.
+        """Begin nothing more, and give work in progress `grace` to finish; then release it for
+        another worker to continue. Call it on the event loop.
         """
         self._draining = True
         asyncio.get_running_loop().call_later(grace.total_seconds(), self._cut)
@@ -143,17 +151,28 @@ class Periodic:
             since = max(latest.period.end, now - HORIZON)
             planned = [*periods(since, now, job.kind, self._zone), *planned]
             if since > latest.period.end:
-                log.warning("periods_not_planned", job=job.name, since=latest.period.end, until=planned[0].start)
+                log.warning(
+                    "periods_not_planned",
+                    job=job.name,
+                    since=latest.period.end,
+                    until=planned[0].start,
+                )
         await self._ticks.plan(job.name, [(period, period.end + SETTLE) for period in planned])
         await self._ticks.forget(job.name, now - KEPT)
 
     async def _pass_over_missed(self, job: Job) -> None:
         now = self._now()
-        ended = [tick for tick in await self._ticks.open(job.name) if tick.period.end + SETTLE <= now]
-        closed = [tick for tick, why in missed(job, ended, now) if await self._pass_over(tick, why, now)]
+        ended = [
+            tick for tick in await self._ticks.open(job.name) if tick.period.end + SETTLE <= now
+        ]
+        closed = [
+            tick for tick, why in missed(job, ended, now) if await self._pass_over(tick, why, now)
+        ]
         if closed:
             first, last = closed[0].period.name, closed[-1].period.name
-            log.warning("periods_passed_over", job=job.name, periods=len(closed), first=first, last=last)
+            log.warning(
+                "periods_passed_over", job=job.name, periods=len(closed), first=first, last=last
+            )
 
     async def _pass_over(self, tick: Tick, why: str, now: datetime) -> bool:
         """Close a tick that no worker holds. Returns whether it was closed."""
@@ -161,10 +180,14 @@ class Periodic:
             return False
         if tick.tries:
             why = f"{why}; {tick.error or 'its worker stopped'}"
-        return await self._ticks.pass_over(tick, TickState.FAILED if tick.tries else TickState.SKIPPED, now, why)
+        return await self._ticks.pass_over(
+            tick, TickState.FAILED if tick.tries else TickState.SKIPPED, now, why
+        )
 
     async def _claim_next(self, job: Job) -> Tick | None:
-        """The job's oldest due tick, under a lease of ours. A job never runs for two periods at once."""
+        """The job's oldest due tick, under a lease of ours. A job never runs for two periods at
+        once.
+        """
         if self._draining:
             return None
         now = self._now()
@@ -177,7 +200,9 @@ class Periodic:
         return None
 
     async def _hastened(self, job: Job, now: datetime) -> list[Tick]:
-        """The job's open ticks, oldest period first. Those that a wrong clock put off become due now."""
+        """The job's open ticks, oldest period first. Those that a wrong clock put off become due
+        now.
+        """
         ticks = await self._ticks.open(job.name)
         put_off = [tick for tick in ticks if is_put_off(tick, now)]
         for tick in put_off:
@@ -236,7 +261,13 @@ class Periodic:
             result = {"refused": str(error)[:_ERROR_LIMIT]}
         except Exception as error:
             work.errors[step.name] = told(error)
-            log.warning("step_failed", tick=work.tick.id, step=step.name, error=told(error), exc_info=is_bug(error))
+            log.warning(
+                "step_failed",
+                tick=work.tick.id,
+                step=step.name,
+                error=told(error),
+                exc_info=is_bug(error),
+            )
             return
         took_ms = round((time.monotonic() - started) * 1000)
         await self._ticks.note_step(work.tick, StepDone(step.name, self._now(), took_ms, result))
@@ -260,8 +291,12 @@ class Periodic:
 
     # --- holding the lease
 
-    def _renewing(self, tick: Tick, working: asyncio.Task[None]) -> AbstractAsyncContextManager[None]:
-        """Renew the lease for as long as the body runs. Cancels the work once another worker may hold the lease."""
+    def _renewing(
+        self, tick: Tick, working: asyncio.Task[None]
+    ) -> AbstractAsyncContextManager[None]:
+        """Renew the lease for as long as the body runs. Cancels the work once another worker may
+        hold the lease.
+        """
 
         async def renew() -> None:
             await self._ticks.renew(tick, self._now() + self._lease)
@@ -274,6 +309,8 @@ class Periodic:
 
 
 async def waits_for(ticks: Ticks, job: Job, tick: Tick, now: datetime) -> Tick | None:
-    """The tick that the job before has yet to finish: this period's, or a later one that stands for it."""
+    """The tick that the job before has yet to finish: this period's, or a later one that stands for
+    it.
+    """
     first = await ticks.standing_for(job.after, tick.period.end) if job.after else None
     return first if first and first.state is TickState.OPEN and first.period.end <= now else None

@@ -1,4 +1,6 @@
-"""When a periodic job is due: its periods, what is done about missed ones, and how failures are retried. Pure rules."""
+"""When a periodic job is due: its periods, what is done about missed ones, and how failures are
+retried. Pure rules.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +18,15 @@ if TYPE_CHECKING:  # beat and the messages need the names alone, and no ledger
     from app.ledger.ticks import Tick
 
 SETTLE = timedelta(minutes=1)
-"""How long a period is left alone after its end: groups of results are counted late, but never by as much as this."""
+"""How long a period is left alone after its end: groups of results are counted late, but never by
+as much as this.
+"""
 HORIZON = timedelta(days=7)
 """Periods that ended longer ago are not made up for, whatever the rule."""
 MAX_TRIES = 8
-"""Tries in a row that finish no step before a period is given up: about two hours, with the waits between them."""
+"""Tries in a row that finish no step before a period is given up: about two hours, with the waits
+between them.
+"""
 FIRST_WAIT, LONGEST_WAIT = timedelta(minutes=1), timedelta(hours=1)
 
 
@@ -62,11 +68,17 @@ JOBS = (REPORT_HOUR, RECONCILE, REPORT_DAY, PURGE)
 
 
 def missed(job: Job, ended: Sequence[Tick], now: datetime) -> list[tuple[Tick, str]]:
-    """Which of a job's open ticks, whose periods have ended (oldest first), are no longer worked on, and why."""
+    """Which of a job's open ticks, whose periods have ended (oldest first), are no longer worked
+    on, and why.
+    """
     if not ended:
         return []
     if job.misfire is Misfire.ALL:
-        return [(tick, f"older than {HORIZON.days} days") for tick in ended if tick.period.end < now - HORIZON]
+        return [
+            (tick, f"older than {HORIZON.days} days")
+            for tick in ended
+            if tick.period.end < now - HORIZON
+        ]
     newest = ended[-1]
     if job.misfire is Misfire.ONCE:
         return [(tick, f"{newest.period.name} stands for it") for tick in ended[:-1]]

@@ -1,4 +1,6 @@
-"""The ledger: the MongoDB database that is the only authority on what is owed. Every query lives in this package."""
+"""The ledger: the MongoDB database that is the only authority on what is owed. Every query lives in
+this package.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +69,9 @@ class Ledger:
 
     @classmethod
     def at(cls, url: str, connect_timeout: timedelta) -> Self:
-        """The ledger at a MongoDB URL. Connects on first use; raises `LedgerRefused` for a malformed URL."""
+        """The ledger at a MongoDB URL. Connects on first use; raises `LedgerRefused` for a
+        malformed URL.
+        """
         return cls(open_client(url, connect_timeout))
 
     async def prepare(self) -> None:
@@ -80,7 +84,9 @@ class Ledger:
 
     @query
     async def version(self) -> str:
-        """The server's version, after a round trip. Raises `LedgerUnavailable` where it cannot be reached."""
+        """The server's version, after a round trip. Raises `LedgerUnavailable` where it cannot be
+        reached.
+        """
         info = await self._client.admin.command("buildInfo")
         return str(info["version"])
 

@@ -1,10 +1,13 @@
-"""`archives`: one document for each archive file: what it holds, and how far the deletion of that has come.
+"""`archives`: one document for each archive file: what it holds, and how far the deletion of that
+has come.
 
-    {_id: "orders/orders-2026-01-31.ndjson.zst", feed, day, part, state, open, count, attempts, bytes, sha256,
+    {_id: "orders/orders-2026-01-31.ndjson.zst", feed, day, part, state, open, count, attempts,
+    bytes, sha256,
      first_id, last_id, begun_at, verified_at, done_at}
 
-A file is noted before it is begun, and a feed has one open file at a time: the holder of its purge lock sees to that.
-Only what a verified file holds is deleted, so a purge that is taken over continues with the very same set.
+A file is noted before it is begun, and a feed has one open file at a time: the holder of its purge
+lock sees to that. Only what a verified file holds is deleted, so a purge that is taken over
+continues with the very same set.
 """
 
 from __future__ import annotations
@@ -110,7 +113,9 @@ class Archives:
     async def verified(self, part: ArchivePart, contents: Contents, now: datetime) -> None:
         """Note that the file exists, and what it holds."""
         verified = {"state": PartState.VERIFIED.value, "verified_at": now, **asdict(contents)}
-        await self._collection.update_one({"_id": part.name, "state": PartState.WRITING.value}, {"$set": verified})
+        await self._collection.update_one(
+            {"_id": part.name, "state": PartState.WRITING.value}, {"$set": verified}
+        )
 
     @query
     async def done(self, part: ArchivePart, now: datetime) -> None:
@@ -137,5 +142,7 @@ class Archives:
 def _noted(document: Document) -> Noted:
     part = ArchivePart(document["feed"], date.fromisoformat(document["day"]), document["part"])
     fields = ("count", "attempts", "bytes", "sha256", "first_id", "last_id")
-    contents = Contents(**{field: document[field] for field in fields}) if "sha256" in document else None
+    contents = (
+        Contents(**{field: document[field] for field in fields}) if "sha256" in document else None
+    )
     return Noted(part, PartState(document["state"]), contents)

@@ -1,9 +1,11 @@
 """`attempts`: append-only, one document an attempt; written before its delivery is updated.
 
-    {_id: "<delivery>#<lease token>", feed, at, outcome, status, error, duration_ms, response, note, worker}
+    {_id: "<delivery>#<lease token>", feed, at, outcome, status, error, duration_ms, response, note,
+    worker}
 
-A lease sends each of its deliveries once, so the id is the attempt's own: recording it twice is a no-op, and a worker
-that takes a batch over can tell which attempts of the lease before it are on record and which are unknown.
+A lease sends each of its deliveries once, so the id is the attempt's own: recording it twice is a
+no-op, and a worker that takes a batch over can tell which attempts of the lease before it are on
+record and which are unknown.
 """
 
 from __future__ import annotations
@@ -24,15 +26,21 @@ async def insert_ignoring_duplicates(collection: Collection, documents: Sequence
     return len(documents) - len(await insert_telling_duplicates(collection, documents))
 
 
-async def insert_telling_duplicates(collection: Collection, documents: Sequence[Document]) -> list[str]:
-    """Insert documents; return the ids of the duplicates, including repeats among the documents themselves."""
+async def insert_telling_duplicates(
+    collection: Collection, documents: Sequence[Document]
+) -> list[str]:
+    """Insert documents; return the ids of the duplicates, including repeats among the documents
+    themselves.
+    """
     if not documents:
         return []
     try:
         await collection.insert_many(documents, ordered=False)
     except driver.BulkWriteError as error:
         refused = error.details["writeErrors"]
-        if any(item["code"] != DUPLICATE_KEY for item in refused) or error.details.get("writeConcernErrors"):
+        if any(item["code"] != DUPLICATE_KEY for item in refused) or error.details.get(
+            "writeConcernErrors"
+        ):
             raise
         return [documents[item["index"]]["_id"] for item in refused]
     return []
@@ -47,11 +55,16 @@ class Attempts:
     @query
     async def record(self, batch: Batch, results: Sequence[Result]) -> None:
         """Record the outcomes of attempts made under the batch's lease."""
-        await insert_ignoring_duplicates(self._collection, [_document(batch, result) for result in results])
+        await insert_ignoring_duplicates(
+            self._collection, [_document(batch, result) for result in results]
+        )
 
     @query
-    async def record_unknown(self, batch: Batch, tokens: Mapping[str, str], lapsed: Lease) -> list[str]:
-        """Record that a lease ran out over these deliveries (id → token they may have been sent under).
+    async def record_unknown(
+        self, batch: Batch, tokens: Mapping[str, str], lapsed: Lease
+    ) -> list[str]:
+        """Record that a lease ran out over these deliveries (id → token they may have been sent
+        under).
 
         Attempts on record keep their outcome. Returns the ids of their deliveries.
         """
@@ -70,9 +83,13 @@ class Attempts:
 
     @query
     async def delivered_under(self, tokens: Mapping[str, str]) -> dict[str, int]:
-        """Which of the deliveries (id → lease token) succeeded under that lease: delivery id → HTTP status."""
+        """Which of the deliveries (id → lease token) succeeded under that lease: delivery id → HTTP
+        status.
+        """
         ids = [f"{delivery_id}#{token}" for delivery_id, token in tokens.items()]
-        found = self._collection.find({"_id": {"$in": ids}, "outcome": Outcome.DELIVERED.value}, {"status": 1})
+        found = self._collection.find(
+            {"_id": {"$in": ids}, "outcome": Outcome.DELIVERED.value}, {"status": 1}
+        )
         return {d["_id"].rpartition("#")[0]: d["status"] for d in await found.to_list()}
 
     @query

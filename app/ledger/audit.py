@@ -1,4 +1,5 @@
-"""The queries of reconciliation on `deliveries`: states and hashes by id, and a feed's ids in order.
+"""The queries of reconciliation on `deliveries`: states and hashes by id, and a feed's ids in
+order.
 
 Each uses the index of `_id`, reads a bounded number of documents, and takes no lock.
 """
@@ -21,7 +22,9 @@ from app.ledger.delivery_documents import ids_of
 from app.ledger.persistence import counted
 
 _AT_ONCE = 500
-"""Ids in one question: some 20 KB. A mongod takes 9 to 18 µs an id, asked for 250 or for 5,000 of them."""
+"""Ids in one question: some 20 KB. A mongod takes 9 to 18 µs an id, asked for 250 or for 5,000 of
+them.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,9 @@ class Fact:
     position: Position
     """Where the row was last seen."""
     content: int | None
-    """A hash of what was logged; `None`: it had no payload, or it was logged before hashes were kept."""
+    """A hash of what was logged; `None`: it had no payload, or it was logged before hashes were
+    kept.
+    """
 
 
 class Audit:
@@ -45,7 +50,8 @@ class Audit:
     async def count_states(self, delivery_ids: Sequence[str]) -> tuple[Counter[State], int]:
         """How many of these are in each state, and the sum of their hashes (`content` and `place`).
 
-        The states are fewer than the ids by those not in the ledger; deliveries without a hash add nothing to the sum.
+        The states are fewer than the ids by those not in the ledger; deliveries without a hash add
+        nothing to the sum.
         """
         counts: Counter[State] = Counter()
         hashes = 0
@@ -71,15 +77,23 @@ class Audit:
         """What is known of each of these that is in the ledger."""
         facts: dict[str, Fact] = {}
         for ids in in_parts(delivery_ids, _AT_ONCE):
-            found = self._collection.find({"_id": {"$in": ids}}, {"state": 1, "position": 1, "content": 1})
+            found = self._collection.find(
+                {"_id": {"$in": ids}}, {"state": 1, "position": 1, "content": 1}
+            )
             facts |= {
-                document["_id"]: Fact(State(document["state"]), document.get("position"), document.get("content"))
+                document["_id"]: Fact(
+                    State(document["state"]), document.get("position"), document.get("content")
+                )
                 for document in await found.to_list()
             }
         return facts
 
-    async def acknowledge(self, contents: Mapping[str, tuple[int, int | None]], by: str, now: datetime) -> int:
-        """Accept the rows' current content (id → hash before, hash now). Returns how many deliveries changed."""
+    async def acknowledge(
+        self, contents: Mapping[str, tuple[int, int | None]], by: str, now: datetime
+    ) -> int:
+        """Accept the rows' current content (id → hash before, hash now). Returns how many
+        deliveries changed.
+        """
         updates = [
             UpdateOne({"_id": known, "content": was}, _acknowledged(was, is_now, by, now))
             for known, (was, is_now) in contents.items()
@@ -101,7 +115,9 @@ class Audit:
         states: dict[str, State] = {}
         for ids in in_parts(delivery_ids, _AT_ONCE):
             found = self._collection.find({"_id": {"$in": ids}}, {"state": 1})
-            states |= {document["_id"]: State(document["state"]) for document in await found.to_list()}
+            states |= {
+                document["_id"]: State(document["state"]) for document in await found.to_list()
+            }
         return states
 
     @query
@@ -115,16 +131,25 @@ class Audit:
 
     @query
     async def ids_after(self, feed: str, after: str, limit: int) -> list[str]:
-        """The feed's next ids after `after` (empty: from the first), in order: from the index alone."""
+        """The feed's next ids after `after` (empty: from the first), in order: from the index
+        alone.
+        """
         found = self._collection.find(ids_of(feed, after), {"_id": 1}).sort("_id", 1).limit(limit)
         return [document["_id"] for document in await found.to_list()]
 
     @query
     async def total(self, feed: str, stride: int) -> int:
-        """How many deliveries the feed has: counted from the index alone, at most `stride` a question."""
+        """How many deliveries the feed has: counted from the index alone, at most `stride` a
+        question.
+        """
         counted, after = 0, ""
         while True:
-            found = self._collection.find(ids_of(feed, after), {"_id": 1}).sort("_id", 1).skip(stride - 1).limit(1)
+            found = (
+                self._collection.find(ids_of(feed, after), {"_id": 1})
+                .sort("_id", 1)
+                .skip(stride - 1)
+                .limit(1)
+            )
             last = await found.to_list()
             if not last:
                 return counted + await self._collection.count_documents(ids_of(feed, after))

@@ -1,11 +1,11 @@
 """`certificates`: one document a reconciliation, by feed and the moment it ended.
 
     {_id: "<feed>|<at>", feed, at, begun_at, position, since, source_rows, states {<state>: n}, missing, missing_ids,
-     healed, deleted, deleted_states {<state>: n}, superseded, purged, awaited, by_key, acknowledged,
-     discrepancies [{kind, count, ids, note, more}]}
+     healed, deleted, deleted_states {<state>: n}, superseded, purged, awaited, by_key,
+     acknowledged, discrepancies [{kind, count, ids, note, more}]}
 
-They are never changed; a day adds one a feed. Those of a part of a feed (`since`) are kept too, as a record of what was
-found; what is asked for is the certificate of all of it.
+They are never changed; a day adds one a feed. Those of a part of a feed (`since`) are kept too, as
+a record of what was found; what is asked for is the certificate of all of it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ class Certificates:
 
     @query
     async def first_begun_since(self, feed: str, moment: datetime) -> Certificate | None:
-        """The feed's first certificate, of all of it, whose comparison began at that moment or after."""
+        """The feed's first certificate, of all of it, whose comparison began at that moment or
+        after.
+        """
         ids = ids_under(f"{feed}|") | {"$gte": certificate_id(feed, moment)}
         return await self._one({"_id": ids, "since": None, "begun_at": {"$gte": moment}}, 1)
 
@@ -83,7 +85,8 @@ def _document(certificate: Certificate) -> Document:
         "by_key": certificate.by_key,
         "acknowledged": certificate.acknowledged,
         "discrepancies": [
-            asdict(found) | {"kind": found.kind.value, "ids": list(found.ids)} for found in certificate.discrepancies
+            asdict(found) | {"kind": found.kind.value, "ids": list(found.ids)}
+            for found in certificate.discrepancies
         ],
     }
 
@@ -99,7 +102,9 @@ def _certificate(document: Document) -> Certificate:
 
 
 def _discrepancy(document: Document) -> Discrepancy:
-    return Discrepancy(**document | {"kind": DiscrepancyKind(document["kind"]), "ids": tuple(document["ids"])})
+    return Discrepancy(
+        **document | {"kind": DiscrepancyKind(document["kind"]), "ids": tuple(document["ids"])}
+    )
 
 
 def _by_name(states: Mapping[State, int]) -> dict[str, int]:

@@ -31,7 +31,12 @@ Database: TypeAlias = AsyncDatabase[Document]
 DUPLICATE_KEY = 11000
 """https://www.mongodb.com/docs/manual/reference/error-codes/"""
 
-_PASSING = (driver.ConnectionFailure, driver.CursorNotFound, driver.ExecutionTimeout, driver.WTimeoutError)
+_PASSING = (
+    driver.ConnectionFailure,
+    driver.CursorNotFound,
+    driver.ExecutionTimeout,
+    driver.WTimeoutError,
+)
 
 _UNACKNOWLEDGED = "a write was not acknowledged by a majority of the replica set"
 
@@ -40,11 +45,15 @@ T = TypeVar("T")
 
 
 _FROM_DRIVER = (driver.PyMongoError, BSONError, OverflowError, UnicodeEncodeError)
-"""What a query can raise; the last two where a value has no BSON form (an integer beyond 64 bits, a lone surrogate)."""
+"""What a query can raise; the last two where a value has no BSON form (an integer beyond 64 bits, a
+lone surrogate).
+"""
 
 
 def translate(error: Exception) -> RowrelayError:
-    """Our error for a driver's: `LedgerUnavailable` where the same call may succeed later, else `LedgerRefused`."""
+    """Our error for a driver's: `LedgerUnavailable` where the same call may succeed later, else
+    `LedgerRefused`.
+    """
     text = f"ledger: {told(error)}"
     if not _passes(error):
         return LedgerRefused(text)
@@ -56,20 +65,28 @@ def _passes(error: Exception) -> bool:
     if refuses_retryable_writes(str(error)):  # with a code that MongoDB gives to something else
         return False
     if isinstance(error, driver.BulkWriteError):
-        problems = [problem for problem in problems_of(error) if problem.get("code") != DUPLICATE_KEY]
+        problems = [
+            problem for problem in problems_of(error) if problem.get("code") != DUPLICATE_KEY
+        ]
         return bool(problems) and all(map(_problem_passes, problems))
     if retry_after(error) is not None:  # whatever its code
         return True
-    if isinstance(error, _PASSING) or (isinstance(error, driver.OperationFailure) and error.code in PASSING):
+    if isinstance(error, _PASSING) or (
+        isinstance(error, driver.OperationFailure) and error.code in PASSING
+    ):
         return True
-    return isinstance(error, driver.PyMongoError) and any(map(error.has_error_label, PASSING_LABELS))
+    return isinstance(error, driver.PyMongoError) and any(
+        map(error.has_error_label, PASSING_LABELS)
+    )
 
 
 def _is_unacknowledged(error: AttributeError) -> bool:
-    """Whether the driver fell over a retryable write concern error in the answer to `findAndModify`.
+    """Whether the driver fell over a retryable write concern error in the answer to
+    `findAndModify`.
 
-    PyMongo (4.20, `_check_command_response`) writes the answer's labels into that error, and cannot where the answer is
-    raw, as that command's is. Only an error that has a label gets there, and the labels say that it passes.
+    PyMongo (4.20, `_check_command_response`) writes the answer's labels into that error, and cannot
+    where the answer is raw, as that command's is. Only an error that has a label gets there, and
+    the labels say that it passes.
     """
     return isinstance(error.obj, RawBSONDocument) and error.name == "update"
 
@@ -78,11 +95,15 @@ def _problem_passes(problem: Mapping[str, Any]) -> bool:
     """Whether a problem of a bulk write passes: one with a write, or with its being acknowledged."""
     if wait_in(str(problem.get("errmsg", ""))) is not None:
         return True
-    return problem.get("code") in PASSING or not set(PASSING_LABELS).isdisjoint(problem.get("errorLabels", ()))
+    return problem.get("code") in PASSING or not set(PASSING_LABELS).isdisjoint(
+        problem.get("errorLabels", ())
+    )
 
 
 class Answers:
-    """What the ledger's answers prove: that this process's tasks make progress, however long one of them runs."""
+    """What the ledger's answers prove: that this process's tasks make progress, however long one of
+    them runs.
+    """
 
     at: float | None = None
     """When a query was last answered, by a clock that never goes back; `None`: none was."""
@@ -104,7 +125,9 @@ def query_once(function: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any
     return _asked(function, once=True)
 
 
-def _asked(function: Callable[P, Awaitable[T]], *, once: bool) -> Callable[P, Coroutine[Any, Any, T]]:
+def _asked(
+    function: Callable[P, Awaitable[T]], *, once: bool
+) -> Callable[P, Coroutine[Any, Any, T]]:
     ask = query_by_timer(function)
 
     @functools.wraps(function)
@@ -125,7 +148,9 @@ def _asked(function: Callable[P, Awaitable[T]], *, once: bool) -> Callable[P, Co
 
 
 def query_by_timer(function: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
-    """As `query`, for what a timer asks, whether work makes progress or not: its answer proves nothing."""
+    """As `query`, for what a timer asks, whether work makes progress or not: its answer proves
+    nothing.
+    """
 
     @functools.wraps(function)
     async def run(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -142,13 +167,17 @@ def query_by_timer(function: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine
 
 
 def open_client(url: str, connect_timeout: timedelta) -> AsyncMongoClient[Document]:
-    """A client for `url`; it connects on first use. Raises `LedgerRefused` for a URL that `url_problems` finds wrong.
+    """A client for `url`; it connects on first use. Raises `LedgerRefused` for a URL that
+    `url_problems` finds wrong.
 
-    Writes are acknowledged by a majority: what the cursor has passed must survive a failover. Whether the driver writes
-    again by itself is the URL's to say (`retryWrites`; true where it says nothing): not every server has that.
+    Writes are acknowledged by a majority: what the cursor has passed must survive a failover.
+    Whether the driver writes again by itself is the URL's to say (`retryWrites`; true where it says
+    nothing): not every server has that.
     """
     if problems := url_problems(url):
-        raise LedgerRefused("; ".join(f"MONGO_URL: found {found}: {allowed}" for found, allowed in problems))
+        raise LedgerRefused(
+            "; ".join(f"MONGO_URL: found {found}: {allowed}" for found, allowed in problems)
+        )
     timeout_ms = int(connect_timeout.total_seconds() * 1000)
     try:
         return AsyncMongoClient(
@@ -166,7 +195,9 @@ def open_client(url: str, connect_timeout: timedelta) -> AsyncMongoClient[Docume
 
 
 class _PlainIntegers(TypeDecoder):
-    """PyMongo gives 64-bit integers back as a subclass of `int`; what looks a value's type up would not find it."""
+    """PyMongo gives 64-bit integers back as a subclass of `int`; what looks a value's type up would
+    not find it.
+    """
 
     bson_type = Int64
 
@@ -175,11 +206,13 @@ class _PlainIntegers(TypeDecoder):
 
 
 def database_of(client: AsyncMongoClient[Document]) -> Database:
-    """The database that the URL names, `celery_logs` where it names none. Integers come back as they were written.
+    """The database that the URL names, `celery_logs` where it names none. Integers come back as
+    they were written.
 
-    Reads see what a majority has, unless the URL says otherwise: a primary that is cut off without knowing it
-    shows writes that only it has, and those will be undone. What this process has written, and
-    a majority acknowledged, they see (https://www.mongodb.com/docs/manual/reference/read-concern-majority/).
+    Reads see what a majority has, unless the URL says otherwise: a primary that is cut off without
+    knowing it shows writes that only it has, and those will be undone. What this process has
+    written, and a majority acknowledged, they see
+    (https://www.mongodb.com/docs/manual/reference/read-concern-majority/).
     """
     options: CodecOptions[Document] = CodecOptions(
         tz_aware=True, tzinfo=UTC, type_registry=TypeRegistry([_PlainIntegers()])

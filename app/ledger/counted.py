@@ -1,18 +1,20 @@
-"""`counted`: one document a feed: how many of its deliveries are settled, by the day on which they were.
+"""`counted`: one document a feed: how many of its deliveries are settled, by the day on which they
+were.
 
     {_id: feed, version, through, days {<date>: {<state>: n}}, stale {<date>: moment}}
 
-Counting ten million entries of an index takes seconds, a billion minutes, and what was settled on a day that is over
-hardly changes. So days are counted once, from the index `settled`, at each question and by each purge, up to a moment
-shortly before now; what has been settled since is counted each time. Each change is a compare-and-set on `version`.
+Counting ten million entries of an index takes seconds, a billion minutes, and what was settled on a
+day that is over hardly changes. So days are counted once, from the index `settled`, at each
+question and by each purge, up to a moment shortly before now; what has been settled since is
+counted each time. Each change is a compare-and-set on `version`.
 
-Only an operator changes the counts of a past day: by a replay, a long cancel, or a restore. Before the deliveries move,
-their days are marked as stale until a moment by which they have moved, even if the process dies. A stale day is counted
-again at each question, the last time after that moment.
+Only an operator changes the counts of a past day: by a replay, a long cancel, or a restore. Before
+the deliveries move, their days are marked as stale until a moment by which they have moved, even if
+the process dies. A stale day is counted again at each question, the last time after that moment.
 
-Days that purge has deleted are left out. What was put back of them from an archive is counted each time, from the index
-`restored`. All this is *about* right: it misses a success of what was cancelled long before, and a clock that is wrong
-by more than `LEFT_OPEN`.
+Days that purge has deleted are left out. What was put back of them from an archive is counted each
+time, from the index `restored`. All this is *about* right: it misses a success of what was
+cancelled long before, and a clock that is wrong by more than `LEFT_OPEN`.
 """
 
 from __future__ import annotations
@@ -30,12 +32,16 @@ from app.ledger.client import Collection, Database, Document, query
 from app.ledger.indexes import in_state, restored
 
 DONE_STATES = (State.DELIVERED, State.CANCELLED, State.SKIPPED)
-"""Their number grows with the ledger. A delivery in one of these is not touched again but by an operator."""
+"""Their number grows with the ledger. A delivery in one of these is not touched again but by an
+operator.
+"""
 LEFT_OPEN = timedelta(minutes=15)
-"""How long a stretch is left to be counted each time: a worker may record what it settled by a clock that is late. And
-how long an operator's move of some deliveries takes at most."""
+"""How long a stretch is left to be counted each time: a worker may record what it settled by a
+clock that is late. And how long an operator's move of some deliveries takes at most."""
 FOLD_EVERY = timedelta(hours=1)
-"""The shortest stretch that is counted once, so that at most this and `LEFT_OPEN` are counted each time."""
+"""The shortest stretch that is counted once, so that at most this and `LEFT_OPEN` are counted each
+time.
+"""
 _DAY = timedelta(days=1)
 
 
@@ -73,7 +79,9 @@ class Counts:
         return await self._settled(feed, {})
 
     async def about(self, feed: str, now: datetime) -> Counter[State]:
-        """What is kept, and what has been settled since. The first time for a feed, all is counted, day by day."""
+        """What is kept, and what has been settled since. The first time for a feed, all is counted,
+        day by day.
+        """
         await self.remember(feed, now)
         kept, purged_before = await self._get(feed)
         if kept.through is None:
@@ -87,7 +95,9 @@ class Counts:
         return await self.about(feed, now)
 
     async def remember(self, feed: str, now: datetime) -> None:
-        """Count what has been settled up to shortly before now, and again the days that have changed."""
+        """Count what has been settled up to shortly before now, and again the days that have
+        changed.
+        """
         while await self.fold(feed, now):
             pass
         kept, purged_before = await self._get(feed)
@@ -96,13 +106,17 @@ class Counts:
 
     @query
     async def mark(self, feed: str, moments: Iterable[datetime], now: datetime) -> None:
-        """Have the days of these moments counted again: deliveries settled then are about to move, or to come back."""
+        """Have the days of these moments counted again: deliveries settled then are about to move,
+        or to come back.
+        """
         stale = {f"stale.{moment.astimezone(UTC):%Y-%m-%d}": now + LEFT_OPEN for moment in moments}
         if stale:
             await self._collection.update_one({"_id": feed}, {"$max": stale}, upsert=True)
 
     async def fold(self, feed: str, now: datetime) -> bool:
-        """Count the next stretch that is over, at most a day, and keep that. Returns whether there was one."""
+        """Count the next stretch that is over, at most a day, and keep that. Returns whether there
+        was one.
+        """
         kept, purged_before = await self._get(feed)
         upto = now - LEFT_OPEN
         if kept.through and upto - kept.through < FOLD_EVERY:
@@ -122,7 +136,10 @@ class Counts:
         document = await self._collection.find_one({"_id": feed}) or {}
         purge = await self._purges.find_one({"_id": feed}, {"purged_before": 1}) or {}
         found = Counted(
-            document.get("through"), document.get("days", {}), document.get("stale", {}), document.get("version")
+            document.get("through"),
+            document.get("days", {}),
+            document.get("stale", {}),
+            document.get("version"),
         )
         return found, purge.get("purged_before")
 
@@ -130,7 +147,9 @@ class Counts:
         """Keep these days in place of those before; a no-op where another process was faster."""
         await self._change(feed, before, {"$set": {"through": through, "days": days}})
 
-    async def _count_again(self, feed: str, day: str, now: datetime, purged_before: datetime | None) -> None:
+    async def _count_again(
+        self, feed: str, day: str, now: datetime, purged_before: datetime | None
+    ) -> None:
         """Count a stale day again, as far as it is kept; a no-op where another process was faster."""
         kept, _ = await self._get(feed)
         until = kept.stale.get(day)
@@ -139,18 +158,28 @@ class Counts:
         begin = datetime.fromisoformat(day).replace(tzinfo=UTC)
         change: Document = {"$unset": {f"stale.{day}": ""}} if until <= now else {}
         if kept.through and begin < kept.through and not (purged_before and begin < purged_before):
-            counts = await self._settled(feed, {"$gte": begin, "$lt": min(begin + _DAY, kept.through)})
-            change["$set"] = {f"days.{day}": {state.value: count for state, count in counts.items()}}
+            counts = await self._settled(
+                feed, {"$gte": begin, "$lt": min(begin + _DAY, kept.through)}
+            )
+            change["$set"] = {
+                f"days.{day}": {state.value: count for state, count in counts.items()}
+            }
         if change:
             await self._change(feed, kept, change, {f"stale.{day}": until})
 
     @query
-    async def _change(self, feed: str, before: Counted, change: Document, also: Document | None = None) -> None:
-        """Change what is kept, where it still is as it was before, and these fields `also` are as given."""
+    async def _change(
+        self, feed: str, before: Counted, change: Document, also: Document | None = None
+    ) -> None:
+        """Change what is kept, where it still is as it was before, and these fields `also` are as
+        given.
+        """
         wanted = {"_id": feed, "version": before.version} | (also or {})
         numbered = change.get("$set", {}) | {"version": (before.version or 0) + 1}
         try:
-            await self._collection.update_one(wanted, change | {"$set": numbered}, upsert=before.version is None)
+            await self._collection.update_one(
+                wanted, change | {"$set": numbered}, upsert=before.version is None
+            )
         except DuplicateKeyError:
             return
 
@@ -166,8 +195,13 @@ class Counts:
         span = {"$lt": before} | ({"$gte": after} if after else {"$gt": LONG_AGO})
         moments: list[datetime] = []
         for state in DONE_STATES:
-            found = self._deliveries.find(in_state(state, feed, span), {"finished_at": 1}).sort("finished_at", 1)
-            moments += [document["finished_at"].astimezone(UTC) for document in await found.limit(1).to_list()]
+            found = self._deliveries.find(in_state(state, feed, span), {"finished_at": 1}).sort(
+                "finished_at", 1
+            )
+            moments += [
+                document["finished_at"].astimezone(UTC)
+                for document in await found.limit(1).to_list()
+            ]
         return min(moments, default=None)
 
     @query
@@ -175,7 +209,9 @@ class Counts:
         """How many that were settled before then are back from an archive, from their index alone."""
         counts: Counter[State] = Counter()
         for state in DONE_STATES:
-            counts[state] = await self._deliveries.count_documents(restored(feed, state, {"$lt": before}))
+            counts[state] = await self._deliveries.count_documents(
+                restored(feed, state, {"$lt": before})
+            )
         return counts
 
     @query
@@ -187,7 +223,9 @@ class Counts:
         return counts
 
 
-def _added(kept: Counted, day: str, counts: Counter[State], purged_before: datetime | None) -> Document:
+def _added(
+    kept: Counted, day: str, counts: Counter[State], purged_before: datetime | None
+) -> Document:
     """The days with more counted of one of them, without those that purge has deleted."""
     first = f"{purged_before:%Y-%m-%d}" if purged_before else ""
     days = {name: dict(states) for name, states in kept.days.items() if name >= first}

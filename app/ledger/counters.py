@@ -1,10 +1,12 @@
-"""`totals`: one document a feed: what its minutes in `stats` come to, up to a moment, so that they may be purged.
+"""`totals`: one document a feed: what its minutes in `stats` come to, up to a moment, so that they
+may be purged.
 
     {_id: feed, through, counts {<path>: n}}
 
-A metric's counter must never go back, while `stats` keeps a minute only for as long as retention says. So past minutes
-are added up here, once, at a question: the move of `through` is a compare-and-set. What a worker counts into a minute
-more than `FOLD_AFTER` late is in the reports, and not in these sums.
+A metric's counter must never go back, while `stats` keeps a minute only for as long as retention
+says. So past minutes are added up here, once, at a question: the move of `through` is a
+compare-and-set. What a worker counts into a minute more than `FOLD_AFTER` late is in the reports,
+and not in these sums.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ from app.ledger.stats import Stats
 FOLD_AFTER = timedelta(minutes=15)
 """How long a minute is left open for late counts."""
 FOLD_EVERY = timedelta(minutes=15)
-"""Sums are written this often at most; in between the open minutes are read each time: 30 documents a feed at most."""
+"""Sums are written this often at most; in between the open minutes are read each time: 30 documents
+a feed at most.
+"""
 _STRETCH = timedelta(days=1)
 _PLAIN = ("read", "logged", "skipped", "unreadable", "attempt_ms_sum", "delivered_ms_sum")
 _NESTED = ("outcomes", "answers", "attempt_ms", "delivered_ms")
@@ -34,7 +38,9 @@ _SEPARATOR = "/"
 
 @dataclass(frozen=True, slots=True)
 class Sums:
-    """Everything counted of a feed, ever. Paths are as `outcomes/delivered`, `answers/retry_503`, `attempt_ms/40`."""
+    """Everything counted of a feed, ever. Paths are as `outcomes/delivered`, `answers/retry_503`,
+    `attempt_ms/40`.
+    """
 
     through: datetime | None = None
     """Minutes before this are in; `None`: no minute has been added up."""
@@ -43,7 +49,11 @@ class Sums:
     def under(self, name: str) -> dict[str, int]:
         """What is counted below a name: its last part → how many."""
         prefix = name + _SEPARATOR
-        return {path.removeprefix(prefix): n for path, n in self.counts.items() if path.startswith(prefix)}
+        return {
+            path.removeprefix(prefix): n
+            for path, n in self.counts.items()
+            if path.startswith(prefix)
+        }
 
 
 class Counters:
@@ -55,7 +65,9 @@ class Counters:
         self._stats = Stats(database)
 
     async def of(self, feed: str, now: datetime) -> Sums:
-        """Everything counted of the feed until now. Adds up minutes that are over, where that is due."""
+        """Everything counted of the feed until now. Adds up minutes that are over, where that is
+        due.
+        """
         sums = await self._get(feed)
         begun = sums.through or await self._first_minute(feed)
         if begun is None:
@@ -65,7 +77,9 @@ class Counters:
             end = min(begun + _STRETCH, upto)
             sums = await self._fold(feed, sums, await self._summed(feed, begun, end), end)
             begun = sums.through or end
-        return Sums(sums.through, sums.counts + await self._summed(feed, begun, now + timedelta(days=1)))
+        return Sums(
+            sums.through, sums.counts + await self._summed(feed, begun, now + timedelta(days=1))
+        )
 
     async def _summed(self, feed: str, start: datetime, end: datetime) -> Counter[str]:
         counts: Counter[str] = Counter()
@@ -88,7 +102,9 @@ class Counters:
     async def _put(self, feed: str, before: datetime | None, sums: Sums) -> bool:
         document = {"through": sums.through, "counts": dict(sums.counts)}
         if before is not None:
-            result = await self._collection.update_one({"_id": feed, "through": before}, {"$set": document})
+            result = await self._collection.update_one(
+                {"_id": feed, "through": before}, {"$set": document}
+            )
             return bool(result.matched_count)
         try:
             await self._collection.insert_one({"_id": feed, **document})
@@ -100,7 +116,10 @@ class Counters:
     async def _first_minute(self, feed: str) -> datetime | None:
         """The feed's oldest minute, by the index of `_id`."""
         found = (
-            await self._minutes.find({"_id": ids_under(f"{feed}|")}, {"minute": 1}).sort("_id", 1).limit(1).to_list()
+            await self._minutes.find({"_id": ids_under(f"{feed}|")}, {"minute": 1})
+            .sort("_id", 1)
+            .limit(1)
+            .to_list()
         )
         return found[0]["minute"].astimezone(UTC) if found else None
 

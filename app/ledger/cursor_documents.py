@@ -54,7 +54,8 @@ def cursor_of(document: Document) -> Cursor:
         version=document["version"],
         paused=document.get("paused", False),
         paused_reason=document.get("paused_reason"),
-        sends=not document.get("sending_paused") and (not document.get("paused") or document.get("sends", False)),
+        sends=not document.get("sending_paused")
+        and (not document.get("paused") or document.get("sends", False)),
         sending_paused=document.get("sending_paused"),
         paused_by=document.get("paused_by"),
         last_poll_at=document.get("last_poll_at"),

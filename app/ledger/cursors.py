@@ -1,13 +1,16 @@
-"""`cursors`: one document a feed: how far it has been read, its open gaps, its last poll, and whether it is paused.
+"""`cursors`: one document a feed: how far it has been read, its open gaps, its last poll, and
+whether it is paused.
 
-{_id: feed, position, gaps [{low, high, since}], spans [{after, upto}], version, last_poll_at, last_row_at, last_error,
- paused, paused_reason, sends, sending_paused, paused_by, failures, retry_at, columns [{name, type}], offered, noted,
- noted_at, held, held_since, origin {table, key, strategy, column}, lowest, notices {<kind>: {said, at}},
- resumes, refused {count, at}}
+{_id: feed, position, gaps [{low, high, since}], spans [{after, upto}], version, last_poll_at,
+last_row_at, last_error,
+ paused, paused_reason, sends, sending_paused, paused_by, failures, retry_at, columns [{name,
+ type}], offered, noted, noted_at, held, held_since, origin {table, key, strategy, column}, lowest,
+ notices {<kind>: {said, at}}, resumes, refused {count, at}}
 
-`paused`: the feed is not polled, nor sent unless `sends`. `sending_paused`: why an operator paused sending alone; it is
-separate, so that polling and sending are paused and resumed independently. `paused_by`: the operator who made the last
-pause; nothing where Rowrelay did, or once the feed is resumed.
+`paused`: the feed is not polled, nor sent unless `sends`. `sending_paused`: why an operator paused
+sending alone; it is separate, so that polling and sending are paused and resumed independently.
+`paused_by`: the operator who made the last pause; nothing where Rowrelay did, or once the feed is
+resumed.
 """
 
 from __future__ import annotations
@@ -22,7 +25,14 @@ from app.core.errors import CursorMoved
 from app.core.position import ReadRange
 from app.core.rows import Page
 from app.ledger.client import Collection, Database, Document, query
-from app.ledger.cursor_documents import cursor_of, form_fields, gap_documents, held_since, range_documents, ranges_after
+from app.ledger.cursor_documents import (
+    cursor_of,
+    form_fields,
+    gap_documents,
+    held_since,
+    range_documents,
+    ranges_after,
+)
 
 _SENDING_PAUSED: Document = {"sending_paused": {"$gt": ""}}
 
@@ -41,7 +51,9 @@ class Cursors:
 
     @query
     async def advance(self, cursor: Cursor, page: Page, now: datetime) -> Cursor:
-        """Move the cursor past a page that is in the ledger. Raises `CursorMoved` where another poll was faster."""
+        """Move the cursor past a page that is in the ledger. Raises `CursorMoved` where another
+        poll was faster.
+        """
         moved: Document = {
             "position": page.position,
             "gaps": gap_documents(page.gaps),
@@ -62,25 +74,38 @@ class Cursors:
         if cursor.lowest is None and page.lowest is not None:
             moved["lowest"] = page.lowest
         if not cursor.version:
-            await self._collection.update_one({"_id": cursor.feed}, {"$setOnInsert": {"version": 0}}, upsert=True)
+            await self._collection.update_one(
+                {"_id": cursor.feed}, {"$setOnInsert": {"version": 0}}, upsert=True
+            )
         result = await self._collection.find_one_and_update(
             {"_id": cursor.feed, "version": cursor.version}, {"$set": moved}, return_document=True
         )
         if result is None:
-            raise CursorMoved(f"feed {cursor.feed}: another poll moved its cursor past version {cursor.version}")
+            raise CursorMoved(
+                f"feed {cursor.feed}: another poll moved its cursor past version {cursor.version}"
+            )
         return cursor_of(result)
 
     @query
     async def adopt(self, feed: str, origin: Origin, *, anyway: bool = False) -> None:
-        """Record where the feed's deliveries come from; `anyway`: even if that is on record already."""
-        await self._collection.update_one({"_id": feed}, {"$setOnInsert": {"version": 0}}, upsert=True)
+        """Record where the feed's deliveries come from; `anyway`: even if that is on record
+        already.
+        """
+        await self._collection.update_one(
+            {"_id": feed}, {"$setOnInsert": {"version": 0}}, upsert=True
+        )
         wanted: Document = {"_id": feed} if anyway else {"_id": feed, "origin": None}
-        await self._collection.update_one(wanted, {"$set": {"origin": asdict(origin) | {"key": list(origin.key)}}})
+        await self._collection.update_one(
+            wanted, {"$set": {"origin": asdict(origin) | {"key": list(origin.key)}}}
+        )
 
     @query
     async def notice(self, feed: str, notices: Sequence[Notice]) -> None:
         """Store what a poll noticed, the latest of each kind."""
-        kept = {f"notices.{notice.kind.value}": {"said": notice.said, "at": notice.at} for notice in notices}
+        kept = {
+            f"notices.{notice.kind.value}": {"said": notice.said, "at": notice.at}
+            for notice in notices
+        }
         if kept:
             await self._collection.update_one(
                 {"_id": feed}, {"$set": kept, "$setOnInsert": {"version": 0}}, upsert=True
@@ -91,12 +116,17 @@ class Cursors:
         """Drop notices of these kinds from before then: a certificate no longer found them."""
         for kind in kinds:
             field = f"notices.{kind.value}"
-            await self._collection.update_one({"_id": feed, f"{field}.at": {"$lt": before}}, {"$unset": {field: ""}})
+            await self._collection.update_one(
+                {"_id": feed, f"{field}.at": {"$lt": before}}, {"$unset": {field: ""}}
+            )
 
     @query
     async def feeds(self) -> list[str]:
         """Every feed that was ever polled or paused."""
-        return [document["_id"] for document in await self._collection.find({}, {"_id": 1}).sort("_id", 1).to_list()]
+        return [
+            document["_id"]
+            for document in await self._collection.find({}, {"_id": 1}).sort("_id", 1).to_list()
+        ]
 
     @query
     async def note_poll(self, feed: str, now: datetime, error: str | None = None) -> None:
@@ -121,7 +151,9 @@ class Cursors:
 
     @query
     async def note_failure(self, feed: str, now: datetime, error: str, retry_at: datetime) -> None:
-        """Record that the source was unavailable, and that the feed is not polled before `retry_at`."""
+        """Record that the source was unavailable, and that the feed is not polled before
+        `retry_at`.
+        """
         await self._collection.update_one(
             {"_id": feed},
             {
@@ -134,10 +166,12 @@ class Cursors:
 
     @query
     async def rewind(self, cursor: Cursor, to: Cursor) -> None:
-        """Move the cursor to the position of `to`, and drop its open gaps. Raises `CursorMoved` where a poll was
-        faster.
+        """Move the cursor to the position of `to`, and drop its open gaps. Raises `CursorMoved`
+        where a poll was faster.
         """
-        await self._collection.update_one({"_id": cursor.feed}, {"$setOnInsert": {"version": 0}}, upsert=True)
+        await self._collection.update_one(
+            {"_id": cursor.feed}, {"$setOnInsert": {"version": 0}}, upsert=True
+        )
         result = await self._collection.update_one(
             {"_id": cursor.feed, "version": cursor.version},
             {
@@ -153,7 +187,9 @@ class Cursors:
             },
         )
         if not result.modified_count:
-            raise CursorMoved(f"feed {cursor.feed}: a poll moved its cursor past version {cursor.version} meanwhile")
+            raise CursorMoved(
+                f"feed {cursor.feed}: a poll moved its cursor past version {cursor.version} meanwhile"
+            )
 
     @query
     async def offer(self, feed: str, columns: Sequence[str]) -> None:
@@ -161,14 +197,20 @@ class Cursors:
         await self._collection.update_one({"_id": feed}, {"$set": {"offered": list(columns)}})
 
     @query
-    async def pause(self, feed: str, reason: str, *, sending: bool = False, by: str | None = None) -> None:
+    async def pause(
+        self, feed: str, reason: str, *, sending: bool = False, by: str | None = None
+    ) -> None:
         """Pause polling the feed, and unless `sending` also sending it, until it is resumed.
 
         The first reason stays, unless the new one pauses more. `by`: the operator who does it.
         """
-        await self._collection.update_one({"_id": feed}, {"$setOnInsert": {"version": 0}}, upsert=True)
+        await self._collection.update_one(
+            {"_id": feed}, {"$setOnInsert": {"version": 0}}, upsert=True
+        )
         weaker: Document = (
-            {"paused": {"$ne": True}} if sending else {"$or": [{"paused": {"$ne": True}}, {"sends": True}]}
+            {"paused": {"$ne": True}}
+            if sending
+            else {"$or": [{"paused": {"$ne": True}}, {"sends": True}]}
         )
         await self._collection.update_one(
             {"_id": feed, **weaker},
@@ -178,9 +220,13 @@ class Cursors:
     @query
     async def pause_sending(self, feed: str, reason: str, *, by: str | None = None) -> None:
         """Pause sending the feed until that is resumed; polling goes on. The first reason stays."""
-        await self._collection.update_one({"_id": feed}, {"$setOnInsert": {"version": 0}}, upsert=True)
+        await self._collection.update_one(
+            {"_id": feed}, {"$setOnInsert": {"version": 0}}, upsert=True
+        )
         wanted: Document = {"_id": feed, "sending_paused": None}
-        await self._collection.update_one(wanted, {"$set": {"sending_paused": reason, "paused_by": by}})
+        await self._collection.update_one(
+            wanted, {"$set": {"sending_paused": reason, "paused_by": by}}
+        )
 
     @query
     async def resume(self, feed: str) -> bool:
@@ -189,7 +235,13 @@ class Cursors:
             {"_id": feed, "$or": [{"paused": True}, _SENDING_PAUSED]},
             {
                 "$set": {"paused": False, "failures": 0, "retry_at": None},
-                "$unset": {"paused_reason": "", "sends": "", "sending_paused": "", "paused_by": "", "refused": ""},
+                "$unset": {
+                    "paused_reason": "",
+                    "sends": "",
+                    "sending_paused": "",
+                    "paused_by": "",
+                    "refused": "",
+                },
                 "$inc": {"resumes": 1},
             },
         )
@@ -204,7 +256,9 @@ class Cursors:
         if found is None:
             return False
         if not found.get("sends"):
-            polled["$set"]["sending_paused"] = found.get("sending_paused") or found.get("paused_reason") or "paused"
+            polled["$set"]["sending_paused"] = (
+                found.get("sending_paused") or found.get("paused_reason") or "paused"
+            )
         seen: Document = {"_id": feed, "paused": True, "paused_reason": found.get("paused_reason")}
         return bool((await self._collection.update_one(seen, polled | over)).modified_count)
 
@@ -213,15 +267,24 @@ class Cursors:
         """Resume sending; polling stays paused if it is. Returns whether sending was paused."""
         over: Document = {"$unset": {"sending_paused": "", "refused": ""}, "$inc": {"resumes": 1}}
         both: Document = {"_id": feed, "paused": True, "sends": {"$ne": True}}
-        if (await self._collection.update_one(both, over | {"$set": {"sends": True}})).modified_count:
+        if (
+            await self._collection.update_one(both, over | {"$set": {"sends": True}})
+        ).modified_count:
             return True
-        return bool((await self._collection.update_one({"_id": feed, **_SENDING_PAUSED}, over)).modified_count)
+        return bool(
+            (
+                await self._collection.update_one({"_id": feed, **_SENDING_PAUSED}, over)
+            ).modified_count
+        )
 
     @query
     async def paused(self) -> Sequence[str]:
         """The feeds whose sending is paused."""
         stopped: Document = {"$or": [{"paused": True, "sends": {"$ne": True}}, _SENDING_PAUSED]}
-        return [document["_id"] for document in await self._collection.find(stopped, {"_id": 1}).to_list()]
+        return [
+            document["_id"]
+            for document in await self._collection.find(stopped, {"_id": 1}).to_list()
+        ]
 
     @query
     async def refusals(self, feed: str) -> tuple[int, datetime | None]:
@@ -241,15 +304,24 @@ class Cursors:
             )
             if document is not None:
                 return int(document["refused"]["count"]) - count
-        refused: Document = {"$set": {"refused": {"count": count, "at": now}}, "$setOnInsert": {"version": 0}}
+        refused: Document = {
+            "$set": {"refused": {"count": count, "at": now}},
+            "$setOnInsert": {"version": 0},
+        }
         await self._collection.update_one({"_id": feed}, refused, upsert=True)
         return 0
 
     @query
     async def standing(self) -> tuple[Sequence[str], dict[str, int]]:
-        """The feeds whose sending is paused; and feed → how often it was resumed, for those that ever were."""
+        """The feeds whose sending is paused; and feed → how often it was resumed, for those that
+        ever were.
+        """
         wanted: Document = {"$or": [{"paused": True}, _SENDING_PAUSED, {"resumes": {"$gt": 0}}]}
         fields = {"paused": 1, "sends": 1, "sending_paused": 1, "resumes": 1}
         found = await self._collection.find(wanted, fields).to_list()
-        paused = [d["_id"] for d in found if (d.get("paused") and not d.get("sends")) or d.get("sending_paused")]
+        paused = [
+            d["_id"]
+            for d in found
+            if (d.get("paused") and not d.get("sends")) or d.get("sending_paused")
+        ]
         return paused, {d["_id"]: d["resumes"] for d in found if d.get("resumes")}

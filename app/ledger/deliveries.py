@@ -1,18 +1,20 @@
-"""`deliveries`: one document a source row, and the moves of the state machine (see `docs/architecture.md`).
+"""`deliveries`: one document a source row, and the moves of the state machine (see
+`docs/architecture.md`).
 
-    {_id: "<feed>:<key>" (capture = "changes": "<feed>:<key>:<position>"), feed, key, position, state, batch, token,
-     payload, content, place, created_at, attempts, next_attempt_at, last {at, status, error, in_doubt}, finished_at,
-     reason}
+    {_id: "<feed>:<key>" (capture = "changes": "<feed>:<key>:<position>"), feed, key, position,
+    state, batch, token,
+     payload, content, place, created_at, attempts, next_attempt_at, last {at, status, error,
+     in_doubt}, finished_at, reason}
 
-`content` is a hash of what was logged, and stays when the payload goes; `place` one of the position. Reconciliation
-compares both (see `app/ledger/audit.py`).
+`content` is a hash of what was logged, and stays when the payload goes; `place` one of the
+position. Reconciliation compares both (see `app/ledger/audit.py`).
 
-`seen_at`: when a row that was logged before was last read at another position, because it was updated.
-`app/ledger/operator_moves.py` names the fields that replay and cancel add.
+`seen_at`: when a row that was logged before was last read at another position, because it was
+updated. `app/ledger/operator_moves.py` names the fields that replay and cancel add.
 
 Each move is one conditional update, so repeating it, or making it without a lease, changes nothing.
-`token` is absent until a batch is taken over; then it is the new holder's fence (see `Batch.fence`), and the old
-holder's failures match no more.
+`token` is absent until a batch is taken over; then it is the new holder's fence (see
+`Batch.fence`), and the old holder's failures match no more.
 """
 
 from __future__ import annotations
@@ -54,8 +56,12 @@ class Deliveries:
     # --- a row comes in
 
     @query
-    async def log(self, filled: Iterable[tuple[NewBatch, Sequence[SourceRow]]], now: datetime) -> list[str]:
-        """Log each batch's rows as `queued`. Returns the ids of those logged before, which stay as they are."""
+    async def log(
+        self, filled: Iterable[tuple[NewBatch, Sequence[SourceRow]]], now: datetime
+    ) -> list[str]:
+        """Log each batch's rows as `queued`. Returns the ids of those logged before, which stay as
+        they are.
+        """
         documents = [
             logged(batch.feed, row, now) | {"state": State.QUEUED.value, "batch": batch.id}
             for batch, rows in filled
@@ -64,30 +70,46 @@ class Deliveries:
         return await insert_telling_duplicates(self._collection, documents)
 
     @query
-    async def log_unreadable(self, feed: str, rows: Iterable[SourceRow], now: datetime) -> list[str]:
+    async def log_unreadable(
+        self, feed: str, rows: Iterable[SourceRow], now: datetime
+    ) -> list[str]:
         """Log rows that have no payload as dead letters, each with its reason. Returns as `log`."""
         documents = [
-            logged(feed, row, now) | {"state": State.DEAD.value, "reason": why_dead(row), "finished_at": now}
+            logged(feed, row, now)
+            | {"state": State.DEAD.value, "reason": why_dead(row), "finished_at": now}
             for row in rows
         ]
         return await insert_telling_duplicates(self._collection, documents)
 
     @query
-    async def log_skipped(self, feed: str, rows: Iterable[tuple[SourceRow, str]], now: datetime) -> list[str]:
-        """Log rows that the feed's filter leaves out as `skipped`, each with its reason. Returns as `log`."""
+    async def log_skipped(
+        self, feed: str, rows: Iterable[tuple[SourceRow, str]], now: datetime
+    ) -> list[str]:
+        """Log rows that the feed's filter leaves out as `skipped`, each with its reason. Returns as
+        `log`.
+        """
         documents = [
-            logged(feed, row, now) | {"state": State.SKIPPED.value, "reason": reason, "finished_at": now}
+            logged(feed, row, now)
+            | {"state": State.SKIPPED.value, "reason": reason, "finished_at": now}
             for row, reason in rows
         ]
         return await insert_telling_duplicates(self._collection, documents)
 
     @query
     async def note_seen(self, feed: str, rows: Iterable[SourceRow], now: datetime) -> None:
-        """Note where rows stand now that were logged at another position: what is compared by position needs it."""
+        """Note where rows stand now that were logged at another position: what is compared by
+        position needs it.
+        """
         updates = [
             UpdateOne(
                 {"_id": delivery_id(feed, row), "position": {"$ne": row.position}},
-                {"$set": {"position": row.position, "place": place_hash(row.position), "seen_at": now}},
+                {
+                    "$set": {
+                        "position": row.position,
+                        "place": place_hash(row.position),
+                        "seen_at": now,
+                    }
+                },
             )
             for row in rows
         ]
@@ -99,15 +121,17 @@ class Deliveries:
     async def load(self, batch: Batch, delivery_ids: Sequence[str] | None = None) -> list[Delivery]:
         """What in the batch, or among these of it, is still queued and ours to send.
 
-        Asks by id and by batch: none is ever in two. Reads documents whole: a projection costs the server more than the
-        few fields that it would save.
+        Asks by id and by batch: none is ever in two. Reads documents whole: a projection costs the
+        server more than the few fields that it would save.
         """
         found = self._collection.find(_sendable(batch, delivery_ids)).hint(BY_ID)
         return [delivery_of(document) for document in await found.to_list()]
 
     @query
     async def sizes(self, batch: Batch) -> dict[str, int]:
-        """The bytes of payload of each delivery that `load` would give: measured by the server, which reads them."""
+        """The bytes of payload of each delivery that `load` would give: measured by the server,
+        which reads them.
+        """
         pipeline: list[dict[str, Any]] = [
             {"$match": _sendable(batch)},
             {"$project": {"n": {"$strLenBytes": {"$ifNull": ["$payload", ""]}}}},
@@ -116,11 +140,15 @@ class Deliveries:
         return {document["_id"]: document["n"] for document in await found.to_list()}
 
     @query
-    async def succeed(self, batch: Batch, delivery_ids_by_status: Mapping[int, Sequence[str]], now: datetime) -> int:
-        """Record successes, whatever state the deliveries are in: that a partner has a row is a fact.
+    async def succeed(
+        self, batch: Batch, delivery_ids_by_status: Mapping[int, Sequence[str]], now: datetime
+    ) -> int:
+        """Record successes, whatever state the deliveries are in: that a partner has a row is a
+        fact.
 
-        One that another lease holds by now keeps the name of its batch, so that what that lease may have sent stays
-        known. Returns how many became `delivered`; a second record of the same success counts none.
+        One that another lease holds by now keeps the name of its batch, so that what that lease may
+        have sent stays known. Returns how many became `delivered`; a second record of the same
+        success counts none.
         """
         ours: Document = {"batch": batch.id, "token": batch.fence}
         return await self._succeed(ours, delivery_ids_by_status, now)
@@ -129,11 +157,15 @@ class Deliveries:
     async def succeed_before(
         self, batch: Batch, delivery_ids_by_status: Mapping[int, Sequence[str]], now: datetime
     ) -> int:
-        """Record successes of the leases before ours, found on record as the batch is taken over; else as `succeed`."""
+        """Record successes of the leases before ours, found on record as the batch is taken over;
+        else as `succeed`.
+        """
         before_us: Document = {"batch": batch.id, "token": {"$not": {"$gte": batch.fence}}}
         return await self._succeed(before_us, delivery_ids_by_status, now)
 
-    async def _succeed(self, held: Document, delivery_ids_by_status: Mapping[int, Sequence[str]], now: datetime) -> int:
+    async def _succeed(
+        self, held: Document, delivery_ids_by_status: Mapping[int, Sequence[str]], now: datetime
+    ) -> int:
         """First those that are held as described, which leave their batch; then what is left."""
         moved = 0
         for status, ids in delivery_ids_by_status.items():
@@ -149,14 +181,17 @@ class Deliveries:
 
     @query
     async def fail(self, batch: Batch, results: Sequence[Result], now: datetime) -> int:
-        """Record failures as `retrying` or `dead`, where the batch still holds the delivery under our lease, and count
-        the attempt where one was made.
+        """Record failures as `retrying` or `dead`, where the batch still holds the delivery under
+        our lease, and count the attempt where one was made.
 
         Returns how many were recorded; the others were settled, or taken over, by someone else.
         """
         if not results:
             return 0
-        updates = [UpdateOne(_held(batch, result.delivery.id), failure(result, now), hint=BY_ID) for result in results]
+        updates = [
+            UpdateOne(_held(batch, result.delivery.id), failure(result, now), hint=BY_ID)
+            for result in results
+        ]
         written = await self._collection.bulk_write(updates, ordered=False)
         return written.modified_count
 
@@ -166,14 +201,21 @@ class Deliveries:
     async def unsettled(self, batch: Batch) -> dict[str, str]:
         """What still names the batch: delivery id → lease that may have sent it last.
 
-        Queued ones; and ones that were cancelled, or whose success came late, while another lease held them.
+        Queued ones; and ones that were cancelled, or whose success came late, while another lease
+        held them.
         """
-        found = self._collection.find({"_id": {"$in": list(batch.delivery_ids)}, "batch": batch.id}, {"token": 1})
-        return {document["_id"]: _sender(document.get("token"), batch) for document in await found.to_list()}
+        found = self._collection.find(
+            {"_id": {"$in": list(batch.delivery_ids)}, "batch": batch.id}, {"token": 1}
+        )
+        return {
+            document["_id"]: _sender(document.get("token"), batch)
+            for document in await found.to_list()
+        }
 
     @query
     async def fence(self, batch: Batch, now: datetime) -> None:
-        """Fence off former holders, and count their attempt: from now on only our lease can record a failure.
+        """Fence off former holders, and count their attempt: from now on only our lease can record
+        a failure.
 
         Changes nothing where a later holder was faster.
         Cancelled deliveries leave the batch: they are not sent any more.
@@ -192,7 +234,9 @@ class Deliveries:
 
     @query
     async def accepted_since(self, feed: str, since: datetime) -> bool:
-        """Whether a success of the feed was recorded after that moment. Served by the index `settled`."""
+        """Whether a success of the feed was recorded after that moment. Served by the index
+        `settled`.
+        """
         wanted = {"state": State.DELIVERED.value, "feed": feed, "finished_at": {"$gt": since}}
         return await self._collection.find_one(wanted, {"_id": 1}) is not None
 
@@ -200,21 +244,34 @@ class Deliveries:
 
     @query
     async def due_retries(
-        self, now: datetime, limit: int, paused: Sequence[str] = (), *, among: Container[str] | None = None
+        self,
+        now: datetime,
+        limit: int,
+        paused: Sequence[str] = (),
+        *,
+        among: Container[str] | None = None,
     ) -> list[tuple[str, str]]:
-        """Retries whose time has come, at most `limit`, as (feed, delivery id): the oldest, and some of each feed.
-        `among`: of these feeds only."""
+        """Retries whose time has come, at most `limit`, as (feed, delivery id): the oldest, and
+        some of each feed. `among`: of these feeds only."""
         waiting = in_state(State.RETRYING)
         feeds = await feeds_in(self._collection, waiting, without=paused, among=among)
         due = {"state": State.RETRYING.value, "next_attempt_at": {"$lte": now}}
-        documents = await fair_first_of(self._collection, Order(due, "next_attempt_at", {"feed": 1}), feeds, limit)
+        documents = await fair_first_of(
+            self._collection, Order(due, "next_attempt_at", {"feed": 1}), feeds, limit
+        )
         return [(document["feed"], document["_id"]) for document in documents]
 
     @query
     async def hasten(self, now: datetime, longest: timedelta) -> int:
-        """Let retries be due that wait for longer than the `longest` that any does. Returns how many."""
+        """Let retries be due that wait for longer than the `longest` that any does. Returns how
+        many.
+        """
         put_off = in_state(State.RETRYING, moment={"$gt": now + longest + AGREED})
-        return int((await self._collection.update_many(put_off, {"$set": {"next_attempt_at": now}})).modified_count)
+        return int(
+            (
+                await self._collection.update_many(put_off, {"$set": {"next_attempt_at": now}})
+            ).modified_count
+        )
 
     @query
     async def hasten_failed_later(self, now: datetime) -> int:
@@ -224,7 +281,11 @@ class Deliveries:
         """
         later = in_state(State.RETRYING, moment={"$gt": now + AGREED})
         put_off = {**later, "last.at": {"$gt": now + AGREED}}
-        return int((await self._collection.update_many(put_off, {"$set": {"next_attempt_at": now}})).modified_count)
+        return int(
+            (
+                await self._collection.update_many(put_off, {"$set": {"next_attempt_at": now}})
+            ).modified_count
+        )
 
     @query
     async def requeue_due(self, batch: NewBatch, now: datetime) -> int:
@@ -235,7 +296,10 @@ class Deliveries:
                 "state": State.RETRYING.value,
                 "next_attempt_at": {"$lte": now},
             },
-            {"$set": {"state": State.QUEUED.value, "batch": batch.id}, "$unset": {"next_attempt_at": ""}},
+            {
+                "$set": {"state": State.QUEUED.value, "batch": batch.id},
+                "$unset": {"next_attempt_at": ""},
+            },
             hint=BY_ID,
         )
         return result.modified_count
@@ -247,11 +311,16 @@ class Deliveries:
             {"$match": in_state(State.QUEUED, moment={"$lte": logged_before})},
             {"$group": {"_id": "$batch"}},
         ]
-        return {document["_id"] for document in await (await self._collection.aggregate(pipeline)).to_list()}
+        return {
+            document["_id"]
+            for document in await (await self._collection.aggregate(pipeline)).to_list()
+        }
 
     @query
     async def queued_in(self, batch_ids: Iterable[str], limit: int) -> list[tuple[str, str]]:
-        """Queued deliveries that name one of these batches, a feed's oldest first, as (feed, delivery id)."""
+        """Queued deliveries that name one of these batches, a feed's oldest first, as (feed,
+        delivery id).
+        """
         wanted = in_state(State.QUEUED) | {"batch": {"$in": list(batch_ids)}}
         found = self._collection.find(wanted, {"feed": 1}).sort([("feed", 1), ("created_at", 1)])
         documents = await found.limit(limit).to_list()
@@ -259,7 +328,9 @@ class Deliveries:
 
     @query
     async def adopt(self, batch: NewBatch, orphaned_from: Iterable[str]) -> int:
-        """Move deliveries whose batch is gone into this one. One that has a living batch again stays there."""
+        """Move deliveries whose batch is gone into this one. One that has a living batch again
+        stays there.
+        """
         result = await self._collection.update_many(
             {
                 "_id": {"$in": list(batch.delivery_ids)},
@@ -281,16 +352,22 @@ class Deliveries:
     @query
     async def oldest_open(self, feed: str) -> datetime | None:
         """When the feed's oldest open delivery was logged; `None` where nothing is open."""
-        queued = self._collection.find(in_state(State.QUEUED, feed), {"created_at": 1}).sort("created_at", 1).limit(1)
+        queued = (
+            self._collection.find(in_state(State.QUEUED, feed), {"created_at": 1})
+            .sort("created_at", 1)
+            .limit(1)
+        )
         moments: list[datetime] = [document["created_at"] for document in await queued.to_list()]
         for _, _, oldest in await self._open_by_feed(State.RETRYING, feed):
             moments.append(oldest)
         return min(moments, default=None)
 
     @query
-    async def open_by_feed(self, without: Container[str] | None = None) -> dict[str, tuple[int, datetime]]:
-        """Feed → how many of its deliveries are open, and when the oldest was logged; feeds with none are left out, and
-        those that `without` names: of them nothing is read.
+    async def open_by_feed(
+        self, without: Container[str] | None = None
+    ) -> dict[str, tuple[int, datetime]]:
+        """Feed → how many of its deliveries are open, and when the oldest was logged; feeds with
+        none are left out, and those that `without` names: of them nothing is read.
 
         Exact; reads what is open, by the partial indexes, and `max_backlog` bounds that.
         """
@@ -299,13 +376,19 @@ class Deliveries:
             feeds: list[str | None] = [None]
             if without is not None:
                 feeds = [*await feeds_in(self._collection, in_state(state), without=without)]
-            for feed, more, since in [one for name in feeds for one in await self._open_by_feed(state, name)]:
+            for feed, more, since in [
+                one for name in feeds for one in await self._open_by_feed(state, name)
+            ]:
                 count, oldest = found.get(feed, (0, since))
                 found[feed] = (count + more, min(oldest, since))
         return found
 
-    async def _open_by_feed(self, state: State, feed: str | None = None) -> list[tuple[str, int, datetime]]:
-        """How many of each feed, or of one, are in an open state, and since when: read from the state's index alone."""
+    async def _open_by_feed(
+        self, state: State, feed: str | None = None
+    ) -> list[tuple[str, int, datetime]]:
+        """How many of each feed, or of one, are in an open state, and since when: read from the
+        state's index alone.
+        """
         group = {"_id": "$feed", "n": {"$sum": 1}, "oldest": {"$min": "$created_at"}}
         pipeline: list[dict[str, Any]] = [{"$match": in_state(state, feed)}, {"$group": group}]
         found = await (await self._collection.aggregate(pipeline)).to_list()
@@ -339,7 +422,12 @@ class Deliveries:
 
 def _sendable(batch: Batch, delivery_ids: Sequence[str] | None = None) -> Document:
     ids = batch.delivery_ids if delivery_ids is None else delivery_ids
-    return {"_id": {"$in": list(ids)}, "batch": batch.id, "state": State.QUEUED.value, "token": batch.fence}
+    return {
+        "_id": {"$in": list(ids)},
+        "batch": batch.id,
+        "state": State.QUEUED.value,
+        "token": batch.fence,
+    }
 
 
 def _sender(token: str | None, batch: Batch) -> str:
@@ -348,4 +436,9 @@ def _sender(token: str | None, batch: Batch) -> str:
 
 
 def _held(batch: Batch, delivery_id: str) -> Document:
-    return {"_id": delivery_id, "state": State.QUEUED.value, "batch": batch.id, "token": batch.fence}
+    return {
+        "_id": delivery_id,
+        "state": State.QUEUED.value,
+        "batch": batch.id,
+        "token": batch.fence,
+    }

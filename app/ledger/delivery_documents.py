@@ -1,4 +1,6 @@
-"""A delivery as the ledger stores it: its id, its fields when it is logged, and how an attempt changes them."""
+"""A delivery as the ledger stores it: its id, its fields when it is logged, and how an attempt
+changes them.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +21,9 @@ from app.ledger.ids import ids_under
 
 
 def delivery_id(feed: str, row: SourceRow) -> str:
-    """The id under which the row is logged: the same row, or with `capture = "changes"` the same change of it, always
-    gives the same id. Of a long key it holds a hash, so that no id, header or batch is long: see `short_key`."""
+    """The id under which the row is logged: the same row, or with `capture = "changes"` the same
+    change of it, always gives the same id. Of a long key it holds a hash, so that no id, header or
+    batch is long: see `short_key`."""
     key = short_key(row.key)
     return f"{feed}:{key}" if row.change is None else f"{feed}:{key}:{short_key(quote(row.change))}"
 
@@ -50,7 +53,9 @@ def place_hash(position: Position) -> int:
 
 
 def ids_of(feed: str, after: str = "") -> Document:
-    """A filter: the feed's deliveries; with `after`, those whose ids follow it. A key may be the empty text."""
+    """A filter: the feed's deliveries; with `after`, those whose ids follow it. A key may be the
+    empty text.
+    """
     return {"_id": ids_under(f"{feed}:", after)}
 
 
@@ -74,7 +79,11 @@ def why_dead(row: SourceRow) -> str:
 
 def success(status: int, now: datetime) -> Document:
     return {
-        "$set": {"state": State.DELIVERED.value, "finished_at": now, "last": {"at": now, "status": status}},
+        "$set": {
+            "state": State.DELIVERED.value,
+            "finished_at": now,
+            "last": {"at": now, "status": status},
+        },
         "$inc": {"attempts": 1},
         "$unset": {"next_attempt_at": "", "reason": ""},
     }
@@ -97,7 +106,10 @@ def failure(result: Result, now: datetime) -> Document:
     if refused_at := _refused_at(result):
         last["refused_at"] = refused_at
     if verdict.next_attempt_at is not None:
-        moved: Document = {"state": State.RETRYING.value, "next_attempt_at": verdict.next_attempt_at}
+        moved: Document = {
+            "state": State.RETRYING.value,
+            "next_attempt_at": verdict.next_attempt_at,
+        }
     else:
         moved = {"state": State.DEAD.value, "finished_at": now, "reason": verdict.reason}
     return {

@@ -1,11 +1,13 @@
-"""Every error code that a server gives by name, and whether it passes: whether the same command may succeed later.
+"""Every error code that a server gives by name, and whether it passes: whether the same command may
+succeed later.
 
-From `src/mongo/base/error_codes.yml` in MongoDB's source (commit 007ba934, and what earlier versions named), and two of
-services that speak its protocol: 8000 of Atlas and 16500 of Azure Cosmos DB.
+From `src/mongo/base/error_codes.yml` in MongoDB's source (commit 007ba934, and what earlier
+versions named), and two of services that speak its protocol: 8000 of Atlas and 16500 of Azure
+Cosmos DB.
 
-Temporary errors are in the servers: their roles, connections, load, space, or other work.
-Permanent errors are in the question, in permissions, or in the configuration: someone must act first.
-Codes without a name here are the numbers of single checks in a server's source: what was asked is wrong.
+Temporary errors are in the servers: their roles, connections, load, space, or other work. Permanent
+errors are in the question, in permissions, or in the configuration: someone must act first. Codes
+without a name here are the numbers of single checks in a server's source: what was asked is wrong.
 """
 
 # fmt: off
@@ -66,7 +68,8 @@ PASSING = {
     414: "AddOrRemoveShardInProgress", 442: "RetryMultiPlanning",
     445: "DatabaseMetadataRefreshCanceledDueToFCVTransition", 446: "ClusterUMCErrorWithWriteConcernError",
     447: "ObjectAlreadyExists", 9996: "OBSOLETE_RecvStaleConfig", 13388: "StaleConfig",
-    # A server with too much to do, or too little room; or one that does not take writes for a while.
+    # A server with too much to do, or too little room; or one that does not take writes for a
+    # while.
     261: "TooManyLogicalSessions", 264: "TooManyFilesOpen", 365: "TemporarilyUnavailable", 371: "UserWritesBlocked",
     402: "ResourceExhausted", 433: "AdmissionQueueOverflow", 449: "RateLimitExceeded",
     450: "PooledConnectionAcquisitionRejected", 462: "IngressRequestRateLimitExceeded", 14031: "OutOfDiskSpace",
@@ -75,7 +78,8 @@ PASSING = {
     1: "InternalError", 8: "UnknownError", 37: "FileRenameFailed", 39: "FileStreamFailed", 42: "LogWriteFailed",
     176: "FileOpenFailed", 301: "DataCorruptionDetected", 316: "QueryTrialRunCompleted",
 }
-"""Code → name. MongoDB's own retryable codes, those of PyMongo's lists, and the rest of their kind."""
+"""Code → name. MongoDB's own retryable codes, those of PyMongo's lists, and the rest of their kind.
+"""
 
 PERMANENT = {
     2: "BadValue", 3: "OBSOLETE_DuplicateKey", 4: "NoSuchKey", 5: "GraphContainsCycle", 9: "FailedToParse",
@@ -192,7 +196,8 @@ PASSING_LABELS = (
     "RetryableWriteError", "RetryableError", "SystemOverloadedError", "TransientTransactionError",
     "UnknownTransactionCommitResult",
 )  # fmt: skip
-"""Labels by which a server, or the driver, says that the same may be tried again, whatever the code.
+"""Labels by which a server, or the driver, says that the same may be tried again, whatever the
+code.
 
 https://github.com/mongodb/specifications: retryable-writes, transactions, client-backpressure.
 """

@@ -1,7 +1,9 @@
-"""What a driver's error says, on one line for an operator: no raw document of the server, nothing of the driver's own.
+"""What a driver's error says, on one line for an operator: no raw document of the server, nothing
+of the driver's own.
 
-PyMongo ends a server's error with the whole answer ("full error: {…}": `$clusterTime`, its signature, the write that
-failed with the row in it), and a server quotes the command that it refuses, with the same in it.
+PyMongo ends a server's error with the whole answer ("full error: {…}": `$clusterTime`, its
+signature, the write that failed with the row in it), and a server quotes the command that it
+refuses, with the same in it.
 """
 
 from __future__ import annotations
@@ -20,20 +22,30 @@ LIMIT = 300
 """Characters."""
 
 _FULL_ERROR = ", full error: "
-_DRIVER_INTERNALS = re.compile(r" \(configured timeouts: [^)]*\)|, Timeout: [0-9.]+s, Topology Description: .*")
+_DRIVER_INTERNALS = re.compile(
+    r" \(configured timeouts: [^)]*\)|, Timeout: [0-9.]+s, Topology Description: .*"
+)
 """What the driver adds to "cannot connect", and an operator cannot use."""
-_RAW = re.compile(r"\$clusterTime|\$db\b|\blsid\b|\boperationTime\b|\bsignature\b|\btxnNumber\b|\bdocuments: \[")
+_RAW = re.compile(
+    r"\$clusterTime|\$db\b|\blsid\b|\boperationTime\b|\bsignature\b|\btxnNumber\b|\bdocuments: \["
+)
 """What identifies a document of a server's or the driver's own, not one that an operator wrote."""
 _COMMAND = re.compile(r"\{ *(\w+):")
 _RETRY_AFTER = re.compile(r"Error=\d+, RetryAfterMs=(\d{1,9})\b")
-"""How Azure Cosmos DB begins what it says of a command, or of a write of many, that was one too many (16500, HTTP 429):
-"Error=16500, RetryAfterMs=34, Details='Response status code does not indicate success: TooManyRequests (429) …'"."""
+"""How Azure Cosmos DB begins what it says of a command, or of a write of many, that was one too
+many (16500, HTTP 429): "Error=16500, RetryAfterMs=34, Details='Response status code does not
+indicate success: TooManyRequests (429) …'"."""
 _SELECTION = (
     (
-        re.compile(r'No replica set members match selector "Primary\(\)"|No primary available for writes'),
+        re.compile(
+            r'No replica set members match selector "Primary\(\)"|No primary available for writes'
+        ),
         "no member of the replica set is primary now",
     ),
-    (re.compile(r"No (replica set members|servers|mongoses) found yet"), "no server answered in time"),
+    (
+        re.compile(r"No (replica set members|servers|mongoses) found yet"),
+        "no server answered in time",
+    ),
     (
         re.compile(r"(No replica set members available for replica set name .*)"),
         r"\1: the servers belong to no set, or to another; mend replicaSet in MONGO_URL",
@@ -62,12 +74,18 @@ def told(error: Exception) -> str:
 
 
 def refuses_retryable_writes(text: str) -> bool:
-    """Whether a server says so: Amazon DocumentDB (with code 301), Azure Cosmos DB (2), or PyMongo of MongoDB (20)."""
-    return "etryable writes are not supported" in text or "does not support retryable writes" in text
+    """Whether a server says so: Amazon DocumentDB (with code 301), Azure Cosmos DB (2), or PyMongo
+    of MongoDB (20).
+    """
+    return (
+        "etryable writes are not supported" in text or "does not support retryable writes" in text
+    )
 
 
 def retry_after(error: Exception) -> timedelta | None:
-    """How long the server says to wait before the same is asked again; `None` where it does not say."""
+    """How long the server says to wait before the same is asked again; `None` where it does not
+    say.
+    """
     if isinstance(error, driver.BulkWriteError):
         said = [wait_in(str(problem.get("errmsg", ""))) for problem in problems_of(error)]
         return max((wait for wait in said if wait is not None), default=None)
@@ -96,7 +114,9 @@ def _advice(code: int | None, said: str) -> str:
 
 
 def _summed_up(error: driver.BulkWriteError) -> str:
-    """How many writes failed, and why the first of each kind did: never the write itself, in which there is a row."""
+    """How many writes failed, and why the first of each kind did: never the write itself, in which
+    there is a row.
+    """
     counts: dict[str, int] = {}
     for problem in problems_of(error):
         code = problem.get("code", 0)
@@ -104,7 +124,9 @@ def _summed_up(error: driver.BulkWriteError) -> str:
         counts[said] = counts.get(said, 0) + 1
     if not counts:
         return "a bulk write failed"
-    return "; ".join(said if count == 1 else f"{said}, {count} times" for said, count in counts.items())
+    return "; ".join(
+        said if count == 1 else f"{said}, {count} times" for said, count in counts.items()
+    )
 
 
 def _named(code: int) -> str:
@@ -121,7 +143,9 @@ def _cleaned(text: str) -> str:
 
 
 def _without_raw(text: str) -> Iterator[str]:
-    """The text, with a name in place of each command that is quoted, and `{…}` for every other raw document."""
+    """The text, with a name in place of each command that is quoted, and `{…}` for every other raw
+    document.
+    """
     start = 0
     for begin, end in _outermost(text):
         quoted = text[begin:end]
@@ -136,7 +160,9 @@ def _without_raw(text: str) -> Iterator[str]:
 
 
 def _outermost(text: str) -> Iterator[tuple[int, int]]:
-    """Where documents in braces begin and end, the outermost alone; one that was cut off ends with the text."""
+    """Where documents in braces begin and end, the outermost alone; one that was cut off ends with
+    the text.
+    """
     depth = begin = 0
     for at, character in enumerate(text):
         if character == "{":

@@ -1,6 +1,8 @@
-"""What `doctor` asks of the ledger: who answers, whether it takes writes as it must, and whether it has what we use.
+"""What `doctor` asks of the ledger: who answers, whether it takes writes as it must, and whether it
+has what we use.
 
-Everything goes through the client that a worker has, with its options. What is wrong is raised, with what to do.
+Everything goes through the client that a worker has, with its options. What is wrong is raised,
+with what to do.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ COLLECTION = "doctor"
 """Holds only the document of a running `doctor`, and one index."""
 
 _READ_ALONE = (
-    "Rowrelay reads and writes through the primary: name all members in MONGO_URL and leave directConnection out"
+    "Rowrelay reads and writes through the primary: "
+    "name all members in MONGO_URL and leave directConnection out"
 )
 
 
@@ -34,13 +37,17 @@ class Role:
     about: str
     """Product, version and place in the replica set, on one line."""
     warnings: Mapping[str, str]
-    """Subject → what was found, and what to do. The ledger works, with less certainty than it could."""
+    """Subject → what was found, and what to do. The ledger works, with less certainty than it
+    could.
+    """
 
 
 class Examination:
     """Asks one ledger, over a client of its own."""
 
-    def __init__(self, client: AsyncMongoClient[Document], database: Database, patience: timedelta) -> None:
+    def __init__(
+        self, client: AsyncMongoClient[Document], database: Database, patience: timedelta
+    ) -> None:
         """`patience`: how long a majority may take to acknowledge a write."""
         self._client = client
         self._database = database
@@ -48,8 +55,8 @@ class Examination:
 
     @query
     async def role(self) -> Role:
-        """The server that takes our writes. Raises `LedgerUnavailable` where none does now, `LedgerRefused` for a
-        secondary.
+        """The server that takes our writes. Raises `LedgerUnavailable` where none does now,
+        `LedgerRefused` for a secondary.
         """
         asked_at = machine_now()
         try:
@@ -65,8 +72,12 @@ class Examination:
 
     @query
     async def write(self) -> None:
-        """Insert a document and delete it again, both acknowledged by a majority. Raises what keeps us from it."""
-        concern = WriteConcern("majority", wtimeout=max(1, int(self._patience.total_seconds() * 1000)))
+        """Insert a document and delete it again, both acknowledged by a majority. Raises what keeps
+        us from it.
+        """
+        concern = WriteConcern(
+            "majority", wtimeout=max(1, int(self._patience.total_seconds() * 1000))
+        )
         collection = self._database[COLLECTION].with_options(write_concern=concern)
         document: Document = {"_id": uuid4().hex, "at": utc_now()}
         try:
@@ -77,7 +88,9 @@ class Examination:
 
     @query
     async def partial_index(self) -> None:
-        """Make a partial index, as the sweep's questions need. Raises `LedgerRefused` where the server has none."""
+        """Make a partial index, as the sweep's questions need. Raises `LedgerRefused` where the
+        server has none.
+        """
         partial = {"at": {"$gt": LONG_AGO}, "state": "open"}
         try:
             await self._database[COLLECTION].create_indexes(
@@ -87,32 +100,50 @@ class Examination:
             raise _no_partial_index(error) from error
 
     async def _no_writer(self, error: driver.ServerSelectionTimeoutError) -> RowrelayError:
-        """Why no server takes our writes: what a member that answers says, or the driver where none does."""
+        """Why no server takes our writes: what a member that answers says, or the driver where none
+        does.
+        """
         try:
-            hello = await self._client.admin.command("hello", read_preference=ReadPreference.NEAREST)
+            hello = await self._client.admin.command(
+                "hello", read_preference=ReadPreference.NEAREST
+            )
         except driver.PyMongoError:
             return translate(error)
         servers = self._client.topology_description.server_descriptions()
-        silent = [f"{host}:{port}" for (host, port), server in servers.items() if server.server_type_name == "Unknown"]
+        silent = [
+            f"{host}:{port}"
+            for (host, port), server in servers.items()
+            if server.server_type_name == "Unknown"
+        ]
         return no_primary(hello, silent, len(servers))
 
 
 def wrong_role(hello: Mapping[str, Any]) -> RowrelayError | None:
-    """What keeps a server that answered from being asked for anything; `None` for one that takes writes."""
+    """What keeps a server that answered from being asked for anything; `None` for one that takes
+    writes.
+    """
     if hello.get("isWritablePrimary", hello.get("ismaster")):
         return None
     who = f"ledger: {hello.get('me', 'the server')}"
     if hello.get("secondary"):
-        return LedgerRefused(f"{who} is a secondary of replica set {hello.get('setName')}; {_READ_ALONE}")
+        return LedgerRefused(
+            f"{who} is a secondary of replica set {hello.get('setName')}; {_READ_ALONE}"
+        )
     if hello.get("arbiterOnly"):
-        return LedgerRefused(f"{who} is an arbiter of replica set {hello.get('setName')}; {_READ_ALONE}")
+        return LedgerRefused(
+            f"{who} is an arbiter of replica set {hello.get('setName')}; {_READ_ALONE}"
+        )
     if hello.get("isreplicaset"):
         return LedgerRefused(f"{who} waits to be made a replica set: run rs.initiate() on it")
-    return LedgerUnavailable(f"{who} is neither primary nor secondary now: it starts, or recovers; look at its log")
+    return LedgerUnavailable(
+        f"{who} is neither primary nor secondary now: it starts, or recovers; look at its log"
+    )
 
 
 def no_primary(hello: Mapping[str, Any], silent: Sequence[str], members: int) -> RowrelayError:
-    """What is wrong with a set that has no primary, by what one member says and which do not answer."""
+    """What is wrong with a set that has no primary, by what one member says and which do not
+    answer.
+    """
     name = f"ledger: replica set {hello.get('setName', '?')} has no primary"
     if silent:
         return LedgerUnavailable(
@@ -143,7 +174,9 @@ def product_of(build: Mapping[str, Any]) -> str:
 
 
 def doubts(hello: Mapping[str, Any], *, direct: bool) -> dict[str, str]:
-    """What works, and will not keep every promise: subject → what to do. `direct`: no other member is looked for."""
+    """What works, and will not keep every promise: subject → what to do. `direct`: no other member
+    is looked for.
+    """
     if hello.get("msg") == "isdbgrid":
         return {}
     name = hello.get("setName")
@@ -167,8 +200,12 @@ def time_of(hello: Mapping[str, Any]) -> datetime | None:
     return theirs.replace(tzinfo=UTC) if theirs.tzinfo is None else theirs
 
 
-def clock_difference(hello: Mapping[str, Any], asked_at: datetime, answered_at: datetime) -> dict[str, str]:
-    """How far the server's clock is from this machine's, where that is more than the answer took and `APART`."""
+def clock_difference(
+    hello: Mapping[str, Any], asked_at: datetime, answered_at: datetime
+) -> dict[str, str]:
+    """How far the server's clock is from this machine's, where that is more than the answer took
+    and `APART`.
+    """
     theirs = time_of(hello)
     if theirs is None:
         return {}
@@ -183,7 +220,9 @@ def _no_majority(error: driver.WriteConcernError, patience: timedelta) -> Rowrel
     """The primary wrote, and too few members followed."""
     text = str(translate(error)).removeprefix("ledger: ")
     said = f"ledger: no majority of the replica set acknowledged a write within {patience.total_seconds():g} s ({text})"
-    return LedgerUnavailable(f"{said}; start the members that are down, or look in rs.status() for what holds them up")
+    return LedgerUnavailable(
+        f"{said}; start the members that are down, or look in rs.status() for what holds them up"
+    )
 
 
 def _no_partial_index(error: driver.OperationFailure) -> RowrelayError:

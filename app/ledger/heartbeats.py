@@ -1,14 +1,15 @@
-"""`progress`: the last heartbeat of each worker and beat, written every few seconds; and of watchdogs whose checks
-fail.
+"""`progress`: the last heartbeat of each worker and beat, written every few seconds; and of
+watchdogs whose checks fail.
 
-    {_id: "<role>:<name>", role, name, host, pid, started_at, marked_at, stopping, running, taken, queues,
+    {_id: "<role>:<name>", role, name, host, pid, started_at, marked_at, stopping, running, taken,
+    queues,
      broker_seconds, consumer_seconds, loop_seconds, moved_seconds, waiting_seconds, sent_seconds,
-     clock_seconds, dropped {<reason>: n},
-     tasks {<task>: {done, failed, seconds, buckets [n]}}, troubles [{task, feed, subject, error, failures, since, at}],
-     holds [{feed, batches, rows}], short_of, configuration {feeds, read_at, kept_since, kept_because, left}}
+     clock_seconds, dropped {<reason>: n}, tasks {<task>: {done, failed, seconds, buckets [n]}},
+     troubles [{task, feed, subject, error, failures, since, at}], holds [{feed, batches, rows}],
+     short_of, configuration {feeds, read_at, kept_since, kept_because, left}}
 
-The `…_seconds` are ages at `marked_at`, by the monotonic clock. A process that stops removes its document; that of a
-killed one stays until `KEPT` has passed.
+The `…_seconds` are ages at `marked_at`, by the monotonic clock. A process that stops removes its
+document; that of a killed one stays until `KEPT` has passed.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ KEPT = timedelta(hours=1)
 """How long a silent process is still reported. After that it counts as gone on purpose."""
 
 DURATION_BOUNDS = (0.01, 0.05, 0.25, 1.0, 5.0, 30.0, 120.0, 600.0)
-"""Upper bounds in seconds of the buckets that a task's runs are counted in; one more holds what took longer."""
+"""Upper bounds in seconds of the buckets that a task's runs are counted in; one more holds what
+took longer.
+"""
 
 
 class Role(StrEnum):
@@ -96,7 +99,8 @@ class Heartbeat:
     moved_seconds: float | None = None
     """Worker: since a task began, ended, or got an answer from the ledger."""
     waiting_seconds: float | None = None
-    """Worker: how long messages have waited in one of its queues while it had room and took none."""
+    """Worker: how long messages have waited in one of its queues while it had room and took none.
+    """
     sent_seconds: float | None = None
     """Beat: since it sent a message."""
     running: int = 0
@@ -129,7 +133,9 @@ class Heartbeats:
     async def put(self, heartbeat: Heartbeat) -> None:
         """Store a heartbeat, in place of the process's previous one."""
         document = asdict(heartbeat) | {"role": heartbeat.role.value}
-        await self._collection.replace_one({"_id": _id(heartbeat.role, heartbeat.name)}, document, upsert=True)
+        await self._collection.replace_one(
+            {"_id": _id(heartbeat.role, heartbeat.name)}, document, upsert=True
+        )
 
     @query_by_timer
     async def leave(self, role: Role, name: str, pid: int) -> None:
@@ -142,7 +148,9 @@ class Heartbeats:
         await self._collection.delete_many({"marked_at": {"$lt": before}})
 
     @query_by_timer
-    async def since(self, moment: datetime, role: Role | None = None, host: str | None = None) -> list[Heartbeat]:
+    async def since(
+        self, moment: datetime, role: Role | None = None, host: str | None = None
+    ) -> list[Heartbeat]:
         """The heartbeats since then, by role and name; of one role and host, where given."""
         wanted: Document = {"marked_at": {"$gte": moment}}
         if role:
@@ -161,12 +169,21 @@ def _id(role: Role, name: str) -> str:
 
 def _heartbeat(document: Document) -> Heartbeat:
     """Fields of other versions: missing ones take their default, unknown ones are ignored."""
-    known = {name: value for name, value in document.items() if name in Heartbeat.__dataclass_fields__}
-    tasks = {name: TaskTimes(**{**times, "buckets": tuple(times["buckets"])}) for name, times in known["tasks"].items()}
+    known = {
+        name: value for name, value in document.items() if name in Heartbeat.__dataclass_fields__
+    }
+    tasks = {
+        name: TaskTimes(**{**times, "buckets": tuple(times["buckets"])})
+        for name, times in known["tasks"].items()
+    }
     troubles = tuple(Trouble(**trouble) for trouble in known.get("troubles", ()))
     holds = tuple(Held(**held) for held in known.get("holds", ()))
     plain = {"role": Role(known["role"]), "tasks": tasks, "queues": tuple(known["queues"])}
-    read = {"troubles": troubles, "holds": holds, "configuration": _configured(known.get("configuration"))}
+    read = {
+        "troubles": troubles,
+        "holds": holds,
+        "configuration": _configured(known.get("configuration")),
+    }
     return Heartbeat(**known | plain | read)
 
 

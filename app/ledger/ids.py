@@ -1,4 +1,6 @@
-"""Ids by what they begin with: those of a feed or a delivery are one range of `_id`, read by its index."""
+"""Ids by what they begin with: those of a feed or a delivery are one range of `_id`, read by its
+index.
+"""
 
 from __future__ import annotations
 

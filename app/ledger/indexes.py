@@ -1,14 +1,16 @@
 """The ledger's indexes: one for each question that is asked periodically, and no other.
 
-Those of what is open are partial on the state they ask about, so that they hold what is open, not what is done:
-the sweep costs the same with a thousand or a billion delivered rows behind it. They are in order within each feed, so
-that no feed's question reads another's rows, and hold what else is counted of a row: no document is read for it.
-Those of retention hold what is settled, in the order in which it expires (see `app/ledger/settled.py`); what
-an operator asks for by its state is read by `settled` too. Each one more costs each row that is logged and delivered.
+Those of what is open are partial on the state they ask about, so that they hold what is open, not
+what is done: the sweep costs the same with a thousand or a billion delivered rows behind it. They
+are in order within each feed, so that no feed's question reads another's rows, and hold what else
+is counted of a row: no document is read for it. Those of retention hold what is settled, in the
+order in which it expires (see `app/ledger/settled.py`); what an operator asks for by its state is
+read by `settled` too. Each one more costs each row that is logged and delivered.
 
-A server takes a partial index only for a filter that can match nothing outside of it: `finished_at >= LONG_AGO` is
-not served by an index of `finished_at > LONG_AGO`. So filters by state are made here, by `in_state`.
-`tests/integration/ledger/test_ledger_plans.py` asks the server for its plan of every question.
+A server takes a partial index only for a filter that can match nothing outside of it: `finished_at
+>= LONG_AGO` is not served by an index of `finished_at > LONG_AGO`. So filters by state are made
+here, by `in_state`. `tests/integration/ledger/test_ledger_plans.py` asks the server for its plan of
+every question.
 """
 
 from __future__ import annotations
@@ -37,8 +39,9 @@ REPORTS_OWED = "reports_owed"
 NOTIFICATIONS_OWED = "notifications_owed"
 
 BY_ID = [("_id", 1)]
-"""A hint for what names its documents by id and something else that has an index: a server that weighs the two may read
-a day, or a backlog, for a hundred ids. By its keys, since not every server takes an index's name."""
+"""A hint for what names its documents by id and something else that has an index: a server that
+weighs the two may read a day, or a backlog, for a hundred ids. By its keys, since not every server
+takes an index's name."""
 
 ANY_FEED: Document = {"$gt": ""}
 """A condition on the feed for all of them: so that an index which begins with it can be asked."""
@@ -51,8 +54,12 @@ MOMENTS = {
 """State → the field by which the index that holds it is in order, within a feed."""
 
 
-def in_state(state: State, feeds: str | Sequence[str] | None = None, moment: Document | None = None) -> Document:
-    """A filter by state that its index serves: of one feed, some, or (`None`) all; where its moment is as given."""
+def in_state(
+    state: State, feeds: str | Sequence[str] | None = None, moment: Document | None = None
+) -> Document:
+    """A filter by state that its index serves: of one feed, some, or (`None`) all; where its moment
+    is as given.
+    """
     if feeds is None:
         of_feeds: Any = ANY_FEED
     else:
@@ -62,7 +69,12 @@ def in_state(state: State, feeds: str | Sequence[str] | None = None, moment: Doc
 
 def restored(feed: str, state: State, finished_at: Document) -> Document:
     """A filter, served by its index, by what is back from an archive."""
-    return {"feed": feed, "state": state.value, "finished_at": finished_at, "restored_at": {"$gt": LONG_AGO}}
+    return {
+        "feed": feed,
+        "state": state.value,
+        "finished_at": finished_at,
+        "restored_at": {"$gt": LONG_AGO},
+    }
 
 
 def _open(state: State, name: str, *more: str) -> IndexModel:
@@ -84,7 +96,9 @@ INDEXES = {
         _dated(("feed",), "kept_from", KEPT),
         _dated(("feed", "state", "finished_at"), "restored_at", RESTORED),
     ),
-    "archives": (IndexModel([("feed", 1)], name=ARCHIVES_OPEN, partialFilterExpression={"open": True}),),
+    "archives": (
+        IndexModel([("feed", 1)], name=ARCHIVES_OPEN, partialFilterExpression={"open": True}),
+    ),
     "batches": (IndexModel([("feed", 1), ("visible_at", 1)], name=BATCHES_OF_FEED),),
     "notifications": (IndexModel([("retry_at", 1)], name=NOTIFICATIONS_OWED, sparse=True),),
     "reports": (IndexModel([("retry_at", 1)], name=REPORTS_OWED, sparse=True),),
@@ -99,7 +113,9 @@ RETIRED: Mapping[str, Sequence[str]] = {
     "batches": ("batches_due",),
     "ticks": ("ticks_open",),
 }
-"""Indexes of earlier versions, which no question uses. A changed index takes a new name, and its old one goes here."""
+"""Indexes of earlier versions, which no question uses. A changed index takes a new name, and its
+old one goes here.
+"""
 
 BUILD_SECONDS = 86_400
 _NOT_THERE = (26, 27)
@@ -110,8 +126,8 @@ _NOT_THERE = (26, 27)
 async def ensure_indexes(database: Database) -> None:
     """Make the indexes that are missing, then drop those that are retired.
 
-    Running it again, or from several processes at once, changes nothing. Waits for a build, for a day at most: on ten
-    million deliveries it takes longer than any other answer may.
+    Running it again, or from several processes at once, changes nothing. Waits for a build, for a
+    day at most: on ten million deliveries it takes longer than any other answer may.
     """
     await database.command("ping")
     for collection, indexes in INDEXES.items():

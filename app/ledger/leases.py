@@ -1,7 +1,7 @@
 """Whether a lease is running: of a batch, a tick, or a purge lock.
 
-It runs until its end. A lease that ends further ahead than any can was taken by a wrong clock: it does not count, and
-what it holds may be claimed.
+It runs until its end. A lease that ends further ahead than any can was taken by a wrong clock: it
+does not count, and what it holds may be claimed.
 """
 
 from __future__ import annotations

@@ -1,12 +1,15 @@
-"""Deliveries as an operator lists them: a page at a time, in the order of time or of ids, and how many there are.
+"""Deliveries as an operator lists them: a page at a time, in the order of time or of ids, and how
+many there are.
 
-The time of a delivery is the moment by which the index of its state is in order (`indexes.MOMENTS`): of one that is
-settled when that was, of one that waits for a retry when it is due, of a queued one when it was logged. Those of one
-moment are in the order of their ids, so a page that ends among them loses and repeats none; what changes its state
-between two pages is listed where it then stands.
+The time of a delivery is the moment by which the index of its state is in order
+(`indexes.MOMENTS`): of one that is settled when that was, of one that waits for a retry when it is
+due, of a queued one when it was logged. Those of one moment are in the order of their ids, so a
+page that ends among them loses and repeats none; what changes its state between two pages is listed
+where it then stands.
 
-Each state is read by its own index, in its order, and no further than the page. What has no index (reason, status,
-attempts, a part of the key) is checked in each delivery read, so a rare one costs as much as the rest of the selection.
+Each state is read by its own index, in its order, and no further than the page. What has no index
+(reason, status, attempts, a part of the key) is checked in each delivery read, so a rare one costs
+as much as the rest of the selection.
 """
 
 from __future__ import annotations
@@ -75,7 +78,9 @@ class Listing:
         self._collection: Collection = database["deliveries"]
 
     @query
-    async def page(self, selection: Selection, order: Order, after: Place | None, size: int) -> list[Document]:
+    async def page(
+        self, selection: Selection, order: Order, after: Place | None, size: int
+    ) -> list[Document]:
         """The next at most `size` of the selected, behind `after`, without their payloads."""
         if order is Order.ID or selection.ids:
             return await self._by_id(selection, after, size)
@@ -90,14 +95,18 @@ class Listing:
 
     @query
     async def count(self, selection: Selection) -> Count | None:
-        """How many are selected: of each state up to `COUNTED`; `None` where that takes more than `COUNT_SECONDS`."""
+        """How many are selected: of each state up to `COUNTED`; `None` where that takes more than
+        `COUNT_SECONDS`.
+        """
         number, exact, until = 0, True, time.monotonic() + COUNT_SECONDS
         by_id: dict[str, Any] = {"hint": BY_ID} if selection.ids else {}
         for state in selection.states:
             left = int((until - time.monotonic()) * 1000)
             wanted = all_of(conditions_of(selection, state))
             try:
-                found = await self._collection.count_documents(wanted, limit=COUNTED, maxTimeMS=max(1, left), **by_id)
+                found = await self._collection.count_documents(
+                    wanted, limit=COUNTED, maxTimeMS=max(1, left), **by_id
+                )
             except driver.ExecutionTimeout:
                 return None
             number, exact = number + found, exact and found < COUNTED
@@ -113,29 +122,42 @@ class Listing:
 
     @query
     async def beginning(self, ids: Iterable[str]) -> list[str]:
-        """Deliveries whose ids go on behind one of these and a colon: the changes of a row, or the rows that share the
-        first parts of a key. At most `_BEGINNING` of each of the first `_ASKED`."""
+        """Deliveries whose ids go on behind one of these and a colon: the changes of a row, or the
+        rows that share the first parts of a key. At most `_BEGINNING` of each of the first
+        `_ASKED`."""
         found: list[str] = []
         for one in islice(filter(_has_form, ids), _ASKED):
             documents = self._collection.find({"_id": ids_under(f"{one}:")}, {"_id": 1}).hint(BY_ID)
-            found += [document["_id"] for document in await documents.sort("_id", 1).limit(_BEGINNING).to_list()]
+            found += [
+                document["_id"]
+                for document in await documents.sort("_id", 1).limit(_BEGINNING).to_list()
+            ]
         return found
 
     @query
     async def any_of(self, feed: str) -> bool:
         """Whether the ledger has a delivery of that feed."""
-        return _has_form(feed) and await self._collection.find_one(ids_of(feed), {"_id": 1}) is not None
+        return (
+            _has_form(feed)
+            and await self._collection.find_one(ids_of(feed), {"_id": 1}) is not None
+        )
 
     async def _by_id(self, selection: Selection, after: Place | None, size: int) -> list[Document]:
         """By ids, one feed after the other: every delivery read is checked."""
-        looked_at: Document = {"$or": [all_of(conditions_of(selection, state)) for state in selection.states]}
+        looked_at: Document = {
+            "$or": [all_of(conditions_of(selection, state)) for state in selection.states]
+        }
         behind: Document = {"_id": {"$gt": after.id}} if after else {}
         ranges: list[Document] = [ids_of(feed) for feed in sorted(selection.feeds or ())] or [{}]
         if selection.ids:
             ranges = [{"_id": {"$in": list(selection.ids)}}]
         found: list[Document] = []
         for one in ranges:
-            asked = self._collection.find(all_of([one, behind, looked_at]), {"payload": 0}).hint(BY_ID).sort("_id", 1)
+            asked = (
+                self._collection.find(all_of([one, behind, looked_at]), {"payload": 0})
+                .hint(BY_ID)
+                .sort("_id", 1)
+            )
             found += await asked.limit(size - len(found)).to_list()
             if len(found) == size:
                 break
@@ -144,8 +166,8 @@ class Listing:
     async def _in_time(
         self, wanted: Document, moment: str, order: Order, after: Place | None, size: int
     ) -> list[Document]:
-        """Of one state. An index has those of one moment in no order of ids, so where a page begins or ends among such,
-        they are asked for by themselves."""
+        """Of one state. An index has those of one moment in no order of ids, so where a page begins
+        or ends among such, they are asked for by themselves."""
         way, beyond = (-1, "$lt") if order is Order.NEWEST else (1, "$gt")
         found: list[Document] = []
         if after:
@@ -155,13 +177,20 @@ class Listing:
         room = size - len(found)
         if not room:
             return found
-        rest = await self._collection.find(wanted, {"payload": 0}).sort(moment, way).limit(room + 1).to_list()
+        rest = (
+            await self._collection.find(wanted, {"payload": 0})
+            .sort(moment, way)
+            .limit(room + 1)
+            .to_list()
+        )
         if len(rest) > room and rest[room][moment] == (last := rest[room - 1][moment]):
             rest = [one for one in rest if one[moment] != last]
             rest += await self._of_one_moment(wanted, {moment: last}, way, room - len(rest))
         return found + rest[:room]
 
-    async def _of_one_moment(self, wanted: Document, among: Document, way: int, size: int) -> list[Document]:
+    async def _of_one_moment(
+        self, wanted: Document, among: Document, way: int, size: int
+    ) -> list[Document]:
         found = self._collection.find(all_of([among, wanted]), {"payload": 0}).sort("_id", way)
         return await found.limit(size).to_list()
 
@@ -172,4 +201,6 @@ def _has_form(text: str) -> bool:
 
 
 def _in_order(found: Sequence[Document], order: Order) -> list[Document]:
-    return sorted(found, key=lambda one: (moment_of(one), one["_id"]), reverse=order is Order.NEWEST)
+    return sorted(
+        found, key=lambda one: (moment_of(one), one["_id"]), reverse=order is Order.NEWEST
+    )

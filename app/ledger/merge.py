@@ -1,8 +1,9 @@
 """The first documents of several feeds by a moment, from an index in that order within each feed.
 
-A server merges a few feeds from an index without sorting, and reads no more than it returns. So a feed that is paused,
-or left out, costs nothing, however much it has waiting. Beyond `MERGED` feeds, parts are merged here: MongoDB takes at
-most 200 for one merge (`internalQueryMaxScansToExplode`) and sorts in memory where there are more.
+A server merges a few feeds from an index without sorting, and reads no more than it returns. So a
+feed that is paused, or left out, costs nothing, however much it has waiting. Beyond `MERGED` feeds,
+parts are merged here: MongoDB takes at most 200 for one merge (`internalQueryMaxScansToExplode`)
+and sorts in memory where there are more.
 """
 
 from __future__ import annotations
@@ -21,10 +22,14 @@ MERGED = 100
 
 
 async def feeds_in(
-    collection: Collection, wanted: Document, *, without: Container[str] = (), among: Container[str] | None = None
+    collection: Collection,
+    wanted: Document,
+    *,
+    without: Container[str] = (),
+    among: Container[str] | None = None,
 ) -> list[str]:
-    """The feeds that have a document as `wanted`, but for some, or of these only: one step in an index that begins with
-    the feed."""
+    """The feeds that have a document as `wanted`, but for some, or of these only: one step in an
+    index that begins with the feed."""
     found = await collection.distinct("feed", wanted)
     return [feed for feed in found if feed not in without and (among is None or feed in among)]
 
@@ -41,24 +46,38 @@ class Order:
     """What is read of a document, beside the moment."""
 
 
-async def first_of(collection: Collection, order: Order, feeds: Sequence[str], limit: int) -> list[Document]:
+async def first_of(
+    collection: Collection, order: Order, feeds: Sequence[str], limit: int
+) -> list[Document]:
     """The first `limit` documents of these feeds."""
     found: list[Document] = []
     for part in in_parts(feeds, MERGED):
         some = {"feed": {"$in": part}, **order.wanted}
-        asked = collection.find(some, {order.moment: 1, **order.fields}).sort(order.moment, 1).limit(limit)
+        asked = (
+            collection.find(some, {order.moment: 1, **order.fields})
+            .sort(order.moment, 1)
+            .limit(limit)
+        )
         found += await asked.to_list()
     return sorted(found, key=itemgetter(order.moment))[:limit] if len(feeds) > MERGED else found
 
 
-async def first_of_each(collection: Collection, order: Order, feeds: Sequence[str], each: int) -> list[Document]:
-    """The first `each` documents of every feed, in the order of all: what one has waiting hides no other's."""
+async def first_of_each(
+    collection: Collection, order: Order, feeds: Sequence[str], each: int
+) -> list[Document]:
+    """The first `each` documents of every feed, in the order of all: what one has waiting hides no
+    other's.
+    """
     found = await asyncio.gather(*(first_of(collection, order, [feed], each) for feed in feeds))
     return sorted(chain.from_iterable(found), key=itemgetter(order.moment))
 
 
-async def fair_first_of(collection: Collection, order: Order, feeds: Sequence[str], limit: int) -> list[Document]:
-    """The first `limit` documents of these feeds; where there are more, every feed has a part of them."""
+async def fair_first_of(
+    collection: Collection, order: Order, feeds: Sequence[str], limit: int
+) -> list[Document]:
+    """The first `limit` documents of these feeds; where there are more, every feed has a part of
+    them.
+    """
     found = await first_of(collection, order, feeds, limit)
     if len(found) < limit or len(feeds) < 2:
         return found

@@ -1,12 +1,13 @@
-"""`notifications`: one document for each event that is on, or was recently; and one with the time of the last check.
+"""`notifications`: one document for each event that is on, or was recently; and one with the time
+of the last check.
 
     {_id: "<event>|<subject>", event, subject, said, began_at, seen_at, told, message {kind, number, at}, remind_at,
      over_at, sending {<way>: {state, tries, at, error}}, retry_at}
     {_id: "looked", looked_at}
 
-The process that finds the event first inserts the document: its id sees to that. Each later message is owed by a
-conditional update on the number of the one before, so however many processes check at once, each is owed once.
-`app/ledger/outbox.py` says how it is sent.
+The process that finds the event first inserts the document: its id sees to that. Each later message
+is owed by a conditional update on the number of the one before, so however many processes check at
+once, each is owed once. `app/ledger/outbox.py` says how it is sent.
 """
 
 from __future__ import annotations
@@ -43,10 +44,13 @@ class Notifications(Outbox):
 
     @query
     async def take_turn(self, now: datetime, apart: timedelta) -> bool:
-        """Whether this process makes the check now: none was made within `apart`. A time in the future is a wrong
-        clock's.
+        """Whether this process makes the check now: none was made within `apart`. A time in the
+        future is a wrong clock's.
         """
-        late: list[Document] = [{"looked_at": {"$lte": now - apart}}, {"looked_at": {"$gt": now + AGREED}}]
+        late: list[Document] = [
+            {"looked_at": {"$lte": now - apart}},
+            {"looked_at": {"$gt": now + AGREED}},
+        ]
         wanted = {"_id": LOOKED, "$or": late}
         try:
             await self._collection.update_one(wanted, {"$set": {"looked_at": now}}, upsert=True)
@@ -87,9 +91,16 @@ class Notifications(Outbox):
 
     @query
     async def say(
-        self, stored: Document, message: Message, ways: Sequence[str], now: datetime, remind_at: datetime
+        self,
+        stored: Document,
+        message: Message,
+        ways: Sequence[str],
+        now: datetime,
+        remind_at: datetime,
     ) -> bool:
-        """Owe a message about an event that is on, in place of the one before. `False`: another process was faster."""
+        """Owe a message about an event that is on, in place of the one before. `False`: another
+        process was faster.
+        """
         number = number_of(stored)
         said = {"kind": message.value, "number": number + 1, "at": now}
         result = await self._collection.update_one(
@@ -107,7 +118,9 @@ class Notifications(Outbox):
         number = number_of(stored)
         over: Document = {"over_at": now}
         if stored["told"]:
-            over |= {"message": {"kind": Message.OVER.value, "number": number + 1, "at": now}} | owing(ways, now)
+            over |= {
+                "message": {"kind": Message.OVER.value, "number": number + 1, "at": now}
+            } | owing(ways, now)
         result = await self._collection.update_one(
             {
                 "_id": stored["_id"],

@@ -13,9 +13,10 @@ Fields of a delivery that these moves write, beside those of `app/ledger/deliver
 
 `why` is there only where the operator gave a reason.
 
-Every move repeats the selection in its filter. A delivery that has changed since it was picked stays as it is, and
-repeating a move changes nothing. A cancelled delivery keeps the name of its batch for as long as a worker may be
-sending it: the worker that takes the batch over finds it by that.
+Every move repeats the selection in its filter. A delivery that has changed since it was picked
+stays as it is, and repeating a move changes nothing. A cancelled delivery keeps the name of its
+batch for as long as a worker may be sending it: the worker that takes the batch over finds it by
+that.
 """
 
 from __future__ import annotations
@@ -41,7 +42,15 @@ from app.ledger.selection import Selection, all_of, conditions_of
 REPLAYS_KEPT = 20
 
 
-_OF_A_SETTLED_ONE = ("token", "next_attempt_at", "finished_at", "reason", "restored_at", "acknowledged", "kept_from")
+_OF_A_SETTLED_ONE = (
+    "token",
+    "next_attempt_at",
+    "finished_at",
+    "reason",
+    "restored_at",
+    "acknowledged",
+    "kept_from",
+)
 
 
 _HAS_PAYLOAD: Document = {"payload": {"$gt": ""}}
@@ -123,10 +132,14 @@ class Selections:
 
     @query
     async def beside(self, selection: Selection) -> dict[str, int]:
-        """Named ids that are in none of the selected states: their state, or that they are unknown → how many."""
+        """Named ids that are in none of the selected states: their state, or that they are unknown
+        → how many.
+        """
         if not selection.ids:
             return {}
-        found = await self._collection.find({"_id": {"$in": list(selection.ids)}}, {"state": 1}).to_list()
+        found = await self._collection.find(
+            {"_id": {"$in": list(selection.ids)}}, {"state": 1}
+        ).to_list()
         others: dict[str, int] = {}
         for document in found:
             if document["state"] not in selection.states:
@@ -145,35 +158,54 @@ class Selections:
         *,
         without: Iterable[str] = (),
     ) -> list[Picked]:
-        """The next deliveries that can be replayed after `after`, at most `size`; none replayed since `begun`, and none
-        in `without`, which were passed over.
+        """The next deliveries that can be replayed after `after`, at most `size`; none replayed
+        since `begun`, and none in `without`, which were passed over.
         """
         conditions = _replayable(selection, state, begun) + _but(without)
         return await self._pick(selection, conditions, state, after, size)
 
-    async def replay(self, selection: Selection, state: State, begun: datetime, batch: NewBatch, stamp: Stamp) -> int:
-        """Move the batch's deliveries back to `queued`, with a fresh count of attempts. Returns how many moved."""
+    async def replay(
+        self, selection: Selection, state: State, begun: datetime, batch: NewBatch, stamp: Stamp
+    ) -> int:
+        """Move the batch's deliveries back to `queued`, with a fresh count of attempts. Returns how
+        many moved.
+        """
         entry = stamp.document | {"was": state.value}
         change: Document = {
-            "$set": {"state": State.QUEUED.value, "batch": batch.id, "attempts": 0, "replayed_at": stamp.at},
+            "$set": {
+                "state": State.QUEUED.value,
+                "batch": batch.id,
+                "attempts": 0,
+                "replayed_at": stamp.at,
+            },
             "$inc": {"replay_count": 1},
             "$push": {"replays": {"$each": [entry], "$slice": -REPLAYS_KEPT}},
             "$unset": dict.fromkeys(_OF_A_SETTLED_ONE, ""),
         }
-        return await self._move(batch.delivery_ids, _replayable(selection, state, begun), change, {"batch": batch.id})
+        return await self._move(
+            batch.delivery_ids, _replayable(selection, state, begun), change, {"batch": batch.id}
+        )
 
     @query
     async def to_reread(
-        self, selection: Selection, begun: datetime, after: Picked | None, size: int, *, without: Iterable[str]
+        self,
+        selection: Selection,
+        begun: datetime,
+        after: Picked | None,
+        size: int,
+        *,
+        without: Iterable[str],
     ) -> list[Picked]:
-        """The next dead letters whose rows could not be read, after `after` and not in `without`, at most `size`."""
+        """The next dead letters whose rows could not be read, after `after` and not in `without`,
+        at most `size`.
+        """
         conditions = _never_read(selection, begun) + _but(without)
         return await self._pick(selection, conditions, State.DEAD, after, size)
 
     @query
     async def give_payload(self, feed: str, rows: Iterable[SourceRow], stamp: Stamp) -> None:
-        """Store the payloads of dead letters whose rows can be read now. Those that have changed since stay as they
-        are.
+        """Store the payloads of dead letters whose rows can be read now. Those that have changed
+        since stay as they are.
         """
         await self._tell_reread(
             {
@@ -191,12 +223,16 @@ class Selections:
     @query
     async def give_reason(self, reasons: Mapping[str, str], stamp: Stamp) -> None:
         """Store why dead letters whose rows were read again stay dead: id → reason."""
-        await self._tell_reread({known: {"reason": reason} for known, reason in reasons.items()}, stamp)
+        await self._tell_reread(
+            {known: {"reason": reason} for known, reason in reasons.items()}, stamp
+        )
 
     async def _tell_reread(self, fields: Mapping[str, Document], stamp: Stamp) -> None:
         told: Document = {"reread": stamp.document}
         updates = [
-            UpdateOne({"_id": known, "state": State.DEAD.value, **_NEVER_READ}, {"$set": changed | told})
+            UpdateOne(
+                {"_id": known, "state": State.DEAD.value, **_NEVER_READ}, {"$set": changed | told}
+            )
             for known, changed in fields.items()
         ]
         if updates:
@@ -206,10 +242,16 @@ class Selections:
     async def to_cancel(
         self, selection: Selection, state: State, begun: datetime, after: Picked | None, size: int
     ) -> list[Picked]:
-        """The next deliveries that can be cancelled after `after`, at most `size`; none logged since `begun`."""
-        return await self._pick(selection, _cancellable(selection, state, begun), state, after, size)
+        """The next deliveries that can be cancelled after `after`, at most `size`; none logged
+        since `begun`.
+        """
+        return await self._pick(
+            selection, _cancellable(selection, state, begun), state, after, size
+        )
 
-    async def cancel(self, selection: Selection, state: State, delivery_ids: Sequence[str], stamp: Stamp) -> int:
+    async def cancel(
+        self, selection: Selection, state: State, delivery_ids: Sequence[str], stamp: Stamp
+    ) -> int:
         """Move these to `cancelled`, if logged before the stamp. Returns how many moved."""
         change: Document = {
             "$set": {
@@ -221,12 +263,17 @@ class Selections:
             "$unset": {"next_attempt_at": ""},
         }
         return await self._move(
-            delivery_ids, _cancellable(selection, state, stamp.at), change, {"cancelled.at": stamp.at}
+            delivery_ids,
+            _cancellable(selection, state, stamp.at),
+            change,
+            {"cancelled.at": stamp.at},
         )
 
     @query
     async def let_go(self, delivery_ids: Iterable[str], batch_ids: Iterable[str]) -> None:
-        """Detach cancelled deliveries from batches that no worker has held since they were cancelled."""
+        """Detach cancelled deliveries from batches that no worker has held since they were
+        cancelled.
+        """
         await self._collection.update_many(
             {
                 "_id": {"$in": list(delivery_ids)},
@@ -240,24 +287,40 @@ class Selections:
     async def to_acknowledge(
         self, selection: Selection, begun: datetime, after: Picked | None, size: int, *, undo: bool
     ) -> list[Picked]:
-        """The next dead letters to acknowledge, or with `undo` to withdraw, after `after`, at most `size`."""
-        return await self._pick(selection, _acknowledgeable(selection, begun, undo=undo), State.DEAD, after, size)
+        """The next dead letters to acknowledge, or with `undo` to withdraw, after `after`, at most
+        `size`.
+        """
+        return await self._pick(
+            selection, _acknowledgeable(selection, begun, undo=undo), State.DEAD, after, size
+        )
 
-    async def acknowledge(self, selection: Selection, delivery_ids: Sequence[str], stamp: Stamp, *, undo: bool) -> int:
+    async def acknowledge(
+        self, selection: Selection, delivery_ids: Sequence[str], stamp: Stamp, *, undo: bool
+    ) -> int:
         """Acknowledge these dead letters, or withdraw that. Returns how many changed."""
         made = stamp.document
         change: Document = {"$set": {"acknowledged": made, "kept_from": stamp.at}}
         if undo:
             change = {"$set": {"withdrawn": made}, "$unset": {"acknowledged": "", "kept_from": ""}}
         marked = {"withdrawn.at" if undo else "acknowledged.at": stamp.at}
-        return await self._move(delivery_ids, _acknowledgeable(selection, stamp.at, undo=undo), change, marked)
+        return await self._move(
+            delivery_ids, _acknowledgeable(selection, stamp.at, undo=undo), change, marked
+        )
 
     async def _move(
-        self, delivery_ids: Sequence[str], conditions: list[Document], change: Document, moved: Document
+        self,
+        delivery_ids: Sequence[str],
+        conditions: list[Document],
+        change: Document,
+        moved: Document,
     ) -> int:
-        """Change these where the conditions hold. Returns how many; if the answer was lost, how many match `moved`."""
+        """Change these where the conditions hold. Returns how many; if the answer was lost, how
+        many match `moved`.
+        """
         named: Document = {"_id": {"$in": list(delivery_ids)}}
-        return await counted(self._change(all_of([named, *conditions]), change), lambda: self._count(named | moved))
+        return await counted(
+            self._change(all_of([named, *conditions]), change), lambda: self._count(named | moved)
+        )
 
     @query
     async def _change(self, wanted: Document, change: Document) -> int:
@@ -268,11 +331,18 @@ class Selections:
         return await self._collection.count_documents(wanted, hint=BY_ID)
 
     async def _pick(
-        self, selection: Selection, conditions: list[Document], state: State, after: Picked | None, size: int
+        self,
+        selection: Selection,
+        conditions: list[Document],
+        state: State,
+        after: Picked | None,
+        size: int,
     ) -> list[Picked]:
-        """Read on from `after`, feed by feed in the order of the state's index: first the rest of its feed.
+        """Read on from `after`, feed by feed in the order of the state's index: first the rest of
+        its feed.
 
-        Deliveries that share its place are read again: those moved are gone. Named ids are read in order.
+        Deliveries that share its place are read again: those moved are gone. Named ids are read in
+        order.
         """
         field = MOMENTS[state]
         if selection.ids:
@@ -282,14 +352,21 @@ class Selections:
         picked: list[Picked] = []
         for part in parts:
             wanted = all_of([*part, *conditions])
-            found = self._find(selection, wanted, {"feed": 1, "batch": 1, "reason": 1, field: 1}).sort(order)
+            found = self._find(
+                selection, wanted, {"feed": 1, "batch": 1, "reason": 1, field: 1}
+            ).sort(order)
             documents = await found.limit(size - len(picked)).to_list()
-            picked += [Picked(d["_id"], d["feed"], d.get("batch"), d[field], d.get("reason", "")) for d in documents]
+            picked += [
+                Picked(d["_id"], d["feed"], d.get("batch"), d[field], d.get("reason", ""))
+                for d in documents
+            ]
             if len(picked) == size:
                 break
         return picked
 
-    def _find(self, selection: Selection, wanted: Document, fields: Document) -> AsyncCursor[Document]:
+    def _find(
+        self, selection: Selection, wanted: Document, fields: Document
+    ) -> AsyncCursor[Document]:
         """Named deliveries are found by id, all others by their state's index."""
         found = self._collection.find(wanted, fields)
         return found.hint(BY_ID) if selection.ids else found
@@ -307,7 +384,9 @@ def _counted(document: Document, state: State) -> Counted:
     alike = document["_id"]
     acknowledged = state is State.DEAD and alike["acknowledged"]
     never_read = state is State.DEAD and alike["never_read"]
-    return Counted(alike["feed"], state, alike["has_payload"], document["n"], acknowledged, never_read)
+    return Counted(
+        alike["feed"], state, alike["has_payload"], document["n"], acknowledged, never_read
+    )
 
 
 def _but(ids: Iterable[str]) -> list[Document]:
@@ -319,7 +398,12 @@ def _but(ids: Iterable[str]) -> list[Document]:
 def _replayable(selection: Selection, state: State, begun: datetime) -> list[Document]:
     """A run replays nothing twice, even if it dies again; and nothing that is acknowledged."""
     open_ones = [{"acknowledged": None}] if state is State.DEAD else []
-    return [*conditions_of(selection, state), *open_ones, _HAS_PAYLOAD, {"replayed_at": {"$not": {"$gte": begun}}}]
+    return [
+        *conditions_of(selection, state),
+        *open_ones,
+        _HAS_PAYLOAD,
+        {"replayed_at": {"$not": {"$gte": begun}}},
+    ]
 
 
 def _never_read(selection: Selection, begun: datetime) -> list[Document]:

@@ -2,8 +2,8 @@
 
     sending {<way>: {state, tries, at, error}}, retry_at
 
-`retry_at` is set while a sending is owed: when it is tried next. A process first moves it by a conditional update: that
-is its claim.
+`retry_at` is set while a sending is owed: when it is tried next. A process first moves it by a
+conditional update: that is its claim.
 """
 
 from __future__ import annotations
@@ -48,10 +48,12 @@ class Outbox:
 
     @query
     async def owed(self, now: datetime, limit: int, longest: timedelta) -> list[Document]:
-        """Documents with a sending that is due, the longest due first; and those put off beyond the `longest` wait, by
-        a wrong clock.
+        """Documents with a sending that is due, the longest due first; and those put off beyond the
+        `longest` wait, by a wrong clock.
         """
-        wanted = {"$or": [{"retry_at": {"$lte": now}}, {"retry_at": {"$gt": now + longest + AGREED}}]}
+        wanted = {
+            "$or": [{"retry_at": {"$lte": now}}, {"retry_at": {"$gt": now + longest + AGREED}}]
+        }
         found = self._collection.find(wanted).sort("retry_at", 1).limit(limit)
         return await found.to_list()
 
@@ -59,12 +61,15 @@ class Outbox:
     async def claim(self, document: Document, until: datetime) -> bool:
         """Claim a document for sending until then. `False`: another process was faster."""
         result = await self._collection.update_one(
-            {"_id": document["_id"], "retry_at": document["retry_at"]}, {"$set": {"retry_at": until}}
+            {"_id": document["_id"], "retry_at": document["retry_at"]},
+            {"$set": {"retry_at": until}},
         )
         return bool(result.modified_count)
 
     @query
-    async def note_sent(self, document_id: str, claimed_until: datetime, way: str, now: datetime) -> None:
+    async def note_sent(
+        self, document_id: str, claimed_until: datetime, way: str, now: datetime
+    ) -> None:
         """Record that it was sent that way. A no-op where it was changed, or owed again, meanwhile."""
         await self._collection.update_one(
             {"_id": document_id, "retry_at": claimed_until},
@@ -77,7 +82,14 @@ class Outbox:
 
     @query
     async def note_failed(
-        self, document_id: str, claimed_until: datetime, way: str, error: str, now: datetime, *, give_up: bool
+        self,
+        document_id: str,
+        claimed_until: datetime,
+        way: str,
+        error: str,
+        now: datetime,
+        *,
+        give_up: bool,
     ) -> None:
         """Record why it could not be sent that way; `give_up`: it is not tried again.
 
@@ -94,7 +106,9 @@ class Outbox:
         )
 
     @query
-    async def next_try(self, document_id: str, claimed_until: datetime, at: datetime | None) -> None:
+    async def next_try(
+        self, document_id: str, claimed_until: datetime, at: datetime | None
+    ) -> None:
         """Set when it is tried next; `None`: never. A no-op where it was owed again meanwhile."""
         change: Document = {"$set": {"retry_at": at}} if at else {"$unset": {"retry_at": ""}}
         await self._collection.update_one({"_id": document_id, "retry_at": claimed_until}, change)

@@ -1,14 +1,16 @@
 """Repeats queries that fail temporarily, before the failure is reported.
 
-- A server that says how long to wait has done nothing or a part of what it was asked (Azure Cosmos DB:
-  `RetryAfterMs=34`). Every query waits that long and is repeated: `TOLD_TIMES` times, `TOLD_SECONDS` in all.
-- Long work runs under `persistent()`. A purge makes thousands of queries: with one command in twenty failing it would
-  never finish if each failure restarted it. There, any query that fails temporarily is repeated, after the waits of
-  `WAITS_SECONDS`, and the work continues. A server that is unreachable when the work begins is reported at once.
+- A server that says how long to wait has done nothing or a part of what it was asked (Azure Cosmos
+  DB: `RetryAfterMs=34`). Every query waits that long and is repeated: `TOLD_TIMES` times,
+  `TOLD_SECONDS` in all.
+- Long work runs under `persistent()`. A purge makes thousands of queries: with one command in
+  twenty failing it would never finish if each failure restarted it. There, any query that fails
+  temporarily is repeated, after the waits of `WAITS_SECONDS`, and the work continues. A server that
+  is unreachable when the work begins is reported at once.
 
-Queries can be repeated: moves are conditional, and inserts ignore duplicates. Those that cannot are marked
-(`query_once`). The number of documents that a repeated query reports as changed may be too low, because an earlier try
-may have changed them and its answer been lost: see `counted`.
+Queries can be repeated: moves are conditional, and inserts ignore duplicates. Those that cannot are
+marked (`query_once`). The number of documents that a repeated query reports as changed may be too
+low, because an earlier try may have changed them and its answer been lost: see `counted`.
 """
 
 from __future__ import annotations
@@ -66,12 +68,17 @@ _asked_again: ContextVar[int] = ContextVar("asked_again", default=0)
 
 @contextmanager
 def persistent(
-    *, sleep: Sleep = asyncio.sleep, check: Callable[[], None] = _nothing, tell: Waiting = _untold, **about: str
+    *,
+    sleep: Sleep = asyncio.sleep,
+    check: Callable[[], None] = _nothing,
+    tell: Waiting = _untold,
+    **about: str,
 ) -> Iterator[None]:
     """Repeat the body's queries when they fail temporarily.
 
-    `check` raises where the work must end (its lease is lost); it is called before a query is repeated. `about`: fields
-    for the log. Tasks that the body starts are included; earlier ones are not.
+    `check` raises where the work must end (its lease is lost); it is called before a query is
+    repeated. `about`: fields for the log. Tasks that the body starts are included; earlier ones are
+    not.
     """
     token = _work.set(_Work(sleep, check, tell, about))
     try:
@@ -87,7 +94,9 @@ def note_answered() -> None:
 
 
 async def counted(move: Awaitable[int], found: Callable[[], Awaitable[int]]) -> int:
-    """How many documents a move changed. If it was repeated, how many are `found` to have been changed."""
+    """How many documents a move changed. If it was repeated, how many are `found` to have been
+    changed.
+    """
     before = _asked_again.get()
     said = await move
     return said if _asked_again.get() == before else await found()

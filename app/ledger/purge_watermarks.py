@@ -2,9 +2,9 @@
 
 {_id: feed, logged_before, position, version}
 
-A watermark is raised before the first record below it is deleted, and never lowered. So a comparison of the source with
-the ledger reads the watermark after the ledger, or again before acting on missing rows: a record purged meanwhile is
-then below the watermark that was read.
+A watermark is raised before the first record below it is deleted, and never lowered. So a
+comparison of the source with the ledger reads the watermark after the ledger, or again before
+acting on missing rows: a record purged meanwhile is then below the watermark that was read.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from app.ledger.client import Collection, Database, Document, query
 
 _WITH_OFFSET = re.compile(r"(\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d)(\.\d+)? ?([+-])(\d\d):(\d\d)")
 Place: TypeAlias = "tuple[int, int | str]"
-"""A position in a comparable form: numbers before texts; of a list, its leading part, the column's value."""
+"""A position in a comparable form: numbers before texts; of a list, its leading part, the column's
+value.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +37,8 @@ class PurgeWatermark:
     def covers(self, position: Position) -> bool:
         """Whether the record of a source row at this position may have been purged.
 
-        Of a composite position only the leading part counts (the version, the moment), so rows that share it are
-        covered together: how the source orders the parts of a key is its own affair.
+        Of a composite position only the leading part counts (the version, the moment), so rows that
+        share it are covered together: how the source orders the parts of a key is its own affair.
         """
         place, limit = place_of(position), place_of(self.position)
         return place is not None and limit is not None and place <= limit
@@ -45,8 +47,8 @@ class PurgeWatermark:
 def place_of(position: Position) -> Place | None:
     """A position in the order of its strategy; `None` where it has none.
 
-    Ids compare as numbers, versions (`0x` and 16 digits) and moments (ISO 8601) as text; one with an offset as its
-    moment in UTC, since rows may hold different offsets.
+    Ids compare as numbers, versions (`0x` and 16 digits) and moments (ISO 8601) as text; one with
+    an offset as its moment in UTC, since rows may hold different offsets.
     """
     leading = position[0] if isinstance(position, list) and position else position
     if isinstance(leading, int):
@@ -89,7 +91,9 @@ class PurgeWatermarks:
         return _watermark(document) if document else None
 
     @query
-    async def raise_to(self, feed: str, logged_before: datetime, position: Position) -> PurgeWatermark:
+    async def raise_to(
+        self, feed: str, logged_before: datetime, position: Position
+    ) -> PurgeWatermark:
         """Raise the feed's watermark to at least this, and return it as it then is."""
         while True:
             document = await self._collection.find_one({"_id": feed})
@@ -98,13 +102,18 @@ class PurgeWatermarks:
                 continue
             watermark = _watermark(document)
             raised = PurgeWatermark(
-                feed, max(watermark.logged_before, logged_before), higher(watermark.position, position)
+                feed,
+                max(watermark.logged_before, logged_before),
+                higher(watermark.position, position),
             )
             if raised == watermark:
                 return watermark
             result = await self._collection.update_one(
                 {"_id": feed, "version": document["version"]},
-                {"$set": {"logged_before": raised.logged_before, "position": raised.position}, "$inc": {"version": 1}},
+                {
+                    "$set": {"logged_before": raised.logged_before, "position": raised.position},
+                    "$inc": {"version": 1},
+                },
             )
             if result.modified_count:
                 return raised

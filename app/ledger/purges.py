@@ -1,10 +1,12 @@
-"""`purges`: one document a feed: its purge lock, how far its purge has come, and what that is about to delete.
+"""`purges`: one document a feed: its purge lock, how far its purge has come, and what that is about
+to delete.
 
-    {_id: feed, lease {token, until, holder}, stripped_before, purged_before, stats_before, chunk [delivery id]}
+    {_id: feed, lease {token, until, holder}, stripped_before, purged_before, stats_before, chunk
+    [delivery id]}
 
-`stripped_before` and `purged_before` only save rereading what was done. `stats_before` is noted before statistics are
-deleted, so that no report is compiled from the rest of a period. `chunk` finds the attempts of deliveries that a purge
-deleted before it died.
+`stripped_before` and `purged_before` only save rereading what was done. `stats_before` is noted
+before statistics are deleted, so that no report is compiled from the rest of a period. `chunk`
+finds the attempts of deliveries that a purge deleted before it died.
 """
 
 from __future__ import annotations
@@ -44,9 +46,13 @@ class Purges:
         return await self._claim(feed, holder, now, lease, secrets.token_hex(8))
 
     @query
-    async def _claim(self, feed: str, holder: str, now: datetime, lease: timedelta, token: str) -> Claim | None:
+    async def _claim(
+        self, feed: str, holder: str, now: datetime, lease: timedelta, token: str
+    ) -> Claim | None:
         """When repeated, it finds its own lease."""
-        await self._collection.update_one({"_id": feed}, {"$setOnInsert": {"lease": None}}, upsert=True)
+        await self._collection.update_one(
+            {"_id": feed}, {"$setOnInsert": {"lease": None}}, upsert=True
+        )
         document = await self._collection.find_one_and_update(
             {"_id": feed, "$or": [{"lease": None}, *lapsed(now), {"lease.token": token}]},
             {"$set": {"lease": {"token": token, "until": now + lease, "holder": holder}}},
@@ -62,7 +68,9 @@ class Purges:
 
     @query
     async def stats_deleted_before(self, feed: str) -> datetime | None:
-        """Before which moment the feed's statistics are deleted, or about to be; `None`: they are all there."""
+        """Before which moment the feed's statistics are deleted, or about to be; `None`: they are
+        all there.
+        """
         document = await self._collection.find_one({"_id": feed}, {"stats_before": 1}) or {}
         found: datetime | None = document.get("stats_before")
         return found
@@ -96,7 +104,9 @@ class Purges:
 
     @query
     async def note_stats(self, claim: Claim, before: datetime) -> None:
-        """Record before which moment statistics are about to be deleted. Raises `LeaseLost`, as the others."""
+        """Record before which moment statistics are about to be deleted. Raises `LeaseLost`, as the
+        others.
+        """
         await self._update_held(claim, {"$max": {"stats_before": before}})
 
     @query

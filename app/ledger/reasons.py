@@ -1,6 +1,8 @@
-"""Reasons and errors as statistics keep them: without what differs from row to row, so that like is counted with like.
+"""Reasons and errors as statistics keep them: without what differs from row to row, so that like is
+counted with like.
 
-What a partner or a row may have put into the text goes too: quoted values, JSON, long numbers, URLs.
+What a partner or a row may have put into the text goes too: quoted values, JSON, long numbers,
+URLs.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ _VARYING = (
 
 @lru_cache(_REMEMBERED)
 def normal(reason: str) -> str:
-    """One line of at most `TEXT_LIMIT` characters, the same for all reasons of a kind. `unknown` for an empty one."""
+    """One line of at most `TEXT_LIMIT` characters, the same for all reasons of a kind. `unknown`
+    for an empty one.
+    """
     text = one_line(reason[:_LOOKED_AT])
     for pattern, replacement in _VARYING:
         text = pattern.sub(replacement, text)
@@ -40,5 +44,7 @@ def normal(reason: str) -> str:
 
 
 def slug(text: str) -> str:
-    """A name for a text that is fit to be a field's: always the same for the same text, without dots and dollars."""
+    """A name for a text that is fit to be a field's: always the same for the same text, without
+    dots and dollars.
+    """
     return f"r{blake2s(text.encode(), digest_size=6).hexdigest()}"

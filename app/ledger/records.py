@@ -1,9 +1,10 @@
-"""A delivery and its attempts as one line of JSON, and back, without loss: MongoDB's Extended JSON, relaxed form.
+"""A delivery and its attempts as one line of JSON, and back, without loss: MongoDB's Extended JSON,
+relaxed form.
 
     {"delivery": {…}, "attempts": [{…}, …]}
 
-Moments are written as `{"$date": "2026-01-31T10:00:00.123Z"}`, so a person can read them, and `mongoimport` takes them
-(https://www.mongodb.com/docs/manual/reference/mongodb-extended-json/).
+Moments are written as `{"$date": "2026-01-31T10:00:00.123Z"}`, so a person can read them, and
+`mongoimport` takes them (https://www.mongodb.com/docs/manual/reference/mongodb-extended-json/).
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ CHUNK_BYTES = 8_000_000
 ATTEMPT_BYTES = 2500
 """What an attempt holds at most, about: its answer's body is cut at 2 KiB."""
 LINE_BYTES = 64 * 2**20
-"""Of one line at most. A payload (15 MB at most) may take twice its bytes as a JSON string, and attempts the rest."""
+"""Of one line at most. A payload (15 MB at most) may take twice its bytes as a JSON string, and
+attempts the rest.
+"""
 ATTEMPTS_BYTES = 16 * 2**20
 """Of one delivery's attempts as JSON, at most, about."""
 _PLAIN_LINE = 2**20
@@ -58,14 +61,18 @@ def weight(delivery: Document, attempts: int) -> int:
 
 
 def attempt_weight(attempt: Document) -> int:
-    """How many bytes an attempt takes in a line at most, about: control characters are written as six."""
+    """How many bytes an attempt takes in a line at most, about: control characters are written as
+    six.
+    """
     return 500 + 6 * (len(attempt.get("response") or "") + len(attempt.get("error") or ""))
 
 
 def to_line(record: Record) -> bytes:
     """The record as a line, with its end."""
     parts = {"delivery": record.delivery, "attempts": record.attempts}
-    return (dumps(parts, json_options=_OPTIONS, ensure_ascii=False, separators=(",", ":")) + "\n").encode()
+    return (
+        dumps(parts, json_options=_OPTIONS, ensure_ascii=False, separators=(",", ":")) + "\n"
+    ).encode()
 
 
 def from_line(line: bytes) -> Record:
@@ -81,7 +88,8 @@ def from_line(line: bytes) -> Record:
 
 
 def glance(line: bytes) -> tuple[str, int]:
-    """The id of a line's delivery and how many attempts it has: 30 times as fast, for who only counts.
+    """The id of a line's delivery and how many attempts it has: 30 times as fast, for who only
+    counts.
 
     Raises `ValueError` as `from_line` does, but looks into no value.
     """
@@ -91,7 +99,9 @@ def glance(line: bytes) -> tuple[str, int]:
 
 
 def _require_bounded(line: bytes) -> None:
-    """Raises `ValueError` for a line of so many values that reading it would take a multiple of its bytes."""
+    """Raises `ValueError` for a line of so many values that reading it would take a multiple of its
+    bytes.
+    """
     if len(line) <= _PLAIN_LINE:
         return
     bare = line.replace(b"\\\\", b"").replace(b'\\"', b"")

@@ -1,10 +1,12 @@
 """`reports`: one document a feed and period; a report of all feeds has the feed `*`.
 
     {_id: "<feed>|<period>", feed, kind, period, start, end, report {…},
-     revised {count, at, changes [{field, was, now}]}, sending {<way>: {state, tries, at, error}}, retry_at}
+     revised {count, at, changes [{field, was, now}]}, sending {<way>: {state, tries, at, error}},
+     retry_at}
 
-`report` is the report as JSON (see `app/reports/record.py`). Storing an equal one changes nothing. One that differs
-takes its place and is recorded in `revised`. How it is sent: see `app/ledger/outbox.py`.
+`report` is the report as JSON (see `app/reports/record.py`). Storing an equal one changes nothing.
+One that differs takes its place and is recorded in `revised`. How it is sent: see
+`app/ledger/outbox.py`.
 """
 
 from __future__ import annotations
@@ -60,8 +62,12 @@ class Reports(Outbox):
         return await self._collection.find_one({"_id": f"{feed}|{period}"})
 
     @query
-    async def insert(self, key: ReportKey, report: Document, owed: Sequence[str], now: datetime) -> bool:
-        """Store a report for the first time, to be sent on the ways `owed`. `False`: there is one, which stays."""
+    async def insert(
+        self, key: ReportKey, report: Document, owed: Sequence[str], now: datetime
+    ) -> bool:
+        """Store a report for the first time, to be sent on the ways `owed`. `False`: there is one,
+        which stays.
+        """
         document = {
             "_id": key.id, "feed": key.feed, "kind": key.kind, "period": key.period, "start": key.start, "end": key.end,
             "report": report,
@@ -75,12 +81,18 @@ class Reports(Outbox):
         return True
 
     @query
-    async def revise(self, stored: Document, report: Document, revised: Revised, owed: Sequence[str]) -> bool:
+    async def revise(
+        self, stored: Document, report: Document, revised: Revised, owed: Sequence[str]
+    ) -> bool:
         """Put another result in the stored one's place, to be sent on the ways `owed`.
 
         `False`: another process was faster.
         """
-        marked = {"count": revised.count, "at": revised.at, "changes": list(revised.changes)[:CHANGES_KEPT]}
+        marked = {
+            "count": revised.count,
+            "at": revised.at,
+            "changes": list(revised.changes)[:CHANGES_KEPT],
+        }
         result = await self._collection.update_one(
             {"_id": stored["_id"], "revised.count": revised.count - 1 or None},
             {"$set": {"report": report, "revised": marked} | owing(owed, revised.at)},
@@ -89,8 +101,8 @@ class Reports(Outbox):
 
     @query
     async def upgrade(self, stored: Document, report: Document) -> bool:
-        """Put the same figures, with the fields of a newer version, in the stored one's place: no revision, and nothing
-        is sent. `False`: another process was faster.
+        """Put the same figures, with the fields of a newer version, in the stored one's place: no
+        revision, and nothing is sent. `False`: another process was faster.
         """
         result = await self._collection.update_one(
             {

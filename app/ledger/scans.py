@@ -1,8 +1,11 @@
-"""`walks`: one document for each feed being reconciled: how far its scan has come, so that another run can continue it.
+"""`walks`: one document for each feed being reconciled: how far its scan has come, so that another
+run can continue it.
 
-    {_id: feed, token, saved_at, begun_at, position, since, spans [{after, upto}], floor, total, phase, place, after,
-     last_id, source_rows, states {<state>: n}, found, missing, missing_ids, healed, deleted_states {<state>: n},
-     superseded, purged, awaited, awaited_ids, shared, shared_ids, changed, changed_ids, by_key, acknowledged}
+    {_id: feed, token, saved_at, begun_at, position, since, spans [{after, upto}], floor, total,
+    phase, place, after,
+     last_id, source_rows, states {<state>: n}, found, missing, missing_ids, healed, deleted_states
+     {<state>: n}, superseded, purged, awaited, awaited_ids, shared, shared_ids, changed,
+     changed_ids, by_key, acknowledged}
 
 It is no lock. Of two scans of a feed, the one that began last is stored; both are right.
 """
@@ -32,7 +35,9 @@ class Phase(StrEnum):
 
 @dataclass(slots=True)
 class Scan:
-    """How far a reconciliation has come, and its sums so far. See `Certificate` for what they count."""
+    """How far a reconciliation has come, and its sums so far. See `Certificate` for what they
+    count.
+    """
 
     feed: str
     token: str
@@ -89,15 +94,21 @@ class Scans:
 
     @query
     async def resume(self, feed: str, token: str, saved_since: datetime) -> Scan | None:
-        """The feed's scan of everything saved at that moment or later, to be continued under this token."""
+        """The feed's scan of everything saved at that moment or later, to be continued under this
+        token.
+        """
         wanted = {"_id": feed, "since": None, "saved_at": {"$gte": saved_since}}
-        document = await self._collection.find_one_and_update(wanted, {"$set": {"token": token}}, return_document=True)
+        document = await self._collection.find_one_and_update(
+            wanted, {"$set": {"token": token}}, return_document=True
+        )
         return _scan(document) if document else None
 
     @query
     async def save(self, scan: Scan, now: datetime) -> None:
         """Store how far the scan has come; a no-op where another has begun since."""
-        await self._collection.replace_one({"_id": scan.feed, "token": scan.token}, _document(scan, now))
+        await self._collection.replace_one(
+            {"_id": scan.feed, "token": scan.token}, _document(scan, now)
+        )
 
     @query
     async def end(self, scan: Scan) -> None:
@@ -124,6 +135,8 @@ def _scan(document: Document) -> Scan:
         "phase": Phase(document["phase"]),
         "spans": tuple(ReadRange(**span) for span in document["spans"]),
         "states": Counter({State(name): count for name, count in document["states"].items()}),
-        "deleted_states": Counter({State(name): count for name, count in document["deleted_states"].items()}),
+        "deleted_states": Counter(
+            {State(name): count for name, count in document["deleted_states"].items()}
+        ),
     }
     return Scan(**fields)

@@ -43,7 +43,9 @@ class Selection:
     attempts: Between | None = None
     """How many attempts since the last replay."""
     key_pattern: str | None = None
-    """A regular expression for a part of the key (see `app.core.keys.part_pattern`), in any letter case."""
+    """A regular expression for a part of the key (see `app.core.keys.part_pattern`), in any letter
+    case.
+    """
 
 
 def narrowed(selection: Selection, feeds: Sequence[str]) -> Selection:
@@ -54,7 +56,9 @@ def narrowed(selection: Selection, feeds: Sequence[str]) -> Selection:
 
 def conditions_of(selection: Selection, state: State) -> list[Document]:
     """The selection as conditions that must all hold, including those that the state's index needs."""
-    conditions: list[Document] = [{name: wanted} for name, wanted in in_state(state, selection.feeds).items()]
+    conditions: list[Document] = [
+        {name: wanted} for name, wanted in in_state(state, selection.feeds).items()
+    ]
     if selection.ids:
         conditions.append({"_id": {"$in": list(selection.ids)}})
     moment = "created_at" if state in _OPEN_SINCE_LOGGED else "finished_at"
@@ -69,15 +73,20 @@ def conditions_of(selection: Selection, state: State) -> list[Document]:
         conditions.append({"$or": [{"reason": contains}, {"last.error": contains}]})
     if selection.attempts:
         most = selection.attempts.most
-        conditions.append({"attempts": {"$gte": selection.attempts.least} | ({} if most is None else {"$lte": most})})
+        conditions.append(
+            {
+                "attempts": {"$gte": selection.attempts.least}
+                | ({} if most is None else {"$lte": most})
+            }
+        )
     if selection.key_pattern:
         conditions.append({"key": {"$regex": selection.key_pattern, "$options": "i"}})
     return conditions
 
 
 def all_of(conditions: Iterable[Document]) -> Document:
-    """One filter of conditions that must all hold: side by side, so that a server finds the index; a condition on a
-    field that has one already goes under `$and`.
+    """One filter of conditions that must all hold: side by side, so that a server finds the index;
+    a condition on a field that has one already goes under `$and`.
     """
     wanted: Document = {}
     again: list[Document] = []

@@ -1,4 +1,5 @@
-"""Settled deliveries as retention sees them: in which category each is, and since when its retention counts.
+"""Settled deliveries as retention sees them: in which category each is, and since when its
+retention counts.
 
 A delivery's retention counts from one moment, which depends on how it was settled:
 
@@ -55,8 +56,13 @@ class TimeRange:
 
     @property
     def condition(self) -> Document:
-        """As a condition. A range from `LONG_AGO` excludes that moment: the partial indexes hold what is after it."""
-        return {"$gt" if self.start <= LONG_AGO else "$gte": max(self.start, LONG_AGO), "$lt": self.end}
+        """As a condition. A range from `LONG_AGO` excludes that moment: the partial indexes hold
+        what is after it.
+        """
+        return {
+            "$gt" if self.start <= LONG_AGO else "$gte": max(self.start, LONG_AGO),
+            "$lt": self.end,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +82,14 @@ class Settled:
     def exactly(self) -> Document:
         """A filter that matches this delivery only as it was read.
 
-        Including its position: if a poll has seen the row elsewhere since, it must not be deleted above the purge
-        watermark.
+        Including its position: if a poll has seen the row elsewhere since, it must not be deleted
+        above the purge watermark.
         """
-        same: Document = {"_id": self.id, "state": self.state.value, self.category.moment: self.moment}
+        same: Document = {
+            "_id": self.id,
+            "state": self.state.value,
+            self.category.moment: self.moment,
+        }
         same["position"] = self.position
         if self.category is not KEPT_ONES:
             same["kept_from"] = None
@@ -91,7 +101,9 @@ class Settled:
 def settled(document: Document) -> Settled | None:
     """The delivery of a document; `None` where it is open, or dead and not acknowledged."""
     state = State(document["state"])
-    acknowledged_at = (document.get("acknowledged") or {}).get("at") if state is State.DEAD else None
+    acknowledged_at = (
+        (document.get("acknowledged") or {}).get("at") if state is State.DEAD else None
+    )
     if state in (State.QUEUED, State.RETRYING) or (state is State.DEAD and not acknowledged_at):
         return None
     category = _category(state, document)

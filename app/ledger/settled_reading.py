@@ -1,4 +1,6 @@
-"""Reads settled deliveries in the order of their moments, a chunk at a time, and survives a lost cursor."""
+"""Reads settled deliveries in the order of their moments, a chunk at a time, and survives a lost
+cursor.
+"""
 
 from __future__ import annotations
 
@@ -14,22 +16,28 @@ from app.ledger.records import CHUNK_BYTES, weight
 from app.ledger.settled import Category, TimeRange, settled
 
 _BATCH = 100
-"""Documents that a server sends together: few enough that chunks with the longest pauses between them do not take the
-10 minutes after which a server drops an idle cursor."""
+"""Documents that a server sends together: few enough that chunks with the longest pauses between
+them do not take the 10 minutes after which a server drops an idle cursor."""
 
 
 _LARGEST_BATCH = 6400
-"""Batches grow when cursors are lost: documents that share the last moment are read again, which must not fail too."""
+"""Batches grow when cursors are lost: documents that share the last moment are read again, which
+must not fail too.
+"""
 
 
 class Reading:
-    """What of a category settled in a time range, in that order, a chunk at a time. Close it when done.
+    """What of a category settled in a time range, in that order, a chunk at a time. Close it when
+    done.
 
     When a cursor is lost, nothing it read is: the next call of `next` continues with a new one.
     """
 
     def __init__(
-        self, find: Callable[[TimeRange, int], AsyncCursor[Document]], category: Category, span: TimeRange
+        self,
+        find: Callable[[TimeRange, int], AsyncCursor[Document]],
+        category: Category,
+        span: TimeRange,
     ) -> None:
         """`find`: opens a cursor over a part of the time range, with so many documents a batch."""
         self._find = find
@@ -81,7 +89,9 @@ class Reading:
 
 
 class _Place:
-    """How far a reading has come: the last moment, and hashes of what was read of it, since a million may share one."""
+    """How far a reading has come: the last moment, and hashes of what was read of it, since a
+    million may share one.
+    """
 
     def __init__(self) -> None:
         self._moment: datetime | None = None

@@ -1,4 +1,6 @@
-"""How many deliveries of each feed are in each state: exact for what is open or dead, and of a small ledger for all."""
+"""How many deliveries of each feed are in each state: exact for what is open or dead, and of a
+small ledger for all.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ class FeedCounts:
     states: Mapping[State, int]
     """Every state."""
     about: frozenset[State] = frozenset()
-    """States whose number is remembered and not counted: see `app/ledger/counted.py` for what it misses."""
+    """States whose number is remembered and not counted: see `app/ledger/counted.py` for what it
+    misses.
+    """
 
 
 class StateCounts:
@@ -39,7 +43,9 @@ class StateCounts:
         self._counts = Counts(database)
 
     async def standing(self, now: datetime, *, recount: bool = False) -> dict[str, FeedCounts]:
-        """The counts of each feed that has deliveries. `recount`: count all of them, however long that takes."""
+        """The counts of each feed that has deliveries. `recount`: count all of them, however long
+        that takes.
+        """
         few = not recount and await self.deliveries() <= EXACT_UP_TO
         found = await self.indexed()
         standing: dict[str, FeedCounts] = {}
@@ -49,7 +55,11 @@ class StateCounts:
             else:
                 done = await (self._counts.recount if recount else self._counts.about)(feed, now)
             states = dict.fromkeys(State, 0) | found.get(feed, {}) | done
-            about = frozenset(state for state in DONE_STATES if states[state]) if not (few or recount) else frozenset()
+            about = (
+                frozenset(state for state in DONE_STATES if states[state])
+                if not (few or recount)
+                else frozenset()
+            )
             standing[feed] = FeedCounts(states, about)
         return standing
 
@@ -68,27 +78,40 @@ class StateCounts:
 
     @query
     async def unacknowledged(self, feed: str, allowed: int, most: int) -> int:
-        """How many dead letters of the feed are not acknowledged, counted up to `most`; 0 for `allowed` of them or
-        fewer, where that is found by the indexes alone.
+        """How many dead letters of the feed are not acknowledged, counted up to `most`; 0 for
+        `allowed` of them or fewer, where that is found by the indexes alone.
 
-        What was put back from an archive and then acknowledged is not told apart there: then the newest are read.
+        What was put back from an archive and then acknowledged is not told apart there: then the
+        newest are read.
         """
         since: Document = {"$gt": LONG_AGO}
         count, dead = self._deliveries.count_documents, in_state(State.DEAD, feed)
         acknowledged = await count({"feed": feed, "kept_from": since})
         if acknowledged:
-            acknowledged -= sum([await count(restored(feed, state, since)) for state in (*DONE_STATES, State.DEAD)])
+            acknowledged -= sum(
+                [await count(restored(feed, state, since)) for state in (*DONE_STATES, State.DEAD)]
+            )
         if await count(dead, limit=allowed + 1 + max(acknowledged, 0)) - acknowledged <= allowed:
             return 0
-        newest = self._deliveries.find(dead | {"acknowledged": None}, {"_id": 1}).sort("finished_at", -1).limit(most)
+        newest = (
+            self._deliveries.find(dead | {"acknowledged": None}, {"_id": 1})
+            .sort("finished_at", -1)
+            .limit(most)
+        )
         return len(await newest.to_list())
 
     @query
     async def settled_feeds(self) -> set[str]:
         """The feeds that have settled deliveries: one step in an index for each."""
-        return {feed for state in DONE_STATES for feed in await feeds_in(self._deliveries, in_state(state))}
+        return {
+            feed
+            for state in DONE_STATES
+            for feed in await feeds_in(self._deliveries, in_state(state))
+        }
 
     @query
     async def deliveries(self) -> int:
-        """How many there are in all, as the collection itself has counted them: costs nothing, nearly exact."""
+        """How many there are in all, as the collection itself has counted them: costs nothing,
+        nearly exact.
+        """
         return await self._deliveries.estimated_document_count()

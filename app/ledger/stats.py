@@ -3,19 +3,20 @@
     {_id: "<feed>|<minute>", feed, minute, read, logged, skipped, unreadable, unsendable, outcomes {<outcome>: n},
      statuses {<status>: n}, answers {<outcome>_<status>: n}, first {made, delivered}, retries,
      failed {<slug>: {text, n, id, dead, dead_id}}, attempt_ms {<bucket>: n}, attempt_ms_sum,
-     delivered_ms {<bucket>: n}, delivered_ms_sum, breaker {opened, ms}, gauge {at, open, oldest_open_at, paused},
-     revived {<minute of death>: {<slug>: n}}}
+     delivered_ms {<bucket>: n}, delivered_ms_sum, breaker {opened, ms}, gauge {at, open,
+     oldest_open_at, paused}, revived {<minute of death>: {<slug>: n}}}
 
-Reports, metrics and charts read these, so they cost minutes, not deliveries. A worker killed between a result and its
-count leaves the count short: exact figures come from the deliveries.
+Reports, metrics and charts read these, so they cost minutes, not deliveries. A worker killed
+between a result and its count leaves the count short: exact figures come from the deliveries.
 
-`unsendable` are dead letters of which no request could be made: no attempt, so in no other figure. `revived` are dead
-letters that were put back in this minute, by the minute in which they had died and why: a report of that time leaves
-them out of its dead. What died more than `DEATHS_TOLD` before is in no report of the present, and not counted here.
+`unsendable` are dead letters of which no request could be made: no attempt, so in no other figure.
+`revived` are dead letters that were put back in this minute, by the minute in which they had died
+and why: a report of that time leaves them out of its dead. What died more than `DEATHS_TOLD` before
+is in no report of the present, and not counted here.
 
-`failed` holds reasons as `app.ledger.reasons` makes them alike, each with the id of a delivery that met it, and of one
-that died of it. At most `REASONS_A_MINUTE` are told apart and the rest is `other`; workers that meet their first
-failures of a minute at the same moment may each add as many.
+`failed` holds reasons as `app.ledger.reasons` makes them alike, each with the id of a delivery that
+met it, and of one that died of it. At most `REASONS_A_MINUTE` are told apart and the rest is
+`other`; workers that meet their first failures of a minute at the same moment may each add as many.
 """
 
 from __future__ import annotations
@@ -43,12 +44,16 @@ _LONGEST_OPENING = timedelta(days=1)
 
 
 def bucket_of(duration_ms: float) -> int:
-    """The latency bucket of a duration in ms: bucket n holds what is over bound n-1 and at most bound n."""
+    """The latency bucket of a duration in ms: bucket n holds what is over bound n-1 and at most
+    bound n.
+    """
     return max(0, math.ceil(_BUCKETS_A_DECADE * math.log10(max(duration_ms, 1))))
 
 
 def bucket_bound(bucket: int) -> float:
-    """The upper bound of a bucket in ms. Neighbours are 12 % apart, which bounds a percentile's error."""
+    """The upper bound of a bucket in ms. Neighbours are 12 % apart, which bounds a percentile's
+    error.
+    """
     return float(10 ** (bucket / _BUCKETS_A_DECADE))
 
 
@@ -97,21 +102,29 @@ class Stats:
         """Feed → the minute counted last, and the reasons its document is known to have."""
 
     @query_once
-    async def add_logged(self, feed: str, rows: int, now: datetime, page: Taken | None = None) -> None:
+    async def add_logged(
+        self, feed: str, rows: int, now: datetime, page: Taken | None = None
+    ) -> None:
         """Count rows that were new in the ledger, and what else the page held."""
         page = page or Taken()
-        counts = {"read": page.read, "logged": rows, "skipped": page.skipped, "unreadable": len(page.unreadable)}
+        counts = {
+            "read": page.read,
+            "logged": rows,
+            "skipped": page.skipped,
+            "unreadable": len(page.unreadable),
+        }
         counts = {name: count for name, count in counts.items() if count}
         if counts:
             failed = [
-                Failed(delivery_id, reason, dead=True, attempted=False) for delivery_id, reason in page.unreadable
+                Failed(delivery_id, reason, dead=True, attempted=False)
+                for delivery_id, reason in page.unreadable
             ]
             await self._add(feed, now, Counter(counts), failed)
 
     @query_once
     async def add_results(self, feed: str, results: Sequence[Result], now: datetime) -> None:
-        """Count a group of attempts by outcome, status, latency, reason, and whether each was the first; and dead
-        letters for which no request could be made.
+        """Count a group of attempts by outcome, status, latency, reason, and whether each was the
+        first; and dead letters for which no request could be made.
         """
         await self._add(feed, now, _counts(results, now), list(_failures(results)))
 
@@ -122,17 +135,23 @@ class Stats:
             await self._add(feed, now, Counter({f"outcomes.{outcome.value}": count}))
 
     @query_once
-    async def add_revived(self, feed: str, died: Iterable[tuple[datetime, str]], now: datetime) -> None:
+    async def add_revived(
+        self, feed: str, died: Iterable[tuple[datetime, str]], now: datetime
+    ) -> None:
         """Count dead letters that were replayed: when each had died, and its reason."""
         counts = Counter(
-            f"revived.{_minute_name(at)}.{slug(normal(reason))}" for at, reason in died if now - at < DEATHS_TOLD
+            f"revived.{_minute_name(at)}.{slug(normal(reason))}"
+            for at, reason in died
+            if now - at < DEATHS_TOLD
         )
         if counts:
             await self._add(feed, now, counts)
 
     @query_once
     async def add_opening(self, feed: str, at: datetime, open_for: timedelta) -> None:
-        """Count that the endpoint's breaker opened, and in each minute how long nothing is sent for it."""
+        """Count that the endpoint's breaker opened, and in each minute how long nothing is sent for
+        it.
+        """
         updates = []
         for minute, spent in _minutes_of(at, min(open_for, _LONGEST_OPENING)):
             counts = {"breaker.ms": _ms(spent), "breaker.opened": int(minute <= at)}
@@ -144,7 +163,12 @@ class Stats:
         """Store a sample of each feed. A later one of the same minute replaces it."""
         updates = []
         for feed, gauge in gauges.items():
-            seen = {"at": now, "open": gauge.open, "oldest_open_at": gauge.oldest_open_at, "paused": gauge.paused}
+            seen = {
+                "at": now,
+                "open": gauge.open,
+                "oldest_open_at": gauge.oldest_open_at,
+                "paused": gauge.paused,
+            }
             seen |= {} if gauge.configured else {"configured": False}
             updates.append(_upsert(feed, _minute(now), {"$set": {"gauge": seen}}))
         if updates:
@@ -152,7 +176,9 @@ class Stats:
 
     @query
     async def between(self, feed: str, start: datetime, end: datetime) -> list[Document]:
-        """The feed's buckets from `start` until before `end`, oldest first: a range of `_id`, by its index."""
+        """The feed's buckets from `start` until before `end`, oldest first: a range of `_id`, by
+        its index.
+        """
         span = {"$gte": minute_id(feed, start), "$lt": minute_id(feed, end)}
         return await self._collection.find({"_id": span}).sort("_id", 1).to_list()
 
@@ -163,14 +189,19 @@ class Stats:
         after = ""
         while True:
             documents = (
-                await self._collection.find({"_id": {"$gt": after}}, {"feed": 1}).sort("_id", 1).limit(1).to_list()
+                await self._collection.find({"_id": {"$gt": after}}, {"feed": 1})
+                .sort("_id", 1)
+                .limit(1)
+                .to_list()
             )
             if not documents:
                 return found
             found.append(documents[0]["feed"])
             after = f"{found[-1]}|~"
 
-    async def _add(self, feed: str, now: datetime, counts: Counter[str], failed: Sequence[Failed] = ()) -> None:
+    async def _add(
+        self, feed: str, now: datetime, counts: Counter[str], failed: Sequence[Failed] = ()
+    ) -> None:
         minute = _minute(now)
         if not failed:
             wanted, update = _update(feed, minute, {"$inc": dict(counts)})
@@ -179,14 +210,20 @@ class Stats:
         named = self._count_reasons(feed, minute, failed, counts)
         wanted, update = _update(feed, minute, {"$inc": dict(counts), "$set": named})
         document = await self._collection.find_one_and_update(
-            wanted, update, upsert=True, projection={"failed": 1}, return_document=ReturnDocument.AFTER
+            wanted,
+            update,
+            upsert=True,
+            projection={"failed": 1},
+            return_document=ReturnDocument.AFTER,
         )
         self._reasons[feed] = (minute, set((document or {}).get("failed", ())))
 
     def _count_reasons(
         self, feed: str, minute: datetime, failed: Iterable[Failed], counts: Counter[str]
     ) -> dict[str, str]:
-        """Add failures to `counts` under their reasons; return the fields that say what each reason is."""
+        """Add failures to `counts` under their reasons; return the fields that say what each reason
+        is.
+        """
         last_minute, known = self._reasons.get(feed, (minute, set()))
         known = set(known) if last_minute == minute else set()
         named: dict[str, str] = {}
@@ -222,7 +259,9 @@ def _minute_name(moment: datetime) -> str:
 
 def _update(feed: str, minute: datetime, change: Document) -> tuple[Document, Document]:
     """The filter and the update of a minute's document, to be upserted."""
-    return {"_id": minute_id(feed, minute)}, change | {"$setOnInsert": {"feed": feed, "minute": minute}}
+    return {"_id": minute_id(feed, minute)}, change | {
+        "$setOnInsert": {"feed": feed, "minute": minute}
+    }
 
 
 def _upsert(feed: str, minute: datetime, change: Document) -> UpdateOne:
@@ -238,13 +277,18 @@ def _minutes_of(start: datetime, length: timedelta) -> Iterator[tuple[datetime, 
 
 
 def _counts(results: Sequence[Result], now: datetime) -> Counter[str]:
-    """The fields that results add to. What is alike is counted first: names are made once for each kind."""
+    """The fields that results add to. What is alike is counted first: names are made once for each
+    kind.
+    """
     counts: Counter[str] = Counter()
     unsendable = [result for result in results if not result.answer.made]
     if unsendable:
         counts["unsendable"] = len(unsendable)
         results = [result for result in results if result.answer.made]
-    kinds = Counter((result.verdict.outcome, result.answer.status, not result.delivery.attempts) for result in results)
+    kinds = Counter(
+        (result.verdict.outcome, result.answer.status, not result.delivery.attempts)
+        for result in results
+    )
     for (outcome, status, first), n in kinds.items():
         counts[f"outcomes.{outcome.value}"] += n
         counts[f"statuses.{status or 'none'}"] += n
@@ -255,7 +299,11 @@ def _counts(results: Sequence[Result], now: datetime) -> Counter[str]:
             counts["first.delivered"] += n
     delivered = (result for result in results if result.verdict.outcome is Outcome.DELIVERED)
     _count_durations(counts, "attempt_ms", Counter(result.answer.duration_ms for result in results))
-    _count_durations(counts, "delivered_ms", Counter(_ms(now - result.delivery.owed_since) for result in delivered))
+    _count_durations(
+        counts,
+        "delivered_ms",
+        Counter(_ms(now - result.delivery.owed_since) for result in delivered),
+    )
     return counts
 
 
@@ -275,4 +323,6 @@ def _failures(results: Iterable[Result]) -> Iterator[Failed]:
         verdict = result.verdict
         if verdict.outcome is not Outcome.DELIVERED:
             dead = verdict.outcome is Outcome.DEAD
-            yield Failed(result.delivery.id, verdict.reason, dead=dead, attempted=result.answer.made)
+            yield Failed(
+                result.delivery.id, verdict.reason, dead=dead, attempted=result.answer.made
+            )

@@ -3,8 +3,8 @@
     {_id: "<job>|<period>", job, period, kind, start, end, state, due_at, lease {token, until, worker}, tries,
      fruitless, steps [{name, at, duration_ms, result}], started_at, finished_at, error}
 
-A tick is inserted once (its id sees to that), claimed by a conditional update that gives a lease and a token, and
-changed by the holder of that token alone. A finished tick is never reopened.
+A tick is inserted once (its id sees to that), claimed by a conditional update that gives a lease
+and a token, and changed by the holder of that token alone. A finished tick is never reopened.
 """
 
 from __future__ import annotations
@@ -57,7 +57,9 @@ class Tick:
     period: Period
     state: TickState
     due_at: datetime
-    """Not claimed before then: the period's end and what settles after it, or when a failure is tried again."""
+    """Not claimed before then: the period's end and what settles after it, or when a failure is
+    tried again.
+    """
     tries: int = 0
     """How often it has been claimed, this time included."""
     fruitless: int = 0
@@ -110,13 +112,15 @@ class Ticks:
     @query
     async def latest(self, job: str, now: datetime) -> Tick | None:
         """The job's tick of the latest period that has begun; `None` where the job was never seen."""
-        document = await self._collection.find_one({"job": job, "start": {"$lte": now}}, sort=[("end", -1)])
+        document = await self._collection.find_one(
+            {"job": job, "start": {"$lte": now}}, sort=[("end", -1)]
+        )
         return _tick(document) if document else None
 
     @query
     async def unplan(self, job: str, now: datetime) -> int:
-        """Delete the job's ticks of periods that have not begun, and those that were finished before their period was
-        over: a clock was wrong. Returns how many.
+        """Delete the job's ticks of periods that have not begun, and those that were finished
+        before their period was over: a clock was wrong. Returns how many.
         """
         by_now = now + AGREED
         early: list[Document] = [{"start": {"$gt": by_now}}, {"state": _but(TickState.OPEN)}]
@@ -160,7 +164,9 @@ class Ticks:
 
     @query
     async def claim(self, tick: Tick, worker: str, now: datetime, lease: timedelta) -> Tick | None:
-        """Take a due tick for `lease`. `None`: another's lease runs, it is not due, or it is finished."""
+        """Take a due tick for `lease`. `None`: another's lease runs, it is not due, or it is
+        finished.
+        """
         taken = Lease(token=secrets.token_hex(8), until=now + lease, worker=worker)
         before = await self._collection.find_one_and_update(
             {"_id": tick.id, "state": TickState.OPEN.value, "due_at": {"$lte": now}, **free(now)},
@@ -191,31 +197,51 @@ class Ticks:
     @query
     async def note_step(self, tick: Tick, step: StepDone) -> None:
         """Record that a step is done. Raises `LeaseLost` where the lease is no longer ours."""
-        document = {"name": step.name, "at": step.at, "duration_ms": step.duration_ms, "result": dict(step.result)}
+        document = {
+            "name": step.name,
+            "at": step.at,
+            "duration_ms": step.duration_ms,
+            "result": dict(step.result),
+        }
         await self._update_held(tick, {"$push": {"steps": document}, "$set": {"fruitless": 0}})
 
     @query
     async def finish(self, tick: Tick, state: TickState, now: datetime, error: str | None) -> None:
-        """Close it for good, as done or failed. Raises `LeaseLost` where the lease is no longer ours."""
+        """Close it for good, as done or failed. Raises `LeaseLost` where the lease is no longer
+        ours.
+        """
         closed = {"state": state.value, "finished_at": now, "error": error}
         await self._update_held(tick, {"$set": closed, "$unset": {"lease": ""}})
 
     @query
     async def retry(self, tick: Tick, due_at: datetime, error: str) -> None:
-        """Release it, to be tried again from then on. Raises `LeaseLost` where the lease is no longer ours."""
-        await self._update_held(tick, {"$set": {"due_at": due_at, "error": error}, "$unset": {"lease": ""}})
+        """Release it, to be tried again from then on. Raises `LeaseLost` where the lease is no
+        longer ours.
+        """
+        await self._update_held(
+            tick, {"$set": {"due_at": due_at, "error": error}, "$unset": {"lease": ""}}
+        )
 
     @query
     async def release(self, tick: Tick) -> None:
-        """Release it as if it had not been claimed. Raises `LeaseLost` where the lease is no longer ours."""
-        await self._update_held(tick, {"$unset": {"lease": ""}, "$inc": {"tries": -1}, "$set": {"fruitless": 0}})
+        """Release it as if it had not been claimed. Raises `LeaseLost` where the lease is no longer
+        ours.
+        """
+        await self._update_held(
+            tick, {"$unset": {"lease": ""}, "$inc": {"tries": -1}, "$set": {"fruitless": 0}}
+        )
 
     @query
     async def pass_over(self, tick: Tick, state: TickState, now: datetime, error: str) -> bool:
-        """Close a tick that no worker holds, unless it was claimed since it was read. Returns whether it was closed."""
+        """Close a tick that no worker holds, unless it was claimed since it was read. Returns
+        whether it was closed.
+        """
         result = await self._collection.update_one(
             {"_id": tick.id, "state": TickState.OPEN.value, "tries": tick.tries, **free(now)},
-            {"$set": {"state": state.value, "finished_at": now, "error": error}, "$unset": {"lease": ""}},
+            {
+                "$set": {"state": state.value, "finished_at": now, "error": error},
+                "$unset": {"lease": ""},
+            },
         )
         return bool(result.modified_count)
 
@@ -229,7 +255,9 @@ class Ticks:
 
 
 def _but(state: TickState) -> Document:
-    """Any state but this one, by name: an index that is in order within each is then not read past it."""
+    """Any state but this one, by name: an index that is in order within each is then not read past
+    it.
+    """
     return {"$in": [other.value for other in TickState if other is not state]}
 
 
@@ -253,13 +281,17 @@ def _tick(document: Document) -> Tick:
     lease = document.get("lease")
     return Tick(
         job=document["job"],
-        period=Period(Kind(document["kind"]), document["start"], document["end"], document["period"]),
+        period=Period(
+            Kind(document["kind"]), document["start"], document["end"], document["period"]
+        ),
         state=TickState(document["state"]),
         due_at=document["due_at"],
         tries=document["tries"],
         fruitless=document["fruitless"],
         lease=Lease(lease["token"], lease["until"], lease["worker"]) if lease else None,
-        steps=tuple(StepDone(s["name"], s["at"], s["duration_ms"], s["result"]) for s in document["steps"]),
+        steps=tuple(
+            StepDone(s["name"], s["at"], s["duration_ms"], s["result"]) for s in document["steps"]
+        ),
         started_at=document.get("started_at"),
         finished_at=document.get("finished_at"),
         error=document.get("error"),

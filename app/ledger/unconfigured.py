@@ -1,7 +1,8 @@
-"""Feeds that the ledger knows and `feeds.toml` does not name: their open deliveries are owed, and nothing sends them.
+"""Feeds that the ledger knows and `feeds.toml` does not name: their open deliveries are owed, and
+nothing sends them.
 
-Such a feed was removed, renamed, or is known to some machines only. Nothing is lost: it continues once it is back.
-Until then the sweep skips it.
+Such a feed was removed, renamed, or is known to some machines only. Nothing is lost: it continues
+once it is back. Until then the sweep skips it.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def way_out(feed: str) -> str:
 
 
 async def unconfigured(ledger: Ledger, feeds: Collection[str]) -> list[Unconfigured]:
-    """The feeds with open deliveries that are not among `feeds`, by name. Costs two steps in an index where there are
-    none. Raises the ledger's errors."""
+    """The feeds with open deliveries that are not among `feeds`, by name. Costs two steps in an
+    index where there are none. Raises the ledger's errors."""
     found = await ledger.deliveries.open_by_feed(without=feeds)
     return [Unconfigured(feed, count, oldest) for feed, (count, oldest) in sorted(found.items())]

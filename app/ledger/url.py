@@ -1,7 +1,8 @@
-"""The ledger's URL: what it may ask of MongoDB, and what it may not, because a promise would not hold.
+"""The ledger's URL: what it may ask of MongoDB, and what it may not, because a promise would not
+hold.
 
-Of the driver's options those that say where reads come from, and when a write counts, are ours; the others pass. A URL
-that says nothing gets what is right.
+Of the driver's options those that say where reads come from, and when a write counts, are ours; the
+others pass. A URL that says nothing gets what is right.
 """
 
 from __future__ import annotations
@@ -17,8 +18,12 @@ _SRV, _PLAIN = "mongodb+srv://", "mongodb://"
 _NAMES = {name.lower(): name for name in uri_parser_shared.URI_OPTIONS}
 """As the documentation writes them."""
 _READ_CONCERNS = ("local", "majority", "linearizable")
-_STALE = "a member that lags behind would show rows as not sent that are, and they would be sent twice"
-_ROLLED_BACK = "what is not on a majority's disks is lost in a failover, after the cursor has passed it"
+_STALE = (
+    "a member that lags behind would show rows as not sent that are, and they would be sent twice"
+)
+_ROLLED_BACK = (
+    "what is not on a majority's disks is lost in a failover, after the cursor has passed it"
+)
 _REMOVE = "remove it from MONGO_URL"
 _MALFORMED = (
     "a value not shown here",
@@ -28,7 +33,9 @@ _MALFORMED = (
 
 
 def url_problems(url: str) -> list[tuple[str, str]]:
-    """What is wrong with a URL, each as (what was found, why not and what to do); never a user or a password of it."""
+    """What is wrong with a URL, each as (what was found, why not and what to do); never a user or a
+    password of it.
+    """
     try:
         options = _options(url)
         problems = [*_reads(options), *_writes(options)]
@@ -36,7 +43,9 @@ def url_problems(url: str) -> list[tuple[str, str]]:
         problems = [(error.found, error.allowed)]
     except (PyMongoError, ValueError):  # its text may quote the password
         problems = [_MALFORMED]
-    if problems and "@" in url.partition("?")[2]:  # a password with a "?" in it is taken for options
+    if (
+        problems and "@" in url.partition("?")[2]
+    ):  # a password with a "?" in it is taken for options
         return [_MALFORMED]
     return problems
 
@@ -59,25 +68,35 @@ def _options(url: str) -> Mapping[str, Any]:
     if not query:
         return {}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # an option given twice: the last one counts, and is judged here
+        warnings.simplefilter(
+            "ignore"
+        )  # an option given twice: the last one counts, and is judged here
         given = uri_parser.split_options(query, validate=False, normalize=False)
     options = {}
     for name, value in given.items():
-        option = "journal" if name.lower() == "j" else name.lower()  # the server's name, unknown to the driver
+        option = (
+            "journal" if name.lower() == "j" else name.lower()
+        )  # the server's name, unknown to the driver
         options[option] = _validated(option, value)
     return options
 
 
 def _validated(name: str, value: Any) -> Any:
     if name not in common.URI_OPTIONS_VALIDATOR_MAP:
-        raise _UnreadableOption(f"the option {name[:40]}", f"the driver has none of that name: {_REMOVE}, or mend it")
+        raise _UnreadableOption(
+            f"the option {name[:40]}", f"the driver has none of that name: {_REMOVE}, or mend it"
+        )
     try:
         return uri_parser.validate_options({name: value}, warn=False)[name]
     except (PyMongoError, ValueError, TypeError, KeyError, OSError) as error:
         why = (
-            f"its file cannot be read ({error.strerror})" if isinstance(error, OSError) else "no value that it can have"
+            f"its file cannot be read ({error.strerror})"
+            if isinstance(error, OSError)
+            else "no value that it can have"
         )
-        raise _UnreadableOption(f"the option {_NAMES.get(name, name)}", f"{why}: mend it in MONGO_URL") from None
+        raise _UnreadableOption(
+            f"the option {_NAMES.get(name, name)}", f"{why}: mend it in MONGO_URL"
+        ) from None
 
 
 def _reads(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

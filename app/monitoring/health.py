@@ -1,8 +1,10 @@
-"""Health as progress: whether a worker, beat or a feed makes any, not merely whether a process exists.
+"""Health as progress: whether a worker, beat or a feed makes any, not merely whether a process
+exists.
 
-*Live* is false where a restart would help: the process is stuck, its consumer asks for no work, it takes none of the
-messages that wait, its event loop is blocked, its tasks get nowhere, or (beat) it sends nothing. An unreachable server
-is not the process's fault: that makes it *not ready*, and a restart would not help.
+*Live* is false where a restart would help: the process is stuck, its consumer asks for no work, it
+takes none of the messages that wait, its event loop is blocked, its tasks get nowhere, or (beat) it
+sends nothing. An unreachable server is not the process's fault: that makes it *not ready*, and a
+restart would not help.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ from app.ledger.heartbeats import KEPT, Heartbeat, Role
 from app.ledger.unconfigured import unconfigured
 
 HELD_PATIENCE = timedelta(minutes=2)
-"""How long, besides a feed's `lag`, rows may wait beyond the cursor unread before that is reported."""
+"""How long, besides a feed's `lag`, rows may wait beyond the cursor unread before that is reported.
+"""
 POLLS_MISSED = 3
 """Polls that a feed may miss on top of the bound: workers may be busy with deliveries."""
 
@@ -73,7 +76,8 @@ class Bounds:
     schedule: timedelta
     """The shortest interval of beat's entries: beat may be idle for that long."""
     single: timedelta
-    """The longest that a request or statement of any feed may take: a task may be waiting for it."""
+    """The longest that a request or statement of any feed may take: a task may be waiting for it.
+    """
 
     @classmethod
     def of(cls, feeds: Collection[Feed], settings: Allowed) -> Bounds:
@@ -83,10 +87,16 @@ class Bounds:
         return cls(settings.progress_bound, schedule, single)
 
 
-def judge_process(heartbeat: Heartbeat, bounds: Bounds, now: datetime, own: Own | None = None) -> Health:
-    """Judge a process by its last heartbeat and the heartbeat's age. `own`: the feeds.toml that it should run with."""
+def judge_process(
+    heartbeat: Heartbeat, bounds: Bounds, now: datetime, own: Own | None = None
+) -> Health:
+    """Judge a process by its last heartbeat and the heartbeat's age. `own`: the feeds.toml that it
+    should run with.
+    """
     if heartbeat.role is Role.WATCH:
-        return Health(heartbeat.role.value, heartbeat.name, waits_for=tuple(failing_tasks(heartbeat, now)))
+        return Health(
+            heartbeat.role.value, heartbeat.name, waits_for=tuple(failing_tasks(heartbeat, now))
+        )
     silent = now - heartbeat.marked_at
     if silent < -AGREED:
         problems = [
@@ -98,7 +108,9 @@ def judge_process(heartbeat: Heartbeat, bounds: Bounds, now: datetime, own: Own 
         problems = []
     else:
         problems = list(
-            _worker_problems(heartbeat, bounds) if heartbeat.role is Role.WORKER else _beat_problems(heartbeat, bounds)
+            _worker_problems(heartbeat, bounds)
+            if heartbeat.role is Role.WORKER
+            else _beat_problems(heartbeat, bounds)
         )
     waits = ["it is stopping"] if heartbeat.stopping else []
     if (clock := said_of_clock(heartbeat.clock_seconds)) is not None:
@@ -110,8 +122,8 @@ def judge_process(heartbeat: Heartbeat, bounds: Bounds, now: datetime, own: Own 
 
 
 def failing_tasks(heartbeat: Heartbeat, now: datetime) -> list[str]:
-    """Unforeseen failures of the process, and what it lacks. They do not make it unlive: a restart mends neither code
-    nor data."""
+    """Unforeseen failures of the process, and what it lacks. They do not make it unlive: a restart
+    mends neither code nor data."""
     failing = [
         f"{trouble.name} has failed {trouble.failures} times in a row: {trouble.error}"
         for trouble in heartbeat.troubles
@@ -142,8 +154,14 @@ def _beat_problems(heartbeat: Heartbeat, bounds: Bounds) -> Iterator[str]:
 
 
 def _while_redis_answers(heartbeat: Heartbeat, seconds: float | None) -> timedelta:
-    """An age, counted from when Redis answered again: after an outage, processes need a moment to recover."""
-    return timedelta() if heartbeat.broker_seconds is None else min(_age(seconds), _age(heartbeat.broker_seconds))
+    """An age, counted from when Redis answered again: after an outage, processes need a moment to
+    recover.
+    """
+    return (
+        timedelta()
+        if heartbeat.broker_seconds is None
+        else min(_age(seconds), _age(heartbeat.broker_seconds))
+    )
 
 
 def _age(seconds: float | None) -> timedelta:
@@ -151,18 +169,26 @@ def _age(seconds: float | None) -> timedelta:
 
 
 def judge_feed(feed: Feed, cursor: Cursor, bounds: Bounds, now: datetime) -> Health:
-    """Judge whether the feed is polled. A paused one need not be; one that backs off, not before `retry_at`."""
+    """Judge whether the feed is polled. A paused one need not be; one that backs off, not before
+    `retry_at`.
+    """
     stopped = [cursor.stopped] if cursor.stopped else []
     if cursor.paused:
         return Health("feed", feed.name, waits_for=(*stopped,))
     limit = bounds.progress + POLLS_MISSED * feed.poll_every + feed.poll_budget
     if cursor.last_poll_at is None:
         return Health("feed", feed.name, ("was never polled",), (*stopped,))
-    retry_at = cursor.retry_at if cursor.retry_at and cursor.retry_at <= now + POLL_WAIT_LIMIT + AGREED else None
+    retry_at = (
+        cursor.retry_at
+        if cursor.retry_at and cursor.retry_at <= now + POLL_WAIT_LIMIT + AGREED
+        else None
+    )
     due = max(cursor.last_poll_at, retry_at or cursor.last_poll_at)
     problems: tuple[str, ...] = ()
     if cursor.last_poll_at > now + AGREED:
-        problems = ("was last polled at a moment that has yet to come: a clock was wrong, and it was not polled since",)
+        problems = (
+            "was last polled at a moment that has yet to come: a clock was wrong, and it was not polled since",
+        )
     elif now - due > limit:
         problems = (f"was last polled {_seconds(now - cursor.last_poll_at)} ago",)
     waits = [*stopped, *([f"its last poll failed: {cursor.last_error}"] if cursor.failures else [])]
@@ -176,7 +202,11 @@ def held_back(feed: Feed, cursor: Cursor, now: datetime) -> str | None:
     if cursor.held is None or cursor.held_since is None:
         return None
     held = now - cursor.held_since
-    return f"for {_seconds(held)} now, {cursor.held}" if held > feed.cursor.settles_in + HELD_PATIENCE else None
+    return (
+        f"for {_seconds(held)} now, {cursor.held}"
+        if held > feed.cursor.settles_in + HELD_PATIENCE
+        else None
+    )
 
 
 async def processes(
@@ -188,8 +218,8 @@ async def processes(
     *,
     own: Own | None = None,
 ) -> list[Health]:
-    """Judge every worker and beat heard from within `KEPT`, and watchdogs whose checks fail; of one role and host,
-    where given. `own`: the feeds.toml that they should run with.
+    """Judge every worker and beat heard from within `KEPT`, and watchdogs whose checks fail; of one
+    role and host, where given. `own`: the feeds.toml that they should run with.
     """
     found = [
         judge_process(heartbeat, bounds, now, own)
@@ -199,11 +229,15 @@ async def processes(
 
 
 async def wrong_clocks(ledger: Ledger) -> list[tuple[Heartbeat, str]]:
-    """The processes whose machine's clock differs from the ledger server's, and what to say about each."""
+    """The processes whose machine's clock differs from the ledger server's, and what to say about
+    each.
+    """
     await ledger.read_clock()
     heartbeats = await ledger.heartbeats.since(utc_now() - KEPT)
     return [
-        (heartbeat, said) for heartbeat in heartbeats if (said := said_of_clock(heartbeat.clock_seconds)) is not None
+        (heartbeat, said)
+        for heartbeat in heartbeats
+        if (said := said_of_clock(heartbeat.clock_seconds)) is not None
     ]
 
 
@@ -212,18 +246,28 @@ async def jobs(ledger: Ledger) -> list[Health]:
     found: list[Health] = []
     for job in JOBS:
         failing = [tick for tick in await ledger.ticks.open(job.name) if tick.error]
-        waits = tuple(f"{tick.period.name} has failed {tick.tries} times: {tick.error}" for tick in failing)
+        waits = tuple(
+            f"{tick.period.name} has failed {tick.tries} times: {tick.error}" for tick in failing
+        )
         found += [Health("job", job.name, waits_for=waits)] if waits else []
     return found
 
 
 async def feeds(
-    ledger: Ledger, configured: Sequence[Feed], bounds: Bounds, now: datetime, named: Collection[str] | None = None
+    ledger: Ledger,
+    configured: Sequence[Feed],
+    bounds: Bounds,
+    now: datetime,
+    named: Collection[str] | None = None,
 ) -> list[Health]:
-    """Judge every configured feed, and every other with open deliveries. `named`: the feeds that feeds.toml names,
-    where some of them are wrong."""
-    judged = [judge_feed(feed, await ledger.cursors.get(feed.name), bounds, now) for feed in configured]
-    others = await unconfigured(ledger, {feed.name for feed in configured} if named is None else named)
+    """Judge every configured feed, and every other with open deliveries. `named`: the feeds that
+    feeds.toml names, where some of them are wrong."""
+    judged = [
+        judge_feed(feed, await ledger.cursors.get(feed.name), bounds, now) for feed in configured
+    ]
+    others = await unconfigured(
+        ledger, {feed.name for feed in configured} if named is None else named
+    )
     return judged + [Health("feed", other.feed, waits_for=(other.said(now),)) for other in others]
 
 

@@ -1,11 +1,13 @@
-"""Heartbeats: what a process notices of its own progress, and writes to the ledger every few seconds.
+"""Heartbeats: what a process notices of its own progress, and writes to the ledger every few
+seconds.
 
-That a thread is alive does not prove that work is done. So a heartbeat (see `app.ledger.heartbeats`) says how long the
-consumer has not asked for work, how long messages have waited untaken, how long tasks have run without result, and, of
-beat, how long nothing was sent. `app.monitoring.health` judges.
+That a thread is alive does not prove that work is done. So a heartbeat (see
+`app.ledger.heartbeats`) says how long the consumer has not asked for work, how long messages have
+waited untaken, how long tasks have run without result, and, of beat, how long nothing was sent.
+`app.monitoring.health` judges.
 
-The writer has a thread, an event loop and connections of its own, so that it can report a consumer or a loop that is
-stuck. When the whole process is stuck, so is its heartbeat: the age shows it.
+The writer has a thread, an event loop and connections of its own, so that it can report a consumer
+or a loop that is stuck. When the whole process is stuck, so is its heartbeat: the age shows it.
 """
 
 from __future__ import annotations
@@ -30,7 +32,15 @@ from app.core.loop_thread import LoopThread
 from app.core.unforeseen import Troubles
 from app.ledger import Ledger
 from app.ledger.client import answers
-from app.ledger.heartbeats import DURATION_BOUNDS, KEPT, Configured, Heartbeat, Held, Role, TaskTimes
+from app.ledger.heartbeats import (
+    DURATION_BOUNDS,
+    KEPT,
+    Configured,
+    Heartbeat,
+    Held,
+    Role,
+    TaskTimes,
+)
 
 log = structlog.get_logger()
 
@@ -56,8 +66,8 @@ class Activity:
     consumed_at: float | None = None
     """When the consumer last asked for work, or was fully occupied."""
     moved_at: float | None = None
-    """When a task last began or ended. (The ledger's answers are noted where it is asked.) A task begins when its work
-    does, on the event loop: taking a message proves nothing."""
+    """When a task last began or ended. (The ledger's answers are noted where it is asked.) A task
+    begins when its work does, on the event loop: taking a message proves nothing."""
     sent_at: float | None = None
     taken: Counter[str] = field(default_factory=Counter)
     """Queue → messages taken from it."""
@@ -128,7 +138,9 @@ class Identity:
 
 
 class Observed:
-    """What the writer finds out: whether Redis and the event loop answer, and whether messages wait."""
+    """What the writer finds out: whether Redis and the event loop answer, and whether messages
+    wait.
+    """
 
     def __init__(self, progress: Activity, queues: tuple[str, ...]) -> None:
         self._progress = progress
@@ -198,8 +210,9 @@ class HeartbeatWriter:
         held: Callable[[], Mapping[str, tuple[int, int]]] = dict,
         configured: Callable[[], Configured | None] = lambda: None,
     ) -> None:
-        """`full`: whether the process can take no more tasks; `ping`: reaches the event loop that they run on; `held`:
-        feed → batches in progress, and their rows; `configured`: the configuration that it runs with."""
+        """`full`: whether the process can take no more tasks; `ping`: reaches the event loop that
+        they run on; `held`: feed → batches in progress, and their rows; `configured`: the
+        configuration that it runs with."""
         self._identity = identity
         self._progress = progress
         self._open_ledger = open_ledger
@@ -230,7 +243,9 @@ class HeartbeatWriter:
         ledger, broker = self._open_ledger(), self._open_broker()
         try:
             with suppress(RowrelayError):
-                await ledger.read_clock()  # before that it is the machine's, by which others may look long dead
+                await (
+                    ledger.read_clock()
+                )  # before that it is the machine's, by which others may look long dead
                 await ledger.heartbeats.forget(utc_now() - KEPT)
             while not thread.ending:
                 await self._write(ledger, broker)
@@ -252,13 +267,20 @@ class HeartbeatWriter:
             log.debug("mark_failed", error=str(error))
 
     def _say_clock(self) -> None:
-        """Warn when the machine's clock differs from the ledger server's: at once, then now and again."""
+        """Warn when the machine's clock differs from the ledger server's: at once, then now and
+        again.
+        """
         said = said_of_clock(server_clock.machine_ahead)
         if said is None:
             self._clock_said_at = None
-        elif self._clock_said_at is None or time.monotonic() - self._clock_said_at > CLOCK_SAID_EVERY.total_seconds():
+        elif (
+            self._clock_said_at is None
+            or time.monotonic() - self._clock_said_at > CLOCK_SAID_EVERY.total_seconds()
+        ):
             self._clock_said_at = time.monotonic()
-            log.warning("clock_differs", said=said, seconds=round(server_clock.machine_ahead or 0.0, 1))
+            log.warning(
+                "clock_differs", said=said, seconds=round(server_clock.machine_ahead or 0.0, 1)
+            )
 
     def _current(self) -> Heartbeat:
         progress, observed = self._progress, self._observed
@@ -290,7 +312,9 @@ class HeartbeatWriter:
             tasks=progress.times,
             troubles=progress.troubles.current(),
             short_of=progress.short_of,
-            holds=tuple(Held(feed, batches, rows) for feed, (batches, rows) in sorted(self._held().items())),
+            holds=tuple(
+                Held(feed, batches, rows) for feed, (batches, rows) in sorted(self._held().items())
+            ),
         )
 
 

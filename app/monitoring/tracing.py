@@ -1,8 +1,10 @@
-"""Traces by OpenTelemetry, where an operator asks for them: one trace from a poll to the deliveries of what it read.
+"""Traces by OpenTelemetry, where an operator asks for them: one trace from a poll to the deliveries
+of what it read.
 
-Celery's instrumentation carries the trace from task to task, in the headers of messages. The steps within a task are
-wrapped from outside, by the table `STEPS`: without traces nothing is imported and nothing is called in between.
-A span holds names, ids and figures; no payload, no URL, and of an error only its class.
+Celery's instrumentation carries the trace from task to task, in the headers of messages. The steps
+within a task are wrapped from outside, by the table `STEPS`: without traces nothing is imported and
+nothing is called in between. A span holds names, ids and figures; no payload, no URL, and of an
+error only its class.
 """
 
 from __future__ import annotations
@@ -44,7 +46,11 @@ T = TypeVar("T")
 Told: TypeAlias = Mapping[str, str | int | bool | None]
 """Attributes of a span; `None`: nothing to tell."""
 
-_NEEDED = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http", "opentelemetry.instrumentation.celery")
+_NEEDED = (
+    "opentelemetry.sdk",
+    "opentelemetry.exporter.otlp.proto.http",
+    "opentelemetry.instrumentation.celery",
+)
 _NAME = "service.name"
 
 
@@ -56,7 +62,9 @@ class Step(Generic[S, P, T]):
     method: Callable[Concatenate[S, P], Coroutine[Any, Any, T]]
     name: str
     before: Callable[P, Told]
-    """What to tell of the call: takes the method's arguments. The types hold it to the method's signature."""
+    """What to tell of the call: takes the method's arguments. The types hold it to the method's
+    signature.
+    """
     after: Callable[[T], Told] = lambda _: {}
     """What to tell of what the method returned."""
 
@@ -125,7 +133,8 @@ _started: TracerProvider | None = None
 
 
 def wanted() -> bool:
-    """Whether the environment asks for traces and the packages are there. Says so where they are not.
+    """Whether the environment asks for traces and the packages are there. Says so where they are
+    not.
 
     The variables are OpenTelemetry's own, which its SDK reads: they are no settings of ours.
     """
@@ -136,7 +145,12 @@ def wanted() -> bool:
         return False
     missing = [name for name in _NEEDED if not _found(name)]
     if exporter != "otlp" or missing:
-        log.warning("traces_off", exporter=exporter, missing=missing, install="pip install -r requirements-otel.txt")
+        log.warning(
+            "traces_off",
+            exporter=exporter,
+            missing=missing,
+            install="pip install -r requirements-otel.txt",
+        )
         return False
     return True
 
@@ -149,17 +163,23 @@ def _found(package: str) -> bool:
 
 
 def start(processor: SpanProcessor | None = None) -> None:
-    """Trace this process from now on. `processor`: takes the spans in place of an OTLP exporter over HTTP."""
+    """Trace this process from now on. `processor`: takes the spans in place of an OTLP exporter
+    over HTTP.
+    """
     global _started  # noqa: PLW0603 - a process traces or does not
     from opentelemetry.sdk.resources import Resource  # noqa: PLC0415 - an optional extra
     from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
 
-    named = "OTEL_SERVICE_NAME" in os.environ or f"{_NAME}=" in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
+    named = "OTEL_SERVICE_NAME" in os.environ or f"{_NAME}=" in os.environ.get(
+        "OTEL_RESOURCE_ATTRIBUTES", ""
+    )
     resource = Resource.create({} if named else {_NAME: "rowrelay"})
     _started = TracerProvider(resource=resource, shutdown_on_exit=False)
     _started.add_span_processor(processor or _exporting())
     tracer = _started.get_tracer("rowrelay")
-    traced: list[tuple[Step[Any, Any, Any], Callable[..., Any]]] = [(step, _traced(tracer, step)) for step in STEPS]
+    traced: list[tuple[Step[Any, Any, Any], Callable[..., Any]]] = [
+        (step, _traced(tracer, step)) for step in STEPS
+    ]
     _instrumentor().instrument(tracer_provider=_started)
     for step, method in traced:
         setattr(step.owner, step.method.__name__, method)
@@ -192,13 +212,17 @@ def stop() -> None:
     provider.shutdown()
 
 
-def _traced(tracer: Tracer, step: Step[S, P, T]) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
+def _traced(
+    tracer: Tracer, step: Step[S, P, T]
+) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
     from opentelemetry.trace import Status, StatusCode  # noqa: PLC0415
 
     @functools.wraps(step.method)
     async def within(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
         # The SDK would record an exception with its text.
-        with tracer.start_as_current_span(step.name, record_exception=False, set_status_on_exception=False) as span:
+        with tracer.start_as_current_span(
+            step.name, record_exception=False, set_status_on_exception=False
+        ) as span:
             _describe(span, step.before, *args, **kwargs)
             try:
                 returned = await step.method(self, *args, **kwargs)
@@ -215,6 +239,8 @@ def _describe(span: Span, tell: Callable[P, Told], *args: P.args, **kwargs: P.kw
     """Set the attributes. A fault in telling of the work never stops the work."""
     try:
         told = tell(*args, **kwargs)
-        span.set_attributes({f"rowrelay.{name}": value for name, value in told.items() if value is not None})
+        span.set_attributes(
+            {f"rowrelay.{name}": value for name, value in told.items() if value is not None}
+        )
     except Exception as error:  # noqa: BLE001 - the traced method is not to blame
         log.debug("span_not_described", kind=type(error).__name__)

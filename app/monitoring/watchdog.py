@@ -1,8 +1,9 @@
 """A watchdog: runs a worker or beat as its child, and restarts it when it makes no progress.
 
-Docker restarts a container that ends, not one that is unhealthy; systemd checks neither. So something outside the
-stuck process has to act on what `app.monitoring.health` finds. When the child ends by itself, its exit code is passed
-on: whoever started the watchdog decides whether to start it again.
+Docker restarts a container that ends, not one that is unhealthy; systemd checks neither. So
+something outside the stuck process has to act on what `app.monitoring.health` finds. When the child
+ends by itself, its exit code is passed on: whoever started the watchdog decides whether to start it
+again.
 """
 
 from __future__ import annotations
@@ -62,7 +63,8 @@ class Watchdog:
         self._told_to_stop = False
 
     async def run(self) -> int:
-        """Run the command until it ends by itself or is told to. Returns its exit code; 128 + the signal that ended it.
+        """Run the command until it ends by itself or is told to. Returns its exit code; 128 + the
+        signal that ended it.
 
         Raises `OSError` where the command cannot be run.
         """
@@ -75,8 +77,12 @@ class Watchdog:
                 return ended
 
     async def _attend(self) -> int | None:
-        """Run one child to its end. `None`: it was ended for lack of progress, and is to be restarted."""
-        child = self._child = await asyncio.create_subprocess_exec(*self._command, start_new_session=True)
+        """Run one child to its end. `None`: it was ended for lack of progress, and is to be
+        restarted.
+        """
+        child = self._child = await asyncio.create_subprocess_exec(
+            *self._command, start_new_session=True
+        )
         log.info("watch_started", pid=child.pid)
         ending = asyncio.create_task(child.wait())
         reason = await self._watch(child.pid, ending)
@@ -119,7 +125,11 @@ class Watchdog:
         _send(os.killpg, child.pid, signal.SIGKILL)
 
     def _forward(self, number: signal.Signals) -> None:
-        self._told_to_stop = self._told_to_stop or number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+        self._told_to_stop = self._told_to_stop or number in (
+            signal.SIGTERM,
+            signal.SIGINT,
+            signal.SIGQUIT,
+        )
         if self._child is not None:
             _send(os.kill, self._child.pid, number)
         if number == signal.SIGHUP:

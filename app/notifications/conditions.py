@@ -1,4 +1,6 @@
-"""Finds which events are on, from the ledger and Redis. What is said of them holds no value of a row and no secret."""
+"""Finds which events are on, from the ledger and Redis. What is said of them holds no value of a
+row and no secret.
+"""
 
 from __future__ import annotations
 
@@ -24,13 +26,16 @@ from app.monitoring.health import Bounds, judge_feed, judge_process
 from app.partner.throttle.view import BreakerState, view_endpoints
 
 SAMPLED_WITHIN = timedelta(minutes=15)
-"""The sweep samples each feed once a minute, less often where that takes long. Older samples are ignored."""
+"""The sweep samples each feed once a minute, less often where that takes long. Older samples are
+ignored.
+"""
 OPENED_WITHIN = timedelta(minutes=2)
 """A breaker that opened within this time counts as open, though it may have closed since."""
 CERTIFIED_WITHIN = timedelta(hours=6)
 """How long after a day's end its certificate may take."""
 DEAD_COUNTED = 1000
-"""Dead letters of a feed are counted up to this, or up to one more than allowed, whichever is more."""
+"""Dead letters of a feed are counted up to this, or up to one more than allowed, whichever is more.
+"""
 
 _OF_A_DELIVERY = re.compile(r" \(delivery .*\)$", re.DOTALL)
 
@@ -104,8 +109,12 @@ class Conditions:
             if feed.cursor.unreconciled is None:
                 found += await self._of_certificate(name, due)
         for name in {*self._feeds, *await self._ledger.stats.feeds()}:
-            minutes = await self._ledger.stats.between(name, now - SAMPLED_WITHIN, now + timedelta(minutes=1))
-            found += _of_minutes(name, minutes, self._limits.oldest, now, tripped=tripped.get(name, False))
+            minutes = await self._ledger.stats.between(
+                name, now - SAMPLED_WITHIN, now + timedelta(minutes=1)
+            )
+            found += _of_minutes(
+                name, minutes, self._limits.oldest, now, tripped=tripped.get(name, False)
+            )
         return Seen(tuple(found), unknown)
 
     async def _of_dead(self, feed: str) -> list[Found]:
@@ -122,31 +131,51 @@ class Conditions:
     async def _certified_by(self, now: datetime) -> Tick | None:
         """The reconciliation of the latest day that should have certificates by now."""
         ended = [
-            tick for tick in await self._ledger.ticks.open(RECONCILE.name) if tick.period.end + CERTIFIED_WITHIN <= now
+            tick
+            for tick in await self._ledger.ticks.open(RECONCILE.name)
+            if tick.period.end + CERTIFIED_WITHIN <= now
         ]
         closed = await self._ledger.ticks.last(RECONCILE.name, [TickState.DONE, TickState.FAILED])
-        return max([*ended, *([closed] if closed else [])], key=lambda tick: tick.period.end, default=None)
+        return max(
+            [*ended, *([closed] if closed else [])], key=lambda tick: tick.period.end, default=None
+        )
 
     async def _of_certificate(self, feed: str, due: Tick | None) -> list[Found]:
         certificates, found = self._ledger.certificates, list[Found]()
         latest = await certificates.latest(feed)
         if latest and not latest.complete:
             found.append(Found(Event.CERTIFICATE_DIFFERS, feed, _of_differing(latest)))
-        if due is None or (due.state is TickState.DONE and feed not in {step.name for step in due.steps}):
+        if due is None or (
+            due.state is TickState.DONE and feed not in {step.name for step in due.steps}
+        ):
             return found  # no day has ended yet, or the feed was not there then
         if await certificates.first_begun_since(feed, due.period.end) is None:
-            why = normal(due.error) if due.error else "python -m app jobs says what the reconciliation came to"
-            found.append(Found(Event.CERTIFICATE_MISSING, feed, f"none for {due.period.name}: {why}"))
+            why = (
+                normal(due.error)
+                if due.error
+                else "python -m app jobs says what the reconciliation came to"
+            )
+            found.append(
+                Found(Event.CERTIFICATE_MISSING, feed, f"none for {due.period.name}: {why}")
+            )
         return found
 
 
-def _of_processes(heartbeats: Collection[Heartbeat], bounds: Bounds, now: datetime) -> Iterator[Found]:
+def _of_processes(
+    heartbeats: Collection[Heartbeat], bounds: Bounds, now: datetime
+) -> Iterator[Found]:
     for heartbeat in heartbeats:
-        if heartbeat.role is not Role.WATCH and (problems := judge_process(heartbeat, bounds, now).problems):
+        if heartbeat.role is not Role.WATCH and (
+            problems := judge_process(heartbeat, bounds, now).problems
+        ):
             yield Found(Event.NO_PROGRESS, heartbeat.name, "; ".join(problems))
     for role in (Role.WORKER, Role.BEAT):
         if role not in {heartbeat.role for heartbeat in heartbeats}:
-            yield Found(Event.NONE_RUNS, role.value, f"each was stopped, or has said nothing for {rough(KEPT)}")
+            yield Found(
+                Event.NONE_RUNS,
+                role.value,
+                f"each was stopped, or has said nothing for {rough(KEPT)}",
+            )
 
 
 def _of_cursor(feed: Feed, cursor: Cursor, bounds: Bounds, now: datetime) -> Iterator[Found]:
@@ -156,7 +185,9 @@ def _of_cursor(feed: Feed, cursor: Cursor, bounds: Bounds, now: datetime) -> Ite
     if cursor.paused:
         return
     if cursor.failures:
-        said = f"{cursor.failures} polls in a row failed: {of_a_kind(cursor.last_error or 'unknown')}"
+        said = (
+            f"{cursor.failures} polls in a row failed: {of_a_kind(cursor.last_error or 'unknown')}"
+        )
         yield Found(Event.FEED_NOT_READ, feed.name, said)
     elif problems := judge_feed(feed, cursor, bounds, now).problems:
         yield Found(Event.FEED_NOT_READ, feed.name, "; ".join(problems))
@@ -167,10 +198,16 @@ def _of_minutes(
 ) -> Iterator[Found]:
     """What the last minutes of statistics show. `minutes`: oldest first."""
     opened = sum(
-        minute.get("breaker", {}).get("opened", 0) for minute in minutes if minute["minute"] > now - OPENED_WITHIN
+        minute.get("breaker", {}).get("opened", 0)
+        for minute in minutes
+        if minute["minute"] > now - OPENED_WITHIN
     )
     if tripped or opened:
-        yield Found(Event.BREAKER_OPEN, feed, "too many of its partner's last answers were failures, or none came")
+        yield Found(
+            Event.BREAKER_OPEN,
+            feed,
+            "too many of its partner's last answers were failures, or none came",
+        )
     gauges = [minute["gauge"] for minute in minutes if "gauge" in minute]
     since = gauges[-1]["oldest_open_at"] if gauges else None
     if since and now - since > oldest:
@@ -181,10 +218,15 @@ def _of_minutes(
 def _of_differing(certificate: Certificate) -> str:
     """Its counts alone: the ids it names hold keys of rows."""
     counts = [f"{certificate.missing} missing"] if certificate.missing else []
-    counts += [f"{found.kind.value.replace('_', ' ')}: {found.count}" for found in certificate.discrepancies]
+    counts += [
+        f"{found.kind.value.replace('_', ' ')}: {found.count}"
+        for found in certificate.discrepancies
+    ]
     return f"as of {certificate.at:%Y-%m-%d %H:%M} UTC: {', '.join(counts) or 'its sum does not balance'}"
 
 
 def of_a_kind(reason: str) -> str:
-    """A reason without anything that a row, a partner or a source may have put into it, or a delivery's key."""
+    """A reason without anything that a row, a partner or a source may have put into it, or a
+    delivery's key.
+    """
     return normal(_OF_A_DELIVERY.sub("", reason))

@@ -25,7 +25,9 @@ class Form(StrEnum):
     JSON = "json"
     """Every field, and `text` for people."""
     SLACK = "slack"
-    """https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks; Mattermost takes it as well."""
+    """https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks; Mattermost takes
+    it as well.
+    """
     TEAMS = "teams"
     """A card, for a workflow that begins with a webhook request."""
 
@@ -43,8 +45,12 @@ class Words:
 
 
 WORDS = {
-    Event.FEED_PAUSED: Words("the feed is paused", "See to the cause, then", "python -m app feeds resume {subject}"),
-    Event.FEED_NOT_READ: Words("new rows of the feed are not read", "Have the source examined", "python -m app doctor"),
+    Event.FEED_PAUSED: Words(
+        "the feed is paused", "See to the cause, then", "python -m app feeds resume {subject}"
+    ),
+    Event.FEED_NOT_READ: Words(
+        "new rows of the feed are not read", "Have the source examined", "python -m app doctor"
+    ),
     Event.BREAKER_OPEN: Words(
         "the circuit breaker is open: next to nothing is sent to the partner",
         "It closes by itself once the partner is well; a row to look at",
@@ -55,21 +61,29 @@ WORDS = {
         "Look at them, then replay or acknowledge them",
         "python -m app deliveries list --feed {subject} --state dead",
     ),
-    Event.OLDEST_OPEN: Words("deliveries have waited for too long", "See what they wait for", "python -m app status"),
+    Event.OLDEST_OPEN: Words(
+        "deliveries have waited for too long", "See what they wait for", "python -m app status"
+    ),
     Event.CERTIFICATE_MISSING: Words(
-        "there is no certificate of completeness", "Have one made", "python -m app reconcile {subject}"
+        "there is no certificate of completeness",
+        "Have one made",
+        "python -m app reconcile {subject}",
     ),
     Event.CERTIFICATE_DIFFERS: Words(
         "the certificate is not complete", "Look at it", "python -m app certificate {subject}"
     ),
     Event.NO_PROGRESS: Words(
-        "the process makes no progress", "See why, and start it anew if it does not come back", "python -m app health"
+        "the process makes no progress",
+        "See why, and start it anew if it does not come back",
+        "python -m app health",
     ),
     Event.REDIS_AWAY: Words("nothing is handed out to workers", "See why", "python -m app doctor"),
     Event.NONE_RUNS: Words("none runs", "Start one", "celery -A celery_app {subject}"),
 }
 _OF_NONE = Words(
-    "nothing is wrong", "This is what you get when something is; what is wrong now", "python -m app status"
+    "nothing is wrong",
+    "This is what you get when something is; what is wrong now",
+    "python -m app status",
 )
 """For a test message."""
 _UNKNOWN = Words("something is wrong", "Look", "python -m app status")
@@ -98,17 +112,24 @@ class Notification:
 
     @property
     def subject(self) -> str:
-        before = {Message.BEGAN: "", Message.REMINDER: "Still: ", Message.OVER: "Over: "}[self._kind]
+        before = {Message.BEGAN: "", Message.REMINDER: "Still: ", Message.OVER: "Over: "}[
+            self._kind
+        ]
         return f"Rowrelay: {before}{self.stored['subject']}: {self._words.wrong}"
 
     def text(self) -> str:
         """For people, in a few lines."""
         began = self.stored["began_at"]
-        until = self.stored["over_at"] if self._kind is Message.OVER else self.stored["message"]["at"]
+        until = (
+            self.stored["over_at"] if self._kind is Message.OVER else self.stored["message"]["at"]
+        )
         since = f"Since {self._clock(began)}, for {rough(until - began)}"
         lines = [self.subject, "", f"Why: {self.stored['said']}"]
         if self._kind is Message.OVER:
-            return "\n".join([*lines, f"{since}, until {self._clock(until)}", *self._of_a_process()]) + "\n"
+            return (
+                "\n".join([*lines, f"{since}, until {self._clock(until)}", *self._of_a_process()])
+                + "\n"
+            )
         return "\n".join([*lines, since, self._do]) + "\n"
 
     def page(self) -> None:
@@ -134,7 +155,9 @@ class Notification:
     def _of_a_process(self) -> list[str]:
         if self.stored["event"] != Event.NO_PROGRESS:
             return []
-        return ["It makes progress again, was stopped, or has said nothing for so long that it is taken for gone."]
+        return [
+            "It makes progress again, was stopped, or has said nothing for so long that it is taken for gone."
+        ]
 
     def _clock(self, moment: datetime) -> str:
         return f"{clock(moment, self.zone)} ({self.zone.key})"
@@ -152,7 +175,9 @@ class Notification:
         }
 
     def _card(self) -> dict[str, object]:
-        """https://adaptivecards.io/explorer/AdaptiveCard.html, in the message that Teams wraps it in."""
+        """https://adaptivecards.io/explorer/AdaptiveCard.html, in the message that Teams wraps it
+        in.
+        """
         head, _, rest = self.text().partition("\n\n")
         blocks = [
             {"type": "TextBlock", "text": head, "weight": "bolder", "wrap": True},
@@ -164,5 +189,9 @@ class Notification:
             "version": "1.4",
             "body": blocks,
         }
-        attached = {"contentType": "application/vnd.microsoft.card.adaptive", "contentUrl": None, "content": card}
+        attached = {
+            "contentType": "application/vnd.microsoft.card.adaptive",
+            "contentUrl": None,
+            "content": card,
+        }
         return {"type": "message", "attachments": [attached]}

@@ -4,15 +4,16 @@ One check, by the process whose turn it is:
 
 1. find the events that are on (`app/notifications/conditions.py`);
 2. record each new event under its own id, so that of two processes one does;
-3. owe its message (it began, it is still on, it is over) by a conditional update on the number of the last message, so
-   that of two processes one does;
+3. owe its message (it began, it is still on, it is over) by a conditional update on the number of
+   the last message, so that of two processes one does;
 4. send what is owed, every way, until each has taken it (`app/sending/outbox.py`).
 
-When a process dies after step 2 or 3, the next check continues from the record. When it dies while sending, the message
-is sent again under the same id, after `PATIENCE.claimed_for`. So people may be told twice, but never not at all.
+When a process dies after step 2 or 3, the next check continues from the record. When it dies while
+sending, the message is sent again under the same id, after `PATIENCE.claimed_for`. So people may be
+told twice, but never not at all.
 
-An event is over when it was not found for `OVER_AFTER`, so that one which comes and goes is told once. While Redis is
-away nothing is known of breakers, and none counts as closed.
+An event is over when it was not found for `OVER_AFTER`, so that one which comes and goes is told
+once. While Redis is away nothing is known of breakers, and none counts as closed.
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ OVER_AFTER = timedelta(minutes=3)
 KEPT = timedelta(days=7)
 """How long an event stays on record once it is over, and its all-clear is tried."""
 PATIENCE = RetrySchedule(
-    first_wait=timedelta(minutes=1), longest_wait=timedelta(minutes=15), claimed_for=timedelta(minutes=2)
+    first_wait=timedelta(minutes=1),
+    longest_wait=timedelta(minutes=15),
+    claimed_for=timedelta(minutes=2),
 )
 HOLD = {
     Event.NONE_RUNS: timedelta(minutes=2),
@@ -84,8 +87,8 @@ class Notifying:
         )
 
     async def check_if_due(self, apart: timedelta = CHECK_EVERY / 2) -> bool:
-        """Check and notify, unless a process has within `apart`. Returns whether this one did. Raises the ledger's
-        errors.
+        """Check and notify, unless a process has within `apart`. Returns whether this one did.
+        Raises the ledger's errors.
         """
         if not await self._ledger.notifications.take_turn(self._now(), apart):
             return False
@@ -108,7 +111,9 @@ class Notifying:
             "began_at": now,
         }
         trial = Notification(
-            said | {"message": {"kind": Message.BEGAN.value, "number": 1, "at": now}}, self._zone, self._form
+            said | {"message": {"kind": Message.BEGAN.value, "number": 1, "at": now}},
+            self._zone,
+            self._form,
         )
         return {way: await self._outbox.tried(way, trial) for way in self._outbox.ways}
 
@@ -121,7 +126,11 @@ class Notifying:
             await self._note_found(found, kept.pop(found.id, None), now)
         for stored in kept.values():
             known = stored["event"] not in seen.unknown and not stored.get("over_at")
-            if known and _gone(stored, now) and await self._ledger.notifications.end(stored, self._outbox.ways, now):
+            if (
+                known
+                and _gone(stored, now)
+                and await self._ledger.notifications.end(stored, self._outbox.ways, now)
+            ):
                 log.info("event_over", event_id=stored["_id"])
         await self._ledger.notifications.forget(now - KEPT)
 

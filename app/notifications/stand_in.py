@@ -1,8 +1,8 @@
 """Makes the checks for notifications when workers do not: a thread in beat, and in each worker.
 
-Beat has a worker check every half minute. When no check is made, because no worker runs, all are stuck, or beat is, the
-first of these threads to notice makes it. The thread has an event loop and connections of its own, so that it can
-report a worker whose loop or consumer is stuck.
+Beat has a worker check every half minute. When no check is made, because no worker runs, all are
+stuck, or beat is, the first of these threads to notice makes it. The thread has an event loop and
+connections of its own, so that it can report a worker whose loop or consumer is stuck.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ Open = Callable[[], AbstractAsyncContextManager[Notifying]]
 class StandIn:
     """Asks now and then whether checks are made."""
 
-    def __init__(self, open_notifying: Open, pause: timedelta, after: timedelta = STAND_IN_AFTER) -> None:
+    def __init__(
+        self, open_notifying: Open, pause: timedelta, after: timedelta = STAND_IN_AFTER
+    ) -> None:
         """`pause`: between two questions. `after`: how long there may be no check."""
         self._open = open_notifying
         self._pause = pause.total_seconds()
@@ -48,7 +50,9 @@ class StandIn:
                 await self._check()
 
     async def _check(self) -> None:
-        """Open clients each time, with the current configuration: a connection would idle for half a minute."""
+        """Open clients each time, with the current configuration: a connection would idle for half
+        a minute.
+        """
         try:
             async with self._open() as notifying:
                 if await notifying.check_if_due(self._after):

@@ -1,4 +1,6 @@
-"""What an operation on many deliveries would move, what it has moved, and what it left as it was, and why."""
+"""What an operation on many deliveries would move, what it has moved, and what it left as it was,
+and why.
+"""
 
 from __future__ import annotations
 
@@ -55,11 +57,17 @@ class Preview:
     @property
     def delivered(self) -> int:
         """How many of those that would move a partner has already."""
-        return sum(group.count for group in self.counted if group.state is State.DELIVERED and group.has_payload)
+        return sum(
+            group.count
+            for group in self.counted
+            if group.state is State.DELIVERED and group.has_payload
+        )
 
 
 async def account_of(ledger: Ledger, selection: Selection, counted: Sequence[Counted]) -> Account:
-    """The account before anything has moved; ids that are in none of the selected states are skipped."""
+    """The account before anything has moved; ids that are in none of the selected states are
+    skipped.
+    """
     beside = await ledger.selections.beside(selection)
     selected = sum(group.count for group in counted) + sum(beside.values())
     return Account(selected, skipped=Counter(beside))

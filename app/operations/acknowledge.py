@@ -1,7 +1,8 @@
-"""Acknowledge: takes a dead letter for settled. It will not be delivered, and somebody has seen that.
+"""Acknowledge: takes a dead letter for settled. It will not be delivered, and somebody has seen
+that.
 
-It stays dead, replay leaves it alone, and retention, which keeps every other dead letter, drops it in time. Undoing it
-makes it an ordinary dead letter again.
+It stays dead, replay leaves it alone, and retention, which keeps every other dead letter, drops it
+in time. Undoing it makes it an ordinary dead letter again.
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ class Acknowledging:
                 account.skipped[NOT_ACKNOWLEDGED if self._undo else ACKNOWLEDGED] += group.count
         return Preview(account, counted)
 
-    async def acknowledge(self, selection: Selection, by: By, tell: Tell = lambda *_: None) -> Account:
+    async def acknowledge(
+        self, selection: Selection, by: By, tell: Tell = lambda *_: None
+    ) -> Account:
         """Take the selected dead letters for settled, or no longer, recorded as done by `by`.
 
         Raises the ledger's errors; running it again goes on.
@@ -54,9 +57,13 @@ class Acknowledging:
         movable, stamp, after = account.movable, by.at(self._now()), None
         selections, undo = self._ledger.selections, self._undo
         with persistent(sleep=self._sleep, tell=waits(account, tell)):
-            while picked := await selections.to_acknowledge(selection, stamp.at, after, CHUNK_LIMIT, undo=undo):
+            while picked := await selections.to_acknowledge(
+                selection, stamp.at, after, CHUNK_LIMIT, undo=undo
+            ):
                 after = picked[-1]
-                account.moved += await selections.acknowledge(selection, [one.id for one in picked], stamp, undo=undo)
+                account.moved += await selections.acknowledge(
+                    selection, [one.id for one in picked], stamp, undo=undo
+                )
                 tell(account.moved, "")
         account.leave(CHANGED, movable - account.moved)
         return account

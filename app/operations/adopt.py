@@ -1,4 +1,5 @@
-"""Adopt: an operator's word that a feed whose table, key or cursor changed still reads the source of its deliveries.
+"""Adopt: an operator's word that a feed whose table, key or cursor changed still reads the source
+of its deliveries.
 
 A renamed table, for instance. What is another source needs a feed of another name.
 """
@@ -34,15 +35,27 @@ class Adopted:
 
 
 async def adopt(ledger: Ledger, feed: Feed, by: By) -> Adopted:
-    """Put on record that the feed's deliveries come from what feeds.toml says, and resume the feed where it was paused
-    for this. Raises `SourceRefused` for a table's name of no known form, and the ledger's errors."""
+    """Put on record that the feed's deliveries come from what feeds.toml says, and resume the feed
+    where it was paused for this. Raises `SourceRefused` for a table's name of no known form, and
+    the ledger's errors."""
     now = origin_of(feed)
     before = await ledger.cursors.get(feed.name)
     if before.origin == now:
         return Adopted(before.origin, now, resumed=False)
     await ledger.cursors.adopt(feed.name, now, anyway=True)
-    resumed = bool(before.paused and before.origin and before.paused_reason == other_source(feed, before.origin))
+    resumed = bool(
+        before.paused
+        and before.origin
+        and before.paused_reason == other_source(feed, before.origin)
+    )
     if resumed:
         await ledger.cursors.resume(feed.name)
-    log.info("feed_adopted", feed=feed.name, before=str(before.origin), now=str(now), by=by.who, why=by.why)
+    log.info(
+        "feed_adopted",
+        feed=feed.name,
+        before=str(before.origin),
+        now=str(now),
+        by=by.who,
+        why=by.why,
+    )
     return Adopted(before.origin, now, resumed)

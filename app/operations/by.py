@@ -1,4 +1,6 @@
-"""Who does something, and why: what every operation is told, and the ledger records where it records the operation."""
+"""Who does something, and why: what every operation is told, and the ledger records where it
+records the operation.
+"""
 
 from __future__ import annotations
 

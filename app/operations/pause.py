@@ -1,6 +1,8 @@
-"""Pause and resume: stop a feed's polling, its sending, or both, until somebody resumes it. What is owed stays owed.
+"""Pause and resume: stop a feed's polling, its sending, or both, until somebody resumes it. What is
+owed stays owed.
 
-A pause is kept in the ledger and holds for all workers. The first reason stays, whoever pauses the feed again.
+A pause is kept in the ledger and holds for all workers. The first reason stays, whoever pauses the
+feed again.
 """
 
 from __future__ import annotations
@@ -40,7 +42,8 @@ class Resumed:
 
 
 async def pause(ledger: Ledger, feed: str, by: By, part: Part = Part.BOTH) -> Cursor:
-    """Pause the feed, or a part of it; returns its cursor as it then is. Raises the ledger's errors.
+    """Pause the feed, or a part of it; returns its cursor as it then is. Raises the ledger's
+    errors.
 
     `by.why` is the reason that status shows.
     """
@@ -56,7 +59,11 @@ async def pause(ledger: Ledger, feed: str, by: By, part: Part = Part.BOTH) -> Cu
 async def resume(ledger: Ledger, feed: str, by: By, part: Part = Part.BOTH) -> Resumed:
     """Go on with the feed, or with a part of it. Raises the ledger's errors."""
     cursors = ledger.cursors
-    resuming = {Part.POLLING: cursors.resume_polling, Part.SENDING: cursors.resume_sending, Part.BOTH: cursors.resume}
+    resuming = {
+        Part.POLLING: cursors.resume_polling,
+        Part.SENDING: cursors.resume_sending,
+        Part.BOTH: cursors.resume,
+    }
     changed = await resuming[part](feed)
     if changed:
         log.info("feed_resumed", feed=feed, part=part.value, by=by.who, why=by.why)

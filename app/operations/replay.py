@@ -1,20 +1,23 @@
 """Replay: puts dead, cancelled or delivered deliveries back to `queued`.
 
-It goes a chunk at a time: its batches are inserted, its deliveries move into them by conditional updates, and the
-messages are sent. It may die between any two of these steps:
+It goes a chunk at a time: its batches are inserted, its deliveries move into them by conditional
+updates, and the messages are sent. It may die between any two of these steps:
 
-1. after the batches: they hold ids of deliveries that do not name them; whoever claims one loads nothing, and deletes
-   the batch;
+1. after the batches: they hold ids of deliveries that do not name them; whoever claims one loads
+   nothing, and deletes the batch;
 2. after some of the moves: those deliveries are in their batches, and will be sent;
 3. after the moves, before the messages: the sweep finds the batches by `visible_at` and sends them.
 
-Then the same command goes on where it stopped: what was moved is no longer in the state that it selects.
+Then the same command goes on where it stopped: what was moved is no longer in the state that it
+selects.
 
-Live rows keep their priority by two bounds: the rate, and that no more of a replay than `ROOM_SECONDS` of it is
-unsettled at any moment, so that a partner slower than the rate slows the replay and not the live rows. A replay also
-waits while a feed has half of its `max_backlog` open: it never stops a feed from being polled.
+Live rows keep their priority by two bounds: the rate, and that no more of a replay than
+`ROOM_SECONDS` of it is unsettled at any moment, so that a partner slower than the rate slows the
+replay and not the live rows. A replay also waits while a feed has half of its `max_backlog` open:
+it never stops a feed from being polled.
 
-A dead letter whose row could not be read is read from the source again first: see `app.intake.unreadable`.
+A dead letter whose row could not be read is read from the source again first: see
+`app.intake.unreadable`.
 """
 
 from __future__ import annotations
@@ -55,8 +58,9 @@ log = structlog.get_logger()
 CHUNK_SECONDS = 0.1
 """A chunk is what the rate allows in this time, at most `CHUNK_LIMIT` deliveries."""
 PICKED_AT_ONCE = 5000
-"""Deliveries that are looked up together: a server may read all that is selected to find the first few. What changes
-until its chunk's turn comes stays as it is, since each move repeats the selection."""
+"""Deliveries that are looked up together: a server may read all that is selected to find the first
+few. What changes until its chunk's turn comes stays as it is, since each move repeats the
+selection."""
 ROOM_SECONDS = 2.0
 WAIT_SECONDS = 0.25
 """How long to wait before asking again whether there is room."""
@@ -101,8 +105,9 @@ class Replaying:
         now: Clock = utc_now,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
-        """`message_wait`: after this long without a claim, the sweep takes a batch's message for lost.
-        `source`: gives the open source, where rows that could not be read are read again; else they are left alone.
+        """`message_wait`: after this long without a claim, the sweep takes a batch's message for
+        lost. `source`: gives the open source, where rows that could not be read are read again;
+        else they are left alone.
         """
         self._source = source
         self._ledger = ledger
@@ -113,7 +118,9 @@ class Replaying:
         self._sleep = sleep
 
     async def preview(self, selection: Selection) -> Preview:
-        """Count what a replay of the selection would move and skip, and move nothing. Raises the ledger's errors."""
+        """Count what a replay of the selection would move and skip, and move nothing. Raises the
+        ledger's errors.
+        """
         paused = await self._ledger.cursors.paused()
         counted = await self._ledger.selections.counts(selection)
         account = await account_of(self._ledger, selection, counted)
@@ -123,10 +130,13 @@ class Replaying:
                 account.skipped[reason] += group.count
         return Preview(account, counted)
 
-    async def replay(self, selection: Selection, rate: Rate, by: By, tell: Tell = lambda *_: None) -> Account:
+    async def replay(
+        self, selection: Selection, rate: Rate, by: By, tell: Tell = lambda *_: None
+    ) -> Account:
         """Put the selected deliveries back to `queued`, at most `rate`, recorded as done by `by`.
 
-        Returns once all have moved, not once they are sent. Raises the ledger's errors; running it again goes on.
+        Returns once all have moved, not once they are sent. Raises the ledger's errors; running it
+        again goes on.
         """
         with persistent(sleep=self._sleep):
             previewed = await self.preview(selection)
@@ -160,19 +170,25 @@ class Replaying:
         after: Picked | None = None
         due = time.monotonic()
         to_replay = self._ledger.selections.to_replay
-        while picked := await to_replay(run.selection, state, run.begun, after, PICKED_AT_ONCE, without=run.being_sent):
+        while picked := await to_replay(
+            run.selection, state, run.begun, after, PICKED_AT_ONCE, without=run.being_sent
+        ):
             after = picked[-1]
             for chunk in in_parts(picked, run.chunk):
                 await self._wait_for_room(run, {one.feed for one in chunk})
                 started = time.monotonic()
-                moved = await self._replay_chunk(run, state, await self._without_those_being_sent(run, chunk))
+                moved = await self._replay_chunk(
+                    run, state, await self._without_those_being_sent(run, chunk)
+                )
                 run.account.moved += moved
                 run.tell(run.account.moved, "")
                 due = max(due, started) + moved / run.rate
                 await self._sleep(max(0.0, due - time.monotonic()))
 
     async def _replay_chunk(self, run: Run, state: State, picked: Sequence[Picked]) -> int:
-        """Batches, moves, messages: see the module's note on dying in between. Returns how many moved."""
+        """Batches, moves, messages: see the module's note on dying in between. Returns how many
+        moved.
+        """
         batches = list(self._batches(picked))
         now = self._now()
         await self._ledger.batches.insert(batches, now + self._message_wait)
@@ -180,7 +196,8 @@ class Replaying:
         await self._mark(state, picked, now)
         stamp = run.by.at(now)
         moved = [
-            await self._ledger.selections.replay(run.selection, state, run.begun, batch, stamp) for batch in batches
+            await self._ledger.selections.replay(run.selection, state, run.begun, batch, stamp)
+            for batch in batches
         ]
         try:
             await self._queue.publish(batches)
@@ -194,13 +211,16 @@ class Replaying:
         """Have the days counted again that these were settled on, where such days are remembered."""
         if state in DONE_STATES:
             for feed in {one.feed for one in picked}:
-                await self._ledger.counts.mark(feed, {one.place for one in picked if one.feed == feed}, now)
+                await self._ledger.counts.mark(
+                    feed, {one.place for one in picked if one.feed == feed}, now
+                )
 
     async def _count_revived(
         self, moved: Iterable[tuple[NewBatch, int]], picked: Sequence[Picked], now: datetime
     ) -> None:
-        """For the reports: a dead letter that was put back is not among the dead of when it died. Where not all of a
-        batch moved, its first count. Where the ledger is away, the count falls short.
+        """For the reports: a dead letter that was put back is not among the dead of when it died.
+        Where not all of a batch moved, its first count. Where the ledger is away, the count falls
+        short.
         """
         by_id = {one.id: one for one in picked}
         with suppress(RowrelayError):
@@ -217,7 +237,9 @@ class Replaying:
             yield from new_batches(feed, ids, self._feeds[feed].batch_size)
 
     async def _without_those_being_sent(self, run: Run, picked: Sequence[Picked]) -> list[Picked]:
-        """Leave out what is in a batch that a worker still holds: an attempt of it may not be on record yet."""
+        """Leave out what is in a batch that a worker still holds: an attempt of it may not be on
+        record yet.
+        """
         held = await self._ledger.batches.held({one.batch for one in picked if one.batch})
         free = [one for one in picked if one.batch not in held]
         run.being_sent |= {one.id for one in picked if one.batch in held}
@@ -225,7 +247,9 @@ class Replaying:
         return free
 
     async def _wait_for_room(self, run: Run, feeds: set[str]) -> None:
-        """Wait while too much of this run is unsettled, or a feed has half of its `max_backlog` open."""
+        """Wait while too much of this run is unsettled, or a feed has half of its `max_backlog`
+        open.
+        """
         ask_backlog = run.account.moved % BACKLOG_EVERY < run.chunk
         while reason := await self._no_room(run, feeds if ask_backlog else set()):
             run.tell(run.account.moved, reason)
@@ -233,7 +257,9 @@ class Replaying:
 
     async def _no_room(self, run: Run, feeds: set[str]) -> str | None:
         existing = await self._ledger.batches.existing(run.unsettled)
-        run.unsettled = {batch: count for batch, count in run.unsettled.items() if batch in existing}
+        run.unsettled = {
+            batch: count for batch, count in run.unsettled.items() if batch in existing
+        }
         unsettled = sum(run.unsettled.values())
         if unsettled > max(run.chunk, run.rate * ROOM_SECONDS):
             return f"{unsettled} of this replay are still to be sent; is a worker running?"

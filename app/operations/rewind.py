@@ -56,7 +56,8 @@ def said_position(feed: Feed, position: Position, lowest: Position) -> str:
 class Rewinding:
     """Looks at what a rewind would do, and does it.
 
-    `to` is `beginning`, `now` or a position of the feed's strategy (see `CursorSpec.parse_position`).
+    `to` is `beginning`, `now` or a position of the feed's strategy (see
+    `CursorSpec.parse_position`).
     """
 
     def __init__(self, source: Source, ledger: Ledger, now: Clock = utc_now) -> None:
@@ -73,17 +74,25 @@ class Rewinding:
     async def rewind(self, feed: Feed, to: int | str, by: By) -> Rewound:
         """Move the cursor there, and drop its gaps.
 
-        Raises `CursorMoved` where a poll moves it at the same moment: nothing is done then. Else as `preview` does.
+        Raises `CursorMoved` where a poll moves it at the same moment: nothing is done then. Else as
+        `preview` does.
         """
         target = await self.target(feed, to)
         before = await self._ledger.cursors.get(feed.name)
         await self._ledger.cursors.rewind(before, target)
-        log.info("feed_rewound", feed=feed.name, before=before.position, now=target.position, by=by.who, why=by.why)
+        log.info(
+            "feed_rewound",
+            feed=feed.name,
+            before=before.position,
+            now=target.position,
+            by=by.who,
+            why=by.why,
+        )
         return await self._rewound(feed, before, target)
 
     async def delivered_again(self, feed: Feed, to: int | str) -> str | None:
-        """Up to where records may be purged of rows that would be read again, and so delivered again, in words; `None`:
-        of none. Raises the errors of the source and the ledger."""
+        """Up to where records may be purged of rows that would be read again, and so delivered
+        again, in words; `None`: of none. Raises the errors of the source and the ledger."""
         target = await self.target(feed, to)
         watermark = await self._ledger.purge_watermarks.get(feed.name)
         if watermark is None or not watermark.covers(target.position):
@@ -100,7 +109,9 @@ class Rewinding:
         while True:
             page = await self._source.read_page(feed, cursor, self._now())
             known = await self._known(feed, page)
-            counted = replace(counted, rows=counted.rows + len(page.rows), known=counted.known + known)
+            counted = replace(
+                counted, rows=counted.rows + len(page.rows), known=counted.known + known
+            )
             if not page.full:
                 return counted
             if counted.rows >= limit:
@@ -108,9 +119,15 @@ class Rewinding:
             cursor = replace(cursor, position=page.position, gaps=page.gaps)
 
     async def _known(self, feed: Feed, page: Page) -> int:
-        return await self._ledger.deliveries.known([delivery_id(feed.name, row) for row in page.rows])
+        return await self._ledger.deliveries.known(
+            [delivery_id(feed.name, row) for row in page.rows]
+        )
 
-    async def _rewound(self, feed: Feed, before: Cursor, target: Cursor, reread: Reread | None = None) -> Rewound:
+    async def _rewound(
+        self, feed: Feed, before: Cursor, target: Cursor, reread: Reread | None = None
+    ) -> Rewound:
         lowest = (await self.target(feed, "beginning")).position
-        stood, stands = (said_position(feed, cursor.position, lowest) for cursor in (before, target))
+        stood, stands = (
+            said_position(feed, cursor.position, lowest) for cursor in (before, target)
+        )
         return Rewound(before.position, target.position, stood, stands, reread)

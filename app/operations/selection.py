@@ -1,4 +1,6 @@
-"""Which deliveries an operator means: the keys that were typed looked up, and nothing selected by accident."""
+"""Which deliveries an operator means: the keys that were typed looked up, and nothing selected by
+accident.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ class Previewing(Protocol):
 
 
 def narrows(selection: Selection) -> bool:
-    """Whether anything but a state is selected: else it is every delivery of that state, which must be meant."""
+    """Whether anything but a state is selected: else it is every delivery of that state, which must
+    be meant.
+    """
     return any(
         (
             selection.ids,
@@ -39,10 +43,11 @@ def narrows(selection: Selection) -> bool:
 
 
 async def meant(ledger: Ledger, feeds: Collection[str], selection: Selection) -> Selection:
-    """The selection with the ids that are meant by the keys typed. `feeds`: those that are configured.
+    """The selection with the ids that are meant by the keys typed. `feeds`: those that are
+    configured.
 
-    Raises `UnknownFeed` for a feed that nobody knows, `AmbiguousKey` for a key that means several deliveries, and the
-    ledger's errors.
+    Raises `UnknownFeed` for a feed that nobody knows, `AmbiguousKey` for a key that means several
+    deliveries, and the ledger's errors.
     """
     named = selection.feeds or ()
     await require_feeds(ledger, feeds, named)
@@ -50,7 +55,9 @@ async def meant(ledger: Ledger, feeds: Collection[str], selection: Selection) ->
     return replace(selection, ids=tuple(ids))
 
 
-async def preview_with_sample(operation: Previewing, ledger: Ledger, selection: Selection) -> Preview:
+async def preview_with_sample(
+    operation: Previewing, ledger: Ledger, selection: Selection
+) -> Preview:
     """What the operation would do, and a few of what is selected. Raises the ledger's errors."""
     previewed = await operation.preview(selection)
     return replace(previewed, sample=await ledger.selections.sample(selection, SAMPLE))

@@ -1,16 +1,18 @@
-"""One row of a feed, tried on an operator's word: what would be sent; and, where asked, what the partner answers.
+"""One row of a feed, tried on an operator's word: what would be sent; and, where asked, what the
+partner answers.
 
-A trial is a real request: it goes through the same client, under the row's own `Idempotency-Key`, and through the
-endpoint's throttle, which all workers share: it hears of a wait the partner asks for, and of a failure. What it leaves
-out is the ledger: nothing is recorded, so a row that the partner took is sent again in its turn, under the same key,
-and a feed that is paused stays so.
+A trial is a real request: it goes through the same client, under the row's own `Idempotency-Key`,
+and through the endpoint's throttle, which all workers share: it hears of a wait the partner asks
+for, and of a failure. What it leaves out is the ledger: nothing is recorded, so a row that the
+partner took is sent again in its turn, under the same key, and a feed that is paused stays so.
 
-With `record` it is an attempt of its delivery, by the rules of `app/delivery/deliver.py` alone: the row goes in a batch
-that we hold, its result is written as any other, and may retry, kill or deliver the row, and pause the feed. A delivery
-that is settled is not touched (`replay` does that), nor one of a paused feed. Dying between any two steps leaves:
+With `record` it is an attempt of its delivery, by the rules of `app/delivery/deliver.py` alone: the
+row goes in a batch that we hold, its result is written as any other, and may retry, kill or deliver
+the row, and pause the feed. A delivery that is settled is not touched (`replay` does that), nor one
+of a paused feed. Dying between any two steps leaves:
 
-1. after a batch of its own is inserted for a row that waits for a retry: a batch that its delivery does not name, and
-   that whoever claims it deletes;
+1. after a batch of its own is inserted for a row that waits for a retry: a batch that its delivery
+   does not name, and that whoever claims it deletes;
 2. after the row is moved into it, or its batch is claimed: what a worker that dies leaves.
 
 Either way a row that a worker holds, or held when it died, is not sent.
@@ -75,7 +77,12 @@ class Trial:
     """Sends one row for an operator."""
 
     def __init__(
-        self, feed: Feed, ledger: Ledger, client: PartnerClient, throttles: Throttles, now: Clock = utc_now
+        self,
+        feed: Feed,
+        ledger: Ledger,
+        client: PartnerClient,
+        throttles: Throttles,
+        now: Clock = utc_now,
     ) -> None:
         """`client` was made with `SHOWN_HEADERS` and these throttles."""
         self._feed = feed
@@ -85,7 +92,9 @@ class Trial:
         self._now = now
 
     async def send(self, subject: Subject) -> Tried:
-        """Send it, and say what would follow. Raises the ledger's errors; nothing the partner does raises."""
+        """Send it, and say what would follow. Raises the ledger's errors; nothing the partner does
+        raises.
+        """
         throttle = await self._throttles.of(self._feed)
         if why := await self._hindrance(subject, throttle):
             return Tried(why)
@@ -95,26 +104,38 @@ class Trial:
             answer = await self._client.send(self._feed, subject.delivery)
         return Tried(None, answer, await self._verdict(subject.delivery, answer, throttle))
 
-    async def record(self, subject: Subject, terms: DeliverySettings, begun: Callable[[Delivering], None]) -> Tried:
-        """Send it as an attempt of its delivery. `terms`: who holds it, and for how long. `begun`: told of what sends,
-        which can be drained. Raises as `send` does.
+    async def record(
+        self, subject: Subject, terms: DeliverySettings, begun: Callable[[Delivering], None]
+    ) -> Tried:
+        """Send it as an attempt of its delivery. `terms`: who holds it, and for how long. `begun`:
+        told of what sends, which can be drained. Raises as `send` does.
         """
         throttle = await self._throttles.of(self._feed)
         why = await self._hindrance(subject, throttle) or await self._unrecordable(subject)
-        batch = None if why or subject.document is None else await self._batch(subject.document, terms)
+        batch = (
+            None if why or subject.document is None else await self._batch(subject.document, terms)
+        )
         if batch is None:
             return Tried(why or "it changed meanwhile: look at it again")
         results: list[Result] = []
-        delivering = Delivering(self._ledger, self._client, terms, throttles=self._throttles, seen=results.append)
+        delivering = Delivering(
+            self._ledger, self._client, terms, throttles=self._throttles, seen=results.append
+        )
         begun(delivering)
         await delivering.deliver(self._feed, batch, only=subject.delivery.id)
         if not results:
-            return Tried("a worker was faster, or the endpoint's throttle stopped it: the row is on its way as ever")
+            return Tried(
+                "a worker was faster, or the endpoint's throttle stopped it: the row is on its way as ever"
+            )
         result = results[0]
-        return Tried(None, result.answer, result.verdict, recorded=result.answer.ruling is not Ruling.OURS)
+        return Tried(
+            None, result.answer, result.verdict, recorded=result.answer.ruling is not Ruling.OURS
+        )
 
     async def _batch(self, document: Document, terms: DeliverySettings) -> str | None:
-        """The batch that the row is in; for one that waits for a retry, a batch of its own. `None`: it has moved on."""
+        """The batch that the row is in; for one that waits for a retry, a batch of its own. `None`:
+        it has moved on.
+        """
         if document["state"] == State.QUEUED.value:
             return str(document["batch"])
         batch = new_batch(self._feed.name, [document["_id"]])
@@ -151,8 +172,12 @@ class Trial:
         seconds = max(0.0, (until - self._now()).total_seconds())
         return f"the endpoint is left alone for {seconds:.0f} s more: {throttle.quiet_because()}"
 
-    async def _verdict(self, delivery: Delivery, answer: Answer, throttle: EndpointThrottle) -> Verdict:
-        """What would follow, had a worker sent it. The endpoint's throttle hears of it as it would from a worker."""
+    async def _verdict(
+        self, delivery: Delivery, answer: Answer, throttle: EndpointThrottle
+    ) -> Verdict:
+        """What would follow, had a worker sent it. The endpoint's throttle hears of it as it would
+        from a worker.
+        """
         now = self._now()
         verdict = judge(
             answer,
@@ -168,4 +193,6 @@ class Trial:
         if answer.ruling is not Ruling.OURS:
             await throttle.report([answer])
         group = [Result(delivery, answer, verdict)]
-        return (await Refusals(self._ledger).reconsider(self._feed, group, now, counting=False))[0].verdict
+        return (await Refusals(self._ledger).reconsider(self._feed, group, now, counting=False))[
+            0
+        ].verdict

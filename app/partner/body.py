@@ -40,12 +40,18 @@ class Reference:
 
     column: str
     quoted: bool = False
-    """Its text, percent-encoded in UTF-8 but for `A-Z a-z 0-9 _ . - ~`, as keys are in ids; NULL stays NULL."""
+    """Its text, percent-encoded in UTF-8 but for `A-Z a-z 0-9 _ . - ~`, as keys are in ids; NULL
+    stays NULL.
+    """
 
     def of(self, row: Row, where: str) -> Any:
         """The row's value. Raises `Undone` where the row has no such column."""
         value = cell(row, self.column, where)
-        return quote(text_of(value), safe="", errors="surrogatepass") if self.quoted and value is not None else value
+        return (
+            quote(text_of(value), safe="", errors="surrogatepass")
+            if self.quoted and value is not None
+            else value
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +67,9 @@ def unsendable(reason: str) -> Undone:
 
 
 def row_of(payload: str) -> Row:
-    """The row as the source gave it; integers of any size keep their digits, which orjson's reader would not."""
+    """The row as the source gave it; integers of any size keep their digits, which orjson's reader
+    would not.
+    """
     row: Row = json.loads(payload)
     return row
 
@@ -72,7 +80,8 @@ def text_of(value: Any) -> str:
 
 
 def cell(row: Row, column: str, where: str) -> Any:
-    """The value of the column of that name: written the same, or else the only one that differs in case alone.
+    """The value of the column of that name: written the same, or else the only one that differs in
+    case alone.
 
     Raises `Undone` where the row has no such column.
     """
@@ -91,7 +100,8 @@ def parse_text(text: str) -> str | Reference:
 
 
 def renderer(body: str | Mapping[str, Any]) -> Render:
-    """The function that makes of a row what is sent in its place. It raises `Undone` for a row it cannot make it of.
+    """The function that makes of a row what is sent in its place. It raises `Undone` for a row it
+    cannot make it of.
 
     Raises `ValueError`, in an operator's words, for a template or a function that cannot be used.
     """
@@ -109,7 +119,9 @@ def to_json(value: Any) -> bytes:
     except TypeError:
         pass  # an integer beyond 64 bits, or no JSON at all
     try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+        return json.dumps(
+            value, ensure_ascii=False, allow_nan=False, separators=(",", ":")
+        ).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise unsendable(f"body: no JSON form: {error}") from error
 
@@ -151,7 +163,9 @@ def _called(path: str) -> Render:
 
 
 def _parsed(value: Any) -> Any:
-    """A template with its references as `Reference` and `Rest`. Raises `ValueError` for a `"*"` of another form."""
+    """A template with its references as `Reference` and `Rest`. Raises `ValueError` for a `"*"` of
+    another form.
+    """
     if isinstance(value, str):
         return parse_text(value)
     if isinstance(value, list):
@@ -162,8 +176,14 @@ def _parsed(value: Any) -> Any:
 
 
 def _rest(value: Any) -> Rest:
-    if not isinstance(value, dict) or set(value) - {"except"} or not isinstance(value.get("except", []), list):
-        raise ValueError('write "*" = {} for all columns, or "*" = { except = ["column", …] } for all but those')
+    if (
+        not isinstance(value, dict)
+        or set(value) - {"except"}
+        or not isinstance(value.get("except", []), list)
+    ):
+        raise ValueError(
+            'write "*" = {} for all columns, or "*" = { except = ["column", …] } for all but those'
+        )
     return Rest(tuple(map(str, value.get("except", []))))
 
 
@@ -182,7 +202,9 @@ def _filled(part: Any, row: Row) -> Any:
 
 
 def _rest_of(row: Row, rest: Rest) -> Row:
-    """All columns but those; one of them that the row lacks is an error, since a misspelt one would be sent."""
+    """All columns but those; one of them that the row lacks is an error, since a misspelt one would
+    be sent.
+    """
     for column in rest.without:
         cell(row, column, "body: except")
     without = {column.casefold() for column in rest.without}
@@ -197,4 +219,6 @@ def _parts(part: Any) -> Iterator[Any]:
 
 
 def _constants(template: Any) -> list[Any]:
-    return [part for part in _parts(template) if not isinstance(part, (dict, list, Reference, Rest))]
+    return [
+        part for part in _parts(template) if not isinstance(part, (dict, list, Reference, Rest))
+    ]

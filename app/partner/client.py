@@ -1,7 +1,9 @@
-"""The HTTP client for partners: one attempt at a time, and no exception for anything the other side does.
+"""The HTTP client for partners: one attempt at a time, and no exception for anything the other side
+does.
 
-What an HTTP client usually adds must not happen here: cookies kept, redirects followed, proxies and `~/.netrc` taken
-from the environment, a request sent again by itself (see `transport` and `exchange`).
+What an HTTP client usually adds must not happen here: cookies kept, redirects followed, proxies and
+`~/.netrc` taken from the environment, a request sent again by itself (see `transport` and
+`exchange`).
 """
 
 from __future__ import annotations
@@ -37,22 +39,26 @@ ERROR_LIMIT = 300
 """Characters kept of a failure."""
 
 KEPT_HEADERS = ("content-type", *WAIT_HEADERS)
-"""What an answer that is no success keeps of its headers. Others may hold secrets (`Set-Cookie`), and nothing reads
-them. A success keeps none."""
+"""What an answer that is no success keeps of its headers. Others may hold secrets (`Set-Cookie`),
+and nothing reads them. A success keeps none."""
 
 
 class PartnerClient:
     """Sends deliveries to their partners. One a process, used on one event loop; `close` it there.
 
-    Takes the feeds it will serve: connections are bounded by the sum of their concurrency.
-    Opens nothing until the first `send`. Raises `ConfigError` for a feed whose requests cannot be sent.
+    Takes the feeds it will serve: connections are bounded by the sum of their concurrency. Opens
+    nothing until the first `send`. Raises `ConfigError` for a feed whose requests cannot be sent.
     """
 
     def __init__(
-        self, feeds: Iterable[Feed], throttles: Throttles | None = None, *, shown: tuple[str, ...] | None = None
+        self,
+        feeds: Iterable[Feed],
+        throttles: Throttles | None = None,
+        *,
+        shown: tuple[str, ...] | None = None,
     ) -> None:
-        """`throttles`: those of token endpoints too, over all workers. `shown`: the headers that each answer keeps, for
-        somebody to look at; without them, those that decide.
+        """`throttles`: those of token endpoints too, over all workers. `shown`: the headers that
+        each answer keeps, for somebody to look at; without them, those that decide.
         """
         self._shown = shown
         self._feeds = tuple(feeds)
@@ -60,49 +66,67 @@ class PartnerClient:
         self._transports: dict[Tls | None, Transport] = {}
         self._authorizers: dict[tuple[Auth, Tls | None], Authorizer] = {}
         self._routes = {id(feed): self._open_route(feed) for feed in self._feeds}
-        """Keyed by the feed object: a batch begun with one version of a feed ends with that version (`serve`)."""
+        """Keyed by the feed object: a batch begun with one version of a feed ends with that version
+        (`serve`).
+        """
 
     def serve(self, feeds: Iterable[Feed]) -> None:
         """Serve these feeds from now on. Requests under way end with the feed they began with.
 
-        Files of certificates are read anew, for connections yet to be opened. Raises `ConfigError`, and then nothing
-        has changed, for a feed whose requests cannot be sent.
+        Files of certificates are read anew, for connections yet to be opened. Raises `ConfigError`,
+        and then nothing has changed, for a feed whose requests cannot be sent.
         """
         before, self._feeds = self._feeds, tuple(feeds)
         ways = {feed.partner.tls for feed in self._feeds}
         try:
             contexts = {tls: tls_context(tls) for tls in ways}
-            routes = {id(feed): self._routes.get(id(feed)) or self._open_route(feed) for feed in self._feeds}
+            routes = {
+                id(feed): self._routes.get(id(feed)) or self._open_route(feed)
+                for feed in self._feeds
+            }
         except (OSError, ConfigError) as error:
             self._feeds = before
             if isinstance(error, ConfigError):
                 raise
             found = error.strerror or "a file that is none"
-            raise ConfigError([Problem("feeds", "partner.tls", found, "readable PEM files")]) from error
+            raise ConfigError(
+                [Problem("feeds", "partner.tls", found, "readable PEM files")]
+            ) from error
         self._routes = routes
         self._let_go(ways)
         for tls, transport in self._transports.items():
             transport.renew(contexts[tls], self._connections(tls))
 
     def _let_go(self, ways: set[Tls | None]) -> None:
-        """Drop what no feed needs. A request under way keeps what it uses; idle connections close by themselves."""
+        """Drop what no feed needs. A request under way keeps what it uses; idle connections close
+        by themselves.
+        """
         credentials = {(feed.partner.auth, feed.partner.tls) for feed in self._feeds}
-        self._transports = {tls: transport for tls, transport in self._transports.items() if tls in ways}
-        self._authorizers = {known: one for known, one in self._authorizers.items() if known in credentials}
+        self._transports = {
+            tls: transport for tls, transport in self._transports.items() if tls in ways
+        }
+        self._authorizers = {
+            known: one for known, one in self._authorizers.items() if known in credentials
+        }
 
     def _connections(self, tls: Tls | None, *more: Feed) -> int:
         """The connections allowed at once: the sum of the feeds' concurrency."""
-        return sum(feed.partner.concurrency for feed in (*self._feeds, *more) if feed.partner.tls == tls)
+        return sum(
+            feed.partner.concurrency for feed in (*self._feeds, *more) if feed.partner.tls == tls
+        )
 
     async def send(self, feed: Feed, delivery: Delivery) -> Answer:
-        """Make one attempt. The request to the partner has `feed.partner.timeout` until the last byte of the answer.
+        """Make one attempt. The request to the partner has `feed.partner.timeout` until the last
+        byte of the answer.
 
-        Returns the answer: a status, or the kind of failure. A success whose body breaks off is a failure, since the
-        partner may not have finished. Cancelling is passed on; nothing the network or the partner does raises.
+        Returns the answer: a status, or the kind of failure. A success whose body breaks off is a
+        failure, since the partner may not have finished. Cancelling is passed on; nothing the
+        network or the partner does raises.
 
-        Before the request there may be one for an access token, and where the delivery is in doubt and the feed has a
-        `status_url`, one to that: then nothing is sent unless it says 404. With OAuth2 an answer of 401 or 403 leads to
-        one more request, with a new token. Each of these has the same time.
+        Before the request there may be one for an access token, and where the delivery is in doubt
+        and the feed has a `status_url`, one to that: then nothing is sent unless it says 404. With
+        OAuth2 an answer of 401 or 403 leads to one more request, with a new token. Each of these
+        has the same time.
         """
         route = self._routes.get(id(feed))
         if route is None:
@@ -111,20 +135,25 @@ class PartnerClient:
         try:
             if route.plain:
                 prepared = route.prepared
-                reply = await exchange(route.transport, prepared.request(delivery), prepared.deadline_seconds)
+                reply = await exchange(
+                    route.transport, prepared.request(delivery), prepared.deadline_seconds
+                )
             else:
                 reply = await route.attempt(delivery)
         except Undone as failure:
             text = route.redact(str(failure))[:ERROR_LIMIT]
             headers = {} if failure.wait is None else {"retry-after": f"{failure.wait:.3f}"}
-            return Answer(at, _since_ms(started), failure.status, headers, error=text, ruling=failure.ruling)
+            return Answer(
+                at, _since_ms(started), failure.status, headers, error=text, ruling=failure.ruling
+            )
         kept = self._shown
         if kept is None:
             kept = () if route.plain and 200 <= reply.status <= 299 else KEPT_HEADERS
         return _answer(route, reply, at, _since_ms(started), kept)
 
     async def head(self, feed: Feed) -> Reply:
-        """Ask the partner's URL with HEAD, under the feed's headers and authentication: nothing is delivered.
+        """Ask the partner's URL with HEAD, under the feed's headers and authentication: nothing is
+        delivered.
 
         Raises `Undone`, whose text holds none of the feed's secrets.
         """
@@ -133,7 +162,9 @@ class PartnerClient:
         try:
             return await route.head(transport)
         except Undone as failure:
-            raise Undone(route.redact(str(failure))[:ERROR_LIMIT], failure.ruling, failure.status) from failure
+            raise Undone(
+                route.redact(str(failure))[:ERROR_LIMIT], failure.ruling, failure.status
+            ) from failure
         finally:
             await transport.close()
 
@@ -175,16 +206,25 @@ class PartnerClient:
         def ask(request: Request, /, *, limit: int) -> Awaitable[Reply]:
             return exchange(transport, request, prepared.deadline_seconds, limit)
 
-        return Outside(ask, partial(_named_throttle, self._throttles, prepared.feed) if self._throttles else None)
+        return Outside(
+            ask,
+            partial(_named_throttle, self._throttles, prepared.feed) if self._throttles else None,
+        )
 
 
 def _named_throttle(throttles: Throttles, feed: Feed, name: str) -> Awaitable[EndpointThrottle]:
-    """The throttle of a server that is no partner, such as a token endpoint, by the limits of a feed that uses it."""
+    """The throttle of a server that is no partner, such as a token endpoint, by the limits of a
+    feed that uses it.
+    """
     return throttles.of(feed.model_copy(update={"name": name}))
 
 
-def _answer(route: Route, reply: Reply, at: datetime, duration_ms: int, kept: tuple[str, ...]) -> Answer:
-    """The part of a reply that is kept: bounded, secrets masked, and checked against the feed's `success`."""
+def _answer(
+    route: Route, reply: Reply, at: datetime, duration_ms: int, kept: tuple[str, ...]
+) -> Answer:
+    """The part of a reply that is kept: bounded, secrets masked, and checked against the feed's
+    `success`.
+    """
     redact, found = route.redact, reply.headers
     headers = {name: redact(value) for name in kept if (value := found.joined(name)) is not None}
     body, packed = _content(reply)
@@ -194,7 +234,9 @@ def _answer(route: Route, reply: Reply, at: datetime, duration_ms: int, kept: tu
     success = route.prepared.success
     if success is None or reply.settled or not 200 <= reply.status <= 299:
         return Answer(at, duration_ms, reply.status, headers, text, note=reply.note)
-    lack = (packed and success.check and f"success check: {packed}") or shortfall(success, reply.status, body)
+    lack = (packed and success.check and f"success check: {packed}") or shortfall(
+        success, reply.status, body
+    )
     if lack is None:
         return Answer(at, duration_ms, reply.status, headers, text, note=reply.note)
     ruling = Ruling.REFUSED if success.otherwise == "dead" else Ruling.FAILED

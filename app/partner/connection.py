@@ -1,6 +1,8 @@
-"""One connection: one request at a time, its answer read as it comes, and whether another may follow.
+"""One connection: one request at a time, its answer read as it comes, and whether another may
+follow.
 
-Nothing here sends a request twice, follows a redirect, keeps a cookie, or takes bytes that nobody asked for.
+Nothing here sends a request twice, follows a redirect, keeps a cookie, or takes bytes that nobody
+asked for.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ QUIET_SECONDS = 0.05
 
 _TCP_CLOSE = 7
 _UNACKED_AT = 24
-"""The offset in `struct tcp_info` of the segments sent and not acknowledged (Linux, include/uapi/linux/tcp.h)."""
+"""The offset in `struct tcp_info` of the segments sent and not acknowledged (Linux,
+include/uapi/linux/tcp.h).
+"""
 
 Reader = Callable[[int], Incoming]
 """Makes a reader for one answer, which keeps that many bytes of its body."""
@@ -62,8 +66,8 @@ class Connection(asyncio.Protocol):
     async def ask(self, head: bytes, body: bytes, limit: int, deadline: float) -> Incoming:
         """Send a request, and wait for its answer until `deadline` (by the loop's clock).
 
-        Returns the answer, of whose body `limit` bytes are kept. Raises `Undone` where there is none to judge by its
-        status: `Expired`, `Stale`, or as `exchange_failed` has it.
+        Returns the answer, of whose body `limit` bytes are kept. Raises `Undone` where there is
+        none to judge by its status: `Expired`, `Stale`, or as `exchange_failed` has it.
         """
         assert self._transport is not None  # noqa: S101  made with the connection
         self._incoming, self._answer = self._reader(limit), self._loop.create_future()
@@ -83,7 +87,9 @@ class Connection(asyncio.Protocol):
             timer.cancel()
 
     def silent(self) -> bool:
-        """Whether nothing has come that was not asked for, its end included, not even what the loop has yet to read."""
+        """Whether nothing has come that was not asked for, its end included, not even what the loop
+        has yet to read.
+        """
         if self.closed:
             return False
         try:
@@ -197,8 +203,8 @@ class Connection(asyncio.Protocol):
 
 
 def _unacknowledged(sock: socket.socket) -> bool:
-    """Whether the kernel of the other side has not taken all that was sent, or refused it since nobody reads there any
-    more. False where this system cannot tell.
+    """Whether the kernel of the other side has not taken all that was sent, or refused it since
+    nobody reads there any more. False where this system cannot tell.
     """
     with suppress(AttributeError, OSError, struct.error):
         info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 32)

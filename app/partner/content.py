@@ -32,10 +32,12 @@ class Unreadable(Exception):
 
 
 def unwrapped(fields: Fields, body: bytes, limit: int) -> bytes:
-    """The text of a body in UTF-8, of at most `limit` bytes when unpacked. A body that was cut off gives its start.
+    """The text of a body in UTF-8, of at most `limit` bytes when unpacked. A body that was cut off
+    gives its start.
 
-    Takes the fields of the answer's head and the body as it came. Raises `Unreadable` for a coding that is not known,
-    and for bytes that are not in it. Letters that are not in the charset become replacement characters.
+    Takes the fields of the answer's head and the body as it came. Raises `Unreadable` for a coding
+    that is not known, and for bytes that are not in it. Letters that are not in the charset become
+    replacement characters.
     """
     codings = codings_of(fields)
     if len(codings) > _MOST_CODINGS:
@@ -88,11 +90,17 @@ def _as_utf8(fields: Fields, body: bytes) -> bytes:
             body = body[len(mark) :]
             return body if charset == "utf-8" else _recoded(body, charset)
     named = _CHARSET.search(fields.get("content-type") or "")
-    return _recoded(body, named[1]) if named and named[1].lower() not in ("utf-8", "utf8", "us-ascii") else body
+    return (
+        _recoded(body, named[1])
+        if named and named[1].lower() not in ("utf-8", "utf8", "us-ascii")
+        else body
+    )
 
 
 def _recoded(body: bytes, charset: str) -> bytes:
-    """From a charset to UTF-8. One that nobody knows is left alone: what comes is most likely UTF-8 all the same."""
+    """From a charset to UTF-8. One that nobody knows is left alone: what comes is most likely UTF-8
+    all the same.
+    """
     try:
         return body.decode(charset, "replace").encode("utf-8", "replace")
     except (LookupError, ValueError):  # `ValueError`: of a codec that is none for text

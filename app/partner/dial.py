@@ -21,13 +21,14 @@ NAMES_KEPT_SECONDS = 5.0
 """How long a name's addresses are cached. Short, so that a name that moves is followed."""
 
 NAMES_ASKED = 64
-"""Names asked for at once. The loop's own threads are few, and a name whose server is silent holds one for half a
-minute: a handful of such partners would keep all others from theirs."""
+"""Names asked for at once. The loop's own threads are few, and a name whose server is silent holds
+one for half a minute: a handful of such partners would keep all others from theirs."""
 
 _ASKING = ThreadPoolExecutor(NAMES_ASKED, thread_name_prefix="rowrelay-names")
 
 HEAD_START_SECONDS = 0.25
-"""How long one address is tried alone before the next one is tried beside it (RFC 8305, section 5)."""
+"""How long one address is tried alone before the next one is tried beside it (RFC 8305, section 5).
+"""
 
 Found: TypeAlias = Sequence[tuple[Any, Any, int, str, Any]]
 """As `socket.getaddrinfo` gives it."""
@@ -90,14 +91,22 @@ def _look_up(host: str, port: int) -> Found:
 
 
 def in_turns(addresses: Sequence[Address]) -> Sequence[Address]:
-    """The addresses with the families taking turns: one family may have no way out (RFC 8305, section 4)."""
+    """The addresses with the families taking turns: one family may have no way out (RFC 8305,
+    section 4).
+    """
     first = [address for address in addresses if address[0] == addresses[0][0]]
     other = [address for address in addresses if address[0] != addresses[0][0]]
-    return [address for address in chain.from_iterable(zip_longest(first, other)) if address is not None]
+    return [
+        address for address in chain.from_iterable(zip_longest(first, other)) if address is not None
+    ]
 
 
-async def dial(url: Url, names: Names, context: ssl.SSLContext, reader: Reader = Incoming) -> Connection:
-    """A connection to where `url` leads. Raises `OSError`, among them `socket.gaierror` and `ssl.SSLError`."""
+async def dial(
+    url: Url, names: Names, context: ssl.SSLContext, reader: Reader = Incoming
+) -> Connection:
+    """A connection to where `url` leads. Raises `OSError`, among them `socket.gaierror` and
+    `ssl.SSLError`.
+    """
     sock = await _first_to_answer(await names.find(url.host, url.port))
     secure = url.scheme == "https"
     try:
@@ -114,7 +123,9 @@ async def dial(url: Url, names: Names, context: ssl.SSLContext, reader: Reader =
 
 
 async def _first_to_answer(addresses: Sequence[Address]) -> socket.socket:
-    """A socket that is connected to one of the addresses. Raises `OSError`: the first one's, where all fail alike."""
+    """A socket that is connected to one of the addresses. Raises `OSError`: the first one's, where
+    all fail alike.
+    """
     if len(addresses) == 1:
         return await _connected(addresses[0])
     waiting, failed = list(addresses), list[OSError]()
@@ -124,9 +135,13 @@ async def _first_to_answer(addresses: Sequence[Address]) -> socket.socket:
             if waiting:
                 trying.add(asyncio.create_task(_connected(waiting.pop(0))))
             done, trying = await asyncio.wait(
-                trying, timeout=HEAD_START_SECONDS if waiting else None, return_when=asyncio.FIRST_COMPLETED
+                trying,
+                timeout=HEAD_START_SECONDS if waiting else None,
+                return_when=asyncio.FIRST_COMPLETED,
             )
-            sockets = [sock for task in done if isinstance(sock := _outcome(task, failed), socket.socket)]
+            sockets = [
+                sock for task in done if isinstance(sock := _outcome(task, failed), socket.socket)
+            ]
             for late in sockets[1:]:
                 late.close()
             if sockets:

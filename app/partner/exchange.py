@@ -1,4 +1,6 @@
-"""One HTTP request and its answer, bounded in time and size, with one error type for everything that can go wrong."""
+"""One HTTP request and its answer, bounded in time and size, with one error type for everything
+that can go wrong.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ class Request:
     method: str
     url: Url
     headers: Mapping[str, str]
-    """Names in lower case, in printable ASCII. `DEFAULT_HEADERS`, `host` and `content-length` are added."""
+    """Names in lower case, in printable ASCII. `DEFAULT_HEADERS`, `host` and `content-length` are
+    added.
+    """
     body: bytes = b""
     connect_seconds: float | None = None
     """How long connecting may take, within the overall deadline."""
@@ -76,15 +80,19 @@ class Reply:
     """The partner has the row, whatever the feed's `success` asks of an answer."""
 
 
-async def exchange(transport: Transport, request: Request, seconds: float, limit: int = RESPONSE_LIMIT) -> Reply:
+async def exchange(
+    transport: Transport, request: Request, seconds: float, limit: int = RESPONSE_LIMIT
+) -> Reply:
     """Send a request, and read at most `limit` bytes of the answer's body, all within `seconds`.
 
-    Raises `Undone` for anything the network or the other side does: `LOST` where the request may have been processed,
-    `FAILED` where it cannot have been. A success whose body breaks off is lost. Cancelling is passed on.
+    Raises `Undone` for anything the network or the other side does: `LOST` where the request may
+    have been processed, `FAILED` where it cannot have been. A success whose body breaks off is
+    lost. Cancelling is passed on.
 
-    A request on a kept connection goes once more, on a new one and within the same time, where the other side closed
-    before the whole of the request reached it: it may close an idle connection at any moment. One that arrived and was
-    not answered may have been processed: it is lost, and stands on record as such before the row is sent again.
+    A request on a kept connection goes once more, on a new one and within the same time, where the
+    other side closed before the whole of the request reached it: it may close an idle connection at
+    any moment. One that arrived and was not answered may have been processed: it is lost, and
+    stands on record as such before the row is sent again.
     """
     head, deadline = request.head(), transport.loop.time() + seconds
     turn = Turn(transport, request, seconds, deadline)
@@ -111,11 +119,15 @@ class Turn:
 
     __slots__ = ("_connect_by", "_request", "_seconds", "_transport", "deadline")
 
-    def __init__(self, transport: Transport, request: Request, seconds: float, deadline: float) -> None:
+    def __init__(
+        self, transport: Transport, request: Request, seconds: float, deadline: float
+    ) -> None:
         self._transport, self._request, self._seconds = transport, request, seconds
         self.deadline = deadline
         within = request.connect_seconds
-        self._connect_by = deadline if within is None else min(deadline, deadline - seconds + within)
+        self._connect_by = (
+            deadline if within is None else min(deadline, deadline - seconds + within)
+        )
 
     @property
     def body(self) -> bytes:
@@ -139,7 +151,9 @@ class Turn:
         await self._transport.slots.__aexit__()
 
     async def open(self, *, after_sending: bool = False) -> Pooled:
-        """A new connection. Raises `Undone`: nothing can have been processed, but for what was sent before."""
+        """A new connection. Raises `Undone`: nothing can have been processed, but for what was sent
+        before.
+        """
         try:
             async with asyncio.timeout_at(self._connect_by):
                 return await self._transport.open(self._request.url)
@@ -157,7 +171,10 @@ class Turn:
         if failure is Failure.CONNECT_TIMEOUT:
             text = "no connection within partner.connect_timeout"
             if self._connect_by == self.deadline:
-                failure, text = Failure.DEADLINE, f"no connection within {_named(self._seconds, self._request)}"
+                failure, text = (
+                    Failure.DEADLINE,
+                    f"no connection within {_named(self._seconds, self._request)}",
+                )
         return Undone(f"{failure}: {text}", ruling)
 
 
@@ -166,7 +183,9 @@ def _named(seconds: float, request: Request) -> str:
     return f"{seconds:g} s{setting}"
 
 
-async def _ask(turn: Turn, pooled: Pooled, head: bytes, limit: int, note: str | None = None) -> Reply:
+async def _ask(
+    turn: Turn, pooled: Pooled, head: bytes, limit: int, note: str | None = None
+) -> Reply:
     try:
         incoming = await pooled.connection.ask(head, turn.body, limit, turn.deadline)
     finally:

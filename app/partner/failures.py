@@ -1,4 +1,6 @@
-"""Every way in which a request can fail without an answer, and what that says of the request: a table a phase."""
+"""Every way in which a request can fail without an answer, and what that says of the request: a
+table a phase.
+"""
 
 from __future__ import annotations
 
@@ -38,13 +40,16 @@ class Failure(StrEnum):
 
 
 class Undone(Exception):
-    """An attempt that ended without an answer to judge by its status. The text is one line, secrets not yet replaced.
+    """An attempt that ended without an answer to judge by its status. The text is one line, secrets
+    not yet replaced.
 
-    `ruling`: what it means for the delivery. `status`: the one that came, where the rest of the answer did not. `wait`:
-    for how many seconds another try is of no use.
+    `ruling`: what it means for the delivery. `status`: the one that came, where the rest of the
+    answer did not. `wait`: for how many seconds another try is of no use.
     """
 
-    def __init__(self, text: str, ruling: Ruling, status: int | None = None, *, wait: float | None = None) -> None:
+    def __init__(
+        self, text: str, ruling: Ruling, status: int | None = None, *, wait: float | None = None
+    ) -> None:
         super().__init__(text)
         self.ruling = ruling
         self.status = status
@@ -52,7 +57,9 @@ class Undone(Exception):
 
 
 class Stale(Undone):
-    """A connection that had served before was closed before the whole of this request reached the other side."""
+    """A connection that had served before was closed before the whole of this request reached the
+    other side.
+    """
 
 
 class Expired(Undone):
@@ -68,12 +75,14 @@ CONNECTING: Mapping[type[OSError], Failure] = {
     TimeoutError: Failure.CONNECT_TIMEOUT,
     OSError: Failure.CONNECT_ERROR,
 }
-"""What getting a connection may raise. An error is looked up by its class, then by its base classes in order. After
-these nothing can have been processed: there was no connection to send the request on."""
+"""What getting a connection may raise. An error is looked up by its class, then by its base classes
+in order. After these nothing can have been processed: there was no connection to send the request
+on."""
 
 _OWN_ERRNOS: Mapping[int, Failure] = {
     **dict.fromkeys(
-        (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL), Failure.LOCAL_ERROR
+        (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL),
+        Failure.LOCAL_ERROR,
     ),
     **dict.fromkeys((errno.ENETUNREACH, errno.ENETDOWN), Failure.NETWORK_ERROR),
 }
@@ -96,8 +105,8 @@ _REFUSED_BY_TLS = frozenset(
         "UNSUPPORTED_CERTIFICATE",
     }
 )
-"""Alerts (RFC 8446, section 6.2) that refuse us. With TLS 1.3 they come when we have sent already; a server that sends
-one has handed nothing of what came to its application."""
+"""Alerts (RFC 8446, section 6.2) that refuse us. With TLS 1.3 they come when we have sent already;
+a server that sends one has handed nothing of what came to its application."""
 
 
 def connecting_failed(error: OSError) -> tuple[Failure, str]:
@@ -111,14 +120,21 @@ def connecting_failed(error: OSError) -> tuple[Failure, str]:
 
 
 def is_ours(error: OSError) -> bool:
-    """Whether connecting failed for lack of something on our side: neither the partner's fault nor the row's."""
+    """Whether connecting failed for lack of something on our side: neither the partner's fault nor
+    the row's.
+    """
     if isinstance(error, socket.gaierror):
         return error.errno in _NO_NAMES
-    return connecting_failed(error)[0] in (Failure.LOCAL_ERROR, Failure.NETWORK_ERROR, Failure.CLOCK_ERROR)
+    return connecting_failed(error)[0] in (
+        Failure.LOCAL_ERROR,
+        Failure.NETWORK_ERROR,
+        Failure.CLOCK_ERROR,
+    )
 
 
 def exchange_failed(error: BaseException | None, *, heard: bool) -> tuple[Failure, str, Ruling]:
-    """What it means that a connection was lost with `error` (`None`: closed in order) before the answer was complete.
+    """What it means that a connection was lost with `error` (`None`: closed in order) before the
+    answer was complete.
 
     `heard`: some of the answer had come. A request may have been processed from its first byte on.
     """
@@ -126,7 +142,11 @@ def exchange_failed(error: BaseException | None, *, heard: bool) -> tuple[Failur
         return Failure.TLS_ERROR, _reason(error), Ruling.FAILED
     if heard:
         return Failure.READ_ERROR, _because("the answer broke off", error), Ruling.LOST
-    return Failure.DISCONNECTED, _because("the partner closed the connection before its answer", error), Ruling.LOST
+    return (
+        Failure.DISCONNECTED,
+        _because("the partner closed the connection before its answer", error),
+        Ruling.LOST,
+    )
 
 
 def _because(text: str, error: BaseException | None) -> str:

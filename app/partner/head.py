@@ -1,9 +1,10 @@
-"""The head of an answer: its status, its fields, and how its body is delimited (RFC 9112, sections 4 to 6).
+"""The head of an answer: its status, its fields, and how its body is delimited (RFC 9112, sections
+4 to 6).
 
-Tolerant where what is meant is plain, as browsers and curl are: bare line feeds, a blank before a colon, folded lines,
-lines that are no field at all. A partner's untidiness must not turn a success that has arrived into a row sent again.
-After a head that says where its body ends in a doubtful way, the connection is not used again: a tolerant reading can
-never reach into the next answer.
+Tolerant where what is meant is plain, as browsers and curl are: bare line feeds, a blank before a
+colon, folded lines, lines that are no field at all. A partner's untidiness must not turn a success
+that has arrived into a row sent again. After a head that says where its body ends in a doubtful
+way, the connection is not used again: a tolerant reading can never reach into the next answer.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import re
 from dataclasses import dataclass
 from enum import Enum
 
-STATUS_LINE = re.compile(rb"HTTP/1\.([0-9])[ \t]+([1-9][0-9]{2})(?:[ \t][^\n]*|\r)?(?=\n)", re.IGNORECASE)
+STATUS_LINE = re.compile(
+    rb"HTTP/1\.([0-9])[ \t]+([1-9][0-9]{2})(?:[ \t][^\n]*|\r)?(?=\n)", re.IGNORECASE
+)
 
 _FOLD = re.compile(r"\r?\n[ \t]+")
 _BLANK_BEFORE_COLON = re.compile(r"(\n[^:\n]*?)[ \t]+:")
@@ -40,7 +43,8 @@ class Fields:
     def __init__(self, text: str = "\n") -> None:
         """Takes lines as they came, with a line feed before the first one and after the last."""
         self.tidy = True
-        """The lines are as RFC 9112 has them, but for bare line feeds and lines that are no field."""
+        """The lines are as RFC 9112 has them, but for bare line feeds and lines that are no field.
+        """
         if "\n " in text or "\n\t" in text:  # folded: obsolete, and still sent (section 5.2)
             text, self.tidy = _FOLD.sub(" ", text), False
         if " :" in text or "\t:" in text:
@@ -48,11 +52,15 @@ class Fields:
             self.tidy = self.tidy and not found
         self._text = text
         self._lower = text.lower()
-        if len(self._lower) != len(text):  # never in Latin-1 as RFC 9110 has it; `İ` and its like are beyond it
+        if len(self._lower) != len(
+            text
+        ):  # never in Latin-1 as RFC 9110 has it; `İ` and its like are beyond it
             self._text = self._lower
 
     def get(self, name: str) -> str | None:
-        """The value of the first field of that name (in lower case), in Latin-1; `None` where there is none."""
+        """The value of the first field of that name (in lower case), in Latin-1; `None` where there
+        is none.
+        """
         start = self._lower.find(f"\n{name}:")
         if start < 0:
             return None
@@ -86,7 +94,9 @@ class Head:
 
 
 def parse_head(data: bytes) -> Head | None:
-    """Read a head, from its status line to the end of its last line. `None`: it does not begin with a status line."""
+    """Read a head, from its status line to the end of its last line. `None`: it does not begin with
+    a status line.
+    """
     found = STATUS_LINE.match(data)
     if found is None:
         return None
@@ -107,14 +117,18 @@ def parse_head(data: bytes) -> Head | None:
 
 
 def codings_of(fields: Fields) -> list[str]:
-    """What a body is wrapped in, the outermost first: transfer codings but for `chunked`, then content codings."""
+    """What a body is wrapped in, the outermost first: transfer codings but for `chunked`, then
+    content codings.
+    """
     content, transfer = fields.joined("content-encoding"), fields.joined("transfer-encoding")
     names = [*_tokens(content or ""), *_tokens(transfer or "")]
     return [name for name in reversed(names) if name not in ("chunked", "identity")]
 
 
 def _kept(persistent: bool, connection: str | None) -> bool:
-    """RFC 9112, section 9.3: HTTP/1.1 keeps a connection unless it says otherwise, HTTP/1.0 the other way round."""
+    """RFC 9112, section 9.3: HTTP/1.1 keeps a connection unless it says otherwise, HTTP/1.0 the
+    other way round.
+    """
     if connection is None:
         return persistent
     if connection in ("keep-alive", "Keep-Alive"):
@@ -132,4 +146,8 @@ def _size(text: str) -> int | None:
     if text.isdecimal() and text.isascii() and len(text) <= _LONGEST_SIZE:
         return int(text)
     one, *others = {part.strip() for part in text.split(",")}
-    return int(one) if not others and one.isascii() and one.isdecimal() and len(one) <= _LONGEST_SIZE else None
+    return (
+        int(one)
+        if not others and one.isascii() and one.isdecimal() and len(one) <= _LONGEST_SIZE
+        else None
+    )

@@ -34,5 +34,7 @@ def uncarried(text: str) -> str | None:
 
 
 def usable_name(name: str) -> bool:
-    """Whether a feed may have a header of that name: one that HTTP allows, and that Rowrelay does not set itself."""
+    """Whether a feed may have a header of that name: one that HTTP allows, and that Rowrelay does
+    not set itself.
+    """
     return _TOKEN.fullmatch(name) is not None and name.lower() not in _RESERVED

@@ -1,7 +1,7 @@
 """One answer as it comes in: interim answers, head, body; each bounded in number and bytes.
 
-No input or output, and no clock: bytes are fed, and it says when no more are wanted. What a status that arrived is
-worth when the rest does not come is decided here too (`ends`).
+No input or output, and no clock: bytes are fed, and it says when no more are wanted. What a status
+that arrived is worth when the rest does not come is decided here too (`ends`).
 """
 
 from __future__ import annotations
@@ -16,13 +16,17 @@ HEAD_LIMIT = 2**16
 """Bytes of heads read for one answer, interim ones included."""
 
 INTERIM_LIMIT = 16
-"""Interim answers (1xx) before the one that counts: a `100 Continue` and a few early hints are usual."""
+"""Interim answers (1xx) before the one that counts: a `100 Continue` and a few early hints are
+usual.
+"""
 
 READ_ON_LIMIT = 2**16
 """Bytes of a body that are read beyond those kept, so that the connection can be used again."""
 
 RAW_LIMIT = 2**20
-"""Bytes read after the head, whatever becomes of them: a chunk of one byte may come with kilobytes around it."""
+"""Bytes read after the head, whatever becomes of them: a chunk of one byte may come with kilobytes
+around it.
+"""
 
 _CHUNK_LINE_LIMIT: Final = 4096
 _TRAILER_LIMIT: Final = 2**13
@@ -60,7 +64,9 @@ class Incoming:
         self.complete = False
         """No more of the answer is wanted."""
         self.spoiled = False
-        """The connection cannot be used again: more came than the answer, or its end was not reached."""
+        """The connection cannot be used again: more came than the answer, or its end was not
+        reached.
+        """
         self.note: str | None = None
         """What of the answer was not as it should be, where the status counts all the same."""
 
@@ -81,9 +87,13 @@ class Incoming:
 
     @property
     def ends_with_quiet(self) -> bool:
-        """Its end cannot be told by what comes, or is there but for a line end: when no more comes, that was it."""
+        """Its end cannot be told by what comes, or is there but for a line end: when no more comes,
+        that was it.
+        """
         head = self.head
-        return head is not None and (head.framing is Framing.CONTRADICTORY or self._step == self._read_trailers)
+        return head is not None and (
+            head.framing is Framing.CONTRADICTORY or self._step == self._read_trailers
+        )
 
     def feed(self, data: bytes) -> bool:
         """Take bytes. True: no more are wanted. Raises `Malformed`."""
@@ -103,18 +113,22 @@ class Incoming:
     def ends(self, *, in_order: bool) -> bool:
         """Nothing more comes. True: the answer counts as far as it came.
 
-        A status other than 2xx does as soon as its head is there. A success counts where nothing that was announced is
-        missing, or as much of the body came as is kept: a partner that breaks off before may not have finished.
-        `in_order`: not by an error, so a body that ends with the connection is whole.
+        A status other than 2xx does as soon as its head is there. A success counts where nothing
+        that was announced is missing, or as much of the body came as is kept: a partner that breaks
+        off before may not have finished. `in_order`: not by an error, so a body that ends with the
+        connection is whole.
         """
         head = self.head
         self.spoiled = True
         if head is None:
             return False
-        ended = self.complete or self.ends_with_quiet or (in_order and head.framing is Framing.CLOSE)
+        ended = (
+            self.complete or self.ends_with_quiet or (in_order and head.framing is Framing.CLOSE)
+        )
         return ended or not 200 <= head.status <= 299 or len(self._body) >= self._limit
 
-    # Each step takes what it understands of `_raw` from `_at` on. False: it needs more, or wants no more.
+    # Each step takes what it understands of `_raw` from `_at` on. False: it needs more, or wants no
+    # more.
 
     def _read_head(self) -> bool:
         if not self._at:
@@ -153,9 +167,13 @@ class Incoming:
     def _cut_head(self, head: Head) -> bool:
         """The head goes on beyond our bound. Its status came first, and counts."""
         if head.status < 200:
-            raise Malformed(f"interim answers of over {HEAD_LIMIT} bytes, which is as much as is read")
+            raise Malformed(
+                f"interim answers of over {HEAD_LIMIT} bytes, which is as much as is read"
+            )
         self.head = head
-        return self._stop(f"the answer's head is over {HEAD_LIMIT} bytes, which is as much as is read")
+        return self._stop(
+            f"the answer's head is over {HEAD_LIMIT} bytes, which is as much as is read"
+        )
 
     def _stop(self, note: str) -> bool:
         """Read no further. The status stands."""
@@ -168,14 +186,18 @@ class Incoming:
         if head.status == 101:
             raise Malformed("the answer is 101: another protocol, which nobody asked for")
         if self._interims > INTERIM_LIMIT:
-            raise Malformed(f"over {INTERIM_LIMIT} interim answers (1xx), which is as many as are read")
+            raise Malformed(
+                f"over {INTERIM_LIMIT} interim answers (1xx), which is as many as are read"
+            )
         return True
 
     def _begin_body(self, head: Head) -> bool:
         self.head = head
         self._came = len(self._raw) - self._at
         match head.framing:
-            case Framing.LENGTH if head.length == self._came <= self._limit:  # the usual answer, all in one piece
+            case Framing.LENGTH if (
+                head.length == self._came <= self._limit
+            ):  # the usual answer, all in one piece
                 self._body, self._at, self.complete = self._raw[self._at :], len(self._raw), True
             case Framing.LENGTH:
                 self._missing, self._step = head.length, self._read_length
@@ -229,11 +251,15 @@ class Incoming:
         if end:
             self._at, self.complete = end.end(), True
         elif len(self._raw) - self._at > _TRAILER_LIMIT:
-            self._stop(f"the answer's trailers are over {_TRAILER_LIMIT} bytes, which is as much as is read")
+            self._stop(
+                f"the answer's trailers are over {_TRAILER_LIMIT} bytes, which is as much as is read"
+            )
         return False
 
     def _take_as_it_is(self) -> bool:
-        """Chunks are announced, and none come: the status stands, the end of the body cannot be told."""
+        """Chunks are announced, and none come: the status stands, the end of the body cannot be
+        told.
+        """
         assert self.head is not None  # noqa: S101  chunks come after a head
         self.head.framing, self._step, self.spoiled = Framing.CONTRADICTORY, self._read_rest, True
         self.note = "the answer's body is not in the chunks that its head announces"

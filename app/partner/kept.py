@@ -1,8 +1,9 @@
 """The idle connections to one place, and how long that place is known to keep them.
 
-A server closes an idle connection when it likes, and its end crosses with our next request: then nobody can tell
-whether that was worked at. So none is used again before it is known that the other side keeps its connections at all,
-and none about as late as it was seen to close one. What tells is left idle and watched: no row depends on it.
+A server closes an idle connection when it likes, and its end crosses with our next request: then
+nobody can tell whether that was worked at. So none is used again before it is known that the other
+side keeps its connections at all, and none about as late as it was seen to close one. What tells is
+left idle and watched: no row depends on it.
 """
 
 from __future__ import annotations
@@ -16,23 +17,32 @@ from functools import partial
 from app.partner.connection import Connection
 
 IDLE_SECONDS = 15.0
-"""How long an idle connection is kept, unless the other side says that it closes earlier, or was seen to."""
+"""How long an idle connection is kept, unless the other side says that it closes earlier, or was
+seen to.
+"""
 
 AGE_SECONDS = (30.0, 50.0)
-"""A connection serves for a random time between these. A name that has moved is followed within a minute, however
-steady the traffic, and connections that were opened together are not closed together."""
+"""A connection serves for a random time between these. A name that has moved is followed within a
+minute, however steady the traffic, and connections that were opened together are not closed
+together."""
 
 PROOF_SECONDS = 0.25
-"""A place keeps its connections where one that served was still open after so long, or it says so (`Keep-Alive`)."""
+"""A place keeps its connections where one that served was still open after so long, or it says so
+(`Keep-Alive`).
+"""
 
 WITNESSES = 8
 """Until that is known, so many are left open to see; the others are closed after their answer."""
 
 MARGIN, LEARNT_SECONDS = 0.75, 600.0
-"""One that was closed after some time idle: for ten minutes none is used again after three quarters of that."""
+"""One that was closed after some time idle: for ten minutes none is used again after three quarters
+of that.
+"""
 
 BROKEN_OFF, BROKEN_OFF_SECONDS, UNKEPT_SECONDS = 3, 10.0, 60.0
-"""Where so many kept connections within so many seconds are closed without an answer, none is kept for a minute."""
+"""Where so many kept connections within so many seconds are closed without an answer, none is kept
+for a minute.
+"""
 
 JUST_SECONDS = 0.01
 """What has served within so long was read to the end: no need to look at it."""
@@ -59,7 +69,9 @@ class Pooled:
 
     def silent(self, now: float) -> bool:
         """Whether it has received nothing unasked."""
-        return not self.connection.closed and (now - self.idle_since < JUST_SECONDS or self.connection.silent())
+        return not self.connection.closed and (
+            now - self.idle_since < JUST_SECONDS or self.connection.silent()
+        )
 
 
 class Place:
@@ -80,7 +92,9 @@ class Place:
         return iter(self._idle)
 
     def take(self, now: float) -> Pooled | None:
-        """One that was used before and can be again; the one used last, so that others may grow old."""
+        """One that was used before and can be again; the one used last, so that others may grow
+        old.
+        """
         if not self._idle or not self._known_to_keep(now):
             return None
         while self._idle:
@@ -91,7 +105,9 @@ class Place:
         return None
 
     def put(self, pooled: Pooled, now: float) -> None:
-        """Keep one that has served, where this place keeps them, or to see whether it does; else close it."""
+        """Keep one that has served, where this place keeps them, or to see whether it does; else
+        close it.
+        """
         said = _said(pooled.connection.keep_alive)
         self._keeps = self._keeps or said is not None
         if now < self._unkept_until or (not self._keeps and len(self._idle) >= WITNESSES):
@@ -105,7 +121,9 @@ class Place:
         return None
 
     def broken_off(self, now: float) -> None:
-        """A kept connection was closed without an answer. Where that happens again and again none is kept."""
+        """A kept connection was closed without an answer. Where that happens again and again none
+        is kept.
+        """
         self._broken_off.append(now)
         if len(self._broken_off) == BROKEN_OFF and now - self._broken_off[0] < BROKEN_OFF_SECONDS:
             self._unkept_until = now + UNKEPT_SECONDS
@@ -113,7 +131,11 @@ class Place:
 
     def close_old(self, now: float) -> None:
         """Close connections that have been idle for too long."""
-        kept = [one for one in self._idle if now < min(one.idle_until, one.expires_at) and not one.connection.closed]
+        kept = [
+            one
+            for one in self._idle
+            if now < min(one.idle_until, one.expires_at) and not one.connection.closed
+        ]
         for pooled in set(self._idle) - set(kept):
             pooled.connection.abort()
         self._idle = kept
@@ -144,7 +166,9 @@ class Place:
 
 
 def _said(keep_alive: str | None) -> float | None:
-    """How long it is kept by `Keep-Alive: timeout=5, max=100`, which many servers send; `None`: it does not say."""
+    """How long it is kept by `Keep-Alive: timeout=5, max=100`, which many servers send; `None`: it
+    does not say.
+    """
     for part in (keep_alive or "").split(","):
         name, _, value = part.partition("=")
         if name.strip().lower() == "timeout":

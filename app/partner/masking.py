@@ -21,19 +21,23 @@ MASK = "[secret]"
 
 _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
 _SHORTEST_VARIANT = 4
-"""Characters. A shorter one gives little of the secret away, and would be masked in many an innocent text."""
+"""Characters. A shorter one gives little of the secret away, and would be masked in many an
+innocent text.
+"""
 
 
 def masked(text: str, secrets: Sequence[str], *, cut: bool = False) -> str:
-    """`text` with every secret masked. Where `text` was cut off, so is the start of a secret at its end."""
+    """`text` with every secret masked. Where `text` was cut off, so is the start of a secret at its
+    end.
+    """
     for secret in secrets:
         text = text.replace(secret, MASK)
     return _without_started(text, secrets) if cut else text
 
 
 def feed_secrets(feed: Feed) -> tuple[str, ...]:
-    """Every secret of a feed, as configured and as it may come back: the longest first, so that one within another
-    leaves nothing of it behind.
+    """Every secret of a feed, as configured and as it may come back: the longest first, so that one
+    within another leaves nothing of it behind.
     """
     partner = feed.partner
     secrets = {*kind_of(partner).secrets(), partner.url.password or ""}
@@ -51,7 +55,9 @@ def feed_secrets(feed: Feed) -> tuple[str, ...]:
 
 
 def variants(secret: str) -> set[str]:
-    """A secret as it stands, as it stands in a URL, a form, JSON and HTML, and decoded: a server may quote any."""
+    """A secret as it stands, as it stands in a URL, a form, JSON and HTML, and decoded: a server
+    may quote any.
+    """
     text = secret.encode("utf-8", "replace").decode()
     coded = {
         as_sent(text),
@@ -77,9 +83,15 @@ def _upper(found: re.Match[str]) -> str:
 
 
 def _queries(feed: Feed) -> Iterator[tuple[str, str]]:
-    """The queries of the feed's URLs, as (name, value): as written, which is how they are sent, and decoded."""
+    """The queries of the feed's URLs, as (name, value): as written, which is how they are sent, and
+    decoded.
+    """
     partner = feed.partner
-    for text in (partner.url.target, partner.status_url or "", *(url.target for url in partner.auth.urls())):
+    for text in (
+        partner.url.target,
+        partner.status_url or "",
+        *(url.target for url in partner.auth.urls()),
+    ):
         query = text.partition("?")[2]
         yield from parse_qsl(query, keep_blank_values=True)
         for pair in query.split("&"):
@@ -93,7 +105,9 @@ def _named_secrets(part: Any) -> list[str]:
         return [secret for item in part for secret in _named_secrets(item)]
     if not isinstance(part, Mapping):
         return []
-    named = [value for name, value in part.items() if isinstance(value, str) and SECRET_NAME.search(name)]
+    named = [
+        value for name, value in part.items() if isinstance(value, str) and SECRET_NAME.search(name)
+    ]
     return named + [secret for value in part.values() for secret in _named_secrets(value)]
 
 

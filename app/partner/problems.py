@@ -18,8 +18,8 @@ _OWN = "a header name that Rowrelay does not set itself"
 
 
 def problems(feed: Feed) -> Iterator[Problem]:
-    """Everything that would keep the feed's requests from being made. Reads the files that `partner.tls` names, and
-    imports the function that `body` names.
+    """Everything that would keep the feed's requests from being made. Reads the files that
+    `partner.tls` names, and imports the function that `body` names.
     """
     yield from _header_problems(feed)
     yield from _auth_problems(feed)
@@ -35,7 +35,9 @@ def column_problems(feed: Feed, columns: Sequence[str]) -> Iterator[Problem]:
     known = {column.casefold() for column in columns}
     for where, column in _named_columns(feed):
         if column.casefold() not in known:
-            yield Problem("feeds", f"feeds.{feed.name}.{where}", repr(column), f"one of {', '.join(columns)}")
+            yield Problem(
+                "feeds", f"feeds.{feed.name}.{where}", repr(column), f"one of {', '.join(columns)}"
+            )
 
 
 def _named_columns(feed: Feed) -> Iterator[tuple[str, str]]:
@@ -77,13 +79,23 @@ def _file_problems(feed: Feed) -> Iterator[Problem]:
         if tls is None:
             yield Problem("environment", "SSL_CERT_FILE", found, "a readable PEM file, or nothing")
             return
-        yield Problem("feeds", f"feeds.{feed.name}.partner.tls", found, "readable PEM files, and the key's password")
+        yield Problem(
+            "feeds",
+            f"feeds.{feed.name}.partner.tls",
+            found,
+            "readable PEM files, and the key's password",
+        )
 
 
 def _signing_problems(feed: Feed) -> Iterator[Problem]:
     if feed.partner.signing and not all(map(usable, feed.partner.signing.secrets)):
         where = f"feeds.{feed.name}.partner.signing.secrets"
-        yield Problem("feeds", where, "a secret of another form", "base64 of 24 to 64 bytes, whsec_ before it or not")
+        yield Problem(
+            "feeds",
+            where,
+            "a secret of another form",
+            "base64 of 24 to 64 bytes, whsec_ before it or not",
+        )
 
 
 def _body_problems(feed: Feed) -> Iterator[Problem]:

@@ -56,15 +56,16 @@ class Prepared:
     success: Success | None = None
 
     def redact(self, text: str, *, cut: bool = False, also: tuple[str, ...] = ()) -> str:
-        """`text` with each of the feed's secrets, and of `also`, replaced: partners do echo requests in their answers.
+        """`text` with each of the feed's secrets, and of `also`, replaced: partners do echo
+        requests in their answers.
 
         Where `text` was cut off, the start of a secret at its end goes too.
         """
         return masked(text, (*also, *self.secrets) if also else self.secrets, cut=cut)
 
     def request(self, delivery: Delivery) -> Request:
-        """The request for one delivery, before `auth` has authorized it: the same, its key included, for each attempt,
-        but for the time and signature of a feed that signs.
+        """The request for one delivery, before `auth` has authorized it: the same, its key
+        included, for each attempt, but for the time and signature of a feed that signs.
 
         Raises `Undone` for a row that no request can be made of.
         """
@@ -75,15 +76,26 @@ class Prepared:
         if self.sign is not None:
             headers.update(self.sign(delivery.id, body.decode()))
         # A partner that can be asked is asked before a row goes a second time.
-        return Request(self.method, self.url, headers, body, self.connect_seconds, resend=self.status_url is None)
+        return Request(
+            self.method,
+            self.url,
+            headers,
+            body,
+            self.connect_seconds,
+            resend=self.status_url is None,
+        )
 
     def can_ask(self, delivery: Delivery) -> bool:
-        """Whether the question names this row alone. Whatever normalises a URL on its way may decode the key first, and
-        reads an empty part, `.` or `..` as another resource (RFC 3986, section 5.2.4); what follows a `;` some leave
-        out.
+        """Whether the question names this row alone. Whatever normalises a URL on its way may
+        decode the key first, and reads an empty part, `.` or `..` as another resource (RFC 3986,
+        section 5.2.4); what follows a `;` some leave out.
         """
         path, _, query = (self.status_url or "").partition("?")
-        filled = [part.replace("{key}", unquote(delivery.key)) for part in path.split("/") if "{key}" in part]
+        filled = [
+            part.replace("{key}", unquote(delivery.key))
+            for part in path.split("/")
+            if "{key}" in part
+        ]
         parts = [part for each in filled for part in re.split(r"[/\\]", each)]
         if any(part.partition(";")[0] in ("", ".", "..") for part in parts):
             return False
@@ -93,12 +105,16 @@ class Prepared:
         """The question whether the partner has the delivery. Only for a feed with a `status_url`."""
         headers = {name: value for name, value in self.headers.items() if name != "content-type"}
         # The key's text is percent-encoded already, part by part.
-        url = str(self.status_url).replace("{key}", delivery.key).replace("{id}", quote(delivery.id, safe=":"))
+        url = (
+            str(self.status_url)
+            .replace("{key}", delivery.key)
+            .replace("{id}", quote(delivery.id, safe=":"))
+        )
         return Request("GET", parse_url(url), headers, connect_seconds=self.connect_seconds)
 
     def head_request(self) -> Request:
-        """The question whether the partner's URL answers, which delivers nothing. Of a feed that signs it has no
-        signature, and no header whose value comes from a row."""
+        """The question whether the partner's URL answers, which delivers nothing. Of a feed that
+        signs it has no signature, and no header whose value comes from a row."""
         headers = {name: value for name, value in self.headers.items() if name != "content-type"}
         return Request("HEAD", self.url, headers, connect_seconds=self.connect_seconds)
 
@@ -109,13 +125,19 @@ class Prepared:
     def _headers_of(self, payload: str) -> dict[str, str]:
         """The headers whose values come from the row, but for those that are NULL."""
         row = row_of(payload)
-        texts = {name: _header_text(row, name, reference) for name, reference in self.row_headers.items()}
-        if faults := [fault for name, text in texts.items() if text and (fault := self._fault(name, text))]:
+        texts = {
+            name: _header_text(row, name, reference) for name, reference in self.row_headers.items()
+        }
+        if faults := [
+            fault for name, text in texts.items() if text and (fault := self._fault(name, text))
+        ]:
             raise unsendable("; ".join(faults))
         return {name.lower(): text for name, text in texts.items() if text is not None}
 
     def _fault(self, name: str, text: str) -> str | None:
-        """Why HTTP cannot carry the text as that header's value, and what to do; `None` where it can."""
+        """Why HTTP cannot carry the text as that header's value, and what to do; `None` where it
+        can.
+        """
         found = uncarried(text)
         if found is None:
             return None
@@ -140,7 +162,9 @@ def prepare(feed: Feed) -> Prepared:
         secrets=feed_secrets(feed),
         render=None if feed.body is None else renderer(feed.body),
         row_headers={
-            name: text for name, value in partner.headers.items() if isinstance(text := parse_text(value), Reference)
+            name: text
+            for name, value in partner.headers.items()
+            if isinstance(text := parse_text(value), Reference)
         },
         sign=signer(partner.signing) if partner.signing else None,
         status_url=partner.status_url,
@@ -160,8 +184,8 @@ def _headers(feed: Feed, auth: AuthKind[Any]) -> dict[str, str]:
 
 
 def _header_text(row: Row, name: str, reference: Reference) -> str | None:
-    """A header's value from the row, without the blanks around it, which are no part of a header's value (RFC 9110,
-    section 5.5); `None` where the column is NULL.
+    """A header's value from the row, without the blanks around it, which are no part of a header's
+    value (RFC 9110, section 5.5); `None` where the column is NULL.
     """
     value = reference.of(row, f"headers.{name}")
     return None if value is None else text_of(value).strip(" ")

@@ -1,9 +1,11 @@
 """How long a partner asks us to wait, in every form that servers use. Pure.
 
-RFC 9110, section 10.2.3, has two forms, seconds and a date. Also met: fractions, units (`30s`, `00:00:30`, `PT30S`),
-ISO dates, moments as seconds or milliseconds since 1970, several values at once, `Retry-After-Ms` (Azure, OpenAI), the
-`RateLimit-Reset` family (https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/, GitHub, Discord), and
-a member of a JSON answer (Discord, Telegram). What is said but cannot be read means `UNREADABLE_WAIT`.
+RFC 9110, section 10.2.3, has two forms, seconds and a date. Also met: fractions, units (`30s`,
+`00:00:30`, `PT30S`), ISO dates, moments as seconds or milliseconds since 1970, several values at
+once, `Retry-After-Ms` (Azure, OpenAI), the `RateLimit-Reset` family
+(https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/, GitHub, Discord), and a
+member of a JSON answer (Discord, Telegram). What is said but cannot be read means
+`UNREADABLE_WAIT`.
 """
 
 from __future__ import annotations
@@ -19,11 +21,20 @@ import orjson
 from app.core.attempts import HOLD_LIMIT
 
 UNREADABLE_WAIT = timedelta(seconds=5)
-"""For what cannot be read, is negative, or names a moment that has passed: something was asked for."""
+"""For what cannot be read, is negative, or names a moment that has passed: something was asked for.
+"""
 
 _ASKING = ("retry-after", "retry-after-ms", "x-retry-after")
-_LIMITS = ("x-ratelimit-reset-after", "ratelimit-reset", "x-ratelimit-reset", "x-rate-limit-reset", "ratelimit")
-"""Some servers send these with every answer, so they count only in an answer that is about the limit."""
+_LIMITS = (
+    "x-ratelimit-reset-after",
+    "ratelimit-reset",
+    "x-ratelimit-reset",
+    "x-rate-limit-reset",
+    "ratelimit",
+)
+"""Some servers send these with every answer, so they count only in an answer that is about the
+limit.
+"""
 _REMAINING = "x-ratelimit-remaining"
 
 WAIT_HEADERS = (*_ASKING, *_LIMITS, _REMAINING, "date")
@@ -36,7 +47,8 @@ _NUMBER = r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+"
 _AMOUNT = re.compile(rf"(-?)\s*({_NUMBER})\s*([a-z]*)\.?", re.ASCII)
 _CLOCK = re.compile(r"(?:([0-9]{1,3})\.)?([0-9]{1,3}):([0-9]{2}):([0-9]{2}(?:\.[0-9]+)?)")
 _ISO_DURATION = re.compile(
-    rf"p(?:({_NUMBER})d)?(?:t(?:({_NUMBER})h)?(?:({_NUMBER})m)?(?:({_NUMBER})s)?)?", re.ASCII | re.IGNORECASE
+    rf"p(?:({_NUMBER})d)?(?:t(?:({_NUMBER})h)?(?:({_NUMBER})m)?(?:({_NUMBER})s)?)?",
+    re.ASCII | re.IGNORECASE,
 )
 _AFTER_DATE = re.compile(r"(?<=GMT),\s*")
 _RESET = re.compile(r"(?:^|[;,\s])(?:t|reset)\s*=\s*([0-9.]+)")
@@ -46,14 +58,25 @@ _UNIT_SECONDS = {
     **dict.fromkeys(("m", "min", "mins", "minute", "minutes"), 60.0),
     **dict.fromkeys(("h", "hr", "hrs", "hour", "hours"), 3600.0),
 }
-_MEMBERS = ("retry_after", "retryAfter", "retry-after", "Retry-After", "retry_after_seconds", "retryAfterSeconds")
+_MEMBERS = (
+    "retry_after",
+    "retryAfter",
+    "retry-after",
+    "Retry-After",
+    "retry_after_seconds",
+    "retryAfterSeconds",
+)
 
 
-def wait_asked(headers: Mapping[str, str], body: str, now: datetime, *, too_fast: bool) -> timedelta | None:
-    """How long the answer asks us to wait: at most `HOLD_LIMIT`, rounded up to whole seconds; 0 where it says 0.
+def wait_asked(
+    headers: Mapping[str, str], body: str, now: datetime, *, too_fast: bool
+) -> timedelta | None:
+    """How long the answer asks us to wait: at most `HOLD_LIMIT`, rounded up to whole seconds; 0
+    where it says 0.
 
-    `too_fast`: the answer may be about how fast we send, so what it says of its rate limit counts, and its body.
-    `None`: it says nothing. A date is taken by the partner's own clock, where it gives its `Date`. Never raises.
+    `too_fast`: the answer may be about how fast we send, so what it says of its rate limit counts,
+    and its body. `None`: it says nothing. A date is taken by the partner's own clock, where it
+    gives its `Date`. Never raises.
     """
     found = {name.lower(): value for name, value in headers.items()}
     for name in (*_ASKING, *_LIMITS) if too_fast else _ASKING:
@@ -65,13 +88,21 @@ def wait_asked(headers: Mapping[str, str], body: str, now: datetime, *, too_fast
 
 
 def limit_used_up(headers: Mapping[str, str]) -> bool:
-    """Whether an answer says that nothing is left of our rate limit: GitHub's 403 means that, not our credentials."""
-    return any(name.lower() == _REMAINING and value.strip() == "0" for name, value in headers.items())
+    """Whether an answer says that nothing is left of our rate limit: GitHub's 403 means that, not
+    our credentials.
+    """
+    return any(
+        name.lower() == _REMAINING and value.strip() == "0" for name, value in headers.items()
+    )
 
 
 def _of_header(name: str, text: str, now: datetime) -> timedelta | None:
     if name == "ratelimit":
-        resets = [float(number) for number in _RESET.findall(text.lower()) if number.count(".") < 2 and number != "."]
+        resets = [
+            float(number)
+            for number in _RESET.findall(text.lower())
+            if number.count(".") < 2 and number != "."
+        ]
         return _seconds(max(resets), now) if resets else None
     return _longest(text, now, 0.001 if name == "retry-after-ms" else 1.0)
 
@@ -81,12 +112,16 @@ def _longest(text: str, now: datetime, unit: float) -> timedelta | None:
     waits: list[timedelta | None] = []
     for part in _AFTER_DATE.split(text):
         whole = _read(part, now, unit)
-        waits += [whole] if whole is not None else [_read(one, now, unit) for one in part.split(",")]
+        waits += (
+            [whole] if whole is not None else [_read(one, now, unit) for one in part.split(",")]
+        )
     return max((wait for wait in waits if wait is not None), default=None)
 
 
 def _read(text: str, now: datetime, unit: float) -> timedelta | None:
-    """One value: a number with or without a unit, a duration, or a moment. `None` for anything else."""
+    """One value: a number with or without a unit, a duration, or a moment. `None` for anything
+    else.
+    """
     text = re.split(r"[;(]", text, maxsplit=1)[0].strip(" \t\"'")
     for wait in (_amount(text.lower(), now, unit), _duration(text)):
         if wait is not None:
@@ -103,23 +138,36 @@ def _amount(text: str, now: datetime, unit: float) -> timedelta | None:
 
 
 def _seconds(number: float, now: datetime) -> timedelta:
-    """A number of seconds; or a moment since 1970, in seconds or milliseconds, where it is too great for one."""
+    """A number of seconds; or a moment since 1970, in seconds or milliseconds, where it is too
+    great for one.
+    """
     if _EPOCH_SECONDS <= number < _EPOCH_LIMIT:
         number = (number / 1000 if number >= _EPOCH_MILLISECONDS else number) - now.timestamp()
-        return timedelta(seconds=min(number, HOLD_LIMIT.total_seconds())) if number > 0 else UNREADABLE_WAIT
+        return (
+            timedelta(seconds=min(number, HOLD_LIMIT.total_seconds()))
+            if number > 0
+            else UNREADABLE_WAIT
+        )
     return timedelta(seconds=min(number, HOLD_LIMIT.total_seconds()))
 
 
 def _duration(text: str) -> timedelta | None:
     """`00:00:30` (.NET), `1.00:00:00`, and ISO 8601's `PT30S`."""
-    if not (found := _CLOCK.fullmatch(text) or (_ISO_DURATION.fullmatch(text) if len(text) > 2 else None)):
+    if not (
+        found := _CLOCK.fullmatch(text)
+        or (_ISO_DURATION.fullmatch(text) if len(text) > 2 else None)
+    ):
         return None
     days, hours, minutes, seconds = (float(part or 0) for part in found.groups())
-    return timedelta(seconds=min(((days * 24 + hours) * 60 + minutes) * 60 + seconds, HOLD_LIMIT.total_seconds()))
+    return timedelta(
+        seconds=min(((days * 24 + hours) * 60 + minutes) * 60 + seconds, HOLD_LIMIT.total_seconds())
+    )
 
 
 def _moment(text: str, now: datetime) -> timedelta | None:
-    """A date in any of HTTP's three forms (RFC 9110, section 5.6.7), as mail writes it, or as ISO 8601 does."""
+    """A date in any of HTTP's three forms (RFC 9110, section 5.6.7), as mail writes it, or as ISO
+    8601 does.
+    """
     date = _date(text)
     if date is None:
         return None

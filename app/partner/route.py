@@ -51,7 +51,9 @@ class Route:
         try:
             reply = await self._authorized(build)
         except Undone as failure:
-            ruling = Ruling.LOST if failure.ruling in (Ruling.FAILED, Ruling.OURS) else failure.ruling
+            ruling = (
+                Ruling.LOST if failure.ruling in (Ruling.FAILED, Ruling.OURS) else failure.ruling
+            )
             raise Undone(str(failure), ruling, failure.status) from failure
         reply.note = SENT_AGAIN
         return reply
@@ -63,22 +65,31 @@ class Route:
         return await exchange(transport, request, self.prepared.deadline_seconds)
 
     async def _ask(self, delivery: Delivery) -> Reply | None:
-        """The partner's word that it has the row, or `None` where it says that it has not, or cannot be asked for this
-        row alone: then it goes again, under the same key. Raises `Undone` for all else.
+        """The partner's word that it has the row, or `None` where it says that it has not, or
+        cannot be asked for this row alone: then it goes again, under the same key. Raises `Undone`
+        for all else.
         """
         if not self.prepared.can_ask(delivery):
             return None
         try:
             reply = await self._authorized(partial(self.prepared.status_request, delivery))
         except Undone as failure:
-            ruling = failure.ruling if failure.ruling in (Ruling.DENIED, Ruling.OURS) else Ruling.LOST
+            ruling = (
+                failure.ruling if failure.ruling in (Ruling.DENIED, Ruling.OURS) else Ruling.LOST
+            )
             raise Undone(f"status_url: {failure}", ruling, wait=failure.wait) from failure
         if reply.status == 404:
             return None
         if reply.status == 200:
-            reply.note, reply.settled = "status_url: the partner has the row; nothing was sent", True
+            reply.note, reply.settled = (
+                "status_url: the partner has the row; nothing was sent",
+                True,
+            )
             return reply
-        raise Undone(f"status_url: answered {reply.status}, neither 200 nor 404; nothing was sent", Ruling.LOST)
+        raise Undone(
+            f"status_url: answered {reply.status}, neither 200 nor 404; nothing was sent",
+            Ruling.LOST,
+        )
 
     async def _authorized(self, build: BuildRequest) -> Reply:
         """Send a request, authorized; after a 401 or 403 once more, where that is worth trying."""

@@ -1,4 +1,6 @@
-"""Signatures by Standard Webhooks: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md"""
+"""Signatures by Standard Webhooks:
+https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
+"""
 
 from __future__ import annotations
 
@@ -15,12 +17,18 @@ SIGNATURE_HEADERS = ("webhook-id", "webhook-timestamp", "webhook-signature")
 
 
 def signer(signing: Signing) -> Sign:
-    """A function of a delivery's id and its body that gives the three headers, with one signature a secret."""
+    """A function of a delivery's id and its body that gives the three headers, with one signature a
+    secret.
+    """
     webhooks = [Webhook(secret.get_secret_value()) for secret in signing.secrets]
 
     def sign(delivery_id: str, body: str) -> Mapping[str, str]:
         now = utc_now()
         signatures = " ".join(webhook.sign(delivery_id, now, body) for webhook in webhooks)
-        return dict(zip(SIGNATURE_HEADERS, (delivery_id, str(int(now.timestamp())), signatures), strict=True))
+        return dict(
+            zip(
+                SIGNATURE_HEADERS, (delivery_id, str(int(now.timestamp())), signatures), strict=True
+            )
+        )
 
     return sign

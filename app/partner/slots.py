@@ -1,4 +1,6 @@
-"""A semaphore that can be resized while in use: it bounds the requests that this process has in flight."""
+"""A semaphore that can be resized while in use: it bounds the requests that this process has in
+flight.
+"""
 
 from __future__ import annotations
 
@@ -61,6 +63,8 @@ class Slots:
 
 
 def fair_share(cap: int, processes: int, rank: int) -> int:
-    """What the process of this rank (from 0) may use of `cap`: the shares add up to it, but each is at least 1."""
+    """What the process of this rank (from 0) may use of `cap`: the shares add up to it, but each is
+    at least 1.
+    """
     share, rest = divmod(cap, max(processes, 1))
     return max(1, share + (rank < rest))

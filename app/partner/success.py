@@ -16,7 +16,9 @@ _SHOWN = 60
 
 
 def shortfall(success: Success, status: int, body: bytes) -> str | None:
-    """What an answer lacks, in one line; `None` where it is a success. Takes a status of 2xx and the body's start."""
+    """What an answer lacks, in one line; `None` where it is a success. Takes a status of 2xx and
+    the body's start.
+    """
     if success.status is not None and status not in success.status:
         return f"success check: the status is none of {', '.join(map(str, success.status))}"
     if success.check is None:

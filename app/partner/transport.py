@@ -1,7 +1,9 @@
-"""The connections to partners: one pool for each TLS configuration. None is opened before it is needed.
+"""The connections to partners: one pool for each TLS configuration. None is opened before it is
+needed.
 
-From the environment only `SSL_CERT_FILE` and `SSL_CERT_DIR` are read, for a private certificate authority. `HTTP_PROXY`
-and its like are not: they are often set for other software, and would lead rows through a third party.
+From the environment only `SSL_CERT_FILE` and `SSL_CERT_DIR` are read, for a private certificate
+authority. `HTTP_PROXY` and its like are not: they are often set for other software, and would lead
+rows through a third party.
 """
 
 from __future__ import annotations
@@ -24,9 +26,11 @@ _SWEEP_SECONDS = 5.0
 
 
 class Transport:
-    """At most `connections` connections (1 or more) in use at once, on one event loop: the one it is first used on.
+    """At most `connections` connections (1 or more) in use at once, on one event loop: the one it
+    is first used on.
 
-    Making it raises `OSError` (`ssl.SSLError` among them) where a file that `tls` names cannot be used.
+    Making it raises `OSError` (`ssl.SSLError` among them) where a file that `tls` names cannot be
+    used.
     """
 
     def __init__(self, tls: Tls | None, connections: int, reader: Reader = Incoming) -> None:
@@ -43,7 +47,9 @@ class Transport:
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
-        """The loop. Asking for the running one is a system call in some Pythons, so it is done once."""
+        """The loop. Asking for the running one is a system call in some Pythons, so it is done
+        once.
+        """
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
         return self._loop
@@ -92,7 +98,10 @@ class Transport:
         self._closed = True
         if self._sweep is not None:
             self._sweep.cancel()
-        for pooled in [*self._in_use, *(pooled for place in self._places.values() for pooled in place)]:
+        for pooled in [
+            *self._in_use,
+            *(pooled for place in self._places.values() for pooled in place),
+        ]:
             pooled.connection.abort()
         await self._names.close()
         await asyncio.sleep(0)  # transports report their end in the loop's next round
@@ -110,7 +119,11 @@ def tls_context(tls: Tls | None) -> ssl.SSLContext:
 
     Raises `OSError` (`ssl.SSLError` among them) where a file cannot be used.
     """
-    context = ssl.create_default_context(cafile=tls.ca_file) if tls and tls.ca_file else _default_context()
+    context = (
+        ssl.create_default_context(cafile=tls.ca_file)
+        if tls and tls.ca_file
+        else _default_context()
+    )
     if tls and tls.cert_file:
         context.load_cert_chain(tls.cert_file, tls.key_file, _password(tls))
     return context

@@ -1,4 +1,6 @@
-"""Deliveries as a person asks for them: listed a page at a time, or one with all that happened to it."""
+"""Deliveries as a person asks for them: listed a page at a time, or one with all that happened to
+it.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ from app.reads.timeline import Timeline, timeline_of
 
 @dataclass(frozen=True, slots=True)
 class PageToken:
-    """Where a page ended, and so where the next one begins. `str` of it is URL-safe text, and `parse` reads that."""
+    """Where a page ended, and so where the next one begins. `str` of it is URL-safe text, and
+    `parse` reads that.
+    """
 
     order: Order
     place: Place
@@ -72,7 +76,9 @@ class DeliveryLine:
     at: datetime
     """When it was settled, when its retry is due, or, of a queued one, when it was logged."""
     said: str | int | None
-    """Why it is where it is, or what its last attempt came to: a reason, an error or an HTTP status."""
+    """Why it is where it is, or what its last attempt came to: a reason, an error or an HTTP
+    status.
+    """
 
 
 def line_of(delivery: Document) -> DeliveryLine:
@@ -80,7 +86,9 @@ def line_of(delivery: Document) -> DeliveryLine:
     last = delivery.get("last") or {}
     said = delivery.get("reason") or last.get("error") or last.get("status")
     state = State(delivery["state"])
-    return DeliveryLine(shown_id(delivery), delivery["feed"], state, delivery["attempts"], moment_of(delivery), said)
+    return DeliveryLine(
+        shown_id(delivery), delivery["feed"], state, delivery["attempts"], moment_of(delivery), said
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +168,8 @@ class DeliveryFound:
 async def read_delivery(
     ledger: Ledger, feeds: Collection[str], key: str, feed: str | None = None
 ) -> DeliveryFound | None:
-    """The delivery of that id, or of that key as people type it; `None` where there is none. `feeds`: those that are
-    configured; `feed`: of this one alone.
+    """The delivery of that id, or of that key as people type it; `None` where there is none.
+    `feeds`: those that are configured; `feed`: of this one alone.
 
     Raises `AmbiguousKey`, `UnknownFeed` and the ledger's errors.
     """

@@ -44,23 +44,33 @@ class FeedState:
 
     stand: Stand
     until: datetime | None = None
-    """When that ends by itself: the breaker lets probes through, the cooldown is over, the source is asked again."""
+    """When that ends by itself: the breaker lets probes through, the cooldown is over, the source
+    is asked again.
+    """
 
 
 def state_of(
-    cursor: Cursor, endpoint: EndpointView | None, now: datetime, *, workers: bool, polled: bool, moving: bool
+    cursor: Cursor,
+    endpoint: EndpointView | None,
+    now: datetime,
+    *,
+    workers: bool,
+    polled: bool,
+    moving: bool,
 ) -> FeedState:
     """How a configured feed stands.
 
-    `endpoint`: `None` where Redis does not tell. `workers`: any was heard of lately. `polled`: as often as it must be.
-    `moving`: rows are on their way, or were in the last minute.
+    `endpoint`: `None` where Redis does not tell. `workers`: any was heard of lately. `polled`: as
+    often as it must be. `moving`: rows are on their way, or were in the last minute.
     """
     if stopped := _paused(cursor) or (None if workers else Stand.NO_WORKER):
         return FeedState(stopped)
     if (held := _held(endpoint, now)) is not None:
         return held
     if cursor.failures:
-        return FeedState(Stand.POLLS_FAIL, cursor.retry_at if cursor.retry_at and cursor.retry_at > now else None)
+        return FeedState(
+            Stand.POLLS_FAIL, cursor.retry_at if cursor.retry_at and cursor.retry_at > now else None
+        )
     if not polled:
         return FeedState(Stand.NOT_POLLED)
     if endpoint is not None and endpoint.breaker is BreakerState.HALF_OPEN:
@@ -79,4 +89,6 @@ def _held(endpoint: EndpointView | None, now: datetime) -> FeedState | None:
     if endpoint is None or not max(endpoint.open_seconds, endpoint.hold_seconds):
         return None
     stand = Stand.BREAKER_OPEN if endpoint.open_seconds >= endpoint.hold_seconds else Stand.COOLDOWN
-    return FeedState(stand, now + timedelta(seconds=max(endpoint.open_seconds, endpoint.hold_seconds)))
+    return FeedState(
+        stand, now + timedelta(seconds=max(endpoint.open_seconds, endpoint.hold_seconds))
+    )

@@ -1,4 +1,6 @@
-"""How fast a feed's rows come and go: the last minute of the statistics, what follows from it, and what failed last."""
+"""How fast a feed's rows come and go: the last minute of the statistics, what follows from it, and
+what failed last.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ from app.ledger import Ledger
 from app.ledger.client import Document
 
 LOOKED_BACK = timedelta(minutes=15)
-"""How old the last failure may be to be told: a breaker that is open lets a probe through far more often."""
+"""How old the last failure may be to be told: a breaker that is open lets a probe through far more
+often.
+"""
 
 _MINUTE = timedelta(minutes=1)
 _AT_ONCE = timedelta(seconds=10)
@@ -42,10 +46,11 @@ class Flow:
     """The last, within `LOOKED_BACK`; of several kinds in a minute the most frequent."""
 
     def done_in(self, waiting: int, unlogged: int) -> timedelta | None:
-        """How long until all `waiting` rows are settled at this pace, and the `unlogged` that wait in the source.
+        """How long until all `waiting` rows are settled at this pace, and the `unlogged` that wait
+        in the source.
 
-        0 where none waits; `None`: never, as it stands. While rows wait in the source nobody knows how fast they come
-        there, so the time is the shortest that it can be.
+        0 where none waits; `None`: never, as it stands. While rows wait in the source nobody knows
+        how fast they come there, so the time is the shortest that it can be.
         """
         rows = waiting + unlogged
         if not rows:
@@ -65,8 +70,8 @@ async def read_flow(ledger: Ledger, feed: str, now: datetime) -> Flow:
 
 
 def flow_of(minutes: Sequence[Document], now: datetime) -> Flow:
-    """The flow by the statistics' documents, oldest first: of the minute before this one as much as lies within the
-    last 60 seconds, as if its rows had come evenly."""
+    """The flow by the statistics' documents, oldest first: of the minute before this one as much as
+    lies within the last 60 seconds, as if its rows had come evenly."""
     this_minute = now.replace(second=0, microsecond=0)
     before = 1 - (now - this_minute) / _MINUTE
     logged = delivered = dead = 0.0
@@ -78,11 +83,18 @@ def flow_of(minutes: Sequence[Document], now: datetime) -> Flow:
         dead += part * outcomes.get(Outcome.DEAD.value, 0)
     seconds = _MINUTE.total_seconds()
     failures = [failure for minute in minutes if (failure := _failure(minute)) is not None]
-    return Flow(logged / seconds, delivered / seconds, (delivered + dead) / seconds, failures[-1] if failures else None)
+    return Flow(
+        logged / seconds,
+        delivered / seconds,
+        (delivered + dead) / seconds,
+        failures[-1] if failures else None,
+    )
 
 
 def _failure(minute: Document) -> Failure | None:
-    found = [(kind["n"], kind["text"]) for kind in minute.get("failed", {}).values() if kind.get("n")]
+    found = [
+        (kind["n"], kind["text"]) for kind in minute.get("failed", {}).values() if kind.get("n")
+    ]
     if not found:
         return None
     count, text = max(found)

@@ -12,7 +12,9 @@ from app.ledger import Ledger
 from app.ledger.ticks import StepDone, Tick, TickState
 
 LATE = timedelta(minutes=15)
-"""A period overdue for longer that no worker has taken is reported as late: beat or the workers are down."""
+"""A period overdue for longer that no worker has taken is reported as late: beat or the workers are
+down.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,9 @@ class JobStatus:
     last_error: str | None
     error_period: str | None
     ok: bool
-    """Not late; and of the latest period that was tried, nothing was given up, refused by the source or incomplete."""
+    """Not late; and of the latest period that was tried, nothing was given up, refused by the
+    source or incomplete.
+    """
 
 
 async def read_jobs(ledger: Ledger, now: datetime) -> list[JobStatus]:
@@ -73,8 +77,12 @@ async def _job_status(ledger: Ledger, job: Job, now: datetime) -> JobStatus:
 
 def _refused(tick: Tick) -> str | None:
     """What the source refused in a period that is done, and what is not complete, by step."""
-    found = [f"{step.name}: {step.result['refused']}" for step in tick.steps if "refused" in step.result]
-    found += [f"{step.name}: NOT COMPLETE" for step in tick.steps if step.result.get("complete") is False]
+    found = [
+        f"{step.name}: {step.result['refused']}" for step in tick.steps if "refused" in step.result
+    ]
+    found += [
+        f"{step.name}: NOT COMPLETE" for step in tick.steps if step.result.get("complete") is False
+    ]
     return "; ".join(found) or None
 
 

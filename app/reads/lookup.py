@@ -17,17 +17,23 @@ class Lookup:
     text: str
     """As it was typed."""
     ids: tuple[str, ...] = ()
-    """Of deliveries: more than one where a row has several changes, or the text may be read in several ways."""
+    """Of deliveries: more than one where a row has several changes, or the text may be read in
+    several ways.
+    """
     exact: bool = True
     """Else the text is how their keys begin."""
 
 
-async def look_up(ledger: Ledger, text: str, feeds: Iterable[str], only: str | None = None) -> Lookup:
-    """The deliveries that a typed text means: an id, or a key, with the feed in front of it or without.
+async def look_up(
+    ledger: Ledger, text: str, feeds: Iterable[str], only: str | None = None
+) -> Lookup:
+    """The deliveries that a typed text means: an id, or a key, with the feed in front of it or
+    without.
 
-    `feeds`: those that are configured; `only`: of this feed alone. What is meant most exactly counts: an id as it
-    stands in the ledger; then a key of the feed that is named in front; then a key of any feed; then the beginning of
-    one, which has all changes of a row. Raises the ledger's errors.
+    `feeds`: those that are configured; `only`: of this feed alone. What is meant most exactly
+    counts: an id as it stands in the ledger; then a key of the feed that is named in front; then a
+    key of any feed; then the beginning of one, which has all changes of a row. Raises the ledger's
+    errors.
     """
     names = [only] if only else list(dict.fromkeys([*feeds, *await ledger.cursors.feeds()]))
     in_front = [name for name in names if text.startswith(f"{name}:")]
@@ -43,7 +49,9 @@ async def look_up(ledger: Ledger, text: str, feeds: Iterable[str], only: str | N
     return Lookup(text)
 
 
-async def ids_meant(ledger: Ledger, texts: Iterable[str], feeds: Collection[str], only: str | None = None) -> list[str]:
+async def ids_meant(
+    ledger: Ledger, texts: Iterable[str], feeds: Collection[str], only: str | None = None
+) -> list[str]:
     """The ids of what was typed, each as `look_up` finds it; what is not found stays as it is.
 
     Raises `AmbiguousKey` for what means several deliveries, and the ledger's errors.
@@ -60,7 +68,9 @@ async def ids_meant(ledger: Ledger, texts: Iterable[str], feeds: Collection[str]
 
 
 async def require_feeds(ledger: Ledger, configured: Collection[str], named: Iterable[str]) -> None:
-    """Raises `UnknownFeed` for a name that neither `feeds.toml` nor the ledger knows, and the ledger's errors."""
+    """Raises `UnknownFeed` for a name that neither `feeds.toml` nor the ledger knows, and the
+    ledger's errors.
+    """
     others = [name for name in named if name not in configured]
     if not others:
         return

@@ -33,7 +33,9 @@ class RequestPreview:
 
 
 def preview_request(prepared: Prepared, subject: Subject) -> RequestPreview:
-    """The request that a worker would send for the row. Asks nobody: an access token is not fetched for it."""
+    """The request that a worker would send for the row. Asks nobody: an access token is not fetched
+    for it.
+    """
     if reason := subject.unsent or subject.error:
         return RequestPreview(reason)
     try:
@@ -43,7 +45,9 @@ def preview_request(prepared: Prepared, subject: Subject) -> RequestPreview:
     return RequestPreview(
         method=request.method,
         url=prepared.redact(str(request.url)),
-        headers={name: _masked(prepared, name, value) for name, value in request.all_headers().items()},
+        headers={
+            name: _masked(prepared, name, value) for name, value in request.all_headers().items()
+        },
         body=prepared.redact(request.body.decode()),
     )
 

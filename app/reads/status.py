@@ -37,7 +37,9 @@ class FeedStatus:
     state: FeedState
     states: dict[str, int]
     about: list[str]
-    """The states whose number is about right: what was settled earlier is remembered and not counted again."""
+    """The states whose number is about right: what was settled earlier is remembered and not
+    counted again.
+    """
     logged: int
     """The sum of the states; about right where one of them is."""
     open: int
@@ -45,7 +47,9 @@ class FeedStatus:
     """Of those, rows that workers have in hand now, as they last said."""
     oldest_open: datetime | None
     lag_rows: int | None
-    """Rows in the source past the cursor, up to `LAG_LIMIT`; `None` where the source cannot be asked."""
+    """Rows in the source past the cursor, up to `LAG_LIMIT`; `None` where the source cannot be
+    asked.
+    """
     flow: Flow
     """What came and went in the last minute, and what failed last."""
     done_in_seconds: float | None
@@ -90,10 +94,11 @@ class Failing:
 async def read_status(
     read: config.Partly, ledger: Ledger, source: Source, broker: Broker, *, recount: bool = False
 ) -> Status:
-    """The status of the feeds that are right, as far as feeds.toml can be read, and of every other that owes something;
-    and what is wrong with feeds.toml.
+    """The status of the feeds that are right, as far as feeds.toml can be read, and of every other
+    that owes something; and what is wrong with feeds.toml.
 
-    `recount`: counts every delivery anew. Raises the ledger's errors; Redis and the source may be away.
+    `recount`: counts every delivery anew. Raises the ledger's errors; Redis and the source may be
+    away.
     """
     loaded, now = read.config, utc_now()
     endpoints, untold = await _endpoints(broker, list(loaded.feeds))
@@ -104,15 +109,23 @@ async def read_status(
         bounds = Bounds.of(loaded.feeds.values(), loaded.settings)
         asking = _Asking(ledger, source, bounds, _rows_in_hand(lately), endpoints)
         feeds = await _feeds(asking, loaded.feeds, read.named, recount=recount)
-    failing = [Failing(one.where, f"{one.field}: found {one.found}; {one.allowed}") for one in read.wrong]
+    failing = [
+        Failing(one.where, f"{one.field}: found {one.found}; {one.allowed}") for one in read.wrong
+    ]
     failing += [Failing(mark.name, said) for mark in marks for said in failing_tasks(mark, now)]
     own = Own.of(loaded)
-    failing += [Failing(mark.name, said) for mark in lately for said in said_of_configuration(mark, own, now)]
+    failing += [
+        Failing(mark.name, said)
+        for mark in lately
+        for said in said_of_configuration(mark, own, now)
+    ]
     failing += [Failing(job.name, said) for job in await jobs(ledger) for said in job.waits_for]
     return Status(feeds, failing, untold)
 
 
-async def _endpoints(broker: Broker, feeds: Sequence[str]) -> tuple[dict[str, EndpointView], str | None]:
+async def _endpoints(
+    broker: Broker, feeds: Sequence[str]
+) -> tuple[dict[str, EndpointView], str | None]:
     """Feed → its endpoint's breaker and cooldown; none, and why, where Redis does not answer."""
     try:
         return await broker.ask(lambda redis: view_endpoints(redis, list(feeds))), None
@@ -121,7 +134,9 @@ async def _endpoints(broker: Broker, feeds: Sequence[str]) -> tuple[dict[str, En
 
 
 def _rows_in_hand(lately: Sequence[Heartbeat]) -> Counter[str] | None:
-    """Feed → rows that workers have in hand, as each that was heard of lately said; `None`: none was."""
+    """Feed → rows that workers have in hand, as each that was heard of lately said; `None`: none
+    was.
+    """
     workers = [mark for mark in lately if mark.role is Role.WORKER]
     if not workers:
         return None
@@ -148,9 +163,14 @@ async def _feeds(
     """Each of `feeds`, then every feed that is not `named` in feeds.toml and owes something."""
     ledger, nothing = asking.ledger, FeedCounts({})
     standing = await ledger.state_counts.standing(utc_now(), recount=recount)
-    found = [await _feed_status(feed, asking, standing.get(feed.name, nothing)) for feed in feeds.values()]
+    found = [
+        await _feed_status(feed, asking, standing.get(feed.name, nothing))
+        for feed in feeds.values()
+    ]
     others = await unconfigured(ledger, named)
-    return found + [await _other_status(other, ledger, standing.get(other.feed, nothing)) for other in others]
+    return found + [
+        await _other_status(other, ledger, standing.get(other.feed, nothing)) for other in others
+    ]
 
 
 async def _feed_status(feed: Feed, asking: _Asking, standing: FeedCounts) -> FeedStatus:

@@ -43,7 +43,9 @@ class Subject:
     @property
     def shown(self) -> str:
         """Its delivery's id as a person reads it."""
-        return shown_id({"_id": self.delivery.id, "feed": self.delivery.feed, "key": self.delivery.key})
+        return shown_id(
+            {"_id": self.delivery.id, "feed": self.delivery.feed, "key": self.delivery.key}
+        )
 
     @property
     def state(self) -> State | None:
@@ -51,10 +53,13 @@ class Subject:
         return State(self.document["state"]) if self.document else None
 
 
-async def find_subject(feed: Feed, ledger: Ledger, source: RowFinder, key: str | None, now: datetime) -> Subject | None:
-    """The row of that key, as people write it, or the delivery of that id: as it was logged, where that is on record,
-    else as it is in the source; without a key the newest that the feed would send. `None` where there is none. Of a
-    row with several changes on record, the one that it is now; where the source has it no more, the latest.
+async def find_subject(
+    feed: Feed, ledger: Ledger, source: RowFinder, key: str | None, now: datetime
+) -> Subject | None:
+    """The row of that key, as people write it, or the delivery of that id: as it was logged, where
+    that is on record, else as it is in the source; without a key the newest that the feed would
+    send. `None` where there is none. Of a row with several changes on record, the one that it is
+    now; where the source has it no more, the latest.
 
     Raises `AmbiguousKey`, and the errors of the ledger and the source.
     """
@@ -85,8 +90,8 @@ def _as_logged(feed: Feed, document: Document) -> Subject:
 
 
 async def _on_record(feed: Feed, ledger: Ledger, key: str) -> tuple[list[Document], bool]:
-    """The delivery of that key or id; or all changes on record of a row, the latest last. And whether the text names
-    the one delivery exactly. Raises `AmbiguousKey`."""
+    """The delivery of that key or id; or all changes on record of a row, the latest last. And
+    whether the text names the one delivery exactly. Raises `AmbiguousKey`."""
     found = await look_up(ledger, key, (), feed.name)
     documents = [one for known in found.ids if (one := await ledger.deliveries.get(known))]
     if len({one["key"] for one in documents}) > 1:
@@ -95,8 +100,8 @@ async def _on_record(feed: Feed, ledger: Ledger, key: str) -> tuple[list[Documen
 
 
 async def _in_source(feed: Feed, source: RowFinder, key: str, agreed: Columns) -> Found | None:
-    """The row of that key, as people write it. Raises the source's errors; where no reading of the text can be a key of
-    the feed, that of the first."""
+    """The row of that key, as people write it. Raises the source's errors; where no reading of the
+    text can be a key of the feed, that of the first."""
     refused: SourceRefused | None = None
     looked = False
     texts = dict.fromkeys((key.removeprefix(f"{feed.name}:"), key))
@@ -115,7 +120,8 @@ async def _in_source(feed: Feed, source: RowFinder, key: str, agreed: Columns) -
 
 
 async def newest_row(feed: Feed, source: RowFinder, agreed: Columns) -> SourceRow | None:
-    """The newest row that the feed's filter does not skip; where it skips all that were looked at, the newest.
+    """The newest row that the feed's filter does not skip; where it skips all that were looked at,
+    the newest.
 
     `agreed`: the cursor's `columns`.
     """
@@ -124,7 +130,12 @@ async def newest_row(feed: Feed, source: RowFinder, agreed: Columns) -> SourceRo
 
 
 def of_source(
-    feed: Feed, row: SourceRow, now: datetime, document: Document | None = None, *, read: bool = True
+    feed: Feed,
+    row: SourceRow,
+    now: datetime,
+    document: Document | None = None,
+    *,
+    read: bool = True,
 ) -> Subject:
     """A row of the source, and what is on record of it. `read`: polls give it."""
     unsent, error = _sifted(feed, row)

@@ -100,7 +100,9 @@ class Timeline:
     """Since the last replay."""
     replays: int
     position: Any
-    """Where its row stands in the source: a value, or a list of the cursor column's value and the key's parts."""
+    """Where its row stands in the source: a value, or a list of the cursor column's value and the
+    key's parts.
+    """
     batch: str | None
     restored_from: str | None
     payload: str | None
@@ -141,7 +143,9 @@ def _events(delivery: Document, attempts: Sequence[Document]) -> Iterator[Event]
     for number, attempt in enumerate(attempts, 1):
         yield Event(attempt["at"], Happened.ATTEMPTED, attempt=_attempt(number, attempt))
     for replay in delivery.get("replays", ()):
-        yield Event(replay["at"], Happened.REPLAYED, replay["by"], replay.get("why"), State(replay["was"]))
+        yield Event(
+            replay["at"], Happened.REPLAYED, replay["by"], replay.get("why"), State(replay["was"])
+        )
     for kind in (Happened.CANCELLED, Happened.ACKNOWLEDGED, Happened.WITHDRAWN, Happened.REREAD):
         if stamp := delivery.get(kind.value):
             yield Event(stamp["at"], kind, stamp["by"], stamp.get("why"))

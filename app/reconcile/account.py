@@ -1,4 +1,6 @@
-"""Counts a window's rows: by number and sum where every row agrees with its delivery, otherwise row by row."""
+"""Counts a window's rows: by number and sum where every row agrees with its delivery, otherwise row
+by row.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +81,8 @@ def _count(scan: Scan, states: Sequence[State]) -> None:
 
 
 async def _confirm(run: Run, compared: Compared, read: Read) -> None:
-    """Read the suspects again, on both sides, and count those that remain as changed, or as sharing a key.
+    """Read the suspects again, on both sides, and count those that remain as changed, or as sharing
+    a key.
 
     All but the latter have a delivery of their own, and are counted with those.
     """
@@ -92,7 +95,7 @@ async def _confirm(run: Run, compared: Compared, read: Read) -> None:
     found: list[SourceRow] = []
     agreed = (await run.ledger.cursors.get(feed.name)).columns
     for chunk in in_parts(keys, min(bounds.CHUNK, feed.page_size)):
-        found += await run.patient(lambda: run.source.find_all(feed, chunk, agreed))  # noqa: B023
+        found += await run.patient(lambda: run.source.find_all(feed, chunk, agreed))  # noqa: B023 - called in the same turn
     shared = sharing(scan.feed, there, compared.rows, found, facts)
     differing = [row for row in there if row not in shared and _differs(scan.feed, row, facts)]
     scan.source_rows += len(shared)
@@ -108,7 +111,9 @@ async def _confirm(run: Run, compared: Compared, read: Read) -> None:
 
 async def _acknowledge(run: Run, rows: Sequence[SourceRow], facts: Mapping[str, Fact]) -> int:
     ids = {delivery_id(run.feed.name, row): row.content for row in rows}
-    contents = {known: (was, ids[known]) for known in ids if (was := facts[known].content) is not None}
+    contents = {
+        known: (was, ids[known]) for known in ids if (was := facts[known].content) is not None
+    }
     return await run.ledger.audit.acknowledge(contents, run.acknowledge, run.means.now())
 
 

@@ -50,7 +50,9 @@ async def begun(means: Means, feed: Feed, since: Since, *, dry_run: bool) -> Sca
 
 
 async def _standing(means: Means, feed: Feed) -> tuple[Cursor, int | None]:
-    """The cursor, and how many deliveries there were at that moment; `None` where a poll kept moving it."""
+    """The cursor, and how many deliveries there were at that moment; `None` where a poll kept
+    moving it.
+    """
     for _ in range(3):
         before = await means.ledger.cursors.get(feed.name)
         total = await means.ledger.audit.total(feed.name, bounds.STRIDE)
@@ -68,7 +70,9 @@ async def _position_of(means: Means, feed: Feed, since: Since) -> Position:
     return certificate.position if certificate else None
 
 
-async def _spans(means: Means, feed: Feed, cursor: Cursor, since: Position) -> tuple[ReadRange, ...]:
+async def _spans(
+    means: Means, feed: Feed, cursor: Cursor, since: Position
+) -> tuple[ReadRange, ...]:
     """What the cursor has read, each read range with its end."""
     if cursor.position is None:
         return ()
@@ -76,7 +80,9 @@ async def _spans(means: Means, feed: Feed, cursor: Cursor, since: Position) -> t
         return (*cursor.spans[:-1], ReadRange(cursor.spans[-1].after, cursor.position))
     start = feed.cursor.start
     if start == "now" and since is None:
-        raise SourceRefused(f"feed {feed.name}: it is not on record where reading began: give --since")
+        raise SourceRefused(
+            f"feed {feed.name}: it is not on record where reading began: give --since"
+        )
     if start in ("now", "beginning"):
         return (ReadRange(None, cursor.position),)
     begun = await means.source.begin(feed, start, means.now())

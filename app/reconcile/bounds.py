@@ -11,7 +11,9 @@ CHUNK = 500
 STRIDE = 50_000
 """Rows, or ids, that one statement counts."""
 HEALED_AT_MOST = 10_000
-"""Most rows that an unattended run logs. More are reported, and left to an operator or the next run."""
+"""Most rows that an unattended run logs. More are reported, and left to an operator or the next
+run.
+"""
 SAVED_EVERY = timedelta(seconds=5)
 RESUMED_WITHIN = timedelta(hours=6)
 """An interrupted scan is continued for this long; after that the next one begins anew."""

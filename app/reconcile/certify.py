@@ -15,8 +15,8 @@ log = structlog.get_logger()
 
 
 def certificate_of(scan: Scan, others: Sequence[Discrepancy], now: datetime) -> Certificate:
-    """The scan's sums as a certificate; moments to the millisecond, as the ledger stores them. `others`: discrepancies
-    beyond the cursor's reach.
+    """The scan's sums as a certificate; moments to the millisecond, as the ledger stores them.
+    `others`: discrepancies beyond the cursor's reach.
     """
     return Certificate(
         feed=scan.feed,

@@ -27,7 +27,9 @@ async def settle(run: Run, missing: Sequence[SourceRow]) -> None:
         await _settle(run, chunk)
     if missing:
         ids = [delivery_id(run.scan.feed, row) for row in missing[:10]]
-        log.warning("rows_missing", feed=run.scan.feed, rows=len(missing), first=ids, dry_run=run.dry)
+        log.warning(
+            "rows_missing", feed=run.scan.feed, rows=len(missing), first=ids, dry_run=run.dry
+        )
 
 
 async def _settle(run: Run, missing: Sequence[SourceRow]) -> None:
@@ -49,8 +51,8 @@ async def _may_heal(run: Run) -> bool:
 
 
 async def _heal(run: Run, missing: Sequence[SourceRow]) -> dict[str, State]:
-    """Read the rows whole and log them, as many at a time as memory allows. Returns key → state, without rows deleted
-    meanwhile.
+    """Read the rows whole and log them, as many at a time as memory allows. Returns key → state,
+    without rows deleted meanwhile.
 
     With `capture = "changes"` a row updated meanwhile is logged as its current change.
     """
@@ -61,7 +63,7 @@ async def _heal(run: Run, missing: Sequence[SourceRow]) -> dict[str, State]:
     room = run.source.room(run.feed)
     while keys:
         try:
-            whole, count = await run.patient(lambda: _find_some(run, keys, agreed, room))  # noqa: B023
+            whole, count = await run.patient(lambda: _find_some(run, keys, agreed, room))  # noqa: B023 - called in the same turn
             states |= await _log(run, _one_a_key(run.feed.name, whole, missing))
             del whole
         finally:
@@ -85,10 +87,16 @@ async def _log(run: Run, rows: Sequence[SourceRow]) -> dict[str, State]:
     ):  # the messages are out; what counts them must not be done twice, and may fall short
         await run.means.intake.send(run.feed, logged)
     states = await run.ledger.audit.states_of([delivery_id(run.feed.name, row) for row in rows])
-    return {row.key: states[known] for row in rows if (known := delivery_id(run.feed.name, row)) in states}
+    return {
+        row.key: states[known]
+        for row in rows
+        if (known := delivery_id(run.feed.name, row)) in states
+    }
 
 
-def _one_a_key(feed: str, whole: Sequence[SourceRow], missing: Sequence[SourceRow]) -> list[SourceRow]:
+def _one_a_key(
+    feed: str, whole: Sequence[SourceRow], missing: Sequence[SourceRow]
+) -> list[SourceRow]:
     """Of rows that share an id, the missing one, so that no other is mistaken for it."""
     wanted = {delivery_id(feed, row): row.position for row in missing}
     chosen: dict[str, SourceRow] = {}

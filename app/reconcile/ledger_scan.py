@@ -1,4 +1,6 @@
-"""Scans the ledger's deliveries, where their number shows that some no longer have a row in the source."""
+"""Scans the ledger's deliveries, where their number shows that some no longer have a row in the
+source.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ from app.reconcile.source_scan import rest
 
 
 def some_have_no_row(scan: Scan) -> bool:
-    """Whether there are, or may be, deliveries without a row. Never where only a part of the feed is compared."""
+    """Whether there are, or may be, deliveries without a row. Never where only a part of the feed
+    is compared.
+    """
     return scan.since is None and scan.total != scan.found - scan.healed
 
 
@@ -31,10 +35,12 @@ async def scan_ledger(run: Run) -> None:
         keys = await _keys_of(run, ids)
         started = time.monotonic()
         wanted = list(dict.fromkeys(keys.values()))
-        present = await run.patient(lambda: run.source.present(run.feed, wanted))  # noqa: B023
+        present = await run.patient(lambda: run.source.present(run.feed, wanted))  # noqa: B023 - called in the same turn
         ended = time.monotonic()
         gone = [known for known, key in keys.items() if key in present and present[key] is None]
-        scan.deleted_states += Counter((await run.ledger.audit.states_of(gone)).values()) if gone else Counter()
+        scan.deleted_states += (
+            Counter((await run.ledger.audit.states_of(gone)).values()) if gone else Counter()
+        )
         scan.superseded += _superseded(run.feed, keys, present)
         scan.last_id, done = ids[-1], done + len(ids)
         run.tell("deliveries", done, scan.total)
@@ -55,7 +61,9 @@ def _key_of(feed: Feed, known: str) -> str:
     return key.rpartition(":")[0] if feed.capture == "changes" else key
 
 
-def _superseded(feed: Feed, keys: Mapping[str, str], present: Mapping[str, SourceRow | None]) -> int:
+def _superseded(
+    feed: Feed, keys: Mapping[str, str], present: Mapping[str, SourceRow | None]
+) -> int:
     """How many of the ids are of changes that are no longer their row's latest."""
     if feed.capture != "changes":
         return 0

@@ -45,7 +45,9 @@ class Reconciling:
         now: Clock = utc_now,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
-        """`message_wait`: after this long without a claim, the sweep treats a batch's message as lost."""
+        """`message_wait`: after this long without a claim, the sweep treats a batch's message as
+        lost.
+        """
         intake = Intake(ledger, queue, message_wait=message_wait, now=now)
         self._means = Means(source, ledger, intake, heal_at_most, now, sleep)
         self._ledger = ledger
@@ -61,12 +63,13 @@ class Reconciling:
         acknowledge: str = "",
         progress: Progress = _untold,
     ) -> Certificate:
-        """Compare the feed's source with the ledger, heal what is missing, and save the certificate.
+        """Compare the feed's source with the ledger, heal what is missing, and save the
+        certificate.
 
-        `dry_run` changes and saves nothing. `acknowledge`: who accepts changed rows as they are now.
-        `resume` continues an interrupted scan of the whole feed.
-        Raises the source's and the ledger's errors; `SourceRefused` also where neither the ledger nor `since` says from
-        where on the feed was read, and for a cursor strategy that is not compared.
+        `dry_run` changes and saves nothing. `acknowledge`: who accepts changed rows as they are
+        now. `resume` continues an interrupted scan of the whole feed. Raises the source's and the
+        ledger's errors; `SourceRefused` also where neither the ledger nor `since` says from where
+        on the feed was read, and for a cursor strategy that is not compared.
         """
         if feed.cursor.unreconciled is not None:
             raise SourceRefused(f"feed {feed.name}: {feed.cursor.unreconciled}")
@@ -74,7 +77,11 @@ class Reconciling:
             cursor = await self._ledger.cursors.get(feed.name)
             if cursor.origin is not None and cursor.origin != origin_of(feed):
                 return await self._refused(feed, cursor.origin, dry_run=dry_run)
-            scan = None if dry_run or since is not None or not resume else await resumed(self._means, feed)
+            scan = (
+                None
+                if dry_run or since is not None or not resume
+                else await resumed(self._means, feed)
+            )
             scan = scan or await begun(self._means, feed, since, dry_run=dry_run)
         run = Run(self._means, feed, scan, dry_run, progress, self._now(), acknowledge)
         with persistent(sleep=self._means.sleep, tell=run.tell_wait, feed=feed.name):
@@ -98,8 +105,9 @@ class Reconciling:
         return certificate
 
     async def removed(self, feeds: Collection[str], *, dry_run: bool = False) -> list[Certificate]:
-        """Certify what is owed of feeds that the ledger knows and `feeds` does not name: those with open deliveries,
-        and those that had some at their last certificate. Raises the ledger's errors.
+        """Certify what is owed of feeds that the ledger knows and `feeds` does not name: those with
+        open deliveries, and those that had some at their last certificate. Raises the ledger's
+        errors.
         """
         owing = await self._ledger.deliveries.open_by_feed()
         known = {*await self._ledger.cursors.feeds(), *owing} - set(feeds)
@@ -116,7 +124,9 @@ class Reconciling:
         return made
 
     async def _refused(self, feed: Feed, origin: Origin, *, dry_run: bool) -> Certificate:
-        """Certify that nothing was compared: against deliveries of another source, every row would be missing."""
+        """Certify that nothing was compared: against deliveries of another source, every row would
+        be missing.
+        """
         audit = self._ledger.audit
         total = await audit.total(feed.name, bounds.STRIDE)
         ids = await audit.ids_after(feed.name, "", MISSING_NAMED)

@@ -66,7 +66,8 @@ class Run:
         return self.means.ledger
 
     async def patient(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """Ask the source; while it is unreachable, wait and ask again, unless the scan has only begun.
+        """Ask the source; while it is unreachable, wait and ask again, unless the scan has only
+        begun.
 
         Questions to the ledger are retried by themselves (`app/ledger/persistence.py`).
         """
@@ -74,7 +75,9 @@ class Run:
             try:
                 return await ask()
             except SourceUnavailable as error:
-                log.warning("reconciliation_waits", feed=self.feed.name, seconds=wait, error=str(error))
+                log.warning(
+                    "reconciliation_waits", feed=self.feed.name, seconds=wait, error=str(error)
+                )
                 self.tell_wait(wait, error)
                 await self.means.sleep(wait)
         return await ask()

@@ -29,7 +29,9 @@ class ScannedSource(Protocol):
     ) -> ScanWindow:
         """The next rows of what a cursor has read, without their payloads."""
 
-    async def count(self, feed: Feed, /, stretch: ScanRange, after: Position, size: int) -> tuple[int, Position]:
+    async def count(
+        self, feed: Feed, /, stretch: ScanRange, after: Position, size: int
+    ) -> tuple[int, Position]:
         """How many of the next rows a walk would give, and how far they reach."""
 
     async def present(self, feed: Feed, /, keys: Sequence[str]) -> Mapping[str, SourceRow | None]:
@@ -38,10 +40,17 @@ class ScannedSource(Protocol):
     async def outside(self, feed: Feed, /, cursor: Cursor) -> Outside:
         """What the cursor does not reach."""
 
-    async def find_all(self, feed: Feed, keys: Sequence[str], agreed: Columns = ()) -> tuple[SourceRow, ...]:
+    async def find_all(
+        self, feed: Feed, keys: Sequence[str], agreed: Columns = ()
+    ) -> tuple[SourceRow, ...]:
         """The rows of these keys, without their payloads."""
 
     async def find_some(
-        self, feed: Feed, /, keys: Sequence[str], agreed: Columns = (), room: Reservation | None = None
+        self,
+        feed: Feed,
+        /,
+        keys: Sequence[str],
+        agreed: Columns = (),
+        room: Reservation | None = None,
     ) -> tuple[tuple[SourceRow, ...], int]:
         """The rows of the first of these keys, whole, and how many keys they are of."""

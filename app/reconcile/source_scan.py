@@ -15,7 +15,9 @@ from app.source.scan import ScanRange, ScanWindow
 
 
 async def count_purged(run: Run) -> None:
-    """Count the rows to compare that lie below the purge watermark. The server counts, `STRIDE` rows a statement."""
+    """Count the rows to compare that lie below the purge watermark. The server counts, `STRIDE`
+    rows a statement.
+    """
     scan = run.scan
     for place, read_range in enumerate(() if scan.floor is None else scan.spans):
         after = higher(scan.since, read_range.after)
@@ -60,7 +62,8 @@ async def scan_source(run: Run) -> None:
 async def rest(run: Run, started: float, ended: float) -> None:
     """Pause for as long as a statement took that ran between these moments of the monotonic clock.
 
-    Work done since then counts as pause: reading, hashing and asking the ledger put no load on the source.
+    Work done since then counts as pause: reading, hashing and asking the ledger put no load on the
+    source.
     """
     until = ended + min(ended - started, bounds.LONGEST_REST_SECONDS)
     await run.means.sleep(max(until - time.monotonic(), 0))
@@ -72,5 +75,7 @@ async def _window(run: Run, stretch: ScanRange, after: Position, limit: int) -> 
 
 
 def _lower_end(scan: Scan, read_range: ReadRange) -> Position:
-    """Where to begin within a read range: the highest of its own beginning, `since`, and the purge watermark."""
+    """Where to begin within a read range: the highest of its own beginning, `since`, and the purge
+    watermark.
+    """
     return higher(scan.floor, higher(scan.since, read_range.after))

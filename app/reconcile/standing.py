@@ -1,4 +1,6 @@
-"""What a certificate says besides its rows: what the feed's cursor does not reach, and whether anything reads it."""
+"""What a certificate says besides its rows: what the feed's cursor does not reach, and whether
+anything reads it.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +15,15 @@ from app.source.catalogue import other_source
 from app.source.outside import Outside, Rows
 
 UNREAD_AFTER = timedelta(minutes=15)
-"""A feed counts as unread when its last poll is longer ago than this and than ten of its intervals."""
+"""A feed counts as unread when its last poll is longer ago than this and than ten of its intervals.
+"""
 
 
 def of_cursor(
     feed: Feed, cursor: Cursor, outside: Outside, in_gaps: tuple[int, Sequence[str]], now: datetime
 ) -> Iterator[Discrepancy]:
-    """What the cursor does not reach, and will not by itself. `in_gaps`: number and ids of rows in open gaps; they wait
-    too while the feed is not polled.
+    """What the cursor does not reach, and will not by itself. `in_gaps`: number and ids of rows in
+    open gaps; they wait too while the feed is not polled.
     """
     if found := _rows(feed, DiscrepancyKind.NO_CURSOR_VALUE, outside.unordered):
         yield found
@@ -34,10 +37,14 @@ def of_cursor(
     if unread and (outside.waiting.keys or outside.waiting.more or in_gaps[0]):
         ids = (*in_gaps[1], *(f"{feed.name}:{key}" for key in outside.waiting.keys))
         count = in_gaps[0] + len(outside.waiting.keys)
-        yield Discrepancy(DiscrepancyKind.WAITING, count, ids[:MISSING_NAMED], unread, more=outside.waiting.more)
+        yield Discrepancy(
+            DiscrepancyKind.WAITING, count, ids[:MISSING_NAMED], unread, more=outside.waiting.more
+        )
     if unread and outside.columns:
         names = ", ".join(map(repr, outside.columns))
-        yield Discrepancy(DiscrepancyKind.UNSENT_COLUMNS, len(outside.columns), note=f"{names}; {unread}")
+        yield Discrepancy(
+            DiscrepancyKind.UNSENT_COLUMNS, len(outside.columns), note=f"{names}; {unread}"
+        )
 
 
 def why_unread(feed: Feed, cursor: Cursor, now: datetime) -> str | None:
@@ -53,16 +60,25 @@ def why_unread(feed: Feed, cursor: Cursor, now: datetime) -> str | None:
     return None
 
 
-def of_other_source(feed: Feed, origin: Origin, total: int, ids: Sequence[str], begun_at: datetime) -> Certificate:
-    """The certificate of a feed whose deliveries came from another source than it reads: it vouches for nothing."""
+def of_other_source(
+    feed: Feed, origin: Origin, total: int, ids: Sequence[str], begun_at: datetime
+) -> Certificate:
+    """The certificate of a feed whose deliveries came from another source than it reads: it vouches
+    for nothing.
+    """
     found = Discrepancy(
-        DiscrepancyKind.OTHER_SOURCE, total, tuple(ids[:MISSING_NAMED]), note=other_source(feed, origin)
+        DiscrepancyKind.OTHER_SOURCE,
+        total,
+        tuple(ids[:MISSING_NAMED]),
+        note=other_source(feed, origin),
     )
     return _of_nothing(feed.name, begun_at, found)
 
 
 def of_removed(name: str, owed: int, ids: Sequence[str], begun_at: datetime) -> Certificate:
-    """The certificate of a feed that `feeds.toml` no longer names: what is still owed, and not being sent."""
+    """The certificate of a feed that `feeds.toml` no longer names: what is still owed, and not
+    being sent.
+    """
     found = Discrepancy(DiscrepancyKind.REMOVED, owed, tuple(ids[:MISSING_NAMED])) if owed else None
     return _of_nothing(name, begun_at, *([found] if found else []))
 

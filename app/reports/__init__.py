@@ -1,1 +1,3 @@
-"""Reports: compiled from the statistics, stored in the ledger, written as JSON, CSV and one HTML page, and sent."""
+"""Reports: compiled from the statistics, stored in the ledger, written as JSON, CSV and one HTML
+page, and sent.
+"""

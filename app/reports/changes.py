@@ -1,4 +1,6 @@
-"""What differs between two compilations of the same report, made by one version of Rowrelay or by two."""
+"""What differs between two compilations of the same report, made by one version of Rowrelay or by
+two.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ class Difference(Enum):
 
     NONE = "none"
     FIELDS = "fields"
-    """In their version alone: one has fields that the other lacks, and the figures in both are the same."""
+    """In their version alone: one has fields that the other lacks, and the figures in both are the
+    same.
+    """
     FIGURES = "figures"
 
 
@@ -29,14 +33,20 @@ def compare(was: Mapping[str, Any], now: Mapping[str, Any]) -> Difference:
     if canonical(was) == canonical(now):
         return Difference.NONE
     shared_then, shared_now = _in_common(was, now)
-    return Difference.FIELDS if canonical(shared_then) == canonical(shared_now) else Difference.FIGURES
+    return (
+        Difference.FIELDS if canonical(shared_then) == canonical(shared_now) else Difference.FIGURES
+    )
 
 
 def changes(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[Document]:
-    """Each figure that differs, as {field, was, now}, at most as many as the ledger keeps; none for equal documents."""
+    """Each figure that differs, as {field, was, now}, at most as many as the ledger keeps; none for
+    equal documents.
+    """
     was, now = _in_common(was, now)
     found = list(_differing("", _headline(was), _headline(now)))
-    found = found or [_changed(name, "…", "…") for name in _TIMELINES if was.get(name) != now.get(name)]
+    found = found or [
+        _changed(name, "…", "…") for name in _TIMELINES if was.get(name) != now.get(name)
+    ]
     return found[:CHANGES_KEPT]
 
 
@@ -44,14 +54,20 @@ def _in_common(was: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[Document
     """Both documents, of two versions without what one of them lacks."""
     if was.get("version", 0) == now.get("version", 0):
         return dict(was), dict(now)
-    then, later = ({name: document[name] for name in document if name != "version"} for document in (was, now))
+    then, later = (
+        {name: document[name] for name in document if name != "version"} for document in (was, now)
+    )
     return _within(then, later), _within(later, then)
 
 
 def _within(one: Any, other: Any, name: str = "") -> Any:
     """One document without the fields that the other lacks."""
     if isinstance(one, Mapping) and isinstance(other, Mapping) and name not in KEYED_BY_DATA:
-        return {field: _within(value, other[field], field) for field, value in one.items() if field in other}
+        return {
+            field: _within(value, other[field], field)
+            for field, value in one.items()
+            if field in other
+        }
     if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
         return [_within(item, counterpart) for item, counterpart in zip(one, other, strict=True)]
     return one

@@ -1,7 +1,8 @@
 """The charts of a report: inline SVG by pygal, without scripts, styles or colours of its own.
 
-Elements have classes (`guide`, `line`, and the series' own), which the page's style sheet colours, so that one drawing
-serves light, dark and paper. pygal's version and date are left out, so that equal figures give equal drawings.
+Elements have classes (`guide`, `line`, and the series' own), which the page's style sheet colours,
+so that one drawing serves light, dark and paper. pygal's version and date are left out, so that
+equal figures give equal drawings.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from app.core.period import Kind
 from app.reports.record import Counts, Interval, Latency, Report
 
 sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder).__module__ != "pygal"]
-"""pygal hooks into every later import, for maps that are not used here; Python 3.12 ignores that, Python 3.11 warns."""
+"""pygal hooks into every later import, for maps that are not used here; Python 3.12 ignores that,
+Python 3.11 warns.
+"""
 
 Values: TypeAlias = Sequence[float | None]
 
@@ -59,7 +62,9 @@ class Series:
 
     name: str
     style: str
-    """The class that the style sheet knows it by: `good`, `warn`, `bad`, `odd`, `low`, `middle`, `high`, `plain`."""
+    """The class that the style sheet knows it by: `good`, `warn`, `bad`, `odd`, `low`, `middle`,
+    `high`, `plain`.
+    """
     values: Values
     fill: bool = False
 
@@ -83,19 +88,40 @@ def charts(report: Report) -> list[Chart]:
     step = "15 minutes" if report.kind is Kind.DAY else "minute"
     slots, labels = report.slots, tuple(slot.label for slot in report.slots)
     percentiles = "Half, 95 % and 99 % took no longer; the scale is logarithmic"
-    outcomes, sampled = f"Attempts a {step}, by what came of them", f"Open deliveries, the last sample of each {step}"
+    outcomes, sampled = (
+        f"Attempts a {step}, by what came of them",
+        f"Open deliveries, the last sample of each {step}",
+    )
     return [
-        _linear(pygal.Line, Chart("throughput", "Throughput", f"Rows a {step}", labels, _throughput(slots))),
-        _linear(pygal.StackedBar, Chart("outcomes", "Outcomes", outcomes, labels, _outcomes(slots))),
-        _logarithmic(Chart("delivered", "From logged to delivered", percentiles, labels, _latency(slots, _delivered))),
-        _logarithmic(Chart("attempts", "One attempt", percentiles, labels, _latency(slots, _attempt))),
+        _linear(
+            pygal.Line,
+            Chart("throughput", "Throughput", f"Rows a {step}", labels, _throughput(slots)),
+        ),
+        _linear(
+            pygal.StackedBar, Chart("outcomes", "Outcomes", outcomes, labels, _outcomes(slots))
+        ),
+        _logarithmic(
+            Chart(
+                "delivered",
+                "From logged to delivered",
+                percentiles,
+                labels,
+                _latency(slots, _delivered),
+            )
+        ),
+        _logarithmic(
+            Chart("attempts", "One attempt", percentiles, labels, _latency(slots, _attempt))
+        ),
         _linear(pygal.Line, Chart("backlog", "Backlog", sampled, labels, _backlog(slots))),
         _statuses(report),
     ]
 
 
 def _throughput(slots: Sequence[Interval]) -> tuple[Series, ...]:
-    logged, delivered = [slot.counts.logged for slot in slots], [slot.counts.delivered for slot in slots]
+    logged, delivered = (
+        [slot.counts.logged for slot in slots],
+        [slot.counts.delivered for slot in slots],
+    )
     return Series("logged", "plain", logged), Series("delivered", "good", delivered, fill=True)
 
 
@@ -107,7 +133,9 @@ def _outcomes(slots: Sequence[Interval]) -> tuple[Series, ...]:
         ("outcome unknown", "odd", lambda counts: counts.unknown),
         ("dead", "bad", lambda counts: counts.dead - counts.unreadable),
     )
-    series = [Series(name, style, [count(slot.counts) for slot in slots]) for name, style, count in kinds]
+    series = [
+        Series(name, style, [count(slot.counts) for slot in slots]) for name, style, count in kinds
+    ]
     return tuple(item for item in series if any(item.values))
 
 
@@ -135,7 +163,9 @@ def _backlog(slots: Sequence[Interval]) -> tuple[Series, ...]:
 def _statuses(report: Report) -> Chart:
     """One bar a status, the most frequent first, in the colour of its class."""
     found = sorted(report.statuses.items(), key=lambda item: (-item[1], item[0]))[:_LABELS]
-    labels = [f"{'no answer' if status == 'none' else status}: {number(count)}" for status, count in found]
+    labels = [
+        f"{'no answer' if status == 'none' else status}: {number(count)}" for status, count in found
+    ]
     blanks = [" " * place for place in range(1, _FEWEST_BARS + 1 - len(found))]
     named = [_CLASSES.get(status[0], "no answer or other") for status, _ in found]
     series = tuple(
@@ -144,29 +174,43 @@ def _statuses(report: Report) -> Chart:
         if name in named
     )
     return _linear(
-        pygal.StackedBar, Chart("statuses", "Statuses", "Attempts by HTTP status", (*labels, *blanks), series)
+        pygal.StackedBar,
+        Chart("statuses", "Statuses", "Attempts by HTTP status", (*labels, *blanks), series),
     )
 
 
-def _counts_of(name: str, named: Sequence[str], found: Sequence[tuple[str, int]]) -> list[int | None]:
+def _counts_of(
+    name: str, named: Sequence[str], found: Sequence[tuple[str, int]]
+) -> list[int | None]:
     """The counts of one class of statuses, each in its status's place."""
     return [count if of == name else None for of, (_, count) in zip(named, found, strict=True)]
 
 
 def _linear(kind: Any, chart: Chart) -> Chart:
     """A chart of numbers, from 0 up."""
-    columns = [[value or 0 for value in column] for column in zip(*(item.values for item in chart.series), strict=True)]
+    columns = [
+        [value or 0 for value in column]
+        for column in zip(*(item.values for item in chart.series), strict=True)
+    ]
     highest = list(map(sum if kind is pygal.StackedBar else max, columns))
     return _drawn(kind, chart, [(tick, number(tick)) for tick in _linear_ticks(highest)])
 
 
 def _logarithmic(chart: Chart) -> Chart:
-    """A chart of durations in ms. Draws their logarithms on a plain axis: pygal's logarithmic axis loses points at
-    gaps.
+    """A chart of durations in ms. Draws their logarithms on a plain axis: pygal's logarithmic axis
+    loses points at gaps.
     """
-    series = tuple(replace(item, values=[_log(value) for value in item.values]) for item in chart.series)
-    ticks = _durations([value for item in chart.series for value in item.values if value is not None])
-    return _drawn(pygal.Line, replace(chart, series=series), [(math.log10(tick), duration(tick)) for tick in ticks])
+    series = tuple(
+        replace(item, values=[_log(value) for value in item.values]) for item in chart.series
+    )
+    ticks = _durations(
+        [value for item in chart.series for value in item.values if value is not None]
+    )
+    return _drawn(
+        pygal.Line,
+        replace(chart, series=series),
+        [(math.log10(tick), duration(tick)) for tick in ticks],
+    )
 
 
 def _log(value_ms: float | None) -> float | None:
@@ -191,11 +235,15 @@ def _drawn(kind: Any, chart: Chart, ticks: Sequence[tuple[float, str]]) -> Chart
         y_labels=[{"value": value, "label": label} for value, label in ticks],
         range=(ticks[0][0], ticks[-1][0]),
         x_labels=list(chart.labels),
-        x_labels_major=list(chart.labels) if len(chart.labels) <= _LABELS else _sparse(chart.labels),
+        x_labels_major=list(chart.labels)
+        if len(chart.labels) <= _LABELS
+        else _sparse(chart.labels),
     )
     drawing.uuid = chart.name
     for series in chart.series:
-        drawing.add(series.name, list(series.values), fill=series.fill, allow_interruptions=not series.fill)
+        drawing.add(
+            series.name, list(series.values), fill=series.fill, allow_interruptions=not series.fill
+        )
     drawing.add_xml_filter(lambda root: _bare(root, chart))
     return replace(chart, svg=drawing.render(disable_xml_declaration=True, is_unicode=True))
 
@@ -220,7 +268,9 @@ def _sparse(labels: Sequence[str]) -> list[str]:
     whole = [label for label in labels if label[3:5] == "00"]
     if len(whole) < _LABELS // 2:
         whole = [label for label in labels if label[4:5] in ("0", "5")] or list(labels)
-    step = next((step for step in _STEPS if len(whole) / step <= _LABELS), math.ceil(len(whole) / _LABELS))
+    step = next(
+        (step for step in _STEPS if len(whole) / step <= _LABELS), math.ceil(len(whole) / _LABELS)
+    )
     return whole[::step]
 
 
@@ -236,7 +286,13 @@ def _linear_ticks(values: Sequence[float]) -> list[float]:
 
 def _durations(values_ms: Sequence[float]) -> list[float]:
     """The round durations around the values: those within them, one below and one above."""
-    low = max([duration for duration in _ROUND_MS if duration <= min(values_ms, default=1)], default=_ROUND_MS[0])
-    high = min([duration for duration in _ROUND_MS if duration >= max(values_ms, default=1)], default=_ROUND_MS[-1])
+    low = max(
+        [duration for duration in _ROUND_MS if duration <= min(values_ms, default=1)],
+        default=_ROUND_MS[0],
+    )
+    high = min(
+        [duration for duration in _ROUND_MS if duration >= max(values_ms, default=1)],
+        default=_ROUND_MS[-1],
+    )
     found = [duration for duration in _ROUND_MS if low <= duration <= high]
     return found if len(found) > 1 else [low, low * 10]

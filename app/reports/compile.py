@@ -1,7 +1,9 @@
-"""Compiles a report from the buckets of the statistics. Pure: the same buckets always give the same report.
+"""Compiles a report from the buckets of the statistics. Pure: the same buckets always give the same
+report.
 
-It reads minutes, not deliveries: 1,440 documents a feed and day, whatever the volume. Counts are as exact as the
-buckets: a worker killed between a result and its count leaves them short by a group. Only the certificate is exact.
+It reads minutes, not deliveries: 1,440 documents a feed and day, whatever the volume. Counts are as
+exact as the buckets: a worker killed between a result and its count leaves them short by a group.
+Only the certificate is exact.
 """
 
 from __future__ import annotations
@@ -54,7 +56,11 @@ class _Window:
         """The local time, with its offset where the clocks change within the period."""
         start, end = (bound.astimezone(self.zone) for bound in (self.period.start, self.period.end))
         local = moment.astimezone(self.zone)
-        return f"{local:%H:%M}{local.isoformat()[-6:]}" if start.utcoffset() != end.utcoffset() else f"{local:%H:%M}"
+        return (
+            f"{local:%H:%M}{local.isoformat()[-6:]}"
+            if start.utcoffset() != end.utcoffset()
+            else f"{local:%H:%M}"
+        )
 
 
 def compile_reports(
@@ -66,13 +72,20 @@ def compile_reports(
 ) -> list[Report]:
     """The report of all feeds, then one for each, by name.
 
-    `buckets`: feed → its buckets of the period, in any order. `certificates`: the feeds' certificates as they were at
-    the end. `through`: the period's end, or the present where that is earlier.
+    `buckets`: feed → its buckets of the period, in any order. `certificates`: the feeds'
+    certificates as they were at the end. `through`: the period's end, or the present where that is
+    earlier.
     """
     window = _Window(period, zone, through)
     found = {feed: certificates.get(feed) for feed in sorted(buckets)}
-    single = [_compile(feed, window, {feed: buckets[feed]}, [certificate]) for feed, certificate in found.items()]
-    return [_compile(ALL, window, buckets, found.values(), tuple(_line(report) for report in single)), *single]
+    single = [
+        _compile(feed, window, {feed: buckets[feed]}, [certificate])
+        for feed, certificate in found.items()
+    ]
+    return [
+        _compile(ALL, window, buckets, found.values(), tuple(_line(report) for report in single)),
+        *single,
+    ]
 
 
 def _compile(
@@ -135,7 +148,9 @@ def _line(report: Report) -> FeedLine:
 
 
 def _spans(window: _Window, length: timedelta, by_time: Iterable[Document]) -> Iterator[Interval]:
-    """The period in intervals of that length, each with the sums of its buckets; the last may be shorter."""
+    """The period in intervals of that length, each with the sums of its buckets; the last may be
+    shorter.
+    """
     parts: dict[int, list[Document]] = {}
     for bucket in by_time:
         parts.setdefault((bucket["minute"] - window.period.start) // length, []).append(bucket)
@@ -159,13 +174,19 @@ def _peak(window: _Window, by_time: Iterable[Document]) -> Peak | None:
     minutes: Counter[datetime] = Counter()
     for bucket in by_time:
         minutes[bucket["minute"]] += bucket.get("outcomes", {}).get(Outcome.DELIVERED.value, 0)
-    at, most = max(minutes.items(), key=lambda item: (item[1], -item[0].timestamp()), default=(window.period.start, 0))
+    at, most = max(
+        minutes.items(),
+        key=lambda item: (item[1], -item[0].timestamp()),
+        default=(window.period.start, 0),
+    )
     return Peak(at, window.label(at), most) if most else None
 
 
 def _backlog(by_time: Iterable[Document]) -> Backlog | None:
     """The sum of each feed's last sample; as old as the oldest of them."""
-    last: dict[str, Document] = {bucket["feed"]: bucket["gauge"] for bucket in by_time if "gauge" in bucket}
+    last: dict[str, Document] = {
+        bucket["feed"]: bucket["gauge"] for bucket in by_time if "gauge" in bucket
+    }
     if not last:
         return None
     oldest = [gauge["oldest_open_at"] for gauge in last.values() if gauge["oldest_open_at"]]
@@ -178,7 +199,9 @@ def _backlog(by_time: Iterable[Document]) -> Backlog | None:
 
 
 def _breaker(by_time: Iterable[Document]) -> Breaker:
-    """Openings and how long they lasted, at most a minute in each: workers without Redis open breakers of their own."""
+    """Openings and how long they lasted, at most a minute in each: workers without Redis open
+    breakers of their own.
+    """
     found = [bucket["breaker"] for bucket in by_time if "breaker" in bucket]
     spent_ms = sum(min(breaker.get("ms", 0), _MINUTE_MS) for breaker in found)
     return Breaker(sum(breaker.get("opened", 0) for breaker in found), round(spent_ms / 1000, 1))
@@ -186,7 +209,10 @@ def _breaker(by_time: Iterable[Document]) -> Breaker:
 
 def _reasons(kinds: Iterable[tuple[str, int, str | None]]) -> tuple[Reason, ...]:
     """The most frequent first; those beyond `REASONS_LISTED` are added up."""
-    found = sorted((Reason(*kind) for kind in kinds if kind[1]), key=lambda reason: (-reason.count, reason.text))
+    found = sorted(
+        (Reason(*kind) for kind in kinds if kind[1]),
+        key=lambda reason: (-reason.count, reason.text),
+    )
     listed, others = found[:REASONS_LISTED], found[REASONS_LISTED:]
     if others:
         rest = sum(reason.count for reason in others)
@@ -196,12 +222,17 @@ def _reasons(kinds: Iterable[tuple[str, int, str | None]]) -> tuple[Reason, ...]
 
 def _slowest(spans: Iterable[Interval]) -> tuple[Interval, ...]:
     """The intervals with the highest p95 until delivery, the slowest first."""
-    found = [(span.delivered_ms.p95_ms, span) for span in spans if span.delivered_ms.p95_ms is not None]
+    found = [
+        (span.delivered_ms.p95_ms, span) for span in spans if span.delivered_ms.p95_ms is not None
+    ]
     found.sort(key=lambda item: (-item[0], item[1].start))
     return tuple(span for _, span in found[:CHOSEN_SPANS])
 
 
 def _most_failing(spans: Iterable[Interval]) -> tuple[Interval, ...]:
     """The intervals with the most failed attempts, the worst first."""
-    found = sorted((span for span in spans if span.counts.failed), key=lambda span: (-span.counts.failed, span.start))
+    found = sorted(
+        (span for span in spans if span.counts.failed),
+        key=lambda span: (-span.counts.failed, span.start),
+    )
     return tuple(found[:CHOSEN_SPANS])

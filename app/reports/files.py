@@ -1,7 +1,8 @@
-"""Reports as files: `<folder>/<feed>/<period>.json`, `.csv` and `.html`; those on all feeds in `_all`.
+"""Reports as files: `<folder>/<feed>/<period>.json`, `.csv` and `.html`; those on all feeds in
+`_all`.
 
-Each file is written under a temporary name and then renamed, so that it is never read half-written. These calls block:
-call them in a thread.
+Each file is written under a temporary name and then renamed, so that it is never read half-written.
+These calls block: call them in a thread.
 """
 
 from __future__ import annotations
@@ -45,7 +46,9 @@ def rendered(report: Report, form: Format, revised: Mapping[str, Any] | None = N
 
 
 def path_of(folder: Path, feed: str, period: str, form: Format) -> Path:
-    """The path of a report's file. Colons, which some file systems do not allow, are left out of the name."""
+    """The path of a report's file. Colons, which some file systems do not allow, are left out of
+    the name.
+    """
     return _folder(folder, feed) / f"{period.replace(':', '')}.{form.value}"
 
 
@@ -64,7 +67,9 @@ def write(folder: Path, report: Report, revised: Mapping[str, Any] | None = None
 
 
 def prune(folder: Path, feed: str, before: date) -> int:
-    """Remove the files of a feed's reports on days before that one. Returns how many. Raises `OSError`."""
+    """Remove the files of a feed's reports on days before that one. Returns how many. Raises
+    `OSError`.
+    """
     removed = 0
     for form in Format:
         for path in _folder(folder, feed).glob(f"{_DATED}*.{form.value}"):
@@ -75,8 +80,8 @@ def prune(folder: Path, feed: str, before: date) -> int:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file atomically: readers see the old content or all of the new. A new file gets mode 0640; an existing
-    one keeps its mode.
+    """Write a file atomically: readers see the old content or all of the new. A new file gets mode
+    0640; an existing one keeps its mode.
 
     Raises `OSError`.
     """

@@ -1,6 +1,7 @@
 """A report as one self-contained HTML page: it needs no network, no scripts and no fonts.
 
-Reasons and ids come from partners and rows. Everything is escaped, except for the drawings, whose texts are ours.
+Reasons and ids come from partners and rows. Everything is escaped, except for the drawings, whose
+texts are ours.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ class Card:
 
 
 def page(report: Report, revised: Mapping[str, Any] | None = None) -> str:
-    """The page. `revised`: `{count, at, changes}`, where the report was compiled again with other figures."""
+    """The page. `revised`: `{count, at, changes}`, where the report was compiled again with other
+    figures.
+    """
     zone = ZoneInfo(report.timezone)
     template, style = _template()
     return template.render(
@@ -69,7 +72,11 @@ def when(report: Report, zone: ZoneInfo) -> str:
 def cards(report: Report, zone: ZoneInfo) -> list[Card]:
     """The headline figures."""
     totals, until, once = report.totals, report.delivered_ms, report.attempt_ms
-    peak = f"; most in a minute: {number(report.peak.delivered)}, at {report.peak.label}" if report.peak else ""
+    peak = (
+        f"; most in a minute: {number(report.peak.delivered)}, at {report.peak.label}"
+        if report.peak
+        else ""
+    )
     first = totals.first_success
     spent = duration(report.breaker.seconds * 1000)
     return [
@@ -91,11 +98,17 @@ def cards(report: Report, zone: ZoneInfo) -> list[Card]:
         Card("Until delivered, p95", duration(until.p95_ms), _others(until.p50_ms, until.p99_ms)),
         Card("One attempt, p95", duration(once.p95_ms), _others(once.p50_ms, once.p99_ms)),
         _backlog(report, zone),
-        Card("Rows read", number(totals.read), f"{number(totals.logged)} new, {number(totals.skipped)} skipped"),
+        Card(
+            "Rows read",
+            number(totals.read),
+            f"{number(totals.logged)} new, {number(totals.skipped)} skipped",
+        ),
         Card(
             "Breaker open",
             spent if report.breaker.opened else "never",
-            f"opened {number(report.breaker.opened)} times" if report.breaker.opened else "no endpoint was left alone",
+            f"opened {number(report.breaker.opened)} times"
+            if report.breaker.opened
+            else "no endpoint was left alone",
             _level(report.breaker.opened),
         ),
         Card(
@@ -113,12 +126,18 @@ def _backlog(report: Report, zone: ZoneInfo) -> Card:
         return Card(label, "–", "never sampled: no sweep ran", "warn")
     oldest = report.backlog.oldest_open_at
     since = f"oldest since {clock(oldest, zone)}" if oldest else "nothing is owed"
-    return Card(label, number(report.backlog.open), f"{since}; sampled {clock(report.backlog.at, zone)}")
+    return Card(
+        label, number(report.backlog.open), f"{since}; sampled {clock(report.backlog.at, zone)}"
+    )
 
 
 def nobody_sends(feed: str, backlog: Backlog, zone: ZoneInfo) -> str:
     """One line on the deliveries owed of a feed that is not configured."""
-    since = f" (the oldest since {clock(backlog.oldest_open_at, zone)})" if backlog.oldest_open_at else ""
+    since = (
+        f" (the oldest since {clock(backlog.oldest_open_at, zone)})"
+        if backlog.oldest_open_at
+        else ""
+    )
     return (
         f"{feed}: NOT CONFIGURED: {number(backlog.unsent)} open deliveries{since} that nobody sends, since feeds.toml "
         f"does not name the feed: put it back, or give them up: {way_out(feed)}"
@@ -136,8 +155,15 @@ def _level(warn: object, bad: object = False) -> str:
 @cache
 def _template() -> tuple[Template, Markup]:
     """The template, and its style sheet, which is ours and not escaped."""
-    environment = Environment(loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined)
-    environment.filters |= {"number": number, "duration": duration, "percent": percent, "look_at": look_at}
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined
+    )
+    environment.filters |= {
+        "number": number,
+        "duration": duration,
+        "percent": percent,
+        "look_at": look_at,
+    }
     environment.filters["clock"] = _on_clock
     style = (_TEMPLATES / "report.css").read_text(encoding="utf-8")
     return environment.get_template("report.html"), Markup(style)  # noqa: S704 - a file of ours

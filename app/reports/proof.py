@@ -24,7 +24,9 @@ class Doubt:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """A certificate of completeness, in figures: `source_rows` = the sum of `states`, or what is missing."""
+    """A certificate of completeness, in figures: `source_rows` = the sum of `states`, or what is
+    missing.
+    """
 
     feed: str
     at: datetime
@@ -51,7 +53,9 @@ class Proof:
     @property
     def lost(self) -> Mapping[str, int]:
         """Those rows, by kind → how many."""
-        sharing = sum(doubt.count for doubt in self.discrepancies if doubt.kind == DiscrepancyKind.SHARED_KEY)
+        sharing = sum(
+            doubt.count for doubt in self.discrepancies if doubt.kind == DiscrepancyKind.SHARED_KEY
+        )
         found = {"missing": self.unaccounted - sharing, "sharing a key": sharing}
         return {name: count for name, count in found.items() if count}
 
@@ -60,7 +64,9 @@ def proof_of(certificate: Certificate) -> Proof:
     """A certificate, as a report holds it."""
     still_open = sum(certificate.states.get(state, 0) for state in OPEN_STATES)
     settled = (State.DELIVERED, State.DEAD, State.SKIPPED, State.CANCELLED)
-    states = {state.value: certificate.states.get(state, 0) for state in settled} | {"open": still_open}
+    states = {state.value: certificate.states.get(state, 0) for state in settled} | {
+        "open": still_open
+    }
     return Proof(
         feed=certificate.feed,
         at=certificate.at,
@@ -76,6 +82,7 @@ def proof_of(certificate: Certificate) -> Proof:
         awaited=certificate.awaited,
         by_key=certificate.by_key,
         discrepancies=tuple(
-            Doubt(found.kind.value, found.count, found.ids, found.said) for found in certificate.discrepancies
+            Doubt(found.kind.value, found.count, found.ids, found.said)
+            for found in certificate.discrepancies
         ),
     )

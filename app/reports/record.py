@@ -1,7 +1,7 @@
 """The records of a report, and their form in the ledger and in JSON.
 
-Every field comes from the statistics' buckets and the certificates, none from the current time: equal input gives an
-equal report, to the byte.
+Every field comes from the statistics' buckets and the certificates, none from the current time:
+equal input gives an equal report, to the byte.
 """
 
 from __future__ import annotations
@@ -21,15 +21,18 @@ ALL = "*"
 """The feed of a report on all feeds together."""
 
 VERSION = 1
-"""Raised whenever a record below gains or loses a field, so that a report of an older version is not taken for one with
-other figures (see `app/reports/changes.py`). A field that is added has a default: older reports are still read."""
+"""Raised whenever a record below gains or loses a field, so that a report of an older version is
+not taken for one with other figures (see `app/reports/changes.py`). A field that is added has a
+default: older reports are still read."""
 
 Document: TypeAlias = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What happened in a period, or a part of it. Attempts count when they end, rows when they are logged."""
+    """What happened in a period, or a part of it. Attempts count when they end, rows when they are
+    logged.
+    """
 
     read: int = 0
     """Rows read from the source, including those already in the ledger."""
@@ -45,13 +48,17 @@ class Counts:
     unknown: int = 0
     """Attempts whose answer was lost, in transit or with the worker."""
     dead: int = 0
-    """Deliveries that died, by an attempt or because the row cannot be sent, and were not replayed since."""
+    """Deliveries that died, by an attempt or because the row cannot be sent, and were not replayed
+    since.
+    """
     unreadable: int = 0
     """Rows that died when they were logged."""
     unsendable: int = 0
     """Rows that died because no request could be made from them: no attempt."""
     revived: int = 0
-    """Dead letters of this time that were replayed within the period: not among the dead, unless they died again."""
+    """Dead letters of this time that were replayed within the period: not among the dead, unless
+    they died again.
+    """
     first_attempts: int = 0
     first_delivered: int = 0
     """First attempts that delivered."""
@@ -76,7 +83,9 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Percentiles in ms: each the upper bound of its bucket, so at most 12 % too high. `None`: no sample."""
+    """Percentiles in ms: each the upper bound of its bucket, so at most 12 % too high. `None`: no
+    sample.
+    """
 
     count: int = 0
     p50_ms: float | None = None
@@ -182,7 +191,9 @@ class Report:
     minutes: int
     """Whole minutes from `start` until `through`."""
     sampled_minutes: int
-    """Of these, the minutes in which a sweep ran. In the others no worker ran, or it took no sample."""
+    """Of these, the minutes in which a sweep ran. In the others no worker ran, or it took no
+    sample.
+    """
     dead_reasons: tuple[Reason, ...]
     errors: tuple[Reason, ...]
     """The reasons of attempts that failed, the most frequent first."""
@@ -213,12 +224,18 @@ class Report:
         if self.kind is not Kind.DAY:
             return ()
         feeds = [line.feed for line in self.feeds] if self.feed == ALL else [self.feed]
-        return tuple(feed for feed in feeds if feed not in {proof.feed for proof in self.certificates})
+        return tuple(
+            feed for feed in feeds if feed not in {proof.feed for proof in self.certificates}
+        )
 
     @property
     def unsent(self) -> tuple[tuple[str, Backlog], ...]:
         """Feeds that feeds.toml did not name at the end, with what they owed."""
-        lines = [(line.feed, line.backlog) for line in self.feeds] if self.feed == ALL else [(self.feed, self.backlog)]
+        lines = (
+            [(line.feed, line.backlog) for line in self.feeds]
+            if self.feed == ALL
+            else [(self.feed, self.backlog)]
+        )
         return tuple((feed, backlog) for feed, backlog in lines if backlog and backlog.unsent)
 
     @property

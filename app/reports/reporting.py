@@ -1,15 +1,16 @@
-"""Compiles reports from the statistics, stores them in the ledger, writes them as files, and sends them.
+"""Compiles reports from the statistics, stores them in the ledger, writes them as files, and sends
+them.
 
 A compilation may die between any two of its steps, or run twice at the same time:
 
 1. before the report is in the ledger: nothing happened;
 2. after that, before its files: compiling again finds the same report, and writes the files;
-3. after the files, before it is sent: the write that stored the report also owes its sending; the next compilation, of
-   any period, sends it.
+3. after the files, before it is sent: the write that stored the report also owes its sending; the
+   next compilation, of any period, sends it.
 
-An equal report changes nothing in the ledger. One with other figures replaces it as a revision, which names the
-changes, and is sent again. A report that cannot be sent is retried by later compilations, `MAX_TRIES` times, and kept
-either way.
+An equal report changes nothing in the ledger. One with other figures replaces it as a revision,
+which names the changes, and is sent again. A report that cannot be sent is retried by later
+compilations, `MAX_TRIES` times, and kept either way.
 """
 
 from __future__ import annotations
@@ -41,11 +42,13 @@ from app.sending.outgoing import Sender
 log = structlog.get_logger()
 
 CERTIFICATE_WITHIN = timedelta(days=1)
-"""A day's certificate is the last one made within this time after its end, of those begun after its end; where there is
-none, the first one after that."""
+"""A day's certificate is the last one made within this time after its end, of those begun after its
+end; where there is none, the first one after that."""
 MAX_TRIES = 10
 """Tries to send a report one way before that is given up."""
-PATIENCE = RetrySchedule(first_wait=timedelta(minutes=5), longest_wait=timedelta(hours=6), tries=MAX_TRIES)
+PATIENCE = RetrySchedule(
+    first_wait=timedelta(minutes=5), longest_wait=timedelta(hours=6), tries=MAX_TRIES
+)
 
 
 class Ground(Enum):
@@ -56,7 +59,9 @@ class Ground(Enum):
     NOTHING = "nothing"
     """No statistics, as far as is known: no worker ran, or the feed is new."""
     GONE = "gone"
-    """Retention has deleted some of the statistics, or all; for all feeds together, some of any feed's."""
+    """Retention has deleted some of the statistics, or all; for all feeds together, some of any
+    feed's.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +87,9 @@ class Reporting:
         sent: Collection[Kind] = (Kind.DAY,),
         now: Clock = utc_now,
     ) -> None:
-        """`folder`: for the files. `sent`: the kinds of periods whose report on all feeds is sent automatically."""
+        """`folder`: for the files. `sent`: the kinds of periods whose report on all feeds is sent
+        automatically.
+        """
         self._ledger = ledger
         self._feeds = feeds
         self._zone = zone
@@ -97,10 +104,11 @@ class Reporting:
         return self._outbox.ways
 
     async def compile(self, period: Period) -> list[Report]:
-        """Compile, store, write and send the reports of a period that is over: on all feeds, then on each.
+        """Compile, store, write and send the reports of a period that is over: on all feeds, then
+        on each.
 
-        Raises `ValueError` for a period that is not over, the ledger's errors, and `Unavailable` where the files cannot
-        be written; the reports are in the ledger by then.
+        Raises `ValueError` for a period that is not over, the ledger's errors, and `Unavailable`
+        where the files cannot be written; the reports are in the ledger by then.
         """
         try:
             saved = await self.save(period)
@@ -121,8 +129,8 @@ class Reporting:
     async def preview(self, period: Period) -> list[Report]:
         """Compile the reports of a period, even a running one, and change nothing.
 
-        Where the period's statistics are gone, return the stored reports; feeds without one are left out. Raises
-        `ValueError` for a period that has not begun.
+        Where the period's statistics are gone, return the stored reports; feeds without one are
+        left out. Raises `ValueError` for a period that has not begun.
         """
         reports, grounds = await self._compiled(period)
         found: list[Report] = []
@@ -137,13 +145,17 @@ class Reporting:
         return found
 
     async def snapshot(self, period: Period) -> tuple[list[Report], Path]:
-        """As `preview`, and write the files. Returns the reports and the path of the page on all feeds."""
+        """As `preview`, and write the files. Returns the reports and the path of the page on all
+        feeds.
+        """
         reports = await self.preview(period)
         await self._write([Compiled(report) for report in reports])
         return reports, path_of(self._folder, ALL, period.name, Format.HTML)
 
     async def send(self, compiled: Compiled) -> dict[str, str | None]:
-        """Send a report now, every way, whether or not it was sent before. Returns way → why it failed, or `None`."""
+        """Send a report now, every way, whether or not it was sent before. Returns way → why it
+        failed, or `None`.
+        """
         if compiled.report.running:
             outgoing = OutgoingReport(compiled.report, compiled.revised)
             return {way: await self._outbox.tried(way, outgoing) for way in self.ways}
@@ -156,12 +168,15 @@ class Reporting:
         return await self._outbox.send_due()
 
     async def prune(self, feed: str, before: datetime) -> int:
-        """Remove the files of a feed's reports (`ALL`: of all feeds) on days that were over by then.
+        """Remove the files of a feed's reports (`ALL`: of all feeds) on days that were over by
+        then.
 
         Returns how many. Raises `Unavailable` where they cannot be removed.
         """
         try:
-            return await asyncio.to_thread(prune, self._folder, feed, before.astimezone(self._zone).date())
+            return await asyncio.to_thread(
+                prune, self._folder, feed, before.astimezone(self._zone).date()
+            )
         except OSError as error:
             raise Unavailable(f"REPORTS_DIR {self._folder}: {error.strerror or error}") from error
 
@@ -184,14 +199,21 @@ class Reporting:
             if documents or feed in self._feeds or _in_doubt(certificates[feed])
         }
         through = min(period.end, now.replace(microsecond=0))
-        reports = await asyncio.to_thread(compile_reports, period, self._zone, buckets, certificates, through)
+        reports = await asyncio.to_thread(
+            compile_reports, period, self._zone, buckets, certificates, through
+        )
         return reports, await self._grounds(period, buckets)
 
-    async def _grounds(self, period: Period, buckets: Mapping[str, Sequence[Document]]) -> dict[str, Ground]:
-        """What each report is based on. Asked after the buckets are read: purge notes what it will delete before it
-        does.
+    async def _grounds(
+        self, period: Period, buckets: Mapping[str, Sequence[Document]]
+    ) -> dict[str, Ground]:
+        """What each report is based on. Asked after the buckets are read: purge notes what it will
+        delete before it does.
         """
-        grounds = {feed: Ground.WHOLE if documents else Ground.NOTHING for feed, documents in buckets.items()}
+        grounds = {
+            feed: Ground.WHOLE if documents else Ground.NOTHING
+            for feed, documents in buckets.items()
+        }
         for feed in buckets:
             deleted_before = await self._ledger.purges.stats_deleted_before(feed)
             if deleted_before and period.start < deleted_before:
@@ -200,8 +222,9 @@ class Reporting:
         return grounds | {ALL: Ground.GONE if Ground.GONE in grounds.values() else of_all}
 
     async def _certificate(self, feed: str, period: Period) -> Certificate | None:
-        """The feed's certificate for a day that is over, see `CERTIFICATE_WITHIN`: one begun before the day's end does
-        not cover its last rows. For a running day, and for an hour, one made within it.
+        """The feed's certificate for a day that is over, see `CERTIFICATE_WITHIN`: one begun before
+        the day's end does not cover its last rows. For a running day, and for an hour, one made
+        within it.
         """
         certificates = self._ledger.certificates
         if period.kind is Kind.HOUR or period.end > self._now():
@@ -215,7 +238,8 @@ class Reporting:
     # --- keeping
 
     async def _keep(self, report: Report, ground: Ground) -> Compiled | None:
-        """Store the report, unless an equal one is stored, or one that was based on more statistics than are left.
+        """Store the report, unless an equal one is stored, or one that was based on more statistics
+        than are left.
 
         `None`: none is stored, and the statistics for it are gone.
         """
@@ -226,26 +250,44 @@ class Reporting:
                 if kept := await self._replace(stored, report, document, ground):
                     return kept
             elif ground is Ground.GONE:
-                log.warning("report_not_made", report=report.id, reason="statistics of the period are deleted")
+                log.warning(
+                    "report_not_made",
+                    report=report.id,
+                    reason="statistics of the period are deleted",
+                )
                 return None
-            elif await self._ledger.reports.insert(_key_of(report), document, self._owed(report), self._now()):
+            elif await self._ledger.reports.insert(
+                _key_of(report), document, self._owed(report), self._now()
+            ):
                 return Compiled(report)
 
-    async def _replace(self, stored: Document, report: Report, document: Document, ground: Ground) -> Compiled | None:
-        """Replace the stored report, where the new one has more to say. `None`: read the stored one again."""
+    async def _replace(
+        self, stored: Document, report: Report, document: Document, ground: Ground
+    ) -> Compiled | None:
+        """Replace the stored report, where the new one has more to say. `None`: read the stored one
+        again.
+        """
         revised, kept = stored.get("revised"), stored["report"]
         difference = compare(kept, document)
         if difference is Difference.NONE:
             return Compiled(report, revised)
         if ground is not Ground.WHOLE:
-            log.warning("report_kept_as_it_was", report=report.id, reason="statistics of the period are gone")
+            log.warning(
+                "report_kept_as_it_was",
+                report=report.id,
+                reason="statistics of the period are gone",
+            )
             return Compiled(report_of(kept), revised)
         if difference is Difference.FIGURES:
             await self._revise(stored, report, document)
             return None
         if report.version < kept.get("version", 0):
             return Compiled(report_of(kept), revised)
-        return Compiled(report, revised) if await self._ledger.reports.upgrade(stored, document) else None
+        return (
+            Compiled(report, revised)
+            if await self._ledger.reports.upgrade(stored, document)
+            else None
+        )
 
     async def _revise(self, stored: Document, report: Report, document: Document) -> None:
         """Store a revision, unless another process was faster."""
@@ -253,7 +295,12 @@ class Reporting:
         count = (stored["revised"]["count"] if stored.get("revised") else 0) + 1
         revised = Revised(count, self._now(), found)
         if await self._ledger.reports.revise(stored, document, revised, self._owed(report)):
-            log.info("report_revised", report=report.id, count=count, fields=[change["field"] for change in found])
+            log.info(
+                "report_revised",
+                report=report.id,
+                count=count,
+                fields=[change["field"] for change in found],
+            )
 
     def _owed(self, report: Report) -> Sequence[str]:
         """The ways that it is to be sent once it is stored."""

@@ -1,4 +1,6 @@
-"""Adds up the buckets of the statistics: counts, outcomes, latencies, and failures by reason. Pure functions."""
+"""Adds up the buckets of the statistics: counts, outcomes, latencies, and failures by reason. Pure
+functions.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +55,10 @@ class Sum:
             self.flows[f"first.{name}"] += count
         self.outcomes.update(bucket.get("outcomes", {}))
         self.statuses.update(bucket.get("statuses", {}))
-        for kind, durations in (("attempt_ms", self.attempt_ms), ("delivered_ms", self.delivered_ms)):
+        for kind, durations in (
+            ("attempt_ms", self.attempt_ms),
+            ("delivered_ms", self.delivered_ms),
+        ):
             for number, count in bucket.get(kind, {}).items():
                 durations[int(number)] += count
 
@@ -97,12 +102,17 @@ def _percentile(durations: Mapping[int, int], rank: int) -> float:
 
 
 def with_revived(buckets: Sequence[Document]) -> list[Document]:
-    """One feed's buckets; those in which dead letters died that a later bucket replayed know how many."""
+    """One feed's buckets; those in which dead letters died that a later bucket replayed know how
+    many.
+    """
     revived: dict[str, Counter[str]] = {}
     for bucket in buckets:
         for minute, reasons in bucket.get("revived", {}).items():
             revived.setdefault(minute, Counter()).update(reasons)
-    return [_less(bucket, found) if (found := revived.get(_name(bucket))) else bucket for bucket in buckets]
+    return [
+        _less(bucket, found) if (found := revived.get(_name(bucket))) else bucket
+        for bucket in buckets
+    ]
 
 
 def _name(bucket: Document) -> str:

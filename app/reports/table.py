@@ -23,7 +23,9 @@ _PERCENTILES = ("p50_ms", "p95_ms", "p99_ms")
 """Fields of `Latency`, each a column for deliveries and one for attempts."""
 _LATENCIES = tuple(f"{of}_{part}" for of in ("delivered", "attempt") for part in _PERCENTILES)
 COLUMNS = ("feed", "span", "from", "to", *_COUNTS, *_LATENCIES, "open")
-"""`span` says what a line is about: `period`, then `hour` or `5 minutes`, then `15 minutes` or `minute`."""
+"""`span` says what a line is about: `period`, then `hour` or `5 minutes`, then `15 minutes` or
+`minute`.
+"""
 
 _SPANS = {Kind.DAY: ("hour", "15 minutes"), Kind.HOUR: ("5 minutes", "minute")}
 
@@ -52,7 +54,9 @@ def _of(span: Interval) -> list[object]:
 
 
 def _figures(counts: Counts, delivered: Latency, attempt: Latency) -> list[object]:
-    percentiles = [getattr(latency, part) for latency in (delivered, attempt) for part in _PERCENTILES]
+    percentiles = [
+        getattr(latency, part) for latency in (delivered, attempt) for part in _PERCENTILES
+    ]
     return [*(getattr(counts, name) for name in _COUNTS), *percentiles]
 
 
@@ -70,9 +74,17 @@ def summary(report: Report) -> str:
     if unsent := [nobody_sends(feed, backlog, zone) for feed, backlog in report.unsent]:
         lines += ["", *unsent]
     if report.dead_reasons:
-        lines += ["", "Dead:", *(f"  {number(reason.count):>8}  {reason.text}" for reason in report.dead_reasons)]
+        lines += [
+            "",
+            "Dead:",
+            *(f"  {number(reason.count):>8}  {reason.text}" for reason in report.dead_reasons),
+        ]
     if report.errors:
-        lines += ["", "Errors:", *(f"  {number(reason.count):>8}  {reason.text}" for reason in report.errors[:5])]
+        lines += [
+            "",
+            "Errors:",
+            *(f"  {number(reason.count):>8}  {reason.text}" for reason in report.errors[:5]),
+        ]
     if report.feed == ALL:
         lines += ["", "Feeds:", *(_feed(line.feed, line.counts) for line in report.feeds)]
     return "\n".join(lines) + "\n"
@@ -82,17 +94,31 @@ def figures(report: Report) -> list[tuple[str, str]]:
     """The headline figures, as (name, value)."""
     zone, totals = ZoneInfo(report.timezone), report.totals
     found = [
-        ("rows read", f"{number(totals.read)} ({number(totals.logged)} new, {number(totals.skipped)} skipped)"),
+        (
+            "rows read",
+            f"{number(totals.read)} ({number(totals.logged)} new, {number(totals.skipped)} skipped)",
+        ),
         ("delivered", f"{number(totals.delivered)} ({number(report.per_second)} a second)"),
         ("first-attempt success", percent(totals.first_success)),
         ("retries", number(totals.retries)),
-        ("dead", number(totals.dead) + (f" ({number(totals.revived)} more replayed)" if totals.revived else "")),
+        (
+            "dead",
+            number(totals.dead)
+            + (f" ({number(totals.revived)} more replayed)" if totals.revived else ""),
+        ),
         ("outcome unknown", number(totals.unknown)),
-        ("statuses", ", ".join(f"{status}: {number(count)}" for status, count in report.statuses.items()) or "none"),
+        (
+            "statuses",
+            ", ".join(f"{status}: {number(count)}" for status, count in report.statuses.items())
+            or "none",
+        ),
         ("until delivered", _percentiles(report.delivered_ms)),
         ("one attempt", _percentiles(report.attempt_ms)),
         ("open", _open(report, zone)),
-        ("breaker open", f"{duration(report.breaker.seconds * 1000)}, opened {number(report.breaker.opened)} times"),
+        (
+            "breaker open",
+            f"{duration(report.breaker.seconds * 1000)}, opened {number(report.breaker.opened)} times",
+        ),
         ("paused", f"{number(report.paused_minutes)} min"),
     ]
     return [*found, ("through", clock(report.through, zone))] if report.running else found

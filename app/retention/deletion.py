@@ -1,4 +1,6 @@
-"""Deletes settled records and their attempts. The order of the steps, and why, is at the top of `purge.py`."""
+"""Deletes settled records and their attempts. The order of the steps, and why, is at the top of
+`purge.py`.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +31,8 @@ class Deletion:
         self._now = now
 
     async def documents(self, run: Run, documents: Sequence[Document]) -> None:
-        """Delete deliveries that are not archived. Their ids are noted first, so that their attempts can still be
-        found when the run dies in between.
+        """Delete deliveries that are not archived. Their ids are noted first, so that their
+        attempts can still be found when the run dies in between.
         """
         chunk = _all_settled(documents)
         await self._ledger.purges.note_chunk(run.claim, [one.id for one in chunk])
@@ -39,7 +41,9 @@ class Deletion:
         run.purged.attempts += await self._ledger.retention.drop_attempts_of(sorted(gone), begun)
 
     async def archived(self, run: Run, archive: Archive, part: ArchivePart) -> int:
-        """Delete what a verified file holds, as far as the ledger still holds the same. Returns how many records."""
+        """Delete what a verified file holds, as far as the ledger still holds the same. Returns how
+        many records.
+        """
         before = run.purged.records
         async with aclosing(archive.records(part, lambda: run.pace.size)) as chunks:
             async for records in chunks:
@@ -60,16 +64,22 @@ class Deletion:
         if ids:
             begun = self._now()
             gone = ids - await self._ledger.retention.existing(ids)
-            run.purged.attempts += await self._ledger.retention.drop_attempts_of(sorted(gone), begun)
+            run.purged.attempts += await self._ledger.retention.drop_attempts_of(
+                sorted(gone), begun
+            )
             await self._ledger.purges.note_chunk(run.claim, [])
 
     async def _records(self, run: Run, records: Sequence[Record]) -> None:
         gone = await self._delete(run, _all_settled([record.delivery for record in records]))
-        attempts = [attempt["_id"] for record in records if record.id in gone for attempt in record.attempts]
+        attempts = [
+            attempt["_id"] for record in records if record.id in gone for attempt in record.attempts
+        ]
         run.purged.attempts += await self._ledger.retention.drop_attempts(attempts)
 
     async def _delete(self, run: Run, chunk: Sequence[Settled]) -> set[str]:
-        """Raise the purge watermark, then delete. Returns which of the chunk the ledger does not hold after that."""
+        """Raise the purge watermark, then delete. Returns which of the chunk the ledger does not
+        hold after that.
+        """
         await self._raise_watermark(run, chunk)
         deleted = await self._ledger.retention.drop(chunk)
         run.purged.records += deleted
@@ -82,9 +92,15 @@ class Deletion:
         for one in chunk:
             position = higher(position, one.position)
         known = run.watermark
-        if known and known.logged_before >= logged_before and higher(known.position, position) == known.position:
+        if (
+            known
+            and known.logged_before >= logged_before
+            and higher(known.position, position) == known.position
+        ):
             return
-        run.watermark = await self._ledger.purge_watermarks.raise_to(run.feed.name, logged_before, position)
+        run.watermark = await self._ledger.purge_watermarks.raise_to(
+            run.feed.name, logged_before, position
+        )
 
 
 def _all_settled(documents: Sequence[Document]) -> list[Settled]:

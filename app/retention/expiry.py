@@ -36,10 +36,11 @@ class Expiry:
         return list(days_between(start, before)) if start else []
 
     async def record_days(self, feed: Feed, purged_before: datetime | None) -> list[TimeRange]:
-        """The days whose records are to be deleted: up to a midnight, so that each day is archived whole.
+        """The days whose records are to be deleted: up to a midnight, so that each day is archived
+        whole.
 
-        `purged_before`: up to when earlier purges have deleted them. Anything left before that was restored, or kept
-        by a wrong clock.
+        `purged_before`: up to when earlier purges have deleted them. Anything left before that was
+        restored, or kept by a wrong clock.
         """
         before = midnight(self._now() - timedelta(days=feed.retention.days))
         start = purged_before
@@ -53,13 +54,17 @@ class Expiry:
         return self._now() - timedelta(days=feed.retention.stats_days)
 
     async def preview(self, feed: Feed, *, archived: bool) -> Purged:
-        """Count what a purge would do, except for attempts. Reads each record whose payload would go."""
+        """Count what a purge would do, except for attempts. Reads each record whose payload would
+        go.
+        """
         purged = Purged(feed.name)
         purged.stats = await self._ledger.retention.count_stats(feed.name, self.stats_before(feed))
         stripped_before, purged_before = await self._ledger.purges.progress(feed.name)
         for day in await self.payload_days(feed, stripped_before):
             for category in CATEGORIES:
-                purged.payloads += await self._ledger.retention.count_payloads(feed.name, category, day)
+                purged.payloads += await self._ledger.retention.count_payloads(
+                    feed.name, category, day
+                )
         for day in await self.record_days(feed, purged_before):
             count = await self._count(feed, day)
             purged.records += count
@@ -68,7 +73,9 @@ class Expiry:
         return purged
 
     async def _count(self, feed: Feed, day: TimeRange) -> int:
-        """How many records are to go: from the index alone, unless some of the feed's were restored."""
+        """How many records are to go: from the index alone, unless some of the feed's were
+        restored.
+        """
         retention = self._ledger.retention
         if not await retention.any_restored(feed.name):
             return sum([await retention.count(feed.name, category, day) for category in CATEGORIES])

@@ -35,8 +35,12 @@ class Chunk:
 class Pace:
     """The pace of one run. `size` is how many deliveries the next chunk should hold."""
 
-    def __init__(self, share: float, busy: Busy, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep) -> None:
-        """`share`: the part of the time, above 0 and up to 1, that chunks may take; `busy`: whether to slow down."""
+    def __init__(
+        self, share: float, busy: Busy, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
+    ) -> None:
+        """`share`: the part of the time, above 0 and up to 1, that chunks may take; `busy`: whether
+        to slow down.
+        """
         self._share = share
         self._ask = busy
         self._sleep = sleep

@@ -1,29 +1,37 @@
-"""Purge: what is past a feed's retention leaves the ledger, through the archive where the feed has one.
+"""Purge: what is past a feed's retention leaves the ledger, through the archive where the feed has
+one.
 
-One run for a feed, in this order; each step works in chunks, with a pause after each (see `app/retention/pace.py`):
+One run for a feed, in this order; each step works in chunks, with a pause after each (see
+`app/retention/pace.py`):
 
 - drop the payloads of what was settled `payload_days` ago;
 - delete minutes of `stats` that are older than `stats_days`;
-- delete the records of what was settled `days` ago, by whole days (UTC), with their attempts, the oldest day first.
+- delete the records of what was settled `days` ago, by whole days (UTC), with their attempts, the
+  oldest day first.
 
 A run may die, or freeze, between any two of its steps:
 
-1. after the claim: its lease runs out, and the next run takes over. Only one run purges a feed at a time; one that
-   wakes from a freeze deletes what the same rules name, exactly as it was read, and does no harm;
-2. after some payloads, before `stripped_before` is noted: the next run goes through them again, and changes nothing;
-3. with an archive, anywhere before the file is verified: see `app/retention/archive/archive.py`; nothing has been
-   deleted by then;
-4. after the purge watermark is raised, before the records are deleted: the watermark says "may be gone", which is true;
-5. after records are deleted, before their attempts are: with an archive, the next run finds both in the file; without
-   one, it finds the records' ids in `purges`, where they were noted first;
-6. after the records of a day, before `purged_before` is noted: the next run finds nothing left of that day.
+1. after the claim: its lease runs out, and the next run takes over. Only one run purges a feed at a
+   time; one that wakes from a freeze deletes what the same rules name, exactly as it was read, and
+   does no harm;
+2. after some payloads, before `stripped_before` is noted: the next run goes through them again, and
+   changes nothing;
+3. with an archive, anywhere before the file is verified: see `app/retention/archive/archive.py`;
+   nothing has been deleted by then;
+4. after the purge watermark is raised, before the records are deleted: the watermark says "may be
+   gone", which is true;
+5. after records are deleted, before their attempts are: with an archive, the next run finds both in
+   the file; without one, it finds the records' ids in `purges`, where they were noted first;
+6. after the records of a day, before `purged_before` is noted: the next run finds nothing left of
+   that day.
 
-A delivery that an operator replays, or that a poll sees at another position, after a run has read it no longer matches
-what was read, and stays for now. Its archive file then holds a version of it that was not purged, and a later file the
-version that was.
+A delivery that an operator replays, or that a poll sees at another position, after a run has read
+it no longer matches what was read, and stays for now. Its archive file then holds a version of it
+that was not purged, and a later file the version that was.
 
-Deliveries come first: chunks take at most `PURGE_SHARE` of the time, and a quarter of that while more than
-`BUSY_BATCHES` batches are owed. Purge never stops altogether: a partner that is down for days must not fill the disk.
+Deliveries come first: chunks take at most `PURGE_SHARE` of the time, and a quarter of that while
+more than `BUSY_BATCHES` batches are owed. Purge never stops altogether: a partner that is down for
+days must not fill the disk.
 """
 
 from __future__ import annotations
@@ -98,7 +106,9 @@ class Purging:
         self._lock = PurgeLock(ledger, settings.holder, settings.lease, now=now, sleep=sleep)
         self._part_limit = part_limit
         self._prune_files = prune_files
-        self._archive = Archive(settings.archive_dir, ledger, now, in_thread) if settings.archive_dir else None
+        self._archive = (
+            Archive(settings.archive_dir, ledger, now, in_thread) if settings.archive_dir else None
+        )
         self._expiry = Expiry(ledger, now)
         self._deletion = Deletion(ledger, now)
 
@@ -112,8 +122,9 @@ class Purging:
     ) -> Purged:
         """Apply the feed's retention; in a dry run, count what that would do.
 
-        Where another process purges the feed, wait up to `patience` for it to finish, then return, stopped by
-        `ANOTHER`. Raises the ledger's errors, `ArchiveUnavailable` and `ArchiveDamaged`; running it again continues.
+        Where another process purges the feed, wait up to `patience` for it to finish, then return,
+        stopped by `ANOTHER`. Raises the ledger's errors, `ArchiveUnavailable` and `ArchiveDamaged`;
+        running it again continues.
         """
         if dry_run:
             return await self._expiry.preview(feed, archived=self._archive_of(feed) is not None)
@@ -124,13 +135,21 @@ class Purging:
                     purged.stopped = ANOTHER
                     return purged
                 run = Run(feed, lock, pace, progress, purged)
-                with persistent(sleep=self._sleep, check=lock.check, tell=run.tell_wait, feed=feed.name):
+                with persistent(
+                    sleep=self._sleep, check=lock.check, tell=run.tell_wait, feed=feed.name
+                ):
                     await self._purge(run)
         except LeaseLost as error:
             purged.stopped = ANOTHER
             log.warning("purge_lost", feed=feed.name, error=str(error))
         purged.chunk_ms = percentiles_ms(pace.chunk_seconds)
-        log.info("purged", feed=feed.name, payloads=purged.payloads, records=purged.records, files=len(purged.files))
+        log.info(
+            "purged",
+            feed=feed.name,
+            payloads=purged.payloads,
+            records=purged.records,
+            files=len(purged.files),
+        )
         return purged
 
     async def remember_counts(self, feed: Feed) -> None:
@@ -138,8 +157,8 @@ class Purging:
         await self._ledger.counts.remember(feed.name, self._now())
 
     async def purge_reports(self) -> ReportsPurged:
-        """Delete reports, their files, and certificates past their retention; those of all feeds once every feed's
-        `report_days` have passed.
+        """Delete reports, their files, and certificates past their retention; those of all feeds
+        once every feed's `report_days` have passed.
 
         Raises the ledger's errors, and `Unavailable` where a file cannot be removed.
         """
@@ -153,7 +172,10 @@ class Purging:
         deleted = files = 0
         for feed, days in kept.items():
             before = self._now() - timedelta(days=days)
-            for drop in (self._ledger.retention.drop_reports, self._ledger.retention.drop_certificates):
+            for drop in (
+                self._ledger.retention.drop_reports,
+                self._ledger.retention.drop_certificates,
+            ):
                 while some := await drop(feed, before):
                     deleted += some
             files += await self._prune_files(feed, before) if self._prune_files else 0
@@ -193,7 +215,9 @@ class Purging:
         async with aclosing(self._chunks(run, category, day)) as chunks:
             async for documents in chunks:
                 ids = [document["_id"] for document in documents]
-                run.purged.payloads += await self._ledger.retention.strip(run.feed.name, category, ids, day)
+                run.purged.payloads += await self._ledger.retention.strip(
+                    run.feed.name, category, ids, day
+                )
                 run.tell(run.done, "dropping payloads")
 
     async def _drop_stats(self, run: Run) -> None:
@@ -218,13 +242,18 @@ class Purging:
                     run.tell(run.done, f"deleting {day.start.date()}")
 
     async def _archive_day(self, run: Run, archive: Archive, day: TimeRange) -> None:
-        """Archive and delete a day: in one file, except for late records and more than a file may hold."""
+        """Archive and delete a day: in one file, except for late records and more than a file may
+        hold.
+        """
         part = ArchivePart(run.feed.name, day.start.date())
         while True:
             part, exists = await archive.next_part(part)
             if not exists:
                 async with aclosing(self._records(run, day, part)) as records:
-                    if await archive.write(part, records, lambda: self._lock.renew(run.lock)) is None:
+                    if (
+                        await archive.write(part, records, lambda: self._lock.renew(run.lock))
+                        is None
+                    ):
                         return
             if not await self._deletion.archived(run, archive, part) and not exists:
                 return
@@ -237,10 +266,12 @@ class Purging:
     async def _chunks(
         self, run: Run, category: Category, time_range: TimeRange, *, whole: bool = False
     ) -> AsyncGenerator[list[Document], None]:
-        """What of a category settled in the time range, a chunk at a time. The caller's work on a chunk counts towards
-        the chunk's time.
+        """What of a category settled in the time range, a chunk at a time. The caller's work on a
+        chunk counts towards the chunk's time.
         """
-        reading = await self._ledger.retention.read(run.feed.name, category, time_range, whole=whole)
+        reading = await self._ledger.retention.read(
+            run.feed.name, category, time_range, whole=whole
+        )
         try:
             more = True
             while more:
@@ -254,7 +285,9 @@ class Purging:
         finally:
             await reading.close()
 
-    async def _records(self, run: Run, day: TimeRange, part: ArchivePart) -> AsyncGenerator[list[Record], None]:
+    async def _records(
+        self, run: Run, day: TimeRange, part: ArchivePart
+    ) -> AsyncGenerator[list[Record], None]:
         """The records for one archive file: all that settled that day, as many as a file may hold."""
         count = 0
         for category in CATEGORIES:

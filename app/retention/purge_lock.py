@@ -1,6 +1,7 @@
 """The purge lock: one process at a time purges a feed, or restores records of it, wherever it runs.
 
-The lock is a lease in the ledger, renewed for as long as the work goes on. When its holder is killed, it runs out.
+The lock is a lease in the ledger, renewed for as long as the work goes on. When its holder is
+killed, it runs out.
 """
 
 from __future__ import annotations
@@ -67,15 +68,21 @@ class PurgeLock:
         self._sleep = sleep
 
     @asynccontextmanager
-    async def acquired(self, feed: str, patience: timedelta, tell: Tell) -> AsyncIterator[HeldLock | None]:
-        """Hold the feed's lock for as long as the body runs; `None` where another still holds it after `patience`."""
+    async def acquired(
+        self, feed: str, patience: timedelta, tell: Tell
+    ) -> AsyncIterator[HeldLock | None]:
+        """Hold the feed's lock for as long as the body runs; `None` where another still holds it
+        after `patience`.
+        """
         claim = await self._claim(feed, patience, tell)
         if claim is None:
             yield None
             return
         held = HeldLock(claim)
         try:
-            async with kept_renewed(self._lease, lambda: self.renew(held), self._now, held.lose, feed=feed):
+            async with kept_renewed(
+                self._lease, lambda: self.renew(held), self._now, held.lose, feed=feed
+            ):
                 yield held
         finally:
             with suppress(RowrelayError), persistent(sleep=self._sleep, feed=feed):
@@ -93,5 +100,8 @@ class PurgeLock:
                 claim = await self._purges.claim(feed, self._holder, self._now(), self._lease)
                 if claim or self._now() >= give_up:
                     return claim
-                tell(0, f"feed {feed}: {await self._purges.holder(feed)} is purging it, or was killed while purging")
+                tell(
+                    0,
+                    f"feed {feed}: {await self._purges.holder(feed)} is purging it, or was killed while purging",
+                )
                 await self._sleep(ASK_SECONDS)

@@ -81,4 +81,7 @@ def percentiles_ms(chunk_seconds: Sequence[float]) -> dict[str, float]:
         return {}
     cuts = statistics.quantiles(chunk_seconds, n=20)
     figures = {"p50": cuts[9], "p95": cuts[18], "max": max(chunk_seconds)}
-    return {"count": len(chunk_seconds), **{name: round(seconds * 1000, 1) for name, seconds in figures.items()}}
+    return {
+        "count": len(chunk_seconds),
+        **{name: round(seconds * 1000, 1) for name, seconds in figures.items()},
+    }

@@ -1,7 +1,8 @@
-"""Opens every client: of the ledger, Redis, the source and partners, as configured. Nothing else does.
+"""Opens every client: of the ledger, Redis, the source and partners, as configured. Nothing else
+does.
 
-Each connects on first use. A driver is loaded when its first client is opened, so that a command loads those of the
-servers it asks and no others.
+Each connects on first use. A driver is loaded when its first client is opened, so that a command
+loads those of the servers it asks and no others.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ def open_broker(settings: Settings) -> Broker:
 
 
 def open_source(settings: Settings, budget: Budget | None = None) -> Source:
-    """The source at `SOURCE_URL`. `budget`: the process's memory for rows. Raises `ConfigError` for a source that
-    cannot be opened."""
+    """The source at `SOURCE_URL`. `budget`: the process's memory for rows. Raises `ConfigError` for
+    a source that cannot be opened."""
     from app.source.engine import open_engine  # noqa: PLC0415 - as the module says
     from app.source.reader import Source  # noqa: PLC0415 - as the module says
 
@@ -60,9 +61,13 @@ def open_throttle_store(settings: Settings, process: str) -> ThrottleStore:
 
 
 def open_partners(
-    feeds: Iterable[Feed], throttles: Throttles | None = None, *, shown: tuple[str, ...] | None = None
+    feeds: Iterable[Feed],
+    throttles: Throttles | None = None,
+    *,
+    shown: tuple[str, ...] | None = None,
 ) -> PartnerClient:
-    """One HTTP client for the feeds' partners. `shown`: the headers of an answer that are kept for somebody to look at.
+    """One HTTP client for the feeds' partners. `shown`: the headers of an answer that are kept for
+    somebody to look at.
 
     Raises `ConfigError` for a feed whose requests cannot be sent.
     """

@@ -1,7 +1,8 @@
 """File descriptors: how many a worker needs at once, and what to do if it may not have that many.
 
-Most of them are connections to partners: one for each request in flight. A process starts with a soft limit, often
-1024, that it may raise to the hard one by itself; where even that is too little, it sends less at once.
+Most of them are connections to partners: one for each request in flight. A process starts with a
+soft limit, often 1024, that it may raise to the hard one by itself; where even that is too little,
+it sends less at once.
 """
 
 from __future__ import annotations
@@ -21,14 +22,20 @@ from config import Config
 log = structlog.get_logger()
 
 OWN = 28
-"""What Python, two event loops, Celery's consumer and the log have open, whatever happens: 24 where it was counted."""
+"""What Python, two event loops, Celery's consumer and the log have open, whatever happens: 24 where
+it was counted.
+"""
 LEDGER_OWN, LEDGER_POOL = 8, 100
-"""Connections to the ledger: one a task, those that watch its servers, and no more than the driver's pool holds
-(PyMongo's `maxPoolSize`). Counted under load with 16 tasks: 14."""
+"""Connections to the ledger: one a task, those that watch its servers, and no more than the
+driver's pool holds (PyMongo's `maxPoolSize`). Counted under load with 16 tasks: 14."""
 REDIS_OWN = 16
-"""Connections to Redis: Celery's pools, the listener and the mark; and one a task where endpoints fail. Counted: 16."""
+"""Connections to Redis: Celery's pools, the listener and the mark; and one a task where endpoints
+fail. Counted: 16.
+"""
 SOURCE, FILES = 12, 8
-"""Connections to the source, as its pool bounds them (`app/source/engine.py`); archives, reports, name servers."""
+"""Connections to the source, as its pool bounds them (`app/source/engine.py`); archives, reports,
+name servers.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +76,9 @@ class Limit:
 def need_of(feeds: Iterable[Feed], tasks: int) -> Need:
     """What a worker needs for these feeds and this many concurrent tasks."""
     partners = sum(feed.partner.concurrency for feed in feeds)
-    ledger = LEDGER_POOL + LEDGER_OWN  # batches are under way on the event loop, however few tasks there are
+    ledger = (
+        LEDGER_POOL + LEDGER_OWN
+    )  # batches are under way on the event loop, however few tasks there are
     usual = OWN + REDIS_OWN + LEDGER_OWN + min(tasks, LEDGER_POOL) // 2
     return Need(partners, ledger, tasks + REDIS_OWN, SOURCE + FILES + OWN, usual)
 
@@ -89,19 +98,25 @@ def raise_limit(need: Need) -> Limit:
     wanted = min(need.total, found.hard)
     if wanted > found.soft:
         with suppress(OSError, ValueError):  # some systems have a lower bound that they do not tell
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+            resource.setrlimit(
+                resource.RLIMIT_NOFILE, (wanted, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+            )
     return limit()
 
 
 def part_that_fits(need: Need, soft: int) -> float:
-    """The part of its connections to partners that a process has descriptors for: 1 where they are enough, above 0."""
+    """The part of its connections to partners that a process has descriptors for: 1 where they are
+    enough, above 0.
+    """
     if not need.partners:
         return 1.0
     return min(1.0, max(soft - need.usual, 1) / need.partners)
 
 
 def fit(config: Config | Loaded, activity: Activity) -> None:
-    """Raise this process's limit to what its feeds need; report a shortage in the log and in its heartbeat."""
+    """Raise this process's limit to what its feeds need; report a shortage in the log and in its
+    heartbeat.
+    """
     need = need_of(config.feeds.values(), config.settings.worker_concurrency)
     short = shortage(need, raise_limit(need).soft)
     if short and short != activity.short_of:

@@ -1,8 +1,9 @@
-"""The worker process: one event loop in one thread, and the worker's services on it, whatever the pool's threads.
+"""The worker process: one event loop in one thread, and the worker's services on it, whatever the
+pool's threads.
 
-Nothing opens at import. The loop starts, and the clients open, with the first task after the fork; all close at
-shutdown, once what was handed over has ended. Pool threads hand their work over with `call` and do not wait for it
-(`app/core/under_way.py`), so no partner, however slow, holds one.
+Nothing opens at import. The loop starts, and the clients open, with the first task after the fork;
+all close at shutdown, once what was handed over has ended. Pool threads hand their work over with
+`call` and do not wait for it (`app/core/under_way.py`), so no partner, however slow, holds one.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 COLLECT_AFTER = 10_000
-"""Objects made and not freed before Python looks for cycles among them; its own default is 700, and a few batches under
-way hold more than that at any moment."""
+"""Objects made and not freed before Python looks for cycles among them; its own default is 700, and
+a few batches under way hold more than that at any moment."""
 
 
 class Runtime:
@@ -48,7 +49,9 @@ class Runtime:
         self._opened: asyncio.Lock | None = None
 
     def run(self, use_case: Callable[[Services], Awaitable[T]]) -> T:
-        """Run a use case on the loop, from any other thread; return what it returns, raise what it raises."""
+        """Run a use case on the loop, from any other thread; return what it returns, raise what it
+        raises.
+        """
         loop = self._started_loop()
         return asyncio.run_coroutine_threadsafe(self._with_services(use_case), loop).result()
 
@@ -61,15 +64,15 @@ class Runtime:
         self._started_loop().call_soon_threadsafe(function, services)
 
     def drain(self, grace: timedelta) -> None:
-        """Send nothing more, and give requests and jobs under way `grace` to end. Returns at once; safe in a signal
-        handler."""
+        """Send nothing more, and give requests and jobs under way `grace` to end. Returns at once;
+        safe in a signal handler."""
         loop, services = self._loop, self._services
         if loop and services:
             loop.call_soon_threadsafe(services.drain, grace)
 
     def change(self, apply: Callable[[Services | None], None]) -> None:
-        """Call it between two steps of the loop, with the services if they are open; if no loop has started, call it
-        here. Waits for it, and raises what it raises."""
+        """Call it between two steps of the loop, with the services if they are open; if no loop has
+        started, call it here. Waits for it, and raises what it raises."""
         with self._starting:
             if self._loop is None:
                 return apply(None)
@@ -93,7 +96,9 @@ class Runtime:
         return True
 
     def close(self) -> None:
-        """End what is under way, close the services and stop the loop. A later `run` would open them anew."""
+        """End what is under way, close the services and stop the loop. A later `run` would open
+        them anew.
+        """
         with self._starting:
             loop, thread = self._loop, self._thread
             if loop is None or thread is None:
@@ -110,7 +115,9 @@ class Runtime:
             if self._loop is None:
                 self._loop = loops.new_event_loop()
                 self._opened = asyncio.Lock()
-                self._thread = threading.Thread(target=self._loop.run_forever, name="rowrelay-loop", daemon=True)
+                self._thread = threading.Thread(
+                    target=self._loop.run_forever, name="rowrelay-loop", daemon=True
+                )
                 self._thread.start()
             return self._loop
 
@@ -134,9 +141,11 @@ async def _services(services: Services) -> Services:
 
 
 def spare_from_collection() -> None:
-    """Keep Python's cycle collector from scanning everything that the process has loaded every few hundred rows.
+    """Keep Python's cycle collector from scanning everything that the process has loaded every few
+    hundred rows.
 
-    Modules, feeds and clients stay until the end. What is made from here on is collected as before, less often.
+    Modules, feeds and clients stay until the end. What is made from here on is collected as before,
+    less often.
     """
     gc.collect()
     gc.freeze()

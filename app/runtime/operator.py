@@ -31,7 +31,9 @@ OpenQueue = Callable[[], "Queue"]
 class Operator(Reader):
     """The use cases that a person or a program starts by hand. On one event loop."""
 
-    def __init__(self, config: Config | Loaded, closing: AsyncExitStack, open_queue: OpenQueue) -> None:
+    def __init__(
+        self, config: Config | Loaded, closing: AsyncExitStack, open_queue: OpenQueue
+    ) -> None:
         super().__init__(config, closing)
         self._open_queue = open_queue
 
@@ -64,7 +66,9 @@ class Operator(Reader):
         from app.reconcile import Reconciling  # noqa: PLC0415 - as above
 
         wait = self.config.settings.lease
-        return Reconciling(self.source, self.ledger, self.queue, message_wait=wait, heal_at_most=heal_at_most)
+        return Reconciling(
+            self.source, self.ledger, self.queue, message_wait=wait, heal_at_most=heal_at_most
+        )
 
     @cached_property
     def rewinding(self) -> Rewinding:
@@ -87,7 +91,9 @@ class Operator(Reader):
         from app.retention.run import PurgeSettings  # noqa: PLC0415 - as above
 
         settings = self.config.settings
-        terms = PurgeSettings(process_name(), settings.lease, settings.purge_share, settings.archive_dir)
+        terms = PurgeSettings(
+            process_name(), settings.lease, settings.purge_share, settings.archive_dir
+        )
         return Purging(self.ledger, self.feeds, terms, prune_files=self.reporting.prune)
 
     @cached_property
@@ -96,10 +102,13 @@ class Operator(Reader):
         from app.retention.archive.restore import Restoring  # noqa: PLC0415 - as above
         from app.retention.purge_lock import PurgeLock  # noqa: PLC0415 - as above
 
-        return Restoring(self.ledger, PurgeLock(self.ledger, process_name(), self.config.settings.lease))
+        return Restoring(
+            self.ledger, PurgeLock(self.ledger, process_name(), self.config.settings.lease)
+        )
 
     async def trial(self, feed: Feed) -> tuple[Trial, bool]:
-        """Sends one row of the feed to its partner; and whether Redis could tell if the endpoint is throttled.
+        """Sends one row of the feed to its partner; and whether Redis could tell if the endpoint is
+        throttled.
 
         Raises `ConfigError` for a feed whose requests cannot be sent.
         """
@@ -121,7 +130,11 @@ def _no_queue() -> Queue:
 
 
 @asynccontextmanager
-async def open_operator(config: Config | Loaded, open_queue: OpenQueue = _no_queue) -> AsyncIterator[Operator]:
-    """An operator; closes at the end whatever it opened. Connects to nothing by itself, so it never raises."""
+async def open_operator(
+    config: Config | Loaded, open_queue: OpenQueue = _no_queue
+) -> AsyncIterator[Operator]:
+    """An operator; closes at the end whatever it opened. Connects to nothing by itself, so it never
+    raises.
+    """
     async with AsyncExitStack() as closing:
         yield Operator(config, closing, open_queue)

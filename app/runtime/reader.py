@@ -60,6 +60,8 @@ class Reader:
 
 @asynccontextmanager
 async def open_reader(config: Config | Loaded) -> AsyncIterator[Reader]:
-    """A reader; closes at the end whatever it opened. Connects to nothing by itself, so it never raises."""
+    """A reader; closes at the end whatever it opened. Connects to nothing by itself, so it never
+    raises.
+    """
     async with AsyncExitStack() as closing:
         yield Reader(config, closing)

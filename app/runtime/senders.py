@@ -46,7 +46,13 @@ def notifying_of(config: Config | Loaded, ledger: Ledger, broker: Broker) -> Not
     limits = Limits(settings.notify_dead, settings.notify_oldest)
     return Notifying(
         ledger,
-        Conditions(ledger, feeds, limits, lambda: Bounds.of(feeds.values(), settings), breakers_of(broker, feeds)),
+        Conditions(
+            ledger,
+            feeds,
+            limits,
+            lambda: Bounds.of(feeds.values(), settings),
+            breakers_of(broker, feeds),
+        ),
         [
             *mails(settings, settings.notify_mail_to),
             *_webhooks(settings.notify_webhook_url, settings.notify_webhook_secret),
@@ -59,7 +65,9 @@ def notifying_of(config: Config | Loaded, ledger: Ledger, broker: Broker) -> Not
 
 @asynccontextmanager
 async def open_notifying(config: Config | Loaded) -> AsyncIterator[Notifying]:
-    """Notifications for a process without a worker's services, over clients that connect on first use."""
+    """Notifications for a process without a worker's services, over clients that connect on first
+    use.
+    """
     async with open_reader(config) as reader:
         yield notifying_of(config, reader.ledger, reader.broker)
 

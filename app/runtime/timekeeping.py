@@ -27,7 +27,9 @@ class Timekeeper:
 
     async def close(self) -> None:
         """Stop asking."""
-        while self._asking is not None and not self._asking.done():  # PyMongo can swallow a cancelling
+        while (
+            self._asking is not None and not self._asking.done()
+        ):  # PyMongo can swallow a cancelling
             self._asking.cancel()
             await asyncio.wait({self._asking}, timeout=0.1)
 

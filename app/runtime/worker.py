@@ -1,4 +1,6 @@
-"""The worker role: its clients, and the use cases wired over them. One set per process (`app/runtime/loop.py`)."""
+"""The worker role: its clients, and the use cases wired over them. One set per process
+(`app/runtime/loop.py`).
+"""
 
 from __future__ import annotations
 
@@ -58,19 +60,25 @@ class Services:
     notifying: Notifying
 
     def take(self, feeds: Mapping[str, Feed], removed: Iterable[str] = ()) -> None:
-        """Go by these feeds from now on; `removed`: those that there were and are no more. Call it on the event loop,
-        in one step with `Loaded.replace`: so a batch, a poll or a job's step that is under way ends with the feed that
-        it began with, and what begins later knows only the new one.
+        """Go by these feeds from now on; `removed`: those that there were and are no more. Call it
+        on the event loop, in one step with `Loaded.replace`: so a batch, a poll or a job's step
+        that is under way ends with the feed that it began with, and what begins later knows only
+        the new one.
 
-        Raises `ConfigError`, and then nothing has changed, for a feed whose requests cannot be sent.
+        Raises `ConfigError`, and then nothing has changed, for a feed whose requests cannot be
+        sent.
         """
         self.partner.serve(feeds.values())
         need = descriptors.need_of(feeds.values(), self.config.settings.worker_concurrency)
-        self.throttles.take(feeds, removed, descriptors.part_that_fits(need, descriptors.raise_limit(need).soft))
+        self.throttles.take(
+            feeds, removed, descriptors.part_that_fits(need, descriptors.raise_limit(need).soft)
+        )
         self.periodic.take(works(feeds.values(), self.reporting, self.reconciling, self.purging))
 
     def drain(self, grace: timedelta) -> None:
-        """Begin nothing more, and give requests and jobs under way `grace` to end. Call it on the event loop."""
+        """Begin nothing more, and give requests and jobs under way `grace` to end. Call it on the
+        event loop.
+        """
         if not self.delivering.draining:
             self.polling.drain()
             self.delivering.drain(grace)
@@ -79,8 +87,9 @@ class Services:
     async def finish(self) -> None:
         """End what is under way.
 
-        A process that was not told to stop, as one of a pool after so many tasks, first has `SHUTDOWN_GRACE` to finish
-        what it holds: giving it back unsent each time would get it nowhere.
+        A process that was not told to stop, as one of a pool after so many tasks, first has
+        `SHUTDOWN_GRACE` to finish what it holds: giving it back unsent each time would get it
+        nowhere.
         """
         grace = self.config.settings.shutdown_grace
         if not self.delivering.draining:
@@ -95,14 +104,17 @@ class Services:
 async def open_worker(
     config: Config | Loaded, queue: SiftedQueue, progress: Activity | None = None
 ) -> AsyncIterator[Services]:
-    """Open the clients, and make the ledger's indexes. At the end what is under way ends first, then every client is
-    closed, the last opened first. What was open when one fails is closed again.
+    """Open the clients, and make the ledger's indexes. At the end what is under way ends first,
+    then every client is closed, the last opened first. What was open when one fails is closed
+    again.
 
-    Feeds are read after the last `await`: if the configuration is replaced while the clients open, the new feeds count.
+    Feeds are read after the last `await`: if the configuration is replaced while the clients open,
+    the new feeds count.
 
     `progress`: where it is told what the process does, and what fails.
 
-    Raises `LedgerUnavailable` where the ledger cannot be reached, `ConfigError` for a source that cannot be opened.
+    Raises `LedgerUnavailable` where the ledger cannot be reached, `ConfigError` for a source that
+    cannot be opened.
     """
     async with AsyncExitStack() as closing:
         connected = await _connect(config, closing)
@@ -127,7 +139,9 @@ class _Clients:
 
 
 async def _connect(config: Config | Loaded, closing: AsyncExitStack) -> _Clients:
-    """Open the clients one by one; `closing` closes them. The ledger must answer before the next is opened."""
+    """Open the clients one by one; `closing` closes them. The ledger must answer before the next is
+    opened.
+    """
     settings = config.settings
     ledger = clients.open_ledger(settings)
     closing.push_async_callback(ledger.close)
@@ -150,7 +164,9 @@ async def _connect(config: Config | Loaded, closing: AsyncExitStack) -> _Clients
     return _Clients(budget, ledger, source, throttles, broker, partner)
 
 
-def _wire(config: Config | Loaded, of: _Clients, queue: SiftedQueue, progress: Activity) -> Services:
+def _wire(
+    config: Config | Loaded, of: _Clients, queue: SiftedQueue, progress: Activity
+) -> Services:
     """The use cases over these clients."""
     settings, ledger, worker, feeds = config.settings, of.ledger, process_name(), LiveFeeds(config)
     terms = DeliverySettings(worker, settings.lease, settings.group_size, settings.group_wait)

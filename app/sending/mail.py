@@ -54,9 +54,11 @@ class Mail:
         self._recipients = recipients
 
     async def send(self, outgoing: Outgoing) -> None:
-        """Submit the message, within `TIMEOUT_SECONDS`. Raises `NotSent` where no recipient was accepted.
+        """Submit the message, within `TIMEOUT_SECONDS`. Raises `NotSent` where no recipient was
+        accepted.
 
-        Where only some were refused, the log names them: sending again would reach the others twice.
+        Where only some were refused, the log names them: sending again would reach the others
+        twice.
         """
         server = self._server
         message = await asyncio.to_thread(compose, outgoing, self._sender, self._recipients)
@@ -79,7 +81,8 @@ class Mail:
             log.warning("mail_refused", id=outgoing.id, recipients=sorted(refused))
 
     async def rehearse(self, seconds: float) -> tuple[str, ...]:
-        """Log in, name sender and recipients, and reset, so that nothing is sent. Returns the recipients.
+        """Log in, name sender and recipients, and reset, so that nothing is sent. Returns the
+        recipients.
 
         Raises `NotSent` where a mail would not be accepted for all of them.
         """
@@ -109,16 +112,21 @@ class Mail:
     def _tls_context(self) -> ssl.SSLContext | None:
         if self._server.security == "none":
             return None
-        return ssl.create_default_context(cafile=str(self._server.ca_file) if self._server.ca_file else None)
+        return ssl.create_default_context(
+            cafile=str(self._server.ca_file) if self._server.ca_file else None
+        )
 
     def _said(self, error: Exception) -> str:
-        """The error on one line, without the password, should the server quote it: as it is, or as it was sent (RFC
-        4616, and AUTH LOGIN).
+        """The error on one line, without the password, should the server quote it: as it is, or as
+        it was sent (RFC 4616, and AUTH LOGIN).
         """
         text, password = f"SMTP: {type(error).__name__}: {error}", self._password()
         if not password:
             return text
-        sent = {b64encode(word.encode()).decode() for word in (password, f"\0{self._server.user}\0{password}")}
+        sent = {
+            b64encode(word.encode()).decode()
+            for word in (password, f"\0{self._server.user}\0{password}")
+        }
         return masked(text, longest_first(variants(password) | sent))
 
     def _password(self) -> str:
@@ -132,7 +140,9 @@ def compose(outgoing: Outgoing, sender: str, recipients: tuple[str, ...]) -> Ema
     message["From"] = sender
     message["To"] = ", ".join(recipients)
     domain = parseaddr(sender)[1].rpartition("@")[2] or "rowrelay"
-    message["Message-ID"] = f"<{blake2s(outgoing.id.encode(), digest_size=16).hexdigest()}@{domain}>"
+    message["Message-ID"] = (
+        f"<{blake2s(outgoing.id.encode(), digest_size=16).hexdigest()}@{domain}>"
+    )
     message["Auto-Submitted"] = "auto-generated"
     message.set_content(outgoing.text())
     if page := outgoing.page():

@@ -3,8 +3,8 @@
 A process may die between any two of these steps:
 
 1. before the claim: the document is still owed, and the next process sends it;
-2. after the claim, before or after sending: the claim ends after `claimed_for`, and the document is sent (again) under
-   the same id. So it may be sent twice, but is never lost.
+2. after the claim, before or after sending: the claim ends after `claimed_for`, and the document is
+   sent (again) under the same id. So it may be sent twice, but is never lost.
 
 Of two processes at the same time one sends: the claim is one conditional update.
 """
@@ -73,15 +73,17 @@ class Outbox:
         return tuple(self._senders)
 
     async def send_due(self) -> int:
-        """Send what is owed, `SENT_AT_ONCE` at most. Returns how many were tried. Raises the ledger's errors."""
+        """Send what is owed, `SENT_AT_ONCE` at most. Returns how many were tried. Raises the
+        ledger's errors.
+        """
         due = await self._kept.owed(self._now(), SENT_AT_ONCE, self._patience.longest_wait)
         for stored in due:
             await self.send(stored)
         return len(due)
 
     async def send(self, stored: Document) -> dict[str, str | None]:
-        """Send what is owed of a document, unless another process has claimed it. Returns way → why it failed, or
-        `None`.
+        """Send what is owed of a document, unless another process has claimed it. Returns way → why
+        it failed, or `None`.
         """
         until = self._now() + self._patience.claimed_for
         if not await self._kept.claim(stored, until):
@@ -92,7 +94,9 @@ class Outbox:
         for way, sending in stored["sending"].items():
             if sending["state"] == Sending.OWED.value:
                 came[way] = await self.tried(way, outgoing)
-                next_tries += await self._note(stored["_id"], until, way, sending["tries"] + 1, came[way])
+                next_tries += await self._note(
+                    stored["_id"], until, way, sending["tries"] + 1, came[way]
+                )
         await self._kept.next_try(stored["_id"], until, min(next_tries, default=None))
         return came
 
@@ -108,7 +112,13 @@ class Outbox:
         except NotSent as error:
             failed = str(error)
         except Exception as error:  # the other ways must not wait for it
-            log.exception("sending_failed", what=self._what, id=outgoing.id, way=way, kind=type(error).__name__)
+            log.exception(
+                "sending_failed",
+                what=self._what,
+                id=outgoing.id,
+                way=way,
+                kind=type(error).__name__,
+            )
             failed = f"{way}: {type(error).__name__}: not foreseen; see sending_failed in the log"
         if failed:
             log.warning("not_sent", what=self._what, id=outgoing.id, way=way, error=failed)

@@ -1,4 +1,6 @@
-"""What is sent to people, and by what. A failed sending says why, on one line without a secret, and is tried again."""
+"""What is sent to people, and by what. A failed sending says why, on one line without a secret, and
+is tried again.
+"""
 
 from __future__ import annotations
 

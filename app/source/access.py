@@ -60,13 +60,17 @@ class Access:
                 raise
             self._plans.prove(feed)
 
-    async def _agreed_plan(self, connection: AsyncConnection, feed: Feed, agreed: Columns) -> FeedPlan:
+    async def _agreed_plan(
+        self, connection: AsyncConnection, feed: Feed, agreed: Columns
+    ) -> FeedPlan:
         """The plan that reads the columns agreed, as far as the table has them."""
         there = await self._plans.columns(connection, feed, agreed, settled=True)
         return await self._plans.of(connection, feed, still_there(feed, agreed, there))
 
     def _may_be_a_row(self, plan: FeedPlan, error: SQLAlchemyError) -> bool:
-        """Whether a row's value may be the cause; while the plan is one that has worked, a new one is asked first."""
+        """Whether a row's value may be the cause; while the plan is one that has worked, a new one
+        is asked first.
+        """
         return not self._plans.proven(plan.feed) and is_by_value(error, self._product)
 
     def _said(self, error: Exception) -> str:
@@ -81,9 +85,10 @@ def renewing(
 ) -> Callable[Concatenate[A, Feed, P], Coroutine[Any, Any, T]]:
     """The method, again with a new plan where one that had worked before is refused.
 
-    A column that the feed does not name was dropped, a type changed, the table was swapped for another: the plan was
-    of the table as it had been. Between the two renames of a swap there is no table for a moment, so a new plan that
-    is refused as well is made twice more. A login that is refused is not tried again: that may lock it out.
+    A column that the feed does not name was dropped, a type changed, the table was swapped for
+    another: the plan was of the table as it had been. Between the two renames of a swap there is no
+    table for a moment, so a new plan that is refused as well is made twice more. A login that is
+    refused is not tried again: that may lock it out.
     """
 
     @wraps(method)

@@ -1,13 +1,15 @@
 """Finds the rows whose values break a statement, so that only those are left out.
 
-A computed column that divides by zero, a view that converts, a condition of `where` on text that is no number, a value
-that the driver cannot decode: one such row fails the whole statement, on SQL Server also for the rows that came before
-it. The stretch is read once more by key and cursor column alone; that tells which rows there are, and the statement is
-repeated for halves of the stretch, and halves of the halves that fail, from the left. A row that fails alone is broken.
+A computed column that divides by zero, a view that converts, a condition of `where` on text that is
+no number, a value that the driver cannot decode: one such row fails the whole statement, on SQL
+Server also for the rows that came before it. The stretch is read once more by key and cursor column
+alone; that tells which rows there are, and the statement is repeated for halves of the stretch, and
+halves of the halves that fail, from the left. A row that fails alone is broken.
 
-The number of statements is bounded, and what they read in bytes: each part is weighed first where rows may be large.
-What they did not get to is read by the next page. Where the bare rows fail too, or where only `where` fails and no row
-shows that it can be told at all, the feed is at fault, and that is refused.
+The number of statements is bounded, and what they read in bytes: each part is weighed first where
+rows may be large. What they did not get to is read by the next page. Where the bare rows fail too,
+or where only `where` fails and no row shows that it can be told at all, the feed is at fault, and
+that is refused.
 """
 
 from __future__ import annotations
@@ -71,7 +73,9 @@ class _Tried:
 class Salvage:
     """Reads what can be read of a stretch whose statement broke."""
 
-    def __init__(self, plan: FeedPlan, run: Run, said: Callable[[Exception], str], *, room: Room) -> None:
+    def __init__(
+        self, plan: FeedPlan, run: Run, said: Callable[[Exception], str], *, room: Room
+    ) -> None:
         """`said`: an error in one line. `room`: memory for what is read."""
         self._plan = plan
         self._run = run
@@ -83,11 +87,14 @@ class Salvage:
         self._left = STATEMENTS
 
     async def read(self, stretch: Stretch, error: Exception) -> Portion:
-        """The stretch's rows, a `Broken` in the place of each that fails; cut short where too many do.
+        """The stretch's rows, a `Broken` in the place of each that fails; cut short where too many
+        do.
 
         `error`: what broke the statement. It is raised again where the rows are not its cause.
         """
-        bare = await self._run(stretch.whole(self._bare))  # breaks as well: key, cursor or position is at fault
+        bare = await self._run(
+            stretch.whole(self._bare)
+        )  # breaks as well: key, cursor or position is at fault
         positions = self._bare.strategy.positions(bare)
         done = Portion()
         told, untold = False, False
@@ -107,7 +114,9 @@ class Salvage:
                 ranges.append((low, high))
                 break
             else:
-                reason, conditional = await self._reason(stretch.part(self._whole_rows, positions, low, high), tried)
+                reason, conditional = await self._reason(
+                    stretch.part(self._whole_rows, positions, low, high), tried
+                )
                 untold = untold or conditional
                 found = replace(self._bare.shape.key_row(bare[low], positions[low]), error=reason)
                 done += Portion([Broken(found, bare[low])], [positions[low]])
@@ -115,10 +124,14 @@ class Salvage:
             raise self._where_refused(error, done.rows)
         return replace(done, more=bool(ranges))
 
-    async def _part(self, stretch: Stretch, positions: Sequence[Position], low: int, high: int) -> _Tried:
+    async def _part(
+        self, stretch: Stretch, positions: Sequence[Position], low: int, high: int
+    ) -> _Tried:
         """Read a part whole, where it is known to fit into memory, and no row in it is too large."""
         if self._plan.scales is not None:
-            rows, failed = await self._attempt(stretch.part(self._plan.scales, positions, low, high))
+            rows, failed = await self._attempt(
+                stretch.part(self._plan.scales, positions, low, high)
+            )
             sizes = [int(row[self._plan.scales.strategy.selection.size_place]) for row in rows]
             if failed or ((large := max(sizes, default=0)) and too_large(self._plan, large)):
                 return _Tried(failed=failed, too_large=None if failed else large)
@@ -152,7 +165,9 @@ class Salvage:
         return f"the feed's where cannot be told of this row: {said}", True
 
     async def _where_can_be_told(self, behind: Position) -> bool:
-        """Whether it can be of one of the rows read last: then it is the row that is at fault, not the condition."""
+        """Whether it can be of one of the rows read last: then it is the row that is at fault, not
+        the condition.
+        """
         if behind is None:
             return False
         bare, strategy = self._bare.strategy, self._plan.strategy
@@ -182,8 +197,11 @@ def page_stretch(position: Position, limit: int, horizon: Any) -> Stretch:
     def part(plan: FeedPlan, positions: Sequence[Position], low: int, high: int) -> Statement:
         after = positions[low - 1] if low else position
         page = plan.strategy.page(after, limit, horizon)
-        # No limit: a row that came meanwhile may make the part longer, and must not push another out of it.
-        return Statement(page.select.where(plan.strategy.upto(positions[high - 1])).limit(None), page.parameters)
+        # No limit: a row that came meanwhile may make the part longer, and must not push another
+        # out of it.
+        return Statement(
+            page.select.where(plan.strategy.upto(positions[high - 1])).limit(None), page.parameters
+        )
 
     return Stretch(lambda plan: plan.strategy.page(position, limit, horizon), part, position)
 

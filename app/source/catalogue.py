@@ -1,6 +1,7 @@
 """A feed's table and columns, checked against the database's own catalogue.
 
-Only names that the catalogue gave back reach a statement, and always quoted: nothing typed into a feed can inject.
+Only names that the catalogue gave back reach a statement, and always quoted: nothing typed into a
+feed can inject.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ _PART = re.compile(r'\[((?:[^\]]|\]\])+)\]|"((?:[^"]|"")+)"|([^."\[\]]+)')
 
 
 def parse_table_name(text: str, feed: str) -> tuple[str | None, str]:
-    """Schema (`None`: the default one) and name out of `name`, `schema.name`, `[my schema].[name]` or `"s"."n"`.
+    """Schema (`None`: the default one) and name out of `name`, `schema.name`, `[my schema].[name]`
+    or `"s"."n"`.
 
     Raises `SourceRefused` for any other form.
     """
@@ -50,7 +52,9 @@ def parse_table_name(text: str, feed: str) -> tuple[str | None, str]:
 
 
 def origin_of(feed: Feed) -> Origin:
-    """What the feed reads, in the form that the ledger keeps. Raises `SourceRefused` for a name of no known form."""
+    """What the feed reads, in the form that the ledger keeps. Raises `SourceRefused` for a name of
+    no known form.
+    """
     schema, name = parse_table_name(feed.table, feed.name)
     table = name if schema is None else f"{schema}.{name}"
     key = tuple(column.casefold() for column in feed.key)
@@ -80,12 +84,16 @@ def find_table(connection: Connection, feed: Feed, product: Product) -> SourceTa
     except NoSuchTableError:
         raise _no_such_table(inspector, feed, schema, product) from None
     # A quoted_name is a str that orjson takes for no dict key: the formatting makes it a plain one.
-    named: list[tuple[str, TypeEngine[Any]]] = [(f"{entry['name']}", entry["type"]) for entry in found]
+    named: list[tuple[str, TypeEngine[Any]]] = [
+        (f"{entry['name']}", entry["type"]) for entry in found
+    ]
     named = product.columns(connection, written, name, named)
     return SourceTable(feed.name, written, name, tuple(Column(*column) for column in named))
 
 
-def _no_such_table(inspector: Inspector, feed: Feed, schema: str | None, product: Product) -> SourceRefused:
+def _no_such_table(
+    inspector: Inspector, feed: Feed, schema: str | None, product: Product
+) -> SourceRefused:
     known = [*inspector.get_table_names(schema=schema), *inspector.get_view_names(schema=schema)]
     return SourceRefused(
         f"feed {feed.name}: table {feed.table!r} does not exist{product.unseen}; "
@@ -98,4 +106,6 @@ def _require_schema(inspector: Inspector, feed: Feed, schema: str | None) -> Non
         return
     known = inspector.get_schema_names()
     if schema.casefold() not in (name.casefold() for name in known):
-        raise SourceRefused(f"feed {feed.name}: table {feed.table!r}: no schema {schema!r}; schemas: {listed(known)}")
+        raise SourceRefused(
+            f"feed {feed.name}: table {feed.table!r}: no schema {schema!r}; schemas: {listed(known)}"
+        )

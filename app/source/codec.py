@@ -1,9 +1,11 @@
-"""How one column's values stand in a position and in a key's text, and come back from there into a statement.
+"""How one column's values stand in a position and in a key's text, and come back from there into a
+statement.
 
-A value goes a long way: from the driver into a position or a delivery's id, through BSON or JSON, and back into a
-statement as a parameter that must mean the same to the server: the same digits, offset, blanks, collation, and also
-text that is no Unicode. Each product says which codec a column of some type has, or that there is none
-(`Product.codec`): then the feed is refused when it is planned.
+A value goes a long way: from the driver into a position or a delivery's id, through BSON or JSON,
+and back into a statement as a parameter that must mean the same to the server: the same digits,
+offset, blanks, collation, and also text that is no Unicode. Each product says which codec a column
+of some type has, or that there is none (`Product.codec`): then the feed is refused when it is
+planned.
 """
 
 from __future__ import annotations
@@ -13,14 +15,18 @@ from urllib.parse import unquote_to_bytes
 
 from sqlalchemy import BindParameter, ColumnElement, bindparam
 from sqlalchemy.types import BigInteger, Float, LargeBinary, TypeEngine, Unicode
-from sqlalchemy.types import _Binary as Binary  # the base of LargeBinary, BINARY and SQL Server's rowversion
+from sqlalchemy.types import (
+    _Binary as Binary,
+)  # the base of LargeBinary, BINARY and SQL Server's rowversion
 
 from app.source.rows import part_text, plain_text
 from app.source.table import Column
 
 Expression: TypeAlias = ColumnElement[Any]
 PartValue: TypeAlias = "int | str | list[str] | None"
-"""A value in a position: a list of a tag below and a text, where a text alone would not say what it is."""
+"""A value in a position: a list of a tag below and a text, where a text alone would not say what it
+is.
+"""
 
 REAL = "real"
 """A binary floating-point number; the text is the shortest that gives it."""
@@ -32,7 +38,9 @@ RAW = "raw"
 """Text that is no Unicode: the bytes in which the database keeps it, in hexadecimal digits."""
 
 POSITION_CHARACTERS = 90_000
-"""What a position may hold: a cursor keeps up to 41 of them in one document, which MongoDB bounds to 16 MB."""
+"""What a position may hold: a cursor keeps up to 41 of them in one document, which MongoDB bounds
+to 16 MB.
+"""
 
 
 class Unplaceable(Exception):
@@ -40,14 +48,18 @@ class Unplaceable(Exception):
 
 
 class Codec:
-    """The codec of a driver that gives a column's own value, and takes it. A product's own codecs derive from it."""
+    """The codec of a driver that gives a column's own value, and takes it. A product's own codecs
+    derive from it.
+    """
 
     def __init__(self, column: Column) -> None:
         self.name = column.name
         self.type: TypeEngine[Any] = column.type
 
     def shown(self, column: Expression) -> Expression | None:
-        """What is read, beside the column, for `place`; `None` where the driver's value of the column has it all."""
+        """What is read, beside the column, for `place`; `None` where the driver's value of the
+        column has it all.
+        """
         del column
         return None
 
@@ -73,30 +85,38 @@ class Codec:
         raise Unplaceable(f"holds text that is not Unicode: {value!a:.40}")
 
     def fits(self, place: PartValue) -> bool:
-        """Whether a position's value is of the form that this codec gives: the column's type may have changed."""
+        """Whether a position's value is of the form that this codec gives: the column's type may
+        have changed.
+        """
         del place
         return True
 
     def lowered(self, place: PartValue) -> PartValue:
-        """For one that does not fit: a value at or below all that it can have become when the type was changed.
+        """For one that does not fit: a value at or below all that it can have become when the type
+        was changed.
 
         Raises `ValueError` that says why there is none.
         """
         return place
 
     def bind(self, parameter: str, place: PartValue) -> Expression:
-        """A position's value (not `None`) as a parameter that compares as the column's own values do."""
+        """A position's value (not `None`) as a parameter that compares as the column's own values
+        do.
+        """
         return bare(parameter, place, binary=isinstance(self.type, Binary))
 
     def write(self, value: object) -> str:
-        """The value read as a part of a key's text: different for different values, and only `A-Z a-z 0-9 _ . - ~ %`.
+        """The value read as a part of a key's text: different for different values, and only `A-Z
+        a-z 0-9 _ . - ~ %`.
 
         Raises `ValueError` or `TypeError` for one that has no such text.
         """
         return part_text(value)
 
     def read(self, text: str) -> PartValue:
-        """The value of a part of a key's text, as in a position. Raises `ValueError` for text of another form."""
+        """The value of a part of a key's text, as in a position. Raises `ValueError` for text of
+        another form.
+        """
         try:
             kind = self.type.python_type
         except NotImplementedError:
@@ -120,7 +140,9 @@ def integer(text: str) -> int:
 
 
 def storable(text: str) -> bool:
-    """Whether it has a form in UTF-8, as the ledger keeps it. Half a surrogate pair, as SQL Server takes, has none."""
+    """Whether it has a form in UTF-8, as the ledger keeps it. Half a surrogate pair, as SQL Server
+    takes, has none.
+    """
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -1,7 +1,9 @@
-"""Which columns a feed sends when it does not name them: agreed once for the feed, not by each worker.
+"""Which columns a feed sends when it does not name them: agreed once for the feed, not by each
+worker.
 
-What was agreed is kept beside the cursor in the ledger, and moves with it by the same compare-and-set. So workers that
-looked the table up at different times send one form; the form changes between two pages, for all of them.
+What was agreed is kept beside the cursor in the ledger, and moves with it by the same
+compare-and-set. So workers that looked the table up at different times send one form; the form
+changes between two pages, for all of them.
 """
 
 from __future__ import annotations
@@ -38,12 +40,15 @@ class Form:
 
 
 def columns_of(table: SourceTable, dialect: SqlDialect) -> Columns:
-    """The table's columns with their types, in words that stay the same from one process to the next."""
+    """The table's columns with their types, in words that stay the same from one process to the
+    next.
+    """
     return tuple((column.name, _type_text(column, dialect)) for column in table.columns)
 
 
 def form_of(feed: Feed, cursor: Cursor, found: Columns) -> Form:
-    """What the next page is read as, and what changes by that. `found`: the table's columns, just looked up or settled.
+    """What the next page is read as, and what changes by that. `found`: the table's columns, just
+    looked up or settled.
 
     Raises `ColumnsCame` where `on_new_column` is `pause` and nobody has resumed the feed since.
     """
@@ -63,12 +68,16 @@ def form_of(feed: Feed, cursor: Cursor, found: Columns) -> Form:
     columns = kept + joined
     if columns == agreed and not (unseen and offered):
         return Form(_names(columns))
-    said = "; ".join(_said(feed, came, [name for name in had if name not in types], _retyped(kept, had)))
+    said = "; ".join(
+        _said(feed, came, [name for name in had if name not in types], _retyped(kept, had))
+    )
     return Form(_names(columns), NewForm(columns, offered, said))
 
 
 def sent_names(feed: Feed, cursor: Cursor, found: Columns) -> list[str]:
-    """The columns that the next page sends; where it would pause the feed, those agreed that the table still has."""
+    """The columns that the next page sends; where it would pause the feed, those agreed that the
+    table still has.
+    """
     try:
         form = form_of(feed, cursor, found)
     except ColumnsCame:
@@ -111,14 +120,22 @@ def settled(feed: Feed, cursor: Cursor) -> bool:
 
 
 def still_there(feed: Feed, agreed: Columns, found: Columns) -> tuple[str, ...] | None:
-    """The columns agreed, as far as the table has them; `None` where there is nothing to agree on, or nothing yet."""
+    """The columns agreed, as far as the table has them; `None` where there is nothing to agree on,
+    or nothing yet.
+    """
     names = dict(found)
     return tuple(name for name, _ in agreed if feed.columns is None and name in names) or None
 
 
-def _said(feed: Feed, came: Sequence[str], gone: Sequence[str], retyped: Sequence[str]) -> Iterator[str]:
+def _said(
+    feed: Feed, came: Sequence[str], gone: Sequence[str], retyped: Sequence[str]
+) -> Iterator[str]:
     if came:
-        follows = 'not sent (on_new_column = "ignore")' if feed.on_new_column == "ignore" else "sent from here on"
+        follows = (
+            'not sent (on_new_column = "ignore")'
+            if feed.on_new_column == "ignore"
+            else "sent from here on"
+        )
         yield f"new in table {feed.table}: {_listed(came)}: {follows}"
     if gone:
         yield f"gone from table {feed.table}: {_listed(gone)}: rows are sent without"

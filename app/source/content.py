@@ -1,7 +1,9 @@
-"""A hash of what a row holds: kept with its delivery, and compared with what the source holds later.
+"""A hash of what a row holds: kept with its delivery, and compared with what the source holds
+later.
 
-Columns that are NULL are left out, and the others taken by name: so a column that is added, empty, changes no hash, nor
-does another order of the columns. Of what is hashed only the JSON form counts, as it is sent (see `rows.py`).
+Columns that are NULL are left out, and the others taken by name: so a column that is added, empty,
+changes no hash, nor does another order of the columns. Of what is hashed only the JSON form counts,
+as it is sent (see `rows.py`).
 """
 
 from __future__ import annotations
@@ -25,5 +27,9 @@ def held(ordered: Sequence[tuple[str, int]], values: Sequence[Any]) -> dict[str,
 
 
 def hashed(key: str, content: bytes) -> int:
-    """0 to 2**48 - 1. The key is in it, so that two rows which swap what they hold change their sum."""
-    return int.from_bytes(blake2b(key.encode() + b"\0" + content, digest_size=HASH_BYTES).digest(), "big")
+    """0 to 2**48 - 1. The key is in it, so that two rows which swap what they hold change their
+    sum.
+    """
+    return int.from_bytes(
+        blake2b(key.encode() + b"\0" + content, digest_size=HASH_BYTES).digest(), "big"
+    )

@@ -31,9 +31,9 @@ STATEMENT_TIMEOUT = timedelta(seconds=30)
 def async_url(url: str) -> str:
     """Give a plain database URL its async driver; all behind `://` stays as it is.
 
-    Takes `mssql://…`, `sqlite://…`, `postgresql://…`, `postgres://…`, or a URL that already names an async driver,
-    which is returned unchanged. Raises `ConfigError`, never showing what stands behind `://`, for a driver that is
-    sync or unknown and for text that is no URL.
+    Takes `mssql://…`, `sqlite://…`, `postgresql://…`, `postgres://…`, or a URL that already names
+    an async driver, which is returned unchanged. Raises `ConfigError`, never showing what stands
+    behind `://`, for a driver that is sync or unknown and for text that is no URL.
     """
     if problem := source_url_problem(url):
         raise _wrong(*problem)
@@ -47,12 +47,16 @@ def async_url(url: str) -> str:
     return f"{name}://{rest}"
 
 
-def open_engine(url: str, connect_timeout: timedelta, statement_timeout: timedelta = STATEMENT_TIMEOUT) -> AsyncEngine:
-    """An engine with a pool for that URL (plain, or with its async driver); it connects on first use.
+def open_engine(
+    url: str, connect_timeout: timedelta, statement_timeout: timedelta = STATEMENT_TIMEOUT
+) -> AsyncEngine:
+    """An engine with a pool for that URL (plain, or with its async driver); it connects on first
+    use.
 
-    `connect_timeout` bounds a new connection; on SQLite, the wait for a writer's lock. `statement_timeout` bounds a
-    statement, on SQL Server. Connections are tested before use and replaced after half an hour. Close it with
-    `Source.close()`. Raises `ConfigError` for a URL that `async_url` refuses and for a driver that cannot be loaded.
+    `connect_timeout` bounds a new connection; on SQLite, the wait for a writer's lock.
+    `statement_timeout` bounds a statement, on SQL Server. Connections are tested before use and
+    replaced after half an hour. Close it with `Source.close()`. Raises `ConfigError` for a URL that
+    `async_url` refuses and for a driver that cannot be loaded.
     """
     parsed = _parse(async_url(url))
     product = product_of(parsed)
@@ -66,7 +70,9 @@ def open_engine(url: str, connect_timeout: timedelta, statement_timeout: timedel
             **product.engine_options,
         )
     except ImportError as error:
-        raise _wrong(f"{parsed.drivername}, which cannot be loaded: {error}", "install that driver") from error
+        raise _wrong(
+            f"{parsed.drivername}, which cannot be loaded: {error}", "install that driver"
+        ) from error
     if product.type_names:
         found: Any = engine.dialect  # only dialects that can read a catalogue have this attribute
         found.ischema_names = {**found.ischema_names, **product.type_names}
@@ -79,8 +85,8 @@ def open_engine(url: str, connect_timeout: timedelta, statement_timeout: timedel
 async def check_reachable(url: str, within: timedelta) -> None:
     """Open and close a TCP connection to the URL's host, where it names host and port.
 
-    Drivers give one and the same answer for a wrong name, a closed port and a silent host: this tells them apart.
-    Raises `SourceUnavailable` that says which.
+    Drivers give one and the same answer for a wrong name, a closed port and a silent host: this
+    tells them apart. Raises `SourceUnavailable` that says which.
     """
     parsed = _parse(async_url(url))
     if not parsed.host or not parsed.port:
@@ -90,11 +96,17 @@ async def check_reachable(url: str, within: timedelta) -> None:
         async with asyncio.timeout(seconds):
             _, writer = await asyncio.open_connection(parsed.host, parsed.port)
     except TimeoutError:
-        raise SourceUnavailable(f"{place}: no answer within {seconds:g} s: check host, network and firewall") from None
+        raise SourceUnavailable(
+            f"{place}: no answer within {seconds:g} s: check host, network and firewall"
+        ) from None
     except socket.gaierror as error:
-        raise SourceUnavailable(f"{place}: the host's name is not known: {error.strerror}") from error
+        raise SourceUnavailable(
+            f"{place}: the host's name is not known: {error.strerror}"
+        ) from error
     except OSError as error:
-        raise SourceUnavailable(f"{place}: no server listens there: {why_unreached(error)}") from error
+        raise SourceUnavailable(
+            f"{place}: no server listens there: {why_unreached(error)}"
+        ) from error
     writer.close()
 
 
@@ -104,7 +116,9 @@ def source_name(url: URL) -> str:
     database = url.database or ""
     if database.startswith("file://"):
         database = unquote(database.removeprefix("file://"))
-    return f"{url.get_backend_name()} {'/'.join(part for part in (place, database) if part)}".strip()
+    return (
+        f"{url.get_backend_name()} {'/'.join(part for part in (place, database) if part)}".strip()
+    )
 
 
 def _pool_options(product: Product, url: URL) -> dict[str, Any]:

@@ -1,4 +1,6 @@
-"""The boundary: what SQLAlchemy and the drivers raise, translated by one table into retry or permanent."""
+"""The boundary: what SQLAlchemy and the drivers raise, translated by one table into retry or
+permanent.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ from app.source.products.product import Product
 SourceError: TypeAlias = SourceUnavailable | SourceRefused
 
 VERDICTS: Mapping[type[BaseException], type[SourceError]] = {
-    # The driver's errors, by the classes of PEP 249. An unknown one is tried again: that loses nothing.
+    # The driver's errors, by the classes of PEP 249. An unknown one is tried again: that loses
+    # nothing.
     exc.DBAPIError: SourceUnavailable,
     exc.InterfaceError: SourceUnavailable,
     exc.OperationalError: SourceUnavailable,
@@ -30,7 +33,8 @@ VERDICTS: Mapping[type[BaseException], type[SourceError]] = {
     # The pool's errors.
     exc.DisconnectionError: SourceUnavailable,
     exc.TimeoutError: SourceUnavailable,
-    # A statement that cannot be built or read, a table that is not there: the next try would be the same.
+    # A statement that cannot be built or read, a table that is not there: the next try would be the
+    # same.
     exc.ArgumentError: SourceRefused,
     exc.CircularDependencyError: SourceRefused,
     exc.CompileError: SourceRefused,
@@ -40,21 +44,27 @@ VERDICTS: Mapping[type[BaseException], type[SourceError]] = {
     # What a driver lets through from the network.
     OSError: SourceUnavailable,
 }
-"""The nearest class in an error's ancestry decides; `Product.refuses` goes before it where it knows the code."""
+"""The nearest class in an error's ancestry decides; `Product.refuses` goes before it where it knows
+the code.
+"""
 
 _TRANSLATED = (exc.SQLAlchemyError, exc.EmulatedDBAPIException, OSError)
 _SECRET_PAIR = re.compile(r"\b(pwd|password)\s*=\s*(\{[^}]*\}|[^;\s]*)", re.IGNORECASE)
 
 
 def verdict(error: BaseException, product: Product) -> type[SourceError]:
-    """Whether an error of SQLAlchemy or a driver is worth a retry, as the class to raise in its place."""
+    """Whether an error of SQLAlchemy or a driver is worth a retry, as the class to raise in its
+    place.
+    """
     if isinstance(error, exc.DBAPIError):
         refused = product.refuses(error.orig) if error.orig else None
         if refused:
             return ValueRefused if error.orig and product.by_value(error.orig) else SourceRefused
         if error.connection_invalidated or refused is False:
             return SourceUnavailable
-    return next((VERDICTS[kind] for kind in type(error).__mro__ if kind in VERDICTS), SourceUnavailable)
+    return next(
+        (VERDICTS[kind] for kind in type(error).__mro__ if kind in VERDICTS), SourceUnavailable
+    )
 
 
 def is_by_value(error: BaseException, product: Product) -> bool:
@@ -64,7 +74,8 @@ def is_by_value(error: BaseException, product: Product) -> bool:
 
 @contextmanager
 def translated(where: str, product: Product, password: str | None) -> Iterator[None]:
-    """Within it, an error of SQLAlchemy or a driver leaves as `SourceUnavailable` or `SourceRefused`.
+    """Within it, an error of SQLAlchemy or a driver leaves as `SourceUnavailable` or
+    `SourceRefused`.
 
     `where` names source, feed and table; the message is one line and never holds `password`.
     """
@@ -75,8 +86,12 @@ def translated(where: str, product: Product, password: str | None) -> Iterator[N
 
 
 def advised(error: BaseException, product: Product, password: str | None) -> str:
-    """The error in one line that never holds `password`: what to do, where that is known, then the driver's words."""
-    advice = product.advice(error.orig) if isinstance(error, exc.DBAPIError) and error.orig else None
+    """The error in one line that never holds `password`: what to do, where that is known, then the
+    driver's words.
+    """
+    advice = (
+        product.advice(error.orig) if isinstance(error, exc.DBAPIError) and error.orig else None
+    )
     said = _one_line(error, password)
     return said if advice is None else f"{advice} ({said})"
 

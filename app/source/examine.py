@@ -1,4 +1,6 @@
-"""Examines a feed before its first poll: table, key, indexes and settings, as the database's catalogue has them."""
+"""Examines a feed before its first poll: table, key, indexes and settings, as the database's
+catalogue has them.
+"""
 
 from __future__ import annotations
 
@@ -34,6 +36,10 @@ def key_finding(plan: FeedPlan, indexes: list[Index], *, view: bool) -> Finding:
     if proof is not None:
         return Finding("key", Level.OK, f"{named}: unique by {proof.name}")
     if view:
-        return Finding("key", Level.WARNING, f"{named}: a view's keys cannot be proven unique; make sure they are")
+        return Finding(
+            "key",
+            Level.WARNING,
+            f"{named}: a view's keys cannot be proven unique; make sure they are",
+        )
     said = f"{named}: no unique index proves it; of rows that share a key, one is delivered: add a unique index"
     return Finding("key", Level.WARNING, said)

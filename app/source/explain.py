@@ -52,12 +52,14 @@ def explain(plan: FeedPlan, dialect: SqlDialect) -> list[Explained]:
     if plan.feed.cursor.unreconciled is None:
         statements += _walk_statements(plan, narrowed(plan), narrowed(plan, where=False))
     return [
-        _explained(name, when, statement, written, plan.product.parameter_mark) for name, when, statement in statements
+        _explained(name, when, statement, written, plan.product.parameter_mark)
+        for name, when, statement in statements
     ]
 
 
 def explain_unseen(feed: Feed, product: str) -> list[Explained]:
-    """As `explain`, without a connection: the table is taken to have the columns that the feed names, and no others.
+    """As `explain`, without a connection: the table is taken to have the columns that the feed
+    names, and no others.
 
     Raises `SourceRefused` for a table name that cannot be read.
     """
@@ -66,7 +68,9 @@ def explain_unseen(feed: Feed, product: str) -> list[Explained]:
 
 
 def _dialect(product: str, **options: Any) -> Any:
-    """SQLAlchemy's dialect of a product: loaded where somebody asks for statements, which few commands do."""
+    """SQLAlchemy's dialect of a product: loaded where somebody asks for statements, which few
+    commands do.
+    """
     return registry.load(product)(**options)
 
 
@@ -77,11 +81,23 @@ def _statements(plan: FeedPlan) -> Iterator[tuple[str, str, Statement]]:
         yield "horizon", "before each page: all below is committed", asked
     if (start := strategy.start("now", horizon)) is not None:
         yield "start", 'once, with start = "now"', start
-    yield "first page", "while nothing has been read", strategy.page(None, feed.page_size + 1, horizon)
-    yield "page", "each poll; again while a page is full", strategy.page(position, feed.page_size + 1, horizon)
+    yield (
+        "first page",
+        "while nothing has been read",
+        strategy.page(None, feed.page_size + 1, horizon),
+    )
+    yield (
+        "page",
+        "each poll; again while a page is full",
+        strategy.page(position, feed.page_size + 1, horizon),
+    )
     if plan.scales is not None:
         sizes = plan.scales.strategy.page(position, feed.page_size + 1, horizon)
-        yield "sizes", "in front of each page, where rows may be large: what the next ones hold", sizes
+        yield (
+            "sizes",
+            "in front of each page, where rows may be large: what the next ones hold",
+            sizes,
+        )
         page = strategy.page(position, feed.page_size + 1, horizon)
         upto = page.select.where(strategy.upto(position)).limit(None)
         yield (
@@ -91,7 +107,11 @@ def _statements(plan: FeedPlan) -> Iterator[tuple[str, str, Statement]]:
         )
     yield from strategy.explained()
     if (clock := strategy.clock()) is not None:
-        yield "clock", "each poll, while ids are missing: their age is measured by the server's clock", clock
+        yield (
+            "clock",
+            "each poll, while ids are missing: their age is measured by the server's clock",
+            clock,
+        )
     for number, newest in enumerate(strategy.newest(position), start=1):
         yield f"newest {number}", "a poll that finds nothing, at most once a minute", newest
     yield (
@@ -101,7 +121,9 @@ def _statements(plan: FeedPlan) -> Iterator[tuple[str, str, Statement]]:
     )
 
 
-def _walk_statements(plan: FeedPlan, narrow: FeedPlan, bare: FeedPlan) -> Iterator[tuple[str, str, Statement]]:
+def _walk_statements(
+    plan: FeedPlan, narrow: FeedPlan, bare: FeedPlan
+) -> Iterator[tuple[str, str, Statement]]:
     position = plan.strategy.example
     leading = str(position[0]) if isinstance(position, list) else position
     below = ScanRange(ReadRange(None, position), floor=leading)
@@ -115,13 +137,31 @@ def _walk_statements(plan: FeedPlan, narrow: FeedPlan, bare: FeedPlan) -> Iterat
         "a reconciliation: counts what retention may have purged",
         counted(narrow, below, position, 50_000),
     )
-    yield "left out, on", "the same: where the next 50,000 rows begin", stride(bare, below, position, 50_000)
-    yield "missing", "a reconciliation that misses rows: up to 500 keys a statement", find_rows(plan, keys)
-    yield "deleted", "a reconciliation that has deliveries left over: up to 500 keys", find_rows(bare, keys)
-    yield "unordered", "a reconciliation: rows that the cursor column does not order", unordered(narrow)
+    yield (
+        "left out, on",
+        "the same: where the next 50,000 rows begin",
+        stride(bare, below, position, 50_000),
+    )
+    yield (
+        "missing",
+        "a reconciliation that misses rows: up to 500 keys a statement",
+        find_rows(plan, keys),
+    )
+    yield (
+        "deleted",
+        "a reconciliation that has deliveries left over: up to 500 keys",
+        find_rows(bare, keys),
+    )
+    yield (
+        "unordered",
+        "a reconciliation: rows that the cursor column does not order",
+        unordered(narrow),
+    )
 
 
-def _explained(name: str, when: str, statement: Statement, dialect: SqlDialect, mark: str) -> Explained:
+def _explained(
+    name: str, when: str, statement: Statement, dialect: SqlDialect, mark: str
+) -> Explained:
     compiled = statement.select.compile(dialect=dialect)
     state = compiled.construct_expanded_state(statement.parameters)
     sql = state.statement
@@ -138,7 +178,9 @@ def _assumed_table(feed: Feed, product: str) -> SourceTable:
         *feed.cursor.named_columns,
         *(condition.column for condition in feed.where),
     ]
-    columns = (Column(wanted, _assumed_type(feed, wanted, product)) for wanted in dict.fromkeys(names))
+    columns = (
+        Column(wanted, _assumed_type(feed, wanted, product)) for wanted in dict.fromkeys(names)
+    )
     return SourceTable(feed.name, schema, name, tuple(columns))
 
 

@@ -53,9 +53,14 @@ class Fetching(Access):
         return self._budget.reading(feed.name)
 
     async def _with_room(
-        self, feed: Feed, read: Callable[[Reservation], Awaitable[T]], room: Reservation | None = None
+        self,
+        feed: Feed,
+        read: Callable[[Reservation], Awaitable[T]],
+        room: Reservation | None = None,
     ) -> T:
-        """Read; where memory is short, wait for it and read again. What is held without a `room` is given back."""
+        """Read; where memory is short, wait for it and read again. What is held without a `room` is
+        given back.
+        """
         hold = room or self.room(feed)
         try:
             while True:
@@ -77,14 +82,18 @@ class Fetching(Access):
         room: Room,
         must: bool = True,
     ) -> Portion:
-        """Read a stretch whose statement asks for one row more than `limit`: that row says whether there are more.
+        """Read a stretch whose statement asks for one row more than `limit`: that row says whether
+        there are more.
 
-        No more than memory has room for is read. Where there is none, `must` raises `NoRoom`; else nothing is read.
-        Where a value breaks the statement, and the plan is new, the rows that do are found.
+        No more than memory has room for is read. Where there is none, `must` raises `NoRoom`; else
+        nothing is read. Where a value breaks the statement, and the plan is new, the rows that do
+        are found.
         """
         try:
             if plan.scales is None:
-                return await self._fetch_short(connection, plan, stretch, min(limit, most_rows(plan, room.portion)))
+                return await self._fetch_short(
+                    connection, plan, stretch, min(limit, most_rows(plan, room.portion))
+                )
             return await self._fetch_weighed(connection, plan, stretch, limit, room)
         except NoRoom:
             if must:
@@ -94,9 +103,13 @@ class Fetching(Access):
             if not self._may_be_a_row(plan, error):
                 raise
             found = await self._salvaging(connection, plan, room).read(stretch, error)
-            return Portion(found.rows[:limit], found.positions[:limit], found.more or len(found) > limit)
+            return Portion(
+                found.rows[:limit], found.positions[:limit], found.more or len(found) > limit
+            )
 
-    async def _fetch_short(self, connection: AsyncConnection, plan: FeedPlan, stretch: Stretch, limit: int) -> Portion:
+    async def _fetch_short(
+        self, connection: AsyncConnection, plan: FeedPlan, stretch: Stretch, limit: int
+    ) -> Portion:
         """Where no value can be large."""
         rows = await run(connection, limited(stretch.whole(plan), limit + 1))
         read = Portion(list(rows), plan.strategy.positions(rows, stretch.behind))
@@ -123,7 +136,9 @@ class Fetching(Access):
         return replace(read, more=count < len(found.rows))
 
     def _note_asked(self, feed: Feed, count: int) -> None:
-        """Ask of fewer rows after a page that memory ended, and of more again as pages take all that was asked of."""
+        """Ask of fewer rows after a page that memory ended, and of more again as pages take all
+        that was asked of.
+        """
         self._asked[feed.name] = max(FEWEST_ASKED, ASKED_BEYOND * count)
         if self._asked[feed.name] >= feed.page_size:
             del self._asked[feed.name]
@@ -141,15 +156,21 @@ class Fetching(Access):
                 read += left_behind(plan, found, low, high)
             else:
                 rows = await run(connection, stretch.part(plan, found.positions, low, high))
-                read += Portion(list(rows), plan.strategy.positions(rows, found.positions[low - 1] if low else None))
+                read += Portion(
+                    list(rows),
+                    plan.strategy.positions(rows, found.positions[low - 1] if low else None),
+                )
         return read
 
     def _salvaging(self, connection: AsyncConnection, plan: FeedPlan, room: Room) -> Salvage:
         return Salvage(plan, partial(run, connection), self._said, room=room)
 
 
-async def with_ties(connection: AsyncConnection, plan: FeedPlan, read: Portion, size: int) -> Portion:
-    """The first `size` rows (1 or more); with them, where more were read, what the server holds equal to the last.
+async def with_ties(
+    connection: AsyncConnection, plan: FeedPlan, read: Portion, size: int
+) -> Portion:
+    """The first `size` rows (1 or more); with them, where more were read, what the server holds
+    equal to the last.
 
     Raises `SourceRefused` where that is more than `TIES`.
     """
@@ -160,13 +181,17 @@ async def with_ties(connection: AsyncConnection, plan: FeedPlan, read: Portion, 
         return Portion(rows, positions, more)
     found = await run(connection, tied)
     if len(found) > TIES:
-        raise plan.strategy.refused(f"and key are the same in more than {TIES} rows: the key must be unique")
+        raise plan.strategy.refused(
+            f"and key are the same in more than {TIES} rows: the key must be unique"
+        )
     others = [
         (row, position)
         for row, position in zip(found, plan.strategy.positions(found), strict=True)
         if position not in positions
     ]
-    return Portion(rows + [row for row, _ in others], positions + [position for _, position in others], more)
+    return Portion(
+        rows + [row for row, _ in others], positions + [position for _, position in others], more
+    )
 
 
 def first_too_large(plan: FeedPlan, rows: Sequence[Row[Any]]) -> tuple[SourceRow, bool] | None:
@@ -178,14 +203,18 @@ def first_too_large(plan: FeedPlan, rows: Sequence[Row[Any]]) -> tuple[SourceRow
         return None
     ordered = in_order(plan.scales, first)
     if not ordered:
-        return replace(plan.scales.shape.key_row(first[0], None), error=too_large_reason(plan, size)), False
+        return replace(
+            plan.scales.shape.key_row(first[0], None), error=too_large_reason(plan, size)
+        ), False
     (left,) = left_behind(plan, weighed(plan.scales, ordered, None), 0, 1).rows
     assert isinstance(left, Broken)  # noqa: S101 - as all of them are
     return left.found, left.selected
 
 
 def before_too_large(plan: FeedPlan, rows: Sequence[Row[Any]]) -> int:
-    """How many of these rows, weighed, can be read together: one at least, and none that is too large but the first."""
+    """How many of these rows, weighed, can be read together: one at least, and none that is too
+    large but the first.
+    """
     assert plan.scales is not None  # noqa: S101 - they were weighed
     sizes = [int(row[plan.scales.strategy.selection.size_place]) for row in rows]
     small = next((place for place, size in enumerate(sizes) if too_large(plan, size)), len(sizes))
@@ -197,7 +226,9 @@ def left_behind(plan: FeedPlan, found: Weighed, low: int, high: int) -> Portion:
     assert plan.scales is not None  # noqa: S101 - they were weighed
     shape, matched = plan.scales.shape, plan.scales.strategy.selection.match_place
     left: list[Read] = []
-    for row, position, size in zip(found.rows[low:high], found.positions[low:high], found.sizes[low:high], strict=True):
+    for row, position, size in zip(
+        found.rows[low:high], found.positions[low:high], found.sizes[low:high], strict=True
+    ):
         key = shape.key_row(row, position)
         reason = key.error or too_large_reason(plan, size)
         left.append(Broken(replace(key, error=reason), row, matched is None or bool(row[matched])))

@@ -30,13 +30,16 @@ class Finder(Fetching):
     """Looks rows up for one process."""
 
     async def find(self, feed: Feed, key: str, agreed: Columns = ()) -> Found | None:
-        """The row of that key, written as in its delivery's id; `None` where there is none. The table is looked up
-        anew. `agreed`: the cursor's `columns`; none: all columns that the table has.
+        """The row of that key, written as in its delivery's id; `None` where there is none. The
+        table is looked up anew. `agreed`: the cursor's `columns`; none: all columns that the table
+        has.
         """
         self._plans.forget(feed)
         async with self._reading(feed) as (connection, _):
             plan = await self._agreed_plan(connection, feed, agreed)
-            if plan.scales and (large := first_too_large(plan, await run(connection, find_row(plan.scales, key)))):
+            if plan.scales and (
+                large := first_too_large(plan, await run(connection, find_row(plan.scales, key)))
+            ):
                 return Found(changes(plan, [large[0]])[0] if large[1] else large[0], large[1])
             rows = await run(connection, find_row(plan, key))
             if not rows:
@@ -49,8 +52,8 @@ class Finder(Fetching):
             return Found(found[0], read=bool(matching(plan, portion).rows))
 
     async def latest(self, feed: Feed, agreed: Columns = ()) -> tuple[SourceRow, ...]:
-        """The newest rows that a poll would give, newest first: of the last `LATEST` those that the feed's conditions
-        select. The table is looked up anew; `agreed` as for `find`.
+        """The newest rows that a poll would give, newest first: of the last `LATEST` those that the
+        feed's conditions select. The table is looked up anew; `agreed` as for `find`.
         """
         self._plans.forget(feed)
         async with self._reading(feed) as (connection, _):
@@ -65,10 +68,14 @@ class Finder(Fetching):
             portion = Portion([*rows], plan.strategy.positions(rows))
             return (await source_rows(plan, matching(plan, portion)))[::-1]
 
-    async def find_all(self, feed: Feed, keys: Sequence[str], agreed: Columns = ()) -> tuple[SourceRow, ...]:
-        """The rows of these keys that the feed's conditions select, without their payloads: key, position and hash.
+    async def find_all(
+        self, feed: Feed, keys: Sequence[str], agreed: Columns = ()
+    ) -> tuple[SourceRow, ...]:
+        """The rows of these keys that the feed's conditions select, without their payloads: key,
+        position and hash.
 
-        Each key as `walk` gave it; nothing is found under one of another form. `agreed`: the cursor's `columns`.
+        Each key as `walk` gave it; nothing is found under one of another form. `agreed`: the
+        cursor's `columns`.
         """
         found: list[SourceRow] = []
         left = list(keys)
@@ -82,8 +89,9 @@ class Finder(Fetching):
     async def find_some(
         self, feed: Feed, keys: Sequence[str], agreed: Columns = (), room: Reservation | None = None
     ) -> tuple[tuple[SourceRow, ...], int]:
-        """As above, but whole, as a page would give them; of the first of these keys (1 or more), as many as a portion
-        of memory takes. Returns the rows, and how many keys they are of. `room`: as in `read_page`.
+        """As above, but whole, as a page would give them; of the first of these keys (1 or more),
+        as many as a portion of memory takes. Returns the rows, and how many keys they are of.
+        `room`: as in `read_page`.
         """
 
         async def read(hold: Reservation) -> tuple[tuple[SourceRow, ...], int]:
@@ -91,7 +99,9 @@ class Finder(Fetching):
                 plan = await self._agreed_plan(connection, feed, agreed)
                 part = next(_parts(plan, keys))
                 known = [key for key in part if can_be_found(plan, key)]
-                weights, large = await self._weigh_keys(connection, plan, known) if known else ({}, ())
+                weights, large = (
+                    await self._weigh_keys(connection, plan, known) if known else ({}, ())
+                )
                 count = fitting([weights.get(key, 0) for key in part], hold.portion)
                 part = part[:count]
                 weight = sum(weights.get(key, 0) for key in part)
@@ -99,7 +109,9 @@ class Finder(Fetching):
                     raise NoRoom(weight)
                 left = tuple(row for row in large if row.key in part)
                 wanted = set(part).intersection(known) - {row.key for row in left}
-                whole = await self._find_part(connection, plan, [key for key in part if key in wanted])
+                whole = await self._find_part(
+                    connection, plan, [key for key in part if key in wanted]
+                )
                 return (*left, *(row for row in whole if row.key in wanted)), count
 
         return await self._with_room(feed, read, room)
@@ -107,8 +119,8 @@ class Finder(Fetching):
     async def _weigh_keys(
         self, connection: AsyncConnection, plan: FeedPlan, keys: Sequence[str]
     ) -> tuple[dict[str, int], tuple[SourceRow, ...]]:
-        """Key → what its rows cost in memory, and the rows that are too large, which are not read. Where the sizes
-        cannot be asked for, each costs as much as a payload may have.
+        """Key → what its rows cost in memory, and the rows that are too large, which are not read.
+        Where the sizes cannot be asked for, each costs as much as a payload may have.
         """
         if plan.scales is None:
             return {}, ()
@@ -125,13 +137,20 @@ class Finder(Fetching):
             weights[key] = weights.get(key, 0) + its_cost
         large = [part for part in runs(plan, found.sizes) if part[2]]
         left = [left_behind(plan, found, low, high) for low, high, _ in large]
-        behind = [row.found for part in left for row in part.rows if isinstance(row, Broken) and row.selected]
+        behind = [
+            row.found
+            for part in left
+            for row in part.rows
+            if isinstance(row, Broken) and row.selected
+        ]
         return weights, tuple(changes(plan, behind))
 
     async def _find_part(
         self, connection: AsyncConnection, plan: FeedPlan, keys: Sequence[str]
     ) -> tuple[SourceRow, ...]:
-        """As many as one statement takes; half as many and half again, where a row's value breaks it."""
+        """As many as one statement takes; half as many and half again, where a row's value breaks
+        it.
+        """
         if not keys:
             return ()
         try:
@@ -150,13 +169,17 @@ class Finder(Fetching):
                 for read in zip(rows, bare.strategy.positions(rows), strict=True)
             ]
             return tuple(changes(plan, broken))
-        return await source_rows(plan, matching(plan, Portion([*rows], plan.strategy.positions(rows))))
+        return await source_rows(
+            plan, matching(plan, Portion([*rows], plan.strategy.positions(rows)))
+        )
 
     @renewing
     async def present(self, feed: Feed, keys: Sequence[str]) -> Mapping[str, SourceRow | None]:
-        """Which of these keys the source has: key → its row without a payload, `None` where there is none.
+        """Which of these keys the source has: key → its row without a payload, `None` where there
+        is none.
 
-        Of a key that cannot be looked up nothing is said: one with a NULL in it, or of another form.
+        Of a key that cannot be looked up nothing is said: one with a NULL in it, or of another
+        form.
         """
         async with self._reading(feed) as (connection, _):
             plan = await self._plans.narrow(connection, feed, where=False)

@@ -29,18 +29,26 @@ def is_view(inspector: Inspector, table: SourceTable) -> bool:
 
 
 def indexes_of(inspector: Inspector, table: SourceTable, product: Product) -> Iterator[Index]:
-    """The indexes of the feed's table that a seek can use, its primary key first. Partial ones are left out."""
+    """The indexes of the feed's table that a seek can use, its primary key first. Partial ones are
+    left out.
+    """
     name, schema = table.name, _schema(table)
     primary = inspector.get_pk_constraint(name, schema=schema)
     if primary["constrained_columns"]:
-        yield Index(primary["name"] or "the primary key", tuple(primary["constrained_columns"]), unique=True)
+        yield Index(
+            primary["name"] or "the primary key", tuple(primary["constrained_columns"]), unique=True
+        )
     for index in inspector.get_indexes(name, schema=schema):
         if not _partial(index):
             columns = tuple(column or "" for column in index["column_names"])
             yield Index(index["name"] or "an index", columns, unique=bool(index["unique"]))
     if product.unique_constraints_apart:
         for constraint in inspector.get_unique_constraints(name, schema=schema):
-            yield Index(constraint["name"] or "a unique constraint", tuple(constraint["column_names"]), unique=True)
+            yield Index(
+                constraint["name"] or "a unique constraint",
+                tuple(constraint["column_names"]),
+                unique=True,
+            )
 
 
 def _partial(index: ReflectedIndex) -> bool:

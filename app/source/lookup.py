@@ -26,13 +26,16 @@ class Found:
     row: SourceRow
     """As a page would give it."""
     read: bool
-    """A poll gives it: the feed's conditions (`where`) select it, and its cursor column is not NULL."""
+    """A poll gives it: the feed's conditions (`where`) select it, and its cursor column is not
+    NULL.
+    """
 
 
 _SIZES = (1, 10, 100, 500)
 _COMPOSITE_SIZES = (1, 10, 50)
-"""Statements exist for these numbers of keys, the rest filled with the last one: few texts, so plans are reused. A
-composite key takes a term for each of its parts, and products bound how many of these they take."""
+"""Statements exist for these numbers of keys, the rest filled with the last one: few texts, so
+plans are reused. A composite key takes a term for each of its parts, and products bound how many of
+these they take."""
 
 
 def find_row(plan: FeedPlan, key: str) -> Statement:
@@ -43,7 +46,9 @@ def find_row(plan: FeedPlan, key: str) -> Statement:
     selection, parts = plan.strategy.selection, key.split(":")
     if len(parts) != len(selection.key):
         names = ", ".join(column.name for column in selection.key)
-        raise SourceRefused(f"feed {plan.feed.name}: key {key!r} has {len(parts)} parts; its key is {names}")
+        raise SourceRefused(
+            f"feed {plan.feed.name}: key {key!r} has {len(parts)} parts; its key is {names}"
+        )
     rows, every_row = plan.strategy.found_rows
     wanted = [
         rows.c[column.name] == _bound(plan, number, part, f"key{number}")
@@ -58,9 +63,16 @@ def keys_a_statement(plan: FeedPlan) -> int:
 
 
 def can_be_found(plan: FeedPlan, key: str) -> bool:
-    """Whether a text has the form of a key of this feed; not where a part is NULL, or the key had other parts."""
+    """Whether a text has the form of a key of this feed; not where a part is NULL, or the key had
+    other parts.
+    """
     parts = key.split(":")
-    if len(parts) != len(plan.strategy.selection.key) or "%-" in parts or not has_identity(key) or is_short_key(key):
+    if (
+        len(parts) != len(plan.strategy.selection.key)
+        or "%-" in parts
+        or not has_identity(key)
+        or is_short_key(key)
+    ):
         return False
     try:
         for number, part in enumerate(parts):
@@ -71,17 +83,21 @@ def can_be_found(plan: FeedPlan, key: str) -> bool:
 
 
 def find_rows(plan: FeedPlan, keys: Sequence[str]) -> Statement:
-    """The statement that reads the rows of these keys as a page would, in any order; for some, perhaps more rows.
+    """The statement that reads the rows of these keys as a page would, in any order; for some,
+    perhaps more rows.
 
-    Takes 1 to `keys_a_statement` keys, each of which `can_be_found`. Where the server knows letters that differ to be
-    equal (`A` and `a`), rows of keys nobody asked for come too: compare the text.
+    Takes 1 to `keys_a_statement` keys, each of which `can_be_found`. Where the server knows letters
+    that differ to be equal (`A` and `a`), rows of keys nobody asked for come too: compare the text.
     """
     columns = plan.strategy.selection.key
     sizes = _SIZES if len(columns) == 1 else _COMPOSITE_SIZES
     size = next(size for size in sizes if size >= len(keys))
     filled = [*keys, *[keys[-1]] * (size - len(keys))]
     bound = [
-        [_bound(plan, number, part, f"key{place}p{number}") for number, part in enumerate(key.split(":"))]
+        [
+            _bound(plan, number, part, f"key{place}p{number}")
+            for number, part in enumerate(key.split(":"))
+        ]
         for place, key in enumerate(filled)
     ]
     rows, every_row = plan.strategy.found_rows
@@ -99,7 +115,9 @@ def _equal(column: ColumnElement[Any], value: ColumnElement[Any]) -> ColumnEleme
 
 
 def _bound(plan: FeedPlan, number: int, part: str, name: str) -> ColumnElement[Any]:
-    """A part of a key as a parameter of the column's own type, so that the server compares by the column's index."""
+    """A part of a key as a parameter of the column's own type, so that the server compares by the
+    column's index.
+    """
     return plan.strategy.selection.key_codecs[number].bind(name, _place(plan, number, part))
 
 
@@ -110,4 +128,6 @@ def _place(plan: FeedPlan, number: int, part: str) -> PartValue:
         return selection.key_codecs[number].read(part)
     except (ValueError, Unplaceable):
         name = selection.key[number].name
-        raise SourceRefused(f"feed {plan.feed.name}: key {part!r:.200} is no value of column {name!r}") from None
+        raise SourceRefused(
+            f"feed {plan.feed.name}: key {part!r:.200} is no value of column {name!r}"
+        ) from None

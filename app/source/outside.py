@@ -1,4 +1,5 @@
-"""Rows outside a feed's cursor: those that no poll will read, and those that wait while nothing polls.
+"""Rows outside a feed's cursor: those that no poll will read, and those that wait while nothing
+polls.
 
 Each question is bounded, and one seek by the cursor column's index where it has one.
 """
@@ -52,10 +53,18 @@ def unordered(plan: FeedPlan) -> Statement:
 
 
 def below(plan: FeedPlan, cursor: Cursor) -> Statement | None:
-    """The rows up to the lowest, that one included; `None` where reading began with the first row anyway."""
-    if cursor.lowest is None or not cursor.spans or any(span.after is None for span in cursor.spans):
+    """The rows up to the lowest, that one included; `None` where reading began with the first row
+    anyway.
+    """
+    if (
+        cursor.lowest is None
+        or not cursor.spans
+        or any(span.after is None for span in cursor.spans)
+    ):
         return None
-    rows = plan.strategy.every_row.where(plan.strategy.column.is_not(None), plan.strategy.upto(cursor.lowest))
+    rows = plan.strategy.every_row.where(
+        plan.strategy.column.is_not(None), plan.strategy.upto(cursor.lowest)
+    )
     return Statement(rows.limit(COUNTED + 1))
 
 
@@ -70,7 +79,9 @@ def waiting(plan: FeedPlan, cursor: Cursor) -> Statement | None:
 
 
 def keys_of(plan: FeedPlan, rows: Sequence[Row[Any]], without: Position = None) -> Rows:
-    """The keys of those that the feed's conditions select, but for the row at the position `without`."""
+    """The keys of those that the feed's conditions select, but for the row at the position
+    `without`.
+    """
     matched = plan.strategy.selection.match_place
     wanted = [row for row in rows[:COUNTED] if matched is None or row[matched]]
     if without is not None:

@@ -29,15 +29,21 @@ from app.source.run import horizon_of, matching, one, run, source_rows
 GAP_STATEMENTS = 20
 """Statements that one read spends on gaps at most; a read whose page is full spends one."""
 CHECK_EVERY = timedelta(minutes=1)
-"""How often a poll that finds nothing checks whether its cursor is ahead of the table, and what is held back."""
+"""How often a poll that finds nothing checks whether its cursor is ahead of the table, and what is
+held back.
+"""
 HELD_COUNTED = 100
 """Rows that wait while none may be read are counted up to this."""
 TOLERATED_SKEW = timedelta(seconds=1)
-"""What our clock and the source's may differ by before gaps are aged by the source's: asking takes time, too."""
+"""What our clock and the source's may differ by before gaps are aged by the source's: asking takes
+time, too.
+"""
 
 
 class Pages(Fetching):
-    """Reads the pages of one process's polls, and says where a cursor begins and what waits beyond it."""
+    """Reads the pages of one process's polls, and says where a cursor begins and what waits beyond
+    it.
+    """
 
     def __init__(self, engine: AsyncEngine, budget: Budget | None = None) -> None:
         """`budget`: the process's memory for rows."""
@@ -47,20 +53,26 @@ class Pages(Fetching):
         self._held_back: dict[str, tuple[datetime, Position, str | None]] = {}
 
     @renewing
-    async def read_page(self, feed: Feed, cursor: Cursor, now: datetime, room: Reservation | None = None) -> Page:
-        """Ask for the open gaps again and read the next rows: at most `feed.page_size` rows, in ascending order, and as
-        many as a portion of memory takes. Waits for memory, and holds no connection meanwhile.
+    async def read_page(
+        self, feed: Feed, cursor: Cursor, now: datetime, room: Reservation | None = None
+    ) -> Page:
+        """Ask for the open gaps again and read the next rows: at most `feed.page_size` rows, in
+        ascending order, and as many as a portion of memory takes. Waits for memory, and holds no
+        connection meanwhile.
 
-        `room`: holds what the page takes, until the caller gives it back; without it nothing is held after the call.
+        `room`: holds what the page takes, until the caller gives it back; without it nothing is
+        held after the call.
 
-        `now` is taken before the call. Save the page's position and gaps as the cursor's also when it has no rows;
-        while `full` is set, read again at once. A row comes twice where gaps were merged, or the cursor not saved.
+        `now` is taken before the call. Save the page's position and gaps as the cursor's also when
+        it has no rows; while `full` is set, read again at once. A row comes twice where gaps were
+        merged, or the cursor not saved.
 
-        No row falls between the reads: gaps lie at or below the cursor's position, the page above it, and each of
-        the two drops an id only because it holds the row. A row that commits after its gap was asked for stays a gap;
-        one that commits after the page was read lies above it, or in a gap made from what the page did not hold. Only
-        a gap that was looked at in this very read can expire, so one that aged while nobody polled is asked for first.
-        Gaps age by the source's clock, so that a worker whose clock is wrong gives up none too early.
+        No row falls between the reads: gaps lie at or below the cursor's position, the page above
+        it, and each of the two drops an id only because it holds the row. A row that commits after
+        its gap was asked for stays a gap; one that commits after the page was read lies above it,
+        or in a gap made from what the page did not hold. Only a gap that was looked at in this very
+        read can expire, so one that aged while nobody polled is asked for first. Gaps age by the
+        source's clock, so that a worker whose clock is wrong gives up none too early.
         """
 
         async def read(hold: Reservation) -> Page:
@@ -69,8 +81,12 @@ class Pages(Fetching):
 
         return await self._with_room(feed, read, room)
 
-    async def _page(self, connection: AsyncConnection, feed: Feed, cursor: Cursor, now: datetime, room: Room) -> Page:
-        found = await self._plans.columns(connection, feed, cursor.columns, settled=settled(feed, cursor))
+    async def _page(
+        self, connection: AsyncConnection, feed: Feed, cursor: Cursor, now: datetime, room: Room
+    ) -> Page:
+        found = await self._plans.columns(
+            connection, feed, cursor.columns, settled=settled(feed, cursor)
+        )
         form = form_of(feed, cursor, found)
         plan = await self._plans.of(connection, feed, form.names)
         horizon = await horizon_of(connection, plan)
@@ -85,7 +101,11 @@ class Pages(Fetching):
             late += await _ask(asking, gap_round, GAP_STATEMENTS - 1, rest, must=False)
         if lost := await _lost(connection, plan, position):
             return Page((), cursor.position, cursor.gaps, full=False, ahead=lost)
-        ahead = None if fresh.rows else await self._ahead(connection, plan, replace(cursor, position=position), now)
+        ahead = (
+            None
+            if fresh.rows
+            else await self._ahead(connection, plan, replace(cursor, position=position), now)
+        )
         held = None if fresh.rows else await self._held(connection, plan, position, horizon, now)
         lowest = await _lowest(connection, plan, fresh) if cursor.lowest is None else None
         if gaps or plan.strategy.missing(position, fresh.positions, now):
@@ -96,7 +116,9 @@ class Pages(Fetching):
         opened = plan.strategy.missing(position, fresh.positions, now)
         return Page(
             rows=await source_rows(plan, matching(plan, late + fresh)),
-            position=plan.strategy.reached(fresh.positions, position, more=fresh.more, horizon=horizon),
+            position=plan.strategy.reached(
+                fresh.positions, position, more=fresh.more, horizon=horizon
+            ),
             gaps=coarsen(kept + opened, plan.strategy.max_gaps),
             full=fresh.more or not gap_round.complete,
             expired=expired,
@@ -109,7 +131,8 @@ class Pages(Fetching):
 
     @renewing
     async def begin(self, feed: Feed, where: int | str, now: datetime) -> Cursor:
-        """A cursor that stands at `beginning`, `now` or a position, as `CursorSpec.start` means them.
+        """A cursor that stands at `beginning`, `now` or a position, as `CursorSpec.start` means
+        them.
 
         Raises `SourceRefused` also for a position that nothing can be read from any more.
         """
@@ -123,7 +146,9 @@ class Pages(Fetching):
 
     @renewing
     async def waiting(self, feed: Feed, cursor: Cursor, limit: int) -> int:
-        """How many rows lie beyond the cursor, counted up to `limit` (1 or more) so that the cost is bounded."""
+        """How many rows lie beyond the cursor, counted up to `limit` (1 or more) so that the cost
+        is bounded.
+        """
         async with self._reading(feed) as (connection, plan):
             position, start = cursor.position, feed.cursor.start
             if position is None and start == "now":
@@ -132,26 +157,43 @@ class Pages(Fetching):
                 position, _ = plan.strategy.started(start, (), utc_now())
             return int(await one(connection, plan.strategy.waiting(position, limit)))
 
-    async def _ahead(self, connection: AsyncConnection, plan: FeedPlan, cursor: Cursor, now: datetime) -> Ahead | None:
-        """Whether the cursor is ahead of the table: checked once a minute, and remembered in between."""
+    async def _ahead(
+        self, connection: AsyncConnection, plan: FeedPlan, cursor: Cursor, now: datetime
+    ) -> Ahead | None:
+        """Whether the cursor is ahead of the table: checked once a minute, and remembered in
+        between.
+        """
         position = cursor.position
         checked_at, standing, found = self._ahead_checked.get(plan.feed.name, (None, None, None))
-        if position is None or (checked_at is not None and standing == position and now - checked_at < CHECK_EVERY):
+        if position is None or (
+            checked_at is not None and standing == position and now - checked_at < CHECK_EVERY
+        ):
             return found if standing == position else None
         found = await ahead_of(connection, plan, cursor)
         self._ahead_checked[plan.feed.name] = (now, position, found)
         return found
 
     async def _held(
-        self, connection: AsyncConnection, plan: FeedPlan, position: Position, horizon: Any, now: datetime
+        self,
+        connection: AsyncConnection,
+        plan: FeedPlan,
+        position: Position,
+        horizon: Any,
+        now: datetime,
     ) -> str | None:
-        """Why rows that lie beyond the cursor are not read, where there are any: checked once a minute, as above."""
+        """Why rows that lie beyond the cursor are not read, where there are any: checked once a
+        minute, as above.
+        """
         name = plan.feed.name
         checked_at, standing, found = self._held_back.get(name, (None, None, None))
         if checked_at is not None and standing == position and now - checked_at < CHECK_EVERY:
             return found
         why = plan.strategy.held_back(horizon)
-        waiting = 0 if why is None else int(await one(connection, plan.strategy.waiting(position, HELD_COUNTED)))
+        waiting = (
+            0
+            if why is None
+            else int(await one(connection, plan.strategy.waiting(position, HELD_COUNTED)))
+        )
         number = f"{waiting}" if waiting < HELD_COUNTED else f"{HELD_COUNTED} or more"
         found = f"rows beyond the cursor ({number}) may not be read: {why}" if waiting else None
         self._held_back[name] = (now, position, found)
@@ -159,9 +201,16 @@ class Pages(Fetching):
 
 
 async def _ask(
-    fetch: Callable[..., Awaitable[Portion]], gap_round: Round, statements: int, limit: int, *, must: bool = True
+    fetch: Callable[..., Awaitable[Portion]],
+    gap_round: Round,
+    statements: int,
+    limit: int,
+    *,
+    must: bool = True,
 ) -> Portion:
-    """Ask for the round's next gaps, until they, the statements, the rows (`limit`) or memory are used up."""
+    """Ask for the round's next gaps, until they, the statements, the rows (`limit`) or memory are
+    used up.
+    """
     late = Portion()
     for _ in range(statements):
         gaps, rows = gap_round.ask(GAP_RANGES), limit - len(late)
@@ -194,7 +243,11 @@ async def _lowest(connection: AsyncConnection, plan: FeedPlan, fresh: Portion) -
 async def _lost(connection: AsyncConnection, plan: FeedPlan, position: Position) -> Ahead | None:
     """Why the page just read after the position may lack rows that the source has dropped."""
     statement = plan.strategy.lasting()
-    return None if statement is None else plan.strategy.lost(position, (await run(connection, statement))[0])
+    return (
+        None
+        if statement is None
+        else plan.strategy.lost(position, (await run(connection, statement))[0])
+    )
 
 
 async def _standing(

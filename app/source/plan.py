@@ -27,8 +27,8 @@ class FeedPlan:
     strategy: CursorStrategy
     shape: RowShape
     scales: FeedPlan | None = None
-    """The same rows by key and cursor column alone, each with its bytes in place of what it holds. `None`: the server
-    does not say them, or none can be large."""
+    """The same rows by key and cursor column alone, each with its bytes in place of what it holds.
+    `None`: the server does not say them, or none can be large."""
 
     @property
     def product(self) -> Product:
@@ -36,10 +36,13 @@ class FeedPlan:
         return self.strategy.selection.product
 
 
-def plan_table(table: SourceTable, feed: Feed, product: Product, connection: Connection | None = None) -> FeedPlan:
+def plan_table(
+    table: SourceTable, feed: Feed, product: Product, connection: Connection | None = None
+) -> FeedPlan:
     """The plan for a table that is known already.
 
-    Raises `SourceRefused` where the feed names a column that the table does not have, or one of an unfit type.
+    Raises `SourceRefused` where the feed names a column that the table does not have, or one of an
+    unfit type.
     """
     plan = _plan(_select(table, feed, product, connection))
     if connection is not None:
@@ -48,8 +51,8 @@ def plan_table(table: SourceTable, feed: Feed, product: Product, connection: Con
 
 
 def narrowed(plan: FeedPlan, *, where: bool = True) -> FeedPlan:
-    """The plan with the feed's key as the only columns that are read, beside its cursor column. `where`: and what the
-    feed's conditions say of each row.
+    """The plan with the feed's key as the only columns that are read, beside its cursor column.
+    `where`: and what the feed's conditions say of each row.
     """
     narrow = plan.feed.model_copy(update={"columns": plan.feed.key})
     return plan_table(plan.table, narrow if where else without_where(narrow), plan.product)
@@ -68,7 +71,9 @@ def _plan(selection: Selection) -> FeedPlan:
         key_places=tuple(selection.place(column) for column in selection.key),
         key_writers=tuple(codec.write for codec in selection.key_codecs),
         decoders=tuple(
-            (place, decode) for place, column in enumerate(sent) if (decode := decoder(column.type)) is not None
+            (place, decode)
+            for place, column in enumerate(sent)
+            if (decode := decoder(column.type)) is not None
         ),
         max_payload=feed.max_payload,
     )
@@ -78,13 +83,17 @@ def _plan(selection: Selection) -> FeedPlan:
 
 def _scales(plan: FeedPlan) -> FeedPlan | None:
     selection, rows = plan.strategy.selection, plan.strategy.selection.rows
-    if all(plan.product.size(rows.c[column.name], column.type) is None for column in selection.read):
+    if all(
+        plan.product.size(rows.c[column.name], column.type) is None for column in selection.read
+    ):
         return None
     narrow = plan.feed.model_copy(update={"columns": plan.feed.key})
     return _plan(replace(_select(plan.table, narrow, plan.product, None), weighed=selection.read))
 
 
-def _select(table: SourceTable, feed: Feed, product: Product, connection: Connection | None) -> Selection:
+def _select(
+    table: SourceTable, feed: Feed, product: Product, connection: Connection | None
+) -> Selection:
     sql = product.cursors
     kind = STRATEGIES[feed.cursor.strategy]
     cursor = kind.cursor_column(table, feed)

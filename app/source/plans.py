@@ -1,8 +1,9 @@
-"""The plans that a process reads by: made from the catalogue, and again when the table may have changed.
+"""The plans that a process reads by: made from the catalogue, and again when the table may have
+changed.
 
-A plan is what was believed of a table when it was last looked up. It is looked up again once it is `LIFE` old, where
-the feed or the columns agreed for it are not what it was made for, and after any error: what the error says may be
-nothing but the table's having changed.
+A plan is what was believed of a table when it was last looked up. It is looked up again once it is
+`LIFE` old, where the feed or the columns agreed for it are not what it was made for, and after any
+error: what the error says may be nothing but the table's having changed.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from app.source.products.product import Product
 from app.source.table import SourceTable
 
 LIFE = timedelta(minutes=1)
-"""After this the table is looked up again: a column that came is noticed within it, and the feed's next poll."""
+"""After this the table is looked up again: a column that came is noticed within it, and the feed's
+next poll.
+"""
 
 
 @dataclass(slots=True)
@@ -48,7 +51,9 @@ class Plans:
         self._known: dict[str, _Known] = {}
 
     def proven(self, feed: Feed) -> bool:
-        """Whether there is a plan for the feed that something was read by: what fails now may be the table's change."""
+        """Whether there is a plan for the feed that something was read by: what fails now may be
+        the table's change.
+        """
         known = self._known.get(feed.name)
         return known is not None and known.proven
 
@@ -61,8 +66,11 @@ class Plans:
         """Look the feed's table up anew next time."""
         self._known.pop(feed.name, None)
 
-    async def of(self, connection: AsyncConnection, feed: Feed, names: tuple[str, ...] | None = None) -> FeedPlan:
-        """The feed's plan. `names`: the columns to be sent; `None`: those of the plan there is, else as the feed says.
+    async def of(
+        self, connection: AsyncConnection, feed: Feed, names: tuple[str, ...] | None = None
+    ) -> FeedPlan:
+        """The feed's plan. `names`: the columns to be sent; `None`: those of the plan there is,
+        else as the feed says.
 
         Raises `SourceRefused` that names what the table lacks.
         """
@@ -73,16 +81,22 @@ class Plans:
             known.names, known.narrow = names, {}
         return known.plan
 
-    async def narrow(self, connection: AsyncConnection, feed: Feed, *, where: bool = True) -> FeedPlan:
-        """The feed's plan with keys and cursor columns only; with `where`, and what its conditions say."""
+    async def narrow(
+        self, connection: AsyncConnection, feed: Feed, *, where: bool = True
+    ) -> FeedPlan:
+        """The feed's plan with keys and cursor columns only; with `where`, and what its conditions
+        say.
+        """
         known = await self._looked_up(connection, feed)
         if where not in known.narrow:
             known.narrow[where] = narrowed(known.plan, where=where)
         return known.narrow[where]
 
-    async def columns(self, connection: AsyncConnection, feed: Feed, agreed: Columns, *, settled: bool) -> Columns:
-        """The table's columns. Looked up anew where the table as it was known lacks what was `agreed`; and where it
-        has more, unless that is `settled`.
+    async def columns(
+        self, connection: AsyncConnection, feed: Feed, agreed: Columns, *, settled: bool
+    ) -> Columns:
+        """The table's columns. Looked up anew where the table as it was known lacks what was
+        `agreed`; and where it has more, unless that is `settled`.
         """
         known = await self._looked_up(connection, feed)
         lacks = set(agreed) - set(known.columns)
@@ -94,7 +108,11 @@ class Plans:
 
     async def _looked_up(self, connection: AsyncConnection, feed: Feed) -> _Known:
         known, now = self._known.get(feed.name), time.monotonic()
-        if known is not None and known.feed == feed and now - known.looked_at < LIFE.total_seconds():
+        if (
+            known is not None
+            and known.feed == feed
+            and now - known.looked_at < LIFE.total_seconds()
+        ):
             return known
         table = await connection.run_sync(find_table, feed, self._product)
         columns = columns_of(table, connection.dialect)
@@ -105,5 +123,7 @@ class Plans:
         self._known[feed.name] = made = _Known(feed, table, now, columns, None, plan)
         return made
 
-    async def _planned(self, connection: AsyncConnection, table: SourceTable, feed: Feed) -> FeedPlan:
+    async def _planned(
+        self, connection: AsyncConnection, table: SourceTable, feed: Feed
+    ) -> FeedPlan:
         return await connection.run_sync(lambda sync: plan_table(table, feed, self._product, sync))

@@ -16,15 +16,18 @@ from app.source.scanner import Scanner
 
 
 class Source(Pages, Finder, Scanner):
-    """The source database: its pages, its rows by key, walks through it, and what it says of itself and of a feed.
+    """The source database: its pages, its rows by key, walks through it, and what it says of itself
+    and of a feed.
 
-    Safe to share between coroutines of one event loop. Every method raises `SourceUnavailable` (worth a retry) or
-    `SourceRefused` (someone must act).
+    Safe to share between coroutines of one event loop. Every method raises `SourceUnavailable`
+    (worth a retry) or `SourceRefused` (someone must act).
     """
 
     @renewing
     async def check(self, feed: Feed) -> Columns:
-        """Look the feed's table up anew and read a row of it. Returns all columns of the table, with their types."""
+        """Look the feed's table up anew and read a row of it. Returns all columns of the table,
+        with their types.
+        """
         self._plans.forget(feed)
         async with self._reading(feed) as (connection, plan):
             horizon = await horizon_of(connection, plan)
@@ -39,13 +42,16 @@ class Source(Pages, Finder, Scanner):
 
     @renewing
     async def examine(self, feed: Feed) -> tuple[Finding, ...]:
-        """What the catalogue says about the feed's table, key, indexes and settings; looked up anew."""
+        """What the catalogue says about the feed's table, key, indexes and settings; looked up
+        anew.
+        """
         self._plans.forget(feed)
         async with self._reading(feed) as (connection, plan):
             return await connection.run_sync(examine_feed, plan)
 
     async def version(self) -> str:
-        """Product and version of the server, such as `sqlite 3.40.1`, and its driver where that may differ.
+        """Product and version of the server, such as `sqlite 3.40.1`, and its driver where that may
+        differ.
 
         Connects if nothing is connected yet.
         """

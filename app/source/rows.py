@@ -44,7 +44,9 @@ _NULL_PART = "%-"
 _NO_TEXT = "%!"
 """Stands for a key that has no text."""
 KEY_CHARACTERS = 500_000
-"""A longer key's row becomes a dead letter: key, position and payload stand in one document, of 16 MB at most."""
+"""A longer key's row becomes a dead letter: key, position and payload stand in one document, of 16
+MB at most.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,9 @@ class RowShape:
         object.__setattr__(self, "by_name", by_name(self.names))
 
     def source_row(self, row: Sequence[Any], position: Position) -> SourceRow:
-        """The row as it goes on. One that cannot be sent carries the reason in `error`, and an empty payload."""
+        """The row as it goes on. One that cannot be sent carries the reason in `error`, and an
+        empty payload.
+        """
         found = self.key_row(row, position)
         if found.error:
             return found
@@ -79,10 +83,14 @@ class RowShape:
         if len(payload) > self.max_payload:
             reason = f"payload of {len(payload)} bytes is over max_payload {self.max_payload}"
             return SourceRow(found.key, position, "", reason)
-        return SourceRow(found.key, position, payload.decode(), content=self._content(found.key, values))
+        return SourceRow(
+            found.key, position, payload.decode(), content=self._content(found.key, values)
+        )
 
     def content_row(self, row: Sequence[Any], position: Position) -> SourceRow:
-        """The row's key, position and hash, without a payload. One whose content has no JSON form has no hash."""
+        """The row's key, position and hash, without a payload. One whose content has no JSON form
+        has no hash.
+        """
         key, error = self._identity(row, position)
         if error is not None:
             return SourceRow(key, position, "", error)
@@ -124,21 +132,33 @@ class RowShape:
 
 
 def key_text(parts: Sequence[object], writers: Sequence[Callable[[object], str]] = ()) -> str:
-    """One text for a key of one or several parts: each percent-encoded (RFC 3986) but for `A-Z a-z 0-9 _ . - ~`,
-    joined by `:`. Keys that differ, part by part, as text differ here too.
+    """One text for a key of one or several parts: each percent-encoded (RFC 3986) but for `A-Z a-z
+    0-9 _ . - ~`, joined by `:`. Keys that differ, part by part, as text differ here too.
 
-    `writers`: what makes each part text, where that is not `part_text`. Raises `TypeError` or `ValueError`.
+    `writers`: what makes each part text, where that is not `part_text`. Raises `TypeError` or
+    `ValueError`.
     """
     if len(parts) == 1:  # the usual key, and this is done for each row
         return (writers[0] if writers else part_text)(parts[0])
-    return ":".join([write(part) for write, part in zip(writers or [part_text] * len(parts), parts, strict=True)])
+    return ":".join(
+        [
+            write(part)
+            for write, part in zip(writers or [part_text] * len(parts), parts, strict=True)
+        ]
+    )
 
 
 def payload_json(members: Mapping[str, Any]) -> bytes:
-    """A row as a JSON object in UTF-8. Raises `RowUnreadable` that names the column whose value has no JSON form."""
+    """A row as a JSON object in UTF-8. Raises `RowUnreadable` that names the column whose value has
+    no JSON form.
+    """
     kinds = set(map(type, members.values()))
-    infinite = float in kinds and not all(isfinite(value) for value in members.values() if type(value) is float)
-    if infinite or not kinds.isdisjoint(_NESTED):  # orjson would write a float that is not finite as null
+    infinite = float in kinds and not all(
+        isfinite(value) for value in members.values() if type(value) is float
+    )
+    if infinite or not kinds.isdisjoint(
+        _NESTED
+    ):  # orjson would write a float that is not finite as null
         return _column_by_column(members)
     try:
         return orjson.dumps(members, default=plain_text)
@@ -147,23 +167,37 @@ def payload_json(members: Mapping[str, Any]) -> bytes:
 
 
 def part_text(part: object) -> str:
-    """One part of a key as text, percent-encoded: half a surrogate pair as its three bytes in UTF-8's manner."""
+    """One part of a key as text, percent-encoded: half a surrogate pair as its three bytes in
+    UTF-8's manner.
+    """
     if type(part) is int:
         return str(part)
     if part is None:
         return _NULL_PART
     if isinstance(part, (bytes, bytearray, memoryview)):
         return bytes(part).hex()
-    text = part if isinstance(part, str) else str(plain_text(part) if isinstance(part, _PLAIN_TYPES) else part)
+    text = (
+        part
+        if isinstance(part, str)
+        else str(plain_text(part) if isinstance(part, _PLAIN_TYPES) else part)
+    )
     return quote(text, safe="", errors="surrogatepass")
 
 
 def _column_by_column(members: Mapping[str, Any]) -> bytes:
-    """What orjson would write, by the standard library: slower, with integers of any size, and knowing the column."""
+    """What orjson would write, by the standard library: slower, with integers of any size, and
+    knowing the column.
+    """
     written: list[bytes] = []
     for name, value in members.items():
         try:
-            text = json.dumps(value, default=plain_text, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+            text = json.dumps(
+                value,
+                default=plain_text,
+                ensure_ascii=False,
+                allow_nan=False,
+                separators=(",", ":"),
+            )
             written.append(json.dumps(name, ensure_ascii=False).encode() + b":" + text.encode())
         except (TypeError, ValueError, RecursionError) as error:
             raise RowUnreadable(f"column {name!r}: no JSON form: {error}") from error
@@ -174,7 +208,9 @@ _PLAIN_TYPES = (Decimal, datetime, date, time, timedelta, UUID)
 
 
 def plain_text(value: object) -> str:
-    """The text for a value that JSON has no form for. Raises `TypeError` or `ValueError` where there is none."""
+    """The text for a value that JSON has no form for. Raises `TypeError` or `ValueError` where
+    there is none.
+    """
     if isinstance(value, Decimal):
         return _decimal_text(value)
     if isinstance(value, (bytes, bytearray, memoryview)):

@@ -24,7 +24,9 @@ _ROWS_A_TURN = 500
 async def run(connection: AsyncConnection, statement: Statement) -> Sequence[Row[Any]]:
     """Raises SQLAlchemy's errors; `DataError` for a value that the driver cannot hand over."""
     try:
-        rows: Sequence[Row[Any]] = (await connection.execute(statement.select, statement.parameters)).all()
+        rows: Sequence[Row[Any]] = (
+            await connection.execute(statement.select, statement.parameters)
+        ).all()
     except (ArithmeticError, ValueError) as error:  # no Unicode, a date out of Python's years
         raise DataError(None, None, error) from error
     return rows
@@ -38,7 +40,11 @@ async def one(connection: AsyncConnection, statement: Statement | None) -> Any:
 async def horizon_of(connection: AsyncConnection, plan: FeedPlan) -> Any:
     """Below which all is committed; `None` where that is not asked."""
     statement = plan.strategy.horizon()
-    return None if statement is None else plan.strategy.horizon_of((await run(connection, statement))[0])
+    return (
+        None
+        if statement is None
+        else plan.strategy.horizon_of((await run(connection, statement))[0])
+    )
 
 
 def matching(plan: FeedPlan, portion: Portion) -> Portion:
@@ -47,13 +53,19 @@ def matching(plan: FeedPlan, portion: Portion) -> Portion:
     if place is None:
         return portion
     kept = [
-        index for index, row in enumerate(portion.rows) if (row.selected if isinstance(row, Broken) else row[place])
+        index
+        for index, row in enumerate(portion.rows)
+        if (row.selected if isinstance(row, Broken) else row[place])
     ]
-    return Portion([portion.rows[index] for index in kept], [portion.positions[index] for index in kept])
+    return Portion(
+        [portion.rows[index] for index in kept], [portion.positions[index] for index in kept]
+    )
 
 
 async def source_rows(
-    plan: FeedPlan, portion: Portion, shaped: Callable[[Row[Any], Position], SourceRow] | None = None
+    plan: FeedPlan,
+    portion: Portion,
+    shaped: Callable[[Row[Any], Position], SourceRow] | None = None,
 ) -> tuple[SourceRow, ...]:
     """The rows as they go on, or as `shaped` makes them.
 

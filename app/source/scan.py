@@ -1,11 +1,13 @@
 """The statements of a scan: what a feed's cursor has read, in the cursor's own order.
 
-A window is the page of a poll, over the same index, with an end: it goes up to where the cursor stood, never into rows
-that a poll has yet to read. Its rows are read whole, to compare what they hold with what was sent; only their
-hashes are kept. Conditions (`where`) are the server's to look at, as in a poll.
+A window is the page of a poll, over the same index, with an end: it goes up to where the cursor
+stood, never into rows that a poll has yet to read. Its rows are read whole, to compare what they
+hold with what was sent; only their hashes are kept. Conditions (`where`) are the server's to look
+at, as in a poll.
 
-A feed that an operator has rewound was given several stretches to read. They are walked one after the other, and a row
-that lies in one walked before is marked by the server and left out, so that each counts once.
+A feed that an operator has rewound was given several stretches to read. They are walked one after
+the other, and a row that lies in one walked before is marked by the server and left out, so that
+each counts once.
 """
 
 from __future__ import annotations
@@ -41,7 +43,9 @@ class ScanWindow:
     """A part of a stretch that was read at once."""
 
     rows: tuple[SourceRow, ...]
-    """Key, position, change and hash of each row that the feed's conditions select; without a payload."""
+    """Key, position, change and hash of each row that the feed's conditions select; without a
+    payload.
+    """
     reached: Position
     """The last row's position, of all that were read; where none was, as it was before."""
     more: bool
@@ -51,7 +55,9 @@ class ScanWindow:
 
 
 def window(plan: FeedPlan, stretch: ScanRange, after: Position, limit: int) -> Statement:
-    """The next rows of the stretch behind `after`, at most `limit`; each ends with 1 where it was walked before."""
+    """The next rows of the stretch behind `after`, at most `limit`; each ends with 1 where it was
+    walked before.
+    """
     strategy = plan.strategy
     rows = strategy.page(after, limit).select.where(strategy.upto(stretch.span.upto))
     if stretch.floor is not None:
@@ -62,13 +68,20 @@ def window(plan: FeedPlan, stretch: ScanRange, after: Position, limit: int) -> S
 def cut(positions: Sequence[Position], limit: int) -> int:
     """How many of the rows belong to a window of `limit`, of which one more was asked for.
 
-    That one is the next window's, which begins behind the last position: but not where two rows share that.
+    That one is the next window's, which begins behind the last position: but not where two rows
+    share that.
     """
-    return len(positions) if len(positions) > limit and positions[limit] == positions[limit - 1] else limit
+    return (
+        len(positions)
+        if len(positions) > limit and positions[limit] == positions[limit - 1]
+        else limit
+    )
 
 
 def kept(plan: FeedPlan, stretch: ScanRange, read: Portion) -> Portion:
-    """The rows of a `window` that the walk gives: those that the conditions select, and no walk gave before."""
+    """The rows of a `window` that the walk gives: those that the conditions select, and no walk
+    gave before.
+    """
     matched = plan.strategy.selection.match_place
     if matched is None and not stretch.walked:
         return read
@@ -78,11 +91,15 @@ def kept(plan: FeedPlan, stretch: ScanRange, read: Portion) -> Portion:
         if (row.selected if isinstance(row, Broken) else matched is None or row[matched])
         and not (stretch.walked and (row.bare if isinstance(row, Broken) else row)[-1])
     ]
-    return Portion([read.rows[place] for place in places], [read.positions[place] for place in places])
+    return Portion(
+        [read.rows[place] for place in places], [read.positions[place] for place in places]
+    )
 
 
 def stride(plan: FeedPlan, stretch: ScanRange, after: Position, size: int) -> Statement:
-    """The last of the stretch's next `size` rows; none where there are fewer. The server passes over the others."""
+    """The last of the stretch's next `size` rows; none where there are fewer. The server passes
+    over the others.
+    """
     return Statement(window(plan, stretch, after, size).select.offset(size - 1).limit(1))
 
 
@@ -108,4 +125,6 @@ def _mark(plan: FeedPlan, stretch: ScanRange) -> ColumnElement[Any]:
 
 def _within(plan: FeedPlan, span: ReadRange, name: str) -> ColumnElement[bool]:
     strategy = plan.strategy
-    return and_(strategy.beyond(span.after, f"{name}_after"), strategy.upto(span.upto, f"{name}_upto"))
+    return and_(
+        strategy.beyond(span.after, f"{name}_after"), strategy.upto(span.upto, f"{name}_upto")
+    )

@@ -28,10 +28,11 @@ class Scanner(Fetching):
     async def walk(
         self, feed: Feed, stretch: ScanRange, after: Position, limit: int, agreed: Columns = ()
     ) -> ScanWindow:
-        """The stretch's next rows behind `after`, without their payloads: at most `limit` (1 or more), and one that
-        shares the last one's position. `agreed`: the cursor's `columns`.
+        """The stretch's next rows behind `after`, without their payloads: at most `limit` (1 or
+        more), and one that shares the last one's position. `agreed`: the cursor's `columns`.
 
-        Nothing is locked for longer than the statement takes, and nothing is remembered between two calls.
+        Nothing is locked for longer than the statement takes, and nothing is remembered between two
+        calls.
         """
 
         async def read_window(hold: Reservation) -> ScanWindow:
@@ -43,16 +44,21 @@ class Scanner(Fetching):
                 read = await with_ties(connection, plan, read, cut(read.positions, limit))
                 asked = begun, time.monotonic()
             found = await source_rows(plan, kept(plan, stretch, read), plan.shape.content_row)
-            return ScanWindow(found, plan.strategy.reached(read.positions, after, more=more), more, asked)
+            return ScanWindow(
+                found, plan.strategy.reached(read.positions, after, more=more), more, asked
+            )
 
         return await self._with_room(feed, read_window)
 
     @renewing
-    async def count(self, feed: Feed, stretch: ScanRange, after: Position, size: int) -> tuple[int, Position]:
-        """How many of the next `size` rows of the stretch a walk would give, and the position that `size` reaches.
+    async def count(
+        self, feed: Feed, stretch: ScanRange, after: Position, size: int
+    ) -> tuple[int, Position]:
+        """How many of the next `size` rows of the stretch a walk would give, and the position that
+        `size` reaches.
 
-        The position is `None` where no more rows are waiting. The server counts: no row comes here. Where the feed's
-        conditions cannot be told of one of them, all are counted.
+        The position is `None` where no more rows are waiting. The server counts: no row comes here.
+        Where the feed's conditions cannot be told of one of them, all are counted.
         """
         async with self._reading(feed) as (connection, _):
             plan = await self._plans.narrow(connection, feed)
@@ -63,7 +69,9 @@ class Scanner(Fetching):
                 if not self._may_be_a_row(plan, error):
                     raise
                 rows = int(await one(connection, counted(bare, stretch, after, size)))
-            last = bare.strategy.positions(await run(connection, stride(bare, stretch, after, size)))
+            last = bare.strategy.positions(
+                await run(connection, stride(bare, stretch, after, size))
+            )
             return rows, last[0] if last else None
 
     @renewing
@@ -72,11 +80,17 @@ class Scanner(Fetching):
         async with self._reading(feed) as (connection, whole):
             plan = await self._plans.narrow(connection, feed)
             low, beyond = below(plan, cursor), waiting(plan, cursor)
-            there = await self._plans.columns(connection, feed, cursor.columns, settled=settled(feed, cursor))
+            there = await self._plans.columns(
+                connection, feed, cursor.columns, settled=settled(feed, cursor)
+            )
             return Outside(
                 unordered=keys_of(plan, await run(connection, unordered(plan))),
-                below=keys_of(plan, await run(connection, low), without=cursor.lowest) if low else Rows(),
+                below=keys_of(plan, await run(connection, low), without=cursor.lowest)
+                if low
+                else Rows(),
                 waiting=keys_of(plan, await run(connection, beyond)) if beyond else Rows(),
-                ahead=await ahead_of(connection, whole, cursor) if cursor.position is not None else None,
+                ahead=await ahead_of(connection, whole, cursor)
+                if cursor.position is not None
+                else None,
                 columns=unsent(feed, cursor, there),
             )

@@ -34,7 +34,8 @@ class SourceTable:
     columns: tuple[Column, ...]
 
     def column(self, wanted: str, setting: str) -> Column:
-        """The column of that name: written the same, or else the only one that differs in case alone.
+        """The column of that name: written the same, or else the only one that differs in case
+        alone.
 
         Raises `SourceRefused` that names the feed's setting and the columns there are.
         """
@@ -47,9 +48,11 @@ class SourceTable:
         )
 
     def clause(self, typed: Column, column_type: TypeEngine[Any] | None) -> TableClause:
-        """The table for a statement. Values come as the driver gives them; only `typed` is bound as `column_type`.
+        """The table for a statement. Values come as the driver gives them; only `typed` is bound as
+        `column_type`.
 
-        SQLAlchemy's own conversions are left out because one malformed value would fail the whole page.
+        SQLAlchemy's own conversions are left out because one malformed value would fail the whole
+        page.
         """
         return table(
             quoted_name(self.name, quote=True),

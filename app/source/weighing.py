@@ -1,7 +1,9 @@
-"""How many rows are read at once: the server gives their sizes first, so that memory is reserved before they come.
+"""How many rows are read at once: the server gives their sizes first, so that memory is reserved
+before they come.
 
-A stretch is read twice where its table can hold large values: once by key, cursor column and size (`FeedPlan.scales`),
-and then, up to the last row that fits, whole. A row that is too large for any payload is not read whole at all.
+A stretch is read twice where its table can hold large values: once by key, cursor column and size
+(`FeedPlan.scales`), and then, up to the last row that fits, whole. A row that is too large for any
+payload is not read whole at all.
 """
 
 from __future__ import annotations
@@ -19,7 +21,9 @@ from app.source.cursors.selection import Statement
 from app.source.plan import FeedPlan
 
 ASKED_BEYOND = 4
-"""After a page that memory ended, sizes are asked of so many times its rows: asking reads them, on some servers."""
+"""After a page that memory ended, sizes are asked of so many times its rows: asking reads them, on
+some servers.
+"""
 FEWEST_ASKED = 16
 
 
@@ -36,7 +40,10 @@ class Weighed:
     @property
     def exact(self) -> bool:
         """Whether each row has a position of its own, by which a statement can end right behind it."""
-        return all(isinstance(here, (int, list)) and here != before for before, here in pairwise(self._places()))
+        return all(
+            isinstance(here, (int, list)) and here != before
+            for before, here in pairwise(self._places())
+        )
 
     def _places(self) -> list[Position]:
         return [self.behind, *self.positions]
@@ -45,7 +52,9 @@ class Weighed:
 def weighed(plan: FeedPlan, rows: Sequence[Row[Any]], behind: Position) -> Weighed:
     """What a statement of a plan's `scales` gave."""
     place = plan.strategy.selection.size_place
-    return Weighed(rows, plan.strategy.positions(rows, behind), [int(row[place]) for row in rows], behind)
+    return Weighed(
+        rows, plan.strategy.positions(rows, behind), [int(row[place]) for row in rows], behind
+    )
 
 
 def first_of(found: Weighed, count: int) -> Weighed:
@@ -59,7 +68,8 @@ def limited(statement: Statement, limit: int) -> Statement:
 
 
 def too_large(plan: FeedPlan, size: int) -> bool:
-    """Whether a row of so many bytes is larger than `max_payload` for certain, whatever its JSON looks like.
+    """Whether a row of so many bytes is larger than `max_payload` for certain, whatever its JSON
+    looks like.
 
     Twice as large is: a text that the server holds in two bytes a character may take one in JSON.
     """

@@ -26,11 +26,15 @@ _COMPARISONS: Mapping[str, Callable[[ColumnElement[Any], Any], ColumnElement[boo
 
 
 def where_columns(feed: Feed, table: SourceTable) -> list[Column]:
-    """The columns that the feed's conditions name. Raises `SourceRefused` for one that the table does not have."""
+    """The columns that the feed's conditions name. Raises `SourceRefused` for one that the table
+    does not have.
+    """
     return [table.column(condition.column, "where") for condition in feed.where]
 
 
-def matches(conditions: Sequence[Condition], columns: Sequence[Column], rows: FromClause) -> ColumnElement[bool]:
+def matches(
+    conditions: Sequence[Condition], columns: Sequence[Column], rows: FromClause
+) -> ColumnElement[bool]:
     """That a row meets all conditions (1 or more), each on the column at the same place."""
     return and_(
         *(
@@ -41,4 +45,8 @@ def matches(conditions: Sequence[Condition], columns: Sequence[Column], rows: Fr
 
 
 def _bound(condition: Condition) -> Any:
-    return list(condition.values) if condition.op in ("in", "not in") else next(iter(condition.values), None)
+    return (
+        list(condition.values)
+        if condition.op in ("in", "not in")
+        else next(iter(condition.values), None)
+    )

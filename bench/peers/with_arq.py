@@ -2,9 +2,10 @@
 
     arq bench.peers.with_arq.WorkerSettings --custom-log-dict bench.peers.with_arq.QUIET
 
-As its documentation shows: `on_startup` opens the clients, `max_jobs` as many jobs as requests are to be in flight.
-Results are not kept, since nobody asks for them. It looks for jobs every `poll_delay`; a tenth of a second in place of
-half a one, a line a job less in its log, and uvloop, all in its favour, are ours.
+As its documentation shows: `on_startup` opens the clients, `max_jobs` as many jobs as requests are
+to be in flight. Results are not kept, since nobody asks for them. It looks for jobs every
+`poll_delay`; a tenth of a second in place of half a one, a line a job less in its log, and uvloop,
+all in its favour, are ours.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
     celery -A bench.peers.with_celery worker --concurrency 8
     celery -A bench.peers.with_celery worker --pool gevent --concurrency 100
 
-As its documentation advises: a client a process, opened after the fork (`worker_process_init`); results ignored;
-acknowledged late, as the task may run twice; many messages reserved, as the tasks are short
-(https://docs.celeryq.dev/en/stable/userguide/optimizing.html).
+As its documentation advises: a client a process, opened after the fork (`worker_process_init`);
+results ignored; acknowledged late, as the task may run twice; many messages reserved, as the tasks
+are short (https://docs.celeryq.dev/en/stable/userguide/optimizing.html).
 """
 
 from __future__ import annotations

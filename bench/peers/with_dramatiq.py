@@ -2,8 +2,8 @@
 
     dramatiq bench.peers.with_dramatiq --processes 2
 
-As its guide shows: a Redis broker, an actor, the default 8 threads a process. One HTTP client a process, which its
-threads share. Messages are encoded by its own JSON encoder.
+As its guide shows: a Redis broker, an actor, the default 8 threads a process. One HTTP client a
+process, which its threads share. Messages are encoded by its own JSON encoder.
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@
 
     taskiq worker bench.peers.with_taskiq:broker --workers 1 --max-async-tasks 100
 
-As the README of taskiq-redis shows: the stream broker, which acknowledges (the list broker would lose what a killed
-worker had). No result backend, since nobody asks for results. Its worker uses uvloop where that is installed.
+As the README of taskiq-redis shows: the stream broker, which acknowledges (the list broker would
+lose what a killed worker had). No result backend, since nobody asks for results. Its worker uses
+uvloop where that is installed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""What is the same for every peer: the rows, the documents, the request, and how the producer is told what to send.
+"""What is the same for every peer: the rows, the documents, the request, and how the producer is
+told what to send.
 
-One insert and one update a row: the producer inserts the rows' documents a page at a time and then sends a job for
-each; the job posts the row that it was given, and sets the outcome in the row's document. It reads nothing back.
+One insert and one update a row: the producer inserts the rows' documents a page at a time and then
+sends a job for each; the job posts the row that it was given, and sets the outcome in the row's
+document. It reads nothing back.
 """
 
 from __future__ import annotations
@@ -40,7 +42,9 @@ CHUNK = 50
 """Jobs sent at once by an async producer."""
 TIMEOUT_S = 10.0
 KEPT = 20
-"""Idle connections that httpx keeps: its default. It looks at each of them for each request, so more make it slower."""
+"""Idle connections that httpx keeps: its default. It looks at each of them for each request, so
+more make it slower.
+"""
 
 
 # --- the producer
@@ -52,7 +56,8 @@ def read(first: int, last: int) -> Iterator[list[Row]]:
         connection.row_factory = sqlite3.Row
         while first <= last:
             found = connection.execute(
-                "SELECT * FROM orders WHERE id >= ? AND id <= ? ORDER BY id LIMIT ?", (first, last, PAGE)
+                "SELECT * FROM orders WHERE id >= ? AND id <= ? ORDER BY id LIMIT ?",
+                (first, last, PAGE),
             ).fetchall()
             yield [(f"orders:{row['id']}", orjson.dumps(dict(row)).decode()) for row in found]
             first += PAGE
@@ -62,13 +67,22 @@ def documents(page: Iterable[Row]) -> list[Document]:
     """What the ledger is told of a page of rows."""
     now = datetime.now(UTC)
     return [
-        {"_id": id_, "feed": "orders", "payload": payload, "state": "queued", "created_at": now, "attempts": 0}
+        {
+            "_id": id_,
+            "feed": "orders",
+            "payload": payload,
+            "state": "queued",
+            "created_at": now,
+            "attempts": 0,
+        }
         for id_, payload in page
     ]
 
 
 def spans() -> Iterator[tuple[int, int]]:
-    """The first and last id of what is to be sent, as the benchmark writes them to our standard input."""
+    """The first and last id of what is to be sent, as the benchmark writes them to our standard
+    input.
+    """
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     for line in sys.stdin:
@@ -87,12 +101,16 @@ def produce(send: Callable[[Sequence[Row]], None]) -> None:
 
 
 async def produce_async(send: Callable[[Row], Awaitable[Any]]) -> None:
-    """As `produce`, with `CHUNK` jobs sent at once. Nothing else runs on the loop, so waiting for input may block."""
+    """As `produce`, with `CHUNK` jobs sent at once. Nothing else runs on the loop, so waiting for
+    input may block.
+    """
     client = pymongo.AsyncMongoClient[Document](MONGO_URL) if MONGO_URL else None
     for first, last in spans():
         for page in read(first, last):
             if client is not None:
-                await client.get_default_database()["deliveries"].insert_many(documents(page), ordered=False)
+                await client.get_default_database()["deliveries"].insert_many(
+                    documents(page), ordered=False
+                )
             for start in range(0, len(page), CHUNK):
                 await asyncio.gather(*map(send, page[start : start + CHUNK]))
 
@@ -117,22 +135,31 @@ def outcome(status: int) -> Document:
         raise RuntimeError(f"the partner answered {status}")
     now = datetime.now(UTC)
     last = {"at": now, "status": status}
-    return {"$set": {"state": "delivered", "finished_at": now, "last": last}, "$inc": {"attempts": 1}}
+    return {
+        "$set": {"state": "delivered", "finished_at": now, "last": last},
+        "$inc": {"attempts": 1},
+    }
 
 
 class AsyncWork:
-    """The job on an event loop: one HTTP client and one ledger client a process. Make it where a loop runs."""
+    """The job on an event loop: one HTTP client and one ledger client a process. Make it where a
+    loop runs.
+    """
 
     def __init__(self) -> None:
         self._post = self._aiohttp if CLIENT == "aiohttp" else self._httpx
         if CLIENT == "aiohttp":
             connector = aiohttp.TCPConnector(limit=IN_FLIGHT)
-            self._session = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(TIMEOUT_S))
+            self._session = aiohttp.ClientSession(
+                connector=connector, timeout=aiohttp.ClientTimeout(TIMEOUT_S)
+            )
         else:
             limits = httpx.Limits(max_connections=IN_FLIGHT, max_keepalive_connections=KEPT)
             self._client = httpx.AsyncClient(limits=limits, timeout=TIMEOUT_S, trust_env=False)
         self._mongo = pymongo.AsyncMongoClient[Document](MONGO_URL) if MONGO_URL else None
-        self._documents = self._mongo.get_default_database()["deliveries"] if self._mongo is not None else None
+        self._documents = (
+            self._mongo.get_default_database()["deliveries"] if self._mongo is not None else None
+        )
 
     async def deliver(self, id_: str, payload: str) -> None:
         """Post the row, and set the outcome."""
@@ -146,7 +173,9 @@ class AsyncWork:
             return answer.status
 
     async def _httpx(self, id_: str, body: bytes) -> int:
-        return (await self._client.post(PARTNER_URL, content=body, headers=headers(id_))).status_code
+        return (
+            await self._client.post(PARTNER_URL, content=body, headers=headers(id_))
+        ).status_code
 
 
 class SyncWork:
@@ -165,17 +194,23 @@ class SyncWork:
     def _httpx(self) -> Callable[[str, bytes], int]:
         limits = httpx.Limits(max_connections=IN_FLIGHT, max_keepalive_connections=KEPT)
         client = httpx.Client(limits=limits, timeout=TIMEOUT_S, trust_env=False)
-        return lambda id_, body: client.post(PARTNER_URL, content=body, headers=headers(id_)).status_code
+        return lambda id_, body: (
+            client.post(PARTNER_URL, content=body, headers=headers(id_)).status_code
+        )
 
     def _requests(self) -> Callable[[str, bytes], int]:
         import requests  # noqa: PLC0415 - not in every environment
 
         session = requests.Session()
         session.trust_env = False
-        session.mount("http://", requests.adapters.HTTPAdapter(pool_connections=1, pool_maxsize=IN_FLIGHT))
+        session.mount(
+            "http://", requests.adapters.HTTPAdapter(pool_connections=1, pool_maxsize=IN_FLIGHT)
+        )
 
         def post(id_: str, body: bytes) -> int:
-            status: int = session.post(PARTNER_URL, data=body, headers=headers(id_), timeout=TIMEOUT_S).status_code
+            status: int = session.post(
+                PARTNER_URL, data=body, headers=headers(id_), timeout=TIMEOUT_S
+            ).status_code
             return status
 
         return post

@@ -31,6 +31,8 @@ def stack(tmp_path: Path) -> Iterator[Stack]:
 
 @pytest.fixture
 def patient(tmp_path: Path) -> Iterator[Stack]:
-    """As `stack`, for a test that counts requests and kills no worker: none is made twice for want of time."""
+    """As `stack`, for a test that counts requests and kills no worker: none is made twice for want
+    of time.
+    """
     with Stack(tmp_path, gap_timeout="10s", partner_timeout="30s", settings=PATIENT) as running:
         yield running

@@ -1,4 +1,5 @@
-"""Writes docs/first-hour.md anew from a real run: its commands and prose stay, what they print is taken from the run.
+"""Writes docs/first-hour.md anew from a real run: its commands and prose stay, what they print is
+taken from the run.
 
 python -m tests.acceptance.first_hour --write              # with the `rowrelay` of this environment
 python -m tests.acceptance.first_hour --write --install    # with one that pip installs, as the page says
@@ -22,7 +23,9 @@ from app.testbed.embedded.stack import ROOT
 from tests.support.transcript import Block, Page, Shell
 
 PAGE = ROOT / "docs" / "first-hour.md"
-LEDGER = "mongodb://rowrelay:ledger-s3cret@127.0.0.1:27017/celery_logs?replicaSet=rs0&authSource=admin"
+LEDGER = (
+    "mongodb://rowrelay:ledger-s3cret@127.0.0.1:27017/celery_logs?replicaSet=rs0&authSource=admin"
+)
 VARIES = (
     (r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+)?", "<moment>"),
     (r"\d+\sms", "<duration>"),
@@ -34,8 +37,8 @@ VARIES = (
     (r"(^|(?<=\s\s))(\S(?:(?!\s\s).){7})(?:(?!\s\s).)*?…", r"\2…"),
     ("─+", ""),
 )
-"""What differs from run to run, and what stands for it: moments, durations, processes, versions, rows a second, where
-a cell is cut for want of room, rules as long as a table is wide."""
+"""What differs from run to run, and what stands for it: moments, durations, processes, versions,
+rows a second, where a cell is cut for want of room, rules as long as a table is wide."""
 
 _ENTRY_POINT = "#!{python}\nimport sys\nfrom app.__main__ import run\nsys.exit(run())\n"
 """What pip installs as `rowrelay`."""
@@ -46,7 +49,8 @@ _NO_CHECKOUT = shutil.ignore_patterns(".*", "__pycache__", "build", "*.egg-info"
 def a_new_machine(directory: Path, *, install: bool = False) -> Iterator[Shell]:
     """A shell in an empty directory, Redis and MongoDB, and a checkout to install from.
 
-    `install`: the page's own commands install it; else `rowrelay` is on the PATH, out of this environment.
+    `install`: the page's own commands install it; else `rowrelay` is on the PATH, out of this
+    environment.
     """
     with ExitStack() as running:
         redis = running.enter_context(EmbeddedRedis(directory / "redis"))
@@ -65,12 +69,19 @@ def a_new_machine(directory: Path, *, install: bool = False) -> Iterator[Shell]:
             "ada@erp": f"{getpass.getuser()}@{socket.gethostname()}",
             "erp": socket.gethostname(),
         }
-        environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(directory), "LANG": "C.UTF-8"}
+        environment = {
+            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "HOME": str(directory),
+            "LANG": "C.UTF-8",
+        }
         if install:
             shutil.copytree(ROOT, directory / "rowrelay", ignore=_NO_CHECKOUT)
         else:
             (home / "venv" / "bin").symlink_to(_with_entry_point(directory / "programs", programs))
-            environment |= {"PATH": f"{home}/venv/bin:{programs}:{environment['PATH']}", "PYTHONPATH": str(ROOT)}
+            environment |= {
+                "PATH": f"{home}/venv/bin:{programs}:{environment['PATH']}",
+                "PYTHONPATH": str(ROOT),
+            }
             stand_ins["/home/ada/shop/venv/bin"] = str(programs)
         yield running.enter_context(Shell(directory, home, environment, stand_ins))
 
@@ -94,12 +105,21 @@ def typed(page: Page, shell: Shell, *, install: bool = False) -> Page:
 
 def main() -> None:
     """Write the page, or say with exit code 1 that it is not as a run has it."""
-    parser = argparse.ArgumentParser(prog="python -m tests.acceptance.first_hour", description=__doc__)
-    parser.add_argument("--write", action="store_true", required=True, help="write docs/first-hour.md")
-    parser.add_argument("--install", action="store_true", help="have pip install it, from a package index")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.acceptance.first_hour", description=__doc__
+    )
+    parser.add_argument(
+        "--write", action="store_true", required=True, help="write docs/first-hour.md"
+    )
+    parser.add_argument(
+        "--install", action="store_true", help="have pip install it, from a package index"
+    )
     install = bool(parser.parse_args().install)
     page = Page.read(PAGE.read_text(encoding="utf-8"))
-    with TemporaryDirectory() as directory, a_new_machine(Path(directory).resolve(), install=install) as shell:
+    with (
+        TemporaryDirectory() as directory,
+        a_new_machine(Path(directory).resolve(), install=install) as shell,
+    ):
         PAGE.write_text(str(typed(page, shell, install=install)), encoding="utf-8")
 
 

@@ -41,7 +41,11 @@ def _stay_away(stack: Stack) -> None:
     """Stop Redis, and start it once the worker has noticed."""
     worker = stack.workers[0]
     stack.redis.kill()
-    wait_until(lambda: "Cannot connect to redis" in worker.log.read_text(), timeout=60, message="the worker to notice")
+    wait_until(
+        lambda: "Cannot connect to redis" in worker.log.read_text(),
+        timeout=60,
+        message="the worker to notice",
+    )
     stack.redis.restart()
 
 
@@ -51,8 +55,12 @@ def _pause(stack: Stack) -> None:
     stack.redis.process.signal(signal.SIGCONT)
 
 
-@pytest.mark.parametrize("loss", [_kill_connections, _kill_connections_again_and_again, _restart, _stay_away, _pause])
-def test_a_worker_that_lost_redis_goes_on_consuming(stack: Stack, loss: Callable[[Stack], None]) -> None:
+@pytest.mark.parametrize(
+    "loss", [_kill_connections, _kill_connections_again_and_again, _restart, _stay_away, _pause]
+)
+def test_a_worker_that_lost_redis_goes_on_consuming(
+    stack: Stack, loss: Callable[[Stack], None]
+) -> None:
     stack.start_beat()
     worker = stack.start_worker()
     stack.start_generator(50)
@@ -60,7 +68,11 @@ def test_a_worker_that_lost_redis_goes_on_consuming(stack: Stack, loss: Callable
     for rows in (100, 150):
         loss(stack)
         stack.start_generator(50)
-        wait_until(lambda: _delivered(stack) == rows, timeout=90, message="rows written after the loss")  # noqa: B023
+        wait_until(
+            lambda: _delivered(stack) == rows,  # noqa: B023 - called in the same turn
+            timeout=90,
+            message="rows written after the loss",
+        )
         if loss is _pause:
             break
     assert worker.alive

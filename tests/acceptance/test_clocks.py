@@ -28,12 +28,16 @@ def states(ledger: Ledger) -> dict[str, int]:
 
 def command(stack: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:
     argv = [sys.executable, "-m", "app", *arguments]
-    return subprocess.run(argv, capture_output=True, text=True, env=stack.environment, cwd=ROOT, check=False)
+    return subprocess.run(
+        argv, capture_output=True, text=True, env=stack.environment, cwd=ROOT, check=False
+    )
 
 
 def events(process: Process, name: str) -> list[dict[str, Any]]:
     lines = process.log.read_text(encoding="utf-8", errors="replace").splitlines()
-    return [event for line in lines if name in line and (event := orjson.loads(line))["event"] == name]
+    return [
+        event for line in lines if name in line and (event := orjson.loads(line))["event"] == name
+    ]
 
 
 @pytest.mark.parametrize("seconds", [-HOUR, DAYS], ids=["an-hour-back", "100-days-ahead"])
@@ -46,20 +50,34 @@ def test_a_machine_whose_clock_is_set_wrong_goes_on_polling_sending_and_trying_a
     with pymongo.MongoClient[dict[str, Any]](stack.mongo.url) as client:
         ledger: Ledger = client.get_default_database()
         stack.start_generator(20)
-        wait_until(lambda: states(ledger) == {"delivered": 20}, timeout=90, message="the first rows")
+        wait_until(
+            lambda: states(ledger) == {"delivered": 20}, timeout=90, message="the first rows"
+        )
         with stack.partner() as partner:
             partner.put("/_simulator/faults", json={"statuses": {"503": 1.0}}).raise_for_status()
             stack.start_generator(20)
-            wait_until(lambda: states(ledger).get("retrying", 0) > 0, timeout=90, message="rows that are tried again")
+            wait_until(
+                lambda: states(ledger).get("retrying", 0) > 0,
+                timeout=90,
+                message="rows that are tried again",
+            )
             wall.set(seconds)
             stack.start_generator(20)
-            wait_until(lambda: sum(states(ledger).values()) == 60, timeout=90, message="rows to be read")
-            wait_until(lambda: told(ledger) == {"beat", "worker"}, timeout=60, message="both to say it")
+            wait_until(
+                lambda: sum(states(ledger).values()) == 60, timeout=90, message="rows to be read"
+            )
+            wait_until(
+                lambda: told(ledger) == {"beat", "worker"}, timeout=60, message="both to say it"
+            )
             partner.put("/_simulator/faults", json={}).raise_for_status()
         wait_until(
-            lambda: states(ledger) == {"delivered": 60}, timeout=90, message="all to be delivered, and none dead"
+            lambda: states(ledger) == {"delivered": 60},
+            timeout=90,
+            message="all to be delivered, and none dead",
         )
-        assert ledger["deliveries"].count_documents({"payload": {"$exists": False}}) == 0, "none is old enough"
+        assert ledger["deliveries"].count_documents({"payload": {"$exists": False}}) == 0, (
+            "none is old enough"
+        )
     _everybody_says_so(stack, abs(seconds))
     for process in (beat, worker):
         assert events(process, "clock_differs"), process.name
@@ -68,7 +86,9 @@ def test_a_machine_whose_clock_is_set_wrong_goes_on_polling_sending_and_trying_a
 def told(ledger: Ledger) -> set[str]:
     """Whose marks say that their clock is wrong."""
     return {
-        mark["role"] for mark in ledger["progress"].find() if mark["clock_seconds"] and abs(mark["clock_seconds"]) > 60
+        mark["role"]
+        for mark in ledger["progress"].find()
+        if mark["clock_seconds"] and abs(mark["clock_seconds"]) > 60
     }
 
 

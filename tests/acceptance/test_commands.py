@@ -1,4 +1,6 @@
-"""The command line, as an operator meets it: one clear line for what is wrong, an exit code, no traceback."""
+"""The command line, as an operator meets it: one clear line for what is wrong, an exit code, no
+traceback.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,12 @@ def test_doctor_finds_all_well(stack: Stack) -> None:
     doubtful = {check["name"] for check in checks if check["level"] != "ok"}
     assert doubtful <= {"ledger: replica set"}, "the embedded ledger may be a standalone server"
     names = {check["name"] for check in checks}
-    assert {"feed orders", "feed orders: key", "feed orders: cursor index", "feed orders: waiting"} <= names
+    assert {
+        "feed orders",
+        "feed orders: key",
+        "feed orders: cursor index",
+        "feed orders: waiting",
+    } <= names
     assert all(check["latency_ms"] > 0 for check in checks if check["latency_ms"] is not None)
 
 
@@ -46,9 +53,17 @@ def test_doctor_finds_all_well(stack: Stack) -> None:
         ("SOURCE_URL", "sqlite:////nowhere/source.db", "source (SOURCE_URL)"),
     ],
 )
-def test_doctor_names_the_server_that_is_down(stack: Stack, setting: str, value: str, check: str) -> None:
-    answer = command({**stack.environment, setting: value, "CONNECT_TIMEOUT": "5s"}, "app", "doctor", "--json")
-    failed = {found["name"]: found["detail"] for found in orjson.loads(answer.stdout)["checks"] if not found["ok"]}
+def test_doctor_names_the_server_that_is_down(
+    stack: Stack, setting: str, value: str, check: str
+) -> None:
+    answer = command(
+        {**stack.environment, setting: value, "CONNECT_TIMEOUT": "5s"}, "app", "doctor", "--json"
+    )
+    failed = {
+        found["name"]: found["detail"]
+        for found in orjson.loads(answer.stdout)["checks"]
+        if not found["ok"]
+    }
     assert answer.returncode == 1
     assert check in failed
     assert "\n" not in failed[check]
@@ -68,9 +83,15 @@ def test_doctor_names_the_partner_that_does_not_listen(stack: Stack) -> None:
 def test_doctor_names_a_column_that_the_body_wants_and_the_table_lacks(stack: Stack) -> None:
     feeds = Path(stack.environment["FEEDS_FILE"])
     text = feeds.read_text(encoding="utf-8")
-    feeds.write_text(f'{text}\n[feeds.orders.body]\nreference = "$no_such"\nnumber = "$id"\n', encoding="utf-8")
+    feeds.write_text(
+        f'{text}\n[feeds.orders.body]\nreference = "$no_such"\nnumber = "$id"\n', encoding="utf-8"
+    )
     answer = command(stack.environment, "app", "doctor", "--json")
-    failed = {found["name"]: found["detail"] for found in orjson.loads(answer.stdout)["checks"] if not found["ok"]}
+    failed = {
+        found["name"]: found["detail"]
+        for found in orjson.loads(answer.stdout)["checks"]
+        if not found["ok"]
+    }
     assert answer.returncode == 1
     assert list(failed) == ["feed orders: body"]
     assert failed["feed orders: body"].startswith("no column 'no_such'; one of id, ")
@@ -99,14 +120,22 @@ def test_status_and_deliveries_tell_what_happened(patient: Stack) -> None:
     stack.start_generator(20)
 
     def delivered() -> bool:
-        (feed,) = orjson.loads(command(stack.environment, "app", "status", "--json").stdout)["feeds"]
-        return bool(feed["states"]["delivered"] == 20 and feed["open"] == 0 and feed["lag_rows"] == 0)
+        (feed,) = orjson.loads(command(stack.environment, "app", "status", "--json").stdout)[
+            "feeds"
+        ]
+        return bool(
+            feed["states"]["delivered"] == 20 and feed["open"] == 0 and feed["lag_rows"] == 0
+        )
 
     wait_until(delivered, timeout=60, message="status to say 20 delivered")
-    listed = orjson.loads(command(stack.environment, "app", "deliveries", "list", "--json", "--limit", "5").stdout)
+    listed = orjson.loads(
+        command(stack.environment, "app", "deliveries", "list", "--json", "--limit", "5").stdout
+    )
     assert len(listed["deliveries"]) == 5
     assert "payload" not in listed["deliveries"][0]
-    shown = orjson.loads(command(stack.environment, "app", "deliveries", "show", "orders:7", "--json").stdout)
+    shown = orjson.loads(
+        command(stack.environment, "app", "deliveries", "show", "orders:7", "--json").stdout
+    )
     assert shown["delivery"]["state"] == "delivered"
     assert [attempt["outcome"] for attempt in shown["attempts"]] == ["delivered"]
     missing = command(stack.environment, "app", "deliveries", "show", "orders:999")
@@ -114,7 +143,9 @@ def test_status_and_deliveries_tell_what_happened(patient: Stack) -> None:
 
 
 @pytest.mark.parametrize("program", [("app", "status"), ("celery", "-A", "celery_app", "worker")])
-def test_every_configuration_problem_is_told_at_once(tmp_path: Path, program: tuple[str, ...]) -> None:
+def test_every_configuration_problem_is_told_at_once(
+    tmp_path: Path, program: tuple[str, ...]
+) -> None:
     feeds = tmp_path / "feeds.toml"
     feeds.write_text(
         '[feeds.orders]\ntable = "orders"\nkey = "id"\npage_size = 0\npoll_evry = "5s"\n'
@@ -124,7 +155,14 @@ def test_every_configuration_problem_is_told_at_once(tmp_path: Path, program: tu
     answer = command(environment, *program)
     told = answer.stderr
     assert answer.returncode == (2 if program[0] == "app" else 1)
-    for field in ("LEASE", "page_size", "poll_evry", "cursor.strategy", "partner.url", "partner.timeout"):
+    for field in (
+        "LEASE",
+        "page_size",
+        "poll_evry",
+        "cursor.strategy",
+        "partner.url",
+        "partner.timeout",
+    ):
         assert field in told, told
     assert "'identitty'" in told
     assert "Traceback" not in told

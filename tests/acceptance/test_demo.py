@@ -30,7 +30,18 @@ def start(place: Path, *options: str) -> subprocess.Popen[str]:
 
 
 def test_it_says_on_which_servers_it_runs_and_its_books_balance(tmp_path: Path) -> None:
-    options = ["--rows", "200", "--rate", "0", "--pattern", "steady", "--faults", "mild", "--json", "books.json"]
+    options = [
+        "--rows",
+        "200",
+        "--rate",
+        "0",
+        "--pattern",
+        "steady",
+        "--faults",
+        "mild",
+        "--json",
+        "books.json",
+    ]
     with start(tmp_path, *options) as demo:
         told, _ = demo.communicate(timeout=300)
     assert demo.returncode == 0, told
@@ -44,7 +55,9 @@ def test_it_says_on_which_servers_it_runs_and_its_books_balance(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_however_it_is_stopped_no_process_and_no_directory_is_left(tmp_path: Path, number: signal.Signals) -> None:
+def test_however_it_is_stopped_no_process_and_no_directory_is_left(
+    tmp_path: Path, number: signal.Signals
+) -> None:
     with start(tmp_path) as demo:
         assert demo.stdout is not None
         while "the source" not in (line := demo.stdout.readline()):
@@ -58,5 +71,7 @@ def test_however_it_is_stopped_no_process_and_no_directory_is_left(tmp_path: Pat
     _, alive = psutil.wait_procs(started, timeout=ENDS_SECONDS)
     assert not alive
     wait_until(
-        lambda: not list(tmp_path.glob("rowrelay-*")), timeout=ENDS_SECONDS, message="the directory to be removed"
+        lambda: not list(tmp_path.glob("rowrelay-*")),
+        timeout=ENDS_SECONDS,
+        message="the directory to be removed",
     )

@@ -1,4 +1,6 @@
-"""A real worker that may not open as many files as its feeds want: it sends less at once, says so, and no row pays."""
+"""A real worker that may not open as many files as its feeds want: it sends less at once, says so,
+and no row pays.
+"""
 
 from __future__ import annotations
 
@@ -25,16 +27,22 @@ LIMIT = 80
 @pytest.fixture
 def wide(tmp_path: Path) -> Iterator[Stack]:
     """A feed that wants 100 requests at once."""
-    with Stack(tmp_path, gap_timeout="10s", partner_timeout="60s", partner_options="concurrency = 100") as running:
+    with Stack(
+        tmp_path, gap_timeout="10s", partner_timeout="60s", partner_options="concurrency = 100"
+    ) as running:
         yield running
 
 
 def test_what_does_not_fit_is_sent_later_and_costs_no_attempt(wide: Stack) -> None:
     with wide.partner() as partner:
-        partner.put("/_simulator/faults", json={"slow": 1, "slow_seconds": [0.3, 0.6]}).raise_for_status()
+        partner.put(
+            "/_simulator/faults", json={"slow": 1, "slow_seconds": [0.3, 0.6]}
+        ).raise_for_status()
     wide.start_generator(ROWS)
     worker = wide.start_worker()
-    resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, (LIMIT, LIMIT))  # long before it has imported itself
+    resource.prlimit(
+        worker.pid, resource.RLIMIT_NOFILE, (LIMIT, LIMIT)
+    )  # long before it has imported itself
     wide.start_beat()
     with pymongo.MongoClient[dict[str, Any]](wide.mongo.url) as client:
         ledger = client.get_default_database()

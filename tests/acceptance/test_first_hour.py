@@ -1,4 +1,6 @@
-"""The first hour, as docs/first-hour.md tells it: every command is typed, and prints what the page shows."""
+"""The first hour, as docs/first-hour.md tells it: every command is typed, and prints what the page
+shows.
+"""
 
 from __future__ import annotations
 
@@ -25,22 +27,35 @@ def page() -> Page:
 def programs() -> None:
     """What the page types besides our own. Without one the test is skipped, but fails under CI."""
     if missing := [name for name in PROGRAMS if not shutil.which(name)]:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"not on the PATH: {', '.join(missing)}")
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(
+            f"not on the PATH: {', '.join(missing)}"
+        )
 
 
 @pytest.mark.usefixtures("programs")
 @pytest.mark.skipif(not EmbeddedMongo().genuine, reason="the page is of a genuine mongod")
-def test_every_command_of_the_first_hour_prints_what_the_page_shows(page: Page, tmp_path: Path) -> None:
+def test_every_command_of_the_first_hour_prints_what_the_page_shows(
+    page: Page, tmp_path: Path
+) -> None:
     with a_new_machine(tmp_path) as shell:
         here = typed(page, shell)
-    differing = [difference(*pair, VARIES) for pair in zip(page.commands, here.commands, strict=True)]
-    assert not any(differing), "python -m tests.acceptance.first_hour --write\n" + "\n".join(filter(None, differing))
+    differing = [
+        difference(*pair, VARIES) for pair in zip(page.commands, here.commands, strict=True)
+    ]
+    assert not any(differing), "python -m tests.acceptance.first_hour --write\n" + "\n".join(
+        filter(None, differing)
+    )
 
 
 def test_the_page_is_read_and_written_as_it_stands(page: Page) -> None:
     assert str(page) == PAGE.read_text(encoding="utf-8")
     assert len(page.commands) > 20
-    assert not [line for command in page.commands for line in command.shown.split("\n") if len(line) > COLUMNS]
+    assert not [
+        line
+        for command in page.commands
+        for line in command.shown.split("\n")
+        if len(line) > COLUMNS
+    ]
 
 
 def test_there_is_a_mistake_in_each_kind_of_setting(page: Page) -> None:
@@ -48,7 +63,11 @@ def test_there_is_a_mistake_in_each_kind_of_setting(page: Page) -> None:
     kinds: dict[str, list[str]] = {}
     for name, field in Settings.model_fields.items():
         kinds.setdefault(str(field.annotation).partition("[")[0], []).append(name.upper())
-    without = [kind for kind, names in kinds.items() if not any(f".env: {name}: found" in told for name in names)]
+    without = [
+        kind
+        for kind, names in kinds.items()
+        if not any(f".env: {name}: found" in told for name in names)
+    ]
     assert [kind for kind in without if "Path" not in kind] == [], "any text is a path"
 
 

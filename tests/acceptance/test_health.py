@@ -1,4 +1,6 @@
-"""A worker that hangs, or lost its consumer, is found, and the metrics say so; the watchdog starts it anew."""
+"""A worker that hangs, or lost its consumer, is found, and the metrics say so; the watchdog starts
+it anew.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,8 @@ from tests.support.wait import wait_until
 
 BOUND = 6
 FOUND_SECONDS = 30
-"""For a bound of 6 s, on a slow machine; with the default of 45 s a process is found within 60 s."""
+"""For a bound of 6 s, on a slow machine; with the default of 45 s a process is found within 60 s.
+"""
 
 
 @pytest.fixture
@@ -49,7 +52,9 @@ def started() -> Iterator[list[Process]]:
 
 def _start(stack: Stack, started: list[Process], name: str, *arguments: str) -> Process:
     argv = [sys.executable, "-m", "app", *arguments]
-    process = Process(name, argv, env=stack.environment, cwd=ROOT, log=stack.directory / f"{name}.log").start()
+    process = Process(
+        name, argv, env=stack.environment, cwd=ROOT, log=stack.directory / f"{name}.log"
+    ).start()
     started.append(process)
     return process
 
@@ -77,7 +82,9 @@ class Metrics:
 
     def read(self) -> Samples:
         """What it serves; nothing before it listens."""
-        time.sleep(0.25)  # it changes every few seconds: asking all the time would take the machine from the others
+        time.sleep(
+            0.25
+        )  # it changes every few seconds: asking all the time would take the machine from the others
         try:
             page = httpx.get(self._url, trust_env=False, timeout=30).text
         except httpx.TransportError:
@@ -86,7 +93,9 @@ class Metrics:
 
     def live(self) -> dict[str, float]:
         """Process → 1 where it makes progress."""
-        return {key[1]: value for key, value in self.read().items() if key[0] == "rowrelay_process_live"}
+        return {
+            key[1]: value for key, value in self.read().items() if key[0] == "rowrelay_process_live"
+        }
 
 
 def _health(stack: Stack, *arguments: str) -> dict[str, str]:
@@ -99,39 +108,68 @@ def _health(stack: Stack, *arguments: str) -> dict[str, str]:
 
 
 def _lose_consumer(stack: Stack, worker: str) -> None:
-    """As `celery control cancel_consumer`: the process lives, its heart beats, and it takes no message any more."""
+    """As `celery control cancel_consumer`: the process lives, its heart beats, and it takes no
+    message any more.
+    """
     with Celery("test", broker=stack.redis.url, set_as_current=False) as celery:
         for queue in QUEUES:
             wait_until(
-                lambda: celery.control.cancel_consumer(queue, destination=[worker], reply=True, timeout=2),  # noqa: B023
+                lambda: celery.control.cancel_consumer(
+                    queue,  # noqa: B023 - called in the same turn
+                    destination=[worker],
+                    reply=True,
+                    timeout=2,
+                ),
                 timeout=30,
                 message=f"{worker} to give up {queue}",
             )
 
 
-def test_what_hangs_or_lost_its_consumer_is_found_and_the_metrics_say_so(quick: Stack, started: list[Process]) -> None:
+def test_what_hangs_or_lost_its_consumer_is_found_and_the_metrics_say_so(
+    quick: Stack, started: list[Process]
+) -> None:
     beat, hangs, _ = quick.start_beat(), quick.start_worker(), quick.start_worker()
     metrics = Metrics(quick, started)
-    wait_until(lambda: list(metrics.live().values()) == [1, 1, 1], timeout=60, message="two workers and beat, well")
+    wait_until(
+        lambda: list(metrics.live().values()) == [1, 1, 1],
+        timeout=60,
+        message="two workers and beat, well",
+    )
     first, second = sorted(name for name in metrics.live() if name.startswith("worker"))
     assert not _health(quick, "--role", "worker")
 
     hangs.signal(signal.SIGSTOP)
-    wait_until(lambda: metrics.live()[first] == 0, timeout=FOUND_SECONDS, message="the stopped worker to be found")
+    wait_until(
+        lambda: metrics.live()[first] == 0,
+        timeout=FOUND_SECONDS,
+        message="the stopped worker to be found",
+    )
     assert "stands still" in _health(quick, "--role", "worker")[first]
     assert metrics.live()[second] == 1
     hangs.signal(signal.SIGCONT)
-    wait_until(lambda: metrics.live()[first] == 1, timeout=FOUND_SECONDS, message="it to be well again")
+    wait_until(
+        lambda: metrics.live()[first] == 1, timeout=FOUND_SECONDS, message="it to be well again"
+    )
 
     _lose_consumer(quick, second)
-    wait_until(lambda: metrics.live()[second] == 0, timeout=FOUND_SECONDS, message="the lost consumer to be found")
+    wait_until(
+        lambda: metrics.live()[second] == 0,
+        timeout=FOUND_SECONDS,
+        message="the lost consumer to be found",
+    )
     assert "lost its consumer" in _health(quick, "--role", "worker")[second]
     assert metrics.live()[first] == 1, "there is no work waiting: the other takes it"
 
     beat.signal(signal.SIGSTOP)
-    wait_until(lambda: 0 in _of_beat(metrics), timeout=FOUND_SECONDS, message="the stopped beat to be found")
+    wait_until(
+        lambda: 0 in _of_beat(metrics),
+        timeout=FOUND_SECONDS,
+        message="the stopped beat to be found",
+    )
     beat.signal(signal.SIGCONT)
-    wait_until(lambda: 0 not in _of_beat(metrics), timeout=FOUND_SECONDS, message="it to be well again")
+    wait_until(
+        lambda: 0 not in _of_beat(metrics), timeout=FOUND_SECONDS, message="it to be well again"
+    )
 
 
 def _of_beat(metrics: Metrics) -> list[float]:
@@ -143,10 +181,14 @@ def _only_child(process: Process) -> psutil.Process:
     return child
 
 
-def test_the_watchdog_starts_anew_what_hangs_or_lost_its_consumer(quick: Stack, started: list[Process]) -> None:
+def test_the_watchdog_starts_anew_what_hangs_or_lost_its_consumer(
+    quick: Stack, started: list[Process]
+) -> None:
     name = "watched@here"
     celery = (sys.executable, "-m", "celery", "-A", "celery_app", "worker", "--hostname", name)
-    watching = _start(quick, started, "watch", "watch", "--", *celery, "--without-mingle", "--without-gossip")
+    watching = _start(
+        quick, started, "watch", "watch", "--", *celery, "--without-mingle", "--without-gossip"
+    )
     quick.start_beat()
     metrics = Metrics(quick, started)
 
@@ -164,14 +206,28 @@ def test_the_watchdog_starts_anew_what_hangs_or_lost_its_consumer(quick: Stack, 
 
     lost, since = _only_child(watching), time.time()
     _lose_consumer(quick, name)
-    wait_until(lambda: well(since), timeout=90, message="another in place of the one that lost its consumer")
+    wait_until(
+        lambda: well(since),
+        timeout=90,
+        message="another in place of the one that lost its consumer",
+    )
     assert not lost.is_running()
 
     last = _only_child(watching)
-    assert watching.stop(timeout=20) == 0, "SIGTERM goes to the worker, and its exit code comes back"
+    assert watching.stop(timeout=20) == 0, (
+        "SIGTERM goes to the worker, and its exit code comes back"
+    )
     assert not last.is_running()
-    restarts = [line for line in watching.log.read_text(encoding="utf-8").splitlines() if "watch_restarts" in line]
-    assert ["stands still" in restarts[0], "lost its consumer" in restarts[1], len(restarts)] == [True, True, 2]
+    restarts = [
+        line
+        for line in watching.log.read_text(encoding="utf-8").splitlines()
+        if "watch_restarts" in line
+    ]
+    assert ["stands still" in restarts[0], "lost its consumer" in restarts[1], len(restarts)] == [
+        True,
+        True,
+        2,
+    ]
 
 
 LOGGED = ("rowrelay_rows_logged_total", "orders")
@@ -181,13 +237,21 @@ DELIVERED = ("rowrelay_attempts_total", "orders", "delivered", "200")
 def test_the_metrics_agree_with_status_to_the_row_and_no_counter_goes_back(
     tmp_path: Path, started: list[Process]
 ) -> None:
-    """Each reading of a process that serves is as old as it says, so one that reads everything anew is compared."""
+    """Each reading of a process that serves is as old as it says, so one that reads everything anew
+    is compared.
+    """
     rows = 500
-    with Stack(tmp_path, gap_timeout="5s", faults="mild", partner_timeout="30s", settings=PATIENT) as stack:
+    with Stack(
+        tmp_path, gap_timeout="5s", faults="mild", partner_timeout="30s", settings=PATIENT
+    ) as stack:
         stack.start_beat()
         stack.start_worker()
         metrics = Metrics(stack, started)
-        wait_until(lambda: list(metrics.live().values()) == [1, 1], timeout=60, message="a worker and beat, well")
+        wait_until(
+            lambda: list(metrics.live().values()) == [1, 1],
+            timeout=60,
+            message="a worker and beat, well",
+        )
         stack.start_generator(rows, rate=25)
         seen: list[Samples] = []
 
@@ -195,16 +259,32 @@ def test_the_metrics_agree_with_status_to_the_row_and_no_counter_goes_back(
             seen.append(metrics.read())
             return seen[-1].get(name, 0)
 
-        wait_until(lambda: served(LOGGED) == rows, timeout=180, message="every row to be logged, and served so")
-        wait_until(lambda: served(DELIVERED) == rows, timeout=180, message="every row to be delivered, and served so")
+        wait_until(
+            lambda: served(LOGGED) == rows,
+            timeout=180,
+            message="every row to be logged, and served so",
+        )
+        wait_until(
+            lambda: served(DELIVERED) == rows,
+            timeout=180,
+            message="every row to be delivered, and served so",
+        )
         for name in (LOGGED, DELIVERED):
             counts = [found[name] for found in seen if name in found]
             assert counts == sorted(counts), "a counter never goes back"
 
-        (line,) = orjson.loads(command(stack.environment, "app", "status", "--json").stdout)["feeds"]
+        (line,) = orjson.loads(command(stack.environment, "app", "status", "--json").stdout)[
+            "feeds"
+        ]
         anew = _samples(command(stack.environment, "app", "metrics", "--once").stdout)
-        assert {state: anew.get(("rowrelay_deliveries", "orders", state), 0) for state in State} == line["states"]
+        assert {
+            state: anew.get(("rowrelay_deliveries", "orders", state), 0) for state in State
+        } == line["states"]
         assert anew["rowrelay_source_lag_rows", "orders"] == line["lag_rows"] == 0
-        assert (line["states"][State.DELIVERED], anew[LOGGED], anew[DELIVERED]) == (rows, rows, rows)
+        assert (line["states"][State.DELIVERED], anew[LOGGED], anew[DELIVERED]) == (
+            rows,
+            rows,
+            rows,
+        )
         for process in reversed(started):
             process.stop()

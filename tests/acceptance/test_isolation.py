@@ -1,4 +1,6 @@
-"""One feed's trouble is one feed's: while a partner answers nothing, the other feeds and all polls go on."""
+"""One feed's trouble is one feed's: while a partner answers nothing, the other feeds and all polls
+go on.
+"""
 
 from __future__ import annotations
 
@@ -34,18 +36,27 @@ SLOW_ROWS, FAST_ROWS, CONCURRENCY = 3000, 300, 100
 
 
 class Two:
-    """Two feeds of one stack: the partner of `slow` holds every request, that of `fast` answers at once."""
+    """Two feeds of one stack: the partner of `slow` holds every request, that of `fast` answers at
+    once.
+    """
 
-    def __init__(self, stack: Stack, partner: HoldingPartner, client: pymongo.MongoClient[dict[str, Any]]) -> None:
+    def __init__(
+        self, stack: Stack, partner: HoldingPartner, client: pymongo.MongoClient[dict[str, Any]]
+    ) -> None:
         self.stack = stack
         self.partner = partner
         self.ledger = client.get_default_database()
 
     def add(self, table: str, rows: int) -> None:
         with closing(connect(self.stack.database)) as source:
-            source.execute(f"CREATE TABLE IF NOT EXISTS {table} (id INTEGER PRIMARY KEY AUTOINCREMENT, v TEXT)")
+            source.execute(
+                f"CREATE TABLE IF NOT EXISTS {table} (id INTEGER PRIMARY KEY AUTOINCREMENT, v TEXT)"
+            )
             source.execute("BEGIN IMMEDIATE")
-            source.executemany(f"INSERT INTO {table} (v) VALUES (?)", [(f"row {n}",) for n in range(rows)])  # noqa: S608
+            source.executemany(
+                f"INSERT INTO {table} (v) VALUES (?)",  # noqa: S608 - names of ours
+                [(f"row {n}",) for n in range(rows)],
+            )
             source.execute("COMMIT")
 
     def delivered(self, feed: str) -> int:
@@ -57,7 +68,9 @@ class Two:
 
     def app(self, *command: str) -> subprocess.CompletedProcess[str]:
         argv = [sys.executable, "-m", "app", *command]
-        return subprocess.run(argv, capture_output=True, text=True, env=self.stack.environment, cwd=ROOT, check=False)
+        return subprocess.run(
+            argv, capture_output=True, text=True, env=self.stack.environment, cwd=ROOT, check=False
+        )
 
     def wait_for_polls(self) -> None:
         """Both feeds are polled twice more."""
@@ -71,7 +84,9 @@ class Two:
 
 
 @contextmanager
-def two_feeds(directory: Path, settings: dict[str, str], slow_rows: int = SLOW_ROWS) -> Iterator[Two]:
+def two_feeds(
+    directory: Path, settings: dict[str, str], slow_rows: int = SLOW_ROWS
+) -> Iterator[Two]:
     with holding_partner() as partner, Stack(directory, settings=settings) as stack:
         feeds = [("slow", partner.url + HELD), ("fast", partner.url + "/fast")]
         text = "".join(FEED.format(name=name, url=url) for name, url in feeds)
@@ -92,26 +107,39 @@ def two(tmp_path: Path) -> Iterator[Two]:
 
 def test_every_row_of_one_feed_arrives_before_any_answer_of_the_others_partner(two: Two) -> None:
     worker = two.stack.start_worker()
-    wait_until(lambda: two.partner.arrived[HELD] == CONCURRENCY, timeout=180, message="all requests that may be made")
+    wait_until(
+        lambda: two.partner.arrived[HELD] == CONCURRENCY,
+        timeout=180,
+        message="all requests that may be made",
+    )
     wait_until(
         lambda: two.ledger["deliveries"].count_documents({"feed": "slow"}) == SLOW_ROWS,
         timeout=180,
         message="all rows of the slow feed to wait in the ledger",
     )
     two.add("fast", FAST_ROWS)
-    wait_until(lambda: two.delivered("fast") == FAST_ROWS, timeout=180, message="the fast feed's rows")
+    wait_until(
+        lambda: two.delivered("fast") == FAST_ROWS, timeout=180, message="the fast feed's rows"
+    )
     two.wait_for_polls()
     assert (two.partner.arrived[HELD], two.partner.answered[HELD]) == (CONCURRENCY, 0)
     leased = list(two.ledger["batches"].find({"feed": "slow", "lease": {"$ne": None}}))
-    assert sum(len(batch["ids"]) for batch in leased) <= 3 * CONCURRENCY, "the others stay where any worker finds them"
+    assert sum(len(batch["ids"]) for batch in leased) <= 3 * CONCURRENCY, (
+        "the others stay where any worker finds them"
+    )
 
     assert two.app("ping").returncode == 0
     health = two.app("health")
     assert health.returncode == 0, health.stdout
-    sending = {line["feed"]: line["sending"] for line in json.loads(two.app("status", "--json").stdout)["feeds"]}
+    sending = {
+        line["feed"]: line["sending"]
+        for line in json.loads(two.app("status", "--json").stdout)["feeds"]
+    }
     assert CONCURRENCY <= sending["slow"] <= 3 * CONCURRENCY
     two.partner.let_go.set()
-    wait_until(lambda: two.delivered("slow") == SLOW_ROWS, timeout=120, message="the slow feed's rows")
+    wait_until(
+        lambda: two.delivered("slow") == SLOW_ROWS, timeout=120, message="the slow feed's rows"
+    )
     assert two.partner.arrived[HELD] == SLOW_ROWS, "each once"
     worker.signal(signal.SIGTERM)
     wait_until(lambda: not worker.alive, timeout=120, message="its end")
@@ -121,31 +149,52 @@ def test_every_row_of_one_feed_arrives_before_any_answer_of_the_others_partner(t
 def test_a_worker_that_comes_to_a_full_one_gets_its_part(two: Two) -> None:
     """The first one's requests end, and it may make half as many from then on."""
     first = two.stack.start_worker()
-    wait_until(lambda: two.partner.arrived[HELD] == CONCURRENCY, timeout=180, message="all requests that may be made")
+    wait_until(
+        lambda: two.partner.arrived[HELD] == CONCURRENCY,
+        timeout=180,
+        message="all requests that may be made",
+    )
     two.stack.start_worker()
     leased = two.ledger["batches"]
 
     def holders() -> set[str]:
-        return {batch["lease"]["worker"] for batch in leased.find({"feed": "slow", "lease": {"$ne": None}})}
+        return {
+            batch["lease"]["worker"]
+            for batch in leased.find({"feed": "slow", "lease": {"$ne": None}})
+        }
 
-    wait_until(lambda: len(holders()) == 2, timeout=120, message="a batch of each worker's, though no row comes")
+    wait_until(
+        lambda: len(holders()) == 2,
+        timeout=120,
+        message="a batch of each worker's, though no row comes",
+    )
     first.signal(signal.SIGTERM)
     two.partner.let_go.set()
     wait_until(lambda: two.delivered("slow") == SLOW_ROWS, timeout=120, message="every row")
 
 
 def test_processes_that_end_after_a_few_tasks_end_what_they_have_taken_over(tmp_path: Path) -> None:
-    """`--pool processes --max-tasks-per-child`: a lease of ten minutes shows that nothing is left behind."""
+    """`--pool processes --max-tasks-per-child`: a lease of ten minutes shows that nothing is left
+    behind.
+    """
     settings = {"LEASE": "10m", "SHUTDOWN_GRACE": "60s"}
     with two_feeds(tmp_path, settings, slow_rows=50) as two:
-        worker = two.stack.start_worker("--pool", "processes", "--concurrency", "2", "--max-tasks-per-child", "10")
+        worker = two.stack.start_worker(
+            "--pool", "processes", "--concurrency", "2", "--max-tasks-per-child", "10"
+        )
         wait_until(lambda: two.partner.arrived[HELD] > 0, timeout=180, message="requests in flight")
         two.add("fast", FAST_ROWS)
-        wait_until(lambda: two.partner.arrived["/fast"] > 0, timeout=180, message="those of the other feed")
-        two.partner.let_go.set()
-        wait_until(lambda: _begun(worker) > 2, timeout=180, message="a process in the place of another")
         wait_until(
-            lambda: (two.delivered("slow"), two.delivered("fast")) == (50, FAST_ROWS), timeout=180, message="every row"
+            lambda: two.partner.arrived["/fast"] > 0, timeout=180, message="those of the other feed"
+        )
+        two.partner.let_go.set()
+        wait_until(
+            lambda: _begun(worker) > 2, timeout=180, message="a process in the place of another"
+        )
+        wait_until(
+            lambda: (two.delivered("slow"), two.delivered("fast")) == (50, FAST_ROWS),
+            timeout=180,
+            message="every row",
         )
         assert two.ledger["attempts"].count_documents({"outcome": "unknown"}) == 0
         assert two.partner.arrived[HELD] == 50, "each once"

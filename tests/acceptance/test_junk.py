@@ -39,7 +39,9 @@ def deliver(stack: Stack, ledger: Ledger, rows: int, timeout: float = 90) -> Non
     stack.start_generator(20)
     delivered = ledger["deliveries"]
     wait_until(
-        lambda: delivered.count_documents({"state": "delivered"}) == rows, timeout, message=f"{rows} rows delivered"
+        lambda: delivered.count_documents({"state": "delivered"}) == rows,
+        timeout,
+        message=f"{rows} rows delivered",
     )
 
 
@@ -52,7 +54,9 @@ def dropped(ledger: Ledger) -> dict[str, int]:
     return counts
 
 
-def test_junk_in_every_queue_ends_no_worker_and_holds_no_row_up(stack: Stack, ledger: Ledger, client: Any) -> None:
+def test_junk_in_every_queue_ends_no_worker_and_holds_no_row_up(
+    stack: Stack, ledger: Ledger, client: Any
+) -> None:
     stack.start_beat()
     worker = stack.start_worker()
     deliver(stack, ledger, 20)
@@ -63,15 +67,31 @@ def test_junk_in_every_queue_ends_no_worker_and_holds_no_row_up(stack: Stack, le
             client.publish(channel, junk)
     deliver(stack, ledger, 40)
     expected = {reason for junk, reason in JUNK.values() if junk}
-    wait_until(lambda: expected <= dropped(ledger).keys(), timeout=180, message="each reason to be counted")
+    wait_until(
+        lambda: expected <= dropped(ledger).keys(), timeout=180, message="each reason to be counted"
+    )
     for queue in QUEUES:
         client.delete(queue)
         client.hset(queue, "theirs", "1")
     deliver(stack, ledger, 60)
     aside = [ASIDE + queue for queue in QUEUES]
-    wait_until(lambda: client.exists(*aside) == len(aside), timeout=180, message="keys to be put aside")
-    asked = [sys.executable, "-m", "celery", "-A", "celery_app", "inspect", "ping", "--timeout", "20"]
-    answered = subprocess.run(asked, capture_output=True, text=True, env=stack.environment, cwd=ROOT, check=False)
+    wait_until(
+        lambda: client.exists(*aside) == len(aside), timeout=180, message="keys to be put aside"
+    )
+    asked = [
+        sys.executable,
+        "-m",
+        "celery",
+        "-A",
+        "celery_app",
+        "inspect",
+        "ping",
+        "--timeout",
+        "20",
+    ]
+    answered = subprocess.run(
+        asked, capture_output=True, text=True, env=stack.environment, cwd=ROOT, check=False
+    )
     assert "pong" in answered.stdout, "remote control works, and its answers are read"
     assert worker.alive
     assert worker.log.read_text().count('"event":"message_dropped"') < 100
@@ -84,10 +104,15 @@ def test_new_rows_do_not_wait_behind_thousands_of_hints_for_batches_that_are_gon
     stack.start_beat()
     worker = stack.start_worker()
     deliver(stack, ledger, 20)
-    hints = [raw(sent("deliver", **{**HINT, "batch": f"orders-{number:016x}"})) for number in range(500)]
+    hints = [
+        raw(sent("deliver", **{**HINT, "batch": f"orders-{number:016x}"})) for number in range(500)
+    ]
     for _ in range(GONE // len(hints)):
         client.lpush("deliver", *hints)
     deliver(stack, ledger, 40)
-    wait_until(lambda: '"event":"queue_sifted"' in worker.log.read_text(), message="the queue to be cleared")
+    wait_until(
+        lambda: '"event":"queue_sifted"' in worker.log.read_text(),
+        message="the queue to be cleared",
+    )
     assert worker.log.read_text().count("Task deliver") < GONE / 2, "most were never tasks"
     assert worker.alive

@@ -1,4 +1,6 @@
-"""What a hostile run leaves in the logs, at DEBUG: events, one JSON object a line, and neither secrets nor payloads."""
+"""What a hostile run leaves in the logs, at DEBUG: events, one JSON object a line, and neither
+secrets nor payloads.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ from tests.support.wait import wait_until
 
 ROWS = 400
 PLANTED = "pl4nted"
-"""In every secret and every row of the run; as written, and in none of the names that logs may hold."""
+"""In every secret and every row of the run; as written, and in none of the names that logs may
+hold.
+"""
 
 PARTNER = """\
 auth = { type = "bearer", token = "${TOKEN}" }
@@ -41,7 +45,9 @@ def hostile(tmp_path: Path) -> Iterator[Stack]:
             server.config_set("requirepass", "pl4nted-redis")
         stack.settings["REDIS_URL"] = stack.redis.url.replace("://", "://:pl4nted-redis@")
         feeds = tmp_path / "feeds.toml"
-        text = feeds.read_text(encoding="utf-8").replace("/v1/orders", "/v1/orders?key=pl4nted-query")
+        text = feeds.read_text(encoding="utf-8").replace(
+            "/v1/orders", "/v1/orders?key=pl4nted-query"
+        )
         feeds.write_text(text, encoding="utf-8")
         with stack.partner() as partner:
             partner.put("/_simulator/faults", json=HOSTILE).raise_for_status()
@@ -51,7 +57,10 @@ def hostile(tmp_path: Path) -> Iterator[Stack]:
 def _write(stack: Stack) -> None:
     row = ("Ada Byron", 1.5, "pl4nted-row", "2026-01-31T10:00:00Z")
     with closing(sqlite3.connect(stack.database, timeout=30)) as source, source:
-        source.executemany("INSERT INTO orders (customer, amount, note, created_at) VALUES (?, ?, ?, ?)", [row] * ROWS)
+        source.executemany(
+            "INSERT INTO orders (customer, amount, note, created_at) VALUES (?, ?, ?, ?)",
+            [row] * ROWS,
+        )
 
 
 def _events(process: Process) -> list[dict[str, Any]]:
@@ -76,10 +85,19 @@ def test_every_line_is_an_event_and_none_holds_a_secret_or_a_payload(hostile: St
         assert events, f"{process} wrote nothing"
         assert len({event["worker"] for event in events}) == 1
         assert all(event.keys() >= {"event", "level", "timestamp", "worker"} for event in events)
-    written = "\n".join(path.read_text(encoding="utf-8") for path in hostile.directory.glob("*.log"))
+    written = "\n".join(
+        path.read_text(encoding="utf-8") for path in hostile.directory.glob("*.log")
+    )
     assert PLANTED not in written
     polled = next(event for event in logs["worker1"] if event["event"] == "polled")
     assert (polled["task"], polled["feed"]) == ("poll", "orders")
-    assert any(event["level"] == "debug" and event["logger"].startswith("celery") for event in logs["worker1"])
-    received = [event["task_id"] for event in logs["worker1"] if event.get("logger") == "celery.worker.strategy"]
+    assert any(
+        event["level"] == "debug" and event["logger"].startswith("celery")
+        for event in logs["worker1"]
+    )
+    received = [
+        event["task_id"]
+        for event in logs["worker1"]
+        if event.get("logger") == "celery.worker.strategy"
+    ]
     assert polled["task_id"] in received

@@ -14,7 +14,9 @@ ROWS = 20
 
 
 def test_one_poll_of_beats_is_enough_for_as_long_as_rows_come(tmp_path: Path) -> None:
-    """Without beat nothing sweeps either: a row whose first answer were not waited for would not be sent again."""
+    """Without beat nothing sweeps either: a row whose first answer were not waited for would not be
+    sent again.
+    """
     with (
         Stack(tmp_path, poll_every="10m", partner_timeout="30s", settings=PATIENT) as stack,
         Celery(broker=stack.redis.url) as celery,
@@ -31,4 +33,8 @@ def test_one_poll_of_beats_is_enough_for_as_long_as_rows_come(tmp_path: Path) ->
             return accepted() > 0
 
         wait_until(begun, timeout=60, message="a poll that finds a row")
-        wait_until(lambda: accepted() == ROWS, timeout=60, message="every row, though nobody sends a poll any more")
+        wait_until(
+            lambda: accepted() == ROWS,
+            timeout=60,
+            message="every row, though nobody sends a poll any more",
+        )

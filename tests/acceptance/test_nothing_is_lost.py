@@ -48,12 +48,18 @@ def _kill(worker: Process) -> None:
 def test_every_row_arrives_though_workers_are_killed_and_redis_is_flushed(stack: Stack) -> None:
     rows = 5000
     with stack.partner() as partner:
-        partner.put("/_simulator/faults", json={"slow": 0.2, "slow_seconds": [0.05, 0.3]}).raise_for_status()
+        partner.put(
+            "/_simulator/faults", json={"slow": 0.2, "slow_seconds": [0.05, 0.3]}
+        ).raise_for_status()
     stack.start_beat()
     worker = stack.start_worker()
     stack.start_generator(rows, rate=700, pattern="late-commit")
     for share in (0.1, 0.35, 0.6):
-        wait_until(lambda: _delivered(stack) >= rows * share, timeout=90, message=f"{share:.0%} delivered")  # noqa: B023
+        wait_until(
+            lambda: _delivered(stack) >= rows * share,  # noqa: B023 - called in the same turn
+            timeout=90,
+            message=f"{share:.0%} delivered",
+        )
         _kill(worker)
         worker = stack.start_worker()
     wait_until(lambda: _delivered(stack) >= rows * 0.75, timeout=90, message="75% delivered")
@@ -68,7 +74,9 @@ def test_every_row_arrives_though_workers_are_killed_and_redis_is_flushed(stack:
 @pytest.fixture
 def unbroken(tmp_path: Path) -> Iterator[Stack]:
     """A stack whose feed has no circuit breaker: it goes on trying."""
-    with Stack(tmp_path, gap_timeout="10s", partner_options="breaker = { enabled = false }") as running:
+    with Stack(
+        tmp_path, gap_timeout="10s", partner_options="breaker = { enabled = false }"
+    ) as running:
         yield running
 
 
@@ -83,11 +91,21 @@ def test_rows_wait_while_no_partner_listens_and_all_arrive_once_it_is_back(unbro
         ledger = client.get_default_database()
         tried = {"attempts": {"$gte": 1}, "last.error": {"$regex": "^ConnectError"}}
         wait_until(
-            lambda: ledger["deliveries"].count_documents(tried) == rows, timeout=90, message="a first try of each"
+            lambda: ledger["deliveries"].count_documents(tried) == rows,
+            timeout=90,
+            message="a first try of each",
         )
-        wait_until(lambda: _states(stack).get("retrying", 0) > 0, timeout=30, message="rows that wait as retrying")
+        wait_until(
+            lambda: _states(stack).get("retrying", 0) > 0,
+            timeout=30,
+            message="rows that wait as retrying",
+        )
         before = psutil.Process(worker.pid).memory_info().rss
-        wait_until(lambda: ledger["attempts"].estimated_document_count() > 4 * rows, timeout=90, message="more retries")
+        wait_until(
+            lambda: ledger["attempts"].estimated_document_count() > 4 * rows,
+            timeout=90,
+            message="more retries",
+        )
     grown = psutil.Process(worker.pid).memory_info().rss - before
     assert set(_states(stack)) <= {"queued", "retrying"}
     assert grown < 30 * 2**20, f"the worker grew by {grown / 2**20:.0f} MiB while it retried"

@@ -1,4 +1,6 @@
-"""Beat has a worker look, and the worker tells: real processes, and a real server that the webhook is posted to."""
+"""Beat has a worker look, and the worker tells: real processes, and a real server that the webhook
+is posted to.
+"""
 
 from __future__ import annotations
 

@@ -21,7 +21,9 @@ from tests.support.wait import wait_until
 
 
 async def _leave_due(url: str) -> None:
-    """The ticks of the periods that ended last, due now; the ones that run are not due for a minute at least."""
+    """The ticks of the periods that ended last, due now; the ones that run are not due for a minute
+    at least.
+    """
     ledger = Ledger.at(url, timedelta(seconds=5))
     for job in JOBS:
         period = previous(period_of(utc_now(), job.kind, UTC_ZONE), UTC_ZONE)
@@ -32,7 +34,12 @@ async def _leave_due(url: str) -> None:
 async def _ended(url: str) -> list[Tick]:
     """The ticks that are not open."""
     ledger = Ledger.at(url, timedelta(seconds=5))
-    found = [tick for job in JOBS for tick in await all_ticks(ledger, job.name) if tick.state is not TickState.OPEN]
+    found = [
+        tick
+        for job in JOBS
+        for tick in await all_ticks(ledger, job.name)
+        if tick.state is not TickState.OPEN
+    ]
     await ledger.close()
     return found
 
@@ -45,7 +52,9 @@ def _knock(stack: Stack, times: int) -> None:
     with Celery(broker=stack.redis.url) as celery:
         for job in JOBS:
             for _ in range(times):
-                celery.send_task(job.name.replace("-", "_"), queue="maintenance", ignore_result=True)
+                celery.send_task(
+                    job.name.replace("-", "_"), queue="maintenance", ignore_result=True
+                )
 
 
 def test_each_job_is_done_once_however_many_messages_and_workers_there_are(stack: Stack) -> None:
@@ -66,7 +75,11 @@ def test_each_job_is_done_once_however_many_messages_and_workers_there_are(stack
     told = command(stack.environment, "app", "jobs", "--json")
     assert told.returncode == 0, told.stdout + told.stderr
     jobs = {line["job"]: line for line in json.loads(told.stdout)["jobs"]}
-    assert {name: line["last_done"] for name, line in jobs.items()} == {tick.job: tick.period.name for tick in ticks}
+    assert {name: line["last_done"] for name, line in jobs.items()} == {
+        tick.job: tick.period.name for tick in ticks
+    }
     assert {line["last_error"] for line in jobs.values()} == {None}
-    assert (stack.directory / "reports" / "orders" / f"{jobs['report-day']['last_done']}.json").exists()
+    assert (
+        stack.directory / "reports" / "orders" / f"{jobs['report-day']['last_done']}.json"
+    ).exists()
     assert jobs["reconcile"]["steps"][0]["result"]["missing"] == 0

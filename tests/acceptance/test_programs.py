@@ -30,7 +30,9 @@ def started(stack: Stack) -> Iterator[list[Process]]:  # noqa: ARG001 - the serv
 
 def _start(stack: Stack, started: list[Process], name: str, *arguments: str) -> Process:
     argv = [str(CELERY), "-A", "celery_app", *arguments]
-    process = Process(name, argv, env=stack.environment, cwd=ROOT, log=stack.directory / f"{name}.log").start()
+    process = Process(
+        name, argv, env=stack.environment, cwd=ROOT, log=stack.directory / f"{name}.log"
+    ).start()
     started.append(process)
     return process
 
@@ -38,7 +40,9 @@ def _start(stack: Stack, started: list[Process], name: str, *arguments: str) -> 
 def _page(port: int, path: str, login: tuple[str, str] | None = None) -> str:
     """A page of Flower's; empty while it does not answer."""
     try:
-        return httpx.get(f"http://127.0.0.1:{port}/{path}", auth=login, trust_env=False, timeout=30).text
+        return httpx.get(
+            f"http://127.0.0.1:{port}/{path}", auth=login, trust_env=False, timeout=30
+        ).text
     except httpx.TransportError:
         return ""
 
@@ -48,20 +52,38 @@ def _accepted(stack: Stack) -> int:
         return int(partner.get("/_simulator/counts").json()["unique"])
 
 
-def test_worker_beat_and_flower_run_from_the_projects_root(stack: Stack, started: list[Process]) -> None:
+def test_worker_beat_and_flower_run_from_the_projects_root(
+    stack: Stack, started: list[Process]
+) -> None:
     worker = _start(stack, started, "worker", "worker")
     _start(stack, started, "beat", "beat")
     port = free_port()
-    _start(stack, started, "flower", "flower", "--address=127.0.0.1", f"--port={port}", "--basic-auth=me:s3cret")
+    _start(
+        stack,
+        started,
+        "flower",
+        "flower",
+        "--address=127.0.0.1",
+        f"--port={port}",
+        "--basic-auth=me:s3cret",
+    )
     stack.start_generator(10)
 
     wait_until(lambda: _accepted(stack) == 10, timeout=60, message="10 rows at the partner")
     login = ("me", "s3cret")
-    wait_until(lambda: "celery@" in _page(port, "workers", login), timeout=60, message="Flower to show the worker")
+    wait_until(
+        lambda: "celery@" in _page(port, "workers", login),
+        timeout=60,
+        message="Flower to show the worker",
+    )
     assert "flower_" in _page(port, "metrics", login)
-    assert [_page(port, path) for path in ("metrics", "workers", "healthcheck")] == ["Access denied"] * 2 + ["OK"]
+    assert [_page(port, path) for path in ("metrics", "workers", "healthcheck")] == [
+        "Access denied"
+    ] * 2 + ["OK"]
     columns = re.findall(r"<th[^>]*>\s*([A-Za-z]+)", _page(port, "tasks", login))
-    assert columns == ["Name", "kwargs", "State", "Received", "Runtime", "Worker"], "flowerconfig.py is read"
+    assert columns == ["Name", "kwargs", "State", "Received", "Runtime", "Worker"], (
+        "flowerconfig.py is read"
+    )
     assert worker.stop(timeout=20) == 0
     assert "Traceback" not in worker.log.read_text(encoding="utf-8")
 
@@ -86,6 +108,10 @@ def test_they_work_over_tls_as_it_is_documented_and_trust_no_stranger(
         _start(stack, started, "flower", "flower", "--address=127.0.0.1", f"--port={port}")
         stack.start_generator(10)
         wait_until(lambda: _accepted(stack) == 10, timeout=60, message="10 rows at the partner")
-        wait_until(lambda: "deliver" in _page(port, "broker"), timeout=60, message="Flower to show the queues")
+        wait_until(
+            lambda: "deliver" in _page(port, "broker"),
+            timeout=60,
+            message="Flower to show the queues",
+        )
         for process in reversed(started):
             process.stop()

@@ -1,4 +1,6 @@
-"""Deliveries deleted behind the system's back, and rows passed over by the cursor, with real processes."""
+"""Deliveries deleted behind the system's back, and rows passed over by the cursor, with real
+processes.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +61,9 @@ def test_exactly_what_is_missing_is_found_and_delivered(patient: Stack) -> None:
         wait_until(lambda: settled(ROWS), timeout=60, message="all rows to be delivered")
         beat.kill()
         wait_until(
-            lambda: _unpolled(ledger) > 3 * POLL_EVERY, timeout=30, message="the last look after beat's last poll"
+            lambda: _unpolled(ledger) > 3 * POLL_EVERY,
+            timeout=30,
+            message="the last look after beat's last poll",
         )
         lost = [f"orders:{number}" for number in range(100, 100 + LOST)]
         assert deliveries.delete_many({"_id": {"$in": lost}}).deleted_count == LOST
@@ -70,13 +74,20 @@ def test_exactly_what_is_missing_is_found_and_delivered(patient: Stack) -> None:
         ledger["cursors"].update_one({"_id": "orders"}, {"$inc": {"position": SKIPPED}})
 
         code, looked = _reconcile(stack, "--dry-run")
-        assert (code, looked["source_rows"], looked["missing"], looked["healed"]) == (1, ROWS + SKIPPED, 42, 0)
+        assert (code, looked["source_rows"], looked["missing"], looked["healed"]) == (
+            1,
+            ROWS + SKIPPED,
+            42,
+            0,
+        )
         assert _requests(stack)["requests"] == ROWS
 
         code, healed = _reconcile(stack)
         assert (code, healed["missing"], healed["healed"], healed["complete"]) == (0, 42, 42, True)
         assert set(healed["missing_ids"]) == {*lost, *skipped}
-        wait_until(lambda: settled(ROWS + SKIPPED), timeout=60, message="what was missing to be delivered")
+        wait_until(
+            lambda: settled(ROWS + SKIPPED), timeout=60, message="what was missing to be delivered"
+        )
 
     counts = _requests(stack)
     assert (counts["requests"], counts["unique"]) == (ROWS + LOST + SKIPPED, ROWS + SKIPPED)

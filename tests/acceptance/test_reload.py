@@ -43,7 +43,9 @@ class Partner(ThreadingHTTPServer):
 
     def of(self, feed: str, version: str) -> list[str]:
         """The keys of the requests of that feed and version."""
-        return [key for path, found, key in list(self.seen) if (path, found) == (f"/{feed}", version)]
+        return [
+            key for path, found, key in list(self.seen) if (path, found) == (f"/{feed}", version)
+        ]
 
     def versions(self, feed: str) -> dict[str, str]:
         """Key → the version that it came in, the last time."""
@@ -56,7 +58,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["content-length"]))
-        self.server.seen.append((self.path, self.headers["x-version"], self.headers["idempotency-key"]))
+        self.server.seen.append(
+            (self.path, self.headers["x-version"], self.headers["idempotency-key"])
+        )
         self.send_response(200)
         self.send_header("content-length", "0")
         self.end_headers()
@@ -76,7 +80,9 @@ class Installation:
 
     def write(self, **feeds: str) -> None:
         """Feed → its version."""
-        text = "".join(FEED.format(name=name, url=self.partner.url, version=to) for name, to in feeds.items())
+        text = "".join(
+            FEED.format(name=name, url=self.partner.url, version=to) for name, to in feeds.items()
+        )
         self.write_text(text)
 
     def write_text(self, text: str) -> None:
@@ -88,7 +94,10 @@ class Installation:
         for process in self.processes:
             process.signal(signal.SIGHUP)
         wait_until(
-            lambda: len(before) == 2 and all(mark["configuration"] != before[mark["_id"]] for mark in self.marks()),
+            lambda: (
+                len(before) == 2
+                and all(mark["configuration"] != before[mark["_id"]] for mark in self.marks())
+            ),
             timeout=WAIT,
             message="both to have read it anew",
         )
@@ -111,7 +120,10 @@ class Installation:
         """What came of each attempt at a delivery."""
         with pymongo.MongoClient[dict[str, Any]](self.stack.mongo.url) as client:
             attempts = client.get_default_database()["attempts"]
-            return [found["outcome"] for found in attempts.find({"_id": {"$gte": f"{key}#", "$lt": f"{key}$"}})]
+            return [
+                found["outcome"]
+                for found in attempts.find({"_id": {"$gte": f"{key}#", "$lt": f"{key}$"}})
+            ]
 
     def marks(self) -> list[dict[str, Any]]:
         with pymongo.MongoClient[dict[str, Any]](self.stack.mongo.url) as client:
@@ -124,7 +136,7 @@ class Installation:
         self.rows += rows
         for feed, version in versions.items():
             wait_until(
-                lambda: len(self.partner.of(feed, version)) >= before[feed] + rows,  # noqa: B023
+                lambda: len(self.partner.of(feed, version)) >= before[feed] + rows,  # noqa: B023 - called in the same turn
                 timeout=WAIT,
                 message=f"{rows} rows of {feed} in version {version}",
             )
@@ -132,7 +144,9 @@ class Installation:
         assert all(psutil.pid_exists(pid) for pid in self.pids)
         sent = Counter((path, key) for path, _, key in list(self.partner.seen))
         twice = {key: self.attempts(key) for (_, key), times in sent.items() if times > 1}
-        assert all("unknown" in outcomes for outcomes in twice.values()), f"sent twice, and nobody knows why: {twice}"
+        assert all("unknown" in outcomes for outcomes in twice.values()), (
+            f"sent twice, and nobody knows why: {twice}"
+        )
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +155,9 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     threading.Thread(target=partner.serve_forever, daemon=True).start()
     with Stack(tmp_path_factory.mktemp("reload"), settings=PATIENT) as stack:
         installation = Installation(stack, partner)
-        wait_until(lambda: len(installation.marks()) == 2, timeout=WAIT, message="a worker and beat")
+        wait_until(
+            lambda: len(installation.marks()) == 2, timeout=WAIT, message="a worker and beat"
+        )
         yield installation
     partner.shutdown()
     partner.server_close()
@@ -154,7 +170,9 @@ def test_a_header_that_was_changed_is_sent_without_a_restart(running: Installati
     running.reload()
     sent_before = len(running.partner.of("orders", "one"))
     running.sends(30, orders="two")
-    assert len(running.partner.of("orders", "one")) == sent_before, "nothing more goes out as it was"
+    assert len(running.partner.of("orders", "one")) == sent_before, (
+        "nothing more goes out as it was"
+    )
 
 
 def test_a_feed_that_is_new_is_polled_and_one_that_is_gone_is_not(running: Installation) -> None:
@@ -176,7 +194,9 @@ def test_a_feed_that_is_new_is_polled_and_one_that_is_gone_is_not(running: Insta
     assert len(running.partner.of("copies", "three")) == rows
 
 
-def test_rows_that_come_while_it_is_read_anew_again_and_again_are_sent_once_each(running: Installation) -> None:
+def test_rows_that_come_while_it_is_read_anew_again_and_again_are_sent_once_each(
+    running: Installation,
+) -> None:
     running.write(orders="first")
     running.reload()
     before = len(running.partner.seen)
@@ -192,7 +212,9 @@ def test_rows_that_come_while_it_is_read_anew_again_and_again_are_sent_once_each
     assert len(keys) == len(set(keys)) == 305
 
 
-def test_a_broken_file_changes_nothing_and_is_said_until_it_is_mended(running: Installation) -> None:
+def test_a_broken_file_changes_nothing_and_is_said_until_it_is_mended(
+    running: Installation,
+) -> None:
     running.write(orders="five")
     running.reload()
     running.write_text('[feeds.orders]\ntable = "orders"\nkeys = "id"\n')
@@ -206,30 +228,49 @@ def test_a_broken_file_changes_nothing_and_is_said_until_it_is_mended(running: I
     for process in running.processes:
         assert "configuration_kept" in process.log.read_text(encoding="utf-8"), process.name
     running.write(orders="five", copies="five")
-    assert all("an older feeds.toml" not in told for told in _health(running).values()), "it says what is wrong"
+    assert all("an older feeds.toml" not in told for told in _health(running).values()), (
+        "it says what is wrong"
+    )
     running.reload()
     assert list(_health(running).values()) == ["", ""]
 
 
 def _health(running: Installation) -> dict[str, str]:
     """Worker and beat → what is said of them."""
-    checks = orjson.loads(command(running.stack.environment, "app", "health", "--json").stdout)["checks"]
-    return {check["name"]: check["found"] for check in checks if check["role"] in ("worker", "beat")}
+    checks = orjson.loads(command(running.stack.environment, "app", "health", "--json").stdout)[
+        "checks"
+    ]
+    return {
+        check["name"]: check["found"] for check in checks if check["role"] in ("worker", "beat")
+    }
 
 
 def test_every_process_of_a_pool_reads_it_anew(running: Installation) -> None:
     beat, worker = running.processes
-    running.processes = (beat, running.stack.start_worker("--pool", "processes", "--concurrency", "2"))
+    running.processes = (
+        beat,
+        running.stack.start_worker("--pool", "processes", "--concurrency", "2"),
+    )
     running.pids = [process.pid for process in running.processes]
     worker.stop()
-    wait_until(lambda: len(running.marks()) == 2, timeout=WAIT, message="the pool in place of the other worker")
+    wait_until(
+        lambda: len(running.marks()) == 2,
+        timeout=WAIT,
+        message="the pool in place of the other worker",
+    )
     running.write(orders="seven")
     running.reload()
     running.sends(20, orders="seven")
     children = {child.pid for child in psutil.Process(running.pids[1]).children()}
     running.write(orders="eight")
     running.reload()
-    wait_until(lambda: running.all_go(20, "eight"), timeout=WAIT, message="the children, a moment after the worker")
+    wait_until(
+        lambda: running.all_go(20, "eight"),
+        timeout=WAIT,
+        message="the children, a moment after the worker",
+    )
     for _ in range(3):
         assert running.all_go(20, "eight"), "none goes on with what it was"
-    assert {child.pid for child in psutil.Process(running.pids[1]).children()} == children, "none was ended for it"
+    assert {child.pid for child in psutil.Process(running.pids[1]).children()} == children, (
+        "none was ended for it"
+    )

@@ -25,7 +25,9 @@ ANSWER_SECONDS = 100
 def patient(tmp_path: Path) -> Iterator[Stack]:
     """A stack with a long lease and a slow sweep, so that neither can be what brings the rest back."""
     settings = {"LEASE": f"{LEASE_SECONDS}s", "SWEEP_EVERY": "60s", "SHUTDOWN_GRACE": "20s"}
-    with Stack(tmp_path, gap_timeout="10s", partner_timeout="30s", partner_options=_CAP, settings=settings) as running:
+    with Stack(
+        tmp_path, gap_timeout="10s", partner_timeout="30s", partner_options=_CAP, settings=settings
+    ) as running:
         yield running
 
 
@@ -35,7 +37,11 @@ def hasty(tmp_path: Path) -> Iterator[Stack]:
     settings = {"LEASE": f"{2 * LEASE_SECONDS}s", "SWEEP_EVERY": "60s", "SHUTDOWN_GRACE": "3s"}
     timeout = f"{2 * ANSWER_SECONDS}s"
     with Stack(
-        tmp_path, gap_timeout="10s", partner_timeout=timeout, partner_options=_CAP, settings=settings
+        tmp_path,
+        gap_timeout="10s",
+        partner_timeout=timeout,
+        partner_options=_CAP,
+        settings=settings,
     ) as running:
         yield running
 
@@ -48,7 +54,9 @@ def _counts(stack: Stack) -> dict[str, Any]:
 
 def _slow(stack: Stack, **faults: Any) -> None:
     with stack.partner() as partner:
-        partner.put("/_simulator/faults", json={"slow": 1, "slow_seconds": [0.3, 0.6], **faults}).raise_for_status()
+        partner.put(
+            "/_simulator/faults", json={"slow": 1, "slow_seconds": [0.3, 0.6], **faults}
+        ).raise_for_status()
 
 
 def _delivered(stack: Stack) -> int:
@@ -56,19 +64,29 @@ def _delivered(stack: Stack) -> int:
         return client.get_default_database()["deliveries"].count_documents({"state": "delivered"})
 
 
-def test_the_rest_of_a_stopped_worker_goes_to_another_at_once_and_nothing_twice(patient: Stack) -> None:
+def test_the_rest_of_a_stopped_worker_goes_to_another_at_once_and_nothing_twice(
+    patient: Stack,
+) -> None:
     _slow(patient)
     patient.start_beat()
     first = patient.start_worker()
     patient.start_generator(ROWS)
     wait_until(lambda: _counts(patient)["requests"] > 100, timeout=60, message="rows under way")
     second = patient.start_worker()
-    wait_until(lambda: " ready." in second.log.read_text(encoding="utf-8"), timeout=30, message="the second worker")
+    wait_until(
+        lambda: " ready." in second.log.read_text(encoding="utf-8"),
+        timeout=30,
+        message="the second worker",
+    )
     first.signal(signal.SIGTERM)
     stopped_at = time.monotonic()
     wait_until(lambda: not first.alive, timeout=LEASE_SECONDS / 2, message="the first worker's end")
     assert first.returncode == 0
-    wait_until(lambda: _delivered(patient) == ROWS, timeout=LEASE_SECONDS / 2, message="the second to deliver the rest")
+    wait_until(
+        lambda: _delivered(patient) == ROWS,
+        timeout=LEASE_SECONDS / 2,
+        message="the second to deliver the rest",
+    )
     assert time.monotonic() - stopped_at < LEASE_SECONDS / 2
     counts = _counts(patient)
     assert (counts["requests"], counts["unique"], counts["duplicates"]) == (ROWS, ROWS, 0)
@@ -80,8 +98,12 @@ def test_requests_that_do_not_end_within_the_grace_are_on_record_as_unknown(hast
     hasty.start_beat()
     worker = hasty.start_worker()
     hasty.start_generator(ROWS)
-    wait_until(lambda: _counts(hasty)["requests"] >= IN_FLIGHT, timeout=60, message="rows under way")
-    assert worker.stop(timeout=0.6 * ANSWER_SECONDS) == 0, "it waited for the grace of 3 s, not for the answers"
+    wait_until(
+        lambda: _counts(hasty)["requests"] >= IN_FLIGHT, timeout=60, message="rows under way"
+    )
+    assert worker.stop(timeout=0.6 * ANSWER_SECONDS) == 0, (
+        "it waited for the grace of 3 s, not for the answers"
+    )
     with pymongo.MongoClient[dict[str, Any]](hasty.mongo.url) as client:
         ledger = client.get_default_database()
         cut_off = {"outcome": "unknown", "error": {"$regex": "^Shutdown"}}

@@ -1,4 +1,6 @@
-"""The endpoint's throttle as the partner sees it: two worker processes keep one Retry-After and one rate limit."""
+"""The endpoint's throttle as the partner sees it: two worker processes keep one Retry-After and one
+rate limit.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,11 @@ def limited(tmp_path: Path) -> Iterator[Stack]:
     """A stack whose feed has a rate limit."""
     options = f'rate_limit = "{RATE}/second"'
     with Stack(
-        tmp_path, gap_timeout="10s", partner_timeout="30s", partner_options=options, settings=PATIENT
+        tmp_path,
+        gap_timeout="10s",
+        partner_timeout="30s",
+        partner_options=options,
+        settings=PATIENT,
     ) as running:
         yield running
 
@@ -63,7 +69,9 @@ def test_a_retry_after_holds_every_worker_and_loses_nothing(patient: Stack) -> N
     wait_until(lambda: _delivered(stack) == first, timeout=60, message="both workers to be warm")
     _set_faults(stack, statuses={429: 1}, retry_after="5", limit=1)
     stack.start_generator(rows - first, rate=300)
-    wait_until(lambda: _ask(stack, "counts")["by_status"].get("429"), timeout=30, message="the one 429")
+    wait_until(
+        lambda: _ask(stack, "counts")["by_status"].get("429"), timeout=30, message="the one 429"
+    )
     wait_until(lambda: _delivered(stack) == rows, timeout=60, message="every row to be delivered")
 
     arrivals = _ask(stack, "arrivals")
@@ -85,5 +93,7 @@ def test_two_workers_together_keep_the_rate_limit(limited: Stack) -> None:
     took = arrivals[-1] - arrivals[0]
     assert len(arrivals) == rows
     assert rows <= RATE * (took + TRAVEL_SECONDS), "the limit, and what came late at the start"
-    assert _most_in_a_second(arrivals) <= 1.3 * RATE, "what came late is in one second with what came in time"
+    assert _most_in_a_second(arrivals) <= 1.3 * RATE, (
+        "what came late is in one second with what came in time"
+    )
     assert took < 60, "and the limit is used"

@@ -35,10 +35,16 @@ def main() -> None:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--all", action="store_true", help="every cell, and write docs/fault-matrix.md")
-    which.add_argument("--quick", action="store_true", help="the subset that runs in CI (the default)")
+    which.add_argument(
+        "--all", action="store_true", help="every cell, and write docs/fault-matrix.md"
+    )
+    which.add_argument(
+        "--quick", action="store_true", help="the subset that runs in CI (the default)"
+    )
     which.add_argument("--only", metavar="NAME", help="cells whose name contains NAME")
     parser.add_argument("--rows", type=int, default=ROWS, help="in each run")
     parser.add_argument("--rate", type=float, default=RATE, help="rows a second; 0: all at once")

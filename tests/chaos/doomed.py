@@ -1,10 +1,11 @@
-"""A Celery worker that kills itself at a chosen moment, or has a wrong clock, or a slow source: one seam is cut.
+"""A Celery worker that kills itself at a chosen moment, or has a wrong clock, or a slow source: one
+seam is cut.
 
     python -m tests.chaos.doomed MOMENT COUNT -- worker --hostname …
 
-MOMENT is one of `MOMENTS`: at its COUNT-th occurrence the process sends itself SIGKILL. Or `clock`: COUNT seconds are
-added to its machine's clock, after 3 s of the right time; `restless-clock`: added and taken away again every 3 s. Or
-`slow-source`: each page of the source takes COUNT seconds more.
+MOMENT is one of `MOMENTS`: at its COUNT-th occurrence the process sends itself SIGKILL. Or `clock`:
+COUNT seconds are added to its machine's clock, after 3 s of the right time; `restless-clock`: added
+and taken away again every 3 s. Or `slow-source`: each page of the source takes COUNT seconds more.
 """
 
 from __future__ import annotations
@@ -78,7 +79,9 @@ def _doom(owner: type[Any], name: str, number: int) -> None:
 
 
 def _skew(seconds: float, *, restless: bool) -> None:
-    """Let the machine's clock jump once the process has run for a while; a restless one then jumps back, and on."""
+    """Let the machine's clock jump once the process has run for a while; a restless one then jumps
+    back, and on.
+    """
     real, started = time.time, time.monotonic()
 
     def jumped() -> float:
@@ -96,7 +99,9 @@ def _slow_down(seconds: float) -> None:
 
     real = Pages.read_page
 
-    async def slow(self: Pages, feed: Feed, cursor: Cursor, now: datetime, room: Reservation | None = None) -> Page:
+    async def slow(
+        self: Pages, feed: Feed, cursor: Cursor, now: datetime, room: Reservation | None = None
+    ) -> Page:
         await asyncio.sleep(seconds)
         return await real(self, feed, cursor, now, room)
 

@@ -1,7 +1,9 @@
-"""The network between the members of a set, and from clients to them, so that it can be cut: a proxy before each.
+"""The network between the members of a set, and from clients to them, so that it can be cut: a
+proxy before each.
 
-A proxy knows who connects by looking up whose socket it is (Linux: /proc, without root). Over a cut link nothing
-arrives and nothing is refused, as on a network that drops packets; what was under way arrives when it heals.
+A proxy knows who connects by looking up whose socket it is (Linux: /proc, without root). Over a cut
+link nothing arrives and nothing is refused, as on a network that drops packets; what was under way
+arrives when it heals.
 """
 
 from __future__ import annotations
@@ -53,7 +55,9 @@ class Links(Generic[M]):
         """The port through which the member, which listens on `port`, is reached: always the same."""
         self._targets[member] = port
         if member not in self._ports:
-            self._ports[member] = asyncio.run_coroutine_threadsafe(self._serve(member), self._loop).result(timeout=10)
+            self._ports[member] = asyncio.run_coroutine_threadsafe(
+                self._serve(member), self._loop
+            ).result(timeout=10)
         return self._ports[member]
 
     def cut(self, one: M, other: M | None) -> None:
@@ -96,7 +100,9 @@ class Links(Generic[M]):
             task.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
 
-    async def _connected(self, member: M, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _connected(
+        self, member: M, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         pair = frozenset({member, self._who(writer.get_extra_info("peername")[1])})
         await self._until_open(pair)
         with suppress(OSError):
@@ -117,11 +123,16 @@ class Links(Generic[M]):
         """The member whose end of a connection that port is; None: it is a client's."""
         for member in self._targets:
             with suppress(psutil.Error):
-                if any(end.laddr.port == port for end in psutil.Process(self._pid_of(member)).net_connections("tcp4")):
+                if any(
+                    end.laddr.port == port
+                    for end in psutil.Process(self._pid_of(member)).net_connections("tcp4")
+                ):
                     return member
         return None
 
-    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pair: _Pair[M]) -> None:
+    async def _copy(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pair: _Pair[M]
+    ) -> None:
         with suppress(OSError):
             while data := await reader.read(262_144):
                 await self._until_open(pair)

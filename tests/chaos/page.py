@@ -86,7 +86,13 @@ def page(runs: Sequence[Run], *, rows: int, rate: float, arguments: str) -> str:
     count = f"{ran} runs" if ran == len(runs) else f"{ran} of {len(runs)} runs"
     lines = "\n".join(run.line() for run in runs)
     return _PAGE.format(
-        runs=count, rows=rows, rate=rate, arguments=arguments, sums=sums(runs), servers=_servers(), lines=lines
+        runs=count,
+        rows=rows,
+        rate=rate,
+        arguments=arguments,
+        sums=sums(runs),
+        servers=_servers(),
+        lines=lines,
     )
 
 

@@ -1,7 +1,9 @@
-"""A replica set of three, as `app.testbed.embedded.replica_set` starts it, with what faults of an election need of it.
+"""A replica set of three, as `app.testbed.embedded.replica_set` starts it, with what faults of an
+election need of it.
 
-Started with `linked`, the members and their clients reach each other through `tests.chaos.links`, which can be cut.
-With `own_disks`, each member's data are on a file system of their own, small enough to be filled (root alone can).
+Started with `linked`, the members and their clients reach each other through `tests.chaos.links`,
+which can be cut. With `own_disks`, each member's data are on a file system of their own, small
+enough to be filled (root alone can).
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ Client = pymongo.MongoClient[dict[str, Any]]
 COUNT = 3
 DISK_BYTES = 1 << 29
 PATIENCE_SECONDS = 90.0
-"""How long an election, or the return of a member, may take: ten seconds each on an idle machine."""
+"""How long an election, or the return of a member, may take: ten seconds each on an idle machine.
+"""
 
 
 def why_not() -> str | None:
@@ -42,7 +45,9 @@ def why_not() -> str | None:
 
 def why_no_disk() -> str | None:
     """Why no set with file systems of its own can run here; `None` where it can."""
-    return why_not() or (None if os.geteuid() == 0 and shutil.which("mount") else "to mount a small disk takes root")
+    return why_not() or (
+        None if os.geteuid() == 0 and shutil.which("mount") else "to mount a small disk takes root"
+    )
 
 
 class ChaosSet(EmbeddedReplicaSet):
@@ -50,7 +55,9 @@ class ChaosSet(EmbeddedReplicaSet):
 
     def __init__(self, directory: Path, *, linked: bool = False, own_disks: bool = False) -> None:
         super().__init__(directory, members=COUNT)
-        self._links: Links[Member] | None = Links(lambda member: member.process.pid) if linked else None
+        self._links: Links[Member] | None = (
+            Links(lambda member: member.process.pid) if linked else None
+        )
         self._disks = [directory / f"mongo{number}" for number in range(COUNT)] if own_disks else []
         self._until_end = ExitStack()
 
@@ -88,7 +95,9 @@ class ChaosSet(EmbeddedReplicaSet):
         self._until_end.close()
 
     def _elect_slowly(self) -> None:
-        """Give the set the settings that it would have without any, once it has made its first election quickly."""
+        """Give the set the settings that it would have without any, once it has made its first
+        election quickly.
+        """
         with Client(self.admin_url) as client:
             config: dict[str, Any] = client.admin.command("replSetGetConfig")["config"]
             del config["settings"]
@@ -97,7 +106,11 @@ class ChaosSet(EmbeddedReplicaSet):
     def leader(self) -> Member | None:
         """Who says that it is the primary. Of two that say so, the one that was elected later."""
         answers = [(say_hello(member.port) or {}, member) for member in self.members]
-        claims = [(answer["electionId"], member) for answer, member in answers if answer.get("isWritablePrimary")]
+        claims = [
+            (answer["electionId"], member)
+            for answer, member in answers
+            if answer.get("isWritablePrimary")
+        ]
         return max(claims, key=lambda claim: claim[0])[1] if claims else None
 
     def others(self, member: Member) -> list[Member]:
@@ -118,9 +131,14 @@ class ChaosSet(EmbeddedReplicaSet):
         """Until one is primary, and all the others follow it."""
 
         def complete() -> bool:
-            return sum(member.is_primary for member in self.members) == 1 and len(self.secondaries()) == COUNT - 1
+            return (
+                sum(member.is_primary for member in self.members) == 1
+                and len(self.secondaries()) == COUNT - 1
+            )
 
-        wait_until(complete, timeout=PATIENCE_SECONDS, message="a primary, and all others to follow it")
+        wait_until(
+            complete, timeout=PATIENCE_SECONDS, message="a primary, and all others to follow it"
+        )
 
     def step_down(self) -> Member:
         """Have the primary step down in favour of another, which is returned."""
@@ -134,7 +152,9 @@ class ChaosSet(EmbeddedReplicaSet):
                     return None
             return leader
 
-        before: Member = wait_until(stepped_down, timeout=PATIENCE_SECONDS, message="the primary to step down")
+        before: Member = wait_until(
+            stepped_down, timeout=PATIENCE_SECONDS, message="the primary to step down"
+        )
         return self.wait_for_leader(other_than=before)
 
 
@@ -142,7 +162,9 @@ class ChaosSet(EmbeddedReplicaSet):
 def _mounted(directory: Path) -> Iterator[None]:
     """A small file system of its own in the directory."""
     directory.mkdir(parents=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "chaos", directory], check=True)
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "chaos", directory], check=True
+    )
     try:
         yield
     finally:

@@ -1,7 +1,8 @@
-"""What a member undid when it came back to a set that had gone on without it: read from the files it leaves.
+"""What a member undid when it came back to a set that had gone on without it: read from the files
+it leaves.
 
-A member that rolls back writes each document it removes or replaces to `rollback/<collection's UUID>/removed.*.bson`:
-https://www.mongodb.com/docs/manual/core/replica-set-rollbacks/
+A member that rolls back writes each document it removes or replaces to `rollback/<collection's
+UUID>/removed.*.bson`: https://www.mongodb.com/docs/manual/core/replica-set-rollbacks/
 """
 
 from __future__ import annotations
@@ -46,8 +47,13 @@ class Marks:
 def rolled_back(members: EmbeddedReplicaSet, member: Member) -> Counter[str]:
     """Collection → documents that the member removed, or put back to what they were."""
     with Client(members.url) as client:
-        names = {str(info["info"]["uuid"].as_uuid()): info["name"] for info in client[DATABASE].list_collections()}
+        names = {
+            str(info["info"]["uuid"].as_uuid()): info["name"]
+            for info in client[DATABASE].list_collections()
+        }
     undone: Counter[str] = Counter()
     for file in (member.directory / "data" / "rollback").glob("*/*.bson"):
-        undone[names.get(file.parent.name, file.parent.name)] += len(bson.decode_all(file.read_bytes()))
+        undone[names.get(file.parent.name, file.parent.name)] += len(
+            bson.decode_all(file.read_bytes())
+        )
     return undone

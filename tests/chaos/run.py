@@ -17,15 +17,23 @@ from tests.chaos.scene import Books, Scene, balance, directory_of, recover
 ROWS = 600
 RATE = 100.0
 """Rows a second."""
-_IMPATIENT: dict[str, Any] = {"serverSelectionTimeoutMS": 2000, "connectTimeoutMS": 2000, "socketTimeoutMS": 10_000}
+_IMPATIENT: dict[str, Any] = {
+    "serverSelectionTimeoutMS": 2000,
+    "connectTimeoutMS": 2000,
+    "socketTimeoutMS": 10_000,
+}
 
 
 def run_cell(cell: Cell, root: Path, *, rows: int = ROWS, rate: float = RATE) -> Books:
-    """Let rows flow, let the fault happen, wait for recovery, and do the books. Raises `AssertionError`."""
+    """Let rows flow, let the fault happen, wait for recovery, and do the books. Raises
+    `AssertionError`.
+    """
     directory = directory_of(root, cell.name.replace("/", "-"))
     with (
         _replica_set(cell, directory) as members,
-        Stack(directory, gap_timeout="10s", settings={**cell.settings, **_settings(members)}) as stack,
+        Stack(
+            directory, gap_timeout="10s", settings={**cell.settings, **_settings(members)}
+        ) as stack,
         _client(stack.variables["MONGO_URL"]) as client,
     ):
         scene = Scene(stack, rows, client, rate=rate, replica_set=members)

@@ -38,7 +38,8 @@ class Scene:
     rate: float = 0.0
     """Rows a second; 0: all at once."""
     feeds: tuple[str, ...] = (FEED,)
-    """Those whose books are balanced; others may run beside them. Each reads the table of its name."""
+    """Those whose books are balanced; others may run beside them. Each reads the table of its name.
+    """
     replica_set: ChaosSet | None = None
     """What the ledger is on, where it is not the stack's own server."""
     kills: int = 0
@@ -53,7 +54,9 @@ class Scene:
 
     @property
     def patience(self) -> float:
-        """Seconds that the rows may take beyond their own pace, on a machine that has other work too."""
+        """Seconds that the rows may take beyond their own pace, on a machine that has other work
+        too.
+        """
         return 120 + self.rows / 50
 
     @property
@@ -94,11 +97,17 @@ class Scene:
 
     def wait_for_ready(self, worker: Process) -> None:
         """Until the worker takes messages."""
-        wait_until(lambda: " ready." in worker.log.read_text(), timeout=60, message=f"{worker.name} to be ready")
+        wait_until(
+            lambda: " ready." in worker.log.read_text(),
+            timeout=60,
+            message=f"{worker.name} to be ready",
+        )
 
     def wait_for_share(self, share: float) -> None:
         """Until so much of the rows is delivered."""
-        wait_until(lambda: self.delivered() >= share * self.rows, self.patience, f"{share:.0%} delivered")
+        wait_until(
+            lambda: self.delivered() >= share * self.rows, self.patience, f"{share:.0%} delivered"
+        )
 
     def let_rows_flow(self) -> Process:
         """A worker; rows, once it takes messages; and the moment when a fifth of them is delivered.
@@ -112,7 +121,9 @@ class Scene:
         return worker
 
     def start_doomed_worker(self, moment: str, number: int) -> Process:
-        """A worker that kills itself at the `number`-th occurrence of the moment (see `tests.chaos.doomed`)."""
+        """A worker that kills itself at the `number`-th occurrence of the moment (see
+        `tests.chaos.doomed`).
+        """
         name = f"doomed{len(self.doomed) + 1}"
         argv = [
             sys.executable,
@@ -199,7 +210,9 @@ class Books:
 
 
 def recover(scene: Scene) -> float:
-    """Wait until all is settled. Returns the seconds from the fault's end until what was logged by then was settled."""
+    """Wait until all is settled. Returns the seconds from the fault's end until what was logged by
+    then was settled.
+    """
     ended = scene.ended or datetime.now(UTC)
     wait_until(lambda: scene.settled(before=ended), scene.patience, "recovery")
     recovered = (datetime.now(UTC) - ended).total_seconds()
@@ -222,7 +235,10 @@ def _wait_for_batches(scene: Scene) -> None:
 def balance(scene: Scene, recovery_s: float) -> Books:
     """Check the promises by key, over source, ledger and partner."""
     in_source, of_feeds = scene.source_ids(), {"feed": {"$in": scene.feeds}}
-    states = {document["_id"]: document["state"] for document in scene.deliveries.find(of_feeds, {"state": 1})}
+    states = {
+        document["_id"]: document["state"]
+        for document in scene.deliveries.find(of_feeds, {"state": 1})
+    }
     of_feed = {"_id": {"$regex": f"^({'|'.join(scene.feeds)}):"}}
     made = [(_delivery_of(a), a["outcome"]) for a in scene.attempts.find(of_feed, {"outcome": 1})]
     attempts = Counter(delivery_id for delivery_id, _ in made)
@@ -238,14 +254,30 @@ def balance(scene: Scene, recovery_s: float) -> Books:
         "not delivered": states.keys() - delivered,
         "delivered, but never accepted": delivered - accepted.keys(),
         "accepted, but not delivered": accepted.keys() - delivered,
-        "accepted more often than attempts are on record": {k for k, n in accepted.items() if n > attempts[k]},
-        "accepted again, and no attempt before was unknown": {k for k, n in accepted.items() if n - 1 > unknown[k]},
+        "accepted more often than attempts are on record": {
+            k for k, n in accepted.items() if n > attempts[k]
+        },
+        "accepted again, and no attempt before was unknown": {
+            k for k, n in accepted.items() if n - 1 > unknown[k]
+        },
     }
-    told = [f"{len(ids)} {what}: {', '.join(sorted(ids)[:5])}" for what, ids in wrong.items() if ids]
+    told = [
+        f"{len(ids)} {what}: {', '.join(sorted(ids)[:5])}" for what, ids in wrong.items() if ids
+    ]
     if counts["requests"] > attempts.total():
-        told.append(f"{counts['requests']} requests at the partner, {attempts.total()} attempts on record")
+        told.append(
+            f"{counts['requests']} requests at the partner, {attempts.total()} attempts on record"
+        )
     lost = len(in_source - (delivered & accepted.keys()))
-    return Books(len(in_source), scene.kills, counts["requests"], counts["duplicates"], recovery_s, tuple(told), lost)
+    return Books(
+        len(in_source),
+        scene.kills,
+        counts["requests"],
+        counts["duplicates"],
+        recovery_s,
+        tuple(told),
+        lost,
+    )
 
 
 def _delivery_of(attempt: dict[str, Any]) -> str:

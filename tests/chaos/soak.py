@@ -1,13 +1,16 @@
-"""Feeds of hostile partners, a kill every few seconds, clocks that jump and junk in Redis, for as long as is asked.
+"""Feeds of hostile partners, a kill every few seconds, clocks that jump and junk in Redis, for as
+long as is asked.
 
     python -m tests.chaos.soak [--minutes 60] [--feeds 20] [--rate 10] [--kill-every 5]
 
-Two workers take turns at being killed, now and then beat is in their place; a third worker lives throughout, and its
-memory is watched. Each runs on a machine of its own, whose clock is set to another time again and again. Every few
-seconds `health` is compared with what is known here: which processes live, and when each feed was last polled.
+Two workers take turns at being killed, now and then beat is in their place; a third worker lives
+throughout, and its memory is watched. Each runs on a machine of its own, whose clock is set to
+another time again and again. Every few seconds `health` is compared with what is known here: which
+processes live, and when each feed was last polled.
 
-Prints what it saw each minute; in the end the books as JSON, and `status` as an operator sees it. Exit code 1 where a
-row was lost, another promise broke, `health` did not tell the truth, or the memory grew.
+Prints what it saw each minute; in the end the books as JSON, and `status` as an operator sees it.
+Exit code 1 where a row was lost, another promise broke, `health` did not tell the truth, or the
+memory grew.
 """
 
 from __future__ import annotations
@@ -80,7 +83,9 @@ class Seen:
     """Seconds since the start, and MiB of the worker that lives."""
 
     def growth(self) -> float | None:
-        """MiB an hour, by the line through the second part of the run; `None`: there was too little of it."""
+        """MiB an hour, by the line through the second part of the run; `None`: there was too little
+        of it.
+        """
         last = [one for one in self.memory if one[0] > SETTLED * self.memory[-1][0]]
         if len(last) < 10:
             return None
@@ -91,7 +96,9 @@ class Soak:
     """One run."""
 
     def __init__(self, scene: Scene, walls: Sequence[Wall]) -> None:
-        """`walls`: the clocks of four machines: two for workers that are killed, of the one that lives, and of beat."""
+        """`walls`: the clocks of four machines: two for workers that are killed, of the one that
+        lives, and of beat.
+        """
         self.seen = Seen()
         self._scene = scene
         self._walls = walls
@@ -185,17 +192,23 @@ class Soak:
             while True:
                 await asyncio.sleep(LOOK_EVERY)
                 await ledger.read_clock()
-                for name in loaded.feeds:  # before health is asked: a poll in between makes it no worse
+                for (
+                    name
+                ) in loaded.feeds:  # before health is asked: a poll in between makes it no worse
                     self._note_poll(name, (await ledger.cursors.get(name)).last_poll_at)
                 found = await processes(ledger, bounds, utc_now())
                 of_feeds = await feeds(ledger, list(loaded.feeds.values()), bounds, utc_now())
                 limits = {
-                    name: (bounds.progress + POLLS_MISSED * feed.poll_every + feed.poll_budget).total_seconds()
+                    name: (
+                        bounds.progress + POLLS_MISSED * feed.poll_every + feed.poll_budget
+                    ).total_seconds()
                     for name, feed in loaded.feeds.items()
                 }
                 self._compare(found, of_feeds, limits)
                 self.seen.looks += 1
-                self.seen.memory.append((time.monotonic() - self._started, memory_mib([self._survivor.pid])))
+                self.seen.memory.append(
+                    (time.monotonic() - self._started, memory_mib([self._survivor.pid]))
+                )
         finally:
             await ledger.close()
 
@@ -203,25 +216,39 @@ class Soak:
         if self._polled.get(feed, (None, 0.0))[0] != at or feed not in self._polled:
             self._polled[feed] = (at, time.monotonic())
 
-    def _compare(self, found: Sequence[Health], of_feeds: Sequence[Health], limits: dict[str, float]) -> None:
+    def _compare(
+        self, found: Sequence[Health], of_feeds: Sequence[Health], limits: dict[str, float]
+    ) -> None:
         now, bound = time.monotonic(), PROGRESS_BOUND.total_seconds()
-        told = {health.name.partition("@")[0]: health for health in found if health.role == "worker"}
+        told = {
+            health.name.partition("@")[0]: health for health in found if health.role == "worker"
+        }
         for name, since in self._living.items():
             if name in told and not told[name].live:
-                self._false(f"{name} lives since {now - since:.0f} s, and health says: {told[name].problems[0]}")
+                self._false(
+                    f"{name} lives since {now - since:.0f} s, and health says: {told[name].problems[0]}"
+                )
             if name not in told and now - since > bound + MARGIN:
                 self._false(f"{name} lives since {now - since:.0f} s, and health does not know it")
         for name, since in self._dead.items():
             if name in told and told[name].live and now - since > bound + MARGIN:
-                self._false(f"{name} is dead since {now - since:.0f} s, and health says that it makes progress")
+                self._false(
+                    f"{name} is dead since {now - since:.0f} s, and health says that it makes progress"
+                )
         for health in of_feeds:
             unpolled = now - self._polled[health.name][1]
             if health.live and unpolled > limits[health.name] + MARGIN:
                 self._false(
                     f"{health.name} was not polled for {unpolled:.0f} s, and health says that it makes progress"
                 )
-            if not health.live and unpolled < limits[health.name] - MARGIN and self._polled[health.name][0]:
-                self._false(f"{health.name} was polled {unpolled:.0f} s ago, and health says: {health.problems[0]}")
+            if (
+                not health.live
+                and unpolled < limits[health.name] - MARGIN
+                and self._polled[health.name][0]
+            ):
+                self._false(
+                    f"{health.name} was polled {unpolled:.0f} s ago, and health says: {health.problems[0]}"
+                )
 
     def _false(self, what: str) -> None:
         self.seen.false.append(what)
@@ -239,7 +266,9 @@ class Soak:
 
 def _insert(connection: Any, feed: str) -> None:
     if feed == FEED:
-        columns = "(customer, amount, note, created_at) VALUES ('Ada', 9.5, 'soak', datetime('now'))"
+        columns = (
+            "(customer, amount, note, created_at) VALUES ('Ada', 9.5, 'soak', datetime('now'))"
+        )
     else:
         columns = "(v) VALUES ('a row of some length')"
     connection.execute(f"INSERT INTO {feed} {columns}")
@@ -250,7 +279,9 @@ def main() -> None:
     options = _options()
     names = (FEED, *(f"feed{number}" for number in range(2, options.feeds + 1)))
     with ExitStack() as running:
-        directory = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="rowrelay-soak-")))
+        directory = Path(
+            running.enter_context(tempfile.TemporaryDirectory(prefix="rowrelay-soak-"))
+        )
         stack = running.enter_context(Stack(directory, faults="hostile", settings=_SETTINGS))
         client = running.enter_context(
             pymongo.MongoClient[dict[str, Any]](stack.mongo.url, serverSelectionTimeoutMS=2000)
@@ -266,11 +297,15 @@ def main() -> None:
         told = asdict(books) | {
             "looks": soak.seen.looks,
             "false": soak.seen.false,
-            "memory_mib": [round(mib) for _, mib in soak.seen.memory[:: max(1, len(soak.seen.memory) // 20)]],
+            "memory_mib": [
+                round(mib) for _, mib in soak.seen.memory[:: max(1, len(soak.seen.memory) // 20)]
+            ],
             "growth_mib_an_hour": None if growth is None else round(growth, 1),
         }
         sys.stdout.write(orjson.dumps(told, option=orjson.OPT_INDENT_2).decode() + "\n")
-        subprocess.run([sys.executable, "-m", "app", "status"], env=stack.environment, cwd=ROOT, check=True)
+        subprocess.run(
+            [sys.executable, "-m", "app", "status"], env=stack.environment, cwd=ROOT, check=True
+        )
     if books.wrong or soak.seen.false or (growth is not None and growth > MIB_AN_HOUR):
         sys.exit(1)
 
@@ -280,7 +315,9 @@ def _configure(stack: Stack, names: Sequence[str]) -> None:
     (stack.directory / "feeds.toml").write_text(text, encoding="utf-8")
     with closing(connect(stack.database)) as connection:
         for name in names[1:]:
-            connection.execute(f"CREATE TABLE {name} (id INTEGER PRIMARY KEY AUTOINCREMENT, v TEXT)")
+            connection.execute(
+                f"CREATE TABLE {name} (id INTEGER PRIMARY KEY AUTOINCREMENT, v TEXT)"
+            )
 
 
 def _wall(directory: Path) -> Wall:
@@ -289,7 +326,9 @@ def _wall(directory: Path) -> Wall:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--feeds", type=int, default=20)
     parser.add_argument("--rate", type=float, default=10, help="rows a second, over all feeds")

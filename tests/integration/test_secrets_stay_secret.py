@@ -121,22 +121,34 @@ async def break_off(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) 
 @asynccontextmanager
 async def place_of_feeds(place: Path) -> AsyncIterator[None]:
     """Partners that echo, a login, and a file with a feed for each way to authenticate and to fail."""
-    async with serve() as login, raw_partner(refuse) as refusing, raw_partner(break_off) as breaking:
+    async with (
+        serve() as login,
+        raw_partner(refuse) as refusing,
+        raw_partner(break_off) as breaking,
+    ):
         login.issuer.client = (PLANTED["CLIENT_ID"], PLANTED["CLIENT_SECRET"])
         text = ""
         for kind, url in (("refused", refusing), ("broken", breaking)):
             text += WHOLE_URL.replace("KIND", kind)
-            (place / kind).write_text(f"{url}/pl4nted-1/hook?pl4nted-2=a&code=pl4nted-3-code", encoding="utf-8")
+            (place / kind).write_text(
+                f"{url}/pl4nted-1/hook?pl4nted-2=a&code=pl4nted-3-code", encoding="utf-8"
+            )
         for way, auth in AUTHS.items():
             for kind, url in (("refused", refusing), ("broken", breaking)):
-                feed = FEED.replace("NAME", f"{way}-{kind}").replace("AUTH", auth).replace("LOGIN", login.url)
+                feed = (
+                    FEED.replace("NAME", f"{way}-{kind}")
+                    .replace("AUTH", auth)
+                    .replace("LOGIN", login.url)
+                )
                 text += feed.replace("PARTNER", url.removeprefix("http://"))
         (place / "feeds.toml").write_text(text, encoding="utf-8")
         yield
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mongo_database_url: str, redis_url: str) -> Path:
+def place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mongo_database_url: str, redis_url: str
+) -> Path:
     """A working directory, a source of two rows, and an environment that holds the secrets."""
     monkeypatch.chdir(tmp_path)
     with closing(sqlite3.connect(tmp_path / "shop.db")) as connection:
@@ -145,8 +157,12 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mongo_database_url: s
         connection.commit()
     for name, value in PLANTED.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("REDIS_URL", redis_url.replace("redis://", f"redis://:{PLANTED['REDIS_SECRET']}@"))
-    monkeypatch.setenv("SOURCE_URL", f"sqlite:///{tmp_path}/shop.db?mode={PLANTED['SOURCE_SECRET']}")
+    monkeypatch.setenv(
+        "REDIS_URL", redis_url.replace("redis://", f"redis://:{PLANTED['REDIS_SECRET']}@")
+    )
+    monkeypatch.setenv(
+        "SOURCE_URL", f"sqlite:///{tmp_path}/shop.db?mode={PLANTED['SOURCE_SECRET']}"
+    )
     monkeypatch.setenv("MONGO_URL", mongo_database_url)
     for kind in ("refused", "broken"):
         monkeypatch.setenv(f"WHOLE_{kind}_FILE", str(tmp_path / kind))
@@ -184,7 +200,9 @@ async def everything_in(ledger: Ledger) -> str:
     return "\n".join([str(await database[name].find().to_list()) for name in names])
 
 
-async def test_no_secret_is_in_a_log_line_or_the_ledger(place: Path, log_lines: list[str], ledger: Ledger) -> None:
+async def test_no_secret_is_in_a_log_line_or_the_ledger(
+    place: Path, log_lines: list[str], ledger: Ledger
+) -> None:
     async with place_of_feeds(place):
         loaded = checks.load()
         for feed in loaded.feeds.values():
@@ -200,7 +218,12 @@ async def test_no_secret_is_in_a_log_line_or_the_ledger(place: Path, log_lines: 
 async def test_no_secret_is_in_what_objects_say_of_themselves(place: Path) -> None:
     async with place_of_feeds(place):
         loaded = checks.load()
-        shown = [loaded, loaded.settings, *loaded.feeds.values(), *map(prepare, loaded.feeds.values())]
+        shown = [
+            loaded,
+            loaded.settings,
+            *loaded.feeds.values(),
+            *map(prepare, loaded.feeds.values()),
+        ]
         async with PartnerClient(loaded.feeds.values()) as client:
             shown += [client, *client._routes.values(), *client._authorizers.values()]
             texts = [f"{thing!r} {thing}" for thing in shown]
@@ -244,12 +267,18 @@ def test_no_secret_is_in_what_a_command_prints(place: Path, command: list[str]) 
 WRONG: Mapping[str, tuple[str, str]] = {
     "a misspelt way to authenticate": ('type = "bearer"', 'type = "bearr"'),
     "a misspelt field beside a secret": ("token =", "tokn ="),
-    "a secret in the place of a table": ('auth = { type = "bearer", token = "${TOKEN}" }', 'auth = "${TOKEN}"'),
+    "a secret in the place of a table": (
+        'auth = { type = "bearer", token = "${TOKEN}" }',
+        'auth = "${TOKEN}"',
+    ),
     "a secret that no header can carry": ("${TOKEN}", "${TOKEN}\\n"),
     "a header that is no text": ('"${HEADER}" }', '["${HEADER}"] }'),
     "a header that cannot be sent": ('"${HEADER}" }', '"${HEADER}\\n" }'),
     "a URL that is none": ("http://us:", "us:"),
-    "signing that is no table": ('signing = { secrets = ["${SIGNING}"] }', 'signing = "${SIGNING}"'),
+    "signing that is no table": (
+        'signing = { secrets = ["${SIGNING}"] }',
+        'signing = "${SIGNING}"',
+    ),
     "a signing secret that is none": ('["${SIGNING}"]', '["${TOKEN}"]'),
     "three signing secrets": ('["${SIGNING}"]', '["${SIGNING}", "${SIGNING}", "${SIGNING}"]'),
     "a status URL without a place for the key": ("{key}", "none"),
@@ -271,7 +300,9 @@ async def test_no_secret_is_in_what_is_said_of_a_wrong_feed(place: Path, wrong: 
 
 
 async def test_no_secret_is_in_an_error_of_a_ledger_that_is_not_there() -> None:
-    ledger = Ledger.at("mongodb://us:pl4nted-password@127.0.0.1:1/orders", timedelta(milliseconds=200))
+    ledger = Ledger.at(
+        "mongodb://us:pl4nted-password@127.0.0.1:1/orders", timedelta(milliseconds=200)
+    )
     with pytest.raises(RowrelayError) as caught:
         await ledger.prepare()
     await ledger.close()

@@ -1,4 +1,6 @@
-"""A ledger with enough of everything that a server must choose how to answer: three feeds, 27,000 deliveries."""
+"""A ledger with enough of everything that a server must choose how to answer: three feeds, 27,000
+deliveries.
+"""
 
 from __future__ import annotations
 
@@ -25,17 +27,26 @@ COUNTS = {
         State.QUEUED: 400,
         State.RETRYING: 300,
     },
-    BIG: {State.DELIVERED: 8000, State.SKIPPED: 1000, State.DEAD: 2000, State.QUEUED: 2000, State.RETRYING: 2000},
+    BIG: {
+        State.DELIVERED: 8000,
+        State.SKIPPED: 1000,
+        State.DEAD: 2000,
+        State.QUEUED: 2000,
+        State.RETRYING: 2000,
+    },
     PAUSED: {State.DELIVERED: 1000, State.DEAD: 500, State.QUEUED: 1000, State.RETRYING: 2000},
 }
 """Feed → state → deliveries in it."""
 ACKNOWLEDGED = 100
 """Dead letters of each feed: every fourth of the first 400."""
 ONE_DAY = 3000
-"""So many of a feed's deliveries were settled on one day, a second apart; the others a quarter of an hour apart."""
+"""So many of a feed's deliveries were settled on one day, a second apart; the others a quarter of
+an hour apart.
+"""
 DAY = (NOW - timedelta(days=20)).replace(hour=0, minute=0, second=0)
 RESTORED = 200
-"""Delivered ones of the paused feed that are back from an archive: every fourth of the first 800."""
+"""Delivered ones of the paused feed that are back from an archive: every fourth of the first 800.
+"""
 TICKS, REPORTS, CERTIFICATES, MINUTES, FILES = 2400, 1000, 120, 3000, 200
 """Of each job, or of each feed."""
 
@@ -49,17 +60,26 @@ def fill(database: Database[Document]) -> None:
     """Write all of it, in bulk."""
     for feed, counts in COUNTS.items():
         for state, count in counts.items():
-            _write(database, "deliveries", (_delivery(feed, state, number) for number in range(count)))
+            _write(
+                database, "deliveries", (_delivery(feed, state, number) for number in range(count))
+            )
         _write(database, "batches", _batches(feed, counts[State.QUEUED]))
         _write(database, "stats", map(_minute, [feed] * MINUTES, range(MINUTES)))
         _write(database, "reports", map(_report, [feed] * REPORTS, range(REPORTS)))
-        _write(database, "certificates", map(_certificate, [feed] * CERTIFICATES, range(CERTIFICATES)))
+        _write(
+            database, "certificates", map(_certificate, [feed] * CERTIFICATES, range(CERTIFICATES))
+        )
         _write(database, "archives", map(_file, [feed] * FILES, range(FILES)))
-    ids = (f"{FEED}:{State.DELIVERED}-{number:05}" for number in range(COUNTS[FEED][State.DELIVERED]))
+    ids = (
+        f"{FEED}:{State.DELIVERED}-{number:05}" for number in range(COUNTS[FEED][State.DELIVERED])
+    )
     _write(
         database,
         "attempts",
-        ({"_id": f"{one}#aa", "feed": FEED, "at": NOW, "outcome": "delivered", "status": 200} for one in ids),
+        (
+            {"_id": f"{one}#aa", "feed": FEED, "at": NOW, "outcome": "delivered", "status": 200}
+            for one in ids
+        ),
     )
     for job in JOBS:
         _write(database, "ticks", map(_tick, [job] * TICKS, range(TICKS)))
@@ -82,7 +102,11 @@ def _write(database: Database[Document], collection: str, documents: Iterable[Do
 
 
 def _delivery(feed: str, state: State, number: int) -> Document:
-    at = DAY + timedelta(seconds=number) if number < ONE_DAY else NOW - timedelta(minutes=15) * (number - ONE_DAY)
+    at = (
+        DAY + timedelta(seconds=number)
+        if number < ONE_DAY
+        else NOW - timedelta(minutes=15) * (number - ONE_DAY)
+    )
     document: Document = {
         "_id": name_of(feed, state, number), "feed": feed, "key": f"{state.value}-{number:05}", "position": number,
         "payload": '{"note":"x"}', "created_at": at - timedelta(minutes=1), "attempts": 1, "state": state.value,
@@ -102,18 +126,39 @@ def _delivery(feed: str, state: State, number: int) -> Document:
 def _batches(feed: str, queued: int) -> Iterator[Document]:
     for number in range(0, queued, BATCH):
         ids = [name_of(feed, State.QUEUED, number + place) for place in range(BATCH)]
-        at = NOW + timedelta(seconds=number - queued / 2) if feed != PAUSED else NOW - timedelta(days=1)
-        yield {"_id": batch_name(feed, number), "feed": feed, "ids": ids, "visible_at": at, "tries": 0}
+        at = (
+            NOW + timedelta(seconds=number - queued / 2)
+            if feed != PAUSED
+            else NOW - timedelta(days=1)
+        )
+        yield {
+            "_id": batch_name(feed, number),
+            "feed": feed,
+            "ids": ids,
+            "visible_at": at,
+            "tries": 0,
+        }
 
 
 def _minute(feed: str, number: int) -> Document:
     at = NOW.replace(second=0) - timedelta(minutes=number)
-    return {"_id": minute_id(feed, at), "feed": feed, "minute": at, "logged": 1, "outcomes": {"delivered": 1}}
+    return {
+        "_id": minute_id(feed, at),
+        "feed": feed,
+        "minute": at,
+        "logged": 1,
+        "outcomes": {"delivered": 1},
+    }
 
 
 def _report(feed: str, number: int) -> Document:
     end = NOW.replace(minute=0, second=0) - timedelta(hours=number)
-    document: Document = {"_id": f"{feed}|{end:%Y-%m-%dT%H}+00:00", "feed": feed, "end": end, "report": {}}
+    document: Document = {
+        "_id": f"{feed}|{end:%Y-%m-%dT%H}+00:00",
+        "feed": feed,
+        "end": end,
+        "report": {},
+    }
     return document | ({"retry_at": NOW - timedelta(minutes=number)} if number < 5 else {})
 
 

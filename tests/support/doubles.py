@@ -1,4 +1,6 @@
-"""Stand-ins for what surrounds the ledger, each told what to do: a clock, a source, a queue, a partner."""
+"""Stand-ins for what surrounds the ledger, each told what to do: a clock, a source, a queue, a
+partner.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +77,9 @@ class Post:
 
 
 class MemorySource:
-    """A table with an identity column: ids are handed out in order, and commit in any order, or never."""
+    """A table with an identity column: ids are handed out in order, and commit in any order, or
+    never.
+    """
 
     def __init__(self) -> None:
         self._next = 1
@@ -107,12 +111,16 @@ class MemorySource:
         self.commit(ids)
         return ids
 
-    async def read_page(self, feed: Feed, cursor: Cursor, now: datetime, room: Reservation | None = None) -> Page:
+    async def read_page(
+        self, feed: Feed, cursor: Cursor, now: datetime, room: Reservation | None = None
+    ) -> Page:
         """Rows found in the cursor's gaps, then the next ones, at most `feed.page_size` in all."""
         del room
         position = cursor.position if isinstance(cursor.position, int) else None
         ids = sorted(self.committed)
-        late = [i for i in ids if any((gap.low or 0) <= i <= gap.high for gap in cursor.gaps)][: feed.page_size]
+        late = [i for i in ids if any((gap.low or 0) <= i <= gap.high for gap in cursor.gaps)][
+            : feed.page_size
+        ]
         beyond = [i for i in ids if i > (position or 0)]
         fresh = beyond[: feed.page_size - len(late)]
         return Page(
@@ -122,7 +130,9 @@ class MemorySource:
             full=len(beyond) > len(fresh),
         )
 
-    async def find_all(self, feed: Feed, keys: Sequence[str], agreed: Columns = ()) -> tuple[SourceRow, ...]:
+    async def find_all(
+        self, feed: Feed, keys: Sequence[str], agreed: Columns = ()
+    ) -> tuple[SourceRow, ...]:
         """The rows of these keys."""
         del feed, agreed
         return tuple(self._row(row_id) for row_id in sorted(self.committed) if str(row_id) in keys)
@@ -155,7 +165,9 @@ class MemoryQueue:
     async def sift(self, existing: Callable[[Iterable[str]], Awaitable[set[str]]]) -> None:
         self._be_there()
         there = await existing([batch for _, batch in self.messages])
-        self.messages = [*dict.fromkeys(message for message in self.messages if message[1] in there)]
+        self.messages = [
+            *dict.fromkeys(message for message in self.messages if message[1] in there)
+        ]
 
     def _be_there(self) -> None:
         if self.takes == 0:
@@ -176,7 +188,13 @@ class Mood(StrEnum):
     """Accepts the row; the connection breaks before the answer is out."""
 
 
-_STATUS = {Mood.ACCEPTS: 200, Mood.FAILS: 500, Mood.THROTTLES: 429, Mood.REFUSES: 400, Mood.DENIES: 401}
+_STATUS = {
+    Mood.ACCEPTS: 200,
+    Mood.FAILS: 500,
+    Mood.THROTTLES: 429,
+    Mood.REFUSES: 400,
+    Mood.DENIES: 401,
+}
 
 
 @dataclass

@@ -20,6 +20,8 @@ def make_feed(name: str = "orders", *, concurrency: int = 10, **changes: Any) ->
         "page_size": 5,
         "batch_size": 2,
         "partner": Partner(url=parse_url("http://partner.invalid/rows"), concurrency=concurrency),
-        "retry": Retry(max_attempts=4, backoff=timedelta(seconds=10), backoff_cap=timedelta(minutes=1)),
+        "retry": Retry(
+            max_attempts=4, backoff=timedelta(seconds=10), backoff_cap=timedelta(minutes=1)
+        ),
     }
     return Feed(**(fields | changes))

@@ -1,7 +1,8 @@
-"""A gateway before a MongoDB server that lets through so much and no more, as that of Azure Cosmos DB does.
+"""A gateway before a MongoDB server that lets through so much and no more, as that of Azure Cosmos
+DB does.
 
-What is too much it answers itself, in MongoDB's wire protocol: the command was not carried out, and may be sent again
-after so many milliseconds. Of an insert of many it carries out the first half.
+What is too much it answers itself, in MongoDB's wire protocol: the command was not carried out, and
+may be sent again after so many milliseconds. Of an insert of many it carries out the first half.
 
 https://www.mongodb.com/docs/manual/reference/mongodb-wire-protocol/#op_msg
 """
@@ -55,10 +56,14 @@ class Gateway:
     @property
     def url(self) -> str:
         """Of a database of its own, without what the service has not."""
-        return f"mongodb://{HOST}:{self.port}/{self.database}?directConnection=true&retryWrites=false"
+        return (
+            f"mongodb://{HOST}:{self.port}/{self.database}?directConnection=true&retryWrites=false"
+        )
 
     async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve one connection: a question, its answer, and so on. The driver's monitor streams: it is only copied."""
+        """Serve one connection: a question, its answer, and so on. The driver's monitor streams: it
+        is only copied.
+        """
         there_reader, there_writer = await asyncio.open_connection(HOST, self.target)
         half: list[int] = []
         back = asyncio.create_task(self._copy_back(there_reader, writer, half))
@@ -70,7 +75,11 @@ class Gateway:
                     there_writer.write(head + body)
                 elif name == "insert" and len(documents := sent["documents"]) > 1:
                     half.append(len(documents))
-                    there_writer.write(_packed(sent | {"documents": documents[: len(documents) // 2]}, _id_of(head)))
+                    there_writer.write(
+                        _packed(
+                            sent | {"documents": documents[: len(documents) // 2]}, _id_of(head)
+                        )
+                    )
                 else:
                     writer.write(_packed(self._refusal(name), 0, _id_of(head)))
                     await writer.drain()
@@ -94,12 +103,19 @@ class Gateway:
         if name in _WRITES:
             return {"ok": 1, "n": 0, "writeErrors": [self._problem(0)]}
         problem = self._problem(0)
-        return {"ok": 0, "errmsg": problem["errmsg"], "code": problem["code"], "codeName": "RequestRateTooLarge"}
+        return {
+            "ok": 0,
+            "errmsg": problem["errmsg"],
+            "code": problem["code"],
+            "codeName": "RequestRateTooLarge",
+        }
 
     def _problem(self, index: int) -> Document:
         return {"index": index, "code": 16500, "errmsg": said(self.retry_after_ms)}
 
-    async def _copy_back(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, half: list[int]) -> None:
+    async def _copy_back(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, half: list[int]
+    ) -> None:
         with suppress(asyncio.IncompleteReadError, OSError):
             while True:
                 head, body = await _message(reader)
@@ -116,7 +132,9 @@ class Gateway:
 
 
 @asynccontextmanager
-async def throttling(target: int, throttles: Callable[[str], bool], retry_after_ms: int) -> AsyncIterator[Gateway]:
+async def throttling(
+    target: int, throttles: Callable[[str], bool], retry_after_ms: int
+) -> AsyncIterator[Gateway]:
     """A gateway before the server on this port, on the loop of the test."""
     gateway = Gateway(target, throttles, retry_after_ms)
     server = await asyncio.start_server(gateway.connected, HOST, 0)

@@ -9,14 +9,22 @@ from aiohttp import web
 
 
 @asynccontextmanager
-async def listener(statuses: list[int]) -> AsyncIterator[tuple[str, list[tuple[dict[str, str], bytes]]]]:
-    """A server that answers with these statuses in turn, then 204. Yields its URL and what it was sent."""
+async def listener(
+    statuses: list[int],
+) -> AsyncIterator[tuple[str, list[tuple[dict[str, str], bytes]]]]:
+    """A server that answers with these statuses in turn, then 204. Yields its URL and what it was
+    sent.
+    """
     received: list[tuple[dict[str, str], bytes]] = []
 
     async def answer(request: web.BaseRequest) -> web.Response:
-        received.append(({name.lower(): value for name, value in request.headers.items()}, await request.read()))
+        received.append(
+            ({name.lower(): value for name, value in request.headers.items()}, await request.read())
+        )
         status = statuses.pop(0) if statuses else 204
-        return web.Response(status=status, headers={"Location": "/elsewhere"} if status == 302 else None)
+        return web.Response(
+            status=status, headers={"Location": "/elsewhere"} if status == 302 else None
+        )
 
     runner = web.ServerRunner(web.Server(answer, access_log=None), shutdown_timeout=0.1)
     await runner.setup()

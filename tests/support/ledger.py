@@ -54,7 +54,9 @@ async def take_over(ledger: Ledger, batch: NewBatch, worker: str = "w2") -> Batc
 
 async def listed(ledger: Ledger, feed: str = FEED, *states: State) -> list[Document]:
     """The feed's first thousand deliveries by id, without their payloads."""
-    return await ledger.listing.page(Selection(states or tuple(State), feeds=(feed,)), Order.ID, None, 1000)
+    return await ledger.listing.page(
+        Selection(states or tuple(State), feeds=(feed,)), Order.ID, None, 1000
+    )
 
 
 async def loaded(ledger: Ledger, batch: Batch) -> dict[str, Delivery]:
@@ -68,7 +70,9 @@ def accepted(delivery: Delivery, status: int = 200) -> Result:
 def failed(delivery: Delivery, retry_at: datetime | None = LATER) -> Result:
     """A failure to be tried again at `retry_at`; with `None` a final one."""
     outcome = Outcome.RETRY if retry_at else Outcome.DEAD
-    return Result(delivery, Answer(NOW, 30, 500), Verdict(outcome, "500 Internal Server Error", retry_at))
+    return Result(
+        delivery, Answer(NOW, 30, 500), Verdict(outcome, "500 Internal Server Error", retry_at)
+    )
 
 
 async def succeed(

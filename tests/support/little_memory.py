@@ -1,7 +1,8 @@
-"""A process that polls and delivers one feed in as much memory as it is told: `python -m tests.support.little_memory`.
+"""A process that polls and delivers one feed in as much memory as it is told: `python -m
+tests.support.little_memory`.
 
-Arguments: the ledger's URL, the source's, and how many MiB it may have beside what it took to start. Prints the number
-of rows delivered, and the budget's peak in MiB.
+Arguments: the ledger's URL, the source's, and how many MiB it may have beside what it took to
+start. Prints the number of rows delivered, and the budget's peak in MiB.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ async def _relay(ledger_url: str, source_url: str, beside_mib: int) -> tuple[int
     ledger, source = Ledger.at(ledger_url, WAIT), Source(open_engine(source_url, WAIT), budget)
     partner = ScriptedPartner(clock)
     partner.payloads = _Forgetful()
-    worker = Delivering(ledger, partner, DeliverySettings("w1", WAIT, 50, WAIT / 600), clock, budget=budget)
+    worker = Delivering(
+        ledger, partner, DeliverySettings("w1", WAIT, 50, WAIT / 600), clock, budget=budget
+    )
     polling = Polling(source, ledger, queue, message_wait=WAIT, now=clock)
     await ledger.prepare()
     await source.version()  # connected, with all that takes, before memory is short
@@ -49,7 +52,9 @@ async def _relay(ledger_url: str, source_url: str, beside_mib: int) -> tuple[int
             clock.advance(WAIT)
             await polling.poll(FEED)
             messages, queue.messages = queue.messages, []
-            outcomes = await asyncio.gather(*(worker.deliver(FEED, batch_id) for _, batch_id in messages))
+            outcomes = await asyncio.gather(
+                *(worker.deliver(FEED, batch_id) for _, batch_id in messages)
+            )
             delivered += sum(found[Outcome.DELIVERED] for found in outcomes if found)
             if not messages:
                 break
@@ -60,7 +65,9 @@ async def _relay(ledger_url: str, source_url: str, beside_mib: int) -> tuple[int
 
 
 def _limit(beside: int) -> None:
-    """So much more data than it has now: what threads have only reserved does not count (getrlimit(2))."""
+    """So much more data than it has now: what threads have only reserved does not count
+    (getrlimit(2)).
+    """
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     data = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmData:"))
     resource.setrlimit(resource.RLIMIT_DATA, (data + beside, data + beside))

@@ -48,7 +48,9 @@ class Mailbox:
         return self.answer
 
 
-def _authenticate(server: SMTP, session: Session, envelope: Envelope, mechanism: str, data: Any) -> AuthResult:
+def _authenticate(
+    server: SMTP, session: Session, envelope: Envelope, mechanism: str, data: Any
+) -> AuthResult:
     del server, session, envelope, mechanism
     assert isinstance(data, LoginPassword)
     known = (data.login, data.password) == (USER.encode(), PASSWORD.encode())
@@ -57,8 +59,12 @@ def _authenticate(server: SMTP, session: Session, envelope: Envelope, mechanism:
 
 
 @asynccontextmanager
-async def mailbox(tls: ssl.SSLContext | None = None, *, implicit: bool = False) -> AsyncIterator[Mailbox]:
-    """A server that takes mail; with `tls` only after STARTTLS and a login, or on a connection that begins with TLS."""
+async def mailbox(
+    tls: ssl.SSLContext | None = None, *, implicit: bool = False
+) -> AsyncIterator[Mailbox]:
+    """A server that takes mail; with `tls` only after STARTTLS and a login, or on a connection that
+    begins with TLS.
+    """
     box = Mailbox()
     starttls = tls if not implicit else None
 
@@ -73,7 +79,9 @@ async def mailbox(tls: ssl.SSLContext | None = None, *, implicit: bool = False) 
             loop=asyncio.get_running_loop(),
         )
 
-    server = await asyncio.get_running_loop().create_server(connected, "127.0.0.1", 0, ssl=tls if implicit else None)
+    server = await asyncio.get_running_loop().create_server(
+        connected, "127.0.0.1", 0, ssl=tls if implicit else None
+    )
     box.port = server.sockets[0].getsockname()[1]
     try:
         yield box

@@ -1,4 +1,6 @@
-"""Genuine mongods that tests may order about: alone or in a set, with a login or without, failing on command."""
+"""Genuine mongods that tests may order about: alone or in a set, with a login or without, failing
+on command.
+"""
 
 from __future__ import annotations
 
@@ -58,8 +60,11 @@ def hello(member: Member) -> dict[str, Any]:
 
 
 @contextmanager
-def failing(url: str, commands: Sequence[str], share: float = 1.0, **failure: Any) -> Iterator[None]:
-    """Make the server fail that share of these commands of Rowrelay's clients, for as long as the body runs.
+def failing(
+    url: str, commands: Sequence[str], share: float = 1.0, **failure: Any
+) -> Iterator[None]:
+    """Make the server fail that share of these commands of Rowrelay's clients, for as long as the
+    body runs.
 
     `failure` is as `failCommand` has it: `errorCode`, `errorLabels`, `writeConcernError`.
     """

@@ -22,16 +22,24 @@ KEPT = b"HTTP/1.1 200 OK\r\nKeep-Alive: timeout=60\r\nContent-Length: 2\r\n\r\n{
 
 
 def feed_to(
-    url: str, auth: Auth | Mapping[str, object] | None = None, path: str = "/rows", body: Any = None, **partner: Any
+    url: str,
+    auth: Auth | Mapping[str, object] | None = None,
+    path: str = "/rows",
+    body: Any = None,
+    **partner: Any,
 ) -> Feed:
     """The feed `orders`, with fields of its `partner` as `feeds.toml` would give them."""
     fields = {"url": url + path, "timeout": "5s", "auth": auth or NoAuth(), **partner}
     cursor = IdentityCursor(column="id")
     parts = {"body": body, "partner": Partner.model_validate(fields)}
-    return Feed.model_validate({"name": "orders", "table": "orders", "key": ("id",), "cursor": cursor, **parts})
+    return Feed.model_validate(
+        {"name": "orders", "table": "orders", "key": ("id",), "cursor": cursor, **parts}
+    )
 
 
-def delivery(key: str = "1", payload: str = '{"id":1,"name":"Zoë"}', *, in_doubt: bool = False) -> Delivery:
+def delivery(
+    key: str = "1", payload: str = '{"id":1,"name":"Zoë"}', *, in_doubt: bool = False
+) -> Delivery:
     now = datetime.now(UTC)
     return Delivery(f"orders:{key}", "orders", key, payload, created_at=now, in_doubt=in_doubt)
 
@@ -70,7 +78,14 @@ async def raw_partner(respond: Respond) -> AsyncIterator[str]:
 async def read_request(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
     """One request's head (in lower case) and body."""
     head = (await reader.readuntil(b"\r\n\r\n")).lower()
-    length = next((int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.startswith(b"content-length")), 0)
+    length = next(
+        (
+            int(line.split(b":")[1])
+            for line in head.split(b"\r\n")
+            if line.startswith(b"content-length")
+        ),
+        0,
+    )
     return head, await reader.readexactly(length)
 
 

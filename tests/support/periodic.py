@@ -1,4 +1,6 @@
-"""Periodic jobs for tests: work that notes what it was asked for, in a zone, by a clock that is moved by hand."""
+"""Periodic jobs for tests: work that notes what it was asked for, in a zone, by a clock that is
+moved by hand.
+"""
 
 from __future__ import annotations
 
@@ -34,11 +36,20 @@ class Office:
         self.failing: dict[str, Exception] = {}
         """Step → what it raises."""
 
-    def worker(self, name: str = "w1", *, stepped: Steps | None = None, **named: Sequence[str]) -> Periodic:
-        """A worker process. `named`: job → the names of its steps; one called `all` where none are given."""
-        works = {job.name: [self.step(job.name, step) for step in named.get(job.name, ("all",))] for job in self.jobs}
+    def worker(
+        self, name: str = "w1", *, stepped: Steps | None = None, **named: Sequence[str]
+    ) -> Periodic:
+        """A worker process. `named`: job → the names of its steps; one called `all` where none are
+        given.
+        """
+        works = {
+            job.name: [self.step(job.name, step) for step in named.get(job.name, ("all",))]
+            for job in self.jobs
+        }
         ledger = stepped_ledger(self.ledger, stepped) if stepped else self.ledger
-        return Periodic(ledger, works, zone=self.zone, worker=name, lease=LEASE, jobs=self.jobs, now=self.clock)
+        return Periodic(
+            ledger, works, zone=self.zone, worker=name, lease=LEASE, jobs=self.jobs, now=self.clock
+        )
 
     def step(self, job: str, name: str) -> Step:
         async def work(period: Period) -> Result:
@@ -58,7 +69,9 @@ class Office:
         """The local time after that long."""
         return f"{(self.clock.time + after).astimezone(self.zone):%Y-%m-%dT%H:%M}"
 
-    async def beat(self, worker: Periodic, until: str, every: timedelta = timedelta(minutes=30)) -> None:
+    async def beat(
+        self, worker: Periodic, until: str, every: timedelta = timedelta(minutes=30)
+    ) -> None:
         """Knock for each job, over and over, until a local time."""
         end = datetime.fromisoformat(until).replace(tzinfo=self.zone).astimezone(UTC)
         while self.clock.time <= end:

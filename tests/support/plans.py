@@ -1,4 +1,6 @@
-"""What a ledger's server reads to answer: each command is explained, with its execution, just before it is sent."""
+"""What a ledger's server reads to answer: each command is explained, with its execution, just
+before it is sent.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ from pymongo.synchronous.database import Database
 from app.ledger.client import Document
 
 SLACK = 10
-"""Documents and keys that are too few to matter: where a scan ends, and where it steps from one feed to the next."""
+"""Documents and keys that are too few to matter: where a scan ends, and where it steps from one
+feed to the next.
+"""
 _READING = ("find", "aggregate", "count", "distinct", "findAndModify")
 _WRITING = {"update": "updates", "delete": "deletes"}
 _BOUNDS: CodecOptions[Document] = CodecOptions(datetime_conversion=DatetimeConversion.DATETIME_AUTO)
@@ -49,13 +53,14 @@ class Plan:
         """Whether it asks for documents of one moment, in the order of their ids."""
         wanted = self.command.get("filter", {})
         alike = any(
-            isinstance(wanted.get(field), datetime) for field in ("finished_at", "created_at", "next_attempt_at")
+            isinstance(wanted.get(field), datetime)
+            for field in ("finished_at", "created_at", "next_attempt_at")
         )
         return alike and list(self.command.get("sort", ())) == ["_id"]
 
     def faults(self, within: int, *, sorts_ties: bool = False) -> Iterator[str]:
-        """What is wrong with it, where it may read `within` documents beside what it answers with and names, and sort
-        where it asks for one moment."""
+        """What is wrong with it, where it may read `within` documents beside what it answers with
+        and names, and sort where it asks for one moment."""
         allowed = self.answered + self.named + within + SLACK
         if self.documents > allowed:
             yield f"examines {self.documents} documents, and answers with {self.answered}"
@@ -68,12 +73,16 @@ class Plan:
 
 
 class Explained(CommandListener):
-    """Has each command explained before it is sent. `database` is asked over a client that nobody listens to."""
+    """Has each command explained before it is sent. `database` is asked over a client that nobody
+    listens to.
+    """
 
     def __init__(self, database: Database[Document]) -> None:
         self.plans: list[Plan] = []
         self.errors: list[Exception] = []
-        """What kept a command from being explained: the driver keeps what a listener raises to itself."""
+        """What kept a command from being explained: the driver keeps what a listener raises to
+        itself.
+        """
         self._database = database
 
     def taken(self) -> list[Plan]:
@@ -101,7 +110,11 @@ class Explained(CommandListener):
 
 def _questions(name: str, sent: Mapping[str, Any]) -> Iterator[Document]:
     """The command as `explain` takes it: one statement at a time. None for what asks nothing."""
-    plain = {key: value for key, value in sent.items() if not key.startswith("$") and key not in _NOT_EXPLAINED}
+    plain = {
+        key: value
+        for key, value in sent.items()
+        if not key.startswith("$") and key not in _NOT_EXPLAINED
+    }
     if name in _READING:
         yield plain
     for statement in plain.get(_WRITING.get(name, ""), ()):
@@ -152,4 +165,6 @@ def _named(condition: Any) -> int:
         return len(wanted["$in"])
     if isinstance(wanted, str):
         return 1
-    return sum(_named(value) for name, value in condition.items() if name not in ("u", "update", "$group"))
+    return sum(
+        _named(value) for name, value in condition.items() if name not in ("u", "update", "$group")
+    )

@@ -1,4 +1,6 @@
-"""Every question of the ledger's repositories, as it is asked of `busy_ledger`, and what a server may read for it."""
+"""Every question of the ledger's repositories, as it is asked of `busy_ledger`, and what a server
+may read for it.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,16 @@ from app.ledger import Ledger
 from app.ledger.listing import Order, Place
 from app.ledger.operator_moves import Picked, Stamp
 from app.ledger.selection import Between, Selection
-from tests.support.busy_ledger import BATCH, BIG, DAY, PAUSED, RESTORED, batch_name, name_of, open_ones
+from tests.support.busy_ledger import (
+    BATCH,
+    BIG,
+    DAY,
+    PAUSED,
+    RESTORED,
+    batch_name,
+    name_of,
+    open_ones,
+)
 from tests.support.ledger import FEED, LEASE, NOW, failed, loaded
 
 Asking: TypeAlias = Callable[[Ledger], Awaitable[Any]]
@@ -27,7 +38,9 @@ UNREAD = SourceRow("gone", 1, "{}")
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One way to ask, and how much the server may read beside what it returns and what is named by id."""
+    """One way to ask, and how much the server may read beside what it returns and what is named by
+    id.
+    """
 
     ask: Asking
     within: int = 0
@@ -49,7 +62,15 @@ def held(number: int, *, taken_over: bool = False) -> Batch:
     lease, first = Lease("token", LATER, "w1"), number // BATCH * BATCH
     named = tuple(ids(State.QUEUED, *range(first, first + BATCH)))
     before = Lease("before", NOW, "w0") if taken_over else None
-    return Batch(batch_name(FEED, number), FEED, named, lease, first=before or lease, tries=2, previous=before)
+    return Batch(
+        batch_name(FEED, number),
+        FEED,
+        named,
+        lease,
+        first=before or lease,
+        tries=2,
+        previous=before,
+    )
 
 
 def dead(*feeds: str, **narrowed: Any) -> Selection:
@@ -59,12 +80,16 @@ def dead(*feeds: str, **narrowed: Any) -> Selection:
 def behind(state: State, number: int, feed: str = FEED) -> Picked:
     """That delivery, as the last of a page."""
     at = DAY + timedelta(seconds=number)
-    return Picked(name_of(feed, state, number), feed, None, at - LEASE if state is State.QUEUED else at)
+    return Picked(
+        name_of(feed, state, number), feed, None, at - LEASE if state is State.QUEUED else at
+    )
 
 
 async def _fail(ledger: Ledger) -> None:
     batch = held(40)
-    await ledger.deliveries.fail(batch, [failed(row) for row in (await loaded(ledger, batch)).values()], NOW)
+    await ledger.deliveries.fail(
+        batch, [failed(row) for row in (await loaded(ledger, batch)).values()], NOW
+    )
 
 
 async def _to_cancel(ledger: Ledger, state: State) -> None:
@@ -90,9 +115,13 @@ def of_deliveries() -> dict[str, list[Ask]]:
     waiting = open_ones(State.QUEUED) + 100  # a few more, once other questions have changed theirs
     everything = max(waiting, open_ones(State.RETRYING))
     return {
-        "attempts.delivered_under": [Ask(lambda at: at.attempts.delivered_under(dict.fromkeys(hundred, "aa")))],
+        "attempts.delivered_under": [
+            Ask(lambda at: at.attempts.delivered_under(dict.fromkeys(hundred, "aa")))
+        ],
         "attempts.of_delivery": [Ask(lambda at: at.attempts.of_delivery(hundred[0]))],
-        "audit.acknowledge": [Ask(lambda at: at.audit.acknowledge(dict.fromkeys(hundred[:10], (1, 2)), "me", NOW))],
+        "audit.acknowledge": [
+            Ask(lambda at: at.audit.acknowledge(dict.fromkeys(hundred[:10], (1, 2)), "me", NOW))
+        ],
         "audit.count_states": [Ask(lambda at: at.audit.count_states(hundred))],
         "audit.facts_of": [Ask(lambda at: at.audit.facts_of(hundred))],
         "audit.ids_after": [Ask(lambda at: at.audit.ids_after(FEED, hundred[0], 500))],
@@ -103,7 +132,9 @@ def of_deliveries() -> dict[str, list[Ask]]:
             Ask(lambda at: at.deliveries.accepted_since(FEED, NOW - timedelta(days=1))),
             Ask(lambda at: at.deliveries.accepted_since("nobody", NOW - timedelta(days=1))),
         ],
-        "deliveries.adopt": [Ask(lambda at: at.deliveries.adopt(new_batch(State.QUEUED, 50, 51), ["gone"]))],
+        "deliveries.adopt": [
+            Ask(lambda at: at.deliveries.adopt(new_batch(State.QUEUED, 50, 51), ["gone"]))
+        ],
         "deliveries.fail": [Ask(_fail)],
         "deliveries.fence": [Ask(lambda at: at.deliveries.fence(held(20, taken_over=True), NOW))],
         "deliveries.get": [Ask(lambda at: at.deliveries.get(hundred[0]))],
@@ -112,7 +143,11 @@ def of_deliveries() -> dict[str, list[Ask]]:
         "deliveries.load": [Ask(lambda at: at.deliveries.load(queued))],
         "deliveries.sizes": [Ask(lambda at: at.deliveries.sizes(queued))],
         "deliveries.note_seen": [
-            Ask(lambda at: at.deliveries.note_seen(FEED, [SourceRow("delivered-00001", 7, "{}")], NOW))
+            Ask(
+                lambda at: at.deliveries.note_seen(
+                    FEED, [SourceRow("delivered-00001", 7, "{}")], NOW
+                )
+            )
         ],
         "deliveries.requeue_due": [
             Ask(lambda at: at.deliveries.requeue_due(new_batch(State.RETRYING, *range(50)), LATER))
@@ -121,7 +156,11 @@ def of_deliveries() -> dict[str, list[Ask]]:
             Ask(lambda at: at.deliveries.succeed(queued, {200: ids(State.QUEUED, 1, 2)}, NOW)),
         ],
         "deliveries.succeed_before": [
-            Ask(lambda at: at.deliveries.succeed_before(held(10, taken_over=True), {200: ids(State.QUEUED, 11)}, NOW)),
+            Ask(
+                lambda at: at.deliveries.succeed_before(
+                    held(10, taken_over=True), {200: ids(State.QUEUED, 11)}, NOW
+                )
+            ),
         ],
         "deliveries.unsettled": [Ask(lambda at: at.deliveries.unsettled(queued))],
         "deliveries.due_retries": [
@@ -143,16 +182,28 @@ def of_deliveries() -> dict[str, list[Ask]]:
             Ask(lambda at: at.deliveries.open_by_feed(), within=everything),
             Ask(lambda at: at.deliveries.open_by_feed(without=[PAUSED, BIG, FEED])),
         ],
-        "deliveries.queued_batches": [Ask(lambda at: at.deliveries.queued_batches(NOW), within=waiting)],
-        "deliveries.queued_in": [Ask(lambda at: at.deliveries.queued_in(["gone"], 100), within=waiting)],
+        "deliveries.queued_batches": [
+            Ask(lambda at: at.deliveries.queued_batches(NOW), within=waiting)
+        ],
+        "deliveries.queued_in": [
+            Ask(lambda at: at.deliveries.queued_in(["gone"], 100), within=waiting)
+        ],
         "deliveries.retrying": [Ask(lambda at: at.deliveries.retrying(FEED, 50), within=50)],
         "state_counts.deliveries": [Ask(lambda at: at.state_counts.deliveries())],
         "state_counts.settled_feeds": [Ask(lambda at: at.state_counts.settled_feeds())],
-        "state_counts.standing": [Ask(lambda at: at.state_counts.standing(NOW), within=open_ones(State.DELIVERED))],
+        "state_counts.standing": [
+            Ask(lambda at: at.state_counts.standing(NOW), within=open_ones(State.DELIVERED))
+        ],
         "state_counts.unacknowledged": [
             Ask(lambda at: at.state_counts.unacknowledged(FEED, 0, 100), within=100 + KEPT_DEAD),
-            Ask(lambda at: at.state_counts.unacknowledged(FEED, 10_000, 20_000), within=open_ones(State.DEAD, FEED)),
-            Ask(lambda at: at.state_counts.unacknowledged(PAUSED, 0, 100), within=RESTORED + KEPT_DEAD),
+            Ask(
+                lambda at: at.state_counts.unacknowledged(FEED, 10_000, 20_000),
+                within=open_ones(State.DEAD, FEED),
+            ),
+            Ask(
+                lambda at: at.state_counts.unacknowledged(PAUSED, 0, 100),
+                within=RESTORED + KEPT_DEAD,
+            ),
             Ask(lambda at: at.state_counts.unacknowledged("nobody", 0, 100)),
         ],
         "state_counts.indexed": [Ask(lambda at: at.state_counts.indexed(), within=everything)],
@@ -168,7 +219,10 @@ def of_an_operator() -> dict[str, list[Ask]]:
 
     def replay(state: State, feeds: tuple[str, ...] | None, after: Picked | None) -> Ask:
         selection = Selection((state,), feeds=feeds)
-        return Ask(lambda at: at.selections.to_replay(selection, state, LATER, after, 100), within=KEPT_DEAD)
+        return Ask(
+            lambda at: at.selections.to_replay(selection, state, LATER, after, 100),
+            within=KEPT_DEAD,
+        )
 
     return {
         **_of_a_list(named),
@@ -190,16 +244,29 @@ def of_an_operator() -> dict[str, list[Ask]]:
                 lambda at: at.selections.to_reread(dead(FEED), LATER, None, 100, without=()),
                 within=open_ones(State.DEAD, FEED),
             ),
-            Ask(lambda at: at.selections.to_reread(named, LATER, None, 100, without=["gone"]), within=100),
+            Ask(
+                lambda at: at.selections.to_reread(named, LATER, None, 100, without=["gone"]),
+                within=100,
+            ),
         ],
-        "selections.give_payload": [Ask(lambda at: at.selections.give_payload(FEED, [UNREAD], STAMP))],
-        "selections.give_reason": [Ask(lambda at: at.selections.give_reason({f"{FEED}:gone": "why"}, STAMP))],
+        "selections.give_payload": [
+            Ask(lambda at: at.selections.give_payload(FEED, [UNREAD], STAMP))
+        ],
+        "selections.give_reason": [
+            Ask(lambda at: at.selections.give_reason({f"{FEED}:gone": "why"}, STAMP))
+        ],
         "selections.replay": [
-            Ask(lambda at: at.selections.replay(dead(FEED), State.DEAD, NOW, new_batch(State.DEAD, 1, 2, 3), STAMP))
+            Ask(
+                lambda at: at.selections.replay(
+                    dead(FEED), State.DEAD, NOW, new_batch(State.DEAD, 1, 2, 3), STAMP
+                )
+            )
         ],
         "selections.to_cancel": [Ask(partial(_to_cancel, state=state)) for state in OPEN_STATES],
         "selections.cancel": [Ask(partial(_cancel, state=state)) for state in OPEN_STATES],
-        "selections.let_go": [Ask(lambda at: at.selections.let_go(ids(State.CANCELLED, 1, 2), ["gone"]))],
+        "selections.let_go": [
+            Ask(lambda at: at.selections.let_go(ids(State.CANCELLED, 1, 2), ["gone"]))
+        ],
         "selections.to_acknowledge": [
             Ask(partial(_to_acknowledge, undo=undo), within=4 * KEPT_DEAD) for undo in (False, True)
         ],
@@ -208,13 +275,23 @@ def of_an_operator() -> dict[str, list[Ask]]:
 
 
 def _of_a_list(named: Selection) -> dict[str, list[Ask]]:
-    """A page reads no more than itself of each state, wherever it begins; what no index knows, all that is selected."""
+    """A page reads no more than itself of each state, wherever it begins; what no index knows, all
+    that is selected.
+    """
     everything = Selection(tuple(State))
-    some = [Selection((state,), feeds=feeds) for state in State for feeds in (None, (PAUSED,), (FEED, BIG))]
+    some = [
+        Selection((state,), feeds=feeds)
+        for state in State
+        for feeds in (None, (PAUSED,), (FEED, BIG))
+    ]
     tied = Place(NOW, f"{FEED}:a")
 
-    def page(selection: Selection, order: Order, after: Place | None = None, within: int = 0) -> Ask:
-        return Ask(lambda at: at.listing.page(selection, order, after, 20), within=within, sorts_ties=True)
+    def page(
+        selection: Selection, order: Order, after: Place | None = None, within: int = 0
+    ) -> Ask:
+        return Ask(
+            lambda at: at.listing.page(selection, order, after, 20), within=within, sorts_ties=True
+        )
 
     def count(selection: Selection, within: int) -> Ask:
         return Ask(lambda at: at.listing.count(selection), within=within)
@@ -222,8 +299,16 @@ def _of_a_list(named: Selection) -> dict[str, list[Ask]]:
     rare = {"reason": "nothing", "status": 500, "key_pattern": "nothing", "attempts": Between(7)}
     return {
         "listing.page": [
-            *(page(one, order) for one in (everything, *some) for order in (Order.NEWEST, Order.OLDEST)),
-            *(page(one, order, _place(one, 150)) for one in some for order in (Order.NEWEST, Order.OLDEST)),
+            *(
+                page(one, order)
+                for one in (everything, *some)
+                for order in (Order.NEWEST, Order.OLDEST)
+            ),
+            *(
+                page(one, order, _place(one, 150))
+                for one in some
+                for order in (Order.NEWEST, Order.OLDEST)
+            ),
             page(everything, Order.NEWEST, tied),
             page(everything, Order.ID),
             page(everything, Order.ID, Place(NOW, f"{BIG}:delivered-07000")),
@@ -236,14 +321,20 @@ def _of_a_list(named: Selection) -> dict[str, list[Ask]]:
         ],
         "listing.count": [
             *(count(Selection((state,)), open_ones(state) + 100) for state in State),
-            *(count(Selection((state,), feeds=(FEED, PAUSED)), open_ones(state) + 100) for state in State),
+            *(
+                count(Selection((state,), feeds=(FEED, PAUSED)), open_ones(state) + 100)
+                for state in State
+            ),
             count(dead(FEED, since=NOW), 0),
             count(dead(FEED, reason="nothing"), open_ones(State.DEAD, FEED)),
             count(named, 100),
         ],
         "listing.there": [Ask(lambda at: at.listing.there(named.ids), within=100)],
         "listing.beginning": [Ask(lambda at: at.listing.beginning([FEED, "nobody"]))],
-        "listing.any_of": [Ask(lambda at: at.listing.any_of(FEED)), Ask(lambda at: at.listing.any_of("nobody"))],
+        "listing.any_of": [
+            Ask(lambda at: at.listing.any_of(FEED)),
+            Ask(lambda at: at.listing.any_of("nobody")),
+        ],
     }
 
 

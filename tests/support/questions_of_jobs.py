@@ -1,4 +1,6 @@
-"""As `questions`, of what is no delivery: batches, retention, periodic jobs, and what there is one of a feed."""
+"""As `questions`, of what is no delivery: batches, retention, periodic jobs, and what there is one
+of a feed.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,18 @@ from app.ledger.scans import Scan
 from app.ledger.settled import CATEGORIES, Category, TimeRange, settled
 from app.ledger.stats import Gauge
 from app.ledger.ticks import StepDone, Tick, TickState
-from tests.support.busy_ledger import BATCH, BIG, COUNTS, DAY, ONE_DAY, PAUSED, RESTORED, batch_name, name_of, open_ones
+from tests.support.busy_ledger import (
+    BATCH,
+    BIG,
+    COUNTS,
+    DAY,
+    ONE_DAY,
+    PAUSED,
+    RESTORED,
+    batch_name,
+    name_of,
+    open_ones,
+)
 from tests.support.ledger import FEED, LEASE, NOW
 from tests.support.questions import LATER, Ask, held, ids
 
@@ -56,7 +69,9 @@ async def _read(ledger: Ledger, category: Category) -> None:
 
 async def _drop(ledger: Ledger) -> None:
     found = [await ledger.deliveries.get(one) for one in ids(State.DELIVERED, *range(2000, 2100))]
-    await ledger.retention.drop([one for document in found if document and (one := settled(document))])
+    await ledger.retention.drop(
+        [one for document in found if document and (one := settled(document))]
+    )
 
 
 async def _put_back(ledger: Ledger) -> None:
@@ -85,7 +100,9 @@ def of_batches() -> dict[str, list[Ask]]:
     named = [batch_name(FEED, number) for number in range(0, 100, BATCH)]
     own = COUNTS[FEED][State.QUEUED] // BATCH
     return {
-        "batches.claim": [Ask(lambda at: at.batches.claim(batch_name(FEED, 100), FEED, "w1", NOW, LEASE))],
+        "batches.claim": [
+            Ask(lambda at: at.batches.claim(batch_name(FEED, 100), FEED, "w1", NOW, LEASE))
+        ],
         "batches.claim_next": [Ask(lambda at: at.batches.claim_next(FEED, "w1", LATER, LEASE))],
         "batches.due": [
             Ask(lambda at: at.batches.due(NOW, 20)),
@@ -148,19 +165,29 @@ def of_retention() -> dict[str, list[Ask]]:
             Ask(lambda at: at.retention.any_restored(FEED)),
             Ask(lambda at: at.retention.any_restored(PAUSED)),
         ],
-        "retention.count": [Ask(partial(_count, category=one), within=ONE_DAY) for one in CATEGORIES],
+        "retention.count": [
+            Ask(partial(_count, category=one), within=ONE_DAY) for one in CATEGORIES
+        ],
         "retention.count_payloads": [
             Ask(lambda at: at.retention.count_payloads(FEED, DELIVERED, ALL_DAY), within=ONE_DAY)
         ],
-        "retention.count_stats": [Ask(lambda at: at.retention.count_stats(FEED, NOW - timedelta(hours=49)), within=60)],
+        "retention.count_stats": [
+            Ask(lambda at: at.retention.count_stats(FEED, NOW - timedelta(hours=49)), within=60)
+        ],
         "retention.drop": [Ask(_drop)],
-        "retention.drop_attempts": [Ask(lambda at: at.retention.drop_attempts([f"{one}#aa" for one in strip]))],
-        "retention.drop_attempts_of": [Ask(lambda at: at.retention.drop_attempts_of(strip[:10], LATER))],
+        "retention.drop_attempts": [
+            Ask(lambda at: at.retention.drop_attempts([f"{one}#aa" for one in strip]))
+        ],
+        "retention.drop_attempts_of": [
+            Ask(lambda at: at.retention.drop_attempts_of(strip[:10], LATER))
+        ],
         "retention.drop_certificates": [Ask(lambda at: at.retention.drop_certificates(FEED, over))],
         "retention.drop_reports": [
             Ask(lambda at: at.retention.drop_reports(FEED, NOW - timedelta(days=30)), within=48)
         ],
-        "retention.drop_stats": [Ask(lambda at: at.retention.drop_stats(FEED, NOW - timedelta(hours=49)))],
+        "retention.drop_stats": [
+            Ask(lambda at: at.retention.drop_stats(FEED, NOW - timedelta(hours=49)))
+        ],
         "retention.existing": [Ask(lambda at: at.retention.existing(strip))],
         "retention.first": [Ask(lambda at: at.retention.first(FEED, LATER))],
         "retention.owed_batches": [Ask(lambda at: at.retention.owed_batches())],
@@ -174,14 +201,19 @@ def of_retention() -> dict[str, list[Ask]]:
 def of_jobs() -> dict[str, list[Ask]]:
     """Periodic jobs, and the reports and certificates that come of them."""
     end = NOW.replace(minute=0, second=0)
-    period, key = Period(Kind.HOUR, end - timedelta(hours=1), end, "new"), ReportKey(FEED, "hour", "new", NOW, LATER)
+    period, key = (
+        Period(Kind.HOUR, end - timedelta(hours=1), end, "new"),
+        ReportKey(FEED, "hour", "new", NOW, LATER),
+    )
     until, step = LATER + LEASE, StepDone("orders", NOW, 1, {})
     revised, stored = Revised(1, NOW, []), {"_id": f"{FEED}|new", "retry_at": NOW}
     paused = Found(Event.FEED_PAUSED, FEED, "why")
     event = {"_id": paused.id, "retry_at": NOW, "told": True, "seen_at": NOW}
     certificate = Certificate(FEED, LATER, 1, 0, {}, begun_at=NOW)
     return {
-        "counts.exactly": [Ask(lambda at: at.counts.exactly(BIG), within=COUNTS[BIG][State.DELIVERED])],
+        "counts.exactly": [
+            Ask(lambda at: at.counts.exactly(BIG), within=COUNTS[BIG][State.DELIVERED])
+        ],
         "counts.recount": [Ask(lambda at: at.counts.recount(FEED, NOW), within=ONE_DAY)],
         "counts.about": [
             Ask(lambda at: at.counts.about(FEED, LATER), within=20),
@@ -190,8 +222,12 @@ def of_jobs() -> dict[str, list[Ask]]:
         "counts.mark": [Ask(lambda at: at.counts.mark(FEED, [DAY], NOW))],
         "counts.remember": [Ask(_remember, within=ONE_DAY)],
         "counts.fold": [Ask(lambda at: at.counts.fold(FEED, LATER), within=20)],
-        "certificates.at_or_before": [Ask(lambda at: at.certificates.at_or_before(FEED, NOW - timedelta(days=50)))],
-        "certificates.first_begun_since": [Ask(lambda at: at.certificates.first_begun_since(FEED, DAY))],
+        "certificates.at_or_before": [
+            Ask(lambda at: at.certificates.at_or_before(FEED, NOW - timedelta(days=50)))
+        ],
+        "certificates.first_begun_since": [
+            Ask(lambda at: at.certificates.first_begun_since(FEED, DAY))
+        ],
         "certificates.latest": [Ask(lambda at: at.certificates.latest(FEED))],
         "certificates.save": [Ask(lambda at: at.certificates.save(certificate))],
         "notifications.begin": [
@@ -202,14 +238,24 @@ def of_jobs() -> dict[str, list[Ask]]:
         "notifications.end": [Ask(lambda at: at.notifications.end(event, ["mail"], NOW))],
         "notifications.forget": [Ask(lambda at: at.notifications.forget(NOW))],
         "notifications.kept": [Ask(lambda at: at.notifications.kept())],
-        "notifications.next_try": [Ask(lambda at: at.notifications.next_try(paused.id, until, None))],
-        "notifications.note_failed": [
-            Ask(lambda at: at.notifications.note_failed(paused.id, until, "mail", "why", NOW, give_up=False))
+        "notifications.next_try": [
+            Ask(lambda at: at.notifications.next_try(paused.id, until, None))
         ],
-        "notifications.note_sent": [Ask(lambda at: at.notifications.note_sent(paused.id, until, "mail", NOW))],
+        "notifications.note_failed": [
+            Ask(
+                lambda at: at.notifications.note_failed(
+                    paused.id, until, "mail", "why", NOW, give_up=False
+                )
+            )
+        ],
+        "notifications.note_sent": [
+            Ask(lambda at: at.notifications.note_sent(paused.id, until, "mail", NOW))
+        ],
         "notifications.owe": [Ask(lambda at: at.notifications.owe(paused.id, ["mail"], NOW))],
         "notifications.owed": [Ask(lambda at: at.notifications.owed(LATER, 10, LEASE))],
-        "notifications.say": [Ask(lambda at: at.notifications.say(event, Message.BEGAN, ["mail"], NOW, LATER))],
+        "notifications.say": [
+            Ask(lambda at: at.notifications.say(event, Message.BEGAN, ["mail"], NOW, LATER))
+        ],
         "notifications.see": [Ask(lambda at: at.notifications.see(paused, NOW))],
         "notifications.take_turn": [Ask(lambda at: at.notifications.take_turn(NOW, LEASE))],
         "reports.claim": [Ask(lambda at: at.reports.claim(stored, until))],
@@ -225,7 +271,9 @@ def of_jobs() -> dict[str, list[Ask]]:
         "reports.revise": [Ask(lambda at: at.reports.revise(stored, {}, revised, ["mail"]))],
         "reports.upgrade": [Ask(lambda at: at.reports.upgrade(stored | {"report": {}}, {}))],
         "ticks.claim": [Ask(lambda at: _tick(at, at.ticks.release))],
-        "ticks.finish": [Ask(lambda at: _tick(at, lambda tick: at.ticks.finish(tick, TickState.DONE, NOW, None)))],
+        "ticks.finish": [
+            Ask(lambda at: _tick(at, lambda tick: at.ticks.finish(tick, TickState.DONE, NOW, None)))
+        ],
         "ticks.forget": [Ask(lambda at: at.ticks.forget("reconcile", NOW - timedelta(days=90)))],
         "ticks.hasten": [Ask(_hasten)],
         "ticks.last": [
@@ -242,7 +290,9 @@ def of_jobs() -> dict[str, list[Ask]]:
         "ticks.renew": [Ask(lambda at: _tick(at, lambda tick: at.ticks.renew(tick, until)))],
         "ticks.retry": [Ask(lambda at: _tick(at, lambda tick: at.ticks.retry(tick, NOW, "why")))],
         "ticks.unplan": [Ask(lambda at: at.ticks.unplan("report-day", LATER))],
-        "ticks.standing_for": [Ask(lambda at: at.ticks.standing_for("report-day", NOW - timedelta(days=50)))],
+        "ticks.standing_for": [
+            Ask(lambda at: at.ticks.standing_for("report-day", NOW - timedelta(days=50)))
+        ],
     }
 
 
@@ -264,7 +314,9 @@ def of_a_feed() -> dict[str, list[Ask]]:
     results: list[Any] = []
     notice = Notice(DiscrepancyKind.CHANGED, "what", NOW)
     return {
-        "cursors.adopt": [Ask(lambda at: at.cursors.adopt(FEED, Origin("orders", ("id",), "identity", "id")))],
+        "cursors.adopt": [
+            Ask(lambda at: at.cursors.adopt(FEED, Origin("orders", ("id",), "identity", "id")))
+        ],
         "cursors.advance": [Ask(lambda at: at.cursors.advance(cursor, page, NOW))],
         "cursors.count_refusals": [
             Ask(lambda at: at.cursors.count_refusals(FEED, 1, NOW, begin=False)),
@@ -293,7 +345,9 @@ def of_a_feed() -> dict[str, list[Ask]]:
         "heartbeats.since": [Ask(lambda at: at.heartbeats.since(hour_ago, Role.WORKER, "here"))],
         "stats.add_logged": [Ask(lambda at: at.stats.add_logged(FEED, 1, NOW))],
         "stats.add_opening": [Ask(lambda at: at.stats.add_opening(FEED, NOW, LEASE))],
-        "stats.add_outcomes": [Ask(lambda at: at.stats.add_outcomes(FEED, Outcome.UNKNOWN, 1, NOW))],
+        "stats.add_outcomes": [
+            Ask(lambda at: at.stats.add_outcomes(FEED, Outcome.UNKNOWN, 1, NOW))
+        ],
         "stats.add_revived": [Ask(lambda at: at.stats.add_revived(FEED, [(NOW, "why")], NOW))],
         "stats.add_results": [Ask(lambda at: at.stats.add_results(FEED, results, NOW))],
         "stats.between": [Ask(lambda at: at.stats.between(FEED, hour_ago, NOW))],

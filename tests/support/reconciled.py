@@ -1,4 +1,6 @@
-"""A feed over a real table, polled and reconciled over a real ledger, and no worker: nothing is delivered by itself."""
+"""A feed over a real table, polled and reconciled over a real ledger, and no worker: nothing is
+delivered by itself.
+"""
 
 from __future__ import annotations
 
@@ -37,23 +39,34 @@ class Shop:
 
     def feed_by(self, strategy: str, *, table: str = "orders", **fields: Any) -> Feed:
         """Read the table by that strategy from now on."""
-        self.feed = source_feed(self.tables.named(table), strategy, COLUMNS[strategy], **{"page_size": 7} | fields)
+        self.feed = source_feed(
+            self.tables.named(table), strategy, COLUMNS[strategy], **{"page_size": 7} | fields
+        )
         return self.feed
 
     async def write(self, *ids: int, note: str = "new", at: str = "2026-01-01 10:00:00") -> None:
-        await self.tables.write("orders", [{"id": number, "note": note, "at": at} for number in ids])
+        await self.tables.write(
+            "orders", [{"id": number, "note": note, "at": at} for number in ids]
+        )
 
     async def delete_rows(self, *ids: int) -> None:
         listed = ", ".join(map(str, ids))
-        await self.tables.run(f"DELETE FROM {self.tables.named('orders')} WHERE id IN ({listed})")  # noqa: S608
+        await self.tables.run(f"DELETE FROM {self.tables.named('orders')} WHERE id IN ({listed})")  # noqa: S608 - names of ours
 
     async def poll(self) -> None:
         polling = Polling(self.source, self.ledger, self.queue, message_wait=WAIT)
         await polling.poll(self.feed)
 
-    def reconciling(self, ledger: Ledger | None = None, source: Source | None = None, **options: Any) -> Reconciling:
+    def reconciling(
+        self, ledger: Ledger | None = None, source: Source | None = None, **options: Any
+    ) -> Reconciling:
         return Reconciling(
-            source or self.source, ledger or self.ledger, self.queue, message_wait=WAIT, sleep=_no_sleep, **options
+            source or self.source,
+            ledger or self.ledger,
+            self.queue,
+            message_wait=WAIT,
+            sleep=_no_sleep,
+            **options,
         )
 
     async def reconcile(self, **options: Any) -> Certificate:
@@ -61,8 +74,13 @@ class Shop:
 
     async def deliver(self, *ids: int, state: State = State.DELIVERED) -> None:
         """Settle these rows; without ids, every one that is queued."""
-        wanted: Document = {"_id": {"$in": self.ids(*ids)}} if ids else {"state": State.QUEUED.value}
-        settled = {"$set": {"state": state.value, "finished_at": utc_now()}, "$unset": {"batch": ""}}
+        wanted: Document = (
+            {"_id": {"$in": self.ids(*ids)}} if ids else {"state": State.QUEUED.value}
+        )
+        settled = {
+            "$set": {"state": state.value, "finished_at": utc_now()},
+            "$unset": {"batch": ""},
+        }
         await self.deliveries.update_many(wanted, settled)
 
     async def lose(self, *ids: int) -> None:
@@ -71,7 +89,9 @@ class Shop:
 
     async def put_cursor(self, position: Position) -> None:
         """Move the cursor behind the system's back."""
-        await self.ledger._database["cursors"].update_one({"_id": self.feed.name}, {"$set": {"position": position}})
+        await self.ledger._database["cursors"].update_one(
+            {"_id": self.feed.name}, {"$set": {"position": position}}
+        )
 
     async def cursor(self) -> Cursor:
         return await self.ledger.cursors.get(self.feed.name)
@@ -80,8 +100,12 @@ class Shop:
         return {int(document["key"]) for document in await self.deliveries.find().to_list()}
 
     async def queued_once(self) -> list[str]:
-        """The ids of the queued deliveries; each is named by the batch that it names, whose message was sent."""
-        batches = {d["_id"]: d["ids"] for d in await self.ledger._database["batches"].find().to_list()}
+        """The ids of the queued deliveries; each is named by the batch that it names, whose message
+        was sent.
+        """
+        batches = {
+            d["_id"]: d["ids"] for d in await self.ledger._database["batches"].find().to_list()
+        }
         messages = {batch for _, batch in self.queue.messages}
         queued = await self.deliveries.find({"state": State.QUEUED.value}).to_list()
         assert all(d["_id"] in batches[d["batch"]] and d["batch"] in messages for d in queued)

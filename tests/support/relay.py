@@ -1,4 +1,6 @@
-"""The use cases over a real ledger, with a source, a queue, a partner and a clock that do as they are told."""
+"""The use cases over a real ledger, with a source, a queue, a partner and a clock that do as they
+are told.
+"""
 
 from __future__ import annotations
 
@@ -38,12 +40,24 @@ class Relay:
         self.partner = ScriptedPartner(self.clock)
 
     def polling(self, ledger: Ledger | None = None) -> Polling:
-        return Polling(self.source, ledger or self.ledger, self.queue, message_wait=MESSAGE_WAIT, now=self.clock)
+        return Polling(
+            self.source,
+            ledger or self.ledger,
+            self.queue,
+            message_wait=MESSAGE_WAIT,
+            now=self.clock,
+        )
 
     def delivering(
-        self, worker: str = "w1", *, ledger: Ledger | None = None, partner: ScriptedPartner | None = None
+        self,
+        worker: str = "w1",
+        *,
+        ledger: Ledger | None = None,
+        partner: ScriptedPartner | None = None,
     ) -> Delivering:
-        terms = DeliverySettings(worker, self.lease, group_size=self.group_size, group_wait=timedelta(milliseconds=20))
+        terms = DeliverySettings(
+            worker, self.lease, group_size=self.group_size, group_wait=timedelta(milliseconds=20)
+        )
         return Delivering(ledger or self.ledger, partner or self.partner, terms, now=self.clock)
 
     def sweeping(self, ledger: Ledger | None = None) -> Sweeping:
@@ -78,11 +92,18 @@ class Relay:
 
     async def states(self) -> dict[str, str]:
         """Delivery id → state."""
-        found = await self.ledger._database["deliveries"].find({}, {"state": 1}).sort("_id", 1).to_list()
+        found = (
+            await self.ledger._database["deliveries"]
+            .find({}, {"state": 1})
+            .sort("_id", 1)
+            .to_list()
+        )
         return {document["_id"]: document["state"] for document in found}
 
     async def batches(self) -> set[str]:
-        return {document["_id"] for document in await self.ledger._database["batches"].find().to_list()}
+        return {
+            document["_id"] for document in await self.ledger._database["batches"].find().to_list()
+        }
 
 
 def replaced(ledger: Ledger, collection: str, **methods: Callable[..., Awaitable[Any]]) -> Ledger:

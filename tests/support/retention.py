@@ -58,9 +58,16 @@ class Shelf:
         return self.clock() - timedelta(**length)
 
     async def add(
-        self, key: object, at: datetime, state: State = State.DELIVERED, feed: str = "orders", **fields: Any
+        self,
+        key: object,
+        at: datetime,
+        state: State = State.DELIVERED,
+        feed: str = "orders",
+        **fields: Any,
     ) -> str:
-        """Put a record into the ledger that was logged and settled at that moment, with two attempts."""
+        """Put a record into the ledger that was logged and settled at that moment, with two
+        attempts.
+        """
         document: Document = {
             "_id": f"{feed}:{key}", "feed": feed, "key": str(key), "position": key if isinstance(key, int) else None,
             "payload": '{"name":"Zoë"}', "created_at": at, "attempts": 2, "state": state.value,
@@ -72,7 +79,13 @@ class Shelf:
         if "restored_at" in fields:
             document["kept_from"] = fields["restored_at"]
         attempts = [
-            {"_id": f"{feed}:{key}#{token}", "feed": feed, "at": at, "outcome": "retry", "duration_ms": 7}
+            {
+                "_id": f"{feed}:{key}#{token}",
+                "feed": feed,
+                "at": at,
+                "outcome": "retry",
+                "duration_ms": 7,
+            }
             for token in ("aa", "bb")
         ]
         await insert_ignoring_duplicates(self.ledger._database["attempts"], attempts)
@@ -92,14 +105,22 @@ class Shelf:
 
     async def change(self, key: object, feed: str = "orders", **fields: object) -> None:
         """Write fields of a delivery as they are."""
-        await self.ledger._database["deliveries"].update_one({"_id": f"{feed}:{key}"}, {"$set": fields})
+        await self.ledger._database["deliveries"].update_one(
+            {"_id": f"{feed}:{key}"}, {"$set": fields}
+        )
 
     def files(self, feed: str = "orders") -> list[Path]:
         """The feed's archive files, by name. Nothing else lies there but their manifests."""
         assert self.archive_dir
-        found = sorted((self.archive_dir / feed).glob("*")) if (self.archive_dir / feed).exists() else []
+        found = (
+            sorted((self.archive_dir / feed).glob("*"))
+            if (self.archive_dir / feed).exists()
+            else []
+        )
         files = [path for path in found if path.name.endswith(".zst")]
-        assert set(found) == {*files, *map(file.manifest_path, files)}, "something unfinished was left"
+        assert set(found) == {*files, *map(file.manifest_path, files)}, (
+            "something unfinished was left"
+        )
         return files
 
     def archived(self, feed: str = "orders") -> dict[str, Record]:
@@ -117,7 +138,9 @@ class Shelf:
 
 def _stepped_threads(steps: Steps) -> Callable[..., Any]:
     async def in_thread(work: Callable[..., Any], *args: Any) -> Any:
-        return await steps.take(work.__name__, lambda *given: asyncio.to_thread(work, *given), args, None)
+        return await steps.take(
+            work.__name__, lambda *given: asyncio.to_thread(work, *given), args, None
+        )
 
     return in_thread
 

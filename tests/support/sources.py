@@ -1,7 +1,9 @@
-"""A table of its own for each test, on SQLite always and on the T-SQL server that TEST_MSSQL_URL names.
+"""A table of its own for each test, on SQLite always and on the T-SQL server that TEST_MSSQL_URL
+names.
 
-The login there must be allowed to create a schema; everything made is dropped afterwards. Its database should have
-READ_COMMITTED_SNAPSHOT on: some tests read while another transaction is open, and would wait for its locks.
+The login there must be allowed to create a schema; everything made is dropped afterwards. Its
+database should have READ_COMMITTED_SNAPSHOT on: some tests read while another transaction is open,
+and would wait for its locks.
 """
 
 # S608: the tests write SQL of their own, from their own constants.
@@ -31,7 +33,9 @@ from app.source.reader import Source
 MSSQL_URL = os.environ.get("TEST_MSSQL_URL", "")
 PRODUCTS = [
     "sqlite",
-    pytest.param("mssql", marks=pytest.mark.skipif(not MSSQL_URL, reason="TEST_MSSQL_URL is not set")),
+    pytest.param(
+        "mssql", marks=pytest.mark.skipif(not MSSQL_URL, reason="TEST_MSSQL_URL is not set")
+    ),
 ]
 CONNECT_TIMEOUT = timedelta(seconds=15)
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -97,8 +101,9 @@ class SourceTables:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
-        """A connection in a transaction that stays open until the body ends; then it is committed, or rolled back where
-        the body raises. T-SQL only: the engine's own transactions are one statement each.
+        """A connection in a transaction that stays open until the body ends; then it is committed,
+        or rolled back where the body raises. T-SQL only: the engine's own transactions are one
+        statement each.
         """
         async with self.engine.connect() as connection:
             await connection.execute(text("BEGIN TRANSACTION"))
@@ -122,18 +127,20 @@ class SourceTables:
         """Update the row with that id, which gives it a new version."""
         row = self._versioned({"note": "changed"})
         changed = ", ".join(f"{name} = :{name}" for name in row)
-        await self.run(f"UPDATE {self.named(table)} SET {changed} WHERE id = :id", **row, id=key)  # noqa: S608
+        await self.run(f"UPDATE {self.named(table)} SET {changed} WHERE id = :id", **row, id=key)  # noqa: S608 - names of ours
 
     def _versioned(self, row: Mapping[str, Any]) -> dict[str, Any]:
         self.version += 1
         return dict(row) if self.mssql else {**row, "rv": self.version}
 
-    async def insert_within(self, connection: AsyncConnection, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    async def insert_within(
+        self, connection: AsyncConnection, table: str, rows: Sequence[Mapping[str, Any]]
+    ) -> None:
         """Insert rows into a transaction that somebody else commits."""
         names = list(rows[0])
         values = ", ".join(f":{name}" for name in names)
         await connection.execute(
-            text(f"INSERT INTO {self.named(table)} ({', '.join(names)}) VALUES ({values})"),  # noqa: S608
+            text(f"INSERT INTO {self.named(table)} ({', '.join(names)}) VALUES ({values})"),  # noqa: S608 - names of ours
             [dict(row) for row in rows],
         )
 
@@ -154,12 +161,17 @@ async def source_tables(product: str, folder: Path) -> AsyncIterator[SourceTable
         path = folder / "source.db"
         path.touch()
         url = f"sqlite:///{path}"
-        engine = create_async_engine(make_url(url).set(drivername="sqlite+aiosqlite"), connect_args={"timeout": 30})
+        engine = create_async_engine(
+            make_url(url).set(drivername="sqlite+aiosqlite"), connect_args={"timeout": 30}
+        )
         tables = SourceTables(product, url, None, engine)
         await tables.run("PRAGMA journal_mode = WAL")
     else:
         tables = SourceTables(
-            product, MSSQL_URL, f"rowrelay_{uuid4().hex[:8]}", open_engine(MSSQL_URL, CONNECT_TIMEOUT)
+            product,
+            MSSQL_URL,
+            f"rowrelay_{uuid4().hex[:8]}",
+            open_engine(MSSQL_URL, CONNECT_TIMEOUT),
         )
         await tables.run(f"CREATE SCHEMA {tables.schema}")
     try:
@@ -170,7 +182,9 @@ async def source_tables(product: str, folder: Path) -> AsyncIterator[SourceTable
 
 @dataclass
 class Reader:
-    """Reads a feed as the poll does: saves the cursor after each page, and reads again while a page is full."""
+    """Reads a feed as the poll does: saves the cursor after each page, and reads again while a page
+    is full.
+    """
 
     source: Source
     feed: Feed
@@ -197,7 +211,11 @@ class Reader:
 def source_feed(table: str, strategy: str, column: str, **fields: Any) -> Feed:
     """A feed over that table with key `id`; fields of the cursor go by `cursor_<name>`."""
     cursor = {"strategy": strategy, "column": column}
-    cursor |= {name.removeprefix("cursor_"): fields.pop(name) for name in list(fields) if name.startswith("cursor_")}
+    cursor |= {
+        name.removeprefix("cursor_"): fields.pop(name)
+        for name in list(fields)
+        if name.startswith("cursor_")
+    }
     partner = {"url": "https://partner.example/"}
     plain = {"name": "orders", "table": table, "key": "id", "cursor": cursor, "partner": partner}
     return Feed.model_validate(plain | fields)

@@ -1,4 +1,6 @@
-"""A state machine of hypothesis, run at random: a few examples always the same, or many that are new each time."""
+"""A state machine of hypothesis, run at random: a few examples always the same, or many that are
+new each time.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
 _WANTED = os.environ.get("ROWRELAY_EXAMPLES")
 LONG = _WANTED is not None and int(_WANTED) > 100
-"""Whether a long run was asked for: new examples each time, and a failure is reduced to a short one."""
+"""Whether a long run was asked for: new examples each time, and a failure is reduced to a short
+one.
+"""
 
 
 def run_at_random(machine: Callable[[], RuleBasedStateMachine], examples: int, steps: int) -> None:

@@ -1,7 +1,9 @@
-"""Interrupts a use case between any two of its steps: it dies, it freezes, or the other side is gone for a moment.
+"""Interrupts a use case between any two of its steps: it dies, it freezes, or the other side is
+gone for a moment.
 
-A step is a call to the ledger, the source, the queue or the partner. Steps of one process run one at a time, so a
-death never falls into a call that is under way, and the same interruption gives the same run.
+A step is a call to the ledger, the source, the queue or the partner. Steps of one process run one
+at a time, so a death never falls into a call that is under way, and the same interruption gives the
+same run.
 """
 
 from __future__ import annotations
@@ -35,7 +37,9 @@ class Kind(StrEnum):
     NOTHING = "nothing"
     CRASH = "crash"
     FREEZE = "freeze"
-    """All of the process stands still until it is thawed, as with SIGSTOP: its leases run out meanwhile."""
+    """All of the process stands still until it is thawed, as with SIGSTOP: its leases run out
+    meanwhile.
+    """
     OUTAGE = "outage"
     """The other side cannot be reached for this one call."""
 
@@ -69,7 +73,11 @@ class Steps:
         self._thawed.set()
 
     async def take(
-        self, name: str, call: Callable[..., Awaitable[Any]], args: tuple[Any, ...], outage: type[RowrelayError] | None
+        self,
+        name: str,
+        call: Callable[..., Awaitable[Any]],
+        args: tuple[Any, ...],
+        outage: type[RowrelayError] | None,
     ) -> Any:
         """Make one step, unless the process is dead or is struck here."""
         async with self._one_at_a_time:
@@ -99,8 +107,8 @@ class Steps:
 
 
 class Stepped:
-    """Stands before an object: each call of a method of it that is awaited is a step. What is not awaited asks nobody
-    outside of the process, so it is answered by the object itself.
+    """Stands before an object: each call of a method of it that is awaited is a step. What is not
+    awaited asks nobody outside of the process, so it is answered by the object itself.
     """
 
     def __init__(self, target: object, steps: Steps, outage: type[RowrelayError] | None) -> None:
@@ -124,7 +132,11 @@ class Stepped:
 
 def stepped_ledger(ledger: Ledger, steps: Steps) -> Ledger:
     """The ledger, each query a step."""
-    parts = {name: Stepped(part, steps, LedgerUnavailable) for name, part in vars(ledger).items() if name[0] != "_"}
+    parts = {
+        name: Stepped(part, steps, LedgerUnavailable)
+        for name, part in vars(ledger).items()
+        if name[0] != "_"
+    }
     return cast("Ledger", SimpleNamespace(**parts))
 
 

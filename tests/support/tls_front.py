@@ -1,4 +1,6 @@
-"""TLS in front of a server that speaks none, as a terminating proxy in production: what passes is real TLS."""
+"""TLS in front of a server that speaks none, as a terminating proxy in production: what passes is
+real TLS.
+"""
 
 from __future__ import annotations
 

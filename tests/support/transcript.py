@@ -1,7 +1,9 @@
-"""A page of documentation that shows a terminal: its commands are typed into a shell, and what they print is compared.
+"""A page of documentation that shows a terminal: its commands are typed into a shell, and what they
+print is compared.
 
-In a block that begins with ```console, `$ ` stands before a command, `> ` before each further line of it, and the rest
-is what it printed on a terminal of 80 columns. A comment on the line before says how a block is typed:
+In a block that begins with ```console, `$ ` stands before a command, `> ` before each further line
+of it, and the rest is what it printed on a terminal of 80 columns. A comment on the line before
+says how a block is typed:
 
     <!-- until: PATTERN -->   its last command again and again, as a person would, until what it prints matches
     <!-- once: NAME -->       only where the run is asked for it
@@ -82,17 +84,25 @@ class Page:
     def __str__(self) -> str:
         lines: list[str] = []
         for part in self.parts:
-            lines += [part] if isinstance(part, str) else [line for one in part.commands for line in one.lines()]
+            lines += (
+                [part]
+                if isinstance(part, str)
+                else [line for one in part.commands for line in one.lines()]
+            )
         return "\n".join(lines)
 
     @property
     def commands(self) -> list[Command]:
         """All of them, in order."""
-        return [command for part in self.parts if isinstance(part, Block) for command in part.commands]
+        return [
+            command for part in self.parts if isinstance(part, Block) for command in part.commands
+        ]
 
     def typed(self, type_block: Callable[[Block], Block]) -> Page:
         """The page with each block as that leaves it."""
-        return Page(tuple(part if isinstance(part, str) else type_block(part) for part in self.parts))
+        return Page(
+            tuple(part if isinstance(part, str) else type_block(part) for part in self.parts)
+        )
 
 
 def _to_the_end(lines: Iterator[str]) -> Iterator[str]:
@@ -121,17 +131,26 @@ def _commands(lines: Iterable[str]) -> Iterator[Command]:
 
 
 class Shell:
-    """One shell that commands are typed into, and whose background jobs end with it; a context manager.
+    """One shell that commands are typed into, and whose background jobs end with it; a context
+    manager.
 
-    `directory`: where it keeps what it needs; `home`: where it begins; `stand_ins`: what the page says → what that is
-    here, both ways: ports, paths, names of this machine.
+    `directory`: where it keeps what it needs; `home`: where it begins; `stand_ins`: what the page
+    says → what that is here, both ways: ports, paths, names of this machine.
     """
 
     def __init__(
-        self, directory: Path, home: Path, environment: Mapping[str, str], stand_ins: Mapping[str, str]
+        self,
+        directory: Path,
+        home: Path,
+        environment: Mapping[str, str],
+        stand_ins: Mapping[str, str],
     ) -> None:
         self._stand_ins = dict(sorted(stand_ins.items(), key=lambda pair: -len(pair[1])))
-        self._step, self._steps, self._log = directory / "step", directory / "steps", directory / "shell.log"
+        self._step, self._steps, self._log = (
+            directory / "step",
+            directory / "steps",
+            directory / "shell.log",
+        )
         environment = {**environment, "COLUMNS": str(COLUMNS)}
         argv = ["bash", "--noprofile", "--norc", "-c", _READ, "bash", str(self._steps)]
         self._process = Process("shell", argv, env=environment, cwd=home, log=self._log)
@@ -143,13 +162,18 @@ class Shell:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._process.kill()
         self._typing.close()
 
     def type(self, command: str, patience: float = COMMAND_SECONDS) -> str:
-        """Type a command of the page, and return what it prints, as the page would say it; `patience`: in seconds."""
+        """Type a command of the page, and return what it prints, as the page would say it;
+        `patience`: in seconds.
+        """
         here = command
         for said, stands_for in self._stand_ins.items():
             here = here.replace(said, stands_for)
@@ -157,7 +181,9 @@ class Shell:
         begin = self._log.stat().st_size
         self._typing.write(f"{self._step}\n")
         self._typing.flush()
-        printed = wait_until(lambda: self._printed(begin), timeout=patience, message=f"the end of: {command}")
+        printed = wait_until(
+            lambda: self._printed(begin), timeout=patience, message=f"the end of: {command}"
+        )
         return self._as_on_the_page(str(printed).removesuffix(f"{_DONE}\n"))
 
     def _printed(self, begin: int) -> str:
@@ -170,14 +196,18 @@ class Shell:
         for said, stands_for in self._stand_ins.items():
             here = re.compile(rf"(?<![\w-]){re.escape(stands_for)}(?!\w)")
             printed = said.join(here.split(printed))
-        return "\n".join(part for line in printed.rstrip().split("\n") for part in _folded(line.rstrip()))
+        return "\n".join(
+            part for line in printed.rstrip().split("\n") for part in _folded(line.rstrip())
+        )
 
     def type_block(self, block: Block) -> Block:
         """Type its commands, the last one until it prints what is waited for."""
         *first, last = block.commands
         patience = ONCE_SECONDS if block.once else COMMAND_SECONDS
         done = [replace(command, shown=self.type(command.typed, patience)) for command in first]
-        printed = wait_until(lambda: self._said(last, block.until), timeout=UNTIL_SECONDS, message=repr(block.until))
+        printed = wait_until(
+            lambda: self._said(last, block.until), timeout=UNTIL_SECONDS, message=repr(block.until)
+        )
         return replace(block, commands=(*done, replace(last, shown=printed[0])))
 
     def _said(self, command: Command, until: str) -> list[str]:
@@ -187,7 +217,9 @@ class Shell:
 
 def _folded(line: str) -> list[str]:
     """As a terminal of that width shows it."""
-    return [line[begin : begin + COLUMNS].rstrip() for begin in range(0, max(1, len(line)), COLUMNS)]
+    return [
+        line[begin : begin + COLUMNS].rstrip() for begin in range(0, max(1, len(line)), COLUMNS)
+    ]
 
 
 def unfolded(text: str) -> str:
@@ -200,8 +232,8 @@ def unfolded(text: str) -> str:
 def difference(page: Command, here: Command, varies: Sequence[tuple[str, str]]) -> str:
     """Where what was printed is not what the page shows, but for what varies; empty: nowhere.
 
-    `varies`: regular expressions, and what they stand for in both. How many blanks there are is no difference: a column
-    is as wide as what stands in it.
+    `varies`: regular expressions, and what they stand for in both. How many blanks there are is no
+    difference: a column is as wide as what stands in it.
     """
     shown, printed = (_alike(command.shown, varies) for command in (page, here))
     if "".join("".join(shown).split()) == "".join("".join(printed).split()):

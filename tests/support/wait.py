@@ -32,7 +32,9 @@ async def until(
         await asyncio.sleep(PAUSE_SECONDS)
 
 
-def wait_until(condition: Callable[[], Any], timeout: float = 10.0, message: str = "the condition") -> Any:
+def wait_until(
+    condition: Callable[[], Any], timeout: float = 10.0, message: str = "the condition"
+) -> Any:
     """`until` for tests without an event loop."""
     __tracebackhide__ = True
     deadline = time.monotonic() + timeout

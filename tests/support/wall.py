@@ -21,9 +21,14 @@ class Wall:
             pytest.skip("no C compiler, to make a clock that can be set")
         library, self._file = directory / "wall.so", directory / "wall"
         source = Path(__file__).with_name("wall.c")
-        subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
+        subprocess.run(
+            [compiler, "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True
+        )
         self.set(0)
-        self.settings: Mapping[str, str] = {"LD_PRELOAD": str(library), "WALL_FILE": str(self._file)}
+        self.settings: Mapping[str, str] = {
+            "LD_PRELOAD": str(library),
+            "WALL_FILE": str(self._file),
+        }
 
     def set(self, seconds: int) -> None:
         """Move it by so much: ahead, or below 0 back."""

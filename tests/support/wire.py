@@ -1,6 +1,8 @@
-"""A server that speaks just enough of MongoDB's wire protocol to say what servers say that cannot run here.
+"""A server that speaks just enough of MongoDB's wire protocol to say what servers say that cannot
+run here.
 
-https://www.mongodb.com/docs/manual/reference/mongodb-wire-protocol/: OP_MSG, and OP_QUERY for a driver's first words.
+https://www.mongodb.com/docs/manual/reference/mongodb-wire-protocol/: OP_MSG, and OP_QUERY for a
+driver's first words.
 """
 
 from __future__ import annotations
@@ -36,8 +38,8 @@ NOTHING_FOUND = {"cursor": {"id": 0, "ns": "ledger.any", "firstBatch": []}}
 
 @asynccontextmanager
 async def serving(answers: Mapping[str, Answer]) -> AsyncIterator[str]:
-    """The URL of a server that answers `hello` as a primary, writes as done, finds nothing, and whatever `answers` says
-    otherwise.
+    """The URL of a server that answers `hello` as a primary, writes as done, finds nothing, and
+    whatever `answers` says otherwise.
 
     `answers`: command → its answer, or what makes it; an answer with a `code` is an error.
     """
@@ -63,7 +65,9 @@ async def serving(answers: Mapping[str, Answer]) -> AsyncIterator[str]:
         server.close()
 
 
-def _answer(answers: Mapping[str, Answer], command: Mapping[str, Any], address: str) -> Mapping[str, Any]:
+def _answer(
+    answers: Mapping[str, Answer], command: Mapping[str, Any], address: str
+) -> Mapping[str, Any]:
     name = next(iter(command))
     greets = name.lower() in {"hello", "ismaster"}
     known = answers.get("hello" if greets else name, {})

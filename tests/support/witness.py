@@ -76,7 +76,9 @@ class Witness:
         loaded = {delivery.id for delivery in step.result}
         step.process.unsettled = loaded
         for other in step.others:
-            assert not (other.holds_at(self._clock()) and other.unsettled & loaded), "two workers hold one delivery"
+            assert not (other.holds_at(self._clock()) and other.unsettled & loaded), (
+                "two workers hold one delivery"
+            )
 
     def _send(self, step: Step) -> None:
         assert step.process.batch is not None
@@ -92,7 +94,9 @@ class Witness:
 
     def _fail(self, step: Step) -> None:
         batch: Batch = step.args[0]
-        assert step.result == 0 or batch.tries >= self._fenced[batch.id], "a former holder recorded a failure"
+        assert step.result == 0 or batch.tries >= self._fenced[batch.id], (
+            "a former holder recorded a failure"
+        )
 
     def _replay(self, step: Step) -> None:
         if step.args[1] is State.DELIVERED:

@@ -1,5 +1,6 @@
-"""Four writers on one table, as an application with many transactions would be: they commit out of order, and some roll
-back. On SQLite, where one transaction writes at a time, a transaction takes its ids first and writes them later.
+"""Four writers on one table, as an application with many transactions would be: they commit out of
+order, and some roll back. On SQLite, where one transaction writes at a time, a transaction takes
+its ids first and writes them later.
 """
 
 from __future__ import annotations
@@ -78,14 +79,20 @@ class Writers:
             self.rolled_back += len(ids)
             await asyncio.sleep(0)
             return
-        versioned = text("INSERT INTO written SELECT :id, :note, coalesce(max(rv), 0) + 1 FROM written")
+        versioned = text(
+            "INSERT INTO written SELECT :id, :note, coalesce(max(rv), 0) + 1 FROM written"
+        )
         async with self.tables.engine.begin() as connection:
-            await connection.execute(versioned, [{"id": number, "note": f"{number}"} for number in ids])
+            await connection.execute(
+                versioned, [{"id": number, "note": f"{number}"} for number in ids]
+            )
         self.committed.update(ids)
 
     async def _transaction(self, random: Random, size: int) -> None:
         rows = ", ".join(["(N'n')"] * size)
-        insert = text(f"INSERT INTO {self.tables.named('written')} (note) OUTPUT inserted.id VALUES {rows}")  # noqa: S608
+        insert = text(
+            f"INSERT INTO {self.tables.named('written')} (note) OUTPUT inserted.id VALUES {rows}"  # noqa: S608 - names of ours
+        )
         try:
             async with self.tables.transaction() as connection:
                 taken = (await connection.execute(insert)).scalars().all()

@@ -1,7 +1,9 @@
-"""A zoo of partners: raw servers, each with a manner that real ones have, and what a client must make of it.
+"""A zoo of partners: raw servers, each with a manner that real ones have, and what a client must
+make of it.
 
-`manners()` is the table. `visit` sends a row to a partner of one manner, and another row after it, and returns what was
-wrong; whatever the client, so that clients can be compared (`python -m bench.clients`).
+`manners()` is the table. `visit` sends a row to a partner of one manner, and another row after it,
+and returns what was wrong; whatever the client, so that clients can be compared (`python -m
+bench.clients`).
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ LIMIT = 2048
 """Bytes wanted of an answer's body."""
 
 MOST_BYTES = 24 * 2**20
-"""What a partner gets rid of before it is stopped, what fits into the buffers of the system included."""
+"""What a partner gets rid of before it is stopped, what fits into the buffers of the system
+included.
+"""
 
 NEXT = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnext"
 
@@ -54,7 +58,9 @@ class Seen:
     @property
     def verdict(self) -> str:
         """In one word or two."""
-        return str(self.status) if self.status is not None else "lost" if self.maybe else "never sent"
+        return (
+            str(self.status) if self.status is not None else "lost" if self.maybe else "never sent"
+        )
 
 
 LOST, NEVER = "lost", "never sent"
@@ -94,7 +100,9 @@ OpenClient = Callable[[Credentials], Client]
 class Visitor:
     """One connection of a client, as a manner sees it."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, keeper: Keeper) -> None:
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, keeper: Keeper
+    ) -> None:
         self.reader, self.writer, self.keeper = reader, writer, keeper
         self.requests = 0
         """Rows that came on this connection, this one included."""
@@ -188,7 +196,9 @@ class Keeper:
             with AlertingServer(self, context) as port:
                 yield f"https://{self.manner.named}:{port}"
             return
-        server = await asyncio.start_server(self._connected, self.manner.host, 0, ssl=context, limit=2**25)
+        server = await asyncio.start_server(
+            self._connected, self.manner.host, 0, ssl=context, limit=2**25
+        )
         port = server.sockets[0].getsockname()[1]
         try:
             scheme = self.manner.scheme or ("https" if context else "http")
@@ -231,7 +241,9 @@ class Keeper:
 
 
 class AlertingServer:
-    """Answers every row over TLS, or says by an alert why it does not: asyncio's own server closes without a word."""
+    """Answers every row over TLS, or says by an alert why it does not: asyncio's own server closes
+    without a word.
+    """
 
     def __init__(self, keeper: Keeper, context: ssl.SSLContext) -> None:
         self._keeper, self._context = keeper, context
@@ -271,7 +283,9 @@ class AlertingServer:
                 stream.read(next(int(v) for k, v in _fields(head) if k == b"content-length"))
                 is_next = head.split(b" ", 2)[1] == b"/next"
                 self._keeper.rows += not is_next
-                secure.sendall(NEXT if is_next else NEXT.replace(b"4", b"2").replace(b"next", b"{}"))
+                secure.sendall(
+                    NEXT if is_next else NEXT.replace(b"4", b"2").replace(b"next", b"{}")
+                )
 
 
 def _fields(head: bytes) -> list[tuple[bytes, bytes]]:
@@ -279,7 +293,9 @@ def _fields(head: bytes) -> list[tuple[bytes, bytes]]:
     return [(name.strip().lower(), value.strip()) for name, _, value in pairs]
 
 
-async def visit(manner: Manner, certificates: Certificates, open_client: OpenClient, slack: float) -> list[str]:
+async def visit(
+    manner: Manner, certificates: Certificates, open_client: OpenClient, slack: float
+) -> list[str]:
     """What a client does wrong with a partner of this manner: nothing, or one line each.
 
     `slack`: seconds by which a deadline may be missed.
@@ -295,7 +311,9 @@ async def visit(manner: Manner, certificates: Certificates, open_client: OpenCli
                 await client.close()
 
 
-async def _compare(manner: Manner, keeper: Keeper, client: Client, url: str, slack: float) -> list[str]:
+async def _compare(
+    manner: Manner, keeper: Keeper, client: Client, url: str, slack: float
+) -> list[str]:
     loop, wrong = asyncio.get_running_loop(), keeper.faults
     for _ in range(manner.before):
         await client.send(f"{url}/before", ROW, SECONDS)
@@ -314,7 +332,9 @@ async def _compare(manner: Manner, keeper: Keeper, client: Client, url: str, sla
     if manner.after:
         after = await client.send(f"{url}/next", ROW, SECONDS)
         if (after.status, after.body) != (200, b"next"):
-            wrong.append(f"the next row's answer was {after.verdict} {after.body[:40]!r} ({after.error})")
+            wrong.append(
+                f"the next row's answer was {after.verdict} {after.body[:40]!r} ({after.error})"
+            )
     if manner.rows is not None and keeper.rows != manner.rows:
         wrong.append(f"the row came {keeper.rows} times, not {manner.rows}")
     if keeper.written > MOST_BYTES:
@@ -326,7 +346,9 @@ async def _compare(manner: Manner, keeper: Keeper, client: Client, url: str, sla
 
 
 def says(*parts: bytes, then: str = "keep", gap: float = 0.0) -> Behave:
-    """Send parts, then: `keep` the connection for the next row, `hold` it in silence, `close` or `reset` it."""
+    """Send parts, then: `keep` the connection for the next row, `hold` it in silence, `close` or
+    `reset` it.
+    """
 
     async def behave(visitor: Visitor) -> bool:
         await visitor.say(*parts, gap=gap)

@@ -30,11 +30,15 @@ def issue(place: Path) -> Certificates:
         "good": _context(ours.issue_cert("localhost")),
         "address": _context(ours.issue_cert("127.0.0.1")),
         "elsewhere": _context(ours.issue_cert("elsewhere.example")),
-        "expired": _context(ours.issue_cert("localhost", not_before=past - timedelta(days=9), not_after=past)),
+        "expired": _context(
+            ours.issue_cert("localhost", not_before=past - timedelta(days=9), not_after=past)
+        ),
         "stranger": _context(stranger.issue_cert("localhost")),
         "old": _context(ours.issue_cert("localhost"), highest=ssl.TLSVersion.TLSv1_1),
         "mutual": _context(ours.issue_cert("localhost"), clients=ours),
-        "mutual 1.2": _context(ours.issue_cert("localhost"), clients=ours, highest=ssl.TLSVersion.TLSv1_2),
+        "mutual 1.2": _context(
+            ours.issue_cert("localhost"), clients=ours, highest=ssl.TLSVersion.TLSv1_2
+        ),
     }
     credentials = {
         "ours": Credentials(ca),
@@ -45,7 +49,10 @@ def issue(place: Path) -> Certificates:
 
 
 def _context(
-    certificate: trustme.LeafCert, *, clients: trustme.CA | None = None, highest: ssl.TLSVersion | None = None
+    certificate: trustme.LeafCert,
+    *,
+    clients: trustme.CA | None = None,
+    highest: ssl.TLSVersion | None = None,
 ) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     certificate.configure_cert(context)
@@ -54,8 +61,13 @@ def _context(
         clients.configure_trust(context)
     if highest is not None:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # old versions are what is wanted here
-            context.minimum_version, context.maximum_version = ssl.TLSVersion.MINIMUM_SUPPORTED, highest
+            warnings.simplefilter(
+                "ignore", DeprecationWarning
+            )  # old versions are what is wanted here
+            context.minimum_version, context.maximum_version = (
+                ssl.TLSVersion.MINIMUM_SUPPORTED,
+                highest,
+            )
     return context
 
 

@@ -28,11 +28,16 @@ def test_a_figure_carries_its_spread_but_for_a_single_round() -> None:
 
 def test_a_section_replaces_its_own_text_alone(tmp_path: Path) -> None:
     document = tmp_path / "page.md"
-    document.write_text("a\n<!-- bench: x -->\nold\n<!-- end: x -->\nb\n<!-- bench: y -->\nkept\n<!-- end: y -->\n")
+    document.write_text(
+        "a\n<!-- bench: x -->\nold\n<!-- end: x -->\nb\n<!-- bench: y -->\nkept\n<!-- end: y -->\n"
+    )
     write_section("x", "new\n", document)
     write_section("x", "newer\n", document)
     text = document.read_text()
-    assert text == "a\n<!-- bench: x -->\n\nnewer\n\n<!-- end: x -->\nb\n<!-- bench: y -->\nkept\n<!-- end: y -->\n"
+    assert (
+        text
+        == "a\n<!-- bench: x -->\n\nnewer\n\n<!-- end: x -->\nb\n<!-- bench: y -->\nkept\n<!-- end: y -->\n"
+    )
     with pytest.raises(ValueError, match="no markers"):
         write_section("z", "new\n", document)
 

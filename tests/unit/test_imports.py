@@ -29,7 +29,9 @@ RANKS = (
     ("app.cli",),
     ("app.__main__", "celery_app"),
 )
-"""From the bottom up. A part imports of ours what lies in ranks below its own, and nothing of its neighbours."""
+"""From the bottom up. A part imports of ours what lies in ranks below its own, and nothing of its
+neighbours.
+"""
 
 DRIVERS = {
     "aioodbc": {"app.source"},
@@ -44,10 +46,13 @@ DRIVERS = {
     "sqlalchemy": {"app.source"},
     "typer": {"app.cli", "app.__main__", "app.testbed"},
 }
-"""Library → the parts that may import it. The testbed's generator of rows is a program of its own."""
+"""Library → the parts that may import it. The testbed's generator of rows is a program of its own.
+"""
 
 PUBLISHING = {"tasks.application", "tasks.ping", "tasks.probes"}
-"""What a command may import of `tasks`: to publish, and to ask the workers. None starts anything when imported."""
+"""What a command may import of `tasks`: to publish, and to ask the workers. None starts anything
+when imported.
+"""
 
 OPENERS = {
     "at": {"app.runtime", "app.ledger", "app.testbed"},
@@ -56,13 +61,19 @@ OPENERS = {
     "ThrottleStore": {"app.runtime", "app.partner"},
     "PartnerClient": {"app.runtime", "app.partner"},
 }
-"""What opens a client → the parts that may call it: clients are opened by `app/runtime/clients.py`."""
+"""What opens a client → the parts that may call it: clients are opened by `app/runtime/clients.py`.
+"""
 
 RANK = {part: rank for rank, parts in enumerate(RANKS) for part in parts}
 
 
 def _modules() -> list[Path]:
-    return [ROOT / "config.py", ROOT / "celery_app.py", *(ROOT / "app").rglob("*.py"), *(ROOT / "tasks").rglob("*.py")]
+    return [
+        ROOT / "config.py",
+        ROOT / "celery_app.py",
+        *(ROOT / "app").rglob("*.py"),
+        *(ROOT / "tasks").rglob("*.py"),
+    ]
 
 
 def _name(path: Path) -> str:
@@ -87,12 +98,18 @@ def _imported(path: Path) -> Iterator[str]:
 
 def _of_parts_above(path: Path) -> list[str]:
     part = _part(_name(path))
-    ours = [name for name in _imported(path) if name.split(".")[0] in ("app", "tasks", "config", "celery_app")]
+    ours = [
+        name
+        for name in _imported(path)
+        if name.split(".")[0] in ("app", "tasks", "config", "celery_app")
+    ]
     return sorted(name for name in ours if _part(name) != part and RANK[_part(name)] >= RANK[part])
 
 
 def test_every_file_lies_in_a_package_that_has_a_rank() -> None:
-    loose = [_name(path) for path in _modules() if _part(_name(path)) == "app" and _name(path) != "app"]
+    loose = [
+        _name(path) for path in _modules() if _part(_name(path)) == "app" and _name(path) != "app"
+    ]
     assert not loose, "a package of `app/` has no rank, or a file lies outside of the packages"
 
 
@@ -113,17 +130,25 @@ def _called(path: Path) -> Iterator[str]:
         match node:
             case ast.Call(func=ast.Name(id=name)):
                 yield name
-            case ast.Call(func=ast.Attribute(value=ast.Name(id=owner), attr=name)) if owner[0].isupper():
+            case ast.Call(func=ast.Attribute(value=ast.Name(id=owner), attr=name)) if owner[
+                0
+            ].isupper():
                 yield name
 
 
 def test_a_command_imports_of_the_tasks_what_publishes() -> None:
-    imported = {name for path in _modules() if _part(_name(path)) == "app.cli" for name in _ours(path)}
+    imported = {
+        name for path in _modules() if _part(_name(path)) == "app.cli" for name in _ours(path)
+    }
     assert {name for name in imported if name.startswith("tasks.")} == PUBLISHING
 
 
 def test_a_configuration_is_loaded_with_everything_checked() -> None:
-    calls = {_name(path) for path in _modules() if {"config.load", "config.load_partly"} & {*_attributes(path)}}
+    calls = {
+        _name(path)
+        for path in _modules()
+        if {"config.load", "config.load_partly"} & {*_attributes(path)}
+    }
     assert calls == {"app.configuration.checks"}
 
 
@@ -134,7 +159,9 @@ def _attributes(path: Path) -> Iterator[str]:
 
 
 def test_a_client_is_opened_where_all_are() -> None:
-    opened = {(_name(path), name) for path in _modules() for name in _called(path) if name in OPENERS}
+    opened = {
+        (_name(path), name) for path in _modules() for name in _called(path) if name in OPENERS
+    }
     wrong = {(module, name) for module, name in opened if _part(module) not in OPENERS[name]}
     assert not wrong, "open it with `app/runtime/clients.py`, or be given it"
 
@@ -163,7 +190,9 @@ def _walk(name: str, graph: dict[str, set[str]], way: tuple[str, ...], done: set
 
 def test_the_check_can_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert _part("app.ledger.batches") == "app.ledger"
-    assert "pymongo" in {name.split(".")[0] for name in _imported(ROOT / "app" / "ledger" / "client.py")}
+    assert "pymongo" in {
+        name.split(".")[0] for name in _imported(ROOT / "app" / "ledger" / "client.py")
+    }
     opening = ROOT / "app" / "runtime" / "clients.py"
     monkeypatch.setattr(f"{__name__}.ROOT", tmp_path)
     (tmp_path / "app" / "core").mkdir(parents=True)

@@ -25,15 +25,23 @@ Cursor: TypeAlias = (
     | ChangeTrackingCursor
 )  # fmt: skip
 
-SPECS: Mapping[str, type[CursorSpec]] = {spec.model_fields["strategy"].default: spec for spec in get_args(Cursor)}
+SPECS: Mapping[str, type[CursorSpec]] = {
+    spec.model_fields["strategy"].default: spec for spec in get_args(Cursor)
+}
 """Strategy → its schema."""
-POSITION_FORMS = " or ".join(", ".join(spec.position_form for spec in SPECS.values()).rsplit(", ", 1))
+POSITION_FORMS = " or ".join(
+    ", ".join(spec.position_form for spec in SPECS.values()).rsplit(", ", 1)
+)
 """What an operator may give as a position: "0x…, an id or a moment"."""
-_OPTIONS = {name for spec in SPECS.values() if issubclass(spec, ColumnCursor) for name in spec.model_fields}
+_OPTIONS = {
+    name for spec in SPECS.values() if issubclass(spec, ColumnCursor) for name in spec.model_fields
+}
 
 
 class _UnknownStrategy(Frozen):
-    """What a cursor of no known strategy is checked against, so that the error stands at `strategy`."""
+    """What a cursor of no known strategy is checked against, so that the error stands at
+    `strategy`.
+    """
 
     strategy: str
 
@@ -46,16 +54,19 @@ class _UnknownStrategy(Frozen):
 
 
 def spec_of(value: object) -> object:
-    """The schema of the strategy that a table of `feeds.toml` names, filled from it. Anything else as it is.
+    """The schema of the strategy that a table of `feeds.toml` names, filled from it. Anything else
+    as it is.
 
-    Strategies that go by a column take each other's options, which say nothing there. Raises pydantic's
-    `ValidationError`.
+    Strategies that go by a column take each other's options, which say nothing there. Raises
+    pydantic's `ValidationError`.
     """
     if not isinstance(value, Mapping):
         return value
     spec = SPECS.get(str(value.get("strategy")))
     if spec is None:
-        return _UnknownStrategy.model_validate({name: value[name] for name in value if name == "strategy"})
+        return _UnknownStrategy.model_validate(
+            {name: value[name] for name in value if name == "strategy"}
+        )
     if not issubclass(spec, ColumnCursor):
         return spec.model_validate(value)
     return spec.model_validate({

@@ -1,4 +1,6 @@
-"""The `change_tracking` strategy in `feeds.toml`: SQL Server's own record of which rows changed, deletes included."""
+"""The `change_tracking` strategy in `feeds.toml`: SQL Server's own record of which rows changed,
+deletes included.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ from app.feeds.cursors.spec import CursorSpec
 
 
 class ChangeTrackingCursor(CursorSpec):
-    """A position is a change version, the database's count of transactions: changes are read after it."""
+    """A position is a change version, the database's count of transactions: changes are read after
+    it.
+    """
 
     strategy: Literal["change_tracking"] = "change_tracking"
     deletes: bool = False
@@ -32,7 +36,8 @@ class ChangeTrackingCursor(CursorSpec):
             return None
         if capture != "changes":
             return (
-                'deletes = true needs capture = "changes": with "inserts" a row is one delivery, whatever becomes of it'
+                'deletes = true needs capture = "changes": '
+                'with "inserts" a row is one delivery, whatever becomes of it'
             )
         if others := sorted(set(tested) - set(key)):
             return (
@@ -45,5 +50,7 @@ class ChangeTrackingCursor(CursorSpec):
     def parse_position(cls, value: int | str) -> int:
         text = str(value).strip()
         if not re.fullmatch(r"\d{1,18}", text):
-            raise ValueError('strategy change_tracking needs "beginning", "now" or a change version such as 2000')
+            raise ValueError(
+                'strategy change_tracking needs "beginning", "now" or a change version such as 2000'
+            )
         return int(text)

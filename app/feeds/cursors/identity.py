@@ -17,7 +17,8 @@ class IdentityCursor(ColumnCursor):
 
     strategy: Literal["identity"] = "identity"
     gap_timeout: Duration = GAP_TIMEOUT
-    """How long a missing id is asked for again. Longer than the longest transaction that inserts."""
+    """How long a missing id is asked for again. Longer than the longest transaction that inserts.
+    """
     max_gaps: int = Field(default=1000, ge=10, le=100_000)
     """Gap ranges kept; above it neighbours are merged, which costs reads but loses nothing."""
 

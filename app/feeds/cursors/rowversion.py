@@ -1,4 +1,6 @@
-"""The `rowversion` strategy in `feeds.toml`: a column that the server gives a new, higher version at each write."""
+"""The `rowversion` strategy in `feeds.toml`: a column that the server gives a new, higher version
+at each write.
+"""
 
 from __future__ import annotations
 
@@ -21,5 +23,7 @@ class RowversionCursor(ColumnCursor):
     def parse_position(cls, value: int | str) -> str:
         text = str(value).strip()
         if not _VERSION.fullmatch(text):
-            raise ValueError('strategy rowversion needs "beginning", "now" or a version such as "0x00000000000007D1"')
+            raise ValueError(
+                'strategy rowversion needs "beginning", "now" or a version such as "0x00000000000007D1"'
+            )
         return f"0x{int(text, 16):016X}"

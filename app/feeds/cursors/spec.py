@@ -1,4 +1,6 @@
-"""What every cursor strategy says of itself before a database is asked. `feeds.toml` and the use cases read no more."""
+"""What every cursor strategy says of itself before a database is asked. `feeds.toml` and the use
+cases read no more.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,13 @@ GAP_TIMEOUT = timedelta(minutes=10)
 
 def _moment_text(value: object) -> object:
     """TOML's own dates and times, as the text that a position is."""
-    return value.isoformat(" ") if isinstance(value, datetime) else str(value) if isinstance(value, date) else value
+    return (
+        value.isoformat(" ")
+        if isinstance(value, datetime)
+        else str(value)
+        if isinstance(value, date)
+        else value
+    )
 
 
 class CursorSpec(Frozen):
@@ -28,7 +36,9 @@ class CursorSpec(Frozen):
     position_form: ClassVar[str]
     """What a position is, in a few words: "an id"."""
     unseen_updates: ClassVar[str | None] = None
-    """Why an update of a row is not seen; `None`: it is, and gives the row a new place in the order."""
+    """Why an update of a row is not seen; `None`: it is, and gives the row a new place in the
+    order.
+    """
     unreconciled: ClassVar[str | None] = None
     """Why source and ledger cannot be compared; `None`: they can."""
 
@@ -53,15 +63,17 @@ class CursorSpec(Frozen):
         return GAP_TIMEOUT
 
     def unfit(self, *, capture: str, key: Collection[str], tested: Collection[str]) -> str | None:
-        """Why the rest of the feed does not go with it; `None`: it does. `tested`: the columns that `where` and
-        `filter` name.
+        """Why the rest of the feed does not go with it; `None`: it does. `tested`: the columns that
+        `where` and `filter` name.
         """
         del capture, key, tested
         return None
 
     @classmethod
     def parse_position(cls, value: int | str) -> int | str:
-        """An operator's position in the form that the strategy keeps. Raises `ValueError` that says which form."""
+        """An operator's position in the form that the strategy keeps. Raises `ValueError` that says
+        which form.
+        """
         raise NotImplementedError
 
     @model_validator(mode="after")

@@ -19,11 +19,11 @@ class TimestampCursor(ColumnCursor):
 
     strategy: Literal["timestamp"] = "timestamp"
     lag: Annotated[Duration, Field(le=timedelta(days=1))] = timedelta(seconds=10)
-    """Rows younger than this, by the server's clock, are left for later. Longer than the longest transaction that
-    writes to the table."""
+    """Rows younger than this, by the server's clock, are left for later. Longer than the longest
+    transaction that writes to the table."""
     clock: Literal["either", "utc", "local"] = "either"
-    """Whether the column holds the server's UTC or local time. `either` takes the earlier of the two: never wrong, but
-    where they differ rows may wait for as long as the difference."""
+    """Whether the column holds the server's UTC or local time. `either` takes the earlier of the
+    two: never wrong, but where they differ rows may wait for as long as the difference."""
 
     position_form: ClassVar[str] = "a moment"
 
@@ -35,5 +35,7 @@ class TimestampCursor(ColumnCursor):
     def parse_position(cls, value: int | str) -> str:
         text = str(value).strip()
         if not _MOMENT.fullmatch(text):
-            raise ValueError('strategy timestamp needs "beginning", "now" or a moment such as "2026-01-31 10:00:00"')
+            raise ValueError(
+                'strategy timestamp needs "beginning", "now" or a moment such as "2026-01-31 10:00:00"'
+            )
         return text.replace("T", " ").replace("Z", "+00:00")

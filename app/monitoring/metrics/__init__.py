@@ -1,1 +1,3 @@
-"""Prometheus metrics of one installation: read from the ledger, Redis and the source when Prometheus asks."""
+"""Prometheus metrics of one installation: read from the ledger, Redis and the source when
+Prometheus asks.
+"""

@@ -1,8 +1,8 @@
 """Reads what the metrics export: from where, how often, and at what cost.
 
-Each reading is repeated at most every few seconds, however often Prometheus scrapes, and takes at most its share of the
-time: one that took 2 s with a share of 1 % is not repeated for 200 s. `rowrelay_reading_age_seconds` says how old
-each is.
+Each reading is repeated at most every few seconds, however often Prometheus scrapes, and takes at
+most its share of the time: one that took 2 s with a share of 1 % is not repeated for 200 s.
+`rowrelay_reading_age_seconds` says how old each is.
 """
 
 from __future__ import annotations
@@ -101,7 +101,16 @@ class Exporter:
         self.processes = _cheap("processes", self._read_processes)
         self.redis = _cheap("redis", self._read_redis)
         self.lag = Reading("source", self._read_lag, every=3 * FRESH_SECONDS, share=0.05)
-        of_ledger = (self.up, self.open, self.done, self.feeds, self.others, self.overdue, self.totals, self.jobs)
+        of_ledger = (
+            self.up,
+            self.open,
+            self.done,
+            self.feeds,
+            self.others,
+            self.overdue,
+            self.totals,
+            self.jobs,
+        )
         self.readings: tuple[Reading[Any], ...] = (*of_ledger, self.processes, self.redis, self.lag)
 
     async def collect(self, patience: float = PATIENCE_SECONDS) -> Sheet:
@@ -150,8 +159,8 @@ class Exporter:
                 add_endpoint(sheet, feed, view)
 
     def _add_readings(self, sheet: Sheet) -> None:
-        """Which servers answered, how long that took, and how old it is. A source that was not asked is neither up nor
-        down.
+        """Which servers answered, how long that took, and how old it is. A source that was not
+        asked is neither up nor down.
         """
         for server, reading in (("ledger", self.up), ("redis", self.redis), ("source", self.lag)):
             if reading.value is not None or isinstance(reading.failed, Unavailable | Refused):
@@ -170,7 +179,9 @@ class Exporter:
         return await self._ledger.version()
 
     async def _moment(self) -> datetime:
-        """The current time. The first readings are made together, and none may use the machine's clock."""
+        """The current time. The first readings are made together, and none may use the machine's
+        clock.
+        """
         if server_clock.machine_ahead is None:
             await self._ledger.read_clock()
         return self._now()
@@ -179,7 +190,9 @@ class Exporter:
         return await self._ledger.batches.overdue(await self._moment(), self._feeds)
 
     async def _read_done(self) -> Mapping[str, Mapping[State, int]]:
-        """Feed → state → how many, as `status` has them: exact, or about, where there are very many."""
+        """Feed → state → how many, as `status` has them: exact, or about, where there are very
+        many.
+        """
         standing = await self._ledger.state_counts.standing(await self._moment())
         return {feed: stands.states for feed, stands in standing.items()}
 
@@ -203,7 +216,9 @@ class Exporter:
         ticks = self._ledger.ticks
         jobs: dict[str, JobView] = {}
         for job in JOBS:
-            done, failed = [await ticks.last(job.name, [state]) for state in (TickState.DONE, TickState.FAILED)]
+            done, failed = [
+                await ticks.last(job.name, [state]) for state in (TickState.DONE, TickState.FAILED)
+            ]
             failing = next((tick for tick in await ticks.open(job.name) if tick.error), None)
             jobs[job.name] = JobView(done, failed, failing)
         return jobs
@@ -219,11 +234,15 @@ class Exporter:
     async def _read_redis(self) -> RedisView:
         return RedisView(
             depths=await self._broker.depths(self._queues),
-            endpoints=await self._broker.ask(lambda redis: view_endpoints(redis, list(self._feeds))),
+            endpoints=await self._broker.ask(
+                lambda redis: view_endpoints(redis, list(self._feeds))
+            ),
         )
 
     async def _read_lag(self) -> Mapping[str, int | None]:
-        """Feed → rows beyond its cursor; `None` where the source refuses that one. Raises `SourceUnavailable`."""
+        """Feed → rows beyond its cursor; `None` where the source refuses that one. Raises
+        `SourceUnavailable`.
+        """
         lags: dict[str, int | None] = {}
         for name, feed in self._feeds.items():
             cursor = await self._ledger.cursors.get(name)

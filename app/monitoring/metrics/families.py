@@ -1,8 +1,9 @@
-"""Every metric that is exported: its name, kind, labels and meaning. `docs/monitoring.md` lists them.
+"""Every metric that is exported: its name, kind, labels and meaning. `docs/monitoring.md` lists
+them.
 
-Named by https://prometheus.io/docs/practices/naming/. Labels hold what the configuration or Rowrelay itself names
-(feed, state, outcome, HTTP status, queue, task, job_name, process, server, reading, reason), never a key, an id or a
-text of the partner's.
+Named by https://prometheus.io/docs/practices/naming/. Labels hold what the configuration or
+Rowrelay itself names (feed, state, outcome, HTTP status, queue, task, job_name, process, server,
+reading, reason), never a key, an id or a text of the partner's.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ class Family:
 
     def empty(self) -> Metric:
         """The metric without a sample."""
-        makers: Mapping[Kind, type[GaugeMetricFamily | CounterMetricFamily | HistogramMetricFamily]] = {
+        makers: Mapping[
+            Kind, type[GaugeMetricFamily | CounterMetricFamily | HistogramMetricFamily]
+        ] = {
             Kind.GAUGE: GaugeMetricFamily,
             Kind.COUNTER: CounterMetricFamily,
             Kind.HISTOGRAM: HistogramMetricFamily,
@@ -84,11 +87,19 @@ DELIVERED_SECONDS = _histogram(
 )
 
 # --- backlog
-BACKLOG = _gauge("backlog", "Open deliveries, as the bound max_backlog counts them: never too few.", "feed")
-BACKLOG_LIMIT = _gauge("backlog_limit", "The feed's max_backlog: above it the source is not read.", "feed")
-OLDEST_OPEN = _gauge("oldest_open_seconds", "Age of the oldest open delivery; 0 where none is open.", "feed")
+BACKLOG = _gauge(
+    "backlog", "Open deliveries, as the bound max_backlog counts them: never too few.", "feed"
+)
+BACKLOG_LIMIT = _gauge(
+    "backlog_limit", "The feed's max_backlog: above it the source is not read.", "feed"
+)
+OLDEST_OPEN = _gauge(
+    "oldest_open_seconds", "Age of the oldest open delivery; 0 where none is open.", "feed"
+)
 UNCONFIGURED = _gauge(
-    "unconfigured_open", "Open deliveries of a feed that feeds.toml does not name: nobody sends them.", "feed"
+    "unconfigured_open",
+    "Open deliveries of a feed that feeds.toml does not name: nobody sends them.",
+    "feed",
 )
 OVERDUE = _gauge(
     "overdue_batches",
@@ -97,39 +108,76 @@ OVERDUE = _gauge(
 QUEUE_DEPTH = _gauge("queue_depth", "Messages that wait in a queue for a worker.", "queue")
 
 # --- source
-LAG = _gauge("source_lag_rows", "Rows in the source beyond the cursor, counted up to 100000.", "feed")
+LAG = _gauge(
+    "source_lag_rows", "Rows in the source beyond the cursor, counted up to 100000.", "feed"
+)
 GAPS = _gauge("gaps", "Ranges of identity values still waited for.", "feed")
-OLDEST_GAP = _gauge("oldest_gap_seconds", "Age of the oldest of them; 0 where there is none.", "feed")
+OLDEST_GAP = _gauge(
+    "oldest_gap_seconds", "Age of the oldest of them; 0 where there is none.", "feed"
+)
 GAP_TIMEOUT = _gauge("gap_timeout_seconds", "After this a gap is given up.", "feed")
 LAST_POLL = _gauge("last_poll_timestamp_seconds", "When the feed was last polled.", "feed")
 LAST_ROW = _gauge("last_row_timestamp_seconds", "When a poll last found a row.", "feed")
 POLL_EVERY = _gauge("poll_interval_seconds", "The feed's poll_every.", "feed")
 POLL_FAILURES = _gauge("poll_failures", "Polls in a row that found the source unavailable.", "feed")
-HELD = _gauge("rows_held_seconds", "For how long rows have waited while none could be read; 0: not.", "feed")
-FEED_LAG = _gauge("feed_lag_seconds", "The feed's cursor.lag, within which rows may wait; 0 but for timestamp.", "feed")
+HELD = _gauge(
+    "rows_held_seconds", "For how long rows have waited while none could be read; 0: not.", "feed"
+)
+FEED_LAG = _gauge(
+    "feed_lag_seconds",
+    "The feed's cursor.lag, within which rows may wait; 0 but for timestamp.",
+    "feed",
+)
 PAUSED = _gauge("feed_paused", "1 where the feed, its polling or its sending is paused.", "feed")
 
 # --- partner
-BREAKER = _gauge("breaker_state", "1 for the state that the endpoint's circuit breaker is in.", "feed", "state")
+BREAKER = _gauge(
+    "breaker_state", "1 for the state that the endpoint's circuit breaker is in.", "feed", "state"
+)
 BREAKER_OPENED = _counter("breaker_opened", "How often it has opened.", "feed")
-HOLD = _gauge("endpoint_hold_seconds", "How much longer the partner wants no request (Retry-After).", "feed")
+HOLD = _gauge(
+    "endpoint_hold_seconds", "How much longer the partner wants no request (Retry-After).", "feed"
+)
 SENDERS = _gauge("endpoint_processes", "Worker processes that send to the endpoint.", "feed")
 
 # --- periodic jobs
-JOB_DONE = _gauge("job_last_done_timestamp_seconds", "When the job was last done for a period.", "job_name")
-JOB_FAILED = _gauge("job_last_failed_timestamp_seconds", "When the job was last given up for a period.", "job_name")
-JOB_FAILING = _gauge("job_failing", "Failed tries of the period that the job is at; 0: none.", "job_name")
+JOB_DONE = _gauge(
+    "job_last_done_timestamp_seconds", "When the job was last done for a period.", "job_name"
+)
+JOB_FAILED = _gauge(
+    "job_last_failed_timestamp_seconds", "When the job was last given up for a period.", "job_name"
+)
+JOB_FAILING = _gauge(
+    "job_failing", "Failed tries of the period that the job is at; 0: none.", "job_name"
+)
 JOB_SECONDS = _gauge("job_last_duration_seconds", "What it took when it was last done.", "job_name")
-CERTIFIED = _gauge("certificate_timestamp_seconds", "When source and ledger were last compared.", "feed")
-CERTIFICATE = _gauge("certificate_complete", "1 where each row of the source was accounted for.", "feed")
-DISCREPANCY = _gauge("certificate_discrepancy_rows", "Rows that the certificate does not vouch for.", "feed", "kind")
-MISSING = _gauge("certificate_missing_rows", "Source rows that had no delivery then; they were queued.", "feed")
+CERTIFIED = _gauge(
+    "certificate_timestamp_seconds", "When source and ledger were last compared.", "feed"
+)
+CERTIFICATE = _gauge(
+    "certificate_complete", "1 where each row of the source was accounted for.", "feed"
+)
+DISCREPANCY = _gauge(
+    "certificate_discrepancy_rows", "Rows that the certificate does not vouch for.", "feed", "kind"
+)
+MISSING = _gauge(
+    "certificate_missing_rows", "Source rows that had no delivery then; they were queued.", "feed"
+)
 
 # --- health
 UP = _gauge("up", "1 where the server answered when it was last asked.", "server")
-LIVE = _gauge("process_live", "1 where the worker or beat makes progress: python -m app health.", "role", "process")
-READY = _gauge("process_ready", "1 where it also has its servers, and is not stopping.", "role", "process")
-MARKED = _gauge("process_last_mark_timestamp_seconds", "When it last said how far it got.", "role", "process")
+LIVE = _gauge(
+    "process_live",
+    "1 where the worker or beat makes progress: python -m app health.",
+    "role",
+    "process",
+)
+READY = _gauge(
+    "process_ready", "1 where it also has its servers, and is not stopping.", "role", "process"
+)
+MARKED = _gauge(
+    "process_last_mark_timestamp_seconds", "When it last said how far it got.", "role", "process"
+)
 STARTED = _gauge("process_started_timestamp_seconds", "When it was started.", "role", "process")
 SENT = _gauge("beat_last_sent_timestamp_seconds", "When beat last sent a message.", "process")
 CLOCK = _gauge(
@@ -146,8 +194,12 @@ RUNNING = _gauge("worker_tasks_running", "Tasks under way.", "process")
 BATCHES_HELD = _gauge("worker_batches", "Batches that a worker has under way.", "process", "feed")
 ROWS_HELD = _gauge("worker_rows", "Rows in them: claimed, and not recorded yet.", "process", "feed")
 TAKEN = _counter("worker_messages_taken", "Messages taken from the queues.", "process")
-TASK_SECONDS = _histogram("task_duration_seconds", "How long runs of a task took.", "process", "task")
-TASK_FAILURES = _counter("task_failures", "Runs of a task that ended with an error.", "process", "task")
+TASK_SECONDS = _histogram(
+    "task_duration_seconds", "How long runs of a task took.", "process", "task"
+)
+TASK_FAILURES = _counter(
+    "task_failures", "Runs of a task that ended with an error.", "process", "task"
+)
 
 TASK_FAILING = _gauge(
     "task_failing", "Failures in a row of a task, for a reason that no retry mends or nobody foresaw; absent: none.",
@@ -155,9 +207,13 @@ TASK_FAILING = _gauge(
 )  # fmt: skip
 
 # --- the exporter itself
-READING_AGE = _gauge("reading_age_seconds", "How old what is exported here is, by where it was read.", "reading")
+READING_AGE = _gauge(
+    "reading_age_seconds", "How old what is exported here is, by where it was read.", "reading"
+)
 READING_SECONDS = _gauge("reading_duration_seconds", "How long reading it took.", "reading")
-READING_FAILED = _gauge("reading_failed", "1 where it could not be read; then its metrics are absent.", "reading")
+READING_FAILED = _gauge(
+    "reading_failed", "1 where it could not be read; then its metrics are absent.", "reading"
+)
 
 
 @dataclass(slots=True)
@@ -167,16 +223,24 @@ class Sheet:
     _metrics: dict[str, Metric] = field(default_factory=dict)
 
     def set(self, family: Family, value: float | None, *labels: str) -> None:
-        """A gauge's or a counter's value, with its labels in the family's order. `None`: there is no sample."""
+        """A gauge's or a counter's value, with its labels in the family's order. `None`: there is
+        no sample.
+        """
         if value is not None:
             metric = self._metric(family)
             metric.add_sample(family.name, dict(zip(family.labels, labels, strict=True)), value)
 
-    def histogram(self, family: Family, buckets: Sequence[tuple[float, int]], total: float, *labels: str) -> None:
-        """A histogram: (upper bound, how many are at or below it) in ascending order, the last for everything."""
+    def histogram(
+        self, family: Family, buckets: Sequence[tuple[float, int]], total: float, *labels: str
+    ) -> None:
+        """A histogram: (upper bound, how many are at or below it) in ascending order, the last for
+        everything.
+        """
         metric = self._metric(family)
         assert isinstance(metric, HistogramMetricFamily)  # noqa: S101 - of this kind by the family
-        named = [("+Inf" if bound == float("inf") else _bound(bound), count) for bound, count in buckets]
+        named = [
+            ("+Inf" if bound == float("inf") else _bound(bound), count) for bound, count in buckets
+        ]
         metric.add_metric(labels, named, total)
 
     def metrics(self) -> Iterator[Metric]:

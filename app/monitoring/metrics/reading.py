@@ -1,4 +1,6 @@
-"""Repeats a reading no more often, and at no more cost, than its bounds allow; in between, the last value is used."""
+"""Repeats a reading no more often, and at no more cost, than its bounds allow; in between, the last
+value is used.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ class Reading(Generic[T]):
         share: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Read again after `every` seconds at the earliest, and so that reading takes at most this `share` of time."""
+        """Read again after `every` seconds at the earliest, and so that reading takes at most this
+        `share` of time.
+        """
         self.name = name
         self.value: T | None = None
         """`None` where it could not be read."""
@@ -76,12 +80,16 @@ class Reading(Generic[T]):
 
     def _note_failure(self, error: Exception) -> None:
         if self.failed is None:
-            log.warning("reading_failed", reading=self.name, error=told(error), exc_info=is_bug(error))
+            log.warning(
+                "reading_failed", reading=self.name, error=told(error), exc_info=is_bug(error)
+            )
         self.value, self.failed, self._read_at = None, error, None
 
 
 async def refresh_all(readings: Sequence[Reading[Any]], patience: float) -> None:
-    """Begin what is due, and wait up to `patience` seconds: what takes longer is exported the next time."""
+    """Begin what is due, and wait up to `patience` seconds: what takes longer is exported the next
+    time.
+    """
     begun = [task for reading in readings if (task := reading.refresh()) is not None]
     if begun:
         await asyncio.wait(begun, timeout=patience)

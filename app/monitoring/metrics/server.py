@@ -34,7 +34,9 @@ class _Written(Collector):
 
 
 def rendered(sheet: Sheet, accept: str = "") -> tuple[bytes, str]:
-    """The sheet, and this process's own figures, in the format asked for. Returns it and its content type."""
+    """The sheet, and this process's own figures, in the format asked for. Returns it and its
+    content type.
+    """
     registry = CollectorRegistry()
     registry.register(_Written(sheet))
     ProcessCollector(registry=registry)

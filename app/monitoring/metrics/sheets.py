@@ -21,7 +21,9 @@ from app.monitoring.metrics.families import Family, Sheet
 from app.partner.throttle.view import BreakerState, EndpointView
 
 _BUCKETS_A_BOUND = 5
-"""The ledger's buckets that one of ours holds: 20 a decade become 4, so that their bounds are the same."""
+"""The ledger's buckets that one of ours holds: 20 a decade become 4, so that their bounds are the
+same.
+"""
 ATTEMPT_BUCKETS = range(_BUCKETS_A_BOUND, 101, _BUCKETS_A_BOUND)
 """1.8 ms to 100 s."""
 DELIVERED_BUCKETS = range(20, 161, _BUCKETS_A_BOUND)
@@ -48,7 +50,9 @@ class JobView:
     """One that will be tried again, and whose last try failed."""
 
 
-def add_deliveries(sheet: Sheet, feed: str, counts: Mapping[State, int], states: Sequence[State]) -> None:
+def add_deliveries(
+    sheet: Sheet, feed: str, counts: Mapping[State, int], states: Sequence[State]
+) -> None:
     """How many deliveries are in each of these states; 0 where none is known."""
     for state in states:
         sheet.set(families.DELIVERIES, counts.get(state, 0), feed, state.value)
@@ -106,7 +110,9 @@ def add_counters(sheet: Sheet, feed: str, sums: Sums) -> None:
         (families.ATTEMPT_SECONDS, "attempt_ms", ATTEMPT_BUCKETS),
         (families.DELIVERED_SECONDS, "delivered_ms", DELIVERED_BUCKETS),
     ):
-        sheet.histogram(family, _cumulated(sums.under(name), edges), counts[f"{name}_sum"] / 1000, feed)
+        sheet.histogram(
+            family, _cumulated(sums.under(name), edges), counts[f"{name}_sum"] / 1000, feed
+        )
 
 
 def add_job(sheet: Sheet, job: str, view: JobView) -> None:
@@ -159,7 +165,11 @@ def _add_task(sheet: Sheet, process: str, task: str, times: TaskTimes) -> None:
 def _attempts(sums: Sums) -> dict[tuple[str, str], int]:
     """(outcome, status) → attempts. What had an outcome and no status is `none`."""
     answers = sums.under("answers")
-    attempts = {(outcome, status): n for name, n in answers.items() for outcome, _, status in [name.rpartition("_")]}
+    attempts = {
+        (outcome, status): n
+        for name, n in answers.items()
+        for outcome, _, status in [name.rpartition("_")]
+    }
     for outcome, count in sums.under("outcomes").items():
         unanswered = count - sum(n for (told, _), n in attempts.items() if told == outcome)
         attempts[outcome, "none"] = max(0, unanswered)
@@ -169,7 +179,10 @@ def _attempts(sums: Sums) -> dict[tuple[str, str], int]:
 def _cumulated(buckets: Mapping[str, int], edges: Sequence[int]) -> list[tuple[float, int]]:
     """The ledger's buckets as a histogram's: (upper bound in seconds, how many are at or below it)."""
     counted = {int(bucket): count for bucket, count in buckets.items()}
-    below = [(bucket_bound(edge) / 1000, sum(n for bucket, n in counted.items() if bucket <= edge)) for edge in edges]
+    below = [
+        (bucket_bound(edge) / 1000, sum(n for bucket, n in counted.items() if bucket <= edge))
+        for edge in edges
+    ]
     return [*below, (float("inf"), sum(counted.values()))]
 
 

@@ -1,10 +1,12 @@
-"""AWS Signature Version 4: each request is signed, over the time, its path, query, headers and body.
+"""AWS Signature Version 4: each request is signed, over the time, its path, query, headers and
+body.
 
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
 
-The signed text is what the service makes of the request as it arrives, so of a URL that may be written in several ways
-it takes the one form that the service does. Every header that the feed sends is signed, except those that proxies add
-or change. The time is the ledger server's, as for all that workers date; AWS takes a request for 5 minutes, S3 for 15.
+The signed text is what the service makes of the request as it arrives, so of a URL that may be
+written in several ways it takes the one form that the service does. Every header that the feed
+sends is signed, except those that proxies add or change. The time is the ledger server's, as for
+all that workers date; AWS takes a request for 5 minutes, S3 for 15.
 """
 
 from __future__ import annotations
@@ -40,18 +42,25 @@ _NOT_SIGNED = frozenset(
 )
 """What is between us and the service may add or change them."""
 _PATH_AS_SENT = frozenset({"s3", "s3-object-lambda", "s3-outposts", "s3express"})
-"""Services in whose paths `//`, `.` and `..` are part of a name, and that encode a path once; others, twice."""
+"""Services in whose paths `//`, `.` and `..` are part of a name, and that encode a path once;
+others, twice.
+"""
 
 
 class Kind(AuthKind[AwsSigV4Auth]):
     """An access key, and the region and service that a signature is for."""
 
-    sets = frozenset({"authorization", "x-amz-content-sha256", "x-amz-date", "x-amz-security-token"})
+    sets = frozenset(
+        {"authorization", "x-amz-content-sha256", "x-amz-date", "x-amz-security-token"}
+    )
 
     def secrets(self) -> tuple[str, ...]:
         """The secret key, which is never sent, and the session token, which is."""
         token = self.auth.session_token
-        return (self.auth.secret_access_key.get_secret_value(), token.get_secret_value() if token else "")
+        return (
+            self.auth.secret_access_key.get_secret_value(),
+            token.get_secret_value() if token else "",
+        )
 
     def problems(self) -> Iterator[Problem]:
         """What no header can carry, and a query that services read in two ways."""
@@ -61,11 +70,21 @@ class Kind(AuthKind[AwsSigV4Auth]):
             ("session_token", token.get_secret_value() if token else ""),
         ):
             if uncarried(value) or " " in value:
-                yield Problem("feeds", name, "a value with other characters", f"{PRINTABLE}, here without blanks")
-        for name, url in (("url", self.partner.url.target), ("status_url", self.partner.status_url or "")):
+                yield Problem(
+                    "feeds",
+                    name,
+                    "a value with other characters",
+                    f"{PRINTABLE}, here without blanks",
+                )
+        for name, url in (
+            ("url", self.partner.url.target),
+            ("status_url", self.partner.status_url or ""),
+        ):
             if "+" in url.partition("?")[2]:
                 allowed = f"partner.{name} with %20 for a blank, or %2B: services differ in what they take a + for"
-                yield Problem("feeds", "type", f"aws_sigv4 with a + in the query of partner.{name}", allowed)
+                yield Problem(
+                    "feeds", "type", f"aws_sigv4 with a + in the query of partner.{name}", allowed
+                )
 
     def authorizer(self, outside: Outside) -> Authorizer:  # noqa: ARG002  it asks nobody
         """Signs each request anew, so a retry has a time of its own."""
@@ -89,9 +108,14 @@ class Signer(Authorizer):
         return self.signed(build(), utc_now())
 
     def signed(self, request: Request, now: datetime) -> Request:
-        """The request with its hash, the time, the session token where there is one, and the signature."""
+        """The request with its hash, the time, the session token where there is one, and the
+        signature.
+        """
         token = self._auth.session_token
-        added = {"x-amz-content-sha256": sha256(request.body).hexdigest(), "x-amz-date": f"{now:%Y%m%dT%H%M%SZ}"}
+        added = {
+            "x-amz-content-sha256": sha256(request.body).hexdigest(),
+            "x-amz-date": f"{now:%Y%m%dT%H%M%SZ}",
+        }
         if token is not None:
             added["x-amz-security-token"] = token.get_secret_value()
         request = request.having(added)
@@ -106,7 +130,9 @@ class Signer(Authorizer):
         to_sign = "\n".join([_ALGORITHM, moment, scope, sha256(text.encode()).hexdigest()])
         signature = hmac.new(self._signing_key(moment[:8]), to_sign.encode(), sha256).hexdigest()
         credential = f"Credential={self._auth.access_key_id}/{scope}"
-        return f"{_ALGORITHM} {credential}, SignedHeaders={';'.join(headers)}, Signature={signature}"
+        return (
+            f"{_ALGORITHM} {credential}, SignedHeaders={';'.join(headers)}, Signature={signature}"
+        )
 
     def _signing_key(self, day: str) -> bytes:
         if self._key[0] != day:
@@ -118,11 +144,13 @@ class Signer(Authorizer):
 
 
 def signed_headers(request: Request) -> Mapping[str, str]:
-    """The headers that are signed, by name, each value as the service has it: blanks around it, and more than one in a
-    row, count for nothing.
+    """The headers that are signed, by name, each value as the service has it: blanks around it, and
+    more than one in a row, count for nothing.
     """
     headers = {"host": request.url.authority, **request.headers}
-    return {name: " ".join(headers[name].split()) for name in sorted(headers) if name not in _NOT_SIGNED}
+    return {
+        name: " ".join(headers[name].split()) for name in sorted(headers) if name not in _NOT_SIGNED
+    }
 
 
 def canonical_request(request: Request, headers: Mapping[str, str], *, as_sent: bool) -> str:
@@ -135,7 +163,9 @@ def canonical_request(request: Request, headers: Mapping[str, str], *, as_sent: 
 
 
 def _path(path: str) -> str:
-    """Without `.`, `..` and empty parts (RFC 3986, section 5.2.4), and encoded once more than it is written."""
+    """Without `.`, `..` and empty parts (RFC 3986, section 5.2.4), and encoded once more than it is
+    written.
+    """
     parts: list[str] = []
     for part in path.split("/"):
         if part == "..":
@@ -153,7 +183,9 @@ def _s3_path(path: str) -> str:
 def _query(query: str) -> str:
     """Names and values encoded and in order, a name without a value with an empty one."""
     pairs = (pair.partition("=") for pair in query.split("&") if pair)
-    return "&".join(f"{name}={value}" for name, value in sorted((_encoded(n), _encoded(v)) for n, _, v in pairs))
+    return "&".join(
+        f"{name}={value}" for name, value in sorted((_encoded(n), _encoded(v)) for n, _, v in pairs)
+    )
 
 
 def _encoded(text: str, safe: str = "~") -> str:

@@ -1,5 +1,6 @@
-"""What a way to authenticate is. Each is a file of this package, named for its `type` in `feeds.toml`, that holds one
-subclass of `AuthKind` as `Kind`; its schema is in `app/feeds/auth.py`. Nothing else knows of it.
+"""What a way to authenticate is. Each is a file of this package, named for its `type` in
+`feeds.toml`, that holds one subclass of `AuthKind` as `Kind`; its schema is in `app/feeds/auth.py`.
+Nothing else knows of it.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ class Outside:
 
 
 class Authorizer:
-    """Authorizes one request after the other. Shared by all feeds with the same `auth` and `tls`; used on one event
-    loop. A kind whose headers never change needs none.
+    """Authorizes one request after the other. Shared by all feeds with the same `auth` and `tls`;
+    used on one event loop. A kind whose headers never change needs none.
     """
 
     @property
@@ -49,14 +50,15 @@ class Authorizer:
         return ()
 
     async def authorize(self, build: BuildRequest) -> Request:
-        """The request that `build` makes, authorized. What has to be fetched for it is fetched first, so that the
-        request's own time is when it is sent. Raises `Undone` where it cannot be authorized now.
+        """The request that `build` makes, authorized. What has to be fetched for it is fetched
+        first, so that the request's own time is when it is sent. Raises `Undone` where it cannot be
+        authorized now.
         """
         raise NotImplementedError
 
     def refused(self, request: Request, status: int) -> str | None:
-        """The partner answered 401 or 403 to an authorized request: how it is sent once more, for the attempt's note;
-        `None`: it is not.
+        """The partner answered 401 or 403 to an authorized request: how it is sent once more, for
+        the attempt's note; `None`: it is not.
         """
 
     def forget(self) -> None:
@@ -67,10 +69,14 @@ class Authorizer:
 
 
 class AuthKind(Generic[Schema]):
-    """One way to authenticate, as one feed has it. A subclass says what is special to it, and no more."""
+    """One way to authenticate, as one feed has it. A subclass says what is special to it, and no
+    more.
+    """
 
     sets: ClassVar[frozenset[str]] = frozenset()
-    """Headers, in lower case, that it makes for each request: the feed's own of these names are not sent."""
+    """Headers, in lower case, that it makes for each request: the feed's own of these names are not
+    sent.
+    """
 
     def __init__(self, auth: Schema, partner: Partner) -> None:
         """`auth`: that of the partner."""
@@ -86,14 +92,18 @@ class AuthKind(Generic[Schema]):
         return ()
 
     def problems(self) -> Iterator[Problem]:
-        """What would keep it from working, beyond what its schema and `headers` tell. `field`: one of `auth`'s."""
+        """What would keep it from working, beyond what its schema and `headers` tell. `field`: one
+        of `auth`'s.
+        """
         yield from ()
 
     def authorizer(self, outside: Outside) -> Authorizer | None:
         """What is done to each request; `None`: nothing, its headers say it all."""
 
     def preview(self, request: Request) -> Request:
-        """The request as it would be sent, with `FETCHED_WHEN_SENDING` for what is not known before."""
+        """The request as it would be sent, with `FETCHED_WHEN_SENDING` for what is not known
+        before.
+        """
         return request
 
 

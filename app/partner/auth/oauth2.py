@@ -1,5 +1,5 @@
-"""OAuth2 client credentials (RFC 6749, section 4.4): a token from `oauth2_tokens` in each request, and a new one
-where the partner refuses it.
+"""OAuth2 client credentials (RFC 6749, section 4.4): a token from `oauth2_tokens` in each request,
+and a new one where the partner refuses it.
 """
 
 from __future__ import annotations
@@ -28,19 +28,27 @@ class Kind(AuthKind[OAuth2Auth]):
         """The secret, in each form in which it goes to the token endpoint."""
         secret = self.auth.client_secret.get_secret_value()
         quoted = quote_plus(secret)
-        return (secret, quoted, basic(quote_plus(self.auth.client_id), quoted).removeprefix("Basic "))
+        return (
+            secret,
+            quoted,
+            basic(quote_plus(self.auth.client_id), quoted).removeprefix("Basic "),
+        )
 
     def problems(self) -> Iterator[Problem]:
         """A user in the token endpoint's URL, which would be a second way to say who we are."""
         if self.auth.token_url.username is not None:
-            yield Problem("feeds", "token_url", "a user", "client_id and client_secret say who we are")
+            yield Problem(
+                "feeds", "token_url", "a user", "client_id and client_secret say who we are"
+            )
 
     def authorizer(self, outside: Outside) -> Authorizer:
         """One for all feeds with these credentials."""
         who = sha256(f"{self.auth.token_url}\n{self.auth.client_id}".encode()).hexdigest()[:16]
         # A name that is the same in all workers, whichever feeds they have.
         throttle = partial(outside.throttle, f"token-endpoint-{who}") if outside.throttle else None
-        return TokenBearer(Tokens(self.auth, partial(outside.ask, limit=ANSWER_LIMIT), throttle=throttle))
+        return TokenBearer(
+            Tokens(self.auth, partial(outside.ask, limit=ANSWER_LIMIT), throttle=throttle)
+        )
 
     def preview(self, request: Request) -> Request:
         """No token is fetched for it."""
@@ -66,7 +74,11 @@ class TokenBearer(Authorizer):
     def refused(self, request: Request, status: int) -> str | None:
         """Once more with a new token, where one is worth trying."""
         token = request.headers["authorization"].removeprefix(_BEARER)
-        return f"{status}: sent once more with a new access token" if self._tokens.refused(token, status) else None
+        return (
+            f"{status}: sent once more with a new access token"
+            if self._tokens.refused(token, status)
+            else None
+        )
 
     def forget(self) -> None:
         """Begin with a new token."""

@@ -1,11 +1,13 @@
-"""OAuth2 access tokens by client credentials: one a process for each set of credentials, renewed before it expires.
+"""OAuth2 access tokens by client credentials: one a process for each set of credentials, renewed
+before it expires.
 
-oauthlib makes the request's body (RFC 6749, section 4.4). The answer is read here: servers send members of other types
-than section 5 has, and a token that can be used is used. The request goes over the feed's own transport, so the same
-bounds, certificates and table of failures hold.
+oauthlib makes the request's body (RFC 6749, section 4.4). The answer is read here: servers send
+members of other types than section 5 has, and a token that can be used is used. The request goes
+over the feed's own transport, so the same bounds, certificates and table of failures hold.
 
-Whatever keeps us from a token is no fault of a row: nothing is sent, and no attempt is spent. What the token endpoint
-asks us to wait holds for all workers, by a throttle of its own (`app/partner/throttle`).
+Whatever keeps us from a token is no fault of a row: nothing is sent, and no attempt is spent. What
+the token endpoint asks us to wait holds for all workers, by a throttle of its own
+(`app/partner/throttle`).
 """
 
 from __future__ import annotations
@@ -34,7 +36,9 @@ from app.partner.retry_after import WAIT_HEADERS, wait_asked
 from app.partner.throttle.throttle import EndpointThrottle
 
 EARLY_SECONDS = 60.0
-"""How long before it expires a token is renewed; for a token of less than 10 minutes, a tenth of its life."""
+"""How long before it expires a token is renewed; for a token of less than 10 minutes, a tenth of
+its life.
+"""
 
 DEFAULT_LIFE_SECONDS = 300.0
 """For an answer that does not say how long its token lives."""
@@ -42,10 +46,14 @@ DEFAULT_LIFE_SECONDS = 300.0
 LIFE_LIMIT_SECONDS = 86400.0
 
 PATIENCE, LONGEST_PATIENCE = timedelta(seconds=1), timedelta(seconds=30)
-"""After a failure the token endpoint is left alone for this long, whoever asks; twice as long after each one more."""
+"""After a failure the token endpoint is left alone for this long, whoever asks; twice as long after
+each one more.
+"""
 
 RENEWED_AGAIN_SECONDS = 60.0
-"""How often a 403 makes us ask for a new token: it may be the row's fault, and such rows can be many."""
+"""How often a 403 makes us ask for a new token: it may be the row's fault, and such rows can be
+many.
+"""
 
 _OUR_FAULT = frozenset({"invalid_client", "unauthorized_client", "invalid_scope"})
 """What a token endpoint says of our settings (RFC 6749, section 5.2): no time mends it."""
@@ -69,7 +77,9 @@ class Token:
 
 
 class Tokens:
-    """The access token of one set of credentials, shared by all who send with them. Used on one event loop."""
+    """The access token of one set of credentials, shared by all who send with them. Used on one
+    event loop.
+    """
 
     def __init__(
         self,
@@ -78,8 +88,8 @@ class Tokens:
         clock: Callable[[], float] = time.monotonic,
         throttle: Callable[[], Awaitable[EndpointThrottle]] | None = None,
     ) -> None:
-        """`exchange` sends a request to the token endpoint, bounded, and raises `Undone`. `throttle` gives the
-        endpoint's, which all workers share; without it this process is alone.
+        """`exchange` sends a request to the token endpoint, bounded, and raises `Undone`.
+        `throttle` gives the endpoint's, which all workers share; without it this process is alone.
         """
         self._auth = auth
         self._exchange = exchange
@@ -95,10 +105,11 @@ class Tokens:
         """The last tokens, also one that was dropped: texts that no record may hold."""
 
     async def get(self) -> str:
-        """A token that is valid now. One that is about to expire is still given while another is fetched.
+        """A token that is valid now. One that is about to expire is still given while another is
+        fetched.
 
-        Raises `Undone` where there is none to be had: `DENIED` when the endpoint refuses our settings, else `OURS`,
-        with how long to wait.
+        Raises `Undone` where there is none to be had: `DENIED` when the endpoint refuses our
+        settings, else `OURS`, with how long to wait.
         """
         now = self._clock()
         token = self._token
@@ -117,7 +128,9 @@ class Tokens:
             raise Undone(str(failure), failure.ruling, wait=failure.wait) from failure
 
     def refused(self, text: str, status: int) -> bool:
-        """The partner answered 401 or 403 to this token. Whether a new one is worth trying: then it is forgotten."""
+        """The partner answered 401 or 403 to this token. Whether a new one is worth trying: then it
+        is forgotten.
+        """
         if status == 403:
             now = self._clock()
             if now < self._renewed_for_403_at + RENEWED_AGAIN_SECONDS:
@@ -173,7 +186,9 @@ class Tokens:
         if not 200 <= reply.status <= 299 and (wait := _asked(reply)):
             if throttle:
                 throttle.hold(utc_now() + wait)
-            raise _no_token(f"the token endpoint answered {reply.status}", wait=wait.total_seconds())
+            raise _no_token(
+                f"the token endpoint answered {reply.status}", wait=wait.total_seconds()
+            )
         self._token = _token(reply, asked)
         self.known = (self._token.text, *self.known[:1])
         return self._token
@@ -189,7 +204,9 @@ def token_request(auth: OAuth2Auth) -> Request:
     else:
         extra |= {"client_secret": secret}
     client = BackendApplicationClient(auth.client_id)
-    body = client.prepare_request_body(scope=auth.scope, include_client_id=auth.client_auth == "body", **extra)
+    body = client.prepare_request_body(
+        scope=auth.scope, include_client_id=auth.client_auth == "body", **extra
+    )
     return Request("POST", auth.token_url, headers, body.encode())
 
 
@@ -199,7 +216,9 @@ def _no_token(why: str, ruling: Ruling = Ruling.OURS, *, wait: float | None = No
 
 def _asked(reply: Reply) -> timedelta | None:
     """How long the token endpoint asks us to wait."""
-    headers = {name: value for name in WAIT_HEADERS if (value := reply.headers.joined(name)) is not None}
+    headers = {
+        name: value for name in WAIT_HEADERS if (value := reply.headers.joined(name)) is not None
+    }
     body = reply.body.decode("utf-8", "replace")
     return wait_asked(headers, body, utc_now(), too_fast=reply.status in _TOO_FAST)
 
@@ -213,7 +232,10 @@ def _token(reply: Reply, asked: float) -> Token:
         raise _no_token(f"{answered}: {error}") from error
     text = found.get("access_token")
     if not 200 <= reply.status <= 299 or not isinstance(text, str) or not text.strip():
-        kind, more = str(found.get("error") or "missing_token"), str(found.get("error_description") or "")
+        kind, more = (
+            str(found.get("error") or "missing_token"),
+            str(found.get("error_description") or ""),
+        )
         ruling = Ruling.DENIED if kind in _OUR_FAULT else Ruling.OURS
         raise _no_token(f"{answered}: ({kind[:100]}) {more[:200]}", ruling)
     text = text.strip()
@@ -224,7 +246,9 @@ def _token(reply: Reply, asked: float) -> Token:
 
 
 def _members(body: bytes) -> Mapping[str, object]:
-    """The members of an answer: a JSON object, or a form, as older servers answer. Raises `ValueError`."""
+    """The members of an answer: a JSON object, or a form, as older servers answer. Raises
+    `ValueError`.
+    """
     if body.lstrip()[:1] not in (b"{", b"[") and b"access_token=" in body:
         return dict(parse_qsl(body.decode("utf-8", "replace").strip()))
     found = orjson.loads(body)
@@ -234,7 +258,9 @@ def _members(body: bytes) -> Mapping[str, object]:
 
 
 def _life(value: object) -> float:
-    """`expires_in` in seconds: a number, or a text that is one. For anything else a life that is not known."""
+    """`expires_in` in seconds: a number, or a text that is one. For anything else a life that is
+    not known.
+    """
     try:
         life = float(str(value))
     except ValueError:

@@ -1,9 +1,9 @@
 """An endpoint's circuit breaker: fed with what all processes see, and open for all.
 
-Closed, requests go as they come. Where too many of the last ones failed it opens, and nothing is sent for a while. Then
-it is half-open: a few probes go, and it closes when all of them succeed, or opens again, for longer, with the first
-that fails. Where a feed sends too little for its last requests to say anything, failures in a row count, however slowly
-they come.
+Closed, requests go as they come. Where too many of the last ones failed it opens, and nothing is
+sent for a while. Then it is half-open: a few probes go, and it closes when all of them succeed, or
+opens again, for longer, with the first that fails. Where a feed sends too little for its last
+requests to say anything, failures in a row count, however slowly they come.
 https://learn.microsoft.com/azure/architecture/patterns/circuit-breaker
 """
 
@@ -41,7 +41,9 @@ class CircuitBreaker:
         sync: Callable[[], Awaitable[None]],
         processes: Callable[[], int],
     ) -> None:
-        """`sync` tells and hears what all know; `processes` are those that send to the endpoint, as far as known."""
+        """`sync` tells and hears what all know; `processes` are those that send to the endpoint, as
+        far as known.
+        """
         self._feed = feed
         self._settings = feed.partner.breaker
         self._store = store
@@ -103,7 +105,9 @@ class CircuitBreaker:
         self._untold = results.then(self._untold)
 
     def openings(self) -> Sequence[tuple[datetime, timedelta]]:
-        """When this process opened the breaker for all, and for how long: each opening is handed over once."""
+        """When this process opened the breaker for all, and for how long: each opening is handed
+        over once.
+        """
         openings, self._openings = self._openings, []
         return openings
 
@@ -114,12 +118,16 @@ class CircuitBreaker:
             return
         forgotten = self.generation > shared.generation
         if not shared.tripped and (self._tripped_alone or forgotten):
-            await store.trip(self._feed.name, 0, self._cooldown.left(self.open_until), self.reopened)
+            await store.trip(
+                self._feed.name, 0, self._cooldown.left(self.open_until), self.reopened
+            )
             self._tripped_alone = False
         elif shared.tripped != self.generation:
             self._tripped_alone = False
             self._follow(shared.tripped, shared.open, shared.reopened)
-        elif not shared.tripped and should_open(self._settings, shared.sent, shared.failed, shared.in_a_row):
+        elif not shared.tripped and should_open(
+            self._settings, shared.sent, shared.failed, shared.in_a_row
+        ):
             await self._trip()
 
     def forget_time(self) -> None:
@@ -161,7 +169,11 @@ class CircuitBreaker:
         reopened = self.reopened + 1 if self.generation else 0
         open_for = opens_for(self._settings, reopened, self._feed.retry.backoff_cap)
         seconds = open_for.total_seconds()
-        opened = await self._store.trip(self._feed.name, self.generation, seconds, reopened) if self._store else None
+        opened = (
+            await self._store.trip(self._feed.name, self.generation, seconds, reopened)
+            if self._store
+            else None
+        )
         if opened == 0:
             await self._sync()
         else:
@@ -171,15 +183,18 @@ class CircuitBreaker:
 
     def _longest_open(self) -> float:
         """Seconds that the breaker is open now at most."""
-        return opens_for(self._settings, self.reopened, self._feed.retry.backoff_cap).total_seconds()
+        return opens_for(
+            self._settings, self.reopened, self._feed.retry.backoff_cap
+        ).total_seconds()
 
     # --- probes
 
     async def probe(self) -> float:
-        """Ask whether a request may go as a probe. 0: it may; else the seconds until it is worth asking again.
+        """Ask whether a request may go as a probe. 0: it may; else the seconds until it is worth
+        asking again.
 
-        All requests that wait wake at the same moment, as many as the feed's `concurrency`: one asks at a time, and a
-        refusal is the answer to all.
+        All requests that wait wake at the same moment, as many as the feed's `concurrency`: one
+        asks at a time, and a refusal is the answer to all.
         """
         async with self._asking:
             if not self.generation:
@@ -207,9 +222,15 @@ class CircuitBreaker:
         return await self._store.probe(self._feed.name, self.generation, probes, patience, longest)
 
     async def _judge_probes(self, answers: Sequence[Answer]) -> None:
-        """Only what was sent after the pause speaks; the rest was in flight when the breaker opened."""
+        """Only what was sent after the pause speaks; the rest was in flight when the breaker
+        opened.
+        """
         since = self.open_until
-        probes = [answer for answer in answers if of_the_endpoint(answer) and (since is None or answer.at >= since)]
+        probes = [
+            answer
+            for answer in answers
+            if of_the_endpoint(answer) and (since is None or answer.at >= since)
+        ]
         if not probes:
             return
         if any(map(failed, probes)):
@@ -217,14 +238,16 @@ class CircuitBreaker:
             return
         settled = None
         if self._store and not self._tripped_alone:
-            settled = await self._store.settle(self._feed.name, self.generation, len(probes), self._settings.probes)
+            settled = await self._store.settle(
+                self._feed.name, self.generation, len(probes), self._settings.probes
+            )
         if settled or (settled is None and self._probes_left <= 0):
             self._follow(0, 0.0, 0)
 
 
 def should_open(breaker: Breaker, sent: int, failures: int, in_a_row: int) -> bool:
-    """Whether `failures` of `sent` requests in the window are too many, or, where that is too few to say, the failures
-    `in_a_row`, of whatever age."""
+    """Whether `failures` of `sent` requests in the window are too many, or, where that is too few
+    to say, the failures `in_a_row`, of whatever age."""
     if not breaker.enabled:
         return False
     if sent >= breaker.min_requests:
@@ -233,7 +256,7 @@ def should_open(breaker: Breaker, sent: int, failures: int, in_a_row: int) -> bo
 
 
 def opens_for(breaker: Breaker, reopened: int, longest_retry: timedelta) -> timedelta:
-    """How long nothing is sent once it has opened again `reopened` times in a row: twice as long each time, but no
-    longer than `open_for_cap`, nor than a row waits for its retry."""
+    """How long nothing is sent once it has opened again `reopened` times in a row: twice as long
+    each time, but no longer than `open_for_cap`, nor than a row waits for its retry."""
     cap = max(min(breaker.open_for_cap, longest_retry), breaker.open_for)
     return doubled(breaker.open_for, reopened, cap)

@@ -1,4 +1,6 @@
-"""How many requests one process may have in flight: its share of the endpoint's cap, as far as it has room."""
+"""How many requests one process may have in flight: its share of the endpoint's cap, as far as it
+has room.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +18,11 @@ _ROOM_SECONDS = 60.0
 class ConcurrencyShare:
     """One process's share of `concurrency`."""
 
-    def __init__(self, feed: Feed, part: float, steady: Callable[[], float], *, alone: bool) -> None:
-        """`part` of the feed's concurrency, and at least 1, is what this process can have in flight, however few share
-        it. `alone`: nobody else does.
+    def __init__(
+        self, feed: Feed, part: float, steady: Callable[[], float], *, alone: bool
+    ) -> None:
+        """`part` of the feed's concurrency, and at least 1, is what this process can have in
+        flight, however few share it. `alone`: nobody else does.
         """
         self._steady = steady
         self._alone = alone
@@ -36,26 +40,32 @@ class ConcurrencyShare:
         self._room_until = 0.0
 
     def take(self, feed: Feed, part: float) -> None:
-        """Go by what the feed says now: fewer at once from now on, more with the next beat, which shares them out."""
+        """Go by what the feed says now: fewer at once from now on, more with the next beat, which
+        shares them out.
+        """
         self._cap = feed.partner.concurrency
         self._most = _most(feed, part)
         self.slots.resize(self._most if self._alone else min(self.slots.limit, self._most))
 
     def halve(self) -> None:
-        """This machine lacks something: for a while, no more at once than half of those that it had room for."""
+        """This machine lacks something: for a while, no more at once than half of those that it had
+        room for.
+        """
         self._room = max(1, min(self._room or self.slots.limit, self.slots.taken // 2))
         self._room_until = self._steady() + _ROOM_SECONDS
         self.slots.resize(min(self.slots.limit, self._room))
 
     def redis_away(self) -> None:
-        """Redis did not answer: whoever is known counts on until all have had the time to come back."""
+        """Redis did not answer: whoever is known counts on until all have had the time to come
+        back.
+        """
         self._lost_at = self._steady()
 
     def share_out(self, live: int, rank: int) -> None:
         """Take this process's part: it is the one of that rank (from 0) of those alive.
 
-        A process that comes new to others begins with 1 and takes its part with its second beat: by then they have
-        made room.
+        A process that comes new to others begins with 1 and takes its part with its second beat: by
+        then they have made room.
         """
         self.registered = max(live, 1)
         if self.registered >= self.live or self._steady() > self._lost_at + ALIVE_SECONDS:

@@ -1,7 +1,7 @@
 """Until when an endpoint is left alone, as one process sees it.
 
-A **hold** is what the partner asked for (Retry-After), and is told to the others. We also send nothing while its
-circuit breaker is open, or while this process lacks what it needs to send.
+A **hold** is what the partner asked for (Retry-After), and is told to the others. We also send
+nothing while its circuit breaker is open, or while this process lacks what it needs to send.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ _FIRST_EASE_SECONDS, _LONGEST_EASE_SECONDS = 1.0, 30.0
 
 
 class Cooldown:
-    """Moments by `now`, the time of day; what passes between two of its own events by `steady`, in seconds."""
+    """Moments by `now`, the time of day; what passes between two of its own events by `steady`, in
+    seconds.
+    """
 
     def __init__(self, now: Clock, steady: Callable[[], float], draw: Callable[[], float]) -> None:
         """`draw` gives a random number in [0, 1) for the jitter."""
@@ -55,7 +57,9 @@ class Cooldown:
         return self._now() + timedelta(seconds=seconds)
 
     def hold(self, until: datetime) -> bool:
-        """The partner wants no request before then. Whether that is news: a longer hold than the one known."""
+        """The partner wants no request before then. Whether that is news: a longer hold than the
+        one known.
+        """
         if self.held_until is not None and until <= self.held_until:
             return False
         self.held_until = until
@@ -82,5 +86,7 @@ class Cooldown:
         self.quiet_until = self.held_until
 
     def forget(self) -> None:
-        """Forget moments that were noted before the clock went back. Redis keeps them by a clock of its own."""
+        """Forget moments that were noted before the clock went back. Redis keeps them by a clock of
+        its own.
+        """
         self.held_until = self.quiet_until = None

@@ -1,11 +1,13 @@
-"""A rate limit as a schedule of slots, the moments at which a request may start, which many processes share.
+"""A rate limit as a schedule of slots, the moments at which a request may start, which many
+processes share.
 
-The generic cell rate algorithm (GCRA), with one number of state: the moment from which the next permit is due (`tat`,
-theoretical arrival time). A permit is a *slot*, a moment and not a refusal to be asked again: whoever reserves some
-slots sleeps until each, and nobody polls.
+The generic cell rate algorithm (GCRA), with one number of state: the moment from which the next
+permit is due (`tat`, theoretical arrival time). A permit is a *slot*, a moment and not a refusal to
+be asked again: whoever reserves some slots sleeps until each, and nobody polls.
 
-Over any stretch of `per_seconds + SLACK` at most `count` slots lie, so a request may start up to `SLACK` late and the
-bound still holds. A slot that was missed by more (the process stood still) is thrown away, never caught up with.
+Over any stretch of `per_seconds + SLACK` at most `count` slots lie, so a request may start up to
+`SLACK` late and the bound still holds. A slot that was missed by more (the process stood still) is
+thrown away, never caught up with.
 """
 
 from __future__ import annotations
@@ -23,14 +25,17 @@ from app.partner.throttle.concurrency import ConcurrencyShare
 from app.partner.throttle.store import ThrottleStore
 
 PATIENCE_SECONDS = 2.0
-"""What a request waits for in its worker. For more the batch is parked: a waiting batch keeps a place and a lease, a
-parked one costs nothing, and comes back up to a second late."""
+"""What a request waits for in its worker. For more the batch is parked: a waiting batch keeps a
+place and a lease, a parked one costs nothing, and comes back up to a second late."""
 
 SLACK_SECONDS = 0.05
-"""How much later than its slot a request may start. Costs 5 % of a limit a second, nothing of one an hour."""
+"""How much later than its slot a request may start. Costs 5 % of a limit a second, nothing of one
+an hour.
+"""
 
 CHUNK_SECONDS = 0.1
-"""How far ahead one reservation reaches: slots reserved and then not needed are lost to everybody."""
+"""How far ahead one reservation reaches: slots reserved and then not needed are lost to everybody.
+"""
 
 _BURSTS_FROM_SECONDS = 60
 _BURST_SHARE = 10
@@ -61,8 +66,12 @@ class Pace:
 
     @classmethod
     def of(cls, rate: Rate) -> Pace:
-        """The fastest pace that holds the rate. Limits a minute or longer allow a tenth of it at once."""
-        burst = max(1, rate.count // _BURST_SHARE) if rate.per_seconds >= _BURSTS_FROM_SECONDS else 1
+        """The fastest pace that holds the rate. Limits a minute or longer allow a tenth of it at
+        once.
+        """
+        burst = (
+            max(1, rate.count // _BURST_SHARE) if rate.per_seconds >= _BURSTS_FROM_SECONDS else 1
+        )
         return cls((rate.per_seconds + SLACK_SECONDS) / (rate.count - burst + 1), burst)
 
     @property
@@ -86,7 +95,9 @@ class LocalPace:
         self._due = 0.0
 
     def reserve(self, pace: Pace, count: int, longest: float) -> Reserved:
-        """Reserve slots of this process's own schedule, unless the first is more than `longest` seconds away."""
+        """Reserve slots of this process's own schedule, unless the first is more than `longest`
+        seconds away.
+        """
         now = time.monotonic()
         due = max(self._due, now)
         first = due - pace.saved - now
@@ -141,7 +152,10 @@ class Permits:
         reserved = await self._reserve(self.pace.chunk(self.waiting))
         now = time.monotonic()
         if reserved.first <= self._longest:
-            self._slots.extend(now + max(0.0, reserved.first + n * reserved.interval) for n in range(reserved.count))
+            self._slots.extend(
+                now + max(0.0, reserved.first + n * reserved.interval)
+                for n in range(reserved.count)
+            )
         return reserved.first
 
 

@@ -15,18 +15,23 @@ BUCKETS = 10
 
 
 def failed(answer: Answer) -> bool:
-    """Whether an answer says that the endpoint is unwell: none at all, 408, 5xx, or a 2xx that is no success yet.
+    """Whether an answer says that the endpoint is unwell: none at all, 408, 5xx, or a 2xx that is
+    no success yet.
 
-    A 429 is a request for patience, which holds the endpoint by itself; other 4xx speak of the row, as does a 2xx that
-    the feed's `success` check makes dead.
+    A 429 is a request for patience, which holds the endpoint by itself; other 4xx speak of the row,
+    as does a 2xx that the feed's `success` check makes dead.
     """
     if answer.ruling is not None:
         return answer.ruling in (Ruling.FAILED, Ruling.LOST)
-    return answer.status is None or answer.status >= 500 or answer.status == HTTPStatus.REQUEST_TIMEOUT
+    return (
+        answer.status is None or answer.status >= 500 or answer.status == HTTPStatus.REQUEST_TIMEOUT
+    )
 
 
 def of_the_endpoint(answer: Answer) -> bool:
-    """Whether the answer says anything of the endpoint: a row of which no request can be made does not."""
+    """Whether the answer says anything of the endpoint: a row of which no request can be made does
+    not.
+    """
     return answer.status is not None or failed(answer)
 
 
@@ -50,7 +55,9 @@ class Results:
 
     def then(self, later: Results) -> Results:
         """These results followed by the later ones."""
-        return Results(self.sent + later.sent, self.failed + later.failed, later.in_a_row(self.trailing))
+        return Results(
+            self.sent + later.sent, self.failed + later.failed, later.in_a_row(self.trailing)
+        )
 
     def in_a_row(self, before: int) -> int:
         """Failures in a row at the end of these, where there were so many before them."""
@@ -77,7 +84,9 @@ class Window:
         oldest = int(now / self._bucket_seconds) - BUCKETS
         while self._buckets and self._buckets[0][0] <= oldest:
             self._buckets.popleft()
-        return sum(bucket[1] for bucket in self._buckets), sum(bucket[2] for bucket in self._buckets)
+        return sum(bucket[1] for bucket in self._buckets), sum(
+            bucket[2] for bucket in self._buckets
+        )
 
     def clear(self) -> None:
         """Forget everything: the breaker has just opened or closed."""

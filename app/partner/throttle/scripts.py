@@ -1,10 +1,11 @@
-"""The questions that `store.py` asks of Redis: each a script, so that it is one step for all workers.
+"""The questions that `store.py` asks of Redis: each a script, so that it is one step for all
+workers.
 
-KEYS[1] is the feed's `clock`; after it come `live` and `counts` where they are needed. ARGV[1] is how long keys are
-kept, ARGV[2] the feed. What is not of our making (a key of another kind, a number that is none or cannot be) is taken
-for nothing: a number is never larger than a moment as far ahead as keys are kept. So is what was noted while Redis'
-clock was wrong: a breaker open for longer than it opens for, a slot further away than could have been reserved, a probe
-in the future.
+KEYS[1] is the feed's `clock`; after it come `live` and `counts` where they are needed. ARGV[1] is
+how long keys are kept, ARGV[2] the feed. What is not of our making (a key of another kind, a number
+that is none or cannot be) is taken for nothing: a number is never larger than a moment as far ahead
+as keys are kept. So is what was noted while Redis' clock was wrong: a breaker open for longer than
+it opens for, a slot further away than could have been reserved, a probe in the future.
 """
 
 from __future__ import annotations

@@ -6,9 +6,9 @@
     rowrelay:{<feed>}:counts   hash: `<bucket>:sent`, `<bucket>:failed` of the breaker's window
     rowrelay:clock             channel: `<feed> <what> <remaining µs>`, so that the others need not ask
 
-Each question is one script (`scripts.py`), so it is one step for all workers. Times go in and out as what
-remains of them, for the workers' own clocks may differ. Everything here may be lost: each process says again, with each
-beat, what it knows.
+Each question is one script (`scripts.py`), so it is one step for all workers. Times go in and out
+as what remains of them, for the workers' own clocks may differ. Everything here may be lost: each
+process says again, with each beat, what it knows.
 """
 
 from __future__ import annotations
@@ -75,10 +75,14 @@ def endpoint_keys(feed: str, *names: str) -> list[str]:
 
 
 class ThrottleStore:
-    """The scripts and the channel on one Redis, for one worker process. `None` from a call: Redis is away."""
+    """The scripts and the channel on one Redis, for one worker process. `None` from a call: Redis
+    is away.
+    """
 
     def __init__(self, url: str, process: str, *, timeout: float = 1.0) -> None:
-        """`process` names this worker process among all; `timeout`: the seconds that Redis may take for one answer."""
+        """`process` names this worker process among all; `timeout`: the seconds that Redis may take
+        for one answer.
+        """
         self._redis = Redis(
             **parse_redis_url(url).client_options(timeout),
             health_check_interval=round(_LISTEN_SECONDS),
@@ -88,7 +92,9 @@ class ThrottleStore:
         self.up = True
         """Whether the last call was answered. While it is not, only `sync` asks."""
         scripts = (SYNC, TRIP, PROBE, SETTLE, RESERVE)
-        self._sync, self._trip, self._probe, self._settle, self._reserve = map(self._redis.register_script, scripts)
+        self._sync, self._trip, self._probe, self._settle, self._reserve = map(
+            self._redis.register_script, scripts
+        )
 
     async def sync(
         self,
@@ -102,15 +108,22 @@ class ThrottleStore:
         buckets: int,
         unwanted: float,
     ) -> Shared | None:
-        """Say what this process knows, be counted as alive for `lease` seconds, and hear what all know.
+        """Say what this process knows, be counted as alive for `lease` seconds, and hear what all
+        know.
 
-        `hold`: seconds that remain of a hold known here. `results`: since the last time, for the breaker's window of
-        `buckets` buckets of `bucket` seconds. `in_a_row`: what was last heard of failures in a row, should Redis have
-        forgotten. `unwanted`: a half-open breaker closes where its probes succeeded and nobody has asked for another
-        for so many seconds. Asks even while Redis is away.
+        `hold`: seconds that remain of a hold known here. `results`: since the last time, for the
+        breaker's window of `buckets` buckets of `bucket` seconds. `in_a_row`: what was last heard
+        of failures in a row, should Redis have forgotten. `unwanted`: a half-open breaker closes
+        where its probes succeeded and nobody has asked for another for so many seconds. Asks even
+        while Redis is away.
         """
         counts = [results.sent, results.failed, *_micros(bucket), buckets]
-        arguments: list[str | int] = [self._process, *_micros(lease, hold), *counts, *_micros(_HOLD_SLACK_SECONDS)]
+        arguments: list[str | int] = [
+            self._process,
+            *_micros(lease, hold),
+            *counts,
+            *_micros(_HOLD_SLACK_SECONDS),
+        ]
         arguments += [results.trailing, in_a_row, *_micros(unwanted)]
         answer = await self._ask(
             self._sync(endpoint_keys(feed, "clock", "live", "counts"), self._with(feed, arguments))
@@ -119,19 +132,27 @@ class ThrottleStore:
             return None
         hold_left, open_left, *counted, junk = answer
         if junk:
-            log.warning("throttle_junk", feed=feed, keys=junk, done="deleted: no hash or sorted set of ours")
+            log.warning(
+                "throttle_junk", feed=feed, keys=junk, done="deleted: no hash or sorted set of ours"
+            )
         return Shared(hold_left / _MICRO, open_left / _MICRO, *counted)
 
     async def trip(self, feed: str, generation: int, open_for: float, reopened: int) -> int | None:
-        """Open the breaker unless another was faster: then 0. `generation`: the one that failed; 0 when closed.
-        `reopened`: how often it has opened again in a row."""
+        """Open the breaker unless another was faster: then 0. `generation`: the one that failed; 0
+        when closed. `reopened`: how often it has opened again in a row."""
         keys = endpoint_keys(feed, "clock", "counts")
-        return await self._one(self._trip, keys, self._with(feed, [generation, *_micros(open_for), reopened]))
+        return await self._one(
+            self._trip, keys, self._with(feed, [generation, *_micros(open_for), reopened])
+        )
 
-    async def probe(self, feed: str, generation: int, probes: int, patience: float, open_for: float) -> int | None:
-        """Ask for a probe: 1 granted, 0 not now, -1 the breaker has moved on. `open_for`: it is open for no longer.
+    async def probe(
+        self, feed: str, generation: int, probes: int, patience: float, open_for: float
+    ) -> int | None:
+        """Ask for a probe: 1 granted, 0 not now, -1 the breaker has moved on. `open_for`: it is
+        open for no longer.
 
-        Probes that have not succeeded `patience` seconds after the last was granted are taken for lost.
+        Probes that have not succeeded `patience` seconds after the last was granted are taken for
+        lost.
         """
         return await self._one(
             self._probe,
@@ -140,32 +161,47 @@ class ThrottleStore:
         )
 
     async def settle(self, feed: str, generation: int, succeeded: int, needed: int) -> int | None:
-        """Count probes that succeeded. 1: they were the last that it needed, and the breaker is closed."""
+        """Count probes that succeeded. 1: they were the last that it needed, and the breaker is
+        closed.
+        """
         return await self._one(
-            self._settle, endpoint_keys(feed, "clock"), self._with(feed, [generation, succeeded, needed])
+            self._settle,
+            endpoint_keys(feed, "clock"),
+            self._with(feed, [generation, succeeded, needed]),
         )
 
     async def reserve(
         self, feed: str, *, interval: float, saved: float, count: int, longest: float, floor: float
     ) -> tuple[float, float] | None:
-        """Reserve `count` slots (see `rate.py`), none sooner than `floor` seconds from now, which this process knows.
+        """Reserve `count` slots (see `rate.py`), none sooner than `floor` seconds from now, which
+        this process knows.
 
         Returns the seconds until the first, and until the next that is free.
         """
         micros = _micros(interval, saved)
         arguments = [*micros, count, *_micros(longest, floor, _RATE_SLACK_SECONDS)]
-        answer = await self._asked(self._reserve, endpoint_keys(feed, "clock"), self._with(feed, arguments))
+        answer = await self._asked(
+            self._reserve, endpoint_keys(feed, "clock"), self._with(feed, arguments)
+        )
         return None if answer is None else (answer[0] / _MICRO, answer[1] / _MICRO)
 
     async def leave(self, feeds: Sequence[str]) -> None:
         """Be counted no more: the others take this process's part at once."""
         for feed in feeds:
             if self.up:
-                await self._ask(cast("Awaitable[Any]", self._redis.zrem(endpoint_keys(feed, "live")[0], self._process)))
-                await self._ask(cast("Awaitable[Any]", self._redis.publish(CHANNEL, f"{feed} live 0")))
+                await self._ask(
+                    cast(
+                        "Awaitable[Any]",
+                        self._redis.zrem(endpoint_keys(feed, "live")[0], self._process),
+                    )
+                )
+                await self._ask(
+                    cast("Awaitable[Any]", self._redis.publish(CHANNEL, f"{feed} live 0"))
+                )
 
     async def messages(self) -> AsyncGenerator[tuple[str, str, float] | None]:
-        """What the others tell: (feed, what, seconds that remain). `None`: connected anew, and some may be missed.
+        """What the others tell: (feed, what, seconds that remain). `None`: connected anew, and some
+        may be missed.
 
         Never ends by itself.
         """
@@ -204,8 +240,12 @@ class ThrottleStore:
             answer = await question
         except (RedisError, OSError) as error:
             self._lost(error)
-            with suppress(RedisError, OSError):  # closing a TLS connection waits for the other side, and may fail too
-                await self._redis.connection_pool.disconnect(inuse_connections=False)  # kept ones are likely dead too
+            with suppress(
+                RedisError, OSError
+            ):  # closing a TLS connection waits for the other side, and may fail too
+                await self._redis.connection_pool.disconnect(
+                    inuse_connections=False
+                )  # kept ones are likely dead too
             return None
         if not self.up:
             self.up = True

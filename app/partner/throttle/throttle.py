@@ -1,15 +1,19 @@
-"""An endpoint's throttle: from when, how fast and with how many requests at once all workers together may call it.
+"""An endpoint's throttle: from when, how fast and with how many requests at once all workers
+together may call it.
 
 Each worker process holds a copy, so that a request costs no question to Redis:
 
-- a **hold** (Retry-After) holds here at once, and in the others as soon as Redis has told them (`cooldown.py`);
+- a **hold** (Retry-After) holds here at once, and in the others as soon as Redis has told them
+  (`cooldown.py`);
 - the **circuit breaker** is fed with what all see, and opens for all (`breaker.py`);
 - the **rate limit** hands out slots, reserved in Redis a few at a time (`rate.py`);
-- the **cap on requests in flight** is shared out among the processes that are alive (`concurrency.py`).
+- the **cap on requests in flight** is shared out among the processes that are alive
+  (`concurrency.py`).
 
-A beat each second (`throttles.py`) says what this process knows and hears what all know: it repairs a message that was
-lost, and a Redis that forgot. While Redis is away each process goes on by itself, never faster than it was allowed to:
-holds stay, the share of the cap stays, the rate is the process's part of it, and its own results open its breaker.
+A beat each second (`throttles.py`) says what this process knows and hears what all know: it repairs
+a message that was lost, and a Redis that forgot. While Redis is away each process goes on by
+itself, never faster than it was allowed to: holds stay, the share of the cap stays, the rate is the
+process's part of it, and its own results open its breaker.
 """
 
 from __future__ import annotations
@@ -31,8 +35,9 @@ from app.partner.throttle.results import BUCKETS
 from app.partner.throttle.store import Shared, ThrottleStore
 
 BACKLOG_SECONDS = 20.0
-"""How far the requests that already wait may fill the rate limit before more batches are parked. Longer than a sweep
-takes to bring them back, so that the limit is used up; short, so that other workers get a part of them."""
+"""How far the requests that already wait may fill the rate limit before more batches are parked.
+Longer than a sweep takes to bring them back, so that the limit is used up; short, so that other
+workers get a part of them."""
 
 
 class EndpointThrottle:
@@ -48,9 +53,9 @@ class EndpointThrottle:
         draw: Callable[[], float] = random.random,
         part: float = 1.0,
     ) -> None:
-        """Without a `store` the process is alone. `steady`: seconds of a clock that is never set. `draw` gives a random
-        number in [0, 1) for the jitter. `part` of the feed's concurrency, and at least 1, is what this process can have
-        in flight, however few share it.
+        """Without a `store` the process is alone. `steady`: seconds of a clock that is never set.
+        `draw` gives a random number in [0, 1) for the jitter. `part` of the feed's concurrency, and
+        at least 1, is what this process can have in flight, however few share it.
         """
         self.feed = feed
         self.store = store
@@ -78,10 +83,14 @@ class EndpointThrottle:
     @property
     def guarded(self) -> bool:
         """Whether `admit` has anything to say: all that a request costs otherwise."""
-        return self.cooldown.quiet_until is not None or self.breaker.generation > 0 or self.rate.is_set
+        return (
+            self.cooldown.quiet_until is not None or self.breaker.generation > 0 or self.rate.is_set
+        )
 
     def parked_until(self) -> datetime | None:
-        """Until when a batch that nobody has claimed had better wait; `None`: it may be claimed now."""
+        """Until when a batch that nobody has claimed had better wait; `None`: it may be claimed
+        now.
+        """
         quiet = self.cooldown.seconds()
         if quiet > PATIENCE_SECONDS:
             return self.cooldown.moment_in(quiet)
@@ -96,7 +105,11 @@ class EndpointThrottle:
         """Why the endpoint may not be asked now, where `admit` says so."""
         if self.breaker.is_open:
             return "its circuit breaker is open"
-        return "the partner asked for it" if self.cooldown.held_seconds() else "its rate limit is used up"
+        return (
+            "the partner asked for it"
+            if self.cooldown.held_seconds()
+            else "its rate limit is used up"
+        )
 
     async def admit(self) -> datetime | None:
         """Wait until a request may start, for at most about `PATIENCE_SECONDS`.
@@ -113,24 +126,35 @@ class EndpointThrottle:
     # --- told by whoever sends
 
     def hold(self, until: datetime) -> None:
-        """The partner wants no request before `until` (Retry-After). Holds here from now on; the others are told."""
-        if self.cooldown.hold(until) and self.store and (self._telling is None or self._telling.done()):
+        """The partner wants no request before `until` (Retry-After). Holds here from now on; the
+        others are told.
+        """
+        if (
+            self.cooldown.hold(until)
+            and self.store
+            and (self._telling is None or self._telling.done())
+        ):
             self._telling = asyncio.create_task(self._tell_hold())
 
     def ease(self, *, machine: bool) -> None:
-        """A local resource is missing. Of this machine: no more requests at once, for a while, than half of those
-        that it had room for. Else nothing is sent from here for a moment, longer each time."""
+        """A local resource is missing. Of this machine: no more requests at once, for a while, than
+        half of those that it had room for. Else nothing is sent from here for a moment, longer each
+        time."""
         if machine:
             self.share.halve()
         else:
             self.cooldown.ease()
 
     async def report(self, answers: Sequence[Answer]) -> None:
-        """Count a group of answers for the breaker. Asks Redis once for a group with failures, else not at all."""
+        """Count a group of answers for the breaker. Asks Redis once for a group with failures, else
+        not at all.
+        """
         await self.breaker.report(answers)
 
     def openings(self) -> Sequence[tuple[datetime, timedelta]]:
-        """When this process opened the breaker for all, and for how long: each opening is handed over once."""
+        """When this process opened the breaker for all, and for how long: each opening is handed
+        over once.
+        """
         return self.breaker.openings()
 
     # --- all processes together
@@ -145,7 +169,9 @@ class EndpointThrottle:
             await self._hear(self.store, shared)
 
     async def hear(self, what: str, remaining: float) -> None:
-        """Another process has told something: a hold with the seconds that remain, or that it is worth asking."""
+        """Another process has told something: a hold with the seconds that remain, or that it is
+        worth asking.
+        """
         if what == "hold":
             self.cooldown.hold(self.cooldown.moment_in(remaining))
         else:
@@ -168,14 +194,18 @@ class EndpointThrottle:
         return await self.rate.take_slot() or (self.cooldown.seconds() if self.rate.is_set else 0.0)
 
     async def _tell_hold(self) -> None:
-        """Tell the others, again where a longer hold came meanwhile: a thousand answers make a few messages."""
+        """Tell the others, again where a longer hold came meanwhile: a thousand answers make a few
+        messages.
+        """
         told = None
         while self.cooldown.held_until is not None and self.cooldown.held_until != told:
             told = self.cooldown.held_until
             await self.sync()
 
     def _mind_the_time(self) -> None:
-        """Forget moments that were noted before the clock went back. Redis keeps them by a clock of its own."""
+        """Forget moments that were noted before the clock went back. Redis keeps them by a clock of
+        its own.
+        """
         if self._steps_back != server_clock.steps_back:
             self._steps_back = server_clock.steps_back
             self.cooldown.forget()

@@ -1,4 +1,6 @@
-"""Every endpoint's throttle in one process, and what keeps them together with those of the other processes."""
+"""Every endpoint's throttle in one process, and what keeps them together with those of the other
+processes.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +22,11 @@ BEAT_SECONDS = 1.0
 class Throttles:
     """The throttles of every endpoint that this process sends to, and what keeps them together."""
 
-    def __init__(self, store: ThrottleStore | None = None, now: Clock = utc_now, *, part: float = 1.0) -> None:
-        """Without a `store` the process is alone, and nothing runs in the background. `part` of each feed's concurrency
-        is what this process has room for.
+    def __init__(
+        self, store: ThrottleStore | None = None, now: Clock = utc_now, *, part: float = 1.0
+    ) -> None:
+        """Without a `store` the process is alone, and nothing runs in the background. `part` of
+        each feed's concurrency is what this process has room for.
         """
         self._store = store
         self._part = part
@@ -35,14 +39,21 @@ class Throttles:
     def start(self) -> None:
         """Begin to beat and to listen, on the running event loop."""
         if self._store:
-            self._running = [asyncio.create_task(self._beat()), asyncio.create_task(self._listen(self._store))]
+            self._running = [
+                asyncio.create_task(self._beat()),
+                asyncio.create_task(self._listen(self._store)),
+            ]
 
     async def of(self, feed: Feed) -> EndpointThrottle:
         """The throttle of the feed's endpoint. The first time, it first hears what all know."""
         throttle = self._throttles.get(feed.name)
         if throttle is None:
-            feed = self._feeds.get(feed.name, feed)  # what began with a feed as it was goes by its limits as they are
-            throttle = self._throttles[feed.name] = EndpointThrottle(feed, self._store, now=self._now, part=self._part)
+            feed = self._feeds.get(
+                feed.name, feed
+            )  # what began with a feed as it was goes by its limits as they are
+            throttle = self._throttles[feed.name] = EndpointThrottle(
+                feed, self._store, now=self._now, part=self._part
+            )
             await throttle.sync()
         return throttle
 
@@ -65,7 +76,9 @@ class Throttles:
     async def close(self) -> None:
         """Stop, tell the others that this process is gone, and close the connections."""
         for task in self._running:
-            while not task.done():  # redis-py can swallow a cancelling that meets the end of a time limit
+            while (
+                not task.done()
+            ):  # redis-py can swallow a cancelling that meets the end of a time limit
                 task.cancel()
                 await asyncio.wait({task}, timeout=0.1)
         for throttle in self._throttles.values():
@@ -88,8 +101,8 @@ class Throttles:
                 await throttle.hear(message[1], message[2])
 
     async def _sync_all(self, throttles: Iterable[EndpointThrottle]) -> None:
-        """Ask for each; once Redis has not answered, the others can wait for the next beat. Never raises: whoever asks
-        goes on for as long as the process runs."""
+        """Ask for each; once Redis has not answered, the others can wait for the next beat. Never
+        raises: whoever asks goes on for as long as the process runs."""
         try:
             for throttle in list(throttles):
                 await throttle.sync()

@@ -1,4 +1,6 @@
-"""The endpoints' throttles as all workers together keep them in Redis (see `store.py`), to look at only."""
+"""The endpoints' throttles as all workers together keep them in Redis (see `store.py`), to look at
+only.
+"""
 
 from __future__ import annotations
 
@@ -44,8 +46,8 @@ class EndpointView:
 
 
 async def view_endpoints(redis: Redis, feeds: Sequence[str]) -> dict[str, EndpointView]:
-    """Feed → its endpoint. One that no worker has met yet is closed and free, as is one whose keys hold what is not of
-    our making: the next worker mends them. Raises redis-py's errors."""
+    """Feed → its endpoint. One that no worker has met yet is closed and free, as is one whose keys
+    hold what is not of our making: the next worker mends them. Raises redis-py's errors."""
     async with redis.pipeline(transaction=False) as asked:
         await asked.time()
         for feed in feeds:
@@ -57,10 +59,15 @@ async def view_endpoints(redis: Redis, feeds: Sequence[str]) -> dict[str, Endpoi
         raise time_of_day
     now = int(time_of_day[0]) * _MICRO + int(time_of_day[1])
     throttles, lives = answers[::2], answers[1::2]
-    return {feed: _view(known, live, now) for feed, known, live in zip(feeds, throttles, lives, strict=True)}
+    return {
+        feed: _view(known, live, now)
+        for feed, known, live in zip(feeds, throttles, lives, strict=True)
+    }
 
 
-def _view(known: Sequence[str | None] | RedisError, live: _Live | RedisError, now: int) -> EndpointView:
+def _view(
+    known: Sequence[str | None] | RedisError, live: _Live | RedisError, now: int
+) -> EndpointView:
     kept = [None] * len(_FIELDS) if isinstance(known, RedisError) else known
     alive = 0 if isinstance(live, RedisError) else sum(until > now for _, until in live)
     hold, opened_until, tripped, generation = (_number(value, now) for value in kept)

@@ -1,1 +1,3 @@
-"""The checks of `doctor`: each connects to, or looks at, one thing that a worker will need. Nothing is delivered."""
+"""The checks of `doctor`: each connects to, or looks at, one thing that a worker will need. Nothing
+is delivered.
+"""

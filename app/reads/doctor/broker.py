@@ -1,4 +1,6 @@
-"""What `doctor` asks of Redis: our client, then each of Celery's, since each connects in a way of its own."""
+"""What `doctor` asks of Redis: our client, then each of Celery's, since each connects in a way of
+its own.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +25,14 @@ _LONGEST = 3
 
 
 Clients: TypeAlias = Callable[[], Mapping[str, Callable[[], str]]]
-"""Gives the clients that are to be tried, which may load them: the check's name → what connects. That blocks, returns
-what it has to say, and may raise anything."""
+"""Gives the clients that are to be tried, which may load them: the check's name → what connects.
+That blocks, returns what it has to say, and may raise anything."""
 
 
 async def check_broker(servers: Servers, settings: Settings, clients: Clients) -> list[Check]:
-    """Redis itself, then each of the other clients that will use it: those only where it answers at all."""
+    """Redis itself, then each of the other clients that will use it: those only where it answers at
+    all.
+    """
     first = await checked(NAME, lambda: _server(servers, settings))
     if not first.ok:
         return [first]
@@ -49,7 +53,9 @@ async def _server(servers: Servers, settings: Settings) -> str:
         raise BrokerUnavailable(str(error).removeprefix("broker: ")) from error
     policy = info.get("maxmemory_policy")
     if policy not in ("noeviction", None):
-        raise BrokerUnavailable(f"maxmemory-policy is {policy}: queued messages may be evicted; set it to noeviction")
+        raise BrokerUnavailable(
+            f"maxmemory-policy is {policy}: queued messages may be evicted; set it to noeviction"
+        )
     return product_of(info)
 
 
@@ -60,14 +66,18 @@ _PRODUCTS = {
     "keydb_version": "KeyDB",
     "rlec_version": "Redis Enterprise",
 }
-"""The fields of INFO in which those that are as Redis give a version of their own; theirs of Redis' is what they are
-compatible with."""
+"""The fields of INFO in which those that are as Redis give a version of their own; theirs of Redis'
+is what they are compatible with."""
 
 
 def product_of(info: Mapping[str, Any]) -> str:
     """Who made the server, by its INFO."""
     as_redis = f"Redis {info.get('redis_version', '?')}"
-    own = (f"{name} {str(info[field]).removeprefix('df-')}" for field, name in _PRODUCTS.items() if info.get(field))
+    own = (
+        f"{name} {str(info[field]).removeprefix('df-')}"
+        for field, name in _PRODUCTS.items()
+        if info.get(field)
+    )
     product = next(own, None)
     return f"{product} (as {as_redis})" if product else as_redis
 
@@ -90,7 +100,10 @@ async def _misused(broker: Broker) -> list[Check]:
     with suppress(BrokerUnavailable):  # told already
         keys = await broker.misused(QUEUES)
     what_to_do = "another program writes to this Redis database: give it one of its own"
-    return [found(f"broker: key {key}", Level.WARNING, f"key {key} {what}; {what_to_do}") for key, what in keys.items()]
+    return [
+        found(f"broker: key {key}", Level.WARNING, f"key {key} {what}; {what_to_do}")
+        for key, what in keys.items()
+    ]
 
 
 async def ask(client: Callable[[], str], patience: timedelta) -> str:

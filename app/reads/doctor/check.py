@@ -51,7 +51,9 @@ def _said(error: Exception) -> str:
 
 
 class Servers(Protocol):
-    """The servers of an installation. Each is opened when it is first asked for, which may raise: a check says so."""
+    """The servers of an installation. Each is opened when it is first asked for, which may raise: a
+    check says so.
+    """
 
     @property
     def ledger(self) -> Ledger: ...

@@ -1,4 +1,6 @@
-"""All checks of `doctor`, at once, so that several servers that do not answer cost no more time than one."""
+"""All checks of `doctor`, at once, so that several servers that do not answer cost no more time
+than one.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,9 @@ async def examine(config: Config, examined: Examined) -> list[Check]:
 
 
 async def _check_others(servers: Servers, feeds: Mapping[str, object]) -> list[Check]:
-    """Feeds that owe something and that nobody sends. A ledger that does not answer is told by its own check."""
+    """Feeds that owe something and that nobody sends. A ledger that does not answer is told by its
+    own check.
+    """
     try:
         others = await unconfigured(servers.ledger, feeds)
     except RowrelayError:

@@ -1,4 +1,6 @@
-"""What `doctor` asks of the ledger: who answers, whether it takes writes, its indexes, and whether clocks agree."""
+"""What `doctor` asks of the ledger: who answers, whether it takes writes, its indexes, and whether
+clocks agree.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ from app.source.findings import Level
 
 
 async def check_ledger(servers: Servers, patience: timedelta) -> list[Check]:
-    """Who answers, whether it takes writes, and its indexes: each asked only where the one before is well.
+    """Who answers, whether it takes writes, and its indexes: each asked only where the one before
+    is well.
 
     The clocks of the processes only where it is one that answers us. `patience`: `CONNECT_TIMEOUT`.
     """
@@ -42,7 +45,11 @@ async def check_ledger(servers: Servers, patience: timedelta) -> list[Check]:
             break
     with suppress(RowrelayError):
         clocks = await wrong_clocks(servers.ledger) if roles else []
-    doubts = [(f"ledger: {subject}", detail) for role in roles for subject, detail in role.warnings.items()]
+    doubts = [
+        (f"ledger: {subject}", detail)
+        for role in roles
+        for subject, detail in role.warnings.items()
+    ]
     doubts += [(f"{mark.role.value} {mark.name}: clock", said) for mark, said in clocks]
     checks += [check for role in roles for check in _clock(role)]
     return [*checks, *(found(subject, Level.WARNING, detail) for subject, detail in doubts)]
@@ -53,4 +60,10 @@ def _clock(role: Role) -> list[Check]:
     ahead = server_clock.machine_ahead
     if ahead is None or "clock" in role.warnings:
         return []
-    return [found("ledger: clock", Level.OK, f"this machine's is within {abs(ahead):.1f} s of the server's")]
+    return [
+        found(
+            "ledger: clock",
+            Level.OK,
+            f"this machine's is within {abs(ahead):.1f} s of the server's",
+        )
+    ]

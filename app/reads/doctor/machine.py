@@ -1,4 +1,6 @@
-"""What `doctor` looks at on this machine: packages, files open at once, the directories that are written to."""
+"""What `doctor` looks at on this machine: packages, files open at once, the directories that are
+written to.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,17 @@ from app.reads.doctor.check import Check, checked, found
 from app.source.findings import Level
 from config import Settings
 
-PACKAGES = ("celery", "kombu", "redis", "pymongo", "sqlalchemy", "aioodbc", "pyodbc", "pydantic", "flower")
+PACKAGES = (
+    "celery",
+    "kombu",
+    "redis",
+    "pymongo",
+    "sqlalchemy",
+    "aioodbc",
+    "pyodbc",
+    "pydantic",
+    "flower",
+)
 """Those whose version matters most when something goes wrong."""
 
 _GIB = 2**30
@@ -24,8 +36,8 @@ _LITTLE_SPACE = _GIB
 
 
 async def check_machine(settings: Settings, besides: Iterable[Check]) -> list[Check]:
-    """What a command that was started as a worker is would meet on this machine. `besides`: what a worker itself must
-    say of it."""
+    """What a command that was started as a worker is would meet on this machine. `besides`: what a
+    worker itself must say of it."""
     checks = [found("versions", Level.OK, versions()), *besides]
     checks += await _check_directory("reports (REPORTS_DIR)", settings.reports_dir, made=True)
     if settings.archive_dir is not None:
@@ -45,14 +57,20 @@ def versions() -> str:
 
 
 async def _check_directory(name: str, directory: Path, *, made: bool) -> list[Check]:
-    """Whether files can be written there by who runs this, and how much room there is. `made`: a worker makes it."""
+    """Whether files can be written there by who runs this, and how much room there is. `made`: a
+    worker makes it.
+    """
 
     async def write() -> str:
         there = directory
         while made and not there.exists() and there != there.parent:
             there = there.parent
         if not there.is_dir():
-            what = "is no directory" if there.exists() else "does not exist: make it, for the user that workers run as"
+            what = (
+                "is no directory"
+                if there.exists()
+                else "does not exist: make it, for the user that workers run as"
+            )
             raise OSError(f"{there}: {what}")
         _write_in(there)
         later = "" if there == directory else "; it is made with the first file"
@@ -61,7 +79,14 @@ async def _check_directory(name: str, directory: Path, *, made: bool) -> list[Ch
     first = await checked(name, write)
     if not first.ok or (free := _free(directory)) is None or free >= _LITTLE_SPACE:
         return [first]
-    return [first, found(f"{name.partition(' ')[0]}: space", Level.WARNING, f"{free / _GIB:.1f} GiB free: make room")]
+    return [
+        first,
+        found(
+            f"{name.partition(' ')[0]}: space",
+            Level.WARNING,
+            f"{free / _GIB:.1f} GiB free: make room",
+        ),
+    ]
 
 
 def _write_in(directory: Path) -> None:

@@ -1,4 +1,6 @@
-"""What `doctor` asks of partners, of the mail server and of the webhook. None is sent a row, a message or a report."""
+"""What `doctor` asks of partners, of the mail server and of the webhook. None is sent a row, a
+message or a report.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +30,11 @@ from config import Settings
 OpenPartner: TypeAlias = Callable[[Feed], PartnerClient]
 
 
-async def check_partners(feeds: Iterable[Feed], patience: timedelta, ask: OpenPartner | None) -> list[Check]:
-    """Each feed's partner: whether it accepts connections; with `ask`, which opens its client, what it answers to HEAD.
+async def check_partners(
+    feeds: Iterable[Feed], patience: timedelta, ask: OpenPartner | None
+) -> list[Check]:
+    """Each feed's partner: whether it accepts connections; with `ask`, which opens its client, what
+    it answers to HEAD.
 
     `patience`: `CONNECT_TIMEOUT`.
     """
@@ -38,17 +43,21 @@ async def check_partners(feeds: Iterable[Feed], patience: timedelta, ask: OpenPa
 
 
 async def check_ways(settings: Settings, mails: Iterable[Mail]) -> list[Check]:
-    """The ways by which reports and notifications are sent: those that are configured. Nothing is sent. `mails`: what
-    sends mail to all whom either goes to."""
+    """The ways by which reports and notifications are sent: those that are configured. Nothing is
+    sent. `mails`: what sends mail to all whom either goes to."""
     seconds = settings.connect_timeout.total_seconds()
     webhooks = {
         "REPORT_WEBHOOK_URL": settings.report_webhook_url.get_secret_value(),
         "NOTIFY_WEBHOOK_URL": settings.notify_webhook_url.get_secret_value(),
     }
-    checks = [await checked("mail (SMTP_HOST)", _rehearsal(mail, settings, seconds)) for mail in mails]
+    checks = [
+        await checked("mail (SMTP_HOST)", _rehearsal(mail, settings, seconds)) for mail in mails
+    ]
     for name, url in webhooks.items():
         if url:
-            checks.append(await checked(f"webhook ({name})", _connecting(parse_url(url), None, seconds)))
+            checks.append(
+                await checked(f"webhook ({name})", _connecting(parse_url(url), None, seconds))
+            )
     return checks
 
 
@@ -102,14 +111,22 @@ async def _check_partner(feed: Feed, seconds: float, ask: OpenPartner | None) ->
         return f"answers {replies[0].status} to HEAD"
 
     asked = await checked(f"{name}: HEAD", head)
-    return [first, *([_judged(asked, feed, replies[0]), *_clock(name, replies[0])] if replies else [asked])]
+    return [
+        first,
+        *([_judged(asked, feed, replies[0]), *_clock(name, replies[0])] if replies else [asked]),
+    ]
 
 
 def _judged(asked: Check, feed: Feed, reply: Reply) -> Check:
-    """What the status says of rows that will be sent there. Many partners do not know HEAD: that is no fault."""
+    """What the status says of rows that will be sent there. Many partners do not know HEAD: that is
+    no fault.
+    """
     level, said = Level.OK, ""
     if reply.status in (401, 403):
-        level, said = Level.WARNING, f": it refuses our credentials: look at feeds.{feed.name}.partner.auth"
+        level, said = (
+            Level.WARNING,
+            f": it refuses our credentials: look at feeds.{feed.name}.partner.auth",
+        )
     elif reply.status >= 500 or reply.status in (408, 429):
         level, said = Level.WARNING, ": it is not well just now"
     elif 300 <= reply.status <= 399:
@@ -129,5 +146,11 @@ def _clock(name: str, reply: Reply) -> list[Check]:
         seconds = (theirs - machine_now()).total_seconds()
         if abs(seconds) > AGREED.total_seconds():
             way = "ahead of" if seconds > 0 else "behind"
-            return [found(f"{name}: clock", Level.WARNING, f"its clock is {abs(seconds):.0f} s {way} this machine's")]
+            return [
+                found(
+                    f"{name}: clock",
+                    Level.WARNING,
+                    f"its clock is {abs(seconds):.0f} s {way} this machine's",
+                )
+            ]
     return []

@@ -1,4 +1,6 @@
-"""What `doctor` asks of the source: that it answers, and of each feed's table what a poll will need."""
+"""What `doctor` asks of the source: that it answers, and of each feed's table what a poll will
+need.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,11 @@ WAITING_SHOWN = 10_000
 """Rows waiting are counted up to this many, so that the question stays cheap."""
 
 
-async def check_source(servers: Servers, feeds: Mapping[str, Feed], url: str, patience: timedelta) -> list[Check]:
-    """The source, then each feed; feeds only where the source answers, so that one cause is told once.
+async def check_source(
+    servers: Servers, feeds: Mapping[str, Feed], url: str, patience: timedelta
+) -> list[Check]:
+    """The source, then each feed; feeds only where the source answers, so that one cause is told
+    once.
 
     `patience`: `CONNECT_TIMEOUT`.
     """
@@ -70,18 +75,28 @@ async def check_feed(source: Source, feed: Feed, cursor: Cursor | None) -> list[
     first = await checked(name, read)
     if not first.ok:
         return [replace(first, detail=first.detail.removeprefix(f"{name}: "))]
-    details = [found(f"{name}: {finding.subject}", finding.level, finding.detail) for finding in findings]
-    return [first, *details, await checked(f"{name}: waiting", lambda: _waiting(source, feed, cursor))]
+    details = [
+        found(f"{name}: {finding.subject}", finding.level, finding.detail) for finding in findings
+    ]
+    return [
+        first,
+        *details,
+        await checked(f"{name}: waiting", lambda: _waiting(source, feed, cursor)),
+    ]
 
 
 def _of_columns(problem: Problem) -> Finding:
     """What the configuration cannot tell where a feed does not list its columns."""
-    return Finding(problem.field.split(".", 2)[2], Level.FAILED, f"no column {problem.found}; {problem.allowed}")
+    return Finding(
+        problem.field.split(".", 2)[2],
+        Level.FAILED,
+        f"no column {problem.found}; {problem.allowed}",
+    )
 
 
 async def _newest_row(source: Source, feed: Feed, cursor: Cursor | None) -> list[Finding]:
-    """Whether a request can be made of the newest row that the feed would send, with each header whose value comes from
-    it; nothing where there is none."""
+    """Whether a request can be made of the newest row that the feed would send, with each header
+    whose value comes from it; nothing where there is none."""
     row = await newest_row(feed, source, cursor.columns if cursor else ())
     if row is None:
         return []
@@ -90,7 +105,11 @@ async def _newest_row(source: Source, feed: Feed, cursor: Cursor | None) -> list
     name, who = "newest row", f"delivery {subject.delivery.id}"
     if previewed.sent:
         headers = f", with {', '.join(prepared.row_headers)}" if prepared.row_headers else ""
-        return [Finding(name, Level.OK, f"{who}: a request of {len(previewed.body.encode())} bytes{headers}")]
+        return [
+            Finding(
+                name, Level.OK, f"{who}: a request of {len(previewed.body.encode())} bytes{headers}"
+            )
+        ]
     if subject.unsent:
         return [Finding(name, Level.OK, f"{who} would not be sent: {previewed.refused}")]
     return [Finding(name, Level.FAILED, f"{who} would be a dead letter: {previewed.refused}")]

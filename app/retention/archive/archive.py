@@ -1,20 +1,22 @@
 """The archive of one process: files that the ledger knows of, verified before anything is deleted.
 
-A file is begun, and only then is its content decided: every settled record of the feed's day that is still in the
-ledger. A crash may come between any two of these steps:
+A file is begun, and only then is its content decided: every settled record of the feed's day that
+is still in the ledger. A crash may come between any two of these steps:
 
 1. after the ledger notes the file as `writing`: it is begun again, under the same name;
-2. after some or all of it is written, under a temporary name: that file is removed, and begun again;
-3. after it gets its name, which happens once it is on disk, read back and unchanged: the next run finds it under that
-   name, checks it, and continues with it. A name is given once: an existing file is never replaced;
+2. after some or all of it is written, under a temporary name: that file is removed, and begun
+   again;
+3. after it gets its name, which happens once it is on disk, read back and unchanged: the next run
+   finds it under that name, checks it, and continues with it. A name is given once: an existing
+   file is never replaced;
 4. after the manifest: the same;
-5. after the ledger says `verified`: the next run checks the file against the ledger, then deletes what the file holds,
-   and nothing else;
+5. after the ledger says `verified`: the next run checks the file against the ledger, then deletes
+   what the file holds, and nothing else;
 6. after some or all of its records are deleted: the same, and those already gone cost nothing.
 
-So the file fixes the set of records that is deleted with it. What of that day settles later, or was left, goes into a
-file of its own, `…-2`. A file that the ledger does not know, because the ledger was restored from a backup taken before
-a purge, is treated as in step 3.
+So the file fixes the set of records that is deleted with it. What of that day settles later, or was
+left, goes into a file of its own, `…-2`. A file that the ledger does not know, because the ledger
+was restored from a backup taken before a purge, is treated as in step 3.
 """
 
 from __future__ import annotations
@@ -48,7 +50,9 @@ InThread: TypeAlias = Callable[..., Awaitable[Any]]
 class Archive:
     """The files below one directory. Callers hold the purge lock of the feed."""
 
-    def __init__(self, root: Path, ledger: Ledger, now: Clock, in_thread: InThread = asyncio.to_thread) -> None:
+    def __init__(
+        self, root: Path, ledger: Ledger, now: Clock, in_thread: InThread = asyncio.to_thread
+    ) -> None:
         self._root = root
         self._in_thread = in_thread
         self._archives = ledger.archives
@@ -73,9 +77,11 @@ class Archive:
         return left
 
     async def next_part(self, part: ArchivePart) -> tuple[ArchivePart, bool]:
-        """The first of the day's files, from this one on, that the ledger has not finished, and whether it exists.
+        """The first of the day's files, from this one on, that the ledger has not finished, and
+        whether it exists.
 
-        One that exists is checked and noted as verified: it holds records that are in the ledger again.
+        One that exists is checked and noted as verified: it holds records that are in the ledger
+        again.
         """
         while await self._archives.get(part):
             part = ArchivePart(part.feed, part.day, part.number + 1)
@@ -87,10 +93,11 @@ class Archive:
         return part, True
 
     async def write(self, part: ArchivePart, chunks: Chunks, still_ours: Check) -> Contents | None:
-        """Write a file of these records, verified and under its final name; `None` where there are none.
+        """Write a file of these records, verified and under its final name; `None` where there are
+        none.
 
-        `still_ours` raises where another process has taken the feed over. Raises `ArchiveUnavailable`; nothing of the
-        file is left then.
+        `still_ours` raises where another process has taken the feed over. Raises
+        `ArchiveUnavailable`; nothing of the file is left then.
         """
         first = await anext(chunks, None)
         if first is None:

@@ -1,10 +1,11 @@
-"""One archive file: written, read back, verified. Nothing here knows the ledger; everything here blocks.
+"""One archive file: written, read back, verified. Nothing here knows the ledger; everything here
+blocks.
 
     <ARCHIVE_DIR>/orders/orders-2026-01-31.ndjson.zst        a line a delivery (see `app/ledger/records.py`)
     <ARCHIVE_DIR>/orders/orders-2026-01-31.ndjson.zst.json   its manifest: counts, hash, first and last id
 
-Zstandard (RFC 8878) with a checksum in each frame: `zstdcat FILE` reads it, and `sha256sum FILE` gives the manifest's
-hash. Files may hold personal data: only their owner can read them.
+Zstandard (RFC 8878) with a checksum in each frame: `zstdcat FILE` reads it, and `sha256sum FILE`
+gives the manifest's hash. Files may hold personal data: only their owner can read them.
 
 A file may have been written by anyone: lines, what they unpack to, and the manifest are bounded.
 """
@@ -33,7 +34,10 @@ else:
     from backports import zstd
 
 FORMAT = "rowrelay-archive-1"
-_OPTIONS: dict[int, int] = {zstd.CompressionParameter.compression_level: 3, zstd.CompressionParameter.checksum_flag: 1}
+_OPTIONS: dict[int, int] = {
+    zstd.CompressionParameter.compression_level: 3,
+    zstd.CompressionParameter.checksum_flag: 1,
+}
 _BOUNDS: dict[int, int] = {zstd.DecompressionParameter.window_log_max: 23}
 """A window of 8 MiB to unpack with; we write with 2 MiB."""
 _MANIFEST_BYTES = 2**16
@@ -90,7 +94,9 @@ class _Seen:
         self.attempts += attempts
 
     def contents(self, hashed: _Hashed) -> Contents:
-        return Contents(self.count, self.attempts, hashed.bytes, hashed.sha256, self.first_id, self.last_id)
+        return Contents(
+            self.count, self.attempts, hashed.bytes, hashed.sha256, self.first_id, self.last_id
+        )
 
 
 class Writer:
@@ -108,14 +114,18 @@ class Writer:
         descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         self._file = self._opened.enter_context(os.fdopen(descriptor, "wb"))
         self._hashed = _Hashed(self._file)
-        self._compressed = self._opened.enter_context(zstd.ZstdFile(self._hashed, "w", options=_OPTIONS))
+        self._compressed = self._opened.enter_context(
+            zstd.ZstdFile(self._hashed, "w", options=_OPTIONS)
+        )
 
     def add(self, records: Iterable[Record]) -> None:
         """Write these, a line each."""
         for record in records:
             line = to_line(record)
             if len(line) > LINE_BYTES:
-                raise ArchiveDamaged(f"archive {self.path.name}: {record.id}: a line of {len(line)} bytes is too long")
+                raise ArchiveDamaged(
+                    f"archive {self.path.name}: {record.id}: a line of {len(line)} bytes is too long"
+                )
             self._compressed.write(line)
             self._seen.note(record.id, len(record.attempts))
 
@@ -128,7 +138,9 @@ class Writer:
         self.close()
         written, found = self._seen.contents(self._hashed), check(self.path)
         if found != written:
-            raise ArchiveDamaged(f"archive {self.path.name}: wrote {written}, but read back {found}")
+            raise ArchiveDamaged(
+                f"archive {self.path.name}: wrote {written}, but read back {found}"
+            )
         return written
 
     def abandon(self) -> None:
@@ -149,11 +161,14 @@ def _forget_cached(descriptor: int) -> None:
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def check(path: Path, tell: Callable[[int], None] = lambda _: None, most: int | None = None) -> Contents:
-    """What a file holds, by reading every line. `tell`: called now and then with the number of lines; `most`: how many
-    there may be.
+def check(
+    path: Path, tell: Callable[[int], None] = lambda _: None, most: int | None = None
+) -> Contents:
+    """What a file holds, by reading every line. `tell`: called now and then with the number of
+    lines; `most`: how many there may be.
 
-    Raises `ArchiveDamaged`, which says where the file is broken, and `OSError` where it cannot be read.
+    Raises `ArchiveDamaged`, which says where the file is broken, and `OSError` where it cannot be
+    read.
     """
     seen = _Seen()
     with path.open("rb") as file:
@@ -164,14 +179,18 @@ def check(path: Path, tell: Callable[[int], None] = lambda _: None, most: int | 
             except ValueError as error:
                 raise ArchiveDamaged(f"archive {path}: line {seen.count + 1}: {error}") from error
             if most is not None and seen.count > most:
-                raise ArchiveDamaged(f"archive {path}: more than the {most} lines that its manifest says")
+                raise ArchiveDamaged(
+                    f"archive {path}: more than the {most} lines that its manifest says"
+                )
             if seen.count % 1000 == 0:
                 tell(seen.count)
     return seen.contents(hashed)
 
 
 def read(path: Path) -> Generator[Record, None, None]:
-    """The file's records. Raises `ArchiveDamaged` where a line is not one, `OSError` where it cannot be read."""
+    """The file's records. Raises `ArchiveDamaged` where a line is not one, `OSError` where it
+    cannot be read.
+    """
     with path.open("rb") as file:
         for number, line in enumerate(_lines(path, _Hashed(file)), 1):
             try:
@@ -185,7 +204,9 @@ def _lines(path: Path, file: _Hashed) -> Iterator[bytes]:
         unpacked, number = zstd.ZstdFile(file, "r", options=_BOUNDS), 1
         while line := unpacked.readline(LINE_BYTES + 1):
             if len(line) > LINE_BYTES:
-                raise ArchiveDamaged(f"archive {path}: line {number}: longer than {LINE_BYTES} bytes")
+                raise ArchiveDamaged(
+                    f"archive {path}: line {number}: longer than {LINE_BYTES} bytes"
+                )
             yield line
             number += 1
     except (zstd.ZstdError, EOFError) as error:
@@ -201,7 +222,9 @@ def manifest_path(path: Path) -> Path:
 
 
 def publish(written: Path, final: Path) -> None:
-    """Give a verified file its final name. Raises `FileExistsError` where that name is taken: that file stays."""
+    """Give a verified file its final name. Raises `FileExistsError` where that name is taken: that
+    file stays.
+    """
     try:
         os.link(written, final)
     except FileExistsError:
@@ -216,11 +239,21 @@ def publish(written: Path, final: Path) -> None:
 
 def write_manifest(path: Path, part: ArchivePart, contents: Contents) -> None:
     """Write the manifest beside a file, whole or not at all."""
-    about = {"format": FORMAT, "file": path.name, "feed": part.feed, "day": part.day.isoformat(), "part": part.number}
+    about = {
+        "format": FORMAT,
+        "file": path.name,
+        "feed": part.feed,
+        "day": part.day.isoformat(),
+        "part": part.number,
+    }
     target = manifest_path(path)
     temporary = target.with_name(f".{target.name}.{uuid4().hex[:8]}{_TEMPORARY}")
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(orjson.dumps(about | asdict(contents), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+        file.write(
+            orjson.dumps(
+                about | asdict(contents), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
+            )
+        )
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(target)
@@ -228,7 +261,9 @@ def write_manifest(path: Path, part: ArchivePart, contents: Contents) -> None:
 
 
 def read_manifest(path: Path) -> Contents | None:
-    """What a file holds according to its manifest; `None` without one. Raises `ArchiveDamaged` for an invalid one."""
+    """What a file holds according to its manifest; `None` without one. Raises `ArchiveDamaged` for
+    an invalid one.
+    """
     try:
         with manifest_path(path).open("rb") as file:
             about = orjson.loads(file.read(_MANIFEST_BYTES))

@@ -1,20 +1,24 @@
 """The `change_tracking` strategy: SQL Server's own record of which rows changed, deletes included.
 
-A version is given to a transaction when it commits, so none commits late: versions come in the order of commits
-(Microsoft Learn: "About change tracking"; "SQL Server Change Tracking vs min_active_rowversion()"). The steps are those
-of "Work with change tracking", without a snapshot transaction:
+A version is given to a transaction when it commits, so none commits late: versions come in the
+order of commits (Microsoft Learn: "About change tracking"; "SQL Server Change Tracking vs
+min_active_rowversion()"). The steps are those of "Work with change tracking", without a snapshot
+transaction:
 
-1. the current version is asked for before the changes: those that commit after it are left for the next page;
-2. the changes up to it, in the order of (version, key), each with its row as it is now; a row that changes again while
-   it is read comes again under its higher version;
-3. the lowest version that is still kept is asked for after the changes: it only grows, so what is kept then was kept
-   when they were read, whatever the cleanup did meanwhile. If the cursor lies below it, the page is dropped.
+1. the current version is asked for before the changes: those that commit after it are left for the
+   next page;
+2. the changes up to it, in the order of (version, key), each with its row as it is now; a row that
+   changes again while it is read comes again under its higher version;
+3. the lowest version that is still kept is asked for after the changes: it only grows, so what is
+   kept then was kept when they were read, whatever the cleanup did meanwhile. If the cursor lies
+   below it, the page is dropped.
 
-A page that reaches the end moves the cursor to the current version itself, so that a table in which nothing happens
-does not fall behind what is kept.
+A page that reaches the end moves the cursor to the current version itself, so that a table in which
+nothing happens does not fall behind what is kept.
 
-`start = "beginning"` walks through the table by its key first, from the version that was current before: such a
-position is `[row's version, ["walk", "<version of the start>"], key…]`. A change since then comes again, as a change.
+`start = "beginning"` walks through the table by its key first, from the version that was current
+before: such a position is `[row's version, ["walk", "<version of the start>"], key…]`. A change
+since then comes again, as a change.
 """
 
 from __future__ import annotations
@@ -95,17 +99,25 @@ class ChangeTracking(CursorStrategy):
     def prepared(cls, selection: Selection) -> Selection:
         spec = selection.feed.cursor
         assert isinstance(spec, ChangeTrackingCursor)  # noqa: S101 - the registry goes by the schema's name
-        return replace(selection, rows=changed(selection), passes_on=with_deletes if spec.deletes else without_deletes)
+        return replace(
+            selection,
+            rows=changed(selection),
+            passes_on=with_deletes if spec.deletes else without_deletes,
+        )
 
     def shaped(self, shape: RowShape) -> RowShape:
         plain = {known.name: getattr(shape, known.name) for known in fields(RowShape) if known.init}
         names = tuple(column.name for column in self.selection.key)
         place = self._changes.extra_place
-        return ChangeShape(**plain, operation=place, key_names=names, deleted=self.selection.fresh_name(DELETED))
+        return ChangeShape(
+            **plain, operation=place, key_names=names, deleted=self.selection.fresh_name(DELETED)
+        )
 
     def confirm(self, connection: Connection) -> None:
         table, feed = self.selection.table, self.selection.feed
-        found = inspect(connection).get_pk_constraint(table.name, schema=table.schema)["constrained_columns"]
+        found = inspect(connection).get_pk_constraint(table.name, schema=table.schema)[
+            "constrained_columns"
+        ]
         if {column.name for column in self.selection.key} != set(found):
             primary = ", ".join(found) if found else "none"
             raise SourceRefused(
@@ -130,7 +142,9 @@ class ChangeTracking(CursorStrategy):
         del horizon
         return Statement(select(self._sql.current)) if where in ("beginning", "now") else None
 
-    def started(self, where: int | str, rows: Sequence[Row[Any]], now: datetime) -> tuple[Position, Gaps]:
+    def started(
+        self, where: int | str, rows: Sequence[Row[Any]], now: datetime
+    ) -> tuple[Position, Gaps]:
         del now
         if where not in ("beginning", "now"):
             return int(where), ()
@@ -150,13 +164,17 @@ class ChangeTracking(CursorStrategy):
 
     def last_upto(self, position: Position, limit: int) -> Statement:
         order = self._order_at(position)
-        rows = order.every_row.where(self.upto(position)).order_by(*(column.desc() for column in order.order))
+        rows = order.every_row.where(self.upto(position)).order_by(
+            *(column.desc() for column in order.order)
+        )
         return Statement(rows.limit(limit))
 
     def waiting(self, position: Position, limit: int) -> Statement:
         rows, parameters = self._rows_after(position)
         some = (
-            rows.with_only_columns(literal_column("1").label("one"), maintain_column_froms=True).limit(limit).subquery()
+            rows.with_only_columns(literal_column("1").label("one"), maintain_column_froms=True)
+            .limit(limit)
+            .subquery()
         )
         return Statement(select(func.count()).select_from(some), parameters)
 
@@ -176,23 +194,32 @@ class ChangeTracking(CursorStrategy):
 
     def positions(self, rows: Sequence[Row[Any]], before: Position = None) -> list[Position]:
         found: list[Position] = []
-        place, walked_place = self.selection.place(self.selection.cursor), self._changes.extra_place + 1
+        place, walked_place = (
+            self.selection.place(self.selection.cursor),
+            self._changes.extra_place + 1,
+        )
         for row in rows:
             walked = row[walked_place]
             order = self._changes if walked is None else self._walk
             (values,) = order.positions([row])
             if isinstance(values, list):
-                before = values if walked is None else [int(row[place]), [_WALK, str(walked)], *values]
+                before = (
+                    values if walked is None else [int(row[place]), [_WALK, str(walked)], *values]
+                )
             found.append(before)
         return found
 
-    def reached(self, positions: Sequence[Position], before: Position, *, more: bool, horizon: Any = None) -> Position:
-        """At the end of the changes, the version up to which they were read; at that of the table, the version from
-        which changes are to be read."""
+    def reached(
+        self, positions: Sequence[Position], before: Position, *, more: bool, horizon: Any = None
+    ) -> Position:
+        """At the end of the changes, the version up to which they were read; at that of the table,
+        the version from which changes are to be read."""
         if more:
             reached = positions[-1] if positions else before
             if reached == before and positions:
-                raise self.refused(f"{self.change(before)} cannot be read past: no key of the next rows can be kept")
+                raise self.refused(
+                    f"{self.change(before)} cannot be read past: no key of the next rows can be kept"
+                )
             return reached
         if (walked := _walked(before)) is not None:
             return walked
@@ -208,13 +235,21 @@ class ChangeTracking(CursorStrategy):
         return 3000
 
     def explained(self) -> Iterator[tuple[str, str, Statement]]:
-        position: Position = [1990, [_WALK, "2000"], *(example_key(column) for column in self.selection.key)]
+        position: Position = [
+            1990,
+            [_WALK, "2000"],
+            *(example_key(column) for column in self.selection.key),
+        ]
         yield (
             "table",
             'with start = "beginning", after the first page: page by page, until the table has been read',
             self.page(position, self.selection.feed.page_size + 1),
         )
-        yield "kept", "after each page: since which version changes are kept", Statement(self._oldest())
+        yield (
+            "kept",
+            "after each page: since which version changes are kept",
+            Statement(self._oldest()),
+        )
 
     def horizon(self) -> Statement | None:
         return Statement(select(self._sql.current, self._sql.oldest(self.selection.table)))
@@ -247,7 +282,9 @@ class ChangeTracking(CursorStrategy):
         return [Statement(select(self._sql.current))]
 
     def ahead(self, cursor: Cursor, newest: Sequence[Row[Any] | None]) -> Ahead | None:
-        """The version never falls but by a restore, and it was at the position or above when that was read."""
+        """The version never falls but by a restore, and it was at the position or above when that
+        was read.
+        """
         current = newest[0][0] if newest[0] else None
         standing = _version(cursor.position)
         if current is None or standing <= int(current):
@@ -258,10 +295,16 @@ class ChangeTracking(CursorStrategy):
         )
         return Ahead(reason, certain=True)
 
-    def findings(self, connection: Connection, indexes: Sequence[Index], *, view: bool) -> Iterator[Finding]:
+    def findings(
+        self, connection: Connection, indexes: Sequence[Index], *, view: bool
+    ) -> Iterator[Finding]:
         del indexes
         if view:
-            yield Finding("change tracking", Level.FAILED, "changes are tracked of tables only: name the table itself")
+            yield Finding(
+                "change tracking",
+                Level.FAILED,
+                "changes are tracked of tables only: name the table itself",
+            )
         else:
             yield from self._sql.examine(connection, self.selection.table)
         yield from self.replica_findings(connection)
@@ -271,7 +314,8 @@ class ChangeTracking(CursorStrategy):
 
     def _untracked(self) -> str:
         return (
-            f"changes of {self.selection.feed.table} are not tracked, or the login may not see them: {self._sql.enable}"
+            f"changes of {self.selection.feed.table} are not tracked, "
+            f"or the login may not see them: {self._sql.enable}"
         )
 
     def _oldest(self) -> Select[Any]:
@@ -281,10 +325,14 @@ class ChangeTracking(CursorStrategy):
         """The rows after a position, in no order, and the parameter that says which."""
         rows = self._order_at(position).every_row.where(self.beyond(position))
         walked = _walked(position)
-        return (rows, {"since": _needed(position)}) if walked is None else (rows, {"walked": walked})
+        return (
+            (rows, {"since": _needed(position)}) if walked is None else (rows, {"walked": walked})
+        )
 
     def _order_at(self, position: Position) -> Keyset:
-        """What rows are in the order of, there. Raises `SourceRefused` for what another strategy, or key, has left."""
+        """What rows are in the order of, there. Raises `SourceRefused` for what another strategy,
+        or key, has left.
+        """
         if isinstance(position, int):
             return self._changes
         if not isinstance(position, list) or not isinstance(position[0], int):
@@ -302,7 +350,9 @@ def _walk_from(version: int) -> Position:
 
 
 def _walked(position: Position) -> int | None:
-    """From which version on changes are read once the table has been; `None` where they are being read."""
+    """From which version on changes are read once the table has been; `None` where they are being
+    read.
+    """
     tag = position[1] if isinstance(position, list) and len(position) > 1 else None
     return int(tag[1]) if isinstance(tag, list) and tag[0] == _WALK else None
 
@@ -315,6 +365,8 @@ def _version(position: Position) -> int:
 
 
 def _needed(position: Position) -> int:
-    """The changes after this version are needed to read on. A version may end amid the rows of one transaction."""
+    """The changes after this version are needed to read on. A version may end amid the rows of one
+    transaction.
+    """
     amid = isinstance(position, list) and _walked(position) is None
     return _version(position) - amid

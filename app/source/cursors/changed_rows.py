@@ -1,4 +1,6 @@
-"""Rows as change tracking gives them: those that changed or all of the table, each with a version; and deleted ones."""
+"""Rows as change tracking gives them: those that changed or all of the table, each with a version;
+and deleted ones.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,12 @@ from app.source.products.product import ChangesSql
 from app.source.rows import RowShape, payload_json
 from app.source.table import Column
 
-VERSION, OPERATION, THERE, WALKED = "SYS_CHANGE_VERSION", "SYS_CHANGE_OPERATION", "rowrelay_there", "rowrelay_walked"
+VERSION, OPERATION, THERE, WALKED = (
+    "SYS_CHANGE_VERSION",
+    "SYS_CHANGE_OPERATION",
+    "rowrelay_there",
+    "rowrelay_walked",
+)
 DELETED = "_deleted"
 """What says, in a delivery's payload, that the row was deleted: beside the key, and `true`."""
 _D: ColumnElement[Any] = literal_column("'D'")
@@ -54,7 +61,9 @@ class ChangeShape(RowShape):
             return found
         decoders = dict(self.decoders)
         values = [decoders.get(place, _as_it_is)(row[place]) for place in self.key_places]
-        payload = payload_json(dict(zip(self.key_names, values, strict=True)) | {self.deleted: True})
+        payload = payload_json(
+            dict(zip(self.key_names, values, strict=True)) | {self.deleted: True}
+        )
         return replace(found, payload=payload.decode())
 
 
@@ -80,7 +89,11 @@ class Changes(_Order):
     """Changed rows, by (version, key)."""
 
     def below(self, horizon: Any) -> ColumnElement[bool] | None:
-        return None if horizon is None else self.column <= bindparam("horizon", int(horizon), type_=BigInteger)
+        return (
+            None
+            if horizon is None
+            else self.column <= bindparam("horizon", int(horizon), type_=BigInteger)
+        )
 
 
 class Walk(_Order):
@@ -99,7 +112,9 @@ def sql_of(selection: Selection) -> ChangesSql:
     found = selection.sql.changes if selection.sql else None
     if found is None:
         feed, product = selection.feed, selection.product.name
-        raise SourceRefused(f"feed {feed.name}: strategy change_tracking needs SQL Server; SOURCE_URL names {product}")
+        raise SourceRefused(
+            f"feed {feed.name}: strategy change_tracking needs SQL Server; SOURCE_URL names {product}"
+        )
     return found
 
 
@@ -111,7 +126,9 @@ def changed(selection: Selection) -> FromClause:
     held = [rows.c[column.name] for column in selection.table.columns if column.name not in key]
     there = rows.c[selection.key[0].name].label(THERE)
     joined = changed.outerjoin(rows, and_(*(rows.c[name] == changed.c[name] for name in key)))
-    return select(*known, null().label(WALKED), there, *held).select_from(joined).subquery("changes")
+    return (
+        select(*known, null().label(WALKED), there, *held).select_from(joined).subquery("changes")
+    )
 
 
 def whole(selection: Selection) -> FromClause:
@@ -126,7 +143,9 @@ def whole(selection: Selection) -> FromClause:
     return select(version, *marks, *held).subquery("walk")
 
 
-def without_deletes(rows: FromClause, conditions: ColumnElement[bool] | None) -> ColumnElement[bool]:
+def without_deletes(
+    rows: FromClause, conditions: ColumnElement[bool] | None
+) -> ColumnElement[bool]:
     """A row that was deleted after its change comes again, under the version of that."""
     there = rows.c[OPERATION] != _D, rows.c[THERE].is_not(None)
     return and_(*there) if conditions is None else and_(*there, conditions)

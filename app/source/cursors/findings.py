@@ -29,7 +29,9 @@ def index_finding(selection: Selection, indexes: Sequence[Index], *, view: bool)
     return Finding("cursor index", Level.WARNING, said)
 
 
-def unordered_finding(connection: Connection, selection: Selection, cursor: ColumnElement[Any]) -> Finding:
+def unordered_finding(
+    connection: Connection, selection: Selection, cursor: ColumnElement[Any]
+) -> Finding:
     """Whether the table holds rows that the cursor does not see."""
     column = selection.cursor.name
     some = select(cursor).where(cursor.is_(None)).limit(COUNTED + 1).subquery()
@@ -37,5 +39,7 @@ def unordered_finding(connection: Connection, selection: Selection, cursor: Colu
     if not rows:
         return Finding("cursor column", Level.OK, f"{column} is NULL in no row")
     count = f"{min(rows, COUNTED)}{' or more' if rows > COUNTED else ''}"
-    said = f"{column} is NULL in {count} rows: no poll reads them; fill it, or use strategy rowversion"
+    said = (
+        f"{column} is NULL in {count} rows: no poll reads them; fill it, or use strategy rowversion"
+    )
     return Finding("cursor column", Level.WARNING, said)

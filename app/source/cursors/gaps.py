@@ -1,4 +1,5 @@
-"""Gaps: identity values that were missing when their range was read, and may still commit. Pure functions on ranges.
+"""Gaps: identity values that were missing when their range was read, and may still commit. Pure
+functions on ranges.
 
 Everywhere, gaps are in ascending order and do not overlap.
 """
@@ -21,7 +22,8 @@ GAP_RANGES = 50
 
 
 def missing(after: int | None, ids: Sequence[int], since: datetime) -> Gaps:
-    """The ranges between `after` (exclusive; `None`: no bound) and the last of `ids` that `ids` leaves out.
+    """The ranges between `after` (exclusive; `None`: no bound) and the last of `ids` that `ids`
+    leaves out.
 
     Takes ascending, distinct ids. Costs a step an id, never a step a missing id.
     """
@@ -31,7 +33,9 @@ def missing(after: int | None, ids: Sequence[int], since: datetime) -> Gaps:
     head = () if after is not None and ids[0] == after + 1 else (first,)
     if ids[-1] - ids[0] == len(ids) - 1:
         return head
-    return head + tuple(Gap(left + 1, right - 1, since) for left, right in pairwise(ids) if right - left > 1)
+    return head + tuple(
+        Gap(left + 1, right - 1, since) for left, right in pairwise(ids) if right - left > 1
+    )
 
 
 def subtract(gaps: Iterable[Gap], found: Sequence[int]) -> Gaps:
@@ -56,9 +60,15 @@ def _cut(gap: Gap, found: Sequence[int]) -> list[Gap]:
 
 def split(gaps: Sequence[Gap], at: int) -> tuple[Gaps, Gaps]:
     """The gaps up to `at` (inclusive) and those above it; a gap that holds both is cut in two."""
-    below = tuple(gap if gap.high <= at else replace(gap, high=at) for gap in gaps if gap.low is None or gap.low <= at)
+    below = tuple(
+        gap if gap.high <= at else replace(gap, high=at)
+        for gap in gaps
+        if gap.low is None or gap.low <= at
+    )
     above = tuple(
-        gap if gap.low is not None and gap.low > at else replace(gap, low=at + 1) for gap in gaps if gap.high > at
+        gap if gap.low is not None and gap.low > at else replace(gap, low=at + 1)
+        for gap in gaps
+        if gap.high > at
     )
     return below, above
 
@@ -73,9 +83,11 @@ def expire(gaps: Iterable[Gap], now: datetime, timeout: timedelta) -> tuple[Gaps
 
 
 def coarsen(gaps: Sequence[Gap], max_gaps: int) -> Gaps:
-    """At most `max_gaps` ranges (1 or more): the nearest neighbours are merged, with the later `since` of the two.
+    """At most `max_gaps` ranges (1 or more): the nearest neighbours are merged, with the later
+    `since` of the two.
 
-    A merged range may cover ids already read: they are read again, which costs reads and loses nothing.
+    A merged range may cover ids already read: they are read again, which costs reads and loses
+    nothing.
     """
     surplus = len(gaps) - max_gaps
     if surplus <= 0:
@@ -100,21 +112,26 @@ def _distance(gaps: Sequence[Gap], place: int) -> int:
 class Round:
     """One round over the open gaps, from the lowest up, in as many reads as it takes.
 
-    A read takes up to `max_gaps` ranges off with `ask` and says with `looked` how far the answer went. Only what was
-    looked at can be found or expire: all else stays. Where the round was not finished, the next read goes on from
-    `stopped_at`; the place is worth no more than a fair turn for every gap, so losing it loses nothing.
+    A read takes up to `max_gaps` ranges off with `ask` and says with `looked` how far the answer
+    went. Only what was looked at can be found or expire: all else stays. Where the round was not
+    finished, the next read goes on from `stopped_at`; the place is worth no more than a fair turn
+    for every gap, so losing it loses nothing.
     """
 
     def __init__(self, gaps: Sequence[Gap], stopped_at: int | None) -> None:
         ascending = sorted(gaps, key=lambda gap: gap.high)
-        self._before, self._ahead = ((), tuple(ascending)) if stopped_at is None else split(ascending, stopped_at)
+        self._before, self._ahead = (
+            ((), tuple(ascending)) if stopped_at is None else split(ascending, stopped_at)
+        )
         if not self._ahead:
             self._before, self._ahead = (), self._before
         self._looked: list[Gap] = []
 
     @property
     def stopped_at(self) -> int | None:
-        """The last id looked at; `None` when the round is complete and the next one starts from the lowest gap."""
+        """The last id looked at; `None` when the round is complete and the next one starts from the
+        lowest gap.
+        """
         if not self._ahead:
             return None
         if self._looked:
@@ -131,7 +148,9 @@ class Round:
         return self._ahead[:max_ranges]
 
     def looked(self, asked: Gaps, up_to: int | None) -> None:
-        """Record that the ranges asked for were read: up to that id where the limit was hit, else all of them."""
+        """Record that the ranges asked for were read: up to that id where the limit was hit, else
+        all of them.
+        """
         seen, rest = (asked, ()) if up_to is None else split(asked, up_to)
         self._looked += seen
         self._ahead = rest + self._ahead[len(asked) :]

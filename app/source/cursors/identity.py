@@ -1,7 +1,8 @@
-"""The `identity` strategy: an ascending integer column, and gaps for the ids that were missing when read.
+"""The `identity` strategy: an ascending integer column, and gaps for the ids that were missing when
+read.
 
-A lower id can commit after a higher one was read, so an id passed over is asked for again until it arrives or
-`gap_timeout` passes.
+A lower id can commit after a higher one was read, so an id passed over is asked for again until it
+arrives or `gap_timeout` passes.
 """
 
 from __future__ import annotations
@@ -12,8 +13,29 @@ from decimal import Decimal
 from itertools import pairwise
 from typing import Any, ClassVar
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, Row, Select, bindparam, func, select, union_all
-from sqlalchemy.types import Boolean, Date, DateTime, Float, LargeBinary, Numeric, String, Time, TypeEngine, Uuid
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    bindparam,
+    func,
+    select,
+    union_all,
+)
+from sqlalchemy.types import (
+    Boolean,
+    Date,
+    DateTime,
+    Float,
+    LargeBinary,
+    Numeric,
+    String,
+    Time,
+    TypeEngine,
+    Uuid,
+)
 
 from app.core.cursors import Cursor
 from app.core.errors import SourceRefused
@@ -30,7 +52,9 @@ from app.source.indexes import Index
 LOWEST = -(2**63)
 HIGHEST = 2**63 - 1
 _GAP_SIZES = (1, 10, GAP_RANGES)
-"""Statements exist for these numbers of ranges, the rest filled with empty ones: few texts, so plans are reused."""
+"""Statements exist for these numbers of ranges, the rest filled with empty ones: few texts, so
+plans are reused.
+"""
 _EMPTY_RANGE = (1, 0)
 _LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 _NO_INTEGERS = (Boolean, Date, DateTime, Float, LargeBinary, String, Time, Uuid)
@@ -68,9 +92,15 @@ class Identity(CursorStrategy):
     def explained(self) -> Iterator[tuple[str, str, Statement]]:
         gaps = Gap(None, 0, _LONG_AGO), Gap(2001, 2004, _LONG_AGO)
         late = self.late(gaps, self.selection.feed.page_size // 2 + 1)
-        yield "gaps", f"each poll, while ids are missing: up to {GAP_RANGES} ranges a statement", late
+        yield (
+            "gaps",
+            f"each poll, while ids are missing: up to {GAP_RANGES} ranges a statement",
+            late,
+        )
 
-    def findings(self, connection: Connection, indexes: Sequence[Index], *, view: bool) -> Iterator[Finding]:
+    def findings(
+        self, connection: Connection, indexes: Sequence[Index], *, view: bool
+    ) -> Iterator[Finding]:
         yield from super().findings(connection, indexes, view=view)
         counter = self.selection.identity_counter
         counted = None if counter is None else connection.execute(counter).first()
@@ -84,14 +114,22 @@ class Identity(CursorStrategy):
         return LOWEST
 
     def start(self, where: int | str, horizon: Any = None) -> Statement | None:
-        """With `now`: the last page of ids, so that transactions in flight at that moment leave gaps behind them."""
+        """With `now`: the last page of ids, so that transactions in flight at that moment leave
+        gaps behind them.
+        """
         del horizon
         if where != "now":
             return None
-        return Statement(self._ids.order_by(self.column.desc()).limit(self.selection.feed.page_size))
+        return Statement(
+            self._ids.order_by(self.column.desc()).limit(self.selection.feed.page_size)
+        )
 
-    def started(self, where: int | str, rows: Sequence[Row[Any]], now: datetime) -> tuple[Position, Gaps]:
-        """`beginning`: before every row. A number: after that id. `now`: after the highest id there is."""
+    def started(
+        self, where: int | str, rows: Sequence[Row[Any]], now: datetime
+    ) -> tuple[Position, Gaps]:
+        """`beginning`: before every row. A number: after that id. `now`: after the highest id there
+        is.
+        """
         if where == "beginning":
             return None, ()
         if where != "now":
@@ -106,10 +144,14 @@ class Identity(CursorStrategy):
 
     def latest(self, limit: int, horizon: Any = None) -> Statement:
         del horizon
-        return Statement(self._rows.where(self.column.is_not(None)).order_by(self.column.desc()).limit(limit))
+        return Statement(
+            self._rows.where(self.column.is_not(None)).order_by(self.column.desc()).limit(limit)
+        )
 
     def last_upto(self, position: Position, limit: int) -> Statement:
-        return Statement(self._rows.where(self.upto(position)).order_by(self.column.desc()).limit(limit))
+        return Statement(
+            self._rows.where(self.upto(position)).order_by(self.column.desc()).limit(limit)
+        )
 
     def beyond(self, position: Position, name: str = "position") -> ColumnElement[bool]:
         del name  # SQLAlchemy names the parameter after the column, and numbers it
@@ -133,8 +175,9 @@ class Identity(CursorStrategy):
     def late(self, gaps: Gaps, limit: int) -> Statement:
         """One index seek a range. At most `GAP_RANGES` gaps.
 
-        A UNION ALL, because SQLite answers the same ranges joined by OR with a scan of the whole table as soon as
-        the rows are to come in order (measured on 300,000 rows: 230 ms against 1 ms).
+        A UNION ALL, because SQLite answers the same ranges joined by OR with a scan of the whole
+        table as soon as the rows are to come in order (measured on 300,000 rows: 230 ms against 1
+        ms).
         """
         size = next(size for size in _GAP_SIZES if size >= len(gaps))
         ranges = [(LOWEST if gap.low is None else gap.low, gap.high) for gap in gaps]
@@ -148,14 +191,18 @@ class Identity(CursorStrategy):
         return Statement(select(sql.utc_now.label("utc_now"))) if sql else None
 
     def newest(self, position: Position) -> list[Statement]:
-        """The highest and the lowest id in the table, and the identity's own counter where there is one."""
+        """The highest and the lowest id in the table, and the identity's own counter where there is
+        one.
+        """
         del position
         counter = self.selection.identity_counter
         ends = [select(func.max(self.column)), select(func.min(self.column))]
         return [Statement(rows) for rows in (ends if counter is None else [*ends, counter])]
 
     def ahead(self, cursor: Cursor, newest: Sequence[Row[Any] | None]) -> Ahead | None:
-        """Certain where the identity's counter itself stands below the position; else rows may just be deleted."""
+        """Certain where the identity's counter itself stands below the position; else rows may just
+        be deleted.
+        """
         standing, feed = self._id(cursor.position), self.selection.feed
         highest, lowest = (_number(row) for row in newest[:2])
         counter = newest[2] if len(newest) > 2 else None
@@ -171,7 +218,9 @@ class Identity(CursorStrategy):
         return Ahead(f"{reason}, or the table truncated or restored; {advice(feed)}", certain=False)
 
     def _below_all(self, cursor: Cursor, lowest: int | None) -> Ahead | None:
-        """Whether a row came below the lowest that was ever there, where the cursor does not ask for it any more."""
+        """Whether a row came below the lowest that was ever there, where the cursor does not ask
+        for it any more.
+        """
         before = self._id(cursor.lowest)
         if (
             before is None
@@ -188,7 +237,9 @@ class Identity(CursorStrategy):
         return Ahead(reason, certain=False)
 
     def missing(self, after: Position, positions: Sequence[Position], now: datetime) -> Gaps:
-        return missing(self._id(after), [value for value in positions if isinstance(value, int)], now)
+        return missing(
+            self._id(after), [value for value in positions if isinstance(value, int)], now
+        )
 
     def _late_statement(self, size: int) -> Select[Any]:
         rows = self.selection.rows
@@ -196,13 +247,16 @@ class Identity(CursorStrategy):
         branches = [
             select(*(rows.c[name] for name in needed)).where(
                 self.column.between(
-                    bindparam(f"low{place}", type_=BigInteger), bindparam(f"high{place}", type_=BigInteger)
+                    bindparam(f"low{place}", type_=BigInteger),
+                    bindparam(f"high{place}", type_=BigInteger),
                 )
             )
             for place in range(size)
         ]
         ranges = (union_all(*branches) if size > 1 else branches[0]).subquery("late")
-        return select(*self.selection.columns(ranges)).order_by(ranges.c[self.selection.cursor.name])
+        return select(*self.selection.columns(ranges)).order_by(
+            ranges.c[self.selection.cursor.name]
+        )
 
     def _id(self, position: Position) -> int | None:
         if position is None or isinstance(position, int):

@@ -1,8 +1,9 @@
-"""Reading in the order of (cursor column, key): the base of `rowversion`, `timestamp` and `change_tracking`.
+"""Reading in the order of (cursor column, key): the base of `rowversion`, `timestamp` and
+`change_tracking`.
 
-A position is the list of these values, each as JSON holds it. The key breaks ties, so a page may end between two rows
-with the same version or moment. Order and comparison are both the server's, by the columns' own collations, so they
-agree with each other whatever these are.
+A position is the list of these values, each as JSON holds it. The key breaks ties, so a page may
+end between two rows with the same version or moment. Order and comparison are both the server's, by
+the columns' own collations, so they agree with each other whatever these are.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from typing import Any, ClassVar
 
 from sqlalchemy import BigInteger, ColumnElement, Row, Select, and_, false, func, not_, or_, select
 from sqlalchemy.types import NullType
-from sqlalchemy.types import _Binary as Binary  # the base of LargeBinary, BINARY and SQL Server's rowversion
+from sqlalchemy.types import (
+    _Binary as Binary,
+)  # the base of LargeBinary, BINARY and SQL Server's rowversion
 
 from app.core.position import Position
 from app.source.codec import POSITION_CHARACTERS, Codec, Expression, PartValue, Unplaceable
@@ -38,7 +41,11 @@ class OrderColumn:
 
     def below(self, value: PartValue) -> ColumnElement[bool]:
         """The opposite of `above` and `equal` together."""
-        return false() if value is None else or_(self.column < self.bound(value), self.column.is_(None))
+        return (
+            false()
+            if value is None
+            else or_(self.column < self.bound(value), self.column.is_(None))
+        )
 
     def equal(self, value: PartValue) -> ColumnElement[bool]:
         return self.column.is_(None) if value is None else self.column == self.bound(value)
@@ -49,14 +56,20 @@ class OrderColumn:
 
 
 class VersionCodec(Codec):
-    """A version: `0x` and 16 hexadecimal digits, whether the column holds 8 bytes or, on SQLite, an integer."""
+    """A version: `0x` and 16 hexadecimal digits, whether the column holds 8 bytes or, on SQLite, an
+    integer.
+    """
 
     def __init__(self, inner: Codec) -> None:
         self.name, self.type, self._inner = inner.name, inner.type, inner
 
     def place(self, value: object) -> PartValue:
         if isinstance(self.type, Binary):
-            number = int.from_bytes(value, "big") if isinstance(value, bytes) and len(value) == 8 else None
+            number = (
+                int.from_bytes(value, "big")
+                if isinstance(value, bytes) and len(value) == 8
+                else None
+            )
         else:
             number = value if isinstance(value, int) else None
         if number is None or not 0 <= number < 2**64:
@@ -72,12 +85,18 @@ class VersionCodec(Codec):
     def bind(self, parameter: str, place: PartValue) -> Expression:
         digits = str(place).removeprefix("0x")
         number = int(digits, 16)
-        return self._inner.bind(parameter, f"0x{number:016X}" if isinstance(self.type, Binary) else number)
+        return self._inner.bind(
+            parameter, f"0x{number:016X}" if isinstance(self.type, Binary) else number
+        )
 
 
 def example_key(column: Column) -> int | str:
     """A value of a column of the key, to show statements with."""
-    return 2000 if isinstance(column.type, (BigInteger, NullType)) or "INT" in str(column.type) else "0x2A"
+    return (
+        2000
+        if isinstance(column.type, (BigInteger, NullType)) or "INT" in str(column.type)
+        else "0x2A"
+    )
 
 
 class Keyset(CursorStrategy):
@@ -93,13 +112,19 @@ class Keyset(CursorStrategy):
     def __init__(self, selection: Selection) -> None:
         super().__init__(selection)
         if selection.sql is None:
-            raise self.refused(f"cannot serve: strategy {selection.feed.cursor.strategy} needs SQL Server")
+            raise self.refused(
+                f"cannot serve: strategy {selection.feed.cursor.strategy} needs SQL Server"
+            )
         self.sql = selection.sql
         self._columns = self.order_of(selection)
         codecs = dict(zip(selection.key, selection.key_codecs, strict=True))
         codecs[selection.cursor] = self.cursor_codec()
         self.parts = tuple(
-            OrderColumn(selection.rows.c[column.name], codecs[column], f"key{place}" if place else "position")
+            OrderColumn(
+                selection.rows.c[column.name],
+                codecs[column],
+                f"key{place}" if place else "position",
+            )
             for place, column in enumerate(self._columns)
         )
         self.column = self.parts[0].column
@@ -129,7 +154,9 @@ class Keyset(CursorStrategy):
         """With `now`: the last row that a page could read now."""
         return self.latest(1, horizon) if where == "now" else None
 
-    def started(self, where: int | str, rows: Sequence[Row[Any]], now: datetime) -> tuple[Position, Gaps]:
+    def started(
+        self, where: int | str, rows: Sequence[Row[Any]], now: datetime
+    ) -> tuple[Position, Gaps]:
         del now
         if where == "beginning":
             return None, ()
@@ -142,11 +169,15 @@ class Keyset(CursorStrategy):
         return self._below(beyond.limit(limit), horizon)
 
     def latest(self, limit: int, horizon: Any = None) -> Statement:
-        last = self._rows.where(self.column.is_not(None)).order_by(*(column.desc() for column in self.order))
+        last = self._rows.where(self.column.is_not(None)).order_by(
+            *(column.desc() for column in self.order)
+        )
         return self._below(last.limit(limit), horizon)
 
     def last_upto(self, position: Position, limit: int) -> Statement:
-        last = self._rows.where(self.upto(position)).order_by(*(column.desc() for column in self.order))
+        last = self._rows.where(self.upto(position)).order_by(
+            *(column.desc() for column in self.order)
+        )
         return Statement(last.limit(limit))
 
     def waiting(self, position: Position, limit: int) -> Statement:
@@ -160,15 +191,22 @@ class Keyset(CursorStrategy):
             positions.append(before)
         return positions
 
-    def reached(self, positions: Sequence[Position], before: Position, *, more: bool, horizon: Any = None) -> Position:
-        """The last place in the page that can be told from what follows it; where there is none, its last value.
+    def reached(
+        self, positions: Sequence[Position], before: Position, *, more: bool, horizon: Any = None
+    ) -> Position:
+        """The last place in the page that can be told from what follows it; where there is none,
+        its last value.
 
         A row after that place is read again by the next page.
         """
         del horizon
         if not positions:
             return before
-        told = positions[-1:] if self.precise else [found for found in positions if isinstance(found, list)]
+        told = (
+            positions[-1:]
+            if self.precise
+            else [found for found in positions if isinstance(found, list)]
+        )
         reached = told[-1] if told else positions[-1]
         if more and reached == before:
             raise self.refused(
@@ -185,7 +223,8 @@ class Keyset(CursorStrategy):
         return codec
 
     def _position(self, row: Row[Any], before: Position) -> Position:
-        """A row's own position; of one whose key cannot stand in it, the cursor column's value alone.
+        """A row's own position; of one whose key cannot stand in it, the cursor column's value
+        alone.
 
         Where not even that can, the position of the row before it.
         """
@@ -198,7 +237,10 @@ class Keyset(CursorStrategy):
             position = [value, *(part.codec.place(row[place]) for part, place in rest)]
         except Unplaceable:
             position = []
-        if not position or sum(len(part) for part in position if isinstance(part, str)) > POSITION_CHARACTERS:
+        if (
+            not position
+            or sum(len(part) for part in position if isinstance(part, str)) > POSITION_CHARACTERS
+        ):
             return value if isinstance(value, str) else before
         return position
 
@@ -213,15 +255,25 @@ class Keyset(CursorStrategy):
             return self.column.is_not(None)
         parts = self._named(name)
         values = self._values(position)
-        return self.beyond_value(parts[0], values) if isinstance(values, str) else self._beyond_row(parts, values)
+        return (
+            self.beyond_value(parts[0], values)
+            if isinstance(values, str)
+            else self._beyond_row(parts, values)
+        )
 
     def upto(self, position: Position, name: str = "upto") -> ColumnElement[bool]:
         parts = self._named(name)
         values = self._values(position)
-        return not_(self.beyond_value(parts[0], values)) if isinstance(values, str) else self._upto_row(parts, values)
+        return (
+            not_(self.beyond_value(parts[0], values))
+            if isinstance(values, str)
+            else self._upto_row(parts, values)
+        )
 
     def beyond_value(self, part: OrderColumn, value: str) -> ColumnElement[bool]:
-        """That a row lies after a value of the cursor column (`part`) alone, as an operator writes it."""
+        """That a row lies after a value of the cursor column (`part`) alone, as an operator writes
+        it.
+        """
         return part.above(value)
 
     def below(self, horizon: Any) -> ColumnElement[bool] | None:
@@ -235,24 +287,31 @@ class Keyset(CursorStrategy):
     def _named(self, name: str) -> tuple[OrderColumn, ...]:
         """The parts with parameters of that name, so that several positions stand in one statement.
 
-        No parameter of ours ends in `_<number>`: SQLAlchemy gives such names, from columns, to the values of `where`.
+        No parameter of ours ends in `_<number>`: SQLAlchemy gives such names, from columns, to the
+        values of `where`.
         """
         if name == self.parts[0].parameter:
             return self.parts
         return tuple(
-            replace(part, parameter=f"{name}key{place}" if place else name) for place, part in enumerate(self.parts)
+            replace(part, parameter=f"{name}key{place}" if place else name)
+            for place, part in enumerate(self.parts)
         )
 
     def _values(self, position: Position) -> str | Sequence[PartValue]:
-        """The position's parts; or a value of the cursor column alone, where the order is to be entered there.
+        """The position's parts; or a value of the cursor column alone, where the order is to be
+        entered there.
 
-        That is so where an operator gave one; and where a column's type was changed, so that the position is not of
-        the form that it would have now: then some rows are read again, and none is passed over.
-        Raises `SourceRefused` for a position that another strategy or key left.
+        That is so where an operator gave one; and where a column's type was changed, so that the
+        position is not of the form that it would have now: then some rows are read again, and none
+        is passed over. Raises `SourceRefused` for a position that another strategy or key left.
         """
         if isinstance(position, str):
             return position
-        if not isinstance(position, list) or len(position) != len(self.parts) or position[0] is None:
+        if (
+            not isinstance(position, list)
+            or len(position) != len(self.parts)
+            or position[0] is None
+        ):
             raise self.moved_strategy(position)
         if all(part.codec.fits(value) for part, value in zip(self.parts, position, strict=True)):
             return position
@@ -265,8 +324,12 @@ class Keyset(CursorStrategy):
             raise self.moved_strategy(position)
         return lower
 
-    def _beyond_row(self, parts: Sequence[OrderColumn], position: Sequence[PartValue]) -> ColumnElement[bool]:
-        """`(c, k) > (:c, :k)` written out, with `c >= :c` in front: it is what the seek on an index starts from."""
+    def _beyond_row(
+        self, parts: Sequence[OrderColumn], position: Sequence[PartValue]
+    ) -> ColumnElement[bool]:
+        """`(c, k) > (:c, :k)` written out, with `c >= :c` in front: it is what the seek on an index
+        starts from.
+        """
         alternatives: list[ColumnElement[bool]] = []
         tied: list[ColumnElement[bool]] = []
         for part, value in zip(parts, position, strict=True):
@@ -274,17 +337,23 @@ class Keyset(CursorStrategy):
             tied.append(part.equal(value))
         return and_(self.column >= parts[0].bound(position[0]), or_(*alternatives))
 
-    def _upto_row(self, parts: Sequence[OrderColumn], position: Sequence[PartValue]) -> ColumnElement[bool]:
+    def _upto_row(
+        self, parts: Sequence[OrderColumn], position: Sequence[PartValue]
+    ) -> ColumnElement[bool]:
         """`(c, k) <= (:c, :k)` written out, with `c <= :c` in front: it is where the seek ends."""
         alternatives: list[ColumnElement[bool]] = []
         tied: list[ColumnElement[bool]] = []
         for place, (part, value) in enumerate(zip(parts, position, strict=True)):
-            alternatives.append(and_(*tied, part.below(value) if place else self.column < part.bound(value)))
+            alternatives.append(
+                and_(*tied, part.below(value) if place else self.column < part.bound(value))
+            )
             tied.append(part.equal(value))
         return and_(self.column <= parts[0].bound(position[0]), or_(*alternatives, and_(*tied)))
 
     def _position_places(self, texts: Sequence[Expression | None]) -> tuple[int, ...]:
-        """Where in a row each part's value stands: its text, where one is selected, else the column."""
+        """Where in a row each part's value stands: its text, where one is selected, else the
+        column.
+        """
         places: list[int] = []
         extra = self.selection.extra_place
         for column, text in zip(self._columns, texts, strict=True):

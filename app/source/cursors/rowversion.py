@@ -1,10 +1,12 @@
-"""The `rowversion` strategy: SQL Server gives each row a new, higher version at each insert and update.
+"""The `rowversion` strategy: SQL Server gives each row a new, higher version at each insert and
+update.
 
-A version is given out when a row is written, and seen when its transaction commits: a lower one can commit after a
-higher one. MIN_ACTIVE_ROWVERSION() is the lowest that an open transaction still holds, so all below it is settled
-(Microsoft Learn: MIN_ACTIVE_ROWVERSION). It is asked for before the page, in a statement of its own: within one
-statement, under row-versioned isolation, it could be evaluated after the moment whose rows the statement sees, and a
-transaction that commits between the two would be passed over (docs/decisions/0011).
+A version is given out when a row is written, and seen when its transaction commits: a lower one can
+commit after a higher one. MIN_ACTIVE_ROWVERSION() is the lowest that an open transaction still
+holds, so all below it is settled (Microsoft Learn: MIN_ACTIVE_ROWVERSION). It is asked for before
+the page, in a statement of its own: within one statement, under row-versioned isolation, it could
+be evaluated after the moment whose rows the statement sees, and a transaction that commits between
+the two would be passed over (docs/decisions/0011).
 """
 
 from __future__ import annotations
@@ -30,7 +32,9 @@ _LOWEST = f"0x{0:016X}"
 
 
 def _version(value: object) -> str:
-    """A version that the server gives, as bytes or as a number, in the form of positions. Raises `Unplaceable`."""
+    """A version that the server gives, as bytes or as a number, in the form of positions. Raises
+    `Unplaceable`.
+    """
     number = int.from_bytes(value, "big") if isinstance(value, bytes) else value
     if not isinstance(number, int) or not 0 <= number < 2**64:
         raise Unplaceable(f"holds {value!a:.40}, which is no version")
@@ -51,7 +55,9 @@ class Rowversion(Keyset):
         found, sql = selection.cursor.type, selection.sql
         self.selection = selection
         if sql and not isinstance(found, sql.rowversion_types):
-            raise self.refused(f"is {found!r}; rowversion needs a rowversion column (SQLite: an integer or a blob)")
+            raise self.refused(
+                f"is {found!r}; rowversion needs a rowversion column (SQLite: an integer or a blob)"
+            )
         super().__init__(selection)
 
     @classmethod
@@ -66,7 +72,9 @@ class Rowversion(Keyset):
     def example_horizon(self) -> Any:
         return None if self.sql.min_active is None else b"\xff" * 8
 
-    def findings(self, connection: Connection, indexes: Sequence[Index], *, view: bool) -> Iterator[Finding]:
+    def findings(
+        self, connection: Connection, indexes: Sequence[Index], *, view: bool
+    ) -> Iterator[Finding]:
         yield from super().findings(connection, indexes, view=view)
         yield from self.sql.examine_versions(connection, self.selection.feed)
 
@@ -102,9 +110,11 @@ class Rowversion(Keyset):
         ]  # in this order
 
     def ahead(self, cursor: Cursor, newest: Sequence[Row[Any] | None]) -> Ahead | None:
-        """MIN_ACTIVE_ROWVERSION() never falls but by a restore, and a position was below it when it was read.
+        """MIN_ACTIVE_ROWVERSION() never falls but by a restore, and a position was below it when it
+        was read.
 
-        A row's version was given out before it could be read, so one above the database's last is another database's.
+        A row's version was given out before it could be read, so one above the database's last is
+        another database's.
         """
         position, value = cursor.position, newest[0][0] if newest[0] else None
         if foreign := self._foreign(newest):
@@ -117,7 +127,9 @@ class Rowversion(Keyset):
         if self.sql.min_active is None:
             if standing <= found:
                 return None
-            reason = f"the cursor stands at {standing}, ahead of the table's highest version {found}"
+            reason = (
+                f"the cursor stands at {standing}, ahead of the table's highest version {found}"
+            )
             return Ahead(f"{reason}: rows were deleted, or an older state restored", certain=False)
         if standing < found:
             return None

@@ -1,4 +1,6 @@
-"""What the statements of a strategy are built from, and where things stand in the rows that they give."""
+"""What the statements of a strategy are built from, and where things stand in the rows that they
+give.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ class Selection:
     rows: FromClause
     """What is selected from."""
     read: tuple[Column, ...]
-    """The columns that a page reads: first those that are sent, then those that only key and cursor need."""
+    """The columns that a page reads: first those that are sent, then those that only key and cursor
+    need.
+    """
     cursor: Column
     key: tuple[Column, ...]
     key_codecs: tuple[Codec, ...]
@@ -44,10 +48,12 @@ class Selection:
     product: Product
     identity_counter: Select[Any] | None = None
     passes_on: Callable[[FromClause, ColumnElement[bool] | None], ColumnElement[bool]] | None = None
-    """The condition for a row to be passed on, made of the rows and of the feed's conditions (`None`: it has none).
-    `None`: the conditions alone decide."""
+    """The condition for a row to be passed on, made of the rows and of the feed's conditions
+    (`None`: it has none). `None`: the conditions alone decide."""
     weighed: tuple[Column, ...] = ()
-    """The columns whose bytes are added up in place of their being read; none: a row says nothing of its size."""
+    """The columns whose bytes are added up in place of their being read; none: a row says nothing
+    of its size.
+    """
 
     @property
     def sql(self) -> CursorSql | None:
@@ -56,7 +62,9 @@ class Selection:
 
     @property
     def match_place(self) -> int | None:
-        """Where a row says, with 1 or 0, whether it goes on: as the feed's conditions say. `None`: every row does."""
+        """Where a row says, with 1 or 0, whether it goes on: as the feed's conditions say. `None`:
+        every row does.
+        """
         return len(self.read) if self._matched else None
 
     @property
@@ -72,14 +80,17 @@ class Selection:
     def columns(self, rows: FromClause) -> list[ColumnElement[Any]]:
         """What a page selects from `rows`, which has the table's columns.
 
-        Rows that the conditions leave out are read too: were they not, the cursor could not move past them, and each
-        poll would search through them again; and with `identity` each would look like a gap.
+        Rows that the conditions leave out are read too: were they not, the cursor could not move
+        past them, and each poll would search through them again; and with `identity` each would
+        look like a gap.
         """
         columns = [self._read(rows, column) for column in self.read]
         if self._matched:
             met = self._met(rows)
             columns.append(
-                case((met, literal_column("1")), else_=literal_column("0")).label(self.fresh_name("rowrelay_matches"))
+                case((met, literal_column("1")), else_=literal_column("0")).label(
+                    self.fresh_name("rowrelay_matches")
+                )
             )
         if self.weighed:
             columns.append(self._size(rows).label(self.fresh_name("rowrelay_bytes")))
@@ -105,7 +116,9 @@ class Selection:
         """What a row holds, with the names that its JSON repeats."""
         sizes = [self.product.size(rows.c[column.name], column.type) for column in self.weighed]
         names = sum(len(column.name) + 4 for column in self.weighed)
-        total: ColumnElement[Any] = literal_column(str(names + SHORT * sum(size is None for size in sizes)), Integer())
+        total: ColumnElement[Any] = literal_column(
+            str(names + SHORT * sum(size is None for size in sizes)), Integer()
+        )
         for size in sizes:
             if size is not None:
                 total += func.coalesce(size, literal_column("0"))
@@ -113,7 +126,11 @@ class Selection:
 
     def _read(self, rows: FromClause, column: Column) -> ColumnElement[Any]:
         plain: ColumnElement[Any] = rows.c[column.name]
-        limit = max(self.feed.max_payload, KEY_CHARACTERS) if column in self.key else self.feed.max_payload
+        limit = (
+            max(self.feed.max_payload, KEY_CHARACTERS)
+            if column in self.key
+            else self.feed.max_payload
+        )
         found = self.product.selected(plain, column.type, limit)
         return plain if found is plain else found.label(quoted_name(column.name, quote=True))
 

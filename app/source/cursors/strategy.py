@@ -1,7 +1,7 @@
 """What a cursor strategy is: how new rows are told from old ones, by the statements that it builds.
 
-Each is a file beside this one, and a line in `registry.py`; its schema for `feeds.toml` is a file in
-`app/feeds/cursors/`.
+Each is a file beside this one, and a line in `registry.py`; its schema for `feeds.toml` is a file
+in `app/feeds/cursors/`.
 
 A strategy only builds statements and draws conclusions from rows; the reader runs the statements.
 """
@@ -38,7 +38,9 @@ class CursorStrategy(ABC):
     """How one feed's new rows are told from old ones."""
 
     on_replica: ClassVar[str]
-    """What may go wrong where the database is a read-only replica, and what to do. Goes on from a colon."""
+    """What may go wrong where the database is a read-only replica, and what to do. Goes on from a
+    colon.
+    """
     column_type: ClassVar[TypeEngine[Any] | None] = None
     """What positions are bound as in a statement."""
     gap_timeout: timedelta = timedelta()
@@ -48,7 +50,9 @@ class CursorStrategy(ABC):
 
     @classmethod
     def cursor_column(cls, table: SourceTable, feed: Feed) -> Column:
-        """What rows are ordered by. Raises `SourceRefused` for a column that the table does not have."""
+        """What rows are ordered by. Raises `SourceRefused` for a column that the table does not
+        have.
+        """
         return table.column(feed.cursor.order, "cursor.column")
 
     @classmethod
@@ -97,7 +101,8 @@ class CursorStrategy(ABC):
 
     @abstractmethod
     def start(self, where: int | str, horizon: Any = None) -> Statement | None:
-        """The statement that finds where reading begins (`beginning`, `now`, a position); `None` where none is needed.
+        """The statement that finds where reading begins (`beginning`, `now`, a position); `None`
+        where none is needed.
 
         `horizon` is what the statement of that name gave.
         """
@@ -109,7 +114,9 @@ class CursorStrategy(ABC):
 
     @property
     def example_horizon(self) -> Any:
-        """What the statement `horizon` may give, to show statements with; `None` where there is none."""
+        """What the statement `horizon` may give, to show statements with; `None` where there is
+        none.
+        """
         return None
 
     def explained(self) -> Iterator[tuple[str, str, Statement]]:
@@ -117,12 +124,16 @@ class CursorStrategy(ABC):
         yield from ()
 
     @abstractmethod
-    def started(self, where: int | str, rows: Sequence[Row[Any]], now: datetime) -> tuple[Position, Gaps]:
+    def started(
+        self, where: int | str, rows: Sequence[Row[Any]], now: datetime
+    ) -> tuple[Position, Gaps]:
         """Where reading begins, from the rows of `start` (none where it gave `None`)."""
 
     @abstractmethod
     def page(self, position: Position, limit: int, horizon: Any = None) -> Statement:
-        """The next rows after `position`, in order, at most `limit`, and below the horizon: keyset, never OFFSET."""
+        """The next rows after `position`, in order, at most `limit`, and below the horizon: keyset,
+        never OFFSET.
+        """
 
     @abstractmethod
     def latest(self, limit: int, horizon: Any = None) -> Statement:
@@ -130,14 +141,18 @@ class CursorStrategy(ABC):
 
     @abstractmethod
     def beyond(self, position: Position, name: str = "position") -> ColumnElement[bool]:
-        """That a row lies after the position; after `None` lies every row that the cursor column orders.
+        """That a row lies after the position; after `None` lies every row that the cursor column
+        orders.
 
-        `name` begins the names of the parameters. Raises `SourceRefused` for what another strategy, or key, has left.
+        `name` begins the names of the parameters. Raises `SourceRefused` for what another strategy,
+        or key, has left.
         """
 
     @abstractmethod
     def upto(self, position: Position, name: str = "upto") -> ColumnElement[bool]:
-        """That a row lies at the position or before it: each row is either this or `beyond`. Not for `None`."""
+        """That a row lies at the position or before it: each row is either this or `beyond`. Not
+        for `None`.
+        """
 
     @abstractmethod
     def waiting(self, position: Position, limit: int) -> Statement:
@@ -145,13 +160,17 @@ class CursorStrategy(ABC):
 
     @abstractmethod
     def positions(self, rows: Sequence[Row[Any]], before: Position = None) -> list[Position]:
-        """Each row's position; `before` stands for one that has none, with no such row in front of it.
+        """Each row's position; `before` stands for one that has none, with no such row in front of
+        it.
 
         Raises `SourceRefused` where none could be returned to.
         """
 
-    def reached(self, positions: Sequence[Position], before: Position, *, more: bool, horizon: Any = None) -> Position:
-        """Where a cursor stands that stood at `before` and has read rows at these positions, with `more` after them.
+    def reached(
+        self, positions: Sequence[Position], before: Position, *, more: bool, horizon: Any = None
+    ) -> Position:
+        """Where a cursor stands that stood at `before` and has read rows at these positions, with
+        `more` after them.
 
         `horizon`: below which they were read. Raises `SourceRefused` where it could not move on.
         """
@@ -159,10 +178,12 @@ class CursorStrategy(ABC):
         return positions[-1] if positions else before
 
     def tied(self, last: Position, following: Position) -> Statement | None:
-        """The rows that the server holds equal to the last of a page, where the row after it may be one of them.
+        """The rows that the server holds equal to the last of a page, where the row after it may be
+        one of them.
 
-        Keys that differ to us may be equal to the server (`A` and `a`, by the column's collation): then they stand in
-        no order, and the page after the one would not begin at the other. At most `TIES` rows and one.
+        Keys that differ to us may be equal to the server (`A` and `a`, by the column's collation):
+        then they stand in no order, and the page after the one would not begin at the other. At
+        most `TIES` rows and one.
         """
         del last, following
         return None
@@ -184,22 +205,29 @@ class CursorStrategy(ABC):
         return None
 
     def horizon(self) -> Statement | None:
-        """Asked before each page, in a statement of its own: one value, below which all is committed.
+        """Asked before each page, in a statement of its own: one value, below which all is
+        committed.
 
         `None` where a page needs no such bound.
         """
         return None
 
     def horizon_of(self, row: Row[Any]) -> Any:
-        """The horizon, from the row that its statement gave. Raises `SourceRefused` where no page can be read."""
+        """The horizon, from the row that its statement gave. Raises `SourceRefused` where no page
+        can be read.
+        """
         return row[0]
 
     def lasting(self) -> Statement | None:
-        """Asked after each page: whether the source still had all that the page was to hold. `None`: it always has."""
+        """Asked after each page: whether the source still had all that the page was to hold.
+        `None`: it always has.
+        """
         return None
 
     def lost(self, position: Position, row: Row[Any]) -> Ahead | None:
-        """From the row of `lasting`: why a page read after the position may lack rows; then it is dropped."""
+        """From the row of `lasting`: why a page read after the position may lack rows; then it is
+        dropped.
+        """
         del position, row
         return None
 
@@ -207,8 +235,12 @@ class CursorStrategy(ABC):
         """How rows become what goes on; the shape that is given, unless some rows are of another."""
         return shape
 
-    def findings(self, connection: Connection, indexes: Sequence[Index], *, view: bool) -> Iterator[Finding]:
-        """What `doctor` says of the feed's cursor. Sync, for `AsyncConnection.run_sync`. Raises SQLAlchemy's errors."""
+    def findings(
+        self, connection: Connection, indexes: Sequence[Index], *, view: bool
+    ) -> Iterator[Finding]:
+        """What `doctor` says of the feed's cursor. Sync, for `AsyncConnection.run_sync`. Raises
+        SQLAlchemy's errors.
+        """
         yield index_finding(self.selection, indexes, view=view)
         yield unordered_finding(connection, self.selection, self.column)
         yield from self.replica_findings(connection)
@@ -220,7 +252,9 @@ class CursorStrategy(ABC):
             yield Finding("replica", Level.WARNING, said)
 
     def clock(self) -> Statement | None:
-        """Asked where gaps are opened or may expire: the server's time, in UTC. `None` where there are no gaps."""
+        """Asked where gaps are opened or may expire: the server's time, in UTC. `None` where there
+        are no gaps.
+        """
         return None
 
     def change(self, position: Position) -> str:
@@ -229,11 +263,15 @@ class CursorStrategy(ABC):
         return str(leading[1] if isinstance(leading, list) else leading)
 
     def late(self, gaps: Gaps, limit: int) -> Statement:
-        """The rows that lie in the gaps, in order, at most `limit`. Called only where `missing` gives gaps."""
+        """The rows that lie in the gaps, in order, at most `limit`. Called only where `missing`
+        gives gaps.
+        """
         raise NotImplementedError
 
     def missing(self, after: Position, positions: Sequence[Position], now: datetime) -> Gaps:
-        """What the rows just read leave out, and may still commit. Nothing, unless a strategy says otherwise."""
+        """What the rows just read leave out, and may still commit. Nothing, unless a strategy says
+        otherwise.
+        """
         del after, positions, now
         return ()
 
@@ -243,7 +281,9 @@ class CursorStrategy(ABC):
         return SourceRefused(f"feed {feed.name}: cursor.column {feed.cursor.order!r} {what}")
 
     def moved_strategy(self, position: Position, why: str = "") -> SourceRefused:
-        """The error for a position that another strategy, or another key, has left; or another type of a column."""
+        """The error for a position that another strategy, or another key, has left; or another type
+        of a column.
+        """
         feed = self.selection.feed
         return SourceRefused(
             f"feed {feed.name}: the cursor stands at {f'{position!r}':.200}, which is no {feed.cursor.strategy} "

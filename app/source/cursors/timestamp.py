@@ -1,8 +1,10 @@
-"""The `timestamp` strategy: a column that says when a row was written, for tables that have nothing better.
+"""The `timestamp` strategy: a column that says when a row was written, for tables that have nothing
+better.
 
-A moment is set when a row is written, and seen when its transaction commits. Rows younger than `lag`, by the server's
-clock, are left for later; a transaction that stays open for longer than that is passed over. Moments travel as the
-server's own text, and are turned back by the server into the column's type, so that no digit is lost on the way.
+A moment is set when a row is written, and seen when its transaction commits. Rows younger than
+`lag`, by the server's clock, are left for later; a transaction that stays open for longer than that
+is passed over. Moments travel as the server's own text, and are turned back by the server into the
+column's type, so that no digit is lost on the way.
 """
 
 from __future__ import annotations
@@ -46,7 +48,9 @@ class Timestamp(Keyset):
     def assumed_type(cls, product: Product) -> TypeEngine[Any]:
         return product.cursors.usual_moment() if product.cursors else super().assumed_type(product)
 
-    def findings(self, connection: Connection, indexes: Sequence[Index], *, view: bool) -> Iterator[Finding]:
+    def findings(
+        self, connection: Connection, indexes: Sequence[Index], *, view: bool
+    ) -> Iterator[Finding]:
         yield from super().findings(connection, indexes, view=view)
         yield from self._clock_finding(connection)
 
@@ -55,7 +59,10 @@ class Timestamp(Keyset):
         clock = self._spec.clock
         if clock == "utc" or "OFFSET" in type(self._type).__name__.upper():
             return
-        behind = clock == "either" and int(connection.execute(select(self.sql.offset_minutes)).scalar_one()) < 0
+        behind = (
+            clock == "either"
+            and int(connection.execute(select(self.sql.offset_minutes)).scalar_one()) < 0
+        )
         if clock == "local" or behind:
             said = (
                 f"{self._spec.column} may hold local time: in the autumn night in which an hour comes twice, rows of "
@@ -88,10 +95,18 @@ class Timestamp(Keyset):
         moment = self.parts[0].bound(self.change(position))
         shown = self.parts[0].codec.shown(self.column)
         older = case((self.column < moment, literal_column("1")), else_=literal_column("0"))
-        return [Statement(select(self.column if shown is None else shown, older).order_by(self.column.desc()).limit(1))]
+        return [
+            Statement(
+                select(self.column if shown is None else shown, older)
+                .order_by(self.column.desc())
+                .limit(1)
+            )
+        ]
 
     def ahead(self, cursor: Cursor, newest: Sequence[Row[Any] | None]) -> Ahead | None:
-        """Never certain: new rows carry later moments, so nothing is passed over but what is written with old ones."""
+        """Never certain: new rows carry later moments, so nothing is passed over but what is
+        written with old ones.
+        """
         position = cursor.position
         moment, older = (None, True) if newest[0] is None else tuple(newest[0])
         if moment is not None and not older:

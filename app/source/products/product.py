@@ -42,24 +42,31 @@ class ChangesSql:
     """How a product is asked which rows changed: what strategy `change_tracking` rests on."""
 
     changed: Callable[[SourceTable, Sequence[Column]], FromClause]
-    """The rows that changed after version `:since`, each once: SYS_CHANGE_VERSION, SYS_CHANGE_OPERATION (`I`, `U` or
-    `D`) and the columns of the key. Takes table and key."""
+    """The rows that changed after version `:since`, each once: SYS_CHANGE_VERSION,
+    SYS_CHANGE_OPERATION (`I`, `U` or `D`) and the columns of the key. Takes table and key."""
     versioned: Callable[[SourceTable, Sequence[Column]], FromClause]
-    """Every row: its last SYS_CHANGE_VERSION, or NULL where that is not kept, and the table's columns."""
+    """Every row: its last SYS_CHANGE_VERSION, or NULL where that is not kept, and the table's
+    columns.
+    """
     current: Expression
     """The version of the last transaction that committed; NULL where changes are not tracked."""
     oldest: Callable[[SourceTable], Expression]
-    """Since which version the table's changes are kept; NULL where they are not tracked, or the login may not see them.
+    """Since which version the table's changes are kept; NULL where they are not tracked, or the
+    login may not see them.
     """
     examine: Callable[[Connection, SourceTable], Iterable[Finding]]
-    """Whether changes are tracked, and for how long they are kept. Sync, for `AsyncConnection.run_sync`."""
+    """Whether changes are tracked, and for how long they are kept. Sync, for
+    `AsyncConnection.run_sync`.
+    """
     enable: str
     """The statements that enable it."""
 
 
 @dataclass(frozen=True, slots=True)
 class CursorSql:
-    """How one product is asked about versions, moments and identities: what the cursor strategies rest on."""
+    """How one product is asked about versions, moments and identities: what the cursor strategies
+    rest on.
+    """
 
     usual_version: Callable[[], TypeEngine[Any]]
     """The type of most columns that strategy `rowversion` reads by."""
@@ -68,7 +75,9 @@ class CursorSql:
     rowversion_types: tuple[type[TypeEngine[Any]], ...]
     """The column types that strategy `rowversion` takes."""
     min_active: Expression | None
-    """The lowest version that an open transaction may still commit; `None`: no transaction can be open."""
+    """The lowest version that an open transaction may still commit; `None`: no transaction can be
+    open.
+    """
     last_version: Expression | None
     """The last version that the database gave out; `None` where nothing keeps that."""
     moment_types: tuple[type[TypeEngine[Any]], ...]
@@ -76,16 +85,20 @@ class CursorSql:
     lowest_moment: Callable[[TypeEngine[Any]], str]
     """The lowest moment that a column of the type can hold."""
     settled: Callable[[Expression, TypeEngine[Any], TimestampCursor], ColumnElement[bool]]
-    """That a moment in the column is older than `lag`, so that no transaction will commit a lower one any more."""
+    """That a moment in the column is older than `lag`, so that no transaction will commit a lower
+    one any more.
+    """
     identity_counter: Callable[[Connection | None, SourceTable, Column], Select[Any] | None]
-    """The statement for the last identity value given out and, where it may differ from 1, the increment; `None` where
-    there is no such record."""
+    """The statement for the last identity value given out and, where it may differ from 1, the
+    increment; `None` where there is no such record."""
     utc_now: Expression
     """The server's clock, as text in ISO 8601 without an offset."""
     offset_minutes: Expression
     """By how much the server's local time is ahead of UTC now."""
     examine_versions: Callable[[Connection, Feed], Iterable[Finding]]
-    """Whether the versions that strategy `rowversion` reads by can be trusted. Sync, for `AsyncConnection.run_sync`."""
+    """Whether the versions that strategy `rowversion` reads by can be trusted. Sync, for
+    `AsyncConnection.run_sync`.
+    """
     changes: ChangesSql | None = None
     """`None`: nothing keeps what changed."""
 
@@ -157,7 +170,9 @@ def _not_told(
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """How one database product is connected to and understood. The defaults suit a driver with full types."""
+    """How one database product is connected to and understood. The defaults suit a driver with full
+    types.
+    """
 
     name: str
     """SQLAlchemy's name for it."""
@@ -176,11 +191,15 @@ class Product:
     on_connect: Callable[[Any], None] | None = None
     """Called with each new driver connection (as SQLAlchemy adapts it) before its first use."""
     refuses: Callable[[BaseException], bool | None] = _ask_the_table
-    """Of a driver's error: `True` permanent, `False` worth a retry, `None` where its class decides."""
+    """Of a driver's error: `True` permanent, `False` worth a retry, `None` where its class decides.
+    """
     by_value: Callable[[BaseException], bool] = _never
-    """Of a driver's error that is permanent: whether a single row's value may be the whole cause of it."""
+    """Of a driver's error that is permanent: whether a single row's value may be the whole cause of
+    it.
+    """
     advice: Callable[[BaseException], str | None] = _no_words
-    """Of a driver's error: what to do about it, in plain words; `None` where its own words must do."""
+    """Of a driver's error: what to do about it, in plain words; `None` where its own words must do.
+    """
     describe: Callable[[Connection], str] = _product
     """Product, version and driver. Sync, for `AsyncConnection.run_sync`."""
     columns: Callable[[Connection, str | None, str, Columns], Columns] = _as_found
@@ -196,14 +215,17 @@ class Product:
     examine: Callable[[Connection, Feed], Iterable[Finding]] = _nothing_else
     """What only this product is asked about a feed. Sync, as above."""
     selected: Callable[[ColumnElement[Any], TypeEngine[Any], int], ColumnElement[Any]] = _as_it_is
-    """How a column of that declared type is read, so that no digit is lost and no value is far above a limit in bytes.
+    """How a column of that declared type is read, so that no digit is lost and no value is far
+    above a limit in bytes.
 
     A value above the limit may come cut, but never to the limit or below."""
     size: Callable[[ColumnElement[Any], TypeEngine[Any]], ColumnElement[Any] | None] = _not_told
-    """The bytes of a value of that declared type, as the server says them without sending it; NULL for NULL. `None`:
-    its values are short, `SHORT` bytes at most, or the server does not say."""
+    """The bytes of a value of that declared type, as the server says them without sending it; NULL
+    for NULL. `None`: its values are short, `SHORT` bytes at most, or the server does not say."""
     decoder: Callable[[TypeEngine[Any]], Decoder | None] = _no_decoder
-    """The decoder for a column of that declared type; `None` where the driver's value is right already."""
+    """The decoder for a column of that declared type; `None` where the driver's value is right
+    already.
+    """
     codec: Callable[[Column], Codec | None] = Codec
     """How the column's values stand in positions and keys; `None` for a type that cannot serve."""
     cursors: CursorSql | None = None

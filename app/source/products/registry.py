@@ -16,6 +16,8 @@ PRODUCTS: Mapping[str, Product] = {product.name: product for product in (MSSQL, 
 
 
 def product_of(url: URL) -> Product:
-    """What is known of the product that a URL names; of one that is not listed, no more than its driver."""
+    """What is known of the product that a URL names; of one that is not listed, no more than its
+    driver.
+    """
     name = url.get_backend_name()
     return PRODUCTS.get(name) or Product(name=name, driver=url.get_driver_name())

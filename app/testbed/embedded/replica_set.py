@@ -54,15 +54,21 @@ class Member(Server):
 
     @property
     def url(self) -> str:
-        """The URL of this member alone, for its administrator; one that is no primary can be read with it."""
+        """The URL of this member alone, for its administrator; one that is no primary can be read
+        with it.
+        """
         if self._credentials is None:
             return f"mongodb://{self.address}/{DATABASE}?directConnection=true"
         return self._credentials.alone_url(self.port, DATABASE)
 
     def command(self, data: Path) -> Sequence[str]:
         """`mongod` as a member of the set, or alone."""
-        keyfile = self._credentials.write_key(data.parent / "keyfile") if self._credentials else None
-        return self._mongod.command(data, self.port, keyfile, in_set=self._in_set, test_commands=self._test_commands)
+        keyfile = (
+            self._credentials.write_key(data.parent / "keyfile") if self._credentials else None
+        )
+        return self._mongod.command(
+            data, self.port, keyfile, in_set=self._in_set, test_commands=self._test_commands
+        )
 
     def ping(self) -> bool:
         """Whether it answers `hello` within a second."""
@@ -70,7 +76,9 @@ class Member(Server):
 
     @property
     def is_primary(self) -> bool:
-        """Whether it says that it takes writes. One that is cut off may go on saying so until it notices."""
+        """Whether it says that it takes writes. One that is cut off may go on saying so until it
+        notices.
+        """
         return find_primary([self.port]) is not None
 
     def shut_down(self) -> None:
@@ -89,9 +97,9 @@ class Member(Server):
 class EmbeddedReplicaSet:
     """Three members, with a key and a login unless told otherwise; a context manager.
 
-    Takes the directory for data and logs, without which each member has a temporary one; the number of members; and
-    `election_seconds`, how long they miss their primary before they elect another (MongoDB's own default is 10).
-    `test_commands`: they fail on command.
+    Takes the directory for data and logs, without which each member has a temporary one; the number
+    of members; and `election_seconds`, how long they miss their primary before they elect another
+    (MongoDB's own default is 10). `test_commands`: they fail on command.
     """
 
     def __init__(
@@ -117,7 +125,9 @@ class EmbeddedReplicaSet:
 
     @property
     def url(self) -> str:
-        """The URL of the database `celery_logs`, with all members, for a user that may read and write."""
+        """The URL of the database `celery_logs`, with all members, for a user that may read and
+        write.
+        """
         return self._url(self._credentials.ledger_url if self._credentials else None)
 
     @property
@@ -132,10 +142,18 @@ class EmbeddedReplicaSet:
         return f"mongodb://{hosts}/{DATABASE}?replicaSet={REPLICA_SET}"
 
     def start(self) -> Self:
-        """Start all members, and return once one is the primary. Raises `NotStarted`, of which `NoServer` is one."""
+        """Start all members, and return once one is the primary. Raises `NotStarted`, of which
+        `NoServer` is one.
+        """
         mongod = find_mongod()
-        places = [self._directory / f"mongo{number}" if self._directory else None for number in range(self._count)]
-        self.members = [Member(place, mongod, self._credentials, test_commands=self._test_commands) for place in places]
+        places = [
+            self._directory / f"mongo{number}" if self._directory else None
+            for number in range(self._count)
+        ]
+        self.members = [
+            Member(place, mongod, self._credentials, test_commands=self._test_commands)
+            for place in places
+        ]
         try:
             with ThreadPoolExecutor() as pool:
                 list(pool.map(Member.start, self.members))

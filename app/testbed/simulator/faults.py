@@ -32,7 +32,8 @@ class Fault(StrEnum):
     DRIP = "drip"
     """Not accepted: a 200 whose body comes a byte at a time and never ends."""
     OVERLOAD = "overload"
-    """Not accepted: begins an episode of `overload_seconds` in which every request is answered 429."""
+    """Not accepted: begins an episode of `overload_seconds` in which every request is answered 429.
+    """
     FLOOD = "flood"
     """Accepted: a 200 whose body never ends, as fast as the client reads."""
 
@@ -54,8 +55,13 @@ class Faults(BaseModel):
     drip: Share = 0
     flood: Share = 0
     overload: Share = 0
-    overload_seconds: tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]] = (0.3, 1.0)
-    """How long an episode lasts. Its Retry-After is what remains of it, rounded up to whole seconds."""
+    overload_seconds: tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]] = (
+        0.3,
+        1.0,
+    )
+    """How long an episode lasts. Its Retry-After is what remains of it, rounded up to whole
+    seconds.
+    """
     slow_seconds: tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]] = (0.2, 1.0)
     retry_after: str | None = "1"
     """Sent with each 429: seconds or an HTTP-date; `None` sends none."""
@@ -90,5 +96,5 @@ PRESETS: Mapping[str, Faults] = {
         lost_answer=0.01,
     ),
 }
-"""No preset refuses a row for good, so each ends with every row delivered. 429s come in episodes: a 429 holds the whole
-endpoint, so even one in a hundred requests would hold it nearly always."""
+"""No preset refuses a row for good, so each ends with every row delivered. 429s come in episodes: a
+429 holds the whole endpoint, so even one in a hundred requests would hold it nearly always."""

@@ -1,9 +1,10 @@
-"""Writes rows into the embedded source as applications do: steadily, in bursts, or in overlapping transactions.
+"""Writes rows into the embedded source as applications do: steadily, in bursts, or in overlapping
+transactions.
 
     python -m app.testbed.simulator.generator --database PATH --rows 1000 --rate 100 --pattern late-commit
 
-SQLite lets in one writer at a time, so overlapping transactions are played: an id is reserved when the transaction
-would have begun, and its row is committed after rows with higher ids, or never.
+SQLite lets in one writer at a time, so overlapping transactions are played: an id is reserved when
+the transaction would have begun, and its row is committed after rows with higher ids, or never.
 """
 
 from __future__ import annotations
@@ -39,7 +40,17 @@ NOTE_CHARACTERS = 380
 """Makes a row about 500 bytes of JSON."""
 
 _CUSTOMERS = ("Ada Byron", "Ebru Şahin", "José Núñez", "Li Wei", "Oğuz Çelik", "Zoë Müller")
-_WORDS = ("pallet", "invoice", "window", "ground floor", "fragile", "call first", "repeat order", "gift", "customs")
+_WORDS = (
+    "pallet",
+    "invoice",
+    "window",
+    "ground floor",
+    "fragile",
+    "call first",
+    "repeat order",
+    "gift",
+    "customs",
+)
 
 Row: TypeAlias = tuple[int, str, float, str, str]
 
@@ -75,14 +86,17 @@ def generate(
 ) -> Tally:
     """Write into the table `orders` of `database`, which is made where it does not exist.
 
-    `rows` counts the ids used, rolled back ones included; `rate` is rows a second, 0 for at once; `rollback_share` is
-    the part of the ids that never arrive, 0 to 1. The same seed gives the same rows but for their times. Raises
-    `sqlite3.OperationalError` when another writer holds the file for more than `source.BUSY_SECONDS`.
+    `rows` counts the ids used, rolled back ones included; `rate` is rows a second, 0 for at once;
+    `rollback_share` is the part of the ids that never arrive, 0 to 1. The same seed gives the same
+    rows but for their times. Raises `sqlite3.OperationalError` when another writer holds the file
+    for more than `source.BUSY_SECONDS`.
     """
     create_source(database)
     with closing(connect(database)) as connection:
         late_share = LATE_SHARE if pattern is Pattern.LATE_COMMIT else 0.0
-        writer = _Writer(connection, Random(seed), late_share=late_share, rollback_share=rollback_share)
+        writer = _Writer(
+            connection, Random(seed), late_share=late_share, rollback_share=rollback_share
+        )
         for size, due in _schedule(rows, rate, pattern):
             writer.wait_until(due)
             writer.write(size)
@@ -104,7 +118,12 @@ class _Writer:
     """Writes rows, and keeps the late ones until their time."""
 
     def __init__(
-        self, connection: sqlite3.Connection, random: Random, *, late_share: float, rollback_share: float
+        self,
+        connection: sqlite3.Connection,
+        random: Random,
+        *,
+        late_share: float,
+        rollback_share: float,
     ) -> None:
         self.committed = 0
         self.rolled_back = 0
@@ -116,15 +135,23 @@ class _Writer:
         self._late: list[tuple[float, Row]] = []
 
     def write(self, size: int) -> None:
-        """Reserve `size` ids and write their rows in one transaction, but for the late and the rolled back ones."""
+        """Reserve `size` ids and write their rows in one transaction, but for the late and the
+        rolled back ones.
+        """
         with _transaction(self._connection):
             last = _reserve(self._connection, size)
-            rows = [row for key in range(last - size + 1, last + 1) if (row := self._draw(key, last)) is not None]
+            rows = [
+                row
+                for key in range(last - size + 1, last + 1)
+                if (row := self._draw(key, last)) is not None
+            ]
             self._insert(rows)
         self.committed += len(rows)
 
     def _draw(self, key: int, last: int) -> Row | None:
-        """The row with this key if it is to be written now. The last one of a transaction is never late."""
+        """The row with this key if it is to be written now. The last one of a transaction is never
+        late.
+        """
         fate = self._random.random()
         row = _row(key, self._random)
         if fate < self._rollback_share:
@@ -167,7 +194,8 @@ class _Writer:
 
 @contextmanager
 def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    # IMMEDIATE: a transaction that begins as a reader and is then refused the write lock gets no waiting time.
+    # IMMEDIATE: a transaction that begins as a reader and is then refused the write lock gets no
+    # waiting time.
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -180,13 +208,16 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
 def _reserve(connection: sqlite3.Connection, size: int) -> int:
     """Take the next `size` ids, so that no other writer is given them. Returns the last of them.
 
-    `sqlite_sequence` holds the largest id given so far and may be written to (https://sqlite.org/autoinc.html).
+    `sqlite_sequence` holds the largest id given so far and may be written to
+    (https://sqlite.org/autoinc.html).
     """
     row = connection.execute(
         "UPDATE sqlite_sequence SET seq = seq + ? WHERE name = ? RETURNING seq", (size, TABLE)
     ).fetchone()
     if row is None:
-        row = connection.execute("INSERT INTO sqlite_sequence VALUES (?, ?) RETURNING seq", (TABLE, size)).fetchone()
+        row = connection.execute(
+            "INSERT INTO sqlite_sequence VALUES (?, ?) RETURNING seq", (TABLE, size)
+        ).fetchone()
     return int(row[0])
 
 
@@ -195,7 +226,13 @@ def _row(key: int, random: Random) -> Row:
     while len(note) < NOTE_CHARACTERS:
         note += f"{random.choice(_WORDS)} {random.randrange(10_000)}, "
     created_at = datetime.now(UTC).isoformat()
-    return key, random.choice(_CUSTOMERS), random.randrange(100, 1_000_000) / 100, note[:NOTE_CHARACTERS], created_at
+    return (
+        key,
+        random.choice(_CUSTOMERS),
+        random.randrange(100, 1_000_000) / 100,
+        note[:NOTE_CHARACTERS],
+        created_at,
+    )
 
 
 def main(  # noqa: PLR0917 - typer turns each into an option
@@ -203,11 +240,17 @@ def main(  # noqa: PLR0917 - typer turns each into an option
     rows: Annotated[int, typer.Option(min=0, help="Ids to use, rolled back ones included.")] = 1000,
     rate: Annotated[float, typer.Option(min=0, help="Rows a second; 0: all at once.")] = 0.0,
     pattern: Annotated[Pattern, typer.Option(help="How the rows come in time.")] = Pattern.STEADY,
-    rollback_percent: Annotated[float, typer.Option(min=0, max=100, help="Ids that never arrive.")] = 0.0,
+    rollback_percent: Annotated[
+        float, typer.Option(min=0, max=100, help="Ids that never arrive.")
+    ] = 0.0,
     seed: Annotated[int, typer.Option(help="The same seed gives the same rows.")] = 0,
 ) -> None:
-    """Write rows into the embedded source, then print one line of JSON: rows committed, ids rolled back."""
-    tally = generate(database, rows, rate=rate, pattern=pattern, rollback_share=rollback_percent / 100, seed=seed)
+    """Write rows into the embedded source, then print one line of JSON: rows committed, ids rolled
+    back.
+    """
+    tally = generate(
+        database, rows, rate=rate, pattern=pattern, rollback_share=rollback_percent / 100, seed=seed
+    )
     sys.stdout.write(json.dumps(asdict(tally)) + "\n")
 
 

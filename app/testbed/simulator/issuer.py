@@ -1,4 +1,6 @@
-"""An OAuth2 token endpoint for the simulated partner: tokens that expire, are counted, and can be withdrawn."""
+"""An OAuth2 token endpoint for the simulated partner: tokens that expire, are counted, and can be
+withdrawn.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ from aiohttp import web
 
 
 class Issuer:
-    """Gives out access tokens by client credentials (RFC 6749, section 4.4), and knows which are valid."""
+    """Gives out access tokens by client credentials (RFC 6749, section 4.4), and knows which are
+    valid.
+    """
 
     def __init__(self) -> None:
         self.client = ("simulator", "simulator-secret")
@@ -38,7 +42,10 @@ class Issuer:
             return _json(400, {"error": "unsupported_grant_type"})
         token = f"token-{self.asked}"
         self._valid[token] = time.monotonic() + self.life_seconds
-        return _json(200, {"access_token": token, "token_type": "Bearer", "expires_in": int(self.life_seconds)})
+        return _json(
+            200,
+            {"access_token": token, "token_type": "Bearer", "expires_in": int(self.life_seconds)},
+        )
 
     def accepts(self, request: web.BaseRequest) -> bool:
         """Whether a delivery carries a valid token, where one is required."""

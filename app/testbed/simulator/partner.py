@@ -2,8 +2,9 @@
 
     python -m app.testbed.simulator.partner --port 0 --faults mild --seed 7
 
-Any path is the partner's endpoint, any method a delivery, but for `POST /oauth/token`, which gives out access tokens,
-and `GET /status/<Idempotency-Key>`, which says 200 or 404. Paths under `/_simulator/` are for whoever runs it:
+Any path is the partner's endpoint, any method a delivery, but for `POST /oauth/token`, which gives
+out access tokens, and `GET /status/<Idempotency-Key>`, which says 200 or 404. Paths under
+`/_simulator/` are for whoever runs it:
 
     GET  /_simulator/counts   what arrived, as one JSON object
     GET  /_simulator/arrivals when the last requests arrived: seconds since 1970, oldest first
@@ -150,7 +151,9 @@ class Simulator:
             self._overloaded_until = now + self._random.uniform(*self.faults.overload_seconds)
         self._by_status[429] += 1
         remaining = math.ceil(self._overloaded_until - now)
-        return web.Response(status=429, headers={"Retry-After": str(remaining)}, text="simulated overload")
+        return web.Response(
+            status=429, headers={"Retry-After": str(remaining)}, text="simulated overload"
+        )
 
     def _accept(self, request: web.BaseRequest) -> None:
         """Count the row as taken; `keyless` are accepted requests that no key names."""
@@ -166,7 +169,11 @@ class Simulator:
         if 200 <= status <= 299:
             self._accept(request)
             return web.Response(status=status, body=_OK, content_type="application/json")
-        headers = {"Retry-After": self.faults.retry_after} if status == 429 and self.faults.retry_after else {}
+        headers = (
+            {"Retry-After": self.faults.retry_after}
+            if status == 429 and self.faults.retry_after
+            else {}
+        )
         if 300 <= status <= 399:
             headers["Location"] = f"{self.url}/elsewhere"
         return web.Response(status=status, headers=headers, text=f"simulated {status}")
@@ -229,7 +236,9 @@ async def serve(
     Raises `OSError` where the address cannot be had.
     """
     simulator = Simulator(faults, seed)
-    server = web.Server(simulator.answer, handler_cancellation=True, access_log=None, tcp_keepalive=False)
+    server = web.Server(
+        simulator.answer, handler_cancellation=True, access_log=None, tcp_keepalive=False
+    )
     runner = web.ServerRunner(server, shutdown_timeout=_SHUTDOWN_SECONDS)
     await runner.setup()
     try:
@@ -274,7 +283,9 @@ def _json(value: object) -> web.Response:
 
 
 def _announce(url: str, path: Path | None) -> None:
-    """Say where the partner listens: one line on standard output, or a file that is never seen half-written."""
+    """Say where the partner listens: one line on standard output, or a file that is never seen
+    half-written.
+    """
     if path is None:
         sys.stdout.write(f"{url}\n")
         sys.stdout.flush()
@@ -288,7 +299,9 @@ async def _run(options: argparse.Namespace) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with serve(PRESETS[options.faults], host=options.host, port=options.port, seed=options.seed) as simulator:
+    async with serve(
+        PRESETS[options.faults], host=options.host, port=options.port, seed=options.seed
+    ) as simulator:
         _announce(simulator.url, options.announce)
         await stop.wait()
 
@@ -308,8 +321,12 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
     parser.add_argument("--faults", choices=PRESETS, default="none")
-    parser.add_argument("--seed", type=int, default=0, help="the same seed deals out the same faults")
-    parser.add_argument("--announce", type=Path, metavar="FILE", help="write the URL there, not on standard output")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="the same seed deals out the same faults"
+    )
+    parser.add_argument(
+        "--announce", type=Path, metavar="FILE", help="write the URL there, not on standard output"
+    )
     return parser.parse_args(arguments)
 
 

@@ -70,7 +70,13 @@ def keys_of_the_wrong_type(scene: Scene) -> None:
     """Another program keeps something else under every key of ours."""
     worker = scene.let_rows_flow()
     with redis.Redis.from_url(scene.stack.redis.url) as client:
-        for key in ("deliver", "poll", "maintenance", "rowrelay:{orders}:clock", "rowrelay:{orders}:live"):
+        for key in (
+            "deliver",
+            "poll",
+            "maintenance",
+            "rowrelay:{orders}:clock",
+            "rowrelay:{orders}:live",
+        ):
             client.delete(key)
             client.set(key, "mine")
     scene.fault_is_over()

@@ -30,7 +30,9 @@ class Cell:
     """Part of the subset that runs in CI."""
     settings: Mapping[str, str] = field(default_factory=dict)
     members: Callable[[Path], ChaosSet] | None = None
-    """Makes the replica set that the ledger is then on, in a directory; without it the ledger is the stack's own."""
+    """Makes the replica set that the ledger is then on, in a directory; without it the ledger is
+    the stack's own.
+    """
     missing: Callable[[], str | None] = nothing
     """Why the cell cannot run here; `None` where it can."""
 

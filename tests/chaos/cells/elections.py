@@ -1,4 +1,6 @@
-"""Faults of a ledger on a replica set of three: what an election, or the want of one, does to rows under way."""
+"""Faults of a ledger on a replica set of three: what an election, or the want of one, does to rows
+under way.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,9 @@ def primary_steps_down(scene: Scene, times: int) -> None:
 
 
 def primary_frozen(scene: Scene) -> None:
-    """The primary is frozen until another is elected and takes writes; then it goes on, and believes it is primary."""
+    """The primary is frozen until another is elected and takes writes; then it goes on, and
+    believes it is primary.
+    """
     scene.let_rows_flow()
     primary = scene.members.wait_for_leader()
     primary.pause()
@@ -56,7 +60,9 @@ def primary_frozen(scene: Scene) -> None:
 
 
 def primary_cut_off(scene: Scene, *, from_clients: bool) -> None:
-    """The primary is cut off from the other two, and from its clients too or not, until another takes its place."""
+    """The primary is cut off from the other two, and from its clients too or not, until another
+    takes its place.
+    """
     scene.let_rows_flow()
     _isolate(scene, scene.members.wait_for_leader(), from_clients=from_clients)
     time.sleep(3)  # what the new one takes meanwhile
@@ -72,7 +78,9 @@ def majority_lost(scene: Scene, seconds: float) -> None:
         member.kill()
         scene.kills += 1
     until = time.monotonic() + seconds
-    wait_until(lambda: not primary.is_primary, timeout=seconds, message="the primary to find itself alone")
+    wait_until(
+        lambda: not primary.is_primary, timeout=seconds, message="the primary to find itself alone"
+    )
     time.sleep(max(0.0, until - time.monotonic()))  # the outage itself
     for member in lost:
         member.restart()
@@ -84,11 +92,13 @@ def majority_lost(scene: Scene, seconds: float) -> None:
 def member_rolls_back(scene: Scene) -> None:
     """The primary goes on taking writes that no majority has, and undoes them when it is back.
 
-    What is on a majority stays; what the workers wrote to it alone they did not take as done: the books show that it
-    was written again, or the row sent again under the same key.
+    What is on a majority stays; what the workers wrote to it alone they did not take as done: the
+    books show that it was written again, or the row sent again under the same key.
     """
     marks = Marks(scene.members)
-    scene.faults(slow=1, slow_seconds=[0.5, 1.0])  # so that answers come to a primary that is alone already
+    scene.faults(
+        slow=1, slow_seconds=[0.5, 1.0]
+    )  # so that answers come to a primary that is alone already
     scene.let_rows_flow()
     primary = scene.members.wait_for_leader()
     marks.confirm("before")
@@ -97,9 +107,15 @@ def member_rolls_back(scene: Scene) -> None:
     marks.confirm("after")
     scene.faults()
     _heal(scene)
-    wait_until(lambda: rolled_back(scene.members, primary), timeout=90, message="the member to undo what it alone had")
+    wait_until(
+        lambda: rolled_back(scene.members, primary),
+        timeout=90,
+        message="the member to undo what it alone had",
+    )
     scene.members.wait_for_all()
-    assert marks.found() == {"before", "after"}, "what one member alone had must be gone, and all else there"
+    assert marks.found() == {"before", "after"}, (
+        "what one member alone had must be gone, and all else there"
+    )
     undone = rolled_back(scene.members, primary)
     assert undone[MARKS] == 1, f"the member did not undo the mark that it alone had: {undone}"
     assert undone["attempts"] + undone["batches"] + undone["deliveries"], (
@@ -108,9 +124,15 @@ def member_rolls_back(scene: Scene) -> None:
 
 
 def _isolate(
-    scene: Scene, primary: Member, *, from_clients: bool, meanwhile: Callable[[], None] = lambda: None
+    scene: Scene,
+    primary: Member,
+    *,
+    from_clients: bool,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> None:
-    """Cut the primary off, and wait for another. `meanwhile`: what happens while it believes that it is primary."""
+    """Cut the primary off, and wait for another. `meanwhile`: what happens while it believes that
+    it is primary.
+    """
     links = scene.members.links
     for other in scene.members.others(primary):
         links.cut(primary, other)
@@ -128,16 +150,24 @@ def _heal(scene: Scene) -> None:
 
 
 def primary_disk_full(scene: Scene) -> None:
-    """The primary's disk is full: it ends itself, another takes over, and it comes back once there is room."""
+    """The primary's disk is full: it ends itself, another takes over, and it comes back once there
+    is room.
+    """
     scene.let_rows_flow()
     primary = scene.members.wait_for_leader()
     filler = primary.directory / "filler"
     _fill(filler)
     try:
         with suppress(PyMongoError), Client(primary.url) as client:
-            client.admin.command("fsync")  # a checkpoint, which has to write; else one comes within a minute
+            client.admin.command(
+                "fsync"
+            )  # a checkpoint, which has to write; else one comes within a minute
         scene.members.wait_for_leader(other_than=primary)
-        wait_until(lambda: not primary.process.alive, timeout=60, message="the end of the member without room")
+        wait_until(
+            lambda: not primary.process.alive,
+            timeout=60,
+            message="the end of the member without room",
+        )
         time.sleep(3)  # what the new one takes meanwhile
     finally:
         filler.unlink()

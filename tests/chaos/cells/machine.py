@@ -48,5 +48,10 @@ CELLS = (
     Cell("clock jumps", "an hour ahead", partial(clock_jumps, seconds=3600)),
     Cell("clock jumps", "an hour back", partial(clock_jumps, seconds=-3600)),
     Cell("clock jumps", "to and fro", partial(clock_jumps, seconds=3600, moment="restless-clock")),
-    Cell("clock wrong", "by 100 days", partial(clock_of_the_only_worker, seconds=100 * 86400), quick=True),
+    Cell(
+        "clock wrong",
+        "by 100 days",
+        partial(clock_of_the_only_worker, seconds=100 * 86400),
+        quick=True,
+    ),
 )

@@ -13,7 +13,9 @@ from tests.support.wait import wait_until
 
 
 def partner_away(scene: Scene) -> None:
-    """Nobody listens at the partner's address for a while. (What it saw before is forgotten: killed before any row.)"""
+    """Nobody listens at the partner's address for a while. (What it saw before is forgotten: killed
+    before any row.)
+    """
     scene.start_rows()
     scene.stack.partner_process.kill()
     scene.kills += 1
@@ -44,22 +46,28 @@ partner = {{ url = "http://127.0.0.1:{port}/", timeout = "1h" }}
 
 
 def silent_beside(scene: Scene) -> None:
-    """Another feed has the same rows to send, and a partner that takes each and never answers; a worker that is full of
-    them is killed, and another takes over."""
+    """Another feed has the same rows to send, and a partner that takes each and never answers; a
+    worker that is full of them is killed, and another takes over."""
     with socket.create_server(("127.0.0.1", 0), backlog=1024) as silent:
         feeds = scene.stack.directory / "feeds.toml"
-        feeds.write_text(feeds.read_text(encoding="utf-8") + SILENT.format(port=silent.getsockname()[1]))
+        feeds.write_text(
+            feeds.read_text(encoding="utf-8") + SILENT.format(port=silent.getsockname()[1])
+        )
         assert scene.stack.beat is not None
         scene.stack.beat.stop(timeout=5)
         scene.stack.start_beat()  # it is to poll both
         worker = scene.let_rows_flow()
         leased = {"feed": "silent", "lease": {"$ne": None}}
         batches = scene.client.get_default_database()["batches"]
-        wait_until(lambda: batches.count_documents(leased) > 0, scene.patience, "rows that nobody answers")
+        wait_until(
+            lambda: batches.count_documents(leased) > 0, scene.patience, "rows that nobody answers"
+        )
         scene.kill(worker)
         scene.stack.start_worker()
         scene.fault_is_over()
-        wait_until(lambda: scene.delivered() == scene.rows, scene.patience, "every row beside those")
+        wait_until(
+            lambda: scene.delivered() == scene.rows, scene.patience, "every row beside those"
+        )
         assert scene.deliveries.count_documents({"feed": "silent", "state": "delivered"}) == 0
 
 

@@ -36,16 +36,24 @@ def source_away(scene: Scene) -> None:
 
 
 def rows_large(scene: Scene) -> None:
-    """Rows of 0.9 MB, together several times what the worker may have in hand, among rows of the usual size. It is
-    killed among them; the one after it must not take more memory than it may.
+    """Rows of 0.9 MB, together several times what the worker may have in hand, among rows of the
+    usual size. It is killed among them; the one after it must not take more memory than it may.
     """
     scene.start_rows()
-    write_large_rows(scene, LARGE_ROWS)  # after: the generator writes as many as the scene has by then
+    write_large_rows(
+        scene, LARGE_ROWS
+    )  # after: the generator writes as many as the scene has by then
     worker = scene.stack.start_worker()
-    wait_until(lambda: scene.delivered() >= LARGE_ROWS // 3, scene.patience, "a third of the large rows")
+    wait_until(
+        lambda: scene.delivered() >= LARGE_ROWS // 3, scene.patience, "a third of the large rows"
+    )
     scene.kill(worker)
     worker = scene.stack.start_worker()
-    wait_until(lambda: scene.delivered() >= LARGE_ROWS, scene.patience, "as many rows as there are large ones")
+    wait_until(
+        lambda: scene.delivered() >= LARGE_ROWS,
+        scene.patience,
+        "as many rows as there are large ones",
+    )
     if (peak := _peak_bytes(worker.pid)) > MEMORY_ALLOWED:
         raise AssertionError(f"the worker took {peak / 2**20:.0f} MiB")
     scene.fault_is_over()
@@ -55,8 +63,12 @@ def write_large_rows(scene: Scene, count: int) -> None:
     """Write them in one transaction; they count among the scene's rows."""
     with closing(connect(scene.stack.database)) as source:
         source.execute("BEGIN")
-        rows = (("c", 1, f"{number}" + "x" * 900_000, "2026-01-01 10:00:00") for number in range(count))
-        source.executemany("INSERT INTO orders (customer, amount, note, created_at) VALUES (?, ?, ?, ?)", rows)
+        rows = (
+            ("c", 1, f"{number}" + "x" * 900_000, "2026-01-01 10:00:00") for number in range(count)
+        )
+        source.executemany(
+            "INSERT INTO orders (customer, amount, note, created_at) VALUES (?, ?, ?, ?)", rows
+        )
         source.execute("COMMIT")
     scene.rows += count
 
@@ -74,7 +86,9 @@ def _source_files(scene: Scene) -> list[Path]:
 
 LARGE_ROWS = 240
 MEMORY_ALLOWED = 350 * 2**20
-"""Bytes resident, for a worker that may have 64 MiB of rows in hand: some 100 MiB are Python and what it has loaded."""
+"""Bytes resident, for a worker that may have 64 MiB of rows in hand: some 100 MiB are Python and
+what it has loaded.
+"""
 
 CELLS = (
     Cell("rows of 0.9 MB", "worker killed", rows_large, settings={"MEMORY_BUDGET": "64MiB"}),

@@ -15,8 +15,8 @@ from tests.support.wait import wait_until
 def worker_dies(scene: Scene, moment: str, number: int) -> None:
     """The only worker kills itself at the moment; then another starts.
 
-    Rows begin once it takes messages: of those that are there before it, one poll makes one page, and the second page
-    at which it is to die would never come.
+    Rows begin once it takes messages: of those that are there before it, one poll makes one page,
+    and the second page at which it is to die would never come.
     """
     worker = scene.start_doomed_worker(moment, number)
     scene.wait_for_ready(worker)
@@ -38,7 +38,9 @@ def worker_killed_again_and_again(scene: Scene) -> None:
 
 
 def worker_frozen(scene: Scene) -> None:
-    """A worker is frozen for longer than its leases, while another takes its batches over; then it goes on."""
+    """A worker is frozen for longer than its leases, while another takes its batches over; then it
+    goes on.
+    """
     scene.faults(slow=1, slow_seconds=[0.2, 0.4])
     scene.start_rows()
     frozen = scene.stack.start_worker()

@@ -57,14 +57,18 @@ def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mongo_database_url: str
 
 def worker(name: str, feeds: str, *, since: timedelta) -> Heartbeat:
     now = utc_now()
-    mark = Heartbeat(Role.WORKER, name, "there", 7, now - since, now, broker_seconds=9.0, consumer_seconds=1.0)
+    mark = Heartbeat(
+        Role.WORKER, name, "there", 7, now - since, now, broker_seconds=9.0, consumer_seconds=1.0
+    )
     return replace(mark, configuration=Configured(feeds, now - since))
 
 
 async def test_each_command_names_the_process_that_runs_an_older_feeds_toml_and_no_other(
     ledger: Ledger, ask: Ask
 ) -> None:
-    await ledger.heartbeats.put(worker("up@to-date", config.load().feeds_hash, since=timedelta(hours=3)))
+    await ledger.heartbeats.put(
+        worker("up@to-date", config.load().feeds_hash, since=timedelta(hours=3))
+    )
     await ledger.heartbeats.put(worker("left@behind", "0123456789abcdef", since=timedelta(hours=3)))
 
     status = await asyncio.to_thread(ask, "status")
@@ -73,16 +77,28 @@ async def test_each_command_names_the_process_that_runs_an_older_feeds_toml_and_
     differing = {
         "status": {line["where"]: line["said"] for line in status["failing"]},
         "feeds list": {process["process"]: process["said"] for process in listed["processes"]},
-        "health": {check["name"]: check["found"] for check in checks if check["role"] == "worker" and check["found"]},
+        "health": {
+            check["name"]: check["found"]
+            for check in checks
+            if check["role"] == "worker" and check["found"]
+        },
     }
     for command, told in differing.items():
         assert list(told) == ["left@behind"], command
         assert told["left@behind"].startswith("runs an older feeds.toml, read 3 h ago"), command
-    assert all(check["live"] for check in checks if check["role"] == "worker"), "it makes progress all the same"
+    assert all(check["live"] for check in checks if check["role"] == "worker"), (
+        "it makes progress all the same"
+    )
 
     argv = [sys.executable, "-m", "app", "replay", "--all", "--dry-run"]
     replay = await asyncio.to_thread(
-        subprocess.run, argv, capture_output=True, text=True, env=dict(os.environ), cwd=ROOT, check=False
+        subprocess.run,
+        argv,
+        capture_output=True,
+        text=True,
+        env=dict(os.environ),
+        cwd=ROOT,
+        check=False,
     )
     assert replay.stderr.count("an older feeds.toml") == 1, replay.stderr
     assert replay.returncode == 0
@@ -96,7 +112,9 @@ async def test_a_feeds_toml_that_is_wrong_keeps_nobody_from_asking_how_the_proce
     await ledger.cursors.advance(Cursor("bills"), Page((), 0, (), full=False), utc_now())
     await log_batch(ledger, 1, feed="bills", now=utc_now())
     kept = worker("celery@here", "0123456789abcdef", since=timedelta(hours=3))
-    configured = Configured("0123456789abcdef", utc_now(), utc_now(), "feeds.toml: feeds.bills: found a hole")
+    configured = Configured(
+        "0123456789abcdef", utc_now(), utc_now(), "feeds.toml: feeds.bills: found a hole"
+    )
     await ledger.heartbeats.put(replace(kept, host=socket.gethostname(), configuration=configured))
     broken = f"{FEEDS}[feeds.bills]\ntable = 1\n" if wrong == "a feed" else f"{FEEDS}\n[["
     (tmp_path / "feeds.toml").write_text(broken, encoding="utf-8")
@@ -105,7 +123,11 @@ async def test_a_feeds_toml_that_is_wrong_keeps_nobody_from_asking_how_the_proce
     assert (check["live"], check["ready"]) == (True, False)
     assert "found a hole" in check["found"]
     health = await asyncio.to_thread(ask, "health")
-    said = {check["name"]: check["found"] for check in health["checks"] if check["role"] == "configuration"}
+    said = {
+        check["name"]: check["found"]
+        for check in health["checks"]
+        if check["role"] == "configuration"
+    }
     field = "feeds.bills.table" if wrong == "a feed" else "TOML"
     assert field in said["feeds.toml"]
     status = await asyncio.to_thread(ask, "status")
@@ -116,7 +138,9 @@ async def test_a_feeds_toml_that_is_wrong_keeps_nobody_from_asking_how_the_proce
     assert "does not name it" not in told, "it does"
 
 
-async def test_what_was_not_heard_of_for_a_minute_is_not_held_against_anybody(ledger: Ledger, ask: Ask) -> None:
+async def test_what_was_not_heard_of_for_a_minute_is_not_held_against_anybody(
+    ledger: Ledger, ask: Ask
+) -> None:
     gone = worker("killed@there", "0123456789abcdef", since=timedelta(hours=3))
     await ledger.heartbeats.put(replace(gone, marked_at=utc_now() - timedelta(minutes=2)))
     assert (await asyncio.to_thread(ask, "feeds", "list"))["processes"] == []

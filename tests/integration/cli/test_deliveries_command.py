@@ -76,7 +76,9 @@ class Desk:
         self.ask(insert)
 
 
-def delivery(feed: str, *parts: object, state: State = State.DEAD, at: datetime = NOW, **more: Any) -> Document:
+def delivery(
+    feed: str, *parts: object, state: State = State.DEAD, at: datetime = NOW, **more: Any
+) -> Document:
     """A delivery of that key."""
     key = key_text(parts)
     moment = {"next_attempt_at": at} if state is State.RETRYING else {"finished_at": at}
@@ -108,7 +110,11 @@ def desk(tmp_path: Path, mongo_database_url: str, monkeypatch: pytest.MonkeyPatc
     ],
 )
 def test_a_key_is_found_as_people_write_it(desk: Desk, typed: str) -> None:
-    desk.put(delivery("invoices", *INVOICE), delivery("invoices", "acme", "INV-2026/00061"), delivery("orders", 60))
+    desk.put(
+        delivery("invoices", *INVOICE),
+        delivery("invoices", "acme", "INV-2026/00061"),
+        delivery("orders", 60),
+    )
     known = "invoices:acme:INV-2026%2F00060"
     assert desk.json("show", typed)["delivery"]["_id"] == known
     assert desk.ids(typed) == [known]
@@ -117,7 +123,8 @@ def test_a_key_is_found_as_people_write_it(desk: Desk, typed: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["Ärzte & Söhne", " two  blanks ", "10:30", "100%", "a\u202eb", "anna@example.com", "文"]
+    "name",
+    ["Ärzte & Söhne", " two  blanks ", "10:30", "100%", "a\u202eb", "anna@example.com", "文"],
 )
 def test_what_is_shown_is_found_again_whatever_the_key_holds(desk: Desk, name: str) -> None:
     desk.put(delivery("people", name))
@@ -128,15 +135,26 @@ def test_what_is_shown_is_found_again_whatever_the_key_holds(desk: Desk, name: s
 
 
 @pytest.mark.parametrize("width", ["80", "40"])
-def test_a_narrow_terminal_cuts_no_id(desk: Desk, monkeypatch: pytest.MonkeyPatch, width: str) -> None:
-    desk.put(delivery("invoices", "a tenant", "INV-2026/0006000000001", reason="422 Unprocessable Entity: " + "x" * 60))
+def test_a_narrow_terminal_cuts_no_id(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, width: str
+) -> None:
+    desk.put(
+        delivery(
+            "invoices",
+            "a tenant",
+            "INV-2026/0006000000001",
+            reason="422 Unprocessable Entity: " + "x" * 60,
+        )
+    )
     monkeypatch.setenv("COLUMNS", width)
     told = desk.told("list")
     assert "invoices:a tenant:INV-2026/0006000000001" in told
     assert "1 of 1" in told
 
 
-def test_a_key_that_means_several_deliveries_names_them_and_is_no_choice_of_ours(desk: Desk) -> None:
+def test_a_key_that_means_several_deliveries_names_them_and_is_no_choice_of_ours(
+    desk: Desk,
+) -> None:
     desk.put(delivery("orders", 7), delivery("people", 7), delivery("orders", 8))
     result = desk.run("show", "7")
     assert result.exit_code == 2
@@ -146,7 +164,10 @@ def test_a_key_that_means_several_deliveries_names_them_and_is_no_choice_of_ours
 
 
 def test_the_changes_of_a_row_are_found_by_its_key(desk: Desk) -> None:
-    desk.put(*(delivery("orders", 7) | {"_id": f"orders:7:0x0{number}"} for number in (1, 2)), delivery("orders", 70))
+    desk.put(
+        *(delivery("orders", 7) | {"_id": f"orders:7:0x0{number}"} for number in (1, 2)),
+        delivery("orders", 70),
+    )
     assert desk.ids("orders:7") == ["orders:7:0x01", "orders:7:0x02"]
     assert desk.json("show", "7:0x02")["delivery"]["_id"] == "orders:7:0x02"
 
@@ -167,19 +188,31 @@ def test_a_feed_that_nobody_knows_is_an_error(desk: Desk, command: tuple[str, ..
     desk.put(delivery("removed", 7), delivery("orders", 7))
     result = desk.run(*command, "--feed", "ordres")
     assert result.exit_code == 2
-    assert result.stderr == "rowrelay: feed 'ordres': not configured; known feeds: invoices, orders, people\n"
+    assert (
+        result.stderr
+        == "rowrelay: feed 'ordres': not configured; known feeds: invoices, orders, people\n"
+    )
     assert desk.run(*command, "--feed", "removed").exit_code == 0
 
 
 def test_pages_go_on_by_their_mark_and_list_each_once_also_of_one_moment(desk: Desk) -> None:
     """205 dead letters, most of which died together, in two feeds."""
-    dead = [delivery("orders", number, at=NOW - timedelta(seconds=number // 60)) for number in range(200)]
-    desk.put(*dead, *(delivery("people", number) for number in range(5)), delivery("orders", "x", state=State.QUEUED))
+    dead = [
+        delivery("orders", number, at=NOW - timedelta(seconds=number // 60))
+        for number in range(200)
+    ]
+    desk.put(
+        *dead,
+        *(delivery("people", number) for number in range(5)),
+        delivery("orders", "x", state=State.QUEUED),
+    )
     told = desk.told("list", "--state", "dead")
     assert "\n50 of 205\n" in told
     found: list[str] = []
     for end in (50, 100, 150, 200, 205):
-        found += [line.split()[0] for line in told.splitlines() if line.startswith(("orders:", "people:"))]
+        found += [
+            line.split()[0] for line in told.splitlines() if line.startswith(("orders:", "people:"))
+        ]
         assert len(found) == end
         following = [line for line in told.splitlines() if line.startswith("the next: ")]
         if following:
@@ -218,8 +251,22 @@ def test_what_narrows_the_list(desk: Desk) -> None:
     hour = timedelta(hours=1)
     desk.put(
         delivery("orders", 1, reason="422 Unprocessable", last={"status": 422}, attempts=1),
-        delivery("orders", 2, reason="attempts spent: 503", last={"status": 503}, attempts=12, at=NOW - 3 * hour),
-        delivery("orders", 3, state=State.RETRYING, last={"error": "read timeout"}, attempts=4, at=NOW + hour),
+        delivery(
+            "orders",
+            2,
+            reason="attempts spent: 503",
+            last={"status": 503},
+            attempts=12,
+            at=NOW - 3 * hour,
+        ),
+        delivery(
+            "orders",
+            3,
+            state=State.RETRYING,
+            last={"error": "read timeout"},
+            attempts=4,
+            at=NOW + hour,
+        ),
         delivery("orders", 4, state=State.DELIVERED, last={"status": 200}),
         delivery("people", "Jo/Ann", state=State.QUEUED, attempts=0),
     )
@@ -330,11 +377,21 @@ def test_show_tells_what_happened_in_order_and_what_the_partner_answered(desk: D
         (State.CANCELLED, {"cancelled": {"at": NOW, "by": "me"}}, "cancelled by me"),
         (State.DEAD, {"acknowledged": {"at": NOW, "by": "me"}}, "dead, acknowledged"),
         (State.SKIPPED, {"reason": "filter: not id < 100"}, "filter: not id < 100"),
-        (State.DELIVERED, {"restored_at": NOW, "restored_from": "orders-2026-01-31"}, "put back from an archive"),
-        (State.DEAD, {"payload": ""}, "mend the row in the source, then: python -m app replay orders:7"),
+        (
+            State.DELIVERED,
+            {"restored_at": NOW, "restored_from": "orders-2026-01-31"},
+            "put back from an archive",
+        ),
+        (
+            State.DEAD,
+            {"payload": ""},
+            "mend the row in the source, then: python -m app replay orders:7",
+        ),
     ],
 )
-def test_show_speaks_no_python_in_any_state(desk: Desk, state: State, more: dict[str, Any], told: str) -> None:
+def test_show_speaks_no_python_in_any_state(
+    desk: Desk, state: State, more: dict[str, Any], told: str
+) -> None:
     desk.put(delivery("orders", 7, state=state, position=[1, ["a", "b"], None], **more))
     output = desk.told("show", "orders:7")
     assert told in output

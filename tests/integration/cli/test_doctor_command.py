@@ -1,4 +1,6 @@
-"""`doctor`: a line a check at 80 columns, of all that a worker will need; and nothing is sent for it."""
+"""`doctor`: a line a check at 80 columns, of all that a worker will need; and nothing is sent for
+it.
+"""
 
 from __future__ import annotations
 
@@ -107,7 +109,11 @@ async def test_a_check_is_a_line_of_80_columns_and_all_that_a_worker_needs_is_ch
     assert [line.split("  ")[0].strip() for line in lines[: len(checks)]].count("") == 0
     with redis.Redis.from_url(clean_redis_url) as client:
         own: Any = client.info("server")
-    product = f"Valkey {own['valkey_version']}" if "valkey_version" in own else f"Redis {own['redis_version']}"
+    product = (
+        f"Valkey {own['valkey_version']}"
+        if "valkey_version" in own
+        else f"Redis {own['redis_version']}"
+    )
     assert checks["broker (REDIS_URL)"]["detail"].startswith(product)
     assert f"Rowrelay {VERSION}, Python 3." in checks["versions"]["detail"]
     assert "celery 5." in checks["versions"]["detail"]
@@ -118,14 +124,19 @@ async def test_a_check_is_a_line_of_80_columns_and_all_that_a_worker_needs_is_ch
     assert checks["mail (SMTP_HOST)"]["detail"].endswith(
         "takes mail to ops@example.com, boss@example.com; nothing was sent"
     )
-    assert checks["webhook (REPORT_WEBHOOK_URL)"]["detail"] == f"{url.removeprefix('http://')} accepts connections"
+    assert (
+        checks["webhook (REPORT_WEBHOOK_URL)"]["detail"]
+        == f"{url.removeprefix('http://')} accepts connections"
+    )
     assert "s3cret-path" not in shown.text + told.text
     assert checks["feed orders: newest row"]["detail"].endswith(" bytes, with X-Customer")
     assert "ledger: clock" in checks
     assert "file descriptors" in checks
 
 
-async def test_what_cannot_be_written_to_or_takes_no_mail_fails_with_what_to_do(run: Run, tmp_path: Path) -> None:
+async def test_what_cannot_be_written_to_or_takes_no_mail_fails_with_what_to_do(
+    run: Run, tmp_path: Path
+) -> None:
     (tmp_path / "a file").write_text("", encoding="utf-8")
     async with raw_partner(recording([])) as url, mailbox() as box:
         box.refuses = {"gone@example.com"}
@@ -138,7 +149,9 @@ async def test_what_cannot_be_written_to_or_takes_no_mail_fails_with_what_to_do(
     failed = {name: check["detail"] for name, check in found.checks.items() if not check["ok"]}
     assert found.code == 1
     assert failed["reports (REPORTS_DIR)"] == f"{tmp_path / 'a file'}: is no directory"
-    assert failed["archive (ARCHIVE_DIR)"].startswith(f"{tmp_path / 'none'}: does not exist: make it")
+    assert failed["archive (ARCHIVE_DIR)"].startswith(
+        f"{tmp_path / 'none'}: does not exist: make it"
+    )
     assert "550" in failed["mail (SMTP_HOST)"]
     assert failed["webhook (REPORT_WEBHOOK_URL)"] == "127.0.0.1:1: Connection refused"
     assert set(failed) == {
@@ -158,10 +171,22 @@ async def test_a_directory_without_the_right_to_write_fails(run: Run, tmp_path: 
     ("answer", "level", "said"),
     [
         (HEAD_OK, "ok", "answers 200 to HEAD"),
-        (b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 12\r\n\r\n", "warning", "look at feeds.orders.partner.auth"),
-        (b"HTTP/1.1 405 Method Not Allowed\r\nContent-Length: 12\r\n\r\n", "ok", "it may not know HEAD"),
+        (
+            b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 12\r\n\r\n",
+            "warning",
+            "look at feeds.orders.partner.auth",
+        ),
+        (
+            b"HTTP/1.1 405 Method Not Allowed\r\nContent-Length: 12\r\n\r\n",
+            "ok",
+            "it may not know HEAD",
+        ),
         (b"HTTP/1.1 503 Service Unavailable\r\n\r\n", "warning", "it is not well just now"),
-        (b"HTTP/1.1 301 Moved\r\nLocation: /there\r\n\r\n", "warning", "a redirect is not followed"),
+        (
+            b"HTTP/1.1 301 Moved\r\nLocation: /there\r\n\r\n",
+            "warning",
+            "a redirect is not followed",
+        ),
     ],
 )
 async def test_a_partner_is_asked_with_head_where_that_is_wanted(
@@ -186,7 +211,9 @@ async def test_an_answer_to_head_ends_with_its_head_whatever_it_announces() -> N
     requests: list[tuple[bytes, bytes]] = []
     chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     async with raw_partner(recording(requests, chunked)) as url:
-        feed = feed_to(url, ApiKeyAuth.model_validate({"type": "api_key", "header": "X-Key", "key": "k"}))
+        feed = feed_to(
+            url, ApiKeyAuth.model_validate({"type": "api_key", "header": "X-Key", "key": "k"})
+        )
         async with PartnerClient([feed]) as client:
             assert (await client.head(feed)).status == 200
     assert b"x-key: k\r\n" in requests[0][0]

@@ -40,7 +40,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mongo_database_url: s
     (tmp_path / "feeds.toml").write_text(FEEDS, encoding="utf-8")
     with closing(sqlite3.connect(tmp_path / "shop.db")) as connection:
         connection.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY, note TEXT)")
-        connection.executemany("INSERT INTO orders VALUES (?, 'n')", ((number,) for number in range(1, 8)))
+        connection.executemany(
+            "INSERT INTO orders VALUES (?, 'n')", ((number,) for number in range(1, 8))
+        )
         connection.commit()
     monkeypatch.setenv("SOURCE_URL", f"sqlite:///{tmp_path}/shop.db")
     monkeypatch.setenv("MONGO_URL", mongo_database_url)
@@ -88,7 +90,10 @@ def test_explain_says_why_it_could_not_ask_the_source(monkeypatch: pytest.Monkey
 def test_rewind_counts_first_and_moves_only_when_told(mongo_database_url: str) -> None:
     result = _run("rewind", "orders", "--to", "4", "--dry-run")
     assert result.exit_code == 0, result.output
-    assert "orders: stands at the beginning (nothing was read yet); would move to id 4; nothing was" in result.output
+    assert (
+        "orders: stands at the beginning (nothing was read yet); would move to id 4; nothing was"
+        in result.output
+    )
     assert "rows to read from there: 3; of these 0 are in the ledger" in result.output
     assert "position" not in _cursor(mongo_database_url)
     assert (
@@ -96,15 +101,24 @@ def test_rewind_counts_first_and_moves_only_when_told(mongo_database_url: str) -
         in _run("rewind", "orders", "--to", "4").output
     )
     assert _cursor(mongo_database_url)["position"] == 4
-    assert _run("rewind", "orders", "--to", "beginning").output == "orders: moved from id 4 to the beginning\n"
+    assert (
+        _run("rewind", "orders", "--to", "beginning").output
+        == "orders: moved from id 4 to the beginning\n"
+    )
     assert _cursor(mongo_database_url)["position"] == -(2**63)
     moved = json.loads(_run("rewind", "orders", "--to", "now", "--json").stdout)
-    assert (moved["stood_said"], moved["stands_said"], moved["stands"]) == ("the beginning", "id 7", 7)
+    assert (moved["stood_said"], moved["stands_said"], moved["stands"]) == (
+        "the beginning",
+        "id 7",
+        7,
+    )
     assert _cursor(mongo_database_url)["position"] == 7
 
 
 @pytest.mark.usefixtures("place")
-def test_a_rewind_to_before_what_is_purged_is_made_on_a_clear_word_alone(mongo_database_url: str) -> None:
+def test_a_rewind_to_before_what_is_purged_is_made_on_a_clear_word_alone(
+    mongo_database_url: str,
+) -> None:
     """Rows whose records are gone would be delivered again."""
 
     async def purge() -> None:
@@ -165,7 +179,13 @@ def test_adopt_says_that_a_renamed_table_is_the_same_source(mongo_database_url: 
         "python -m app feeds adopt orders"
     )
     with MongoClient[dict[str, object]](mongo_database_url) as client:
-        paused = {"_id": "orders", "version": 1, "origin": origin, "paused": True, "paused_reason": reason}
+        paused = {
+            "_id": "orders",
+            "version": 1,
+            "origin": origin,
+            "paused": True,
+            "paused_reason": reason,
+        }
         client.get_default_database()["cursors"].insert_one(paused)
     result = _run("adopt", "orders")
     assert result.exit_code == 0, result.output
@@ -178,7 +198,9 @@ def test_adopt_says_that_a_renamed_table_is_the_same_source(mongo_database_url: 
 
 
 @pytest.mark.usefixtures("place")
-def test_adopt_leaves_a_feed_paused_that_was_paused_for_something_else(mongo_database_url: str) -> None:
+def test_adopt_leaves_a_feed_paused_that_was_paused_for_something_else(
+    mongo_database_url: str,
+) -> None:
     with MongoClient[dict[str, object]](mongo_database_url) as client:
         paused = {"_id": "orders", "version": 1, "paused": True, "paused_reason": "by an operator"}
         client.get_default_database()["cursors"].insert_one(paused)

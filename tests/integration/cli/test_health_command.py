@@ -64,7 +64,10 @@ async def asked(ask: Ask, *arguments: str, **settings: str) -> tuple[int, dict[s
     """(exit code, name → live, ready or the problem)."""
     result = await asyncio.to_thread(ask, *arguments, "--json", **settings)
     checks = orjson.loads(result.stdout)["checks"]
-    said = {c["name"]: "ready" if c["ready"] else f"{'live' if c['live'] else 'dead'}: {c['found']}" for c in checks}
+    said = {
+        c["name"]: "ready" if c["ready"] else f"{'live' if c['live'] else 'dead'}: {c['found']}"
+        for c in checks
+    }
     return result.exit_code, said
 
 
@@ -72,18 +75,26 @@ async def test_all_that_makes_progress_is_well(ledger: Ledger, ask: Ask) -> None
     await ledger.heartbeats.put(mark())
     await ledger.heartbeats.put(mark(Role.BEAT, "beat@here"))
     await polled(ledger)
-    assert await asked(ask) == (0, {"celery@here": "ready", "beat@here": "ready", "orders": "ready"})
+    assert await asked(ask) == (
+        0,
+        {"celery@here": "ready", "beat@here": "ready", "orders": "ready"},
+    )
 
 
 async def test_what_was_never_heard_of_is_a_problem(ask: Ask) -> None:
     code, said = await asked(ask)
     assert code == 1
-    assert {name: told.split(":")[0] for name, told in said.items()} == {"orders": "dead", "anywhere": "dead"}
+    assert {name: told.split(":")[0] for name, told in said.items()} == {
+        "orders": "dead",
+        "anywhere": "dead",
+    }
     code, said = await asked(ask, "--role", "worker")
     assert (code, list(said)) == (1, [f"on {socket.gethostname()}"])
 
 
-async def test_after_a_clean_stop_it_says_how_to_start_one_and_nothing_stale(ledger: Ledger, ask: Ask) -> None:
+async def test_after_a_clean_stop_it_says_how_to_start_one_and_nothing_stale(
+    ledger: Ledger, ask: Ask
+) -> None:
     for role, name in ((Role.WORKER, "celery@here"), (Role.BEAT, "beat@here")):
         await ledger.heartbeats.put(mark(role, name))
     before = utc_now() - timedelta(hours=1)
@@ -109,7 +120,9 @@ async def test_only_this_machines_processes_count_for_a_role(ledger: Ledger, ask
     assert await asked(ask, "--role", "worker") == (0, {"celery@here": "ready"})
     code, said = await asked(ask)
     assert code == 1
-    assert said["celery@there"].startswith("dead: stands still: no sign of it for 5"), "500 s, and what asking takes"
+    assert said["celery@there"].startswith("dead: stands still: no sign of it for 5"), (
+        "500 s, and what asking takes"
+    )
 
 
 async def test_one_of_several_can_be_named(ledger: Ledger, ask: Ask) -> None:
@@ -129,7 +142,10 @@ async def test_the_bound_is_a_setting(ledger: Ledger, ask: Ask) -> None:
 
 async def test_what_waits_for_a_server_is_live_and_not_ready(ledger: Ledger, ask: Ask) -> None:
     await ledger.heartbeats.put(replace(mark(), broker_seconds=None))
-    assert await asked(ask, "--role", "worker") == (0, {"celery@here": "live: Redis does not answer it"})
+    assert await asked(ask, "--role", "worker") == (
+        0,
+        {"celery@here": "live: Redis does not answer it"},
+    )
     assert (await asked(ask, "--role", "worker", "--ready"))[0] == 1
 
 

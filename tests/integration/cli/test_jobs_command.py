@@ -42,7 +42,11 @@ def test_it_is_a_table_for_people_and_json_for_programs(place: str) -> None:
     answer = CliRunner().invoke(main, ["jobs", "--json"])
     assert answer.exit_code == 1, answer.output
     told = {job["job"]: job for job in json.loads(answer.output)["jobs"]}
-    assert (told["purge"]["now"], told["purge"]["ok"], told["purge"]["misfire"]) == ("late", False, "once")
+    assert (told["purge"]["now"], told["purge"]["ok"], told["purge"]["misfire"]) == (
+        "late",
+        False,
+        "once",
+    )
     table = CliRunner().invoke(main, ["jobs"])
     assert (table.exit_code, "late" in table.output) == (1, True)
 

@@ -51,8 +51,12 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mongo_database_url: s
     (tmp_path / "feeds.toml").write_text(FEEDS, encoding="utf-8")
     (tmp_path / "planted").write_text("pl4nted\n", encoding="utf-8")
     with closing(sqlite3.connect(tmp_path / "shop.db")) as connection:
-        connection.execute("CREATE TABLE orders (shop TEXT, id INTEGER, note TEXT, PRIMARY KEY (shop, id))")
-        connection.executemany("INSERT INTO orders VALUES (?, ?, 'from the source')", [("A B", 7), ("A B", 700)])
+        connection.execute(
+            "CREATE TABLE orders (shop TEXT, id INTEGER, note TEXT, PRIMARY KEY (shop, id))"
+        )
+        connection.executemany(
+            "INSERT INTO orders VALUES (?, ?, 'from the source')", [("A B", 7), ("A B", 700)]
+        )
         connection.commit()
     monkeypatch.setenv("SOURCE_URL", f"sqlite:///{tmp_path}/shop.db")
     monkeypatch.setenv("MONGO_URL", mongo_database_url)
@@ -78,13 +82,19 @@ def test_the_request_for_a_row_of_the_source_is_shown_with_its_secrets_masked() 
     }
     headers = shown["headers"]
     assert headers["idempotency-key"] == headers["webhook-id"] == "orders:A%20B:7"
-    assert (headers["x-shop"], headers["x-api-key"], headers["webhook-signature"]) == ("A B", "[secret]", "[secret]")
+    assert (headers["x-shop"], headers["x-api-key"], headers["webhook-signature"]) == (
+        "A B",
+        "[secret]",
+        "[secret]",
+    )
     assert headers["content-length"].isdecimal()
     assert headers["x-session"] == "[secret]-static-token"
     assert "pl4nted" not in result.output
 
 
-def test_a_row_of_the_ledger_is_shown_as_it_was_logged(place: Path, mongo_database_url: str) -> None:
+def test_a_row_of_the_ledger_is_shown_as_it_was_logged(
+    place: Path, mongo_database_url: str
+) -> None:
     del place
     row = SourceRow("A%20B:7", 7, '{"shop":"A B","id":7,"note":"from the ledger"}')
 
@@ -101,9 +111,15 @@ def test_a_row_of_the_ledger_is_shown_as_it_was_logged(place: Path, mongo_databa
     assert '"note":"from the ledger"' in output
 
 
-def test_a_row_of_the_source_is_shown_with_the_columns_that_are_agreed(place: Path, mongo_database_url: str) -> None:
+def test_a_row_of_the_source_is_shown_with_the_columns_that_are_agreed(
+    place: Path, mongo_database_url: str
+) -> None:
     """A column that came since is not sent before a poll agrees on it."""
-    plain = "\n".join(line for line in FEEDS.splitlines() if not line.startswith(("[feeds.orders.body", "reference")))
+    plain = "\n".join(
+        line
+        for line in FEEDS.splitlines()
+        if not line.startswith(("[feeds.orders.body", "reference"))
+    )
     plain = plain.replace('api_token = "${PLANTED}-in-the-body"\ncustomer.note = "$note"', "")
     (place / "feeds.toml").write_text(plain, encoding="utf-8")
 
@@ -132,7 +148,10 @@ def test_a_row_that_would_not_be_sent_is_told_with_the_reason() -> None:
 @pytest.mark.parametrize(
     ("key", "told"),
     [
-        ("A%20B:8", "feed orders: no row with key 'A%20B:8', neither in the ledger nor in the source"),
+        (
+            "A%20B:8",
+            "feed orders: no row with key 'A%20B:8', neither in the ledger nor in the source",
+        ),
         ("7", "feed orders: key '7' has 1 parts; its key is shop, id"),
         ("A:x", "feed orders: no row with key 'A:x', neither in the ledger nor in the source"),
     ],
@@ -183,7 +202,9 @@ def poll(place: Path, ledger_url: str) -> None:
         source = Source(open_engine(f"sqlite:///{place}/shop.db", timedelta(seconds=5)))
         try:
             await ledger.prepare()
-            await Polling(source, ledger, MemoryQueue(), message_wait=LEASE).poll(config.load().feeds["orders"])
+            await Polling(source, ledger, MemoryQueue(), message_wait=LEASE).poll(
+                config.load().feeds["orders"]
+            )
         finally:
             await source.close()
             await ledger.close()
@@ -191,8 +212,12 @@ def poll(place: Path, ledger_url: str) -> None:
     asyncio.run(polled())
 
 
-def test_of_a_row_with_changes_the_deliverys_own_id_is_shown(changing: Path, mongo_database_url: str) -> None:
-    """By its key the change that the row is now, whether it is logged or not; by an id the change of that id."""
+def test_of_a_row_with_changes_the_deliverys_own_id_is_shown(
+    changing: Path, mongo_database_url: str
+) -> None:
+    """By its key the change that the row is now, whether it is logged or not; by an id the change
+    of that id.
+    """
     ids = []
     for version in (1001, 1002, 1003):
         sql(changing, "UPDATE orders SET rv = ?, note = 'v' || ? WHERE id = 7", version, version)
@@ -212,7 +237,9 @@ def test_of_a_row_with_changes_the_deliverys_own_id_is_shown(changing: Path, mon
 
 
 def test_a_change_that_is_too_large_is_shown_under_its_own_id(changing: Path) -> None:
-    (changing / "feeds.toml").write_text(CHANGES.replace("cursor =", "max_payload = 2000\ncursor ="), encoding="utf-8")
+    (changing / "feeds.toml").write_text(
+        CHANGES.replace("cursor =", "max_payload = 2000\ncursor ="), encoding="utf-8"
+    )
     sql(changing, "UPDATE orders SET rv = 1001, note = ? WHERE id = 7", "x" * 20_000)
     result = preview("A B:7", "--json")
     shown = json.loads(result.stdout)
@@ -227,7 +254,9 @@ def test_a_row_of_the_source_is_found_as_people_write_its_key(key: str) -> None:
     assert json.loads(preview(key, "--json").stdout)["delivery"] == "orders:A%20B:7"
 
 
-def test_a_row_of_the_ledger_is_found_as_people_write_its_key(place: Path, mongo_database_url: str) -> None:
+def test_a_row_of_the_ledger_is_found_as_people_write_its_key(
+    place: Path, mongo_database_url: str
+) -> None:
     poll(place, mongo_database_url)
     for key in ("A B:7", "A%20B:7", "orders:A B:7"):
         shown = json.loads(preview(key, "--json").stdout)

@@ -1,4 +1,6 @@
-"""`purge`, `archive` and `acknowledge`, as an operator types them: killed half-way, run again, taken back."""
+"""`purge`, `archive` and `acknowledge`, as an operator types them: killed half-way, run again,
+taken back.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ def _archive(desk: Desk) -> list[Path]:
     return sorted(Path(desk.environment["ARCHIVE_DIR"]).glob("orders/*.zst"))
 
 
-def _add(desk: Desk, count: int, *, days: int = 5, state: str = "delivered", **fields: object) -> None:
+def _add(
+    desk: Desk, count: int, *, days: int = 5, state: str = "delivered", **fields: object
+) -> None:
     """Records that settled over the day that began `days` ago, each with an attempt."""
     day = utc_now().replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=days)
 
@@ -57,7 +61,9 @@ def _add(desk: Desk, count: int, *, days: int = 5, state: str = "delivered", **f
                 "_id": delivery_id, "feed": "orders", "key": f"{days}-{key}", "position": key, "payload": "{}",
                 "state": state, "attempts": 1, **moments, **fields,
             })  # fmt: skip
-            attempts.append({"_id": f"{delivery_id}#aa", "feed": "orders", "at": at, "outcome": "delivered"})
+            attempts.append(
+                {"_id": f"{delivery_id}#aa", "feed": "orders", "at": at, "outcome": "delivered"}
+            )
         await ledger._database["deliveries"].insert_many(deliveries)
         await ledger._database["attempts"].insert_many(attempts)
 
@@ -72,7 +78,9 @@ def _left(desk: Desk, collection: str = "deliveries") -> int:
 
 
 @pytest.mark.parametrize("moment", ["while it writes", "while it deletes"])
-def test_killed_half_way_and_run_again_each_record_is_in_exactly_one_verified_file(desk: Desk, moment: str) -> None:
+def test_killed_half_way_and_run_again_each_record_is_in_exactly_one_verified_file(
+    desk: Desk, moment: str
+) -> None:
     _add(desk, 120, days=5)
     _add(desk, 120, days=4)
     slow = replace(desk, environment={**desk.environment, "PURGE_SHARE": "0.2"})
@@ -95,7 +103,9 @@ def test_killed_half_way_and_run_again_each_record_is_in_exactly_one_verified_fi
     assert not list(Path(desk.environment["ARCHIVE_DIR"]).glob("orders/.*"))
 
 
-def test_a_feed_that_cannot_be_archived_does_not_keep_the_others(desk: Desk, tmp_path: Path) -> None:
+def test_a_feed_that_cannot_be_archived_does_not_keep_the_others(
+    desk: Desk, tmp_path: Path
+) -> None:
     with (tmp_path / "feeds.toml").open("a", encoding="utf-8") as feeds:
         feeds.write(KEPT.replace("orders", "shipments"))
     _add(desk, 3, days=5)
@@ -113,7 +123,9 @@ def test_a_feed_that_cannot_be_archived_does_not_keep_the_others(desk: Desk, tmp
 def test_a_dry_run_says_what_a_run_then_does(desk: Desk) -> None:
     _add(desk, 7, days=5)
     for days in (100, 95, 1):
-        desk.ask(lambda ledger: ledger.stats.add_logged("orders", 1, utc_now() - timedelta(days=days)))  # noqa: B023
+        desk.ask(
+            lambda ledger: ledger.stats.add_logged("orders", 1, utc_now() - timedelta(days=days))  # noqa: B023 - called in the same turn
+        )
     (would,) = desk.answer("purge", "--dry-run")["feeds"]
     assert _left(desk) == 7
     (did,) = desk.answer("purge", "orders")["feeds"]
@@ -132,7 +144,9 @@ def test_an_archive_that_cannot_be_written_is_one_line_and_exit_code_1(desk: Des
     away = replace(desk, environment={**desk.environment, "ARCHIVE_DIR": "/nowhere/at/all"})
     code, _, wrong = away.run("purge")
     assert code == 1
-    assert wrong.startswith("rowrelay: feed orders: archive /nowhere/at/all: No such file or directory")
+    assert wrong.startswith(
+        "rowrelay: feed orders: archive /nowhere/at/all: No such file or directory"
+    )
     assert wrong.count("\n") == 1
     assert _left(desk) == 3
 
@@ -183,8 +197,16 @@ def test_acknowledging_says_who_and_when_and_can_be_taken_back(desk: Desk) -> No
     assert "acknowledged" not in first
     assert "@" in second["acknowledged"]["by"]
     assert second["state"] == "dead"
-    assert desk.answer("acknowledge", "--status", "422") == {"selected": 3, "moved": 1, "skipped": {"acknowledged": 2}}
-    assert desk.answer("acknowledge", "--undo", "orders:1") == {"selected": 1, "moved": 1, "skipped": {}}
+    assert desk.answer("acknowledge", "--status", "422") == {
+        "selected": 3,
+        "moved": 1,
+        "skipped": {"acknowledged": 2},
+    }
+    assert desk.answer("acknowledge", "--undo", "orders:1") == {
+        "selected": 1,
+        "moved": 1,
+        "skipped": {},
+    }
     again = _dead(desk)[1]
     assert "acknowledged" not in again
     assert again["withdrawn"]["by"] == second["acknowledged"]["by"]
@@ -197,7 +219,11 @@ def test_acknowledging_says_who_and_when_and_can_be_taken_back(desk: Desk) -> No
 def test_replay_leaves_alone_what_is_acknowledged_until_that_is_taken_back(desk: Desk) -> None:
     desk.log_dead(2)
     desk.answer("acknowledge", "orders:0")
-    assert desk.answer("replay", "--all") == {"selected": 2, "moved": 1, "skipped": {"acknowledged": 1}}
+    assert desk.answer("replay", "--all") == {
+        "selected": 2,
+        "moved": 1,
+        "skipped": {"acknowledged": 1},
+    }
     desk.answer("acknowledge", "--undo", "--feed", "orders")
     assert desk.answer("replay", "--all")["moved"] == 1
 

@@ -1,4 +1,6 @@
-"""`python -m app reconcile` and `certificate`, as an operator types them, over real servers and without a worker."""
+"""`python -m app reconcile` and `certificate`, as an operator types them, over real servers and
+without a worker.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +68,9 @@ class Desk:
             source = Source(open_engine(self.environment["SOURCE_URL"], timedelta(seconds=5)))
             await ledger.prepare()
             for feed in self.config.feeds.values():
-                await Polling(source, ledger, MemoryQueue(), message_wait=timedelta(minutes=1)).poll(feed)
+                await Polling(
+                    source, ledger, MemoryQueue(), message_wait=timedelta(minutes=1)
+                ).poll(feed)
             await source.close()
             await ledger.close()
 
@@ -84,14 +88,18 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mongo_database_url: str, clean_redis_url: str) -> Desk:
+def desk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mongo_database_url: str, clean_redis_url: str
+) -> Desk:
     (tmp_path / "feeds.toml").write_text(FEEDS, encoding="utf-8")
     with closing(sqlite3.connect(tmp_path / "shop.db")) as connection:
         connection.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY, note TEXT)")
         connection.execute("CREATE TABLE quiet (id INTEGER PRIMARY KEY, rv INTEGER)")
         notes = ((number, "test" if number % 10 == 0 else "n") for number in range(1, 101))
         connection.executemany("INSERT INTO orders VALUES (?, ?)", notes)
-        connection.executemany("INSERT INTO quiet VALUES (?, ?)", ((number, 2000 + number) for number in range(1, 4)))
+        connection.executemany(
+            "INSERT INTO quiet VALUES (?, ?)", ((number, 2000 + number) for number in range(1, 4))
+        )
         connection.commit()
     variables = {
         "SOURCE_URL": f"sqlite:///{tmp_path}/shop.db",
@@ -105,7 +113,9 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mongo_database_url: st
     made.poll()
     delivered = {"$set": {"state": "delivered"}, "$unset": {"batch": ""}}
     made.change("deliveries", {"state": "queued", "key": {"$ne": "7"}}, delivered)
-    made.change("deliveries", {"_id": "orders:7"}, {"$set": {"state": "dead"}, "$unset": {"batch": ""}})
+    made.change(
+        "deliveries", {"_id": "orders:7"}, {"$set": {"state": "dead"}, "$unset": {"batch": ""}}
+    )
     return made
 
 
@@ -162,7 +172,9 @@ def test_since_takes_a_position_a_duration_or_the_beginning(desk: Desk) -> None:
     assert "--since: found 'soon'; feed quiet" in wrong
 
 
-def test_a_feed_that_the_source_refuses_does_not_keep_the_others_from_it(desk: Desk, tmp_path: Path) -> None:
+def test_a_feed_that_the_source_refuses_does_not_keep_the_others_from_it(
+    desk: Desk, tmp_path: Path
+) -> None:
     with closing(sqlite3.connect(tmp_path / "shop.db")) as connection:
         connection.execute("DROP TABLE orders")
     code, told, wrong = desk.run("reconcile", "--json")

@@ -1,4 +1,6 @@
-"""`python -m app replay` and `cancel`, as an operator types them, over real servers and without a worker."""
+"""`python -m app replay` and `cancel`, as an operator types them, over real servers and without a
+worker.
+"""
 
 from __future__ import annotations
 
@@ -88,8 +90,15 @@ class Desk:
             rows = [SourceRow(str(key), key, f'{{"id": {key}}}') for key in range(count)]
             batch = new_batch("orders", [f"orders:{row.key}" for row in rows])
             await ledger.deliveries.log([(batch, rows)], utc_now())
-            dead = {"state": state, "finished_at": utc_now(), "reason": "422 Unprocessable", "last": {"status": 422}}
-            await ledger._database["deliveries"].update_many({}, {"$set": dead, "$unset": {"batch": ""}})
+            dead = {
+                "state": state,
+                "finished_at": utc_now(),
+                "reason": "422 Unprocessable",
+                "last": {"status": 422},
+            }
+            await ledger._database["deliveries"].update_many(
+                {}, {"$set": dead, "$unset": {"batch": ""}}
+            )
 
         self.ask(write)
 
@@ -114,7 +123,9 @@ def desk(mongo_database_url: str, clean_redis_url: str, tmp_path: Path) -> Desk:
 
 
 def test_killed_half_way_the_same_command_goes_on_and_each_is_replayed_once(desk: Desk) -> None:
-    """Without a worker it waits for room once what it moves in two seconds is unsettled: 40 of 60 at its first rate."""
+    """Without a worker it waits for room once what it moves in two seconds is unsettled: 40 of 60
+    at its first rate.
+    """
     rows = 60
     desk.log_dead(rows)
     command = ("replay", "--feed", "orders", "--rate", "40/second")
@@ -130,8 +141,15 @@ def test_killed_half_way_the_same_command_goes_on_and_each_is_replayed_once(desk
 
 def test_a_dry_run_counts_and_shows_a_few_and_moves_nothing(desk: Desk) -> None:
     desk.log_dead(15)
-    answer = desk.answer("replay", "--status", "422", "--since", "1h", "--reason", "unprocess", "--dry-run")
-    assert (answer["selected"], answer["movable"], answer["moved"], len(answer["sample"])) == (15, 15, 0, 10)
+    answer = desk.answer(
+        "replay", "--status", "422", "--since", "1h", "--reason", "unprocess", "--dry-run"
+    )
+    assert (answer["selected"], answer["movable"], answer["moved"], len(answer["sample"])) == (
+        15,
+        15,
+        0,
+        10,
+    )
     assert "payload" not in answer["sample"][0]
     code, told, _ = desk.run("replay", "--all", "--dry-run")
     assert code == 0
@@ -170,10 +188,16 @@ def test_the_reason_is_on_record_with_who_and_when(desk: Desk) -> None:
     assert cancelled["cancelled"]["why"] == "not this one"
     assert cancelled["reason"].endswith(": not this one")
     shown = desk.run("deliveries", "show", "orders:1")[1]
-    assert shown.index("replayed by") < shown.index("the partner has mended it") < shown.index("  cancelled by")
+    assert (
+        shown.index("replayed by")
+        < shown.index("the partner has mended it")
+        < shown.index("  cancelled by")
+    )
 
 
-def test_one_client_of_the_ledger_serves_a_whole_command(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_client_of_the_ledger_serves_a_whole_command(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     desk.log_dead(2)
     at, opened = Ledger.at, list[Ledger]()
 
@@ -245,7 +269,10 @@ def test_keys_are_taken_as_people_write_them(desk: Desk) -> None:
         (("replay",), "nothing is selected"),
         (("replay", "--state", "delivered"), "nothing is selected"),
         (("cancel",), "nothing is selected"),
-        (("replay", "--all", "--state", "queued"), "--state queued: takes dead, cancelled, delivered"),
+        (
+            ("replay", "--all", "--state", "queued"),
+            "--state queued: takes dead, cancelled, delivered",
+        ),
         (("cancel", "--all", "--state", "dead"), "--state dead: takes queued, retrying"),
         (("replay", "--feed", "ordres"), "feed 'ordres': not configured; known feeds: orders"),
         (("cancel", "--feed", "ordres"), "feed 'ordres': not configured; known feeds: orders"),

@@ -51,10 +51,14 @@ class Desk:
     ledger: Ledger
     folder: Path
 
-    async def run(self, *arguments: str, code: int = 0, settings: dict[str, str] | None = None) -> str:
+    async def run(
+        self, *arguments: str, code: int = 0, settings: dict[str, str] | None = None
+    ) -> str:
         """What the command prints, on stdout and stderr; its exit code is looked at."""
         environment = self.environment | (settings or {})
-        ran = await asyncio.to_thread(CliRunner().invoke, main, ["report", *arguments], env=environment)
+        ran = await asyncio.to_thread(
+            CliRunner().invoke, main, ["report", *arguments], env=environment
+        )
         assert ran.exit_code == code, (ran.output, ran.exception)
         return str(ran.output)
 
@@ -73,7 +77,9 @@ class Desk:
 async def desk(ledger: Ledger, mongo_database_url: str, tmp_path: Path) -> Desk:
     """Yesterday has an hour of statistics, and a certificate."""
     (tmp_path / "feeds.toml").write_text(FEEDS, encoding="utf-8")
-    await ledger._database["stats"].insert_many(day_of("orders", 600, bad=True, start=YESTERDAY.start, minutes=60))
+    await ledger._database["stats"].insert_many(
+        day_of("orders", 600, bad=True, start=YESTERDAY.start, minutes=60)
+    )
     rows = {State.DELIVERED: 597, State.DEAD: 3}
     at = YESTERDAY.end + timedelta(seconds=1)
     await ledger.certificates.save(Certificate("orders", at, 600, 600, rows, begun_at=at))
@@ -91,36 +97,57 @@ async def kept(desk: Desk) -> int:
 async def test_the_report_is_printed_and_nothing_is_changed(desk: Desk) -> None:
     text = await desk.run_process("--period", YESTERDAY.name)
     assert "503 Service Unavailable" in text
-    assert "orders: complete: 600 source rows = 597 delivered + 3 dead + 0 skipped + 0 cancelled + 0 open" in text
+    assert (
+        "orders: complete: 600 source rows = 597 delivered + 3 dead + 0 skipped + 0 cancelled + 0 open"
+        in text
+    )
     assert "python -m app deliveries show orders:" in text
     assert await kept(desk) == 0
     assert not desk.folder.exists()
 
 
 @pytest.mark.parametrize("columns", [60, 80, 99])
-async def test_a_report_on_a_narrow_terminal_keeps_every_name_and_what_can_be_copied(desk: Desk, columns: int) -> None:
+async def test_a_report_on_a_narrow_terminal_keeps_every_name_and_what_can_be_copied(
+    desk: Desk, columns: int
+) -> None:
     text = await desk.run("--period", YESTERDAY.name, settings={"COLUMNS": str(columns)})
     figures, *tables = text.split("Feeds")
     lines = figures.splitlines()
-    for name in ("rows read", "delivered", "first-attempt success", "retries", "dead", "statuses", "until delivered"):
+    for name in (
+        "rows read",
+        "delivered",
+        "first-attempt success",
+        "retries",
+        "dead",
+        "statuses",
+        "until delivered",
+    ):
         assert [line for line in lines if line.startswith(f"{name} ")], name
     assert all(len(line) <= columns for line in lines)
     shown = " ".join("".join(tables).split())
     for column in ("feed", "read", "delivered", "retries", "dead", "open", "count", "reason"):
         assert column in shown
-    assert "python -m app deliveries show orders:" in shown, "in full, below the table that had no room for it"
+    assert "python -m app deliveries show orders:" in shown, (
+        "in full, below the table that had no room for it"
+    )
 
 
 async def test_a_report_is_printed_in_each_form(desk: Desk) -> None:
     whole = orjson.loads(await desk.run("--period", YESTERDAY.name, "--json"))
-    orders = orjson.loads(await desk.run("--period", YESTERDAY.name, "--feed", "orders", "--format", "json"))
+    orders = orjson.loads(
+        await desk.run("--period", YESTERDAY.name, "--feed", "orders", "--format", "json")
+    )
     assert (whole["feed"], orders["feed"]) == (ALL, "orders")
     assert whole["totals"] == orders["totals"]
     assert [line["feed"] for line in whole["feeds"]] == ["invoices", "orders"]
-    lines = list(csv.DictReader(io.StringIO(await desk.run("--period", YESTERDAY.name, "--format", "csv"))))
+    lines = list(
+        csv.DictReader(io.StringIO(await desk.run("--period", YESTERDAY.name, "--format", "csv")))
+    )
     assert int(lines[0]["delivered"]) == whole["totals"]["delivered"] > 0
     page = desk.folder.parent / "page.html"
-    assert await desk.run("--period", YESTERDAY.name, "--format", "html", "--output", str(page)) == ""
+    assert (
+        await desk.run("--period", YESTERDAY.name, "--format", "html", "--output", str(page)) == ""
+    )
     assert "<h1>All feeds" in page.read_text()
 
 
@@ -137,9 +164,14 @@ async def test_a_report_goes_to_a_pipe_a_link_and_a_file_as_they_are(desk: Desk)
 
 
 async def test_a_day_whose_statistics_are_deleted_is_not_made_up(desk: Desk) -> None:
-    await desk.ledger._database["purges"].insert_one({"_id": "orders", "stats_before": YESTERDAY.end})
+    await desk.ledger._database["purges"].insert_one(
+        {"_id": "orders", "stats_before": YESTERDAY.end}
+    )
     text = await desk.run("--period", YESTERDAY.name, "--keep", code=2)
-    assert f"{YESTERDAY.name}: statistics of a feed are deleted (retention.stats_days), and no report was kept" in text
+    assert (
+        f"{YESTERDAY.name}: statistics of a feed are deleted (retention.stats_days), and no report was kept"
+        in text
+    )
     assert await kept(desk) == 0
 
 
@@ -163,7 +195,9 @@ async def test_a_report_is_sent_on_demand(desk: Desk) -> None:
         }  # fmt: skip
         await desk.run("--period", YESTERDAY.name, "--feed", "orders", "--send", settings=settings)
         box.answer = "554 no thanks"
-        assert "554" in await desk.run("--period", YESTERDAY.name, "--send", code=1, settings=settings)
+        assert "554" in await desk.run(
+            "--period", YESTERDAY.name, "--send", code=1, settings=settings
+        )
     assert [message["Subject"].split(":")[0] for message in box.messages] == ["orders"]
     assert box.recipients == [["ops@example.org", "audit@example.org"]]
 
@@ -188,7 +222,9 @@ async def test_mistakes_are_said_in_one_line(desk: Desk) -> None:
 async def test_no_report_holds_a_payload_or_a_secret(desk: Desk) -> None:
     reason = 'success check: name is "Zoë Smith", not \'ok\'; row {"iban": "DE02120300000000202051"} refused'
     stats = desk.ledger._database["stats"]
-    await stats.insert_one(minute_of("invoices", YESTERDAY.start, outcomes={"dead": 1}, failed=failed(reason, 1, 1)))
+    await stats.insert_one(
+        minute_of("invoices", YESTERDAY.start, outcomes={"dead": 1}, failed=failed(reason, 1, 1))
+    )
     for form in ("table", "json", "csv", "html"):
         text = await desk.run("--period", YESTERDAY.name, "--format", form)
         for secret in (HIDDEN, "Zoë", "DE0212", desk.environment["MONGO_URL"]):

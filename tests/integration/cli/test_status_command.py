@@ -1,4 +1,6 @@
-"""`status`: a line a feed at 80 columns, with what keeps it, until when, how fast it goes and what failed last."""
+"""`status`: a line a feed at 80 columns, with what keeps it, until when, how fast it goes and what
+failed last.
+"""
 
 from __future__ import annotations
 
@@ -74,13 +76,15 @@ def run(environment: dict[str, str]) -> Run:
 
 async def _worker(ledger: Ledger, *holds: Held) -> None:
     now = utc_now()
-    await ledger.heartbeats.put(Heartbeat(Role.WORKER, "celery@here", socket.gethostname(), 1, now, now, holds=holds))
+    await ledger.heartbeats.put(
+        Heartbeat(Role.WORKER, "celery@here", socket.gethostname(), 1, now, now, holds=holds)
+    )
 
 
 @pytest.fixture
 async def busy(ledger: Ledger, clean_redis_url: str) -> None:
-    """`orders` has four rows open for an hour, 12 a second delivered in the last two minutes, and its breaker open;
-    `invoices` has nothing to do."""
+    """`orders` has four rows open for an hour, 12 a second delivered in the last two minutes, and
+    its breaker open; `invoices` has nothing to do."""
     relay = Relay(ledger, make_feed("orders"))
     relay.clock.time = utc_now() - timedelta(hours=1)
     await relay.poll_rows(4)
@@ -98,7 +102,9 @@ async def busy(ledger: Ledger, clean_redis_url: str) -> None:
     await ledger._database["stats"].delete_many({})
     await ledger._database["stats"].insert_many(buckets)
     for feed in ("orders", "invoices"):
-        await ledger.cursors.advance(await ledger.cursors.get(feed), Page((), None, (), full=False), now)
+        await ledger.cursors.advance(
+            await ledger.cursors.get(feed), Page((), None, (), full=False), now
+        )
     await _worker(ledger, Held("orders", 1, 4))
     store = ThrottleStore(clean_redis_url, "here:1")
     assert await store.trip("orders", 0, open_for=3600, reopened=0) == 1
@@ -110,11 +116,16 @@ async def test_a_feed_is_one_line_of_80_columns_with_what_an_operator_asks_first
     printed = await run()
     title, header, _, *lines = printed.splitlines()
     assert title.startswith("Feeds, 2")
-    assert all(name in header for name in ("feed", "state", "open", "oldest", "rows/s", "done in", "dead", "error"))
+    assert all(
+        name in header
+        for name in ("feed", "state", "open", "oldest", "rows/s", "done in", "dead", "error")
+    )
     assert [line.split()[0] for line in lines[:2]] == ["orders", "invoices"]
     orders, invoices, *below = lines
     assert max(map(len, [title, header, orders, invoices])) <= 80
-    assert re.search(r" breaker until \d\d:\d\d:\d\d |until \d\d \w+ \d\d:\d\d ", orders), "until when is never cut"
+    assert re.search(r" breaker until \d\d:\d\d:\d\d |until \d\d \w+ \d\d:\d\d ", orders), (
+        "until when is never cut"
+    )
     assert " 1 h " in orders
     assert "503" in orders
     assert "idle" in invoices
@@ -138,7 +149,16 @@ async def test_programs_are_told_all_of_it(run: Run) -> None:
 @pytest.mark.usefixtures("busy")
 async def test_a_wide_terminal_has_every_column(run: Run) -> None:
     header = (await run(columns=400)).splitlines()[1]
-    for name in ("queued", "retrying", "cancelled", "skipped", "sending", "lag", "gaps", "last poll"):
+    for name in (
+        "queued",
+        "retrying",
+        "cancelled",
+        "skipped",
+        "sending",
+        "lag",
+        "gaps",
+        "last poll",
+    ):
         assert name in header
 
 

@@ -39,10 +39,16 @@ partner = { url = "http://127.0.0.1:1/" }
 
 STANDS_FOR = {
     **dict.fromkeys(
-        ("feed", "feed.name", "made.feed", "name", "self._feed.name", "self.selection.feed.name"), "orders"
+        ("feed", "feed.name", "made.feed", "name", "self._feed.name", "self.selection.feed.name"),
+        "orders",
     ),
     **dict.fromkeys(
-        ("shlex.quote(delivery['_id'])", "shlex.quote(delivery_id)", "shlex.quote(subject.delivery.id)"), "orders:1"
+        (
+            "shlex.quote(delivery['_id'])",
+            "shlex.quote(delivery_id)",
+            "shlex.quote(subject.delivery.id)",
+        ),
+        "orders:1",
     ),
     "state": " --state cancelled",
 }
@@ -54,7 +60,12 @@ def messages() -> Iterator[tuple[str, str]]:
     for path in [*ROOT.glob("*.py"), *ROOT.glob("app/**/*.py"), *ROOT.glob("tasks/**/*.py")]:
         tree = ast.parse(path.read_text(encoding="utf-8"))
         docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
-        parts = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+        parts = {
+            id(part)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.JoinedStr)
+            for part in node.values
+        }
         for node in ast.walk(tree):
             if isinstance(node, (ast.Constant, ast.JoinedStr)) and id(node) not in docs | parts:
                 text = filled(node)
@@ -84,13 +95,25 @@ COMMANDS = sorted({found["words"] for _, text in messages() for found in SUGGEST
 def test_they_are_found() -> None:
     """So that none is overlooked: of each kind that there is."""
     assert len(COMMANDS) >= 10
-    for words in ("deliveries show", "feeds resume", "feeds rewind", "feeds adopt", "reconcile", "replay", "cancel"):
+    for words in (
+        "deliveries show",
+        "feeds resume",
+        "feeds rewind",
+        "feeds adopt",
+        "reconcile",
+        "replay",
+        "cancel",
+    ):
         assert any(command.startswith(words) for command in COMMANDS), words
-    assert not [command for command in COMMANDS if "{" in command], "say in STANDS_FOR what an expression stands for"
+    assert not [command for command in COMMANDS if "{" in command], (
+        "say in STANDS_FOR what an expression stands for"
+    )
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mongo_database_url: str, clean_redis_url: str) -> Path:
+def place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mongo_database_url: str, clean_redis_url: str
+) -> Path:
     """Where an operator sits: a feed, two rows, and a dead letter of one of them."""
     (tmp_path / "feeds.toml").write_text(FEEDS, encoding="utf-8")
     with closing(sqlite3.connect(tmp_path / "shop.db")) as connection:
@@ -123,7 +146,10 @@ def test_a_suggested_command_runs_as_it_is_printed(command: str) -> None:
 
 
 def test_what_the_demo_prints_while_it_stays_is_what_a_shell_takes() -> None:
-    lines = [shlex.split(line) for line in ways_to_look({"MONGO_URL": "mongodb://a:b@c/d e"}, "http://127.0.0.1:1")]
+    lines = [
+        shlex.split(line)
+        for line in ways_to_look({"MONGO_URL": "mongodb://a:b@c/d e"}, "http://127.0.0.1:1")
+    ]
     assert lines[0] == ["cd", str(ROOT)]
     assert ["export", "MONGO_URL=mongodb://a:b@c/d e"] in lines
     ours = [words[3:] for words in lines if words[:3] == [sys.executable, "-m", "app"]]

@@ -1,4 +1,6 @@
-"""`feeds test`, as an operator runs it, against a partner over sockets: what is shown, sent, judged and recorded."""
+"""`feeds test`, as an operator runs it, against a partner over sockets: what is shown, sent, judged
+and recorded.
+"""
 
 from __future__ import annotations
 
@@ -77,7 +79,9 @@ def serving() -> Iterator[Partner]:
             if self.path == "/token":
                 self.wfile.write(partner.token)
             else:
-                partner.rows.append(({name.lower(): value for name, value in self.headers.items()}, body))
+                partner.rows.append(
+                    ({name.lower(): value for name, value in self.headers.items()}, body)
+                )
                 self.wfile.write(partner.answer)
 
         def log_message(self, *args: Any) -> None:
@@ -166,13 +170,19 @@ def settle(url: str, delivery_id: str, *, status: int, verdict: Verdict | None =
     async def record(ledger: Ledger) -> None:
         document = await ledger.deliveries.get(delivery_id)
         assert document is not None
-        batch = await ledger.batches.claim(document["batch"], document["feed"], "w", utc_now(), LEASE)
+        batch = await ledger.batches.claim(
+            document["batch"], document["feed"], "w", utc_now(), LEASE
+        )
         assert batch is not None
-        row = Delivery(delivery_id, "orders", document["key"], document["payload"], document["created_at"])
+        row = Delivery(
+            delivery_id, "orders", document["key"], document["payload"], document["created_at"]
+        )
         if verdict is None:
             await ledger.deliveries.succeed(batch, {status: [delivery_id]}, utc_now())
         else:
-            await ledger.deliveries.fail(batch, [Attempted(row, Answer(utc_now(), 1, status), verdict)], utc_now())
+            await ledger.deliveries.fail(
+                batch, [Attempted(row, Answer(utc_now(), 1, status), verdict)], utc_now()
+            )
         await ledger.batches.settle(batch)
 
     in_ledger(url, record)
@@ -212,9 +222,15 @@ def test_a_row_is_sent_as_a_delivery_would_be_and_nothing_is_recorded(
     result = run("--key", "2", "--send")
     assert result.exit_code == 0, result.output
     ((headers, body),) = partner.rows
-    assert (headers["idempotency-key"], headers["authorization"]) == ("orders:2", "Bearer pl4nted-token")
+    assert (headers["idempotency-key"], headers["authorization"]) == (
+        "orders:2",
+        "Bearer pl4nted-token",
+    )
     assert (partner.paths, body) == (["/rows/pl4nted-hook?v=1"], b'{"id":2,"note":"b"}')
-    assert 'HTTP 200 OK\ncontent-type: application/json\ncontent-length: 11\n\n  {"ok":true}\n' in result.stdout
+    assert (
+        'HTTP 200 OK\ncontent-type: application/json\ncontent-length: 11\n\n  {"ok":true}\n'
+        in result.stdout
+    )
     assert result.stdout.endswith("\n# verdict: delivered: 200\n# nothing was recorded\n")
     assert "pl4nted" not in result.output
     assert everything(mongo_database_url) == {}
@@ -225,9 +241,18 @@ def test_a_row_is_sent_as_a_delivery_would_be_and_nothing_is_recorded(
     [
         (answered(b"503 x"), "retry; again in about 1 s: 503 Service Unavailable"),
         (answered(b"422 x"), "dead: 422 Unprocessable"),
-        (answered(b"301 x\r\nLocation: /elsewhere?token=pl4nted-token"), "dead: 301 Moved Permanently: redirects are"),
-        (answered(b"401 x"), "; the feed is paused: 401 Unauthorized: the partner refuses our credentials"),
-        (answered(b"403 x"), "; the feed is paused: 403 Forbidden: the partner refuses our credentials"),
+        (
+            answered(b"301 x\r\nLocation: /elsewhere?token=pl4nted-token"),
+            "dead: 301 Moved Permanently: redirects are",
+        ),
+        (
+            answered(b"401 x"),
+            "; the feed is paused: 401 Unauthorized: the partner refuses our credentials",
+        ),
+        (
+            answered(b"403 x"),
+            "; the feed is paused: 403 Forbidden: the partner refuses our credentials",
+        ),
         (answered(b"410 x"), "dead: 410 Gone; the feed is paused: 410 Gone: the endpoint is gone"),
         (b"", "unknown; again in about 1 s: Disconnected: "),
         (b"nonsense", "unknown; again in about 1 s: ProtocolError: the answer is not HTTP/1"),
@@ -246,19 +271,28 @@ def test_the_verdict_is_the_one_that_a_worker_would_come_to(
     assert everything(mongo_database_url) == {}
 
 
-def test_a_403_is_that_rows_fault_where_others_were_accepted_lately(partner: Partner, mongo_database_url: str) -> None:
+def test_a_403_is_that_rows_fault_where_others_were_accepted_lately(
+    partner: Partner, mongo_database_url: str
+) -> None:
     log_rows(mongo_database_url, 1)
     settle(mongo_database_url, "orders:1", status=200)
     partner.answer = answered(b"403 x")
     said = told("--send")
-    assert (said["verdict"]["outcome"], said["verdict"]["pause_reason"], said["exit"]) == ("retry", None, 1)
+    assert (said["verdict"]["outcome"], said["verdict"]["pause_reason"], said["exit"]) == (
+        "retry",
+        None,
+        1,
+    )
 
 
 def test_what_a_partner_answers_is_shown_as_data(partner: Partner) -> None:
     body = "first\n# verdict: delivered\x1b]0;owned\x07\u202e\x9b pl4nted-token".encode()
     partner.answer = answered(b"400 x\r\nServer: a\x1b[31mb", body)
     result = run("--send")
-    assert "\n  first\n  # verdict: delivered\\x1b]0;owned\\x07\\u202e\\x9b [secret]\n" in result.stdout
+    assert (
+        "\n  first\n  # verdict: delivered\\x1b]0;owned\\x07\\u202e\\x9b [secret]\n"
+        in result.stdout
+    )
     assert not {"\x1b", "\x07", "\x9b", "\u202e"} & set(result.output)
 
 
@@ -277,7 +311,12 @@ def test_a_long_answer_and_a_long_row_are_shown_to_2_kib(partner: Partner, tmp_p
 @pytest.mark.usefixtures("partner")
 def test_programs_get_it_all_as_json() -> None:
     said = told("--key", "2", "--send")
-    assert (said["exit"], said["delivery"], said["row_from"], said["state"]) == (0, "orders:2", "source", None)
+    assert (said["exit"], said["delivery"], said["row_from"], said["state"]) == (
+        0,
+        "orders:2",
+        "source",
+        None,
+    )
     assert (said["sent"], said["recorded"], said["refused"]) == (True, False, None)
     assert (said["answer"]["status"], said["answer"]["body"]) == (200, '{"ok":true}')
     assert said["answer"]["headers"]["content-type"] == "application/json"
@@ -307,8 +346,14 @@ def test_an_access_token_is_fetched_for_it(partner: Partner, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("token", "said"),
     [
-        (answered(b"500 x"), "not sent, for want of something of our own; again in about 5 s: TokenError: "),
-        (answered(b"400 x", b'{"error":"invalid_client"}'), "; the feed is paused: TokenError: no access token"),
+        (
+            answered(b"500 x"),
+            "not sent, for want of something of our own; again in about 5 s: TokenError: ",
+        ),
+        (
+            answered(b"400 x", b'{"error":"invalid_client"}'),
+            "; the feed is paused: TokenError: no access token",
+        ),
     ],
 )
 def test_a_token_that_is_not_to_be_had_is_said_and_nothing_is_sent(
@@ -343,15 +388,21 @@ def test_a_row_that_no_request_can_be_made_of_is_a_dead_letter_and_is_not_sent(
 ) -> None:
     write_feeds(tmp_path, partner, timeout='headers = { "X-Note" = "$note" }\ntimeout')
     said = told("--send")
-    assert (said["exit"], said["sent"], said["verdict"]["outcome"], partner.rows) == (1, False, "dead", [])
+    assert (said["exit"], said["sent"], said["verdict"]["outcome"], partner.rows) == (
+        1,
+        False,
+        "dead",
+        [],
+    )
     assert "column 'note' holds U+00EB" in said["verdict"]["reason"]
 
 
 def test_what_the_partner_asks_us_to_wait_holds_for_all_and_is_said(partner: Partner) -> None:
     partner.answer = answered(b"429 x\r\nRetry-After: 600")
     first = run("--send")
-    assert "retry; again in about 600 s: 429 Too Many Requests; nothing is sent to this endpoint until then" in (
-        first.stdout
+    assert (
+        "retry; again in about 600 s: 429 Too Many Requests; nothing is sent to this endpoint until then"
+        in (first.stdout)
     )
     again = run("--send")
     assert again.exit_code == 1
@@ -360,7 +411,9 @@ def test_what_the_partner_asks_us_to_wait_holds_for_all_and_is_said(partner: Par
     assert len(partner.rows) == 1
 
 
-def test_a_row_whose_own_wait_was_asked_for_is_left_alone(partner: Partner, mongo_database_url: str) -> None:
+def test_a_row_whose_own_wait_was_asked_for_is_left_alone(
+    partner: Partner, mongo_database_url: str
+) -> None:
     log_rows(mongo_database_url, 1)
     later = utc_now() + timedelta(hours=1)
     settle(mongo_database_url, "orders:1", status=409, verdict=Verdict(Outcome.RETRY, "409", later))
@@ -376,13 +429,20 @@ def test_a_row_that_a_worker_holds_is_not_sent(
     log_rows(mongo_database_url, 1, 2)
     (batch,) = documents(mongo_database_url, "batches")
     in_ledger(
-        mongo_database_url, lambda ledger: ledger.batches.claim(batch["_id"], batch["feed"], "w", utc_now(), LEASE)
+        mongo_database_url,
+        lambda ledger: ledger.batches.claim(batch["_id"], batch["feed"], "w", utc_now(), LEASE),
     )
     said = told("--key", "1", "--send", *options)
-    assert (said["exit"], said["refused"].partition(",")[0], partner.rows) == (1, "a worker holds it", [])
+    assert (said["exit"], said["refused"].partition(",")[0], partner.rows) == (
+        1,
+        "a worker holds it",
+        [],
+    )
 
 
-def test_a_person_is_asked_before_a_partner_gets_a_row(partner: Partner, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_person_is_asked_before_a_partner_gets_a_row(
+    partner: Partner, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("app.cli.feeds_trial._asks", lambda: True)
     words = ["feeds", "test", "orders", "--key", "1", "--send"]
     assert CliRunner().invoke(main, words, input="n\n").exit_code == 1
@@ -401,7 +461,10 @@ def test_a_row_that_the_partner_has_is_sent_again_on_a_clear_word_alone(
     settle(mongo_database_url, "orders:1", status=200)
     refused = CliRunner().invoke(main, words)
     assert (refused.exit_code, partner.rows) == (2, [])
-    assert "orders:1: would go to 127.0.0.1, which has it already; to send it again: --yes" in refused.stderr
+    assert (
+        "orders:1: would go to 127.0.0.1, which has it already; to send it again: --yes"
+        in refused.stderr
+    )
     assert CliRunner().invoke(main, [*words, "--yes"]).exit_code == 0
     assert len(partner.rows) == 1
 
@@ -411,8 +474,16 @@ def test_a_row_that_the_partner_has_is_sent_again_on_a_clear_word_alone(
     [
         (["orders", "--record"], 2, "--record goes with --send"),
         (["bills"], 2, "feed 'bills': not configured; known feeds: orders"),
-        (["orders", "--key", "7"], 1, "feed orders: no row with key '7', neither in the ledger nor in the source"),
-        (["orders", "--key", "a:b"], 1, "feed orders: no row with key 'a:b', neither in the ledger nor in the source"),
+        (
+            ["orders", "--key", "7"],
+            1,
+            "feed orders: no row with key '7', neither in the ledger nor in the source",
+        ),
+        (
+            ["orders", "--key", "a:b"],
+            1,
+            "feed orders: no row with key 'a:b', neither in the ledger nor in the source",
+        ),
     ],
 )
 @pytest.mark.usefixtures("partner")
@@ -442,7 +513,10 @@ def test_an_attempt_on_record_is_one_like_any_other_and_the_batch_goes_on(
     assert attempt["_id"].startswith("orders:2#")
     assert (attempt["outcome"], attempt["status"]) == ("delivered", 200)
     assert attempt["worker"].endswith(" (feeds test)")
-    states = {document["_id"]: document["state"] for document in documents(mongo_database_url, "deliveries")}
+    states = {
+        document["_id"]: document["state"]
+        for document in documents(mongo_database_url, "deliveries")
+    }
     assert states == {"orders:1": "queued", "orders:2": "delivered", "orders:3": "queued"}
     (batch,) = documents(mongo_database_url, "batches")
     assert "lease" not in batch
@@ -475,11 +549,15 @@ def test_a_refusal_on_record_pauses_the_feed(partner: Partner, mongo_database_ur
     assert cursor["paused_reason"].endswith("check partner.auth (delivery orders:1)")
 
 
-def test_what_cannot_be_recorded_is_refused_and_can_be_tried_without(partner: Partner, mongo_database_url: str) -> None:
+def test_what_cannot_be_recorded_is_refused_and_can_be_tried_without(
+    partner: Partner, mongo_database_url: str
+) -> None:
     refusals = {"4": "where: ", "3": "it is not in the ledger yet"}
     log_rows(mongo_database_url, 1)
     settle(mongo_database_url, "orders:1", status=200)
-    refusals["1"] = "it is delivered: no attempt of it is owed (python -m app replay orders:1 --state delivered)"
+    refusals["1"] = (
+        "it is delivered: no attempt of it is owed (python -m app replay orders:1 --state delivered)"
+    )
     log_rows(mongo_database_url, 2)
     in_ledger(mongo_database_url, lambda ledger: ledger.cursors.pause("orders", "401"))
     refusals["2"] = "the feed is paused: nothing of it is sent for the record"
@@ -505,7 +583,9 @@ def test_a_change_goes_under_the_id_that_its_delivery_has(partner: Partner, tmp_
     assert told("--key", "2")["delivery"] == "orders:2:0x000000000000000B"
 
 
-def test_doctor_finds_a_value_of_the_newest_row_that_no_header_can_carry(partner: Partner, tmp_path: Path) -> None:
+def test_doctor_finds_a_value_of_the_newest_row_that_no_header_can_carry(
+    partner: Partner, tmp_path: Path
+) -> None:
     def doctor() -> tuple[int, str | None]:
         result = CliRunner().invoke(main, ["doctor", "--json"])
         details = {check["name"]: check["detail"] for check in json.loads(result.stdout)["checks"]}

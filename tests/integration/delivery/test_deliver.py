@@ -1,4 +1,6 @@
-"""Delivering a batch: results as they come, one batch one worker, and nothing forgotten when the ledger is away."""
+"""Delivering a batch: results as they come, one batch one worker, and nothing forgotten when the
+ledger is away.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ def narrow(ledger: Ledger) -> Relay:
     return Relay(ledger, make_feed(batch_size=5, concurrency=1), group_size=1)
 
 
-def gone(query: Callable[..., Awaitable[Any]], times: int, error: RowrelayError) -> Callable[..., Awaitable[Any]]:
+def gone(
+    query: Callable[..., Awaitable[Any]], times: int, error: RowrelayError
+) -> Callable[..., Awaitable[Any]]:
     """The query, failing with `error` so many times before it works."""
     left = times
 
@@ -105,7 +109,10 @@ class StumblingPartner(ScriptedPartner):
 async def test_a_row_that_nobody_foresaw_spends_its_own_attempts_alone(relay: Relay) -> None:
     relay.partner = StumblingPartner(relay.clock)
     (batch_id,) = await relay.poll_rows(5)
-    assert await relay.delivering().deliver(relay.feed, batch_id) == {Outcome.DELIVERED: 4, Outcome.UNKNOWN: 1}
+    assert await relay.delivering().deliver(relay.feed, batch_id) == {
+        Outcome.DELIVERED: 4,
+        Outcome.UNKNOWN: 1,
+    }
     assert (await relay.states())["orders:3"] == "retrying"
     assert await outcomes(relay, "orders:3") == ["unknown"]
     assert await relay.batches() == set()
@@ -139,12 +146,24 @@ async def _asked(relay: Relay, delivery_id: str, times: int) -> bool:
 
 
 async def test_each_result_goes_its_own_way(relay: Relay) -> None:
-    relay.partner.moods = [Mood.ACCEPTS, Mood.FAILS, Mood.REFUSES, Mood.LOSES_ANSWER, Mood.THROTTLES]
+    relay.partner.moods = [
+        Mood.ACCEPTS,
+        Mood.FAILS,
+        Mood.REFUSES,
+        Mood.LOSES_ANSWER,
+        Mood.THROTTLES,
+    ]
     (batch_id,) = await relay.poll_rows(5)
     done = await relay.delivering().deliver(relay.feed, batch_id)
     assert done is not None
     assert sum(done.values()) == 5
-    assert sorted((await relay.states()).values()) == ["dead", "delivered", "retrying", "retrying", "retrying"]
+    assert sorted((await relay.states()).values()) == [
+        "dead",
+        "delivered",
+        "retrying",
+        "retrying",
+        "retrying",
+    ]
     assert await relay.batches() == set()
     assert [await attempts(relay, delivery_id) for delivery_id in await relay.states()] == [1] * 5
 
@@ -158,7 +177,9 @@ async def test_of_two_workers_with_one_message_one_sends(relay: Relay) -> None:
     results = await asyncio.gather(*(worker.deliver(relay.feed, batch_id) for worker in workers))
     assert [result for result in results if result] == [{Outcome.DELIVERED: 5}]
     assert relay.partner.requests == 5
-    assert await workers[0].deliver(relay.feed, batch_id) is None, "a message that comes late finds nothing"
+    assert await workers[0].deliver(relay.feed, batch_id) is None, (
+        "a message that comes late finds nothing"
+    )
 
 
 async def test_the_lease_is_renewed_while_a_long_batch_runs(relay: Relay) -> None:
@@ -175,7 +196,9 @@ async def test_the_lease_is_renewed_while_a_long_batch_runs(relay: Relay) -> Non
         return await _lease_until(relay, batch_id) > first_ends
 
     await until(renewed, message="the lease to be renewed")
-    assert await relay.ledger.batches.claim(batch_id, relay.feed.name, "w2", first_ends, lease) is None
+    assert (
+        await relay.ledger.batches.claim(batch_id, relay.feed.name, "w2", first_ends, lease) is None
+    )
     answer.set()
     assert await running == {Outcome.DELIVERED: 1}
 
@@ -188,7 +211,9 @@ async def _lease_until(relay: Relay, batch_id: str) -> datetime:
 
 
 async def test_a_renewal_under_way_does_not_keep_a_batch_that_is_done(relay: Relay) -> None:
-    """PyMongo may swallow a cancelling: whoever cancels a renewal, and waits for it, can wait for ever."""
+    """PyMongo may swallow a cancelling: whoever cancels a renewal, and waits for it, can wait for
+    ever.
+    """
     (batch_id,) = await relay.poll_rows(1)
     relay.lease = timedelta(seconds=0.3)
     answer = relay.partner.held["orders:1"] = asyncio.Event()
@@ -205,7 +230,9 @@ async def test_a_renewal_under_way_does_not_keep_a_batch_that_is_done(relay: Rel
 
     ledger = replaced(relay.ledger, "batches", renew=as_pymongo)
     async with asyncio.timeout(10):
-        assert await relay.delivering(ledger=ledger).deliver(relay.feed, batch_id) == {Outcome.DELIVERED: 1}
+        assert await relay.delivering(ledger=ledger).deliver(relay.feed, batch_id) == {
+            Outcome.DELIVERED: 1
+        }
     assert not cut_short
 
 
@@ -295,10 +322,16 @@ async def test_a_success_on_record_is_not_sent_again(relay: Relay) -> None:
     assert [await attempts(relay, i) for i in ("orders:1", "orders:2")] == [1, 2]
 
 
-async def test_a_success_that_is_recorded_during_a_take_over_is_not_sent_again(relay: Relay) -> None:
-    """The former holder is alive, as after a clock jumped, and writes an attempt down between our two questions."""
+async def test_a_success_that_is_recorded_during_a_take_over_is_not_sent_again(
+    relay: Relay,
+) -> None:
+    """The former holder is alive, as after a clock jumped, and writes an attempt down between our
+    two questions.
+    """
     (batch_id,) = await relay.poll_rows(2)
-    former = await relay.ledger.batches.claim(batch_id, relay.feed.name, "former", relay.clock(), LEASE)
+    former = await relay.ledger.batches.claim(
+        batch_id, relay.feed.name, "former", relay.clock(), LEASE
+    )
     assert former
     rows = await loaded(relay.ledger, former)
     relay.clock.advance(LEASE)
@@ -319,7 +352,9 @@ async def test_a_success_that_is_recorded_during_a_take_over_is_not_sent_again(r
     await relay.delivering(ledger=during).deliver(relay.feed, batch_id)
     assert set(relay.partner.payloads) == {"orders:2"}
     assert await outcomes(relay, "orders:1") == ["delivered"]
-    assert await outcomes(relay, "orders:2") == ["unknown", "delivered"], "what may be sent again is on record as such"
+    assert await outcomes(relay, "orders:2") == ["unknown", "delivered"], (
+        "what may be sent again is on record as such"
+    )
 
 
 # --- the ledger is away
@@ -335,11 +370,15 @@ async def test_a_success_that_is_recorded_during_a_take_over_is_not_sent_again(r
         ("cursors", "pause", Mood.DENIES),
     ],
 )
-async def test_results_are_kept_while_the_ledger_is_away(relay: Relay, collection: str, query: str, mood: Mood) -> None:
+async def test_results_are_kept_while_the_ledger_is_away(
+    relay: Relay, collection: str, query: str, mood: Mood
+) -> None:
     (batch_id,) = await relay.poll_rows(3)
     relay.partner.moods = [mood]
     working = getattr(getattr(relay.ledger, collection), query)
-    ledger = replaced(relay.ledger, collection, **{query: gone(working, 2, LedgerUnavailable("away"))})
+    ledger = replaced(
+        relay.ledger, collection, **{query: gone(working, 2, LedgerUnavailable("away"))}
+    )
     done = await relay.delivering(ledger=ledger).deliver(relay.feed, batch_id)
     assert done is not None
     assert sum(done.values()) == relay.partner.requests == (1 if mood is Mood.DENIES else 3)
@@ -348,8 +387,12 @@ async def test_results_are_kept_while_the_ledger_is_away(relay: Relay, collectio
 
 
 @pytest.mark.parametrize("error", [LedgerUnavailable("away"), LedgerRefused("no right to write")])
-async def test_nothing_more_is_sent_when_results_cannot_be_recorded(narrow: Relay, error: RowrelayError) -> None:
-    """After `RECORD_PATIENCE`, or at once where waiting is no use: the next lease sends what is left."""
+async def test_nothing_more_is_sent_when_results_cannot_be_recorded(
+    narrow: Relay, error: RowrelayError
+) -> None:
+    """After `RECORD_PATIENCE`, or at once where waiting is no use: the next lease sends what is
+    left.
+    """
 
     tries = 0
 
@@ -380,7 +423,9 @@ async def test_nothing_more_is_sent_when_results_cannot_be_recorded(narrow: Rela
 
 
 @pytest.mark.parametrize("sending_alone", [False, True])
-async def test_a_paused_feed_is_not_sent_and_its_batch_stays_free(relay: Relay, *, sending_alone: bool) -> None:
+async def test_a_paused_feed_is_not_sent_and_its_batch_stays_free(
+    relay: Relay, *, sending_alone: bool
+) -> None:
     (batch_id,) = await relay.poll_rows(2)
     cursors = relay.ledger.cursors
     await (cursors.pause_sending if sending_alone else cursors.pause)("orders", "by hand")
@@ -396,7 +441,9 @@ async def test_a_feed_whose_polling_alone_is_paused_is_sent(relay: Relay) -> Non
     assert await relay.delivering().deliver(relay.feed, batch_id) == {Outcome.DELIVERED: 2}
 
 
-async def test_a_worker_that_found_the_feed_paused_goes_on_as_soon_as_it_is_resumed(relay: Relay) -> None:
+async def test_a_worker_that_found_the_feed_paused_goes_on_as_soon_as_it_is_resumed(
+    relay: Relay,
+) -> None:
     (batch_id,) = await relay.poll_rows(2)
     worker = relay.delivering()
     await relay.ledger.cursors.pause("orders", "by hand")
@@ -415,7 +462,9 @@ async def test_a_worker_that_pauses_the_feed_sends_no_other_batch(narrow: Relay)
     assert narrow.partner.requests == 1
 
 
-async def test_refused_credentials_pause_the_feed_and_cost_one_row_one_attempt(narrow: Relay) -> None:
+async def test_refused_credentials_pause_the_feed_and_cost_one_row_one_attempt(
+    narrow: Relay,
+) -> None:
     narrow.partner.moods = [Mood.DENIES]
     (batch_id,) = await narrow.poll_rows(3)
     await narrow.delivering().deliver(narrow.feed, batch_id)

@@ -1,4 +1,6 @@
-"""Delivering under the endpoint's throttle, and leaving: what may not be sent costs no attempt and is not forgotten."""
+"""Delivering under the endpoint's throttle, and leaving: what may not be sent costs no attempt and
+is not forgotten.
+"""
 
 from __future__ import annotations
 
@@ -27,14 +29,18 @@ def relay(ledger: Ledger) -> Relay:
 def worker(relay: Relay) -> Delivering:
     terms = DeliverySettings("w1", LEASE, group_size=1, group_wait=timedelta(milliseconds=20))
     throttles = Throttles(now=relay.clock)
-    return Delivering(relay.ledger, relay.partner, terms, now=relay.clock, throttles=throttles, queue=relay.queue)
+    return Delivering(
+        relay.ledger, relay.partner, terms, now=relay.clock, throttles=throttles, queue=relay.queue
+    )
 
 
 async def attempts_made(relay: Relay) -> int:
     return await relay.ledger._database["attempts"].count_documents({})
 
 
-async def test_a_hold_in_the_middle_of_a_batch_gives_the_rest_back_until_it_ends(relay: Relay) -> None:
+async def test_a_hold_in_the_middle_of_a_batch_gives_the_rest_back_until_it_ends(
+    relay: Relay,
+) -> None:
     (batch_id,) = await relay.poll_rows(5)
     relay.partner.moods = [Mood.ACCEPTS, Mood.THROTTLES, Mood.ACCEPTS]
     outcomes = await worker(relay).deliver(relay.feed, batch_id)
@@ -45,7 +51,9 @@ async def test_a_hold_in_the_middle_of_a_batch_gives_the_rest_back_until_it_ends
     relay.partner.moods = [Mood.ACCEPTS]
     await relay.deliver_all()
     assert set((await relay.states()).values()) <= {"delivered", "retrying"}
-    assert await attempts_made(relay) in (5, 6), "one each, and one more for the row that was told to wait"
+    assert await attempts_made(relay) in (5, 6), (
+        "one each, and one more for the row that was told to wait"
+    )
 
 
 async def test_a_batch_that_comes_during_a_hold_is_parked_and_costs_nothing(relay: Relay) -> None:
@@ -69,7 +77,10 @@ async def test_a_parked_batch_that_another_worker_holds_is_left_to_it(relay: Rel
     now = relay.clock()
     held = await relay.ledger.batches.claim(batch_id, relay.feed.name, "other", now, LEASE)
     assert held
-    assert await relay.ledger.batches.park(batch_id, relay.feed.name, now + timedelta(days=1), now) is None
+    assert (
+        await relay.ledger.batches.park(batch_id, relay.feed.name, now + timedelta(days=1), now)
+        is None
+    )
 
 
 async def test_draining_gives_back_what_was_not_sent_and_records_what_was(relay: Relay) -> None:
@@ -83,7 +94,9 @@ async def test_draining_gives_back_what_was_not_sent_and_records_what_was(relay:
     answer.set()
     assert await running == {Outcome.DELIVERED: 1}
     assert relay.queue.messages == [("orders", batch_id)], "its message is sent again at once"
-    assert await relay.ledger.batches.claim(batch_id, relay.feed.name, "other", relay.clock(), LEASE)
+    assert await relay.ledger.batches.claim(
+        batch_id, relay.feed.name, "other", relay.clock(), LEASE
+    )
     assert relay.partner.requests == 1
 
 

@@ -1,4 +1,6 @@
-"""One feed's trouble is that feed's: what a worker takes up of each, and what it leaves for whoever has room."""
+"""One feed's trouble is that feed's: what a worker takes up of each, and what it leaves for whoever
+has room.
+"""
 
 from __future__ import annotations
 
@@ -69,24 +71,41 @@ class World:
         terms = DeliverySettings(name, LEASE, group_size=1, group_wait=timedelta(milliseconds=5))
         throttles = Throttles(now=self.clock)
         under_way = UnderWay(progress)
-        delivering = Delivering(ledger, self.partner, terms, now=self.clock, throttles=throttles, queue=self.queue)
+        delivering = Delivering(
+            ledger, self.partner, terms, now=self.clock, throttles=throttles, queue=self.queue
+        )
         feeds: dict[str, Feed] = {}
         dispatch = Dispatch(
-            delivering, ledger, throttles, under_way, feeds, most_batches=most_batches, lease=LEASE, now=self.clock
+            delivering,
+            ledger,
+            throttles,
+            under_way,
+            feeds,
+            most_batches=most_batches,
+            lease=LEASE,
+            now=self.clock,
         )
         self.workers.append(Worker(dispatch, delivering, under_way, progress, feeds))
         return self.workers[-1]
 
     async def log(self, feed: Feed, count: int, *, hold: bool = False) -> list[NewBatch]:
-        """Rows in the ledger, in batches whose messages are on their way. `hold`: the partner keeps their answers."""
+        """Rows in the ledger, in batches whose messages are on their way. `hold`: the partner keeps
+        their answers.
+        """
         rows = source_rows(*range(count))
-        parts = [rows[start : start + feed.batch_size] for start in range(0, count, feed.batch_size)]
+        parts = [
+            rows[start : start + feed.batch_size] for start in range(0, count, feed.batch_size)
+        ]
         batches = [
-            NewBatch(f"{feed.name}-{number}", feed.name, tuple(f"{feed.name}:{row.key}" for row in part))
+            NewBatch(
+                f"{feed.name}-{number}", feed.name, tuple(f"{feed.name}:{row.key}" for row in part)
+            )
             for number, part in enumerate(parts)
         ]
         if hold:
-            self.partner.held |= {one: asyncio.Event() for batch in batches for one in batch.delivery_ids}
+            self.partner.held |= {
+                one: asyncio.Event() for batch in batches for one in batch.delivery_ids
+            }
         await self.ledger.batches.insert(batches, self.clock() + LEASE)
         await self.ledger.deliveries.log(list(zip(batches, parts, strict=True)), self.clock())
         return batches
@@ -102,10 +121,16 @@ class World:
         return await found.count_documents({"feed": feed.name, "state": "delivered"})
 
     async def leased(self, feed: Feed) -> int:
-        return await self.ledger._database["batches"].count_documents({"feed": feed.name, "lease": {"$ne": None}})
+        return await self.ledger._database["batches"].count_documents(
+            {"feed": feed.name, "lease": {"$ne": None}}
+        )
 
     async def due(self, feed: Feed) -> list[NewBatch]:
-        return [batch for batch in await self.ledger.batches.due(self.clock(), 1000) if batch.feed == feed.name]
+        return [
+            batch
+            for batch in await self.ledger.batches.due(self.clock(), 1000)
+            if batch.feed == feed.name
+        ]
 
 
 @asynccontextmanager
@@ -130,13 +155,21 @@ async def test_a_feed_whose_partner_answers_nothing_keeps_no_other_waiting(world
     worker = world.worker()
     slow, fast = await world.log(SLOW, 40, hold=True), await world.log(FAST, 40)
     worker.hint(SLOW, slow)
-    await until(lambda: world.partner.requests == SLOW.partner.concurrency, message="all that may be sent", timeout=60)
+    await until(
+        lambda: world.partner.requests == SLOW.partner.concurrency,
+        message="all that may be sent",
+        timeout=60,
+    )
     worker.hint(FAST, fast)
     await until(lambda: _all(world, FAST, 40), timeout=60, message="the fast feed's rows")
     assert await world.delivered(SLOW) == 0
     assert await world.leased(SLOW) <= 4, "no more is claimed than can be sent soon"
     world.release()
-    await until(lambda: _all(world, SLOW, 40), timeout=60, message="the others, though no message came any more")
+    await until(
+        lambda: _all(world, SLOW, 40),
+        timeout=60,
+        message="the others, though no message came any more",
+    )
     await worker.under_way.finished()
     assert world.partner.requests == 80
     assert worker.held(SLOW) == worker.held(FAST) == (0, 0)
@@ -191,7 +224,9 @@ async def test_batches_of_one_row_use_all_the_requests_that_a_feed_may_make(worl
     await until(lambda: _all(world, feed, 60), timeout=60)
 
 
-async def test_what_comes_beside_a_full_worker_is_taken_as_soon_as_it_has_room(world: World) -> None:
+async def test_what_comes_beside_a_full_worker_is_taken_as_soon_as_it_has_room(
+    world: World,
+) -> None:
     worker = world.worker()
     first = await world.log(SLOW, 8, hold=True)
     worker.hint(SLOW, first)
@@ -204,13 +239,17 @@ async def test_what_comes_beside_a_full_worker_is_taken_as_soon_as_it_has_room(w
     assert worker.dispatch.shares.of("slow").more is False, "it does not go on asking"
 
 
-async def test_a_process_that_retires_finishes_what_it_holds_and_takes_nothing_more(world: World) -> None:
+async def test_a_process_that_retires_finishes_what_it_holds_and_takes_nothing_more(
+    world: World,
+) -> None:
     """As one of a pool after so many tasks: what is due in the ledger is for another."""
     worker = world.worker()
     batches = await world.log(SLOW, 40, hold=True)
     worker.hint(SLOW, batches)
     await until(lambda: world.partner.requests == 3, timeout=60)
-    await until(lambda: worker.dispatch.shares.of("slow").more, timeout=60, message="the others to be left")
+    await until(
+        lambda: worker.dispatch.shares.of("slow").more, timeout=60, message="the others to be left"
+    )
     taken, _ = worker.held(SLOW)
     worker.dispatch.retire()
     world.release()
@@ -226,7 +265,9 @@ async def test_a_ledger_that_is_away_is_not_asked_again_and_again(world: World) 
         asked += 1
         raise LedgerUnavailable("away")
 
-    worker = world.worker(ledger=replaced(world.ledger, "batches", claim=away, claim_next=away, show=away))
+    worker = world.worker(
+        ledger=replaced(world.ledger, "batches", claim=away, claim_next=away, show=away)
+    )
     worker.hint(SLOW, await world.log(SLOW, 40))
     await worker.under_way.finished()
     assert 1 <= asked <= 20
@@ -234,7 +275,9 @@ async def test_a_ledger_that_is_away_is_not_asked_again_and_again(world: World) 
     well = world.worker()
     world.clock.advance(LEASE)
     well.hint(SLOW, (await world.due(SLOW))[:1])
-    await until(lambda: _all(world, SLOW, 40), timeout=60, message="all rows, once the ledger is back")
+    await until(
+        lambda: _all(world, SLOW, 40), timeout=60, message="all rows, once the ledger is back"
+    )
 
 
 async def test_a_batch_that_fails_unforeseen_is_named_and_the_others_go_on(world: World) -> None:
@@ -283,7 +326,11 @@ async def test_a_worker_that_stops_hands_on_what_it_is_told_of(world: World) -> 
     other.hint(SLOW, batches)
     cut_off = await world.ledger.deliveries.retrying("slow", 40)
     assert 0 < cut_off <= 3
-    await until(lambda: _all(world, SLOW, 40 - cut_off), timeout=60, message="another worker to send the rest")
+    await until(
+        lambda: _all(world, SLOW, 40 - cut_off),
+        timeout=60,
+        message="another worker to send the rest",
+    )
 
 
 async def test_hints_without_number_are_forgotten_rather_than_kept(world: World) -> None:

@@ -1,4 +1,6 @@
-"""Feeds that change while a worker runs: what is under way ends as it began, what begins later is as it now is."""
+"""Feeds that change while a worker runs: what is under way ends as it began, what begins later is
+as it now is.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +62,9 @@ async def test_a_request_under_way_ends_as_it_began_and_the_next_is_as_the_feed_
             await until(lambda: heads, timeout=30, message="the first request")
             client.serve([new])
             assert (await client.send(new, delivery("2"))).status == 200
-            assert (await client.send(old, delivery("3"))).status == 200, "the rest of a batch that began with it"
+            assert (await client.send(old, delivery("3"))).status == 200, (
+                "the rest of a batch that began with it"
+            )
             answer.set()
             assert (await first).status == 200
     versions = [b"new" if b"x-version: new" in head else b"old" for head in heads]
@@ -86,13 +90,22 @@ async def test_connections_tokens_and_ways_follow_the_feeds(tmp_path: Path) -> N
     authorities = tmp_path / "ca.pem"
     authorities.write_text(ssl.DER_cert_to_PEM_cert(_any_certificate()), encoding="utf-8")
     auth = OAuth2Auth.model_validate(
-        {"type": "oauth2", "token_url": "https://partner.invalid/token", "client_id": "me", "client_secret": "s"}
+        {
+            "type": "oauth2",
+            "token_url": "https://partner.invalid/token",
+            "client_id": "me",
+            "client_secret": "s",
+        }
     )
     plain = feed_to("https://partner.invalid", concurrency=10)
-    secure = feed_to("https://partner.invalid", auth, concurrency=7, tls=Tls(ca_file=str(authorities)))
+    secure = feed_to(
+        "https://partner.invalid", auth, concurrency=7, tls=Tls(ca_file=str(authorities))
+    )
     async with PartnerClient([plain]) as client:
         client.serve([_changed(plain, concurrency=3), secure])
-        assert {tls and str(tls.ca_file): one.slots.limit for tls, one in client._transports.items()} == {
+        assert {
+            tls and str(tls.ca_file): one.slots.limit for tls, one in client._transports.items()
+        } == {
             None: 3,
             str(authorities): 7,
         }
@@ -100,7 +113,9 @@ async def test_connections_tokens_and_ways_follow_the_feeds(tmp_path: Path) -> N
         contexts = [transport._context for transport in client._transports.values()]
         client.serve([secure])
         (transport,) = client._transports.values()
-        assert transport._context not in contexts, "its files are read anew, though the feed is the same"
+        assert transport._context not in contexts, (
+            "its files are read anew, though the feed is the same"
+        )
         client.serve([plain])
         assert (list(client._transports), list(client._authorizers)) == ([None], [])
         assert len(client._routes) == 1
@@ -123,7 +138,9 @@ async def test_limits_change_at_once_and_what_the_partner_asked_for_stays() -> N
     throttle.hold(utc_now() + timedelta(minutes=5))
     changed = _changed(feed, concurrency=4, rate_limit=Rate(count=1, per_seconds=3600))
     throttles.take({feed.name: changed}, (), 1.0)
-    assert await throttles.of(feed) is throttle, "a batch under way shares the limits with those that come"
+    assert await throttles.of(feed) is throttle, (
+        "a batch under way shares the limits with those that come"
+    )
     assert (throttle.slots.limit, throttle.feed) == (4, changed)
     assert throttle.held_for() > 200
     throttles.take({feed.name: _changed(feed, concurrency=20)}, (), 0.5)
@@ -161,7 +178,9 @@ async def test_a_breaker_that_is_switched_off_while_it_is_open_lets_everything_t
     assert not _guarded(throttle)
 
 
-async def test_a_feed_that_went_is_synced_no_more_and_one_that_comes_back_has_its_present_limits() -> None:
+async def test_a_feed_that_went_is_synced_no_more_and_one_that_comes_back_has_its_present_limits() -> (
+    None
+):
     throttles, feed = Throttles(), make_feed(concurrency=10)
     await throttles.of(feed)
     throttles.take({}, [feed.name], 1.0)
@@ -173,7 +192,9 @@ async def test_a_feed_that_went_is_synced_no_more_and_one_that_comes_back_has_it
 # Batches
 
 
-async def test_a_batch_under_way_ends_with_its_feed_and_the_next_begins_with_the_present_one(world: World) -> None:
+async def test_a_batch_under_way_ends_with_its_feed_and_the_next_begins_with_the_present_one(
+    world: World,
+) -> None:
     worker, feed = world.worker(), make_feed("slow", concurrency=1, batch_size=2)
     worker.hint(feed, await world.log(feed, 8, hold=True))
     await until(lambda: world.partner.requests == 1, timeout=60, message="the first row")
@@ -186,7 +207,9 @@ async def test_a_batch_under_way_ends_with_its_feed_and_the_next_begins_with_the
     assert [one is changed for one in sent] == sorted(one is changed for one in sent)
 
 
-async def test_of_a_feed_that_went_nothing_more_is_claimed_and_all_of_it_is_owed_still(world: World) -> None:
+async def test_of_a_feed_that_went_nothing_more_is_claimed_and_all_of_it_is_owed_still(
+    world: World,
+) -> None:
     worker, feed = world.worker(), make_feed("slow", concurrency=1, batch_size=2)
     worker.hint(feed, await world.log(feed, 20, hold=True))
     await until(lambda: world.partner.requests == 1, timeout=60, message="the first row")
@@ -202,4 +225,6 @@ async def test_of_a_feed_that_went_nothing_more_is_claimed_and_all_of_it_is_owed
     assert await world.delivered(feed) == delivered
     worker.hint(feed, (await world.due(feed))[:1])
     await until(lambda: _all(world, feed, 18), timeout=60, message="the rest, once it is back")
-    assert await found.count_documents({"feed": "slow", "state": "queued", "attempts": 0}) == 2, "passed over, for now"
+    assert await found.count_documents({"feed": "slow", "state": "queued", "attempts": 0}) == 2, (
+        "passed over, for now"
+    )

@@ -1,4 +1,6 @@
-"""What a report says of a mistake of our own: rows that no request can be made of, and what becomes of their replay."""
+"""What a report says of a mistake of our own: rows that no request can be made of, and what becomes
+of their replay.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,9 @@ class Office:
     async def log(self) -> None:
         batch = new_batch("orders", [f"orders:{key}" for key in range(ROWS)])
         await self.ledger.batches.insert([batch], self.clock())
-        rows = [SourceRow(str(key), key, f'{{"id":{key},"name":"Zoë\\u0007"}}') for key in range(ROWS)]
+        rows = [
+            SourceRow(str(key), key, f'{{"id":{key},"name":"Zoë\\u0007"}}') for key in range(ROWS)
+        ]
         await self.ledger.deliveries.log([(batch, rows)], self.clock())
         await self.queue.publish([batch])
 
@@ -57,13 +61,17 @@ class Office:
         self.clock.advance(timedelta(minutes=20))
 
     async def replay(self, feed: Feed) -> None:
-        replaying = Replaying(self.ledger, self.queue, {"orders": feed}, message_wait=LEASE, now=self.clock)
+        replaying = Replaying(
+            self.ledger, self.queue, {"orders": feed}, message_wait=LEASE, now=self.clock
+        )
         account = await replaying.replay(Selection((State.DEAD,)), FAST, By("ada"))
         assert account.moved == ROWS
         self.clock.advance(timedelta(minutes=20))
 
     async def report(self, day: str = "2026-01-01") -> Report:
-        work = Reporting(self.ledger, ["orders"], zone=ZoneInfo("UTC"), folder=self._folder, now=self.clock)
+        work = Reporting(
+            self.ledger, ["orders"], zone=ZoneInfo("UTC"), folder=self._folder, now=self.clock
+        )
         return (await work.preview(parse_period(day, ZoneInfo("UTC"))))[1]
 
 
@@ -75,7 +83,9 @@ def with_header(url: str, value: str) -> Feed:
     return feed_to(url, headers={"X-Name": value})
 
 
-async def test_no_request_made_is_no_attempt_and_not_one_without_an_answer(ledger: Ledger, tmp_path: Path) -> None:
+async def test_no_request_made_is_no_attempt_and_not_one_without_an_answer(
+    ledger: Ledger, tmp_path: Path
+) -> None:
     office, requests = Office(ledger, tmp_path), list[tuple[bytes, bytes]]()
     await office.log()
     async with raw_partner(recording(requests)) as url:
@@ -84,14 +94,22 @@ async def test_no_request_made_is_no_attempt_and_not_one_without_an_answer(ledge
     assert requests == []
     assert (report.totals.dead, report.totals.unsendable) == (ROWS, ROWS)
     assert report.statuses == {}, "none means that a partner gave no answer"
-    assert (report.totals.attempts, report.totals.first_attempts, report.attempt_ms.count) == (0, 0, 0)
-    assert [(reason.count, "column 'name'" in reason.text) for reason in report.dead_reasons] == [(ROWS, True)]
+    assert (report.totals.attempts, report.totals.first_attempts, report.attempt_ms.count) == (
+        0,
+        0,
+        0,
+    )
+    assert [(reason.count, "column 'name'" in reason.text) for reason in report.dead_reasons] == [
+        (ROWS, True)
+    ]
     assert report.errors == ()
     assert await attempts(ledger) == 0
     assert {(await _get(ledger, key))["attempts"] for key in range(ROWS)} == {0}
 
 
-async def test_replayed_dead_letters_are_counted_once_whatever_becomes_of_them(ledger: Ledger, tmp_path: Path) -> None:
+async def test_replayed_dead_letters_are_counted_once_whatever_becomes_of_them(
+    ledger: Ledger, tmp_path: Path
+) -> None:
     office, requests = Office(ledger, tmp_path), list[tuple[bytes, bytes]]()
     await office.log()
     async with raw_partner(recording(requests)) as url:
@@ -100,7 +118,9 @@ async def test_replayed_dead_letters_are_counted_once_whatever_becomes_of_them(l
         await office.replay(wrong)
         await office.send(wrong)
         report = await office.report()
-        assert (report.totals.dead, report.totals.revived) == (ROWS, ROWS), "they died twice, and are as many as before"
+        assert (report.totals.dead, report.totals.revived) == (ROWS, ROWS), (
+            "they died twice, and are as many as before"
+        )
         assert [reason.count for reason in report.dead_reasons] == [ROWS]
         await office.replay(mended)
         await office.send(mended)
@@ -121,13 +141,21 @@ async def test_what_died_on_one_day_stays_dead_in_its_report_when_it_is_replayed
         office.clock.time = datetime(2026, 1, 2, 6, tzinfo=UTC)
         await office.replay(feed)
         await office.send(feed)
-    assert [(await office.report(day)).totals.dead for day in ("2026-01-01", "2026-01-02")] == [ROWS, ROWS]
+    assert [(await office.report(day)).totals.dead for day in ("2026-01-01", "2026-01-02")] == [
+        ROWS,
+        ROWS,
+    ]
 
 
-async def test_a_refused_token_is_no_attempt_without_an_answer(ledger: Ledger, tmp_path: Path) -> None:
+async def test_a_refused_token_is_no_attempt_without_an_answer(
+    ledger: Ledger, tmp_path: Path
+) -> None:
     office, requests = Office(ledger, tmp_path), list[tuple[bytes, bytes]]()
     body = b'{"error":"invalid_client"}'
-    refused = b"HTTP/1.1 401 Unauthorized\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+    refused = (
+        b"HTTP/1.1 401 Unauthorized\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+        % len(body)
+    )
     await office.log()
     async with raw_partner(recording(requests, refused + body)) as url:
         auth: Mapping[str, object] = {

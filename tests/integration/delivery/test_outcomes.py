@@ -1,4 +1,6 @@
-"""What an attempt is on record as: successes that are none, answers that were lost, and rows that cannot be sent."""
+"""What an attempt is on record as: successes that are none, answers that were lost, and rows that
+cannot be sent.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +28,12 @@ def judged(answer: Answer, attempt: int = 1) -> Verdict:
 # A success that is none
 
 
-@pytest.mark.parametrize(("otherwise", "outcome"), [("retry", Outcome.RETRY), ("dead", Outcome.DEAD)])
-async def test_a_2xx_that_fails_the_feeds_check_is_a_failure(otherwise: str, outcome: Outcome) -> None:
+@pytest.mark.parametrize(
+    ("otherwise", "outcome"), [("retry", Outcome.RETRY), ("dead", Outcome.DEAD)]
+)
+async def test_a_2xx_that_fails_the_feeds_check_is_a_failure(
+    otherwise: str, outcome: Outcome
+) -> None:
     success = {"json": {"path": "accepted", "equals": False}, "otherwise": otherwise}
     async with serve() as partner:
         answer = await send_once(feed_to(partner.url, success=success))
@@ -40,13 +46,18 @@ async def test_a_2xx_that_fails_the_feeds_check_is_a_failure(otherwise: str, out
 async def test_a_2xx_that_meets_the_check_is_delivered() -> None:
     success = {"status": [200], "json": {"path": "accepted", "equals": True}}
     async with serve() as partner:
-        assert judged(await send_once(feed_to(partner.url, success=success))).outcome is Outcome.DELIVERED
+        assert (
+            judged(await send_once(feed_to(partner.url, success=success))).outcome
+            is Outcome.DELIVERED
+        )
 
 
 async def test_the_check_does_not_soften_other_answers() -> None:
     success = {"status": [200], "otherwise": "retry"}
     async with serve(Faults(statuses={404: 1})) as partner:
-        assert judged(await send_once(feed_to(partner.url, success=success))).outcome is Outcome.DEAD
+        assert (
+            judged(await send_once(feed_to(partner.url, success=success))).outcome is Outcome.DEAD
+        )
 
 
 async def test_an_answer_too_long_to_keep_is_still_checked() -> None:
@@ -95,7 +106,10 @@ async def test_a_row_that_the_partner_has_is_delivered_without_being_sent_again(
             lost = await client.send(feed, delivery())
             answer = await client.send(feed, delivery(in_doubt=True))
         assert lost.ruling is Ruling.LOST
-        assert (answer.status, answer.note) == (200, "status_url: the partner has the row; nothing was sent")
+        assert (answer.status, answer.note) == (
+            200,
+            "status_url: the partner has the row; nothing was sent",
+        )
         assert judged(answer).outcome is Outcome.DELIVERED
         assert partner.accepted_keys == {"orders:1": 1}
         assert partner.counts()["requests"] == 1
@@ -121,7 +135,9 @@ async def test_a_row_that_is_not_in_doubt_is_not_asked_for() -> None:
 @pytest.mark.parametrize("head", ["500 Oops", "401 No", "302 Found", "204 Nothing", "not HTTP"])
 async def test_a_status_url_that_does_not_tell_keeps_the_row_from_being_sent(head: str) -> None:
     requests: list[tuple[bytes, bytes]] = []
-    async with raw_partner(recording(requests, f"HTTP/1.1 {head}\r\nContent-Length: 0\r\n\r\n".encode())) as url:
+    async with raw_partner(
+        recording(requests, f"HTTP/1.1 {head}\r\nContent-Length: 0\r\n\r\n".encode())
+    ) as url:
         answer = await send_once(asking_feed(url), delivery(in_doubt=True))
     assert answer.status is None
     assert str(answer.error).startswith("status_url: ")
@@ -133,7 +149,9 @@ async def test_a_status_url_that_does_not_tell_keeps_the_row_from_being_sent(hea
 async def test_the_question_carries_our_credentials_and_the_keys_as_they_are() -> None:
     requests: list[tuple[bytes, bytes]] = []
     async with raw_partner(recording(requests, OK)) as url:
-        feed = feed_to(url, {"type": "bearer", "token": "t0ken"}, status_url=f"{url}/rows/{{key}}?id={{id}}")
+        feed = feed_to(
+            url, {"type": "bearer", "token": "t0ken"}, status_url=f"{url}/rows/{{key}}?id={{id}}"
+        )
         await send_once(feed, delivery("A%20B", in_doubt=True))
     head = requests[0][0]
     assert head.startswith(b"get /rows/a%20b?id=orders:a%2520b http/1.1\r\n")
@@ -143,7 +161,11 @@ async def test_the_question_carries_our_credentials_and_the_keys_as_they_are() -
 async def test_the_question_carries_an_access_token() -> None:
     async with serve(Faults(lost_answer=1, limit=1)) as partner:
         partner.issuer.required = True
-        auth = {"type": "oauth2", "token_url": f"{partner.url}/oauth/token", "client_id": "simulator"}
+        auth = {
+            "type": "oauth2",
+            "token_url": f"{partner.url}/oauth/token",
+            "client_id": "simulator",
+        }
         feed = asking_feed(partner.url, auth={**auth, "client_secret": "simulator-secret"})
         async with PartnerClient([feed]) as client:
             await client.send(feed, delivery())

@@ -1,4 +1,6 @@
-"""What keeps a row from being sent for want of something of our own is no fault of the row, nor of the partner."""
+"""What keeps a row from being sent for want of something of our own is no fault of the row, nor of
+the partner.
+"""
 
 from __future__ import annotations
 
@@ -69,13 +71,17 @@ class Lacking:
         return await self._relay.partner.send(self._relay.feed, delivery)
 
 
-async def test_a_lack_of_our_own_costs_no_attempt_and_no_breaker_and_is_said(ledger: Ledger) -> None:
+async def test_a_lack_of_our_own_costs_no_attempt_and_no_breaker_and_is_said(
+    ledger: Ledger,
+) -> None:
     relay = Relay(ledger, make_feed(batch_size=50, concurrency=50))
     await relay.poll_rows(50)
     troubles, throttles = Troubles(relay.clock), Throttles(now=relay.clock)
     terms = DeliverySettings("w1", LEASE, group_size=50, group_wait=timedelta(milliseconds=20))
     lacking = Lacking(relay, times=30)
-    delivering = Delivering(ledger, lacking, terms, now=relay.clock, throttles=throttles, troubles=troubles)
+    delivering = Delivering(
+        ledger, lacking, terms, now=relay.clock, throttles=throttles, troubles=troubles
+    )
     outcomes: Counter[Outcome] = Counter()
     while relay.queue.messages:
         outcomes.update(await delivering.deliver(relay.feed, relay.queue.messages.pop(0)[1]) or {})

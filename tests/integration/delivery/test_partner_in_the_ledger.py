@@ -39,7 +39,9 @@ class System:
         self.source.add(rows)
 
     async def poll(self) -> None:
-        await Polling(self.source, self.ledger, self.queue, message_wait=MINUTE, now=self.clock).poll(self.feed)
+        await Polling(
+            self.source, self.ledger, self.queue, message_wait=MINUTE, now=self.clock
+        ).poll(self.feed)
 
     async def deliver(self) -> dict[Outcome, int]:
         """Send every batch that is queued. Returns the outcomes of all."""
@@ -56,15 +58,23 @@ class System:
         """Put what waits for a retry back on the queue."""
         self.clock.advance(timedelta(hours=1))
         feeds = {self.feed.name: self.feed}
-        await Sweeping(self.ledger, self.queue, feeds, lease=MINUTE, limit=100, now=self.clock).sweep()
+        await Sweeping(
+            self.ledger, self.queue, feeds, lease=MINUTE, limit=100, now=self.clock
+        ).sweep()
 
     async def attempts(self, row: int) -> list[Document]:
         return await self.ledger.attempts.of_delivery(f"orders:{row}")
 
 
-async def test_rows_that_the_filter_leaves_out_are_skipped_on_record_and_never_sent(ledger: Ledger) -> None:
+async def test_rows_that_the_filter_leaves_out_are_skipped_on_record_and_never_sent(
+    ledger: Ledger,
+) -> None:
     async with serve() as partner:
-        system = System(ledger, feed_with(partner.url, filter=[{"column": "id", "op": "<=", "value": 2}]), rows=3)
+        system = System(
+            ledger,
+            feed_with(partner.url, filter=[{"column": "id", "op": "<=", "value": 2}]),
+            rows=3,
+        )
         await system.poll()
         await system.deliver()
         assert sorted(partner.accepted_keys) == ["orders:1", "orders:2"]
@@ -72,7 +82,10 @@ async def test_rows_that_the_filter_leaves_out_are_skipped_on_record_and_never_s
     assert (skipped["state"], skipped["reason"]) == ("skipped", "filter: not id <= 2")
     assert skipped["finished_at"]
     standing = (await ledger.state_counts.standing(system.clock()))["orders"]
-    assert {str(state): count for state, count in standing.states.items() if count} == {"delivered": 2, "skipped": 1}
+    assert {str(state): count for state, count in standing.states.items() if count} == {
+        "delivered": 2,
+        "skipped": 1,
+    }
 
 
 async def test_a_row_the_filter_cannot_judge_is_a_dead_letter(ledger: Ledger) -> None:
@@ -80,10 +93,15 @@ async def test_a_row_the_filter_cannot_judge_is_a_dead_letter(ledger: Ledger) ->
     system = System(ledger, feed_with("http://partner.invalid", filter=wrong), rows=1)
     await system.poll()
     found = await delivery(ledger, 1)
-    assert (found["state"], found["reason"]) == ("dead", "filter: the row has no column 'total'; it has id")
+    assert (found["state"], found["reason"]) == (
+        "dead",
+        "filter: the row has no column 'total'; it has id",
+    )
 
 
-async def test_a_row_that_fails_its_function_is_a_dead_letter_and_the_others_go_on(ledger: Ledger) -> None:
+async def test_a_row_that_fails_its_function_is_a_dead_letter_and_the_others_go_on(
+    ledger: Ledger,
+) -> None:
     async with serve() as partner:
         system = System(ledger, feed_with(partner.url, body=f"{__name__}:refuse_two"), rows=3)
         await system.poll()
@@ -100,7 +118,9 @@ def refuse_two(row: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
-async def test_a_lost_answer_is_on_record_as_unknown_and_the_retry_asks_first(ledger: Ledger) -> None:
+async def test_a_lost_answer_is_on_record_as_unknown_and_the_retry_asks_first(
+    ledger: Ledger,
+) -> None:
     async with serve(Faults(lost_answer=1, limit=1)) as partner:
         asking = {"status_url": f"{partner.url}/status/{{id}}"}
         system = System(ledger, feed_with(partner.url, partner=asking), rows=1)
@@ -113,7 +133,10 @@ async def test_a_lost_answer_is_on_record_as_unknown_and_the_retry_asks_first(le
         assert partner.accepted_keys == {"orders:1": 1}
         assert partner.asked == ["orders:1"]
     outcomes = {attempt["outcome"]: attempt.get("note") for attempt in await system.attempts(1)}
-    assert outcomes == {"unknown": None, "delivered": "status_url: the partner has the row; nothing was sent"}
+    assert outcomes == {
+        "unknown": None,
+        "delivered": "status_url: the partner has the row; nothing was sent",
+    }
     assert "in_doubt" not in (await delivery(ledger, 1))["last"]
 
 
@@ -144,12 +167,17 @@ async def test_what_a_dead_worker_left_is_in_doubt(ledger: Ledger) -> None:
     assert [found.in_doubt for found in await ledger.deliveries.load(taken_over)] == [True]
 
 
-async def test_an_answer_that_fails_the_success_check_is_retried_and_on_record(ledger: Ledger) -> None:
+async def test_an_answer_that_fails_the_success_check_is_retried_and_on_record(
+    ledger: Ledger,
+) -> None:
     async with serve() as partner:
         check = {"success": {"json": {"path": "accepted", "equals": False}}}
         system = System(ledger, feed_with(partner.url, partner=check), rows=1)
         await system.poll()
         assert await system.deliver() == {Outcome.RETRY: 1}
     attempt = (await system.attempts(1))[0]
-    assert (attempt["status"], attempt["error"]) == (200, "success check: accepted is true, not false")
+    assert (attempt["status"], attempt["error"]) == (
+        200,
+        "success check: accepted is true, not false",
+    )
     assert (await delivery(ledger, 1))["state"] == "retrying"

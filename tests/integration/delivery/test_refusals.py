@@ -1,4 +1,6 @@
-"""Whose fault a refusal is: one row's or everybody's; and a feed that is refused stops before its table is dead."""
+"""Whose fault a refusal is: one row's or everybody's; and a feed that is refused stops before its
+table is dead.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,9 @@ async def reason(relay: Relay) -> str | None:
     return (await relay.ledger.cursors.get("orders")).paused_reason
 
 
-async def test_a_partner_that_refuses_every_row_stops_the_feed_after_a_handful(ledger: Ledger) -> None:
+async def test_a_partner_that_refuses_every_row_stops_the_feed_after_a_handful(
+    ledger: Ledger,
+) -> None:
     """A hundred in flight: no more than the handful are dead letters, and the others wait."""
     relay, partner = refusing(ledger)
     partner.all_with = 404
@@ -59,8 +63,9 @@ async def test_a_partner_that_refuses_every_row_stops_the_feed_after_a_handful(l
     states = Counter((await relay.states()).values())
     assert (states["dead"], states["retrying"] + states["queued"]) == (10, 50)
     assert "404 Not Found: " in str(await reason(relay))
-    assert "refusals in a row, and nothing accepted in between (partner.stop_after) (delivery orders:" in str(
-        await reason(relay)
+    assert (
+        "refusals in a row, and nothing accepted in between (partner.stop_after) (delivery orders:"
+        in str(await reason(relay))
     )
 
 
@@ -93,7 +98,9 @@ async def test_a_403_for_one_row_is_that_rows_fault(ledger: Ledger) -> None:
     assert await reason(relay) is None
 
 
-async def test_a_403_again_while_rows_sent_later_are_accepted_is_a_dead_letter_with_the_reason(ledger: Ledger) -> None:
+async def test_a_403_again_while_rows_sent_later_are_accepted_is_a_dead_letter_with_the_reason(
+    ledger: Ledger,
+) -> None:
     relay, partner = refusing(ledger)
     partner.statuses = {"orders:3": 403}
     await send_all(relay, 9)
@@ -115,7 +122,9 @@ async def test_a_403_again_while_rows_sent_later_are_accepted_is_a_dead_letter_w
 
 
 async def test_a_403_again_with_nothing_accepted_since_is_no_dead_letter(ledger: Ledger) -> None:
-    """The credentials may have been withdrawn at the moment of the first one: the row proves nothing alone."""
+    """The credentials may have been withdrawn at the moment of the first one: the row proves
+    nothing alone.
+    """
     relay, partner = refusing(ledger)
     partner.statuses = {"orders:3": 403}
     await send_all(relay, 9)
@@ -132,6 +141,7 @@ async def test_a_403_for_all_pauses_the_feed_and_names_a_row(ledger: Ledger) -> 
     partner.all_with = 403
     await send_all(relay, 9)
     assert set((await relay.states()).values()) <= {"retrying", "queued"}
-    assert "403 Forbidden: the partner refuses our credentials; check partner.auth (delivery orders:" in str(
-        await reason(relay)
+    assert (
+        "403 Forbidden: the partner refuses our credentials; check partner.auth (delivery orders:"
+        in str(await reason(relay))
     )

@@ -1,4 +1,6 @@
-"""After `feeds resume` every worker process begins with a new access token, also one that never met the refusal."""
+"""After `feeds resume` every worker process begins with a new access token, also one that never met
+the refusal.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +61,11 @@ def refusals(partner: Simulator) -> int:
 
 
 async def test_each_worker_begins_with_a_new_token_once_a_feed_is_resumed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mongo_database_url: str, clean_redis_url: str, ledger: Ledger
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    mongo_database_url: str,
+    clean_redis_url: str,
+    ledger: Ledger,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(app.delivery.pauses, "PAUSES_KNOWN_SECONDS", 0.0)
@@ -82,7 +88,9 @@ async def test_each_worker_begins_with_a_new_token_once_a_feed_is_resumed(
 
             partner.issuer.life_seconds = 3600.0
             refused, asked = refusals(partner), partner.issuer.asked
-            resumed = await asyncio.to_thread(CliRunner().invoke, main, ["feeds", "resume", "orders"])
+            resumed = await asyncio.to_thread(
+                CliRunner().invoke, main, ["feeds", "resume", "orders"]
+            )
             assert resumed.output == "orders: resumed\n"
             done = [await send(worker, ledger, row) for row, worker in enumerate(workers, start=4)]
         finally:

@@ -1,7 +1,9 @@
-"""The promises, held at random: polls, deliveries and sweeps over a real ledger, each of which may die, freeze or lose
-the other side between any two of its steps, while the queue loses messages and the partner has its moods.
+"""The promises, held at random: polls, deliveries and sweeps over a real ledger, each of which may
+die, freeze or lose the other side between any two of its steps, while the queue loses messages and
+the partner has its moods.
 
-`ROWRELAY_EXAMPLES=2000` makes it a long run, with new examples each time; a failure is then reduced to a short one.
+`ROWRELAY_EXAMPLES=2000` makes it a long run, with new examples each time; a failure is then reduced
+to a short one.
 """
 
 from __future__ import annotations
@@ -84,7 +86,9 @@ class Snapshot:
     cursor: Cursor
 
     def attempts_of(self, delivery_id: str) -> list[Document]:
-        return [found for key, found in self.attempts.items() if key.rpartition("#")[0] == delivery_id]
+        return [
+            found for key, found in self.attempts.items() if key.rpartition("#")[0] == delivery_id
+        ]
 
 
 class Relay(RuleBasedStateMachine):
@@ -94,7 +98,11 @@ class Relay(RuleBasedStateMachine):
         super().__init__()
         self.runner, self.ledger = runner, ledger
         self.clock = VirtualClock()
-        self.source, self.queue, self.partner = MemorySource(), MemoryQueue(), ScriptedPartner(self.clock)
+        self.source, self.queue, self.partner = (
+            MemorySource(),
+            MemoryQueue(),
+            ScriptedPartner(self.clock),
+        )
         self.frozen: list[tuple[Process, asyncio.Future[Any]]] = []
         self.witness = Witness(self.clock)
         self.paused = False
@@ -110,9 +118,18 @@ class Relay(RuleBasedStateMachine):
 
     # --- the source
 
-    @rule(count=st.integers(1, 5), late=st.integers(0, 2), unreadable=st.sampled_from([False, False, True]), fate=fates)
-    def rows_arrive_and_are_polled(self, count: int, late: int, unreadable: bool, fate: Fate) -> None:
-        """The ids in front of the rows that are there belong to transactions that have not ended yet."""
+    @rule(
+        count=st.integers(1, 5),
+        late=st.integers(0, 2),
+        unreadable=st.sampled_from([False, False, True]),
+        fate=fates,
+    )
+    def rows_arrive_and_are_polled(
+        self, count: int, late: int, unreadable: bool, fate: Fate
+    ) -> None:
+        """The ids in front of the rows that are there belong to transactions that have not ended
+        yet.
+        """
         self.source.begin(late)
         ids = self.source.add(count)
         if unreadable:
@@ -162,9 +179,18 @@ class Relay(RuleBasedStateMachine):
         self.clock.advance(after)
         self._start(fate, lambda process: self._sweeping(process).adopt_orphans())
 
-    @rule(step=st.integers(2, 9), after=st.booleans(), fates=st.lists(fates, min_size=1, max_size=2), moods=moods)
-    def a_slow_worker_is_overtaken(self, step: int, after: bool, fates: list[Fate], moods: list[Mood]) -> None:
-        """It stands still for longer than its lease; others take over, meet a partner of another mood; it goes on."""
+    @rule(
+        step=st.integers(2, 9),
+        after=st.booleans(),
+        fates=st.lists(fates, min_size=1, max_size=2),
+        moods=moods,
+    )
+    def a_slow_worker_is_overtaken(
+        self, step: int, after: bool, fates: list[Fate], moods: list[Mood]
+    ) -> None:
+        """It stands still for longer than its lease; others take over, meet a partner of another
+        mood; it goes on.
+        """
         self.sweep(Fate(), LEASE)
         others = len(self.frozen)
         self.deliver([Fate(Kind.FREEZE, step, after)])
@@ -203,7 +229,10 @@ class Relay(RuleBasedStateMachine):
     def operator_cancels(self, fate: Fate, rows: set[int]) -> None:
         selection = Selection(OPEN_STATES, ids=tuple(f"{FEED.name}:{row}" for row in sorted(rows)))
         self._start(
-            fate, lambda process: Cancelling(self._ledger(process), self.clock).cancel(selection, By("operator"))
+            fate,
+            lambda process: Cancelling(self._ledger(process), self.clock).cancel(
+                selection, By("operator")
+            ),
         )
 
     # --- what is promised
@@ -225,14 +254,20 @@ class Relay(RuleBasedStateMachine):
     def _rows_behind_the_cursor_are_logged(self, now: Snapshot) -> None:
         position = now.cursor.position if isinstance(now.cursor.position, int) else 0
         awaited = {i for gap in now.cursor.gaps for i in range(gap.low or 0, gap.high + 1)}
-        read = {i for i in range(1, position + 1) if i in self.source.committed and i not in awaited}
+        read = {
+            i for i in range(1, position + 1) if i in self.source.committed and i not in awaited
+        }
         assert {f"{FEED.name}:{i}" for i in read} <= now.deliveries.keys()
 
     def _delivered_is_a_fact(self, now: Snapshot) -> None:
         delivered = {i for i, found in now.deliveries.items() if found["state"] == State.DELIVERED}
         assert delivered <= self.partner.accepted
         assert self.witness.delivered <= delivered, "nothing overwrites a success"
-        succeeded = {key.rpartition("#")[0] for key, found in now.attempts.items() if found["outcome"] == "delivered"}
+        succeeded = {
+            key.rpartition("#")[0]
+            for key, found in now.attempts.items()
+            if found["outcome"] == "delivered"
+        }
         assert succeeded <= self.partner.accepted
 
     def _requests_are_of_logged_rows(self, now: Snapshot) -> None:
@@ -240,19 +275,26 @@ class Relay(RuleBasedStateMachine):
             assert set(payloads) == {now.deliveries[delivery_id]["payload"]}, "one key, one content"
 
     def _attempts_are_counted_once(self, now: Snapshot) -> None:
-        """A success recorded after a take-over was counted as unknown before, and counts again: by one, once."""
+        """A success recorded after a take-over was counted as unknown before, and counts again: by
+        one, once.
+        """
         for delivery_id, found in now.deliveries.items():
             on_record = now.attempts_of(delivery_id)
-            late = found["state"] == State.DELIVERED and any(a["outcome"] == "unknown" for a in on_record)
+            late = found["state"] == State.DELIVERED and any(
+                a["outcome"] == "unknown" for a in on_record
+            )
             assert found["attempts"] <= len(on_record) + late, delivery_id
 
     def _deliveries_are_with_their_holders(self, now: Snapshot) -> None:
-        """Each queued one is in a batch, and under its last fence. Only what stood still behind the batch's end can
-        leave an orphan: a poll, sweep or replay that had made the batch and not yet filled it.
+        """Each queued one is in a batch, and under its last fence. Only what stood still behind the
+        batch's end can leave an orphan: a poll, sweep or replay that had made the batch and not yet
+        filled it.
         """
         for delivery_id, found in now.deliveries.items():
             if found["state"] == State.QUEUED:
-                assert self.witness.is_fenced_by_the_last(found["batch"], found.get("token")), delivery_id
+                assert self.witness.is_fenced_by_the_last(found["batch"], found.get("token")), (
+                    delivery_id
+                )
                 assert found["batch"] in now.batches or self.orphans_are_possible, delivery_id
 
     # --- at the end, everything has arrived
@@ -298,8 +340,12 @@ class Relay(RuleBasedStateMachine):
     def _everything_has_arrived(self, now: Snapshot) -> None:
         assert now.deliveries.keys() == {f"{FEED.name}:{i}" for i in self.source.committed}
         states = {i: found["state"] for i, found in now.deliveries.items()}
-        assert set(states.values()) <= {State.DELIVERED, State.DEAD, State.CANCELLED}, "a state without an exit"
-        assert all(now.deliveries[i]["reason"] for i, state in states.items() if state == State.DEAD)
+        assert set(states.values()) <= {State.DELIVERED, State.DEAD, State.CANCELLED}, (
+            "a state without an exit"
+        )
+        assert all(
+            now.deliveries[i]["reason"] for i, state in states.items() if state == State.DEAD
+        )
         assert not now.batches
         assert self.witness.sent <= now.attempts.keys(), "a request that is not on record"
 
@@ -314,7 +360,9 @@ class Relay(RuleBasedStateMachine):
         others = [other for other, _ in self.frozen if other is not process]
         self.witness.saw(Step(step, process, others, args, result))
 
-    async def _run(self, process: Process, use_case: Callable[[Process], Awaitable[object]]) -> None:
+    async def _run(
+        self, process: Process, use_case: Callable[[Process], Awaitable[object]]
+    ) -> None:
         await self._until_it_stops(process, asyncio.ensure_future(use_case(process)))
 
     def _thaw(self, place: int, *, dead: bool) -> None:
@@ -323,9 +371,13 @@ class Relay(RuleBasedStateMachine):
         self.runner.run(self._until_it_stops(process, task))
 
     async def _until_it_stops(self, process: Process, task: asyncio.Future[Any]) -> None:
-        """Run a process until it has ended, died or frozen. What else it raises is a fault in the code under test."""
+        """Run a process until it has ended, died or frozen. What else it raises is a fault in the
+        code under test.
+        """
         frozen = asyncio.create_task(process.steps.frozen.wait())
-        done, _ = await asyncio.wait({task, frozen}, return_when=asyncio.FIRST_COMPLETED, timeout=10)
+        done, _ = await asyncio.wait(
+            {task, frozen}, return_when=asyncio.FIRST_COMPLETED, timeout=10
+        )
         frozen.cancel()
         assert done, f"neither ended nor frozen: {task}"
         if not task.done():
@@ -339,24 +391,38 @@ class Relay(RuleBasedStateMachine):
                 raise unexpected[0]
 
     async def _poll(self, process: Process) -> object:
-        source, ledger, queue = stepped_source(self.source, process.steps), self._ledger(process), self._queue(process)
-        return await Polling(source, ledger, queue, message_wait=timedelta(seconds=30), now=self.clock).poll(FEED)
+        source, ledger, queue = (
+            stepped_source(self.source, process.steps),
+            self._ledger(process),
+            self._queue(process),
+        )
+        return await Polling(
+            source, ledger, queue, message_wait=timedelta(seconds=30), now=self.clock
+        ).poll(FEED)
 
     async def _deliver(self, batch_id: str, process: Process) -> object:
         """Groups end by their size alone, so that a run does not depend on how fast the machine is."""
-        terms = DeliverySettings(worker="w", lease=LEASE, group_size=2, group_wait=timedelta(hours=1))
+        terms = DeliverySettings(
+            worker="w", lease=LEASE, group_size=2, group_wait=timedelta(hours=1)
+        )
         partner = stepped_partner(self.partner, process.steps)
-        return await Delivering(self._ledger(process), partner, terms, now=self.clock).deliver(FEED, batch_id)
+        return await Delivering(self._ledger(process), partner, terms, now=self.clock).deliver(
+            FEED, batch_id
+        )
 
     async def _replay(self, selection: Selection, process: Process) -> object:
         feeds = {FEED.name: FEED.model_copy(update={"max_backlog": 1000})}
         ledger, queue = self._ledger(process), self._queue(process)
-        replaying = Replaying(ledger, queue, feeds, message_wait=LEASE, now=self.clock, sleep=_in_no_time)
+        replaying = Replaying(
+            ledger, queue, feeds, message_wait=LEASE, now=self.clock, sleep=_in_no_time
+        )
         return await replaying.replay(selection, Rate(count=40, per_seconds=1), By("operator"))
 
     def _sweeping(self, process: Process) -> Sweeping:
         feeds = {FEED.name: FEED}
-        return Sweeping(self._ledger(process), self._queue(process), feeds, lease=LEASE, limit=6, now=self.clock)
+        return Sweeping(
+            self._ledger(process), self._queue(process), feeds, lease=LEASE, limit=6, now=self.clock
+        )
 
     def _ledger(self, process: Process) -> Ledger:
         return stepped_ledger(self.ledger, process.steps)
@@ -371,7 +437,9 @@ class Relay(RuleBasedStateMachine):
             return {document["_id"]: document for document in await database[name].find().to_list()}
 
         cursor = await self.ledger.cursors.get(FEED.name)
-        return Snapshot(await by_id("deliveries"), await by_id("batches"), await by_id("attempts"), cursor)
+        return Snapshot(
+            await by_id("deliveries"), await by_id("batches"), await by_id("attempts"), cursor
+        )
 
 
 async def _in_no_time(_seconds: float) -> None:

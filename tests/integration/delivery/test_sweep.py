@@ -44,7 +44,9 @@ async def test_a_lost_message_is_sent_again_and_again(relay: Relay) -> None:
     assert await sweep_later(timedelta(days=1)) == 0
 
 
-async def test_a_feed_with_much_to_send_gets_a_few_messages_and_hides_no_other(ledger: Ledger) -> None:
+async def test_a_feed_with_much_to_send_gets_a_few_messages_and_hides_no_other(
+    ledger: Ledger,
+) -> None:
     relay = Relay(ledger, make_feed(batch_size=1, page_size=1000), sweep_limit=HINTS_A_FEED + 5)
     big = await relay.poll_rows(3 * HINTS_A_FEED)
     assert len(big) == HINTS_A_FEED, "the others are due at once"
@@ -55,11 +57,18 @@ async def test_a_feed_with_much_to_send_gets_a_few_messages_and_hides_no_other(l
     relay.queue.messages.clear()
     relay.clock.advance(MESSAGE_WAIT)
     sweeping = Sweeping(
-        ledger, relay.queue, {feed.name: feed for feed in (other, relay.feed)}, lease=LEASE, limit=1000, now=relay.clock
+        ledger,
+        relay.queue,
+        {feed.name: feed for feed in (other, relay.feed)},
+        lease=LEASE,
+        limit=1000,
+        now=relay.clock,
     )
     assert (await sweeping.requeue()).messages == HINTS_A_FEED + 1
     assert ("small", small) in relay.queue.messages
-    assert (await sweeping.requeue()).messages == 0, "nobody claimed any, and more messages would not help"
+    assert (await sweeping.requeue()).messages == 0, (
+        "nobody claimed any, and more messages would not help"
+    )
     hinted = [batch_id for feed, batch_id in relay.queue.messages if feed == "orders"]
     for batch_id in hinted[:3]:
         assert await ledger.batches.claim(batch_id, "orders", "w1", relay.clock(), LEASE)
@@ -71,7 +80,9 @@ async def test_a_feed_that_is_not_configured_gets_no_message(relay: Relay) -> No
     relay.queue.messages.clear()
     relay.clock.advance(MESSAGE_WAIT)
     other = make_feed(name="other")
-    sweeping = Sweeping(relay.ledger, relay.queue, {"other": other}, lease=LEASE, limit=100, now=relay.clock)
+    sweeping = Sweeping(
+        relay.ledger, relay.queue, {"other": other}, lease=LEASE, limit=100, now=relay.clock
+    )
     assert (await sweeping.requeue()).messages == 0
     assert await relay.sweep_later(SECOND) == 1, "it is still owed"
 
@@ -232,7 +243,9 @@ async def test_a_batch_is_not_sent_by_another_sweep_before_its_rows_are_in_it(re
 
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("step", range(1, 14))
-async def test_wherever_a_sweep_dies_the_next_one_completes_it(ledger: Ledger, step: int, after: bool) -> None:
+async def test_wherever_a_sweep_dies_the_next_one_completes_it(
+    ledger: Ledger, step: int, after: bool
+) -> None:
     relay = Relay(ledger, make_feed(batch_size=3))
     relay.partner.moods = [Mood.FAILS]
     first, *_ = await relay.poll_rows(9)

@@ -1,4 +1,6 @@
-"""A row whose own value breaks the statement is a dead letter with the reason, and the others go on."""
+"""A row whose own value breaks the statement is a dead letter with the reason, and the others go
+on.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +28,12 @@ STRATEGIES = [("identity", "id"), ("rowversion", "rv"), ("timestamp", "at")]
 async def tables(tmp_path: Path) -> AsyncIterator[SourceTables]:
     """A view with a column that is worked out when it is read, from text that may be no JSON."""
     async with source_tables("sqlite", tmp_path) as made:
-        await made.make("documents", id="INTEGER PRIMARY KEY", rv="ROWVERSION", at="MOMENT", doc="TEXT")
-        await made.run("CREATE VIEW orders AS SELECT id, rv, at, json_extract(doc, '$.n') AS n FROM documents")
+        await made.make(
+            "documents", id="INTEGER PRIMARY KEY", rv="ROWVERSION", at="MOMENT", doc="TEXT"
+        )
+        await made.run(
+            "CREATE VIEW orders AS SELECT id, rv, at, json_extract(doc, '$.n') AS n FROM documents"
+        )
         yield made
 
 
@@ -35,7 +41,11 @@ async def write(tables: SourceTables, ids: Sequence[int], broken: Sequence[int] 
     await tables.write(
         "documents",
         [
-            {"id": i, "at": f"2026-01-01 10:{i // 60:02}:{i % 60:02}", "doc": "no JSON" if i in broken else '{"n": 5}'}
+            {
+                "id": i,
+                "at": f"2026-01-01 10:{i // 60:02}:{i % 60:02}",
+                "doc": "no JSON" if i in broken else '{"n": 5}',
+            }
             for i in ids
         ],
     )
@@ -48,7 +58,9 @@ class Poller:
         self.source = tables.source()
         self.ledger = ledger
         self.clock = VirtualClock()
-        self._polling = Polling(self.source, ledger, MemoryQueue(), message_wait=MINUTE, now=self.clock)
+        self._polling = Polling(
+            self.source, ledger, MemoryQueue(), message_wait=MINUTE, now=self.clock
+        )
 
     async def poll(self, feed: Feed) -> None:
         self.clock.advance(MINUTE)
@@ -117,10 +129,14 @@ async def test_a_where_that_can_be_told_of_no_row_is_the_feeds_fault(
     await write(tables, range(1, 4), range(1, 4))
     await poller.poll(source_feed("orders", strategy, column, columns=["id"], where=where))
     assert await poller.states() == {}
-    assert "where cannot be told of the row of key 1, nor of any other" in (await poller.paused_reason() or "")
+    assert "where cannot be told of the row of key 1, nor of any other" in (
+        await poller.paused_reason() or ""
+    )
 
 
-async def test_a_broken_row_that_commits_late_is_left_behind_alone(tables: SourceTables, poller: Poller) -> None:
+async def test_a_broken_row_that_commits_late_is_left_behind_alone(
+    tables: SourceTables, poller: Poller
+) -> None:
     feed = source_feed("orders", "identity", "id")
     await write(tables, [1, 2, 6, 7])
     await poller.poll(feed)
@@ -134,7 +150,9 @@ async def test_a_reconciliation_sees_the_rows_of_which_where_cannot_be_told(
     tables: SourceTables, poller: Poller, strategy: str, column: str
 ) -> None:
     """They are dead letters, so they are the feed's; those behind them are seen, too."""
-    feed = source_feed("orders", strategy, column, columns=["id"], where=[{"column": "n", "op": ">", "value": 1}])
+    feed = source_feed(
+        "orders", strategy, column, columns=["id"], where=[{"column": "n", "op": ">", "value": 1}]
+    )
     await write(tables, range(1, 10), [3, 8])
     await poller.poll(feed)
     position = (await poller.ledger.cursors.get("orders")).position
@@ -145,9 +163,17 @@ async def test_a_reconciliation_sees_the_rows_of_which_where_cannot_be_told(
     assert ([row.key for row in rest.rows], rest.more) == ([str(i) for i in range(6, 10)], False)
     assert await poller.source.count(feed, stretch, None, 100) == (9, None)
     there = await poller.source.present(feed, ["3", "4", "99"])
-    assert {key: row is not None for key, row in there.items()} == {"3": True, "4": True, "99": False}
+    assert {key: row is not None for key, row in there.items()} == {
+        "3": True,
+        "4": True,
+        "99": False,
+    }
     found, _ = await poller.source.find_some(feed, ["2", "3", "4"])
-    assert [(row.key, row.error is None) for row in found] == [("2", True), ("3", False), ("4", True)]
+    assert [(row.key, row.error is None) for row in found] == [
+        ("2", True),
+        ("3", False),
+        ("4", True),
+    ]
 
 
 async def test_a_key_that_breaks_is_refused_by_name(tables: SourceTables, poller: Poller) -> None:
@@ -163,7 +189,11 @@ async def test_looking_for_broken_rows_is_bounded_and_goes_on_with_the_next_page
     ids = range(1, 201)
     await write(tables, ids, ids)
     asked: list[object] = []
-    event.listen(poller.source._engine.sync_engine, "before_cursor_execute", lambda *args: asked.append(args[2]))
+    event.listen(
+        poller.source._engine.sync_engine,
+        "before_cursor_execute",
+        lambda *args: asked.append(args[2]),
+    )
     reader = Reader(poller.source, source_feed("orders", "identity", "id", page_size=200))
     page = await reader.page()
     assert len([sql for sql in asked if "FROM orders" in str(sql)]) <= STATEMENTS + 2

@@ -1,4 +1,6 @@
-"""Rows of any legal size go their way within the process's memory: pages, batches and what is loaded end by bytes."""
+"""Rows of any legal size go their way within the process's memory: pages, batches and what is
+loaded end by bytes.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,14 @@ from app.source.scan import ScanRange
 from tests.support.doubles import MemoryQueue, ScriptedPartner, VirtualClock
 from tests.support.feeds import make_feed
 from tests.support.relay import LEASE, replaced
-from tests.support.sources import CONNECT_TIMEOUT, PRODUCTS, START, SourceTables, source_feed, source_tables
+from tests.support.sources import (
+    CONNECT_TIMEOUT,
+    PRODUCTS,
+    START,
+    SourceTables,
+    source_feed,
+    source_tables,
+)
 from tests.support.wait import until
 
 LIMIT = 8 * 2**20
@@ -61,7 +70,9 @@ class Place:
         """The most bytes of text that one answer of the source held."""
 
     async def write(self, ids: Sequence[int], size: int = LARGE) -> None:
-        rows = [{"id": i, "at": f"2026-01-01 10:{i // 60:02}:{i % 60:02}", "v": "x" * size} for i in ids]
+        rows = [
+            {"id": i, "at": f"2026-01-01 10:{i // 60:02}:{i % 60:02}", "v": "x" * size} for i in ids
+        ]
         await self.tables.write("orders", rows)
 
     async def poll(self, feed: Feed) -> None:
@@ -71,7 +82,9 @@ class Place:
 
     def delivering(self, ledger: Ledger | None = None) -> Delivering:
         terms = DeliverySettings("w1", LEASE, group_size=50, group_wait=timedelta(milliseconds=20))
-        return Delivering(ledger or self.ledger, self.partner, terms, now=self.clock, budget=self.budget)
+        return Delivering(
+            ledger or self.ledger, self.partner, terms, now=self.clock, budget=self.budget
+        )
 
     async def deliver_all(self, feed: Feed) -> None:
         """All messages at once, as the threads of a worker take them."""
@@ -83,7 +96,10 @@ class Place:
         return await self.ledger._database[collection].find().to_list()
 
     async def states(self) -> dict[int, str]:
-        return {int(document["key"]): document["state"] for document in await self.documents("deliveries")}
+        return {
+            int(document["key"]): document["state"]
+            for document in await self.documents("deliveries")
+        }
 
 
 @pytest.fixture
@@ -126,7 +142,9 @@ async def test_a_page_ends_where_its_rows_take_too_much_and_the_next_goes_on_the
         cursor = Cursor("orders", page.position, page.gaps, version=1)
         if not page.full:
             break
-    assert [key for keys in seen for key in keys] == [str(i) for i in range(1, 301)], "each once, in their order"
+    assert [key for keys in seen for key in keys] == [str(i) for i in range(1, 301)], (
+        "each once, in their order"
+    )
     assert [len(keys) for keys in seen[:5]] == [FEW_A_PAGE] * 5
     assert max(map(len, seen)) > 50, "small rows are read many at a time again"
     assert place.budget.peak <= PAGE
@@ -158,23 +176,33 @@ async def test_late_rows_in_gaps_end_a_page_too(place: Place) -> None:
 
 
 @pytest.mark.parametrize("product", PRODUCTS)
-async def test_a_row_that_no_payload_can_hold_is_never_read_and_is_a_dead_letter_with_the_reason(place: Place) -> None:
+async def test_a_row_that_no_payload_can_hold_is_never_read_and_is_a_dead_letter_with_the_reason(
+    place: Place,
+) -> None:
     await place.write([1, 3], size=10)
     await place.write([2], size=LARGE)
     feed = feed_by("identity", "id", place.tables.named("orders"), max_payload=20_000)
     widest = watched(place.source)
     await place.poll(feed)
     found = {document["key"]: document for document in await place.documents("deliveries")}
-    assert {key: document["state"] for key, document in found.items()} == {"1": "queued", "2": "dead", "3": "queued"}
+    assert {key: document["state"] for key, document in found.items()} == {
+        "1": "queued",
+        "2": "dead",
+        "3": "queued",
+    }
     assert found["2"]["reason"].startswith("payload of about 100"), found["2"]["reason"]
     assert "over max_payload 20000" in found["2"]["reason"]
     assert widest() < LARGE, "it came here after all"
 
 
-async def test_a_row_that_no_payload_can_hold_and_that_where_leaves_out_is_left_out(place: Place) -> None:
+async def test_a_row_that_no_payload_can_hold_and_that_where_leaves_out_is_left_out(
+    place: Place,
+) -> None:
     await place.write([1, 2], size=LARGE)
     await place.write([3], size=10)
-    feed = feed_by("identity", "id", max_payload=20_000, where=[{"column": "id", "op": "!=", "value": 1}])
+    feed = feed_by(
+        "identity", "id", max_payload=20_000, where=[{"column": "id", "op": "!=", "value": 1}]
+    )
     await place.poll(feed)
     assert await place.states() == {2: "dead", 3: "queued"}
 
@@ -184,7 +212,11 @@ async def test_broken_rows_are_looked_for_within_memory(place: Place) -> None:
         "CREATE VIEW seen AS SELECT id, v, json_extract(iif(id = 7, 'none', '{}'), '$') AS n FROM orders"
     )
     await place.write(range(1, 12))
-    feed, cursor, seen = source_feed("seen", "identity", "id", page_size=1000), Cursor("seen"), list[SourceRow]()
+    feed, cursor, seen = (
+        source_feed("seen", "identity", "id", page_size=1000),
+        Cursor("seen"),
+        list[SourceRow](),
+    )
     for _ in range(20):
         page = await place.source.read_page(feed, cursor, START)
         assert len(page.rows) <= FEW_A_PAGE + 1
@@ -192,7 +224,9 @@ async def test_broken_rows_are_looked_for_within_memory(place: Place) -> None:
         cursor = Cursor("seen", page.position, page.gaps, version=1)
         if not page.full:
             break
-    assert [(row.key, row.error is None) for row in seen] == [(str(i), i != 7) for i in range(1, 12)]
+    assert [(row.key, row.error is None) for row in seen] == [
+        (str(i), i != 7) for i in range(1, 12)
+    ]
     assert place.budget.peak <= PAGE + cost(LARGE)
 
 
@@ -200,7 +234,9 @@ async def test_what_reconciliation_reads_and_heals_ends_by_bytes(place: Place) -
     feed = feed_by("identity", "id")
     await place.write(range(1, 10))
     await place.poll(feed)
-    await place.ledger._database["deliveries"].delete_many({"key": {"$in": ["2", "3", "4", "5", "6", "7"]}})
+    await place.ledger._database["deliveries"].delete_many(
+        {"key": {"$in": ["2", "3", "4", "5", "6", "7"]}}
+    )
     stretch = ScanRange(ReadRange(None, (await place.ledger.cursors.get("orders")).position))
     window = await place.source.walk(feed, stretch, None, 2000)
     assert (len(window.rows), window.more) == (FEW_A_PAGE, True)
@@ -214,12 +250,16 @@ async def test_what_reconciliation_reads_and_heals_ends_by_bytes(place: Place) -
 # --- batches
 
 
-async def test_rows_are_put_into_batches_that_a_worker_can_load_at_once(place: Place, monkeypatch: Any) -> None:
+async def test_rows_are_put_into_batches_that_a_worker_can_load_at_once(
+    place: Place, monkeypatch: Any
+) -> None:
     monkeypatch.setattr("app.intake.intake.BATCH", PAGE)
     await place.write(range(1, 6), size=300_000)
     await place.write(range(6, 40), size=10)
     await place.poll(feed_by("identity", "id"))
-    batches = sorted(await place.documents("batches"), key=lambda batch: int(batch["ids"][0].partition(":")[2]))
+    batches = sorted(
+        await place.documents("batches"), key=lambda batch: int(batch["ids"][0].partition(":")[2])
+    )
     counts = [batch["n"] for batch in batches]
     assert (counts[:5], sum(counts[5:])) == ([1, 1, 1, 1, 1], 34)
     assert len(counts) < 10, "small rows go together"
@@ -231,7 +271,9 @@ async def test_a_batch_of_long_keys_stays_a_small_document(ledger: Ledger) -> No
     from app.intake.intake import Intake
 
     rows = [SourceRow(f"{i:04}" + "k" * 1020, i, "{}") for i in range(3000)]
-    await Intake(ledger, MemoryQueue(), message_wait=MINUTE, now=VirtualClock()).log(make_feed(batch_size=1000), rows)
+    await Intake(ledger, MemoryQueue(), message_wait=MINUTE, now=VirtualClock()).log(
+        make_feed(batch_size=1000), rows
+    )
     found = await ledger._database["batches"].find().to_list()
     assert sum(batch["n"] for batch in found) == 3000
     for batch in found:
@@ -250,7 +292,9 @@ async def queued(place: Place, feed: Feed, ids: Sequence[int], size: int = LARGE
     return batch.id
 
 
-async def test_a_batch_of_large_rows_is_loaded_a_portion_at_a_time_and_sent_whole(place: Place) -> None:
+async def test_a_batch_of_large_rows_is_loaded_a_portion_at_a_time_and_sent_whole(
+    place: Place,
+) -> None:
     feed = make_feed(batch_size=1000)
     batch_id = await queued(place, feed, range(1, 31))
     assert await place.delivering().deliver(feed, batch_id) == {Outcome.DELIVERED: 30}
@@ -265,8 +309,13 @@ async def test_what_a_row_took_is_given_back_as_soon_as_its_request_is_over(plac
     batch_id = await queued(place, feed, range(1, 31))
     answer = place.partner.held["orders:1"] = asyncio.Event()
     running = asyncio.create_task(place.delivering().deliver(feed, batch_id))
-    await until(lambda: place.partner.requests == 30, message="the others to be sent past the one that waits")
-    await until(lambda: place.budget.held <= cost(LARGE + 100), message="only what waits to be held")
+    await until(
+        lambda: place.partner.requests == 30,
+        message="the others to be sent past the one that waits",
+    )
+    await until(
+        lambda: place.budget.held <= cost(LARGE + 100), message="only what waits to be held"
+    )
     answer.set()
     assert await running == {Outcome.DELIVERED: 30}
 
@@ -293,7 +342,9 @@ async def test_a_batch_that_is_stopped_while_it_waits_for_memory_goes_back_with_
     assert place.partner.requests == 30, "a row was sent twice"
 
 
-async def test_a_ledger_that_is_away_for_a_later_portion_stops_no_request_and_loses_no_row(place: Place) -> None:
+async def test_a_ledger_that_is_away_for_a_later_portion_stops_no_request_and_loses_no_row(
+    place: Place,
+) -> None:
     feed = make_feed(batch_size=1000)
     batch_id = await queued(place, feed, range(1, 31))
     calls = 0
@@ -305,14 +356,20 @@ async def test_a_ledger_that_is_away_for_a_later_portion_stops_no_request_and_lo
             raise LedgerUnavailable("away")
         return await place.ledger.deliveries.load(batch, ids)
 
-    found = await place.delivering(replaced(place.ledger, "deliveries", load=load)).deliver(feed, batch_id)
+    found = await place.delivering(replaced(place.ledger, "deliveries", load=load)).deliver(
+        feed, batch_id
+    )
     assert found is not None
     assert 0 < found[Outcome.DELIVERED] < 30
-    assert await place.delivering().deliver(feed, batch_id) == {Outcome.DELIVERED: 30 - found[Outcome.DELIVERED]}
+    assert await place.delivering().deliver(feed, batch_id) == {
+        Outcome.DELIVERED: 30 - found[Outcome.DELIVERED]
+    }
 
 
 async def test_polls_and_batches_together_stay_within_the_budget(place: Place) -> None:
-    feeds = [source_feed("orders", "identity", "id", name=f"feed{n}", page_size=1000) for n in range(4)]
+    feeds = [
+        source_feed("orders", "identity", "id", name=f"feed{n}", page_size=1000) for n in range(4)
+    ]
     await place.write(range(1, 41))
     await asyncio.gather(*(place.poll(feed) for feed in feeds))
     by_name = {feed.name: feed for feed in feeds}

@@ -1,4 +1,6 @@
-"""Polling a real source into a real ledger: what goes wrong with one feed, and what an operator does about it."""
+"""Polling a real source into a real ledger: what goes wrong with one feed, and what an operator
+does about it.
+"""
 
 # S608: the tests write SQL of their own, from the constants in this file.
 
@@ -82,7 +84,9 @@ async def test_polling_and_sending_are_paused_each_by_itself(system: System) -> 
     assert (await system.cursor(feed)).sending_paused == "by hand"
 
 
-async def test_a_refusal_pauses_its_feed_with_the_reason_and_leaves_the_others(system: System) -> None:
+async def test_a_refusal_pauses_its_feed_with_the_reason_and_leaves_the_others(
+    system: System,
+) -> None:
     await system.tables.write("orders", [{"id": 1, "note": "a"}])
     wrong, right = _orders(name="wrong", table="ordres"), _orders()
     assert (await system.polling.poll(wrong)).stopped == "paused"
@@ -95,7 +99,9 @@ async def test_a_refusal_pauses_its_feed_with_the_reason_and_leaves_the_others(s
     assert (await system.polling.poll(wrong)).stopped == "paused"
 
 
-async def test_an_unavailable_source_is_left_alone_for_longer_and_longer(system: System, tmp_path: Path) -> None:
+async def test_an_unavailable_source_is_left_alone_for_longer_and_longer(
+    system: System, tmp_path: Path
+) -> None:
     feed = _orders()
     away = Source(open_engine(f"sqlite:///{tmp_path}/away.db", timedelta(seconds=1)))
     polling = Polling(away, system.ledger, MemoryQueue(), message_wait=MINUTE, now=system.clock)
@@ -156,8 +162,16 @@ async def test_a_table_that_went_back_pauses_its_feed_until_it_is_rewound(system
 
 
 @pytest.mark.parametrize("strategy", ["identity", "rowversion"])
-async def test_a_rewind_reads_again_and_delivers_nothing_twice(system: System, strategy: str) -> None:
-    feed = source_feed("orders", strategy, "id" if strategy == "identity" else "rv", cursor_start="now", page_size=2)
+async def test_a_rewind_reads_again_and_delivers_nothing_twice(
+    system: System, strategy: str
+) -> None:
+    feed = source_feed(
+        "orders",
+        strategy,
+        "id" if strategy == "identity" else "rv",
+        cursor_start="now",
+        page_size=2,
+    )
     await system.tables.write("orders", [{"note": "before"} for _ in range(3)])
     await system.polling.poll(feed)
     await system.tables.write("orders", [{"note": "after"} for _ in range(3)])
@@ -184,7 +198,9 @@ async def test_a_rewind_that_meets_a_poll_does_nothing(system: System) -> None:
     assert (await system.cursor(feed)).position == 1
 
 
-async def test_each_change_is_logged_once_with_changes_and_each_row_once_with_inserts(system: System) -> None:
+async def test_each_change_is_logged_once_with_changes_and_each_row_once_with_inserts(
+    system: System,
+) -> None:
     inserts = source_feed("orders", "rowversion", "rv", name="inserts")
     changes = source_feed("orders", "rowversion", "rv", name="changes", capture="changes")
     await system.tables.write("orders", [{"id": 1, "note": "a"}])
@@ -196,11 +212,15 @@ async def test_each_change_is_logged_once_with_changes_and_each_row_once_with_in
     polled = await system.polling.poll(changes)
     assert (polled.read, polled.logged) == (1, 1)
     assert await system.logged(inserts) == {"inserts:1"}
-    assert await system.logged(changes) == {f"changes:1:0x{version:016X}" for version in (2001, 2002)}
+    assert await system.logged(changes) == {
+        f"changes:1:0x{version:016X}" for version in (2001, 2002)
+    }
 
 
 async def test_rows_that_come_to_meet_the_where_later_are_delivered_then(system: System) -> None:
-    feed = source_feed("orders", "rowversion", "rv", where=[{"column": "note", "op": "=", "value": "changed"}])
+    feed = source_feed(
+        "orders", "rowversion", "rv", where=[{"column": "note", "op": "=", "value": "changed"}]
+    )
     await system.tables.write("orders", [{"id": 1, "note": "new"}])
     assert (await system.polling.poll(feed)).logged == 0
     await system.tables.touch("orders", 1)

@@ -1,4 +1,6 @@
-"""Polling: rows are in the ledger before the cursor passes them, wherever a poll dies, and within bounds."""
+"""Polling: rows are in the ledger before the cursor passes them, wherever a poll dies, and within
+bounds.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ class SlowSource(MemorySource):
         self._clock = clock
         self.pages = 0
 
-    async def read_page(self, feed: Feed, cursor: Cursor, now: datetime, room: Reservation | None = None) -> Page:
+    async def read_page(
+        self, feed: Feed, cursor: Cursor, now: datetime, room: Reservation | None = None
+    ) -> Page:
         self._clock.advance(timedelta(seconds=6))
         self.pages += 1
         return await super().read_page(feed, cursor, now, room)
@@ -41,8 +45,13 @@ def relay(ledger: Ledger) -> Relay:
 async def everything_is_owed_once(relay: Relay) -> None:
     """Every committed row is logged, queued, and in exactly one batch that exists."""
     found = await relay.ledger._database["deliveries"].find().to_list()
-    assert {document["_id"] for document in found} == {f"orders:{i}" for i in relay.source.committed}
-    batches = {document["_id"]: document for document in await relay.ledger._database["batches"].find().to_list()}
+    assert {document["_id"] for document in found} == {
+        f"orders:{i}" for i in relay.source.committed
+    }
+    batches = {
+        document["_id"]: document
+        for document in await relay.ledger._database["batches"].find().to_list()
+    }
     for document in found:
         assert document["_id"] in batches[document["batch"]]["ids"]
 
@@ -53,7 +62,9 @@ async def test_rows_are_logged_in_batches_and_each_batch_is_one_message(relay: R
     assert set(messages) == await relay.batches()
     await everything_is_owed_once(relay)
     now, minute_long = relay.clock(), timedelta(minutes=1)
-    (minute,) = await relay.ledger.stats.between(relay.feed.name, now - minute_long, now + minute_long)
+    (minute,) = await relay.ledger.stats.between(
+        relay.feed.name, now - minute_long, now + minute_long
+    )
     assert minute["logged"] == 7
 
 
@@ -111,7 +122,8 @@ async def test_retries_are_part_of_the_backlog(ledger: Ledger) -> None:
     await relay.polling().poll(relay.feed)
     await ledger._database["batches"].delete_many({})
     await ledger._database["deliveries"].update_many(
-        {}, {"$set": {"state": "retrying", "next_attempt_at": relay.clock()}, "$unset": {"batch": ""}}
+        {},
+        {"$set": {"state": "retrying", "next_attempt_at": relay.clock()}, "$unset": {"batch": ""}},
     )
     assert (await relay.polling().poll(relay.feed)).stopped == "backlog"
 
@@ -146,7 +158,9 @@ async def test_without_a_broker_rows_are_logged_and_the_sweep_queues_them(relay:
     assert await relay.sweep_later(MESSAGE_WAIT) == 3
 
 
-async def test_messages_go_out_though_the_rows_cannot_be_counted(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_messages_go_out_though_the_rows_cannot_be_counted(
+    relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def away(*_: object) -> None:
         raise LedgerUnavailable("no ledger")
 
@@ -175,7 +189,9 @@ async def test_a_feed_whose_rows_the_ledger_refuses_is_said_to_fail(
 
 async def test_a_look_that_fails_does_not_keep_beats_poll_away(relay: Relay) -> None:
     class Deadlocked(MemorySource):
-        async def read_page(self, feed: Feed, cursor: Cursor, now: datetime, room: Reservation | None = None) -> Page:
+        async def read_page(
+            self, feed: Feed, cursor: Cursor, now: datetime, room: Reservation | None = None
+        ) -> Page:
             del feed, cursor, now, room
             raise SourceUnavailable("1205: chosen as the deadlock victim")
 
@@ -209,7 +225,9 @@ async def test_two_polls_at_once_log_each_row_once(relay: Relay) -> None:
     assert sum(each.logged for each in polled) <= 12
     assert any(each.stopped == "another poll" for each in polled)
     await relay.deliver_all()
-    assert set((await relay.states()).values()) == {"delivered"}, "whichever poll logged a row, its message was sent"
+    assert set((await relay.states()).values()) == {"delivered"}, (
+        "whichever poll logged a row, its message was sent"
+    )
 
 
 async def test_a_process_does_not_poll_a_feed_twice_at_once(relay: Relay) -> None:
@@ -222,7 +240,9 @@ async def test_a_process_does_not_poll_a_feed_twice_at_once(relay: Relay) -> Non
 
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("step", range(1, 18))
-async def test_wherever_a_poll_dies_the_next_one_completes_it(relay: Relay, step: int, after: bool) -> None:
+async def test_wherever_a_poll_dies_the_next_one_completes_it(
+    relay: Relay, step: int, after: bool
+) -> None:
     relay.source.add(8)
     relay.source.unreadable.add(3)
     steps = Steps(Fate(Kind.CRASH, step, after))
@@ -231,7 +251,9 @@ async def test_wherever_a_poll_dies_the_next_one_completes_it(relay: Relay, step
     except Crashed:
         cursor = await relay.ledger.cursors.get("orders")
         read = (
-            {f"orders:{i}" for i in range(1, (cursor.position or 0) + 1)} if isinstance(cursor.position, int) else set()
+            {f"orders:{i}" for i in range(1, (cursor.position or 0) + 1)}
+            if isinstance(cursor.position, int)
+            else set()
         )
         assert read <= (await relay.states()).keys()
     await relay.polling().poll(relay.feed)

@@ -1,4 +1,5 @@
-"""Rows that a cursor cannot see: each is said where it can be, by the poll, by `doctor` or by the certificate.
+"""Rows that a cursor cannot see: each is said where it can be, by the poll, by `doctor` or by the
+certificate.
 
 On SQLite always, and on the T-SQL server that TEST_MSSQL_URL names.
 """
@@ -29,7 +30,9 @@ LONGER_THAN_A_GAP = timedelta(minutes=11)
 
 
 @pytest.fixture(params=PRODUCTS)
-async def shop(request: pytest.FixtureRequest, tmp_path: Path, ledger: Ledger) -> AsyncIterator[Shop]:
+async def shop(
+    request: pytest.FixtureRequest, tmp_path: Path, ledger: Ledger
+) -> AsyncIterator[Shop]:
     async with source_tables(request.param, tmp_path) as tables:
         await tables.make("orders", id="IDENTITY", note="NVARCHAR")
         source = tables.source()
@@ -55,7 +58,7 @@ async def given(shop: Shop, *ids: int) -> None:
     """Insert rows under ids of the test's own."""
     rows = ", ".join(f"({number}, 'row')" for number in ids)
     table = shop.tables.named("orders")
-    insert = f"INSERT INTO {table} (id, note) VALUES {rows}"  # noqa: S608
+    insert = f"INSERT INTO {table} (id, note) VALUES {rows}"  # noqa: S608 - names of ours
     allowed = f"SET IDENTITY_INSERT {table} ON; {insert}; SET IDENTITY_INSERT {table} OFF"
     await shop.tables.run(allowed if shop.tables.mssql else insert)
 
@@ -65,7 +68,9 @@ async def findings(shop: Shop) -> dict[str, Finding]:
 
 
 @pytest.mark.parametrize("start", ["beginning", "now"])
-async def test_new_rows_below_all_that_was_read_are_said_and_certified(shop: Shop, start: str) -> None:
+async def test_new_rows_below_all_that_was_read_are_said_and_certified(
+    shop: Shop, start: str
+) -> None:
     """Reseeded to the lowest id, or an identity that counts down."""
     shop.feed_by("identity", cursor_start=start)
     clock = VirtualClock()
@@ -84,7 +89,9 @@ async def test_new_rows_below_all_that_was_read_are_said_and_certified(shop: Sho
     assert "a row under id -1000 lies below all that were there" in cursor.last_error
     certificate = await shop.reconciling(now=clock).reconcile(shop.feed)
     if start == "beginning":
-        assert set(certificate.missing_ids) >= {"orders:-1000", "orders:-999", "orders:-998"}, "healed"
+        assert set(certificate.missing_ids) >= {"orders:-1000", "orders:-999", "orders:-998"}, (
+            "healed"
+        )
     else:
         (found,) = certificate.discrepancies
         assert (found.kind, found.count) == (DiscrepancyKind.BELOW_START, 3)
@@ -92,7 +99,9 @@ async def test_new_rows_below_all_that_was_read_are_said_and_certified(shop: Sho
         assert not certificate.complete
 
 
-async def test_an_identity_whose_counter_went_back_pauses_the_feed_though_high_ids_stay(shop: Shop) -> None:
+async def test_an_identity_whose_counter_went_back_pauses_the_feed_though_high_ids_stay(
+    shop: Shop,
+) -> None:
     shop.feed_by("identity")
     await given(shop, 100, 101)
     await shop.poll()

@@ -1,4 +1,6 @@
-"""A dead letter whose row could not be read is delivered once the row is mended: a replay reads it from the source."""
+"""A dead letter whose row could not be read is delivered once the row is mended: a replay reads it
+from the source.
+"""
 
 from __future__ import annotations
 
@@ -47,11 +49,13 @@ class Office:
     async def mend(self, *ids: int) -> None:
         """As an application does it that tells nobody: no cursor column moves."""
         for number in ids:
-            await self.tables.run(f"UPDATE documents SET doc = '{{\"n\": 7}}' WHERE id = {number}")  # noqa: S608
+            await self.tables.run(f"UPDATE documents SET doc = '{{\"n\": 7}}' WHERE id = {number}")  # noqa: S608 - names of ours
 
     async def poll(self, feed: Feed) -> None:
         self.clock.advance(MINUTE)
-        await Polling(self.source, self.ledger, self.queue, message_wait=MINUTE, now=self.clock).poll(feed)
+        await Polling(
+            self.source, self.ledger, self.queue, message_wait=MINUTE, now=self.clock
+        ).poll(feed)
 
     async def replay(self, feed: Feed, selection: Selection = DEAD, **options: Any) -> Account:
         self.clock.advance(MINUTE)
@@ -78,8 +82,12 @@ class Office:
 @pytest.fixture
 async def office(tmp_path: Path, ledger: Ledger) -> AsyncIterator[Office]:
     async with source_tables("sqlite", tmp_path) as tables:
-        await tables.make("documents", id="INTEGER PRIMARY KEY", rv="ROWVERSION", at="MOMENT", doc="TEXT")
-        await tables.run("CREATE VIEW orders AS SELECT id, rv, at, json_extract(doc, '$.n') AS n FROM documents")
+        await tables.make(
+            "documents", id="INTEGER PRIMARY KEY", rv="ROWVERSION", at="MOMENT", doc="TEXT"
+        )
+        await tables.run(
+            "CREATE VIEW orders AS SELECT id, rv, at, json_extract(doc, '$.n') AS n FROM documents"
+        )
         made = Office(tables, ledger)
         yield made
         await made.source.close()
@@ -89,8 +97,12 @@ def a_feed(strategy: str = "identity", column: str = "id", **fields: Any) -> Fee
     return source_feed("orders", strategy, column, **fields)
 
 
-@pytest.mark.parametrize(("strategy", "column"), [("identity", "id"), ("rowversion", "rv"), ("timestamp", "at")])
-async def test_a_mended_row_is_read_again_and_sent_as_it_is_now(office: Office, strategy: str, column: str) -> None:
+@pytest.mark.parametrize(
+    ("strategy", "column"), [("identity", "id"), ("rowversion", "rv"), ("timestamp", "at")]
+)
+async def test_a_mended_row_is_read_again_and_sent_as_it_is_now(
+    office: Office, strategy: str, column: str
+) -> None:
     feed = a_feed(strategy, column)
     await office.write(1, 2)
     await office.write(3, doc="no JSON")
@@ -106,7 +118,9 @@ async def test_a_mended_row_is_read_again_and_sent_as_it_is_now(office: Office, 
     assert (found["state"], json.loads(found["payload"])["n"]) == ("queued", 7)
     assert found["reread"]["by"] == found["replays"][0]["by"] == "ada@desk"
     assert "reason" not in found
-    reconciling = Reconciling(office.source, office.ledger, office.queue, message_wait=MINUTE, now=office.clock)
+    reconciling = Reconciling(
+        office.source, office.ledger, office.queue, message_wait=MINUTE, now=office.clock
+    )
     assert (await reconciling.reconcile(feed)).by_key == 0, "its hash is kept with it"
 
 
@@ -126,7 +140,9 @@ async def test_what_cannot_be_sent_now_either_stays_and_is_said(office: Office) 
     assert "malformed JSON" in (await office.get(3))["reason"]
 
 
-async def test_an_update_that_mends_a_row_is_a_delivery_of_its_own_where_changes_are(office: Office) -> None:
+async def test_an_update_that_mends_a_row_is_a_delivery_of_its_own_where_changes_are(
+    office: Office,
+) -> None:
     feed = a_feed("rowversion", "rv", capture="changes")
     await office.write(1, doc="no JSON")
     await office.poll(feed)
@@ -135,7 +151,9 @@ async def test_an_update_that_mends_a_row_is_a_delivery_of_its_own_where_changes
     await office.poll(feed)
     account = await office.replay(feed)
     assert (account.moved, dict(+account.skipped)) == (0, {unreadable.CHANGED_SINCE: 1})
-    states = sorted(d["state"] for d in await office.ledger._database["deliveries"].find().to_list())
+    states = sorted(
+        d["state"] for d in await office.ledger._database["deliveries"].find().to_list()
+    )
     assert states == ["dead", "queued"]
 
 
@@ -150,7 +168,9 @@ async def test_more_dead_letters_than_are_read_at_once_are_each_read_once(
     await office.mend(*mended)
     account = await office.replay(feed)
     assert (account.moved, dict(+account.skipped)) == (6, {unreadable.STILL_UNREADABLE: 14})
-    assert {number for number, state in (await office.states()).items() if state == "queued"} == set(mended)
+    assert {
+        number for number, state in (await office.states()).items() if state == "queued"
+    } == set(mended)
 
 
 async def test_only_what_is_selected_and_open_is_read_again(office: Office) -> None:
@@ -160,7 +180,9 @@ async def test_only_what_is_selected_and_open_is_read_again(office: Office) -> N
     await office.mend(1, 2, 3)
     account = await office.replay(feed, Selection((State.DEAD,), ids=("orders:2", "orders:9")))
     assert (account.moved, dict(+account.skipped)) == (1, {"not in the ledger": 1})
-    acknowledged = {"$set": {"acknowledged": {"at": office.clock(), "by": "me"}, "kept_from": office.clock()}}
+    acknowledged = {
+        "$set": {"acknowledged": {"at": office.clock(), "by": "me"}, "kept_from": office.clock()}
+    }
     await office.ledger._database["deliveries"].update_one({"_id": "orders:1"}, acknowledged)
     account = await office.replay(feed)
     assert (account.moved, dict(+account.skipped)) == (1, {"acknowledged": 1})
@@ -182,7 +204,10 @@ async def test_the_others_are_replayed_while_the_source_is_away(
 
     monkeypatch.setattr(Source, "find_some", away)
     account = await office.replay(feed)
-    assert (account.moved, dict(+account.skipped)) == (1, {f"{unreadable.NOT_ASKED}: nobody there": 1})
+    assert (account.moved, dict(+account.skipped)) == (
+        1,
+        {f"{unreadable.NOT_ASKED}: nobody there": 1},
+    )
 
 
 async def test_without_a_letter_to_read_again_the_source_is_not_asked(
@@ -206,7 +231,9 @@ async def test_a_row_is_read_again_in_the_columns_agreed(office: Office) -> None
     await office.poll(feed)
     cursor = await office.ledger.cursors.get("orders")
     form = NewForm(tuple(column for column in cursor.columns if column[0] != "at"))
-    await office.ledger.cursors.advance(cursor, Page((), cursor.position, (), full=False, form=form), office.clock())
+    await office.ledger.cursors.advance(
+        cursor, Page((), cursor.position, (), full=False, form=form), office.clock()
+    )
     await office.mend(1)
     await office.replay(feed)
     assert set(json.loads((await office.get(1))["payload"])) == {"id", "rv", "n"}
@@ -214,7 +241,8 @@ async def test_a_row_is_read_again_in_the_columns_agreed(office: Office) -> None
 
 async def test_a_row_without_a_key_is_not_looked_for(office: Office) -> None:
     await office.tables.run(
-        "CREATE TABLE loose (id INTEGER PRIMARY KEY, code TEXT)", "INSERT INTO loose VALUES (1, NULL)"
+        "CREATE TABLE loose (id INTEGER PRIMARY KEY, code TEXT)",
+        "INSERT INTO loose VALUES (1, NULL)",
     )
     feed = source_feed("loose", "identity", "id", key="code")
     await office.poll(feed)

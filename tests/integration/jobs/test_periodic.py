@@ -1,4 +1,6 @@
-"""Each period is worked at once, in order, whoever knocks and whoever was away. The clock is moved by hand."""
+"""Each period is worked at once, in order, whoever knocks and whoever was away. The clock is moved
+by hand.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,18 @@ from app.core.batches import Lease
 from app.core.errors import LedgerUnavailable, SourceRefused, SourceUnavailable
 from app.core.period import Kind, Period
 from app.jobs.periodic import KEPT, Periodic, Result, Step
-from app.jobs.schedule import HORIZON, JOBS, MAX_TRIES, PURGE, RECONCILE, REPORT_DAY, REPORT_HOUR, SETTLE, Job, Misfire
+from app.jobs.schedule import (
+    HORIZON,
+    JOBS,
+    MAX_TRIES,
+    PURGE,
+    RECONCILE,
+    REPORT_DAY,
+    REPORT_HOUR,
+    SETTLE,
+    Job,
+    Misfire,
+)
 from app.ledger import Ledger
 from app.ledger.ticks import TickState
 from tests.support.periodic import LEASE, Office, all_ticks, tick_of
@@ -92,7 +105,11 @@ async def test_a_beat_away_for_six_hours_is_made_up_for_as_each_rule_says(hourly
     assert hourly.done[ALL] == hours(10, 11, 12, 13, 14, 15)
     assert hourly.done[ONCE] == hourly.done[SKIP] == hours(15)
     left_out = dict.fromkeys(hours(10, 11, 12, 13, 14), TickState.SKIPPED)
-    assert await hourly.states(ONCE) == await hourly.states(SKIP) == left_out | {hours(15)[0]: TickState.DONE}
+    assert (
+        await hourly.states(ONCE)
+        == await hourly.states(SKIP)
+        == left_out | {hours(15)[0]: TickState.DONE}
+    )
     assert {tick.error for tick in await all_ticks(hourly.ledger, ONCE) if tick.error} == {
         "2026-01-01T15+00:00 stands for it"
     }
@@ -175,17 +192,23 @@ async def test_a_zone_that_is_changed_leaves_no_hour_out(ledger: Ledger, zone: s
     await before.beat(before.worker(), "2026-01-01T15:10")
     after.clock.time = before.clock.time
     await after.beat(after.worker(), after.local(timedelta(hours=5)))
-    reported = [office.periods[name] for office in (before, after) for name in office.done[REPORT_HOUR.name]]
+    reported = [
+        office.periods[name] for office in (before, after) for name in office.done[REPORT_HOUR.name]
+    ]
     assert all(later.start <= earlier.end for earlier, later in pairwise(reported))
 
 
 # --- workers that stop
 
 
-async def test_who_is_killed_is_taken_over_and_finished_steps_are_not_done_again(office: Office) -> None:
+async def test_who_is_killed_is_taken_over_and_finished_steps_are_not_done_again(
+    office: Office,
+) -> None:
     await make_due(office)
     steps = ("orders", "bills", "users")
-    killed = office.worker("killed", stepped=Steps(Fate(Struck.CRASH, step=6, after=True)), purge=steps)
+    killed = office.worker(
+        "killed", stepped=Steps(Fate(Struck.CRASH, step=6, after=True)), purge=steps
+    )
     with pytest.raises(Crashed):
         await killed.run(PURGE.name)
     assert dict(office.done) == {"purge orders": hours(20)}
@@ -222,10 +245,19 @@ class Slow:
     def worker(self, name: str) -> Periodic:
         works = {PURGE.name: [self.office.step(PURGE.name, "orders"), Step("slow", self._work)]}
         clock = self.office.clock
-        return Periodic(self.office.ledger, works, zone=self.office.zone, worker=name, lease=self.lease, now=clock)
+        return Periodic(
+            self.office.ledger,
+            works,
+            zone=self.office.zone,
+            worker=name,
+            lease=self.lease,
+            now=clock,
+        )
 
     async def held(self) -> Lease:
-        return next(tick.lease for tick in await self.office.ledger.ticks.open(PURGE.name) if tick.lease)
+        return next(
+            tick.lease for tick in await self.office.ledger.ticks.open(PURGE.name) if tick.lease
+        )
 
     async def _work(self, period: Period) -> Result:
         del period
@@ -300,9 +332,9 @@ async def test_a_failing_step_stops_no_other_and_alone_is_tried_again(office: Of
     await knock(office, worker, "2026-01-01T21:01:59")
     assert not office.done["purge bills"], "not before its wait is over"
     await knock(office, worker, "2026-01-01T21:02")
-    assert {name: office.done[f"purge {name}"] for name in ("orders", "bills", "users")} == dict.fromkeys(
-        ("orders", "bills", "users"), hours(20)
-    )
+    assert {
+        name: office.done[f"purge {name}"] for name in ("orders", "bills", "users")
+    } == dict.fromkeys(("orders", "bills", "users"), hours(20))
 
 
 async def test_a_source_that_refuses_is_told_and_not_asked_again(office: Office) -> None:
@@ -317,14 +349,18 @@ async def test_a_source_that_refuses_is_told_and_not_asked_again(office: Office)
     ]  # fmt: skip
 
 
-async def test_work_that_keeps_failing_waits_longer_each_time_and_is_given_up(hourly: Office) -> None:
+async def test_work_that_keeps_failing_waits_longer_each_time_and_is_given_up(
+    hourly: Office,
+) -> None:
     worker = hourly.worker()
     await knock(hourly, worker, "2026-01-01T10:10")
     hourly.failing["all"] = OSError(28, "No space left on device")
     tries: list[int] = []
     for _ in range(4 * 60):
         hourly.clock.advance(timedelta(minutes=1))
-        if await worker.run(ALL) and (tick := await tick_of(hourly, ALL, hours(10)[0])).tries > len(tries):
+        if await worker.run(ALL) and (tick := await tick_of(hourly, ALL, hours(10)[0])).tries > len(
+            tries
+        ):
             tries.append((hourly.clock.time - tick.period.end - SETTLE) // timedelta(minutes=1))
     assert tries == [0, 1, 3, 7, 15, 31, 63, 123]
     given_up = await tick_of(hourly, ALL, hours(10)[0])
@@ -370,7 +406,9 @@ async def test_the_days_report_waits_until_the_reconciliation_is_through(office:
     assert office.done[REPORT_DAY.name] == ["2026-01-01"]
 
 
-async def test_the_days_report_knows_of_the_reconciliation_even_where_it_is_asked_for_first(office: Office) -> None:
+async def test_the_days_report_knows_of_the_reconciliation_even_where_it_is_asked_for_first(
+    office: Office,
+) -> None:
     worker = office.worker()
     await worker.run(REPORT_DAY.name)
     office.at("2026-01-02T00:05")
@@ -391,7 +429,9 @@ async def test_a_reconciliation_that_is_given_up_holds_no_report_back(office: Of
     assert office.done[REPORT_DAY.name] == ["2026-01-01"]
 
 
-async def test_reports_that_were_missed_wait_for_the_reconciliation_that_stands_for_all(office: Office) -> None:
+async def test_reports_that_were_missed_wait_for_the_reconciliation_that_stands_for_all(
+    office: Office,
+) -> None:
     worker = office.worker()
     await knock(office, worker, "2026-01-01T20:10")
     office.at("2026-01-04T09:00")
@@ -415,4 +455,6 @@ async def test_finished_ticks_are_forgotten_after_a_while(office: Office) -> Non
         await worker.run(RECONCILE.name)
         office.clock.advance(timedelta(days=1))
     oldest, *_ = await all_ticks(office.ledger, RECONCILE.name)
-    assert oldest.period.end > office.clock.time - HORIZON - timedelta(days=3), "and what was made up for stays"
+    assert oldest.period.end > office.clock.time - HORIZON - timedelta(days=3), (
+        "and what was made up for stays"
+    )

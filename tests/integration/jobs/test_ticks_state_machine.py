@@ -1,7 +1,8 @@
-"""The promises of periodic jobs, held at random: workers that die, freeze past their lease, or lose the ledger between
-any two of their steps, while the clock goes on and others take over.
+"""The promises of periodic jobs, held at random: workers that die, freeze past their lease, or lose
+the ledger between any two of their steps, while the clock goes on and others take over.
 
-`ROWRELAY_EXAMPLES=2000` makes it a long run, with new examples each time; a failure is then reduced to a short one.
+`ROWRELAY_EXAMPLES=2000` makes it a long run, with new examples each time; a failure is then reduced
+to a short one.
 """
 
 from __future__ import annotations
@@ -88,9 +89,19 @@ class Clockwork(RuleBasedStateMachine):
         self.clock.advance(after)
         self.runner.run(self._run(Steps(fate), job))
 
-    @rule(fate=fates, job=st.sampled_from(JOBS), step=st.integers(3, 10), after=st.booleans(), dead=st.booleans())
-    def a_slow_worker_is_overtaken(self, fate: Fate, job: Job, step: int, after: bool, dead: bool) -> None:
-        """It stands still for longer than its lease; another takes over; it goes on, or was dead all the time."""
+    @rule(
+        fate=fates,
+        job=st.sampled_from(JOBS),
+        step=st.integers(3, 10),
+        after=st.booleans(),
+        dead=st.booleans(),
+    )
+    def a_slow_worker_is_overtaken(
+        self, fate: Fate, job: Job, step: int, after: bool, dead: bool
+    ) -> None:
+        """It stands still for longer than its lease; another takes over; it goes on, or was dead
+        all the time.
+        """
         others = len(self.frozen)
         self.knock(Fate(Struck.FREEZE, step, after), job, HOUR)
         self.knock(fate, job, LEASE)
@@ -128,7 +139,11 @@ class Clockwork(RuleBasedStateMachine):
         assert len(recorded) == len(set(recorded)), "a step is recorded once, whoever did it again"
 
     def _what_is_closed_stays_as_it_is(self, tick: Tick) -> None:
-        assert self.closed.setdefault(tick.id, tick) == tick if tick.state is not TickState.OPEN else True
+        assert (
+            self.closed.setdefault(tick.id, tick) == tick
+            if tick.state is not TickState.OPEN
+            else True
+        )
         assert self.closings[tick.id] <= 1
 
     # --- at the end, nothing was left out
@@ -156,10 +171,16 @@ class Clockwork(RuleBasedStateMachine):
             ended = [tick for tick in ticks if tick.period.end + 3 * HOUR <= self.clock.time]
             for tick in ended:
                 assert tick.state is not TickState.OPEN, "a state without an exit"
-                assert tick.state is not TickState.DONE or {step.name for step in tick.steps} == set(PARTS)
+                assert tick.state is not TickState.DONE or {
+                    step.name for step in tick.steps
+                } == set(PARTS)
                 assert tick.state is not TickState.FAILED or tick.error
             if job is ALL:
-                assert all(tick.state is TickState.DONE for tick in ended if self.claims[tick.id] <= MAX_TRIES)
+                assert all(
+                    tick.state is TickState.DONE
+                    for tick in ended
+                    if self.claims[tick.id] <= MAX_TRIES
+                )
             elif ended and self.claims[ended[-1].id] <= MAX_TRIES:
                 assert ended[-1].state is TickState.DONE
 
@@ -168,8 +189,12 @@ class Clockwork(RuleBasedStateMachine):
     async def _run(self, steps: Steps, job: Job) -> None:
         steps.seen = self._saw
         ledger = stepped_ledger(self.ledger, steps)
-        works = {job.name: [Step(part, self._work(job, part, steps)) for part in PARTS] for job in JOBS}
-        worker = Periodic(ledger, works, zone=BERLIN, worker="w", lease=LEASE, jobs=JOBS, now=self.clock)
+        works = {
+            job.name: [Step(part, self._work(job, part, steps)) for part in PARTS] for job in JOBS
+        }
+        worker = Periodic(
+            ledger, works, zone=BERLIN, worker="w", lease=LEASE, jobs=JOBS, now=self.clock
+        )
         await self._until_it_stops(steps, asyncio.ensure_future(worker.run(job.name)))
 
     def _work(self, job: Job, part: str, steps: Steps) -> Any:
@@ -201,9 +226,13 @@ class Clockwork(RuleBasedStateMachine):
         self.runner.run(self._until_it_stops(steps, task))
 
     async def _until_it_stops(self, steps: Steps, task: asyncio.Future[Any]) -> None:
-        """Run a process until it has ended, died or frozen. What else it raises is a fault in the code under test."""
+        """Run a process until it has ended, died or frozen. What else it raises is a fault in the
+        code under test.
+        """
         frozen = asyncio.create_task(steps.frozen.wait())
-        done, _ = await asyncio.wait({task, frozen}, return_when=asyncio.FIRST_COMPLETED, timeout=10)
+        done, _ = await asyncio.wait(
+            {task, frozen}, return_when=asyncio.FIRST_COMPLETED, timeout=10
+        )
         frozen.cancel()
         assert done, f"neither ended nor frozen: {task}"
         if not task.done():
@@ -219,5 +248,7 @@ async def _emptied(ledger: Ledger) -> None:
 
 
 @pytest.mark.timeout(0 if LONG else 600)
-def test_no_interruption_skips_or_doubles_a_period(runner: asyncio.Runner, runner_ledger: Ledger) -> None:
+def test_no_interruption_skips_or_doubles_a_period(
+    runner: asyncio.Runner, runner_ledger: Ledger
+) -> None:
     run_at_random(lambda: Clockwork(runner, runner_ledger), EXAMPLES, STEPS)

@@ -1,4 +1,6 @@
-"""Deliveries whose key is too long for an id, of which it holds a hash: everything an operator does finds them."""
+"""Deliveries whose key is too long for an id, of which it holds a hash: everything an operator does
+finds them.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +66,9 @@ class Desk:
 
     def poll(self) -> None:
         async def poll(ledger: Ledger, source: Source) -> None:
-            await Polling(source, ledger, MemoryQueue(), message_wait=WAIT).poll(config.load().feeds["orders"])
+            await Polling(source, ledger, MemoryQueue(), message_wait=WAIT).poll(
+                config.load().feeds["orders"]
+            )
 
         self._with(poll)
 
@@ -80,7 +84,10 @@ class Desk:
 
         async def settle(ledger: Ledger, _: Source) -> None:
             at = utc_now() - timedelta(days=days)
-            settled = {"$set": {"state": state.value, "finished_at": at, "created_at": at}, "$unset": {"batch": ""}}
+            settled = {
+                "$set": {"state": state.value, "finished_at": at, "created_at": at},
+                "$unset": {"batch": ""},
+            }
             await ledger._database["deliveries"].update_many({}, settled)
 
         self._with(settle)
@@ -103,7 +110,9 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path: Path, mongo_database_url: str, clean_redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Desk:
+def desk(
+    tmp_path: Path, mongo_database_url: str, clean_redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> Desk:
     (tmp_path / "feeds.toml").write_text(FEEDS, encoding="utf-8")
     (tmp_path / "archive").mkdir()
     environment = {
@@ -150,7 +159,9 @@ def test_they_are_listed_and_shown_with_their_whole_key(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("code", [*LONG, SHORT])
-def test_their_request_is_previewed_by_the_whole_key_and_by_what_stands_in_the_id(desk: Desk, code: str) -> None:
+def test_their_request_is_previewed_by_the_whole_key_and_by_what_stands_in_the_id(
+    desk: Desk, code: str
+) -> None:
     for key in (key_of(code), short_key(key_of(code))):
         shown = desk.json("feeds", "preview", "orders", "--key", key)
         assert (shown["row_from"], json.loads(shown["body"])["code"]) == ("ledger", code)

@@ -18,7 +18,12 @@ SECOND = timedelta(seconds=1)
 async def test_a_claim_is_exclusive_while_its_lease_runs(ledger: Ledger) -> None:
     batch = await log_batch(ledger, 1)
     held = await claim(ledger, batch)
-    assert (held.lease.until, held.lease.worker, held.tries, held.previous) == (NOW + LEASE, "w1", 1, None)
+    assert (held.lease.until, held.lease.worker, held.tries, held.previous) == (
+        NOW + LEASE,
+        "w1",
+        1,
+        None,
+    )
     assert await ledger.batches.claim(batch.id, FEED, "w2", NOW + LEASE - SECOND, LEASE) is None
 
 
@@ -100,12 +105,18 @@ async def test_due_batches_come_oldest_first_and_no_feed_hides_another(ledger: L
     other = batch_of(9, feed="other")
     await ledger.batches.insert([other], NOW - SECOND)
     assert await ledger.batches.due(NOW, 3) == [as_due(batch) for batch in (*batches[:3], other)]
-    assert await ledger.batches.due(NOW, 9, paused=["other"]) == [as_due(batch) for batch in batches]
-    assert await ledger.batches.due(NOW - 9 * SECOND, 9, paused=["other"]) == [as_due(batch) for batch in batches]
+    assert await ledger.batches.due(NOW, 9, paused=["other"]) == [
+        as_due(batch) for batch in batches
+    ]
+    assert await ledger.batches.due(NOW - 9 * SECOND, 9, paused=["other"]) == [
+        as_due(batch) for batch in batches
+    ]
     assert await ledger.batches.due(NOW, 9, paused=[FEED]) == [as_due(other)]
 
 
-async def test_the_next_batch_is_the_one_of_the_feed_that_has_been_due_the_longest(ledger: Ledger) -> None:
+async def test_the_next_batch_is_the_one_of_the_feed_that_has_been_due_the_longest(
+    ledger: Ledger,
+) -> None:
     younger, older, hidden = batch_of(1), batch_of(2), batch_of(3)
     await ledger.batches.insert([younger, older, hidden], NOW + SECOND)
     await ledger.batches.insert([batch_of(9, feed="other")], NOW - 9 * SECOND)

@@ -103,12 +103,14 @@ PAUSES = {
     "polling -sending": (False, True, "polling paused: why"),
     "sending -polling": (True, False, "sending paused: why"),
 }
-"""What is paused, and with a minus resumed, one after the other → whether the feed is polled, and sent, and what is
-said."""
+"""What is paused, and with a minus resumed, one after the other → whether the feed is polled, and
+sent, and what is said."""
 
 
 @pytest.mark.parametrize("steps", PAUSES)
-async def test_polling_and_sending_are_paused_and_resumed_each_by_itself(ledger: Ledger, steps: str) -> None:
+async def test_polling_and_sending_are_paused_and_resumed_each_by_itself(
+    ledger: Ledger, steps: str
+) -> None:
     cursors = ledger.cursors
     moves: dict[str, Callable[[], Awaitable[object]]] = {
         "both": lambda: cursors.pause(FEED, "why"),

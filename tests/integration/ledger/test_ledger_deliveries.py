@@ -34,7 +34,10 @@ async def test_logging_a_row_again_leaves_it_as_it_is(ledger: Ledger) -> None:
     first = await log_batch(ledger, 1, 2)
     await succeed(ledger, 1)
     second = batch_of(1, 2, 3)
-    assert await ledger.deliveries.log([(second, source_rows(1, 2, 3))], LATER) == ["orders:1", "orders:2"]
+    assert await ledger.deliveries.log([(second, source_rows(1, 2, 3))], LATER) == [
+        "orders:1",
+        "orders:2",
+    ]
     assert await states(ledger, [1, 2, 3]) == ["delivered", "queued", "queued"]
     assert (await delivery(ledger, 2))["batch"] == first.id
     assert (await delivery(ledger, 2))["created_at"] == NOW
@@ -85,8 +88,16 @@ async def test_a_failure_waits_for_its_time(ledger: Ledger) -> None:
     results = [failed(found["1"], LATER), failed(found["2"], None)]
     assert await ledger.deliveries.fail(batch, results, NOW) == 2
     retrying, dead = await delivery(ledger, 1), await delivery(ledger, 2)
-    assert (retrying["state"], retrying["next_attempt_at"], retrying["attempts"]) == ("retrying", LATER, 1)
-    assert (dead["state"], dead["reason"], dead["attempts"]) == ("dead", "500 Internal Server Error", 1)
+    assert (retrying["state"], retrying["next_attempt_at"], retrying["attempts"]) == (
+        "retrying",
+        LATER,
+        1,
+    )
+    assert (dead["state"], dead["reason"], dead["attempts"]) == (
+        "dead",
+        "500 Internal Server Error",
+        1,
+    )
     assert "batch" not in retrying
     assert await ledger.deliveries.due_retries(LATER - timedelta(seconds=1), 10) == []
     assert await ledger.deliveries.due_retries(LATER, 10) == [(FEED, "orders:1")]
@@ -137,7 +148,9 @@ async def test_a_holder_that_comes_late_does_not_fence_out_the_one_after_it(ledg
     assert (await delivery(ledger, 1))["attempts"] == 2, "the unknown one and ours"
 
 
-async def test_a_batch_given_back_after_a_take_over_can_fail_under_its_next_holder(ledger: Ledger) -> None:
+async def test_a_batch_given_back_after_a_take_over_can_fail_under_its_next_holder(
+    ledger: Ledger,
+) -> None:
     logged = await log_batch(ledger, 1)
     await claim(ledger, logged)
     taken = await take_over(ledger, logged)
@@ -151,11 +164,16 @@ async def test_a_batch_given_back_after_a_take_over_can_fail_under_its_next_hold
 async def test_a_success_is_recorded_whatever_the_state(ledger: Ledger, state: State) -> None:
     await log_batch(ledger, 1)
     await ledger._database["deliveries"].update_one(
-        {"_id": "orders:1"}, {"$set": {"state": state.value, "reason": "why", "next_attempt_at": LATER}}
+        {"_id": "orders:1"},
+        {"$set": {"state": state.value, "reason": "why", "next_attempt_at": LATER}},
     )
     assert await succeed(ledger, 1, status=201) == 1
     found = await delivery(ledger, 1)
-    assert (found["state"], found["last"]["status"], found["finished_at"]) == ("delivered", 201, NOW)
+    assert (found["state"], found["last"]["status"], found["finished_at"]) == (
+        "delivered",
+        201,
+        NOW,
+    )
     assert not found.keys() & {"batch", "token", "reason", "next_attempt_at"}
 
 
@@ -187,7 +205,9 @@ async def test_successes_and_failures_of_one_group_go_their_own_ways(ledger: Led
 async def test_two_sweeps_move_a_due_retry_once(ledger: Ledger) -> None:
     batch = await claim(ledger, await log_batch(ledger, 1, 2))
     found = await loaded(ledger, batch)
-    await ledger.deliveries.fail(batch, [failed(found["1"]), failed(found["2"], LATER + LEASE)], NOW)
+    await ledger.deliveries.fail(
+        batch, [failed(found["1"]), failed(found["2"], LATER + LEASE)], NOW
+    )
     first, second = batch_of(1, 2), batch_of(1, 2)
     assert await ledger.deliveries.requeue_due(first, LATER) == 1, "2 is not due"
     assert await ledger.deliveries.requeue_due(second, LATER) == 0
@@ -202,7 +222,9 @@ async def test_only_a_delivery_whose_batch_is_gone_is_adopted(ledger: Ledger) ->
     queued = await ledger.deliveries.queued_batches(NOW)
     gone = queued - await ledger.batches.existing(queued)
     assert gone == {orphaned.id}
-    assert await ledger.deliveries.queued_batches(NOW - timedelta(seconds=1)) == set(), "just logged: its poll may run"
+    assert await ledger.deliveries.queued_batches(NOW - timedelta(seconds=1)) == set(), (
+        "just logged: its poll may run"
+    )
     assert await ledger.deliveries.queued_in(gone, 10) == [(FEED, "orders:1")]
     new = batch_of(1, 2)
     assert await ledger.deliveries.adopt(new, gone) == 1
@@ -222,4 +244,8 @@ async def test_what_is_open_is_counted_and_dated(ledger: Ledger) -> None:
     assert await ledger.deliveries.oldest_open("other") is None
     assert await ledger.deliveries.retrying(FEED, 10) == 1
     states = (await ledger.state_counts.standing(NOW))[FEED].states
-    assert {state: n for state, n in states.items() if n} == {State.QUEUED: 1, State.RETRYING: 1, State.DELIVERED: 1}
+    assert {state: n for state, n in states.items() if n} == {
+        State.QUEUED: 1,
+        State.RETRYING: 1,
+        State.DELIVERED: 1,
+    }

@@ -1,4 +1,6 @@
-"""Every error of the driver leaves the ledger as one of ours, with the right advice on trying again."""
+"""Every error of the driver leaves the ledger as one of ours, with the right advice on trying
+again.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,12 @@ from app.ledger.listing import Order
 from app.ledger.selection import Selection
 from tests.support.ledger import log_batch
 
-_PASSING = (driver.ConnectionFailure, driver.CursorNotFound, driver.ExecutionTimeout, driver.WTimeoutError)
+_PASSING = (
+    driver.ConnectionFailure,
+    driver.CursorNotFound,
+    driver.ExecutionTimeout,
+    driver.WTimeoutError,
+)
 
 
 def _classes(module: ModuleType) -> list[type[Exception]]:
@@ -54,7 +61,9 @@ def _instance(error_class: type[Exception]) -> Exception:
 @pytest.mark.parametrize("error_class", [*_classes(driver), *_classes(bson_errors)])
 def test_every_driver_error_has_one_of_ours(error_class: type[Exception]) -> None:
     translated = translate(_instance(error_class))
-    assert isinstance(translated, LedgerUnavailable if issubclass(error_class, _PASSING) else LedgerRefused)
+    assert isinstance(
+        translated, LedgerUnavailable if issubclass(error_class, _PASSING) else LedgerRefused
+    )
     assert "\n" not in str(translated)
     assert len(str(translated)) < 400
 
@@ -98,7 +107,9 @@ def test_a_bulk_write_is_tried_again_only_if_nothing_in_it_was_refused(
 
 async def test_a_value_that_has_no_form_in_the_ledger_is_refused(ledger: Ledger) -> None:
     with pytest.raises(LedgerRefused, match="8-byte"):
-        await ledger.listing.page(Selection((State.DEAD,), feeds=("orders",)), Order.NEWEST, None, 2**70)
+        await ledger.listing.page(
+            Selection((State.DEAD,), feeds=("orders",)), Order.NEWEST, None, 2**70
+        )
     with pytest.raises(LedgerRefused, match="surrogates"):
         await ledger.deliveries.get("\ud800")
     with pytest.raises(LedgerRefused):
@@ -120,25 +131,34 @@ async def nobody_there() -> AsyncIterator[Ledger]:
         yield opened
         await opened.close()
     with warnings.catch_warnings():
-        # The driver's monitor leaves the socket of an attempt to connect that close() cuts short to the collector.
+        # The driver's monitor leaves the socket of an attempt to connect that close() cuts short to
+        # the collector.
         warnings.simplefilter("ignore", ResourceWarning)
         gc.collect()
 
 
-async def test_a_server_that_is_down_is_said_to_be_unavailable_at_once(nobody_there: Ledger) -> None:
+async def test_a_server_that_is_down_is_said_to_be_unavailable_at_once(
+    nobody_there: Ledger,
+) -> None:
     async def error_of(query: Any) -> RowrelayError:
         with pytest.raises(RowrelayError) as raised:
             await query
         return raised.value
 
     began = time.monotonic()
-    for query in (nobody_there.version(), nobody_there.prepare(), nobody_there.cursors.get("orders")):
+    for query in (
+        nobody_there.version(),
+        nobody_there.prepare(),
+        nobody_there.cursors.get("orders"),
+    ):
         assert isinstance(await error_of(query), LedgerUnavailable)
     assert isinstance(await error_of(log_batch(nobody_there, 1)), LedgerUnavailable)
     assert time.monotonic() - began < 30, "the driver's own patience is 30 s a question"
 
 
-async def test_the_message_names_the_server_and_leaves_the_drivers_internals_out(nobody_there: Ledger) -> None:
+async def test_the_message_names_the_server_and_leaves_the_drivers_internals_out(
+    nobody_there: Ledger,
+) -> None:
     with pytest.raises(LedgerUnavailable) as raised:
         await nobody_there.version()
     told = str(raised.value)

@@ -28,5 +28,8 @@ async def test_indexes_of_earlier_versions_go_once_the_new_ones_are_there(ledger
 
 
 def test_no_name_is_both_in_use_and_retired() -> None:
-    named = {collection: {index.document["name"] for index in indexes} for collection, indexes in INDEXES.items()}
+    named = {
+        collection: {index.document["name"] for index in indexes}
+        for collection, indexes in INDEXES.items()
+    }
     assert all(named[collection].isdisjoint(names) for collection, names in RETIRED.items())

@@ -50,7 +50,9 @@ async def test_what_no_majority_has_is_not_read(three: list[Member]) -> None:
             cursors = alone["ledger"].get_collection("cursors", write_concern=WriteConcern(w=1))
             cursors.insert_one({"_id": "orders", "position": "9", "version": 1})
             assert (await ledger.cursors.get("orders")).position is None
-        await until(lambda: _position(ledger), timeout=60, message="what a majority has by now to be read")
+        await until(
+            lambda: _position(ledger), timeout=60, message="what a majority has by now to be read"
+        )
     finally:
         await ledger.close()
 

@@ -1,6 +1,8 @@
-"""What passes at the ledger is survived: a genuine server fails a part of all commands, and nothing is lost by it.
+"""What passes at the ledger is survived: a genuine server fails a part of all commands, and nothing
+is lost by it.
 
-The failures are the server's own (`failCommand`), with the codes that `app/ledger/error_codes.py` judges as passing.
+The failures are the server's own (`failCommand`), with the codes that `app/ledger/error_codes.py`
+judges as passing.
 """
 
 from __future__ import annotations
@@ -45,7 +47,10 @@ from tests.support.wait import until
 
 T = TypeVar("T")
 
-READS, WRITES = ("find", "aggregate", "count", "getMore"), ("insert", "update", "delete", "findAndModify")
+READS, WRITES = (
+    ("find", "aggregate", "count", "getMore"),
+    ("insert", "update", "delete", "findAndModify"),
+)
 TRIES = 300
 SHARE = 0.05
 """So many of the commands fail; the driver's own second try meets the same odds."""
@@ -102,11 +107,17 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _is_one_plain_line(text: str) -> bool:
-    return not any(raw in text for raw in ("\n", "clusterTime", "full error", "operationTime", "signature"))
+    return not any(
+        raw in text for raw in ("\n", "clusterTime", "full error", "operationTime", "signature")
+    )
 
 
-async def insisted(call: Callable[[], Awaitable[T]], meanwhile: Callable[[], None] = lambda: None) -> T:
-    """Call again and again, as beat does, while the ledger is unavailable. A refusal is the test's failure."""
+async def insisted(
+    call: Callable[[], Awaitable[T]], meanwhile: Callable[[], None] = lambda: None
+) -> T:
+    """Call again and again, as beat does, while the ledger is unavailable. A refusal is the test's
+    failure.
+    """
     for _ in range(TRIES):
         try:
             return await call()
@@ -125,7 +136,9 @@ def _some_fail(url: str, kind: str, share: float = SHARE) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_rows_are_polled_swept_and_delivered(ledger: Ledger, server_url: str, kind: str) -> None:
+async def test_rows_are_polled_swept_and_delivered(
+    ledger: Ledger, server_url: str, kind: str
+) -> None:
     relay = Relay(ledger)
     relay.source.add(20)
     with _some_fail(server_url, kind):
@@ -141,7 +154,9 @@ async def test_rows_are_polled_swept_and_delivered(ledger: Ledger, server_url: s
 
 
 async def _move(relay: Relay) -> None:
-    """What beat and a worker do in a while, each by itself: what one meets keeps no other from its work."""
+    """What beat and a worker do in a while, each by itself: what one meets keeps no other from its
+    work.
+    """
     relay.clock.advance(2 * LEASE)
     calls: tuple[Callable[[], Awaitable[object]], ...] = (
         lambda: relay.polling().poll(relay.feed),
@@ -155,19 +170,25 @@ async def _move(relay: Relay) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_tick_is_done_and_its_lease_renewed(ledger: Ledger, server_url: str, kind: str) -> None:
+async def test_a_tick_is_done_and_its_lease_renewed(
+    ledger: Ledger, server_url: str, kind: str
+) -> None:
     office = Office(ledger, jobs=(REPORT_HOUR,))
     office.at("2026-01-01T12:30")
     worker = office.worker()
     await worker.run(REPORT_HOUR.name)
     office.at("2026-01-01T13:05")
     with _some_fail(server_url, kind):
-        await insisted(lambda: worker.run(REPORT_HOUR.name), lambda: office.clock.advance(2 * LEASE))
+        await insisted(
+            lambda: worker.run(REPORT_HOUR.name), lambda: office.clock.advance(2 * LEASE)
+        )
         for _ in range(TRIES):
             if TickState.DONE in (await insisted(lambda: office.states(REPORT_HOUR.name))).values():
                 break
             office.clock.advance(2 * LEASE)
-            await insisted(lambda: worker.run(REPORT_HOUR.name), lambda: office.clock.advance(2 * LEASE))
+            await insisted(
+                lambda: worker.run(REPORT_HOUR.name), lambda: office.clock.advance(2 * LEASE)
+            )
     assert TickState.DONE in (await office.states(REPORT_HOUR.name)).values()
     assert office.done[REPORT_HOUR.name]
 
@@ -193,7 +214,9 @@ async def test_one_run_of_a_purge_comes_to_its_end(
 
 @pytest.mark.usefixtures("small_batches")
 @pytest.mark.parametrize("kind", ["an operation that was killed", "a primary that steps down"])
-async def test_what_is_read_is_read_once_though_its_cursor_is_lost(ledger: Ledger, server_url: str, kind: str) -> None:
+async def test_what_is_read_is_read_once_though_its_cursor_is_lost(
+    ledger: Ledger, server_url: str, kind: str
+) -> None:
     """Many share a moment, as those that were cancelled together do."""
     shelf = Shelf(ledger, VirtualClock())
     ids = [await shelf.add(key, shelf.ago(days=40, hours=-(key // 20))) for key in range(50)]
@@ -218,16 +241,26 @@ async def test_what_an_operator_moved_is_told_right_though_answers_were_lost(
         state = State.DEAD if key < 20 else State.RETRYING
         await shelf.add(key, shelf.ago(days=1), state, next_attempt_at=shelf.ago(hours=1))
     dead = [
-        Selection(states=(State.DEAD,), ids=tuple(f"orders:{key}" for key in keys)) for keys in (range(9), range(9, 20))
+        Selection(states=(State.DEAD,), ids=tuple(f"orders:{key}" for key in keys))
+        for keys in (range(9), range(9, 20))
     ]
     replaying = Replaying(
-        ledger, relay.queue, {"orders": relay.feed}, message_wait=LEASE, now=relay.clock, sleep=at_once
+        ledger,
+        relay.queue,
+        {"orders": relay.feed},
+        message_wait=LEASE,
+        now=relay.clock,
+        sleep=at_once,
     )
     cancelling = Cancelling(ledger, relay.clock, at_once)
     with _some_fail(server_url, kind, 0.3):
-        replayed = await replaying.replay(dead[0], Rate(count=100_000, per_seconds=1), By("ada@desk"))
+        replayed = await replaying.replay(
+            dead[0], Rate(count=100_000, per_seconds=1), By("ada@desk")
+        )
         cancelled = await cancelling.cancel(Selection((State.RETRYING,)), By("ada@desk"))
-        acknowledged = await Acknowledging(ledger, now=relay.clock, sleep=at_once).acknowledge(dead[1], By("ada@desk"))
+        acknowledged = await Acknowledging(ledger, now=relay.clock, sleep=at_once).acknowledge(
+            dead[1], By("ada@desk")
+        )
     told = [(one.moved, sum(one.skipped.values())) for one in (replayed, cancelled, acknowledged)]
     assert told == [(9, 0), (10, 0), (11, 0)]
 
@@ -240,7 +273,9 @@ async def test_one_run_of_a_restore_puts_each_record_back(
     ids = {await shelf.add(key, shelf.ago(days=40)) for key in range(12)}
     await shelf.purging().purge(shelf.feeds["orders"])
     (path,) = shelf.files()
-    restoring = Restoring(ledger, PurgeLock(ledger, "operator", LEASE, now=shelf.clock), shelf.clock)
+    restoring = Restoring(
+        ledger, PurgeLock(ledger, "operator", LEASE, now=shelf.clock), shelf.clock
+    )
     with _some_fail(server_url, kind):
         restored = await restoring.restore(path)
     assert (restored.restored, restored.there) == (12, 0)
@@ -248,14 +283,20 @@ async def test_one_run_of_a_restore_puts_each_record_back(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_one_run_of_a_replay_moves_each_dead_letter(ledger: Ledger, server_url: str, kind: str) -> None:
+async def test_one_run_of_a_replay_moves_each_dead_letter(
+    ledger: Ledger, server_url: str, kind: str
+) -> None:
     relay = Relay(ledger)
     shelf = Shelf(ledger, relay.clock)
     ids = {await shelf.add(key, shelf.ago(days=1), State.DEAD, reason="400") for key in range(12)}
-    replaying = Replaying(ledger, relay.queue, {"orders": relay.feed}, message_wait=LEASE, now=relay.clock)
+    replaying = Replaying(
+        ledger, relay.queue, {"orders": relay.feed}, message_wait=LEASE, now=relay.clock
+    )
     selection = Selection(states=(State.DEAD,), feeds=("orders",))
     with _some_fail(server_url, kind):
-        account = await replaying.replay(selection, Rate(count=100_000, per_seconds=1), By("ada@desk"))
+        account = await replaying.replay(
+            selection, Rate(count=100_000, per_seconds=1), By("ada@desk")
+        )
         assert (account.moved, account.skipped.total()) == (12, 0)
         for _ in range(TRIES):
             if len(relay.partner.accepted) == 12:
@@ -269,7 +310,9 @@ async def test_one_run_of_a_reconciliation_finds_what_is_missing(
     ledger: Ledger, server_url: str, kind: str, tmp_path: Path
 ) -> None:
     async with source_tables("sqlite", tmp_path) as tables:
-        await tables.make("orders", id="BIGINT PRIMARY KEY", note="NVARCHAR", at="MOMENT", rv="ROWVERSION")
+        await tables.make(
+            "orders", id="BIGINT PRIMARY KEY", note="NVARCHAR", at="MOMENT", rv="ROWVERSION"
+        )
         source = tables.source()
         shop = Shop(tables, source, ledger)
         shop.feed_by("identity")
@@ -284,7 +327,9 @@ async def test_one_run_of_a_reconciliation_finds_what_is_missing(
 
 
 @pytest.mark.parametrize("code", [365, 11601, 24, 100, 133, 175, 237, 301, 462, 16500])
-async def test_a_lease_is_renewed_once_what_passes_has_passed(ledger: Ledger, server_url: str, code: int) -> None:
+async def test_a_lease_is_renewed_once_what_passes_has_passed(
+    ledger: Ledger, server_url: str, code: int
+) -> None:
     """No renewal is there for a while, and the batch stays with its worker all the same."""
     relay = Relay(ledger, lease=timedelta(seconds=0.6))
     (batch_id, *_) = await relay.poll_rows(1)
@@ -310,7 +355,9 @@ async def _leased_until(ledger: Ledger, batch_id: str) -> Any:
     return found and found["lease"]["until"]
 
 
-async def test_a_refusal_keeps_no_lease_from_being_renewed_either(ledger: Ledger, server_url: str) -> None:
+async def test_a_refusal_keeps_no_lease_from_being_renewed_either(
+    ledger: Ledger, server_url: str
+) -> None:
     relay = Relay(ledger, lease=timedelta(seconds=0.6))
     (batch_id, *_) = await relay.poll_rows(1)
     relay.partner.held["orders:1"] = asyncio.Event()
@@ -323,7 +370,9 @@ async def test_a_refusal_keeps_no_lease_from_being_renewed_either(ledger: Ledger
         assert await delivering == {Outcome.DELIVERED: 1}
 
 
-async def test_what_a_refused_poll_leaves_for_an_operator_is_one_line(ledger: Ledger, server_url: str) -> None:
+async def test_what_a_refused_poll_leaves_for_an_operator_is_one_line(
+    ledger: Ledger, server_url: str
+) -> None:
     relay = Relay(ledger)
     relay.source.add(3)
     with failing(server_url, ["insert"], errorCode=8000), pytest.raises(LedgerRefused) as refused:
@@ -333,12 +382,17 @@ async def test_what_a_refused_poll_leaves_for_an_operator_is_one_line(ledger: Le
     assert _is_one_plain_line(left)
 
 
-async def test_what_a_refused_tick_leaves_for_an_operator_is_one_line(ledger: Ledger, server_url: str) -> None:
+async def test_what_a_refused_tick_leaves_for_an_operator_is_one_line(
+    ledger: Ledger, server_url: str
+) -> None:
     office = Office(ledger, jobs=(REPORT_HOUR,))
     office.at("2026-01-01T12:30")
     await office.worker().run(REPORT_HOUR.name)
     office.at("2026-01-01T13:05")
-    with failing(server_url, ["count", "aggregate"], errorCode=8000), pytest.raises(LedgerRefused) as refused:
+    with (
+        failing(server_url, ["count", "aggregate"], errorCode=8000),
+        pytest.raises(LedgerRefused) as refused,
+    ):
         await ledger.state_counts.indexed()
     office.failing["all"] = refused.value
     await office.worker().run(REPORT_HOUR.name)
@@ -351,7 +405,9 @@ async def test_what_a_refused_tick_leaves_for_an_operator_is_one_line(ledger: Le
 ENDS_THE_SERVER = {
     65, 121, 150, 169, 227, 236, 249, 271, 283, 284, 330, 343, 346, 347, 348, 351, 356, 359, 361, 11000, 13388,
 }  # fmt: skip
-"""Most are codes that the server gives only with a document beside them; told to give one without, it ends itself."""
+"""Most are codes that the server gives only with a document beside them; told to give one without,
+it ends itself.
+"""
 NOT_ASKED = ENDS_THE_SERVER | helpers_shared._NOT_PRIMARY_CODES
 """After one of the latter the driver takes the server for lost until its next heartbeat."""
 
@@ -362,7 +418,9 @@ def test_every_code_that_the_server_has_a_name_for_is_judged(server_url: str) ->
     with Client(server_url, retryReads=False, appname="judge") as client:
         for code in sorted((set(range(1, 500)) | judged) - NOT_ASKED):
             data = {"failCommands": ["ping"], "appName": "judge", "errorCode": code}
-            client.admin.command({"configureFailPoint": "failCommand", "mode": {"times": 1}, "data": data})
+            client.admin.command(
+                {"configureFailPoint": "failCommand", "mode": {"times": 1}, "data": data}
+            )
             name = _ping(client).get("codeName", "Location")
             if not name.startswith("Location") and code not in judged:
                 unjudged[code] = name

@@ -1,7 +1,9 @@
-"""Every question that the ledger is asked reads what it answers with and little more, whatever lies beside it.
+"""Every question that the ledger is asked reads what it answers with and little more, whatever lies
+beside it.
 
-The commands are those that the repositories send, caught as they are sent, and explained by the server with their
-execution. A method that is added to a repository fails here until it is asked, or said why not.
+The commands are those that the repositories send, caught as they are sent, and explained by the
+server with their execution. A method that is added to a repository fails here until it is asked, or
+said why not.
 """
 
 from __future__ import annotations

@@ -36,7 +36,11 @@ async def test_an_attempt_is_on_record_with_what_came_of_it(ledger: Ledger) -> N
     await ledger.attempts.record(batch, [Result(row, answer, Verdict(Outcome.RETRY, "503", LATER))])
     (attempt,) = await ledger.attempts.of_delivery("orders:1")
     assert (attempt["at"], attempt["outcome"], attempt["status"]) == (NOW, "retry", 503)
-    assert (attempt["duration_ms"], attempt["response"], attempt["worker"]) == (31, "come back later", "w1")
+    assert (attempt["duration_ms"], attempt["response"], attempt["worker"]) == (
+        31,
+        "come back later",
+        "w1",
+    )
     assert "error" not in attempt
 
 
@@ -60,11 +64,17 @@ async def test_an_unknown_attempt_does_not_overwrite_a_known_one(ledger: Ledger)
     await ledger.attempts.record_unknown(holder, left, former.lease)
     assert await outcomes(ledger, 1) == ["delivered"]
     (unknown,) = await ledger.attempts.of_delivery("orders:2")
-    assert (unknown["outcome"], unknown["worker"], unknown["at"]) == ("unknown", "w1", former.lease.until)
+    assert (unknown["outcome"], unknown["worker"], unknown["at"]) == (
+        "unknown",
+        "w1",
+        former.lease.until,
+    )
 
 
 async def test_a_worker_that_died_taking_over_hides_no_attempt(ledger: Ledger) -> None:
-    """The second take-over names the attempt of the first holder: the holder in between died before it sent."""
+    """The second take-over names the attempt of the first holder: the holder in between died before
+    it sent.
+    """
     logged = await log_batch(ledger, 1)
     first = await claim(ledger, logged)
     await ledger.attempts.record(first, [accepted((await loaded(ledger, first))["1"])])
@@ -87,7 +97,9 @@ async def test_a_late_success_hides_no_attempt_of_the_holder_after_it(ledger: Le
 
 
 async def test_a_success_that_is_settled_leaves_nothing_in_doubt(ledger: Ledger) -> None:
-    """Given back at shutdown, claimed anew, and taken over: what was delivered before was not sent again."""
+    """Given back at shutdown, claimed anew, and taken over: what was delivered before was not sent
+    again.
+    """
     logged = await log_batch(ledger, 1, 2)
     first = await claim(ledger, logged)
     await succeed(ledger, 1, holder=first)
@@ -114,7 +126,9 @@ async def test_statistics_of_a_minute_add_up(ledger: Ledger) -> None:
     rows = await loaded(ledger, batch)
     await ledger.stats.add_logged(FEED, 3, NOW)
     await ledger.stats.add_logged(FEED, 0, NOW)
-    await ledger.stats.add_results(FEED, [accepted(rows["1"]), failed(rows["2"])], NOW + timedelta(seconds=10))
+    await ledger.stats.add_results(
+        FEED, [accepted(rows["1"]), failed(rows["2"])], NOW + timedelta(seconds=10)
+    )
     await ledger.stats.add_results(FEED, [accepted(rows["3"])], NOW + timedelta(seconds=29))
     await ledger.stats.add_outcomes(FEED, Outcome.UNKNOWN, 2, NOW)
     (minute,) = await ledger.stats.between(FEED, NOW - MINUTE, NOW + MINUTE)
@@ -133,7 +147,9 @@ async def test_feeds_and_minutes_are_counted_apart(ledger: Ledger) -> None:
     minute, hour = NOW.replace(second=0), NOW + timedelta(hours=1)
     assert [found["logged"] for found in await ledger.stats.between(FEED, minute, hour)] == [1, 2]
     assert [found["logged"] for found in await ledger.stats.between("other", minute, hour)] == [4]
-    assert [found["logged"] for found in await ledger.stats.between(FEED, minute + MINUTE, hour)] == [2]
+    assert [
+        found["logged"] for found in await ledger.stats.between(FEED, minute + MINUTE, hour)
+    ] == [2]
 
 
 async def test_workers_that_count_at_once_lose_no_count(ledger: Ledger) -> None:

@@ -1,4 +1,6 @@
-"""A ledger's server that says how long to wait is asked again after that, and no caller learns of it."""
+"""A ledger's server that says how long to wait is asked again after that, and no caller learns of
+it.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,9 @@ def _pauses_ms(gateway: Gateway, name: str) -> list[float]:
     return [1000 * (later - earlier) for earlier, later in itertools.pairwise(at)]
 
 
-async def test_a_question_is_asked_again_after_the_time_that_the_server_says(member: Member) -> None:
+async def test_a_question_is_asked_again_after_the_time_that_the_server_says(
+    member: Member,
+) -> None:
     async with throttling(member.port, first(3, {"find"}), WAIT_MS) as gateway:
         ledger = await _ledger(gateway)
         assert (await ledger.cursors.get("orders")).position is None
@@ -69,13 +73,17 @@ async def test_a_change_that_was_one_too_many_is_made_once(member: Member) -> No
     async with throttling(member.port, first(2, {"update"}), WAIT_MS) as gateway:
         ledger = await _ledger(gateway)
         await ledger.stats.add_logged("counted", 3, NOW)
-        (minute,) = await ledger.stats.between("counted", NOW - timedelta(hours=1), NOW + timedelta(hours=1))
+        (minute,) = await ledger.stats.between(
+            "counted", NOW - timedelta(hours=1), NOW + timedelta(hours=1)
+        )
         await ledger.close()
     assert minute["logged"] == 3
     assert gateway.throttled == 2
 
 
-@pytest.mark.parametrize(("wait_ms", "asked"), [(3_600_000, 1), (1, TOLD_TIMES + 1)], ids=["too long", "too often"])
+@pytest.mark.parametrize(
+    ("wait_ms", "asked"), [(3_600_000, 1), (1, TOLD_TIMES + 1)], ids=["too long", "too often"]
+)
 async def test_the_waiting_has_a_bound(member: Member, wait_ms: int, asked: int) -> None:
     async with throttling(member.port, lambda name: name == "find", wait_ms) as gateway:
         ledger = await _ledger(gateway)
@@ -86,8 +94,12 @@ async def test_the_waiting_has_a_bound(member: Member, wait_ms: int, asked: int)
     assert len(gateway.asked) == asked
 
 
-async def test_a_server_that_refuses_a_third_of_all_commands_has_each_row_delivered_once(member: Member) -> None:
-    """One poll and one worker, as where nothing is wrong: nothing waits for a sweep, no attempt is unknown."""
+async def test_a_server_that_refuses_a_third_of_all_commands_has_each_row_delivered_once(
+    member: Member,
+) -> None:
+    """One poll and one worker, as where nothing is wrong: nothing waits for a sweep, no attempt is
+    unknown.
+    """
     drawn = random.Random(1)
     async with throttling(member.port, lambda _: drawn.random() < 1 / 3, 1) as gateway:
         ledger = await _ledger(gateway)

@@ -1,4 +1,6 @@
-"""How many deliveries are in each state: exact in a small ledger; in a large one remembered, and called about right."""
+"""How many deliveries are in each state: exact in a small ledger; in a large one remembered, and
+called about right.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,14 @@ async def settle(
 ) -> None:
     """Deliveries that were settled then."""
     documents: list[Document] = [
-        {"_id": f"{feed}:{key}", "feed": feed, "key": key, "state": state.value, "created_at": at, "finished_at": at}
+        {
+            "_id": f"{feed}:{key}",
+            "feed": feed,
+            "key": key,
+            "state": state.value,
+            "created_at": at,
+            "finished_at": at,
+        }
         for key in keys
     ]
     await ledger._database["deliveries"].insert_many(documents)
@@ -84,7 +93,9 @@ async def test_a_large_ledger_says_which_numbers_are_about_right(ledger: Ledger)
 
 
 @pytest.mark.usefixtures("large")
-async def test_what_is_settled_later_is_counted_once_whenever_it_is_looked_at(ledger: Ledger) -> None:
+async def test_what_is_settled_later_is_counted_once_whenever_it_is_looked_at(
+    ledger: Ledger,
+) -> None:
     await seed(ledger)
     expected, now = 21, NOW
     for hour in range(30):
@@ -119,12 +130,16 @@ RATE = Rate(count=100_000, per_seconds=1)
 
 @pytest.mark.usefixtures("large")
 @pytest.mark.parametrize("state", [State.DELIVERED, State.CANCELLED])
-async def test_what_is_replayed_leaves_the_days_that_it_was_counted_on(ledger: Ledger, state: State) -> None:
+async def test_what_is_replayed_leaves_the_days_that_it_was_counted_on(
+    ledger: Ledger, state: State
+) -> None:
     for days in range(1, 6):
         await settle(ledger, NOW - days * DAY, *(f"{days}{part}" for part in "abc"), state=state)
     await ledger._database["deliveries"].update_many({}, {"$set": {"payload": "{}", "batch": None}})
     assert (await stands(ledger))[state] == 15
-    replaying = Replaying(ledger, MemoryQueue(), {"orders": make_feed()}, message_wait=HOUR, now=lambda: NOW)
+    replaying = Replaying(
+        ledger, MemoryQueue(), {"orders": make_feed()}, message_wait=HOUR, now=lambda: NOW
+    )
     selection = Selection((state,), feeds=("orders",), since=NOW - 3 * DAY)
     assert (await replaying.replay(selection, RATE, By("ada@desk"))).moved == 9
     for later in (timedelta(0), LEFT_OPEN, 2 * HOUR):
@@ -133,12 +148,16 @@ async def test_what_is_replayed_leaves_the_days_that_it_was_counted_on(ledger: L
 
 @pytest.mark.usefixtures("large")
 async def test_a_day_is_counted_again_until_all_that_was_about_to_move_has(ledger: Ledger) -> None:
-    """Whoever looks between the mark and the move does not end the looking; nor does a replay that dies there."""
+    """Whoever looks between the mark and the move does not end the looking; nor does a replay that
+    dies there.
+    """
     await seed(ledger)
     await ledger.state_counts.standing(NOW)
     await ledger.counts.mark("orders", [NOW - 5 * DAY], NOW)
     assert (await stands(ledger))["delivered"] == 21
-    await ledger._database["deliveries"].update_one({"_id": "orders:a5"}, {"$set": {"state": "queued"}})
+    await ledger._database["deliveries"].update_one(
+        {"_id": "orders:a5"}, {"$set": {"state": "queued"}}
+    )
     assert (await stands(ledger))["delivered"] == 20
     assert (await stands(ledger, NOW + LEFT_OPEN))["delivered"] == 20
     document = await ledger._database["counted"].find_one({"_id": "orders"})
@@ -155,10 +174,18 @@ async def test_what_is_marked_before_anything_was_counted_is_counted(ledger: Led
 
 
 @pytest.mark.usefixtures("large")
-async def test_a_cancel_that_takes_longer_than_a_stretch_is_left_open_is_counted(ledger: Ledger) -> None:
+async def test_a_cancel_that_takes_longer_than_a_stretch_is_left_open_is_counted(
+    ledger: Ledger,
+) -> None:
     await settle(ledger, NOW - 2 * DAY, "old")
     open_ones: list[Document] = [
-        {"_id": f"orders:{key}", "feed": "orders", "state": "retrying", "next_attempt_at": NOW, "created_at": NOW - DAY}
+        {
+            "_id": f"orders:{key}",
+            "feed": "orders",
+            "state": "retrying",
+            "next_attempt_at": NOW,
+            "created_at": NOW - DAY,
+        }
         for key in range(5)
     ]
     await ledger._database["deliveries"].insert_many(open_ones)
@@ -183,7 +210,9 @@ async def test_what_is_put_back_from_an_archive_is_counted_until_it_leaves_again
     shelf = Shelf(ledger, clock_at(NOW), tmp_path, {"orders": kept_feed()})
     for days in (40, 35, 10):
         for key in range(3):
-            await shelf.add(f"{days}-{key}", shelf.ago(days=days), State.DELIVERED if key else State.SKIPPED)
+            await shelf.add(
+                f"{days}-{key}", shelf.ago(days=days), State.DELIVERED if key else State.SKIPPED
+            )
     assert await stands(ledger) == {"delivered": 6, "skipped": 3}
     await shelf.purging().purge(shelf.feeds["orders"])
     assert await stands(ledger) == await exact(ledger) == {"delivered": 2, "skipped": 1}
@@ -191,7 +220,11 @@ async def test_what_is_put_back_from_an_archive_is_counted_until_it_leaves_again
     for path in shelf.files():
         await restoring.restore(path)
     for later in (timedelta(0), 2 * HOUR):
-        assert await stands(ledger, NOW + later) == await exact(ledger) == {"delivered": 6, "skipped": 3}
+        assert (
+            await stands(ledger, NOW + later)
+            == await exact(ledger)
+            == {"delivered": 6, "skipped": 3}
+        )
     shelf.clock.advance(45 * DAY)
     await shelf.purging().purge(shelf.feeds["orders"])
     assert await exact(ledger) == {}
@@ -210,7 +243,10 @@ async def test_days_that_purge_has_deleted_are_no_longer_in_the_count(ledger: Le
     assert (await stands(ledger))["delivered"] == 9
     later = NOW + 2 * HOUR
     assert (await stands(ledger, later))["delivered"] == 9
-    assert await ledger._database["counted"].count_documents({"days.2026-03-01": {"$exists": True}}) == 0
+    assert (
+        await ledger._database["counted"].count_documents({"days.2026-03-01": {"$exists": True}})
+        == 0
+    )
 
 
 async def test_two_who_count_at_once_count_nothing_twice(ledger: Ledger) -> None:
@@ -218,7 +254,9 @@ async def test_two_who_count_at_once_count_nothing_twice(ledger: Ledger) -> None
     kept, purged = await ledger.counts._get("orders")
     assert await ledger.counts.fold("orders", NOW)
     slower = {"2026-02-28": {"delivered": 1000}}
-    await ledger.counts._keep("orders", kept, slower, NOW)  # as one that began before the other ended
+    await ledger.counts._keep(
+        "orders", kept, slower, NOW
+    )  # as one that began before the other ended
     assert purged is None
     assert (await ledger.counts.about("orders", NOW))[State.DELIVERED] == 21
 

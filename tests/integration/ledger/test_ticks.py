@@ -1,4 +1,6 @@
-"""A tick is planned once, held by one worker at a time, and finished once, whoever asks and however often."""
+"""A tick is planned once, held by one worker at a time, and finished once, whoever asks and however
+often.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ async def test_a_period_is_planned_once_however_often_and_by_however_many(ledger
     added = await asyncio.gather(*(ledger.ticks.plan(JOB, both) for _ in range(4)))
     assert sum(added) == 2
     assert [tick.period for tick in await all_ticks(ledger, JOB)] == [HOUR, NEXT]
-    assert (await ledger.ticks.latest(JOB, datetime.max.replace(tzinfo=UTC))) == (await all_ticks(ledger, JOB))[1]
+    assert (await ledger.ticks.latest(JOB, datetime.max.replace(tzinfo=UTC))) == (
+        await all_ticks(ledger, JOB)
+    )[1]
 
 
 async def test_planning_again_leaves_what_was_done_alone(ledger: Ledger) -> None:
@@ -65,7 +69,11 @@ async def test_a_claim_says_who_stopped_while_at_it_and_what_was_done(ledger: Le
     await ledger.ticks.note_step(first, DONE)
     second = await claimed(ledger, "w2", LATER)
     assert second.previous is not None
-    assert (second.previous.worker, second.tries, second.started_at) == ("w1", 2, NOW.replace(microsecond=0))
+    assert (second.previous.worker, second.tries, second.started_at) == (
+        "w1",
+        2,
+        NOW.replace(microsecond=0),
+    )
     assert (second.steps, second.duration_ms, second.fruitless) == ((DONE,), 12, 1)
 
 
@@ -105,7 +113,12 @@ async def test_what_is_finished_is_never_opened_again(ledger: Ledger) -> None:
 async def test_a_failed_try_waits_and_a_finished_step_counts_the_tries_anew(ledger: Ledger) -> None:
     await ledger.ticks.retry(await claimed(ledger), LATER, "orders: away")
     (waiting,) = await ledger.ticks.open(JOB)
-    assert (waiting.due_at, waiting.error, waiting.tries, waiting.fruitless) == (LATER, "orders: away", 1, 1)
+    assert (waiting.due_at, waiting.error, waiting.tries, waiting.fruitless) == (
+        LATER,
+        "orders: away",
+        1,
+        1,
+    )
     again = await claimed(ledger, now=LATER)
     await ledger.ticks.note_step(again, DONE)
     assert [(tick.tries, tick.fruitless) for tick in await ledger.ticks.open(JOB)] == [(2, 0)]
@@ -127,7 +140,9 @@ async def test_a_tick_that_was_claimed_meanwhile_is_not_passed_over(ledger: Ledg
         await ledger.ticks.note_step(tick, DONE)
 
 
-async def test_the_one_that_stands_for_a_period_is_the_next_that_was_not_passed_over(ledger: Ledger) -> None:
+async def test_the_one_that_stands_for_a_period_is_the_next_that_was_not_passed_over(
+    ledger: Ledger,
+) -> None:
     seen = await planned(ledger)
     await ledger.ticks.plan(JOB, [(NEXT, LATER)])
     assert (await ledger.ticks.standing_for(JOB, HOUR.end)) == seen

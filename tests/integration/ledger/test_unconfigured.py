@@ -1,4 +1,6 @@
-"""Rows owed of a feed that feeds.toml does not name: nobody sends them, nothing fails for them, and it is said."""
+"""Rows owed of a feed that feeds.toml does not name: nobody sends them, nothing fails for them, and
+it is said.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,13 @@ def sweeping_orders(relay: Relay) -> Sweeping:
     """Of a worker that knows `orders` alone."""
     clock = relay.clock
     return Sweeping(
-        relay.ledger, relay.queue, {"orders": ORDERS}, lease=LEASE, limit=100, now=clock, steady=clock.steady
+        relay.ledger,
+        relay.queue,
+        {"orders": ORDERS},
+        lease=LEASE,
+        limit=100,
+        now=clock,
+        steady=clock.steady,
     )
 
 
@@ -96,26 +104,39 @@ async def test_a_message_that_comes_to_a_worker_without_the_feed_costs_nothing_a
     assert set((await gone.states()).values()) == {"delivered"}
 
 
-async def test_a_batch_that_a_worker_sends_is_left_to_it_by_one_that_does_not_know_its_feed(gone: Relay) -> None:
+async def test_a_batch_that_a_worker_sends_is_left_to_it_by_one_that_does_not_know_its_feed(
+    gone: Relay,
+) -> None:
     (batch_id,) = await gone.poll_rows(2)
     assert await gone.ledger.batches.claim(batch_id, gone.feed.name, "w1", gone.clock(), LEASE)
     stranger = gone.delivering("stranger")
     await stranger.pass_over("gone", batch_id)
     await stranger.pass_over("gone", "no such batch")
     assert stranger.troubles.current() == ()
-    assert await gone.ledger.batches.claim(batch_id, gone.feed.name, "w2", gone.clock() + LEASE - SECOND, LEASE) is None
+    assert (
+        await gone.ledger.batches.claim(
+            batch_id, gone.feed.name, "w2", gone.clock() + LEASE - SECOND, LEASE
+        )
+        is None
+    )
 
 
-async def test_batches_of_which_nothing_is_owed_any_more_are_deleted_and_others_stay(gone: Relay) -> None:
+async def test_batches_of_which_nothing_is_owed_any_more_are_deleted_and_others_stay(
+    gone: Relay,
+) -> None:
     await gone.poll_rows(4)
-    await gone.ledger._database["deliveries"].update_many({}, {"$set": {"state": State.CANCELLED.value}})
+    await gone.ledger._database["deliveries"].update_many(
+        {}, {"$set": {"state": State.CANCELLED.value}}
+    )
     other = Relay(gone.ledger, make_feed("other"), clock=gone.clock, queue=MemoryQueue())
     (kept,) = await other.poll_rows(2)
     coming = new_batch("gone", ["gone:99"])
     gone.clock.advance(MESSAGE_WAIT + LEASE + SECOND)
     await gone.ledger.batches.insert([coming], gone.clock() + MESSAGE_WAIT)
     await sweeping_orders(gone).sweep()
-    assert await gone.batches() == {kept, coming.id}, "that of a poll under way, and those that owe something"
+    assert await gone.batches() == {kept, coming.id}, (
+        "that of a poll under way, and those that owe something"
+    )
 
 
 async def test_only_what_is_owed_counts(gone: Relay) -> None:
@@ -130,7 +151,8 @@ async def test_only_what_is_owed_counts(gone: Relay) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "age"), [(5, "5 s"), (90, "2 min"), (3 * 3600, "3 h"), (4 * 86400, "4 d"), (-5, "0 s")]
+    ("seconds", "age"),
+    [(5, "5 s"), (90, "2 min"), (3 * 3600, "3 h"), (4 * 86400, "4 d"), (-5, "0 s")],
 )
 def test_the_age_is_said_in_units_that_one_reads(seconds: float, age: str) -> None:
     now = datetime(2026, 1, 1, tzinfo=UTC)
@@ -183,7 +205,9 @@ WAY_OUT = "python -m app cancel --feed gone"
 
 
 @pytest.mark.parametrize("columns", [80, 160, 500])
-@pytest.mark.parametrize("command", [["status"], ["health"], ["doctor"], ["feeds", "list"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "command", [["status"], ["health"], ["doctor"], ["feeds", "list"]], ids=" ".join
+)
 @pytest.mark.usefixtures("owed")
 async def test_whoever_looks_is_told_how_many_how_old_and_what_to_do(
     run: Run, command: list[str], columns: int
@@ -195,13 +219,18 @@ async def test_whoever_looks_is_told_how_many_how_old_and_what_to_do(
 
 @pytest.mark.usefixtures("owed")
 async def test_programs_are_told_too(run: Run) -> None:
-    feeds = {feed["feed"]: feed for feed in orjson.loads((await run("status", "--json")).stdout)["feeds"]}
+    feeds = {
+        feed["feed"]: feed for feed in orjson.loads((await run("status", "--json")).stdout)["feeds"]
+    }
     assert {name: (feed["configured"], feed["open"]) for name, feed in feeds.items()} == {
         "orders": (True, 0),
         "gone": (False, 4),
     }
     checks = orjson.loads((await run("health", "--role", "feeds", "--json")).stdout)["checks"]
-    assert {check["name"]: (check["live"], check["ready"]) for check in checks}["gone"] == (True, False)
+    assert {check["name"]: (check["live"], check["ready"]) for check in checks}["gone"] == (
+        True,
+        False,
+    )
     listed = orjson.loads((await run("feeds", "list", "--json")).stdout)["not_configured"]
     assert [(one["feed"], one["open"]) for one in listed] == [("gone", 4)]
 
@@ -243,4 +272,6 @@ async def test_the_report_of_a_day_names_it(owed: Relay, run: Run) -> None:
     assert WAY_OUT in result.stdout
     for form in ("html", "json"):
         content = (await run("report", "--format", form)).stdout
-        assert ("NOT CONFIGURED" if form == "html" else '"unsent":4') in content.replace('": ', '":')
+        assert ("NOT CONFIGURED" if form == "html" else '"unsent":4') in content.replace(
+            '": ', '":'
+        )

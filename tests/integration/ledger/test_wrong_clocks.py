@@ -1,4 +1,6 @@
-"""What was written under a clock that was wrong ends within minutes of its being right again, by itself."""
+"""What was written under a clock that was wrong ends within minutes of its being right again, by
+itself.
+"""
 
 from __future__ import annotations
 
@@ -108,7 +110,9 @@ async def test_a_retry_that_waits_as_it_should_is_left_alone(relay: Relay) -> No
     await relay.deliver_all()
     deliveries = relay.ledger.deliveries
     assert (
-        await deliveries.hasten(relay.clock(), HOLD_LIMIT) == await deliveries.hasten_failed_later(relay.clock()) == 0
+        await deliveries.hasten(relay.clock(), HOLD_LIMIT)
+        == await deliveries.hasten_failed_later(relay.clock())
+        == 0
     )
 
 
@@ -127,11 +131,15 @@ async def test_a_purge_that_was_taken_in_the_future_is_free(ledger: Ledger) -> N
 async def test_a_lease_ends_where_it_ended_though_it_is_long(ledger: Ledger) -> None:
     batch = await log_batch(ledger, 1)
     await claim(ledger, batch)
-    assert await ledger.batches.claim(batch.id, FEED, "w2", NOW + LEASE - LONGEST - timedelta(seconds=1), LEASE)
+    assert await ledger.batches.claim(
+        batch.id, FEED, "w2", NOW + LEASE - LONGEST - timedelta(seconds=1), LEASE
+    )
 
 
 def test_health_does_not_take_a_sign_from_the_future_for_one_of_life() -> None:
-    mark = Heartbeat(Role.WORKER, "celery@a", "a", 1, NOW, NOW + DAYS, broker_seconds=99.0, consumer_seconds=0.0)
+    mark = Heartbeat(
+        Role.WORKER, "celery@a", "a", 1, NOW, NOW + DAYS, broker_seconds=99.0, consumer_seconds=0.0
+    )
     assert judge_process(mark, BOUNDS, NOW).problems
     feed, cursor = make_feed(), Cursor(FEED, last_poll_at=NOW + DAYS)
     assert judge_feed(feed, cursor, BOUNDS, NOW).problems
@@ -145,7 +153,15 @@ def test_health_says_that_a_machines_clock_is_wrong_and_has_no_process_restarted
     seconds: float | None, ready: bool
 ) -> None:
     mark = Heartbeat(
-        Role.BEAT, "beat@a", "a", 1, NOW, NOW, broker_seconds=99.0, sent_seconds=0.0, clock_seconds=seconds
+        Role.BEAT,
+        "beat@a",
+        "a",
+        1,
+        NOW,
+        NOW,
+        broker_seconds=99.0,
+        sent_seconds=0.0,
+        clock_seconds=seconds,
     )
     health = judge_process(mark, BOUNDS, NOW)
     assert (health.live, health.ready) == (True, ready)
@@ -157,7 +173,9 @@ def test_health_says_that_a_machines_clock_is_wrong_and_has_no_process_restarted
 
 @pytest.fixture
 def hours_behind(monkeypatch: pytest.MonkeyPatch) -> ServerClock:
-    """This process is on a machine whose clock is two hours behind, and has not asked the ledger yet."""
+    """This process is on a machine whose clock is two hours behind, and has not asked the ledger
+    yet.
+    """
     monkeypatch.setattr(server_clock, "_wall", lambda: time.time() - 7200)
     monkeypatch.setattr(server_clock, "_reading", None)
     return server_clock

@@ -35,7 +35,9 @@ MARK = Heartbeat(
 PAUSE = timedelta(milliseconds=50)
 
 
-async def test_a_mark_is_read_as_it_was_written_and_takes_the_place_of_the_last(ledger: Ledger) -> None:
+async def test_a_mark_is_read_as_it_was_written_and_takes_the_place_of_the_last(
+    ledger: Ledger,
+) -> None:
     await ledger.heartbeats.put(replace(MARK, taken=1))
     await ledger.heartbeats.put(replace(MARK, taken=2))
     beat = Heartbeat(Role.BEAT, "beat@host", "host", 8, NOW, NOW, sent_seconds=1.5)
@@ -46,7 +48,9 @@ async def test_a_mark_is_read_as_it_was_written_and_takes_the_place_of_the_last(
     assert await ledger.heartbeats.since(NOW + timedelta(seconds=1)) == []
 
 
-async def test_a_process_that_leaves_does_not_take_away_what_its_successor_said(ledger: Ledger) -> None:
+async def test_a_process_that_leaves_does_not_take_away_what_its_successor_said(
+    ledger: Ledger,
+) -> None:
     await ledger.heartbeats.put(replace(MARK, pid=8))
     await ledger.heartbeats.leave(MARK.role, MARK.name, pid=7)
     assert len(await ledger.heartbeats.since(NOW)) == 1
@@ -63,10 +67,15 @@ async def test_processes_not_heard_of_for_long_are_forgotten(ledger: Ledger) -> 
 
 
 async def test_a_process_that_starts_under_a_wrong_clock_forgets_nobody_who_is_there(
-    ledger: Ledger, mongo_database_url: str, own_redis: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch
+    ledger: Ledger,
+    mongo_database_url: str,
+    own_redis: EmbeddedRedis,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     await ledger.heartbeats.put(replace(MARK, name="celery@another"))
-    monkeypatch.setattr(server_clock, "_wall", lambda: time.time() + timedelta(days=100).total_seconds())
+    monkeypatch.setattr(
+        server_clock, "_wall", lambda: time.time() + timedelta(days=100).total_seconds()
+    )
     monkeypatch.setattr(server_clock, "_reading", None)
     marker = _marker(mongo_database_url, own_redis.url, Activity(), lambda _: False)
     marker.start()
@@ -136,7 +145,9 @@ async def test_a_marker_tells_what_waits_whether_redis_and_the_loop_answer_and_t
     assert await ledger.heartbeats.since(NOW) == []
 
 
-async def test_reading_and_recording_are_movement_and_what_a_timer_asks_is_not(ledger: Ledger) -> None:
+async def test_reading_and_recording_are_movement_and_what_a_timer_asks_is_not(
+    ledger: Ledger,
+) -> None:
     batch = await claim(ledger, await log_batch(ledger, 1, now=NOW), now=NOW)
 
     async def moves(*steps: Awaitable[object]) -> bool:

@@ -16,7 +16,11 @@ import pytest
 from app.monitoring.watchdog import FAILURES, Patience, Watchdog
 from tests.support.wait import until
 
-QUICK = Patience(pause=timedelta(milliseconds=50), start=timedelta(milliseconds=200), stop=timedelta(milliseconds=300))
+QUICK = Patience(
+    pause=timedelta(milliseconds=50),
+    start=timedelta(milliseconds=200),
+    stop=timedelta(milliseconds=300),
+)
 _STAYS = "import sys, time; open(sys.argv[1], 'a').write(f'{__import__(\"os\").getpid()}\\n'); time.sleep(600)"
 
 
@@ -34,7 +38,11 @@ def _pids(path: Path) -> list[int]:
 
 @pytest.mark.parametrize(
     ("code", "exit_code"),
-    [("raise SystemExit(0)", 0), ("raise SystemExit(3)", 3), ("import os; os.kill(os.getpid(), 9)", 128 + 9)],
+    [
+        ("raise SystemExit(0)", 0),
+        ("raise SystemExit(3)", 3),
+        ("import os; os.kill(os.getpid(), 9)", 128 + 9),
+    ],
 )
 async def test_the_exit_code_is_passed_on(code: str, exit_code: int) -> None:
     assert await Watchdog(_python(code), well, QUICK).run() == exit_code
@@ -57,7 +65,9 @@ async def test_a_signal_reaches_the_child_and_ends_the_watchdog_with_it(tmp_path
     assert await asyncio.wait_for(watching, 30) == 42
 
 
-async def test_sighup_reaches_the_child_and_the_watchdogs_own_configuration_and_ends_neither(tmp_path: Path) -> None:
+async def test_sighup_reaches_the_child_and_the_watchdogs_own_configuration_and_ends_neither(
+    tmp_path: Path,
+) -> None:
     code = (
         "import pathlib, signal, sys, time; heard = pathlib.Path(sys.argv[1]); "
         "signal.signal(signal.SIGHUP, lambda *_: heard.write_text('heard')); heard.write_text('ready'); "
@@ -66,7 +76,9 @@ async def test_sighup_reaches_the_child_and_the_watchdogs_own_configuration_and_
     heard, told = tmp_path / "heard", list[bool]()
     watchdog = Watchdog(_python(code, str(heard)), well, QUICK, hung_up=lambda: told.append(True))
     watching = asyncio.create_task(watchdog.run())
-    await until(lambda: heard.exists() and heard.read_text() == "ready", timeout=60, message="the child")
+    await until(
+        lambda: heard.exists() and heard.read_text() == "ready", timeout=60, message="the child"
+    )
     os.kill(os.getpid(), signal.SIGHUP)
     await until(lambda: heard.read_text() == "heard", timeout=60, message="the child to hear it")
     assert told == [True]
@@ -80,7 +92,9 @@ async def test_a_child_that_stands_still_is_killed_and_started_anew(tmp_path: Pa
 
     async def stopped(pid: int) -> str | None:
         try:
-            return "it stands still" if psutil.Process(pid).status() == psutil.STATUS_STOPPED else None
+            return (
+                "it stands still" if psutil.Process(pid).status() == psutil.STATUS_STOPPED else None
+            )
         except psutil.NoSuchProcess:  # it has ended, and the watchdog does not know yet
             return None
 
@@ -95,7 +109,9 @@ async def test_a_child_that_stands_still_is_killed_and_started_anew(tmp_path: Pa
 
 
 @pytest.mark.parametrize(("failures", "restarts"), [(FAILURES - 1, False), (FAILURES, True)])
-async def test_one_late_mark_restarts_nothing(tmp_path: Path, failures: int, restarts: bool) -> None:
+async def test_one_late_mark_restarts_nothing(
+    tmp_path: Path, failures: int, restarts: bool
+) -> None:
     pids = tmp_path / "pids"
     answers: list[str | None] = [*["late"] * failures, None]  # the last comes first
     asked: list[int] = []

@@ -1,4 +1,6 @@
-"""The metrics endpoint over real servers: a parser reads it, `status` agrees with it, and no secret is in it."""
+"""The metrics endpoint over real servers: a parser reads it, `status` agrees with it, and no secret
+is in it.
+"""
 
 from __future__ import annotations
 
@@ -103,23 +105,29 @@ def value(found: Found, name: str, **labels: str) -> float | None:
 async def fill(ledger: Ledger) -> None:
     """Deliveries in every state, a cursor with a gap, a worker, a certificate."""
     batch = await log_batch(ledger, 1, 2, 3, 4, 5)
-    await ledger.deliveries.log_skipped("orders", [(row, "filtered") for row in source_rows(6, 7)], utc_now())
+    await ledger.deliveries.log_skipped(
+        "orders", [(row, "filtered") for row in source_rows(6, 7)], utc_now()
+    )
     await succeed(ledger, 1, 2)
     held = await claim(ledger, batch)
     deliveries = await loaded(ledger, held)
     now = utc_now()
-    await ledger.deliveries.fail(held, [failed(deliveries["3"]), failed(deliveries["4"], None)], now)
+    await ledger.deliveries.fail(
+        held, [failed(deliveries["3"]), failed(deliveries["4"], None)], now
+    )
     await log_batch(ledger, 1, 2, 3, feed="left")
     gap = Gap(8, 9, now - timedelta(seconds=100))
     page = Page(rows=tuple(source_rows(1)), position=9, gaps=(gap,), full=False)
     await ledger.cursors.advance(await ledger.cursors.get("orders"), page, now)
     await ledger.cursors.pause("orders", "SECRET reason")
     tasks = {"poll": TaskTimes(2, 1, 0.5, (0, 0, 2, 0, 0, 0, 0, 0, 0))}
-    common = {"host": "h", "pid": 1, "started_at": now, "marked_at": now, "broker_seconds": 60.0}
-    worker = Heartbeat(Role.WORKER, "celery@h", **common, consumer_seconds=600.0, taken=7, tasks=tasks)  # type: ignore[arg-type]
+    common = Heartbeat(Role.WORKER, "celery@h", "h", 1, now, now, broker_seconds=60.0)
+    worker = replace(common, consumer_seconds=600.0, taken=7, tasks=tasks)
     await ledger.heartbeats.put(worker)
-    await ledger.heartbeats.put(Heartbeat(Role.BEAT, "beat@h", **common, sent_seconds=2.0))  # type: ignore[arg-type]
-    await ledger.certificates.save(Certificate("orders", now, 9, 5, {State.DELIVERED: 4}, missing=1))
+    await ledger.heartbeats.put(replace(common, role=Role.BEAT, name="beat@h", sent_seconds=2.0))
+    await ledger.certificates.save(
+        Certificate("orders", now, 9, 5, {State.DELIVERED: 4}, missing=1)
+    )
 
 
 async def _status(settings: config.Config) -> list[FeedStatus]:
@@ -135,15 +143,21 @@ async def test_the_page_agrees_with_status_to_the_row(
     await fill(ledger)
     found = read((await scrape(exporter)).text)
     for line in await _status(settings):
-        states = {state: value(found, "deliveries", feed=line.feed, state=state) for state in line.states}
+        states = {
+            state: value(found, "deliveries", feed=line.feed, state=state) for state in line.states
+        }
         assert states == line.states, line.feed
-        assert value(found, "unconfigured_open", feed=line.feed) == (None if line.configured else line.open)
+        assert value(found, "unconfigured_open", feed=line.feed) == (
+            None if line.configured else line.open
+        )
         if not line.configured:
             continue
         assert value(found, "gaps", feed=line.feed) == line.gaps
         assert value(found, "feed_paused", feed=line.feed) == line.paused
         assert value(found, "source_lag_rows", feed=line.feed) == line.lag_rows
-    assert value(found, "deliveries", feed="left", state="queued") == 3, "a feed that is no longer configured"
+    assert value(found, "deliveries", feed="left", state="queued") == 3, (
+        "a feed that is no longer configured"
+    )
     assert value(found, "unconfigured_open", feed="left") == 3
     assert (value(found, "oldest_open_seconds", feed="left") or 0) > 1000
     assert value(found, "source_lag_rows", feed="returns") is None, "its table does not exist"
@@ -154,13 +168,17 @@ async def test_every_subject_is_there(ledger: Ledger, exporter: Exporter) -> Non
     found = read((await scrape(exporter)).text)
     for server in ("ledger", "redis", "source"):
         assert value(found, "up", server=server) == 1, server
-    assert value(found, "process_live", role="worker", process="celery@h") == 0, "it lost its consumer"
+    assert value(found, "process_live", role="worker", process="celery@h") == 0, (
+        "it lost its consumer"
+    )
     assert value(found, "process_live", role="beat", process="beat@h") == 1
     assert value(found, "worker_messages_taken_total", process="celery@h") == 7
     assert value(found, "task_duration_seconds_count", process="celery@h", task="poll") == 2
     assert value(found, "task_failures_total", process="celery@h", task="poll") == 1
     assert 100 <= (value(found, "oldest_gap_seconds", feed="orders") or 0) < 130
-    assert (value(found, "oldest_open_seconds", feed="orders") or 0) > 1000, "logged at a fixed time, long ago"
+    assert (value(found, "oldest_open_seconds", feed="orders") or 0) > 1000, (
+        "logged at a fixed time, long ago"
+    )
     assert value(found, "oldest_open_seconds", feed="returns") == 0
     assert value(found, "certificate_complete", feed="orders") == 0
     assert value(found, "certificate_missing_rows", feed="orders") == 1
@@ -189,19 +207,25 @@ async def test_nothing_secret_and_no_text_of_the_partners_or_the_sources_is_expo
     assert "SECRET" not in (await scrape(exporter)).text
 
 
-async def test_a_ledger_that_is_away_is_down_and_its_figures_are_absent(settings: config.Config) -> None:
+async def test_a_ledger_that_is_away_is_down_and_its_figures_are_absent(
+    settings: config.Config,
+) -> None:
     away = settings.settings.model_copy(update={"mongo_url": SecretStr("mongodb://127.0.0.1:1/x")})
     async with open_reader(config.Config(away, settings.feeds)) as reader:
         found = read((await scrape(reader.exporter)).text)
     assert value(found, "up", server="ledger") == 0
     assert value(found, "up", server="redis") == 1
-    assert value(found, "up", server="source") is None, "nobody could ask it: where it stands is in the ledger"
+    assert value(found, "up", server="source") is None, (
+        "nobody could ask it: where it stands is in the ledger"
+    )
     assert value(found, "reading_failed", reading="open") == 1
     assert not [name for name, _ in found if name.startswith("rowrelay_deliveries")]
     assert value(found, "queue_depth", queue="poll") == 0
 
 
-async def test_the_feeds_are_those_of_the_configuration_as_it_now_is(settings: config.Config, ledger: Ledger) -> None:
+async def test_the_feeds_are_those_of_the_configuration_as_it_now_is(
+    settings: config.Config, ledger: Ledger
+) -> None:
     await fill(ledger)
     running = Loaded(replace(settings, feeds={"returns": settings.feed("returns")}))
     async with open_reader(running) as reader:
@@ -219,12 +243,20 @@ async def test_the_feeds_are_those_of_the_configuration_as_it_now_is(settings: c
     assert told == [{"returns"}, set(), {"orders"}]
 
 
-async def test_redis_and_the_source_away_are_down_each(settings: config.Config, ledger: Ledger) -> None:
+async def test_redis_and_the_source_away_are_down_each(
+    settings: config.Config, ledger: Ledger
+) -> None:
     changes = {"redis_url": "redis://127.0.0.1:1/0", "source_url": "sqlite:////nowhere/source.db"}
-    away = settings.settings.model_copy(update={name: SecretStr(url) for name, url in changes.items()})
+    away = settings.settings.model_copy(
+        update={name: SecretStr(url) for name, url in changes.items()}
+    )
     await fill(ledger)
     async with open_reader(config.Config(away, settings.feeds)) as reader:
         found = read((await scrape(reader.exporter)).text)
-    assert [value(found, "up", server=server) for server in ("ledger", "redis", "source")] == [1, 0, 0]
+    assert [value(found, "up", server=server) for server in ("ledger", "redis", "source")] == [
+        1,
+        0,
+        0,
+    ]
     assert value(found, "deliveries", feed="orders", state="delivered") == 2
     assert value(found, "queue_depth", queue="poll") is None

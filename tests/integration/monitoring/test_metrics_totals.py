@@ -1,4 +1,6 @@
-"""Counters never go back: not when the exporter starts anew, nor when retention purges the minutes they came from."""
+"""Counters never go back: not when the exporter starts anew, nor when retention purges the minutes
+they came from.
+"""
 
 from __future__ import annotations
 

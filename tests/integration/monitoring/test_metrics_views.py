@@ -1,4 +1,6 @@
-"""What metrics read beside the counts: queue depths, the endpoints' throttles, and states by their indexes."""
+"""What metrics read beside the counts: queue depths, the endpoints' throttles, and states by their
+indexes.
+"""
 
 from __future__ import annotations
 
@@ -41,11 +43,20 @@ async def view(broker: Broker, feed: str = "orders") -> EndpointView:
 
 async def sync(store: ThrottleStore, hold: float = 0.0) -> None:
     await store.sync(
-        "orders", lease=5.0, hold=hold, results=Results(), in_a_row=0, bucket=1.0, buckets=10, unwanted=10.0
+        "orders",
+        lease=5.0,
+        hold=hold,
+        results=Results(),
+        in_a_row=0,
+        bucket=1.0,
+        buckets=10,
+        unwanted=10.0,
     )
 
 
-async def test_depths_are_those_of_the_queues_and_0_where_nothing_waits(broker: Broker, clean_redis_url: str) -> None:
+async def test_depths_are_those_of_the_queues_and_0_where_nothing_waits(
+    broker: Broker, clean_redis_url: str
+) -> None:
     with sync_redis.Redis.from_url(clean_redis_url) as client:
         client.lpush("deliver", "a", "b", "c")
     assert await broker.depths(["poll", "deliver"]) == {"poll": 0, "deliver": 3}
@@ -68,7 +79,9 @@ async def test_an_endpoint_that_nobody_has_met_is_closed_and_free(broker: Broker
     assert await view(broker) == EndpointView(BreakerState.CLOSED, 0, 0.0, 0.0, 0)
 
 
-async def test_a_hold_and_who_shares_the_endpoint_are_seen(broker: Broker, store: ThrottleStore) -> None:
+async def test_a_hold_and_who_shares_the_endpoint_are_seen(
+    broker: Broker, store: ThrottleStore
+) -> None:
     await sync(store, hold=30.0)
     seen = await view(broker)
     assert 25 < seen.hold_seconds <= 30
@@ -77,7 +90,9 @@ async def test_a_hold_and_who_shares_the_endpoint_are_seen(broker: Broker, store
     assert (await view(broker)).live == 0
 
 
-async def test_the_breaker_is_open_then_half_open_then_closed(broker: Broker, store: ThrottleStore) -> None:
+async def test_the_breaker_is_open_then_half_open_then_closed(
+    broker: Broker, store: ThrottleStore
+) -> None:
     generation = await store.trip("orders", 0, open_for=5, reopened=0)
     assert generation == 1
     seen = await view(broker)
@@ -93,15 +108,24 @@ async def test_the_breaker_is_open_then_half_open_then_closed(broker: Broker, st
     assert (await view(broker)).breaker is BreakerState.CLOSED
 
 
-async def test_open_and_dead_deliveries_counted_by_index_are_those_that_status_counts(ledger: Ledger) -> None:
+async def test_open_and_dead_deliveries_counted_by_index_are_those_that_status_counts(
+    ledger: Ledger,
+) -> None:
     first, second = await log_batch(ledger, 1, 2, 3, 4), await log_batch(ledger, 5, 6, feed="other")
-    await ledger.deliveries.log_skipped("orders", [(row, "filtered") for row in source_rows(7)], NOW)
+    await ledger.deliveries.log_skipped(
+        "orders", [(row, "filtered") for row in source_rows(7)], NOW
+    )
     await succeed(ledger, 1)
     held = await claim(ledger, first)
     deliveries = await loaded(ledger, held)
-    await ledger.deliveries.fail(held, [failed(deliveries["2"]), failed(deliveries["3"], None)], NOW)
+    await ledger.deliveries.fail(
+        held, [failed(deliveries["2"]), failed(deliveries["3"], None)], NOW
+    )
     standing, indexed = await ledger.state_counts.standing(NOW), await ledger.state_counts.indexed()
-    assert indexed == {"orders": {State.QUEUED: 1, State.RETRYING: 1, State.DEAD: 1}, "other": {State.QUEUED: 2}}
+    assert indexed == {
+        "orders": {State.QUEUED: 1, State.RETRYING: 1, State.DEAD: 1},
+        "other": {State.QUEUED: 2},
+    }
     for feed, states in indexed.items():
         assert states == {state: n for state, n in standing[feed].states.items() if state in states}
     assert await ledger.state_counts.deliveries() == 7

@@ -1,4 +1,6 @@
-"""One trace from a poll to the deliveries of what it read, over Celery, at a collector; none where none is named."""
+"""One trace from a poll to the deliveries of what it read, over Celery, at a collector; none where
+none is named.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ ROWS = 30
 SECRET = "pl4nted"  # noqa: S105 - not one
 
 without_extra = pytest.mark.skipif(
-    not all(tracing._found(name) for name in tracing._NEEDED), reason="requirements-otel.txt is not installed"
+    not all(tracing._found(name) for name in tracing._NEEDED),
+    reason="requirements-otel.txt is not installed",
 )
 
 
@@ -43,13 +46,17 @@ class Seen:
 
 @contextmanager
 def _collector() -> Iterator[tuple[str, list[bytes]]]:
-    """A place that takes spans as a collector does (OTLP over HTTP). Gives its URL, and the bodies that came."""
+    """A place that takes spans as a collector does (OTLP over HTTP). Gives its URL, and the bodies
+    that came.
+    """
     bodies: list[bytes] = []
 
     class Taking(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            bodies.append(gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body)
+            bodies.append(
+                gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body
+            )
             self.send_response(200)
             self.send_header("Content-Length", "0")
             self.end_headers()
@@ -72,9 +79,16 @@ def _spans(bodies: list[bytes]) -> list[Seen]:
             span.span_id,
             span.parent_span_id,
             span.name,
-            {field.key: getattr(field.value, field.value.WhichOneof("value")) for field in span.attributes},
+            {
+                field.key: getattr(field.value, field.value.WhichOneof("value"))
+                for field in span.attributes
+            },
             span.status.message,
-            next(field.value.string_value for field in group.resource.attributes if field.key == "service.name"),
+            next(
+                field.value.string_value
+                for field in group.resource.attributes
+                if field.key == "service.name"
+            ),
         )
         for body in list(bodies)
         for group in ExportTraceServiceRequest.FromString(body).resource_spans
@@ -100,7 +114,11 @@ def test_one_trace_goes_from_the_poll_to_each_delivery_over_celery(tmp_path: Pat
         }
         options = 'auth = { type = "bearer", token = "${TOKEN}" }'
         with Stack(
-            tmp_path, gap_timeout="5s", partner_timeout="30s", partner_options=options, settings=settings
+            tmp_path,
+            gap_timeout="5s",
+            partner_timeout="30s",
+            partner_options=options,
+            settings=settings,
         ) as stack:
             stack.start_beat()
             worker = stack.start_worker()
@@ -118,8 +136,13 @@ def test_one_trace_goes_from_the_poll_to_each_delivery_over_celery(tmp_path: Pat
     way = ["run/poll", "poll", "apply_async/deliver", "run/deliver", "deliver", "attempt"]
     ways = [_path(span, by_id) for span in attempts]
     assert all(taken[-len(way) :] == way for taken in ways)
-    assert {name for taken in ways for name in taken[: -len(way)]} <= {"run/poll", "apply_async/poll"}, "looks alone"
-    assert {span.attributes["rowrelay.delivery"] for span in attempts} == {f"orders:{n + 1}" for n in range(ROWS)}
+    assert {name for taken in ways for name in taken[: -len(way)]} <= {
+        "run/poll",
+        "apply_async/poll",
+    }, "looks alone"
+    assert {span.attributes["rowrelay.delivery"] for span in attempts} == {
+        f"orders:{n + 1}" for n in range(ROWS)
+    }
     assert {span.attributes["rowrelay.status"] for span in attempts} == {200}
     traces = {span.trace for span in attempts}
     polls = [span for span in spans if span.name == "poll" and span.trace in traces]
@@ -133,13 +156,18 @@ def test_one_trace_goes_from_the_poll_to_each_delivery_over_celery(tmp_path: Pat
 
 @without_extra
 def test_a_collector_that_is_away_costs_no_row_and_no_shutdown(tmp_path: Path) -> None:
-    settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_BSP_SCHEDULE_DELAY": "100"}
+    settings = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9",
+        "OTEL_BSP_SCHEDULE_DELAY": "100",
+    }
     with Stack(tmp_path, gap_timeout="5s", settings=settings) as stack, stack.partner() as partner:
         stack.start_beat()
         worker = stack.start_worker()
         stack.start_generator(ROWS).wait(timeout=30)
         wait_until(
-            lambda: partner.get("/_simulator/counts").json()["accepted"] == ROWS, timeout=60, message="every row"
+            lambda: partner.get("/_simulator/counts").json()["accepted"] == ROWS,
+            timeout=60,
+            message="every row",
         )
         assert worker.stop(timeout=20) == 0
 
@@ -158,7 +186,9 @@ MISSING = "import sys; sys.modules['opentelemetry'] = None"
 
 
 @pytest.mark.parametrize("before", ["", MISSING])
-def test_without_a_place_for_traces_nothing_of_opentelemetry_is_imported(tmp_path: Path, before: str) -> None:
+def test_without_a_place_for_traces_nothing_of_opentelemetry_is_imported(
+    tmp_path: Path, before: str
+) -> None:
     feeds = tmp_path / "feeds.toml"
     feeds.write_text(
         '[feeds.orders]\ntable = "orders"\nkey = "id"\ncursor = { strategy = "identity", column = "id" }\n'
@@ -181,11 +211,22 @@ def test_without_a_place_for_traces_nothing_of_opentelemetry_is_imported(tmp_pat
     ("environment", "asked"),
     [
         ({}, False),
-        ({"OTEL_TRACES_EXPORTER": "none", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}, False),
-        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318", "OTEL_SDK_DISABLED": "true"}, False),
+        (
+            {
+                "OTEL_TRACES_EXPORTER": "none",
+                "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318",
+            },
+            False,
+        ),
+        (
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318", "OTEL_SDK_DISABLED": "true"},
+            False,
+        ),
         ({"OTEL_TRACES_EXPORTER": "zipkin"}, False),
         pytest.param({"OTEL_TRACES_EXPORTER": "otlp"}, True, marks=without_extra),
-        pytest.param({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}, True, marks=without_extra),
+        pytest.param(
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}, True, marks=without_extra
+        ),
     ],
 )
 def test_traces_are_on_where_the_environment_asks_for_them(

@@ -1,4 +1,6 @@
-"""What fails for a reason that nobody foresaw leaves a trace, is not tried again at once, and is said everywhere."""
+"""What fails for a reason that nobody foresaw leaves a trace, is not tried again at once, and is
+said everywhere.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,17 @@ key = "id"
 cursor = { strategy = "identity", column = "id" }
 partner = { url = "https://partner.invalid/" }
 """
-TASKS = ("poll", "deliver", "retries", "sweep", "adopt_orphans", "report_hour", "report_day", "reconcile", "purge")
+TASKS = (
+    "poll",
+    "deliver",
+    "retries",
+    "sweep",
+    "adopt_orphans",
+    "report_hour",
+    "report_day",
+    "reconcile",
+    "purge",
+)
 
 FAILING = """
 import os, sys, time
@@ -131,7 +143,9 @@ async def test_every_task_that_fails_unforeseen_is_said_and_rests(
     )
     failed = dict(line.split() for line in ran.stdout.splitlines())
     assert failed.pop("deliver") == "2", "a batch rests by its lease"
-    assert failed == dict.fromkeys((name for name in TASKS if name != "deliver"), "1"), "the second run was left out"
+    assert failed == dict.fromkeys((name for name in TASKS if name != "deliver"), "1"), (
+        "the second run was left out"
+    )
 
     health = orjson.loads(await said(environment, "health", "--json"))
     (worker,) = [check for check in health["checks"] if check["name"] == "celery@here"]
@@ -145,7 +159,9 @@ async def test_every_task_that_fails_unforeseen_is_said_and_rests(
         assert f"{told} has failed" in worker["found"]
         assert any(line.startswith(f"{told} has failed") for line in failing)
         feed = "orders" if name in ("poll", "deliver") else ""
-        assert f'rowrelay_task_failing{{feed="{feed}",process="celery@here",task="{name}"}}' in metrics
+        assert (
+            f'rowrelay_task_failing{{feed="{feed}",process="celery@here",task="{name}"}}' in metrics
+        )
     cursor = await ledger.cursors.get("orders")
     assert (cursor.last_error, cursor.failures) == ("RuntimeError, see the process's log", 1)
     assert cursor.retry_at is not None
@@ -162,19 +178,31 @@ async def test_a_job_whose_step_fails_unforeseen_is_said_before_it_is_given_up(
     clock.time = utc_now().replace(minute=30)  # one hour ends in the 62 minutes after it
     work = {REPORT_HOUR.name: [Step("all reports", fail)]}
     periodic = Periodic(
-        ledger, work, zone=ZoneInfo("UTC"), worker="w", lease=timedelta(minutes=1), jobs=[REPORT_HOUR], now=clock
+        ledger,
+        work,
+        zone=ZoneInfo("UTC"),
+        worker="w",
+        lease=timedelta(minutes=1),
+        jobs=[REPORT_HOUR],
+        now=clock,
     )
     await periodic.run(REPORT_HOUR.name)
     clock.advance(timedelta(hours=1, minutes=2))
     assert await periodic.run(REPORT_HOUR.name) == 1
     assert "has failed 1 times: all reports: KeyError" in await said(environment, "health")
     assert "report-hour" in await said(environment, "status")
-    assert 'rowrelay_job_failing{job_name="report-hour"} 1.0' in await said(environment, "metrics", "--once")
+    assert 'rowrelay_job_failing{job_name="report-hour"} 1.0' in await said(
+        environment, "metrics", "--once"
+    )
 
 
-async def test_rows_that_wait_while_pages_stay_empty_are_said(environment: dict[str, str], ledger: Ledger) -> None:
+async def test_rows_that_wait_while_pages_stay_empty_are_said(
+    environment: dict[str, str], ledger: Ledger
+) -> None:
     feed, since = make_feed(name="orders"), utc_now() - timedelta(minutes=10)
-    page = Page((), None, (), full=False, held="rows beyond the cursor (7) may not be read: a reason")
+    page = Page(
+        (), None, (), full=False, held="rows beyond the cursor (7) may not be read: a reason"
+    )
     await ledger.cursors.note_empty(Cursor("orders"), page, since)
     await ledger.cursors.note_empty(await ledger.cursors.get("orders"), page, utc_now())
     cursor = await ledger.cursors.get("orders")
@@ -195,16 +223,22 @@ async def test_rows_that_wait_while_pages_stay_empty_are_said(environment: dict[
     assert (cursor.held, cursor.held_since) == (None, None)
 
 
-async def test_a_poll_says_why_rows_that_are_there_may_not_be_read(tmp_path: Path, ledger: Ledger) -> None:
+async def test_a_poll_says_why_rows_that_are_there_may_not_be_read(
+    tmp_path: Path, ledger: Ledger
+) -> None:
     async with source_tables("sqlite", tmp_path) as tables:
         await tables.make("orders", id="IDENTITY", at="MOMENT")
         source, clock = tables.source(), VirtualClock()
-        polling = Polling(source, ledger, MemoryQueue(), message_wait=timedelta(minutes=1), now=clock)
+        polling = Polling(
+            source, ledger, MemoryQueue(), message_wait=timedelta(minutes=1), now=clock
+        )
         try:
             await tables.insert("orders", [{"at": "2999-01-01 00:00:00"}])
             await polling.poll(source_feed("orders", "timestamp", "at"))
             held = (await ledger.cursors.get("orders")).held or ""
-            assert held.startswith("rows beyond the cursor (1) may not be read: they are not older than")
+            assert held.startswith(
+                "rows beyond the cursor (1) may not be read: they are not older than"
+            )
             await tables.run("DELETE FROM orders")
             clock.advance(timedelta(minutes=2))
             await polling.poll(source_feed("orders", "timestamp", "at"))
@@ -242,7 +276,9 @@ def test_a_trouble_ends_with_the_success_of_what_failed() -> None:
             run("b1", KeyError())
     run("b2")
     (trouble,) = troubles.current()
-    assert (trouble.failures, trouble.subject) == (2, "b1"), "the success of another batch proves nothing of this one"
+    assert (trouble.failures, trouble.subject) == (2, "b1"), (
+        "the success of another batch proves nothing of this one"
+    )
     run("b1")
     assert troubles.current() == ()
     with pytest.raises(LedgerUnavailable):
@@ -282,10 +318,15 @@ async def test_a_watchdog_whose_checks_fail_is_said_everywhere_until_one_ends_we
             await check(os.getpid())
     monkeypatch.setattr(ledger.heartbeats, "since", since)
     told = "watch has failed 2 times in a row: KeyError, see the process's log"
-    assert f"waits: watch watch@{socket.gethostname()}-{os.getpid()}: {told}" in await said(environment, "health")
+    assert f"waits: watch watch@{socket.gethostname()}-{os.getpid()}: {told}" in await said(
+        environment, "health"
+    )
     assert told in await said(environment, "status")
     metrics = await said(environment, "metrics", "--once")
-    assert f'{{feed="",process="watch@{socket.gethostname()}-{os.getpid()}",task="watch"}} 2.0' in metrics
+    assert (
+        f'{{feed="",process="watch@{socket.gethostname()}-{os.getpid()}",task="watch"}} 2.0'
+        in metrics
+    )
     assert "what is in a row" not in metrics
     assert await check(os.getpid()) == "it has left no mark yet"
     assert "watch" not in await said(environment, "health")

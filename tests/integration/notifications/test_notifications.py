@@ -1,4 +1,6 @@
-"""What is wrong is told once, with reminders and an all-clear; and what nobody takes is tried until somebody does."""
+"""What is wrong is told once, with reminders and an all-clear; and what nobody takes is tried until
+somebody does.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +62,15 @@ def conditions(ledger: Ledger, dead: int = 0) -> Conditions:
 
 def notifying(ledger: Ledger, *senders: Sender, now: Wheel, form: Form = Form.JSON) -> Notifying:
     """As a worker has it."""
-    return Notifying(ledger, conditions(ledger), senders, form, remind=REMIND, zone=ZoneInfo("Europe/Berlin"), now=now)
+    return Notifying(
+        ledger,
+        conditions(ledger),
+        senders,
+        form,
+        remind=REMIND,
+        zone=ZoneInfo("Europe/Berlin"),
+        now=now,
+    )
 
 
 async def be_well(ledger: Ledger, at: datetime) -> None:
@@ -70,7 +80,9 @@ async def be_well(ledger: Ledger, at: datetime) -> None:
     await ledger.cursors.note_poll("orders", at)
 
 
-async def look(work: Notifying, ledger: Ledger, clock: Wheel, *, after: timedelta = timedelta()) -> None:
+async def look(
+    work: Notifying, ledger: Ledger, clock: Wheel, *, after: timedelta = timedelta()
+) -> None:
     """Look, so much later; in between all is as it was."""
     clock.at += after
     await be_well(ledger, clock.at)
@@ -80,7 +92,9 @@ async def look(work: Notifying, ledger: Ledger, clock: Wheel, *, after: timedelt
 async def events(ledger: Ledger, clock: Wheel, dead: int = 0) -> dict[str, str]:
     """What is on, but for processes: event → what is said of it."""
     seen = await conditions(ledger, dead=dead).read(clock.at)
-    return {found.event.value: found.said for found in seen.found if found.event is not Event.NONE_RUNS}
+    return {
+        found.event.value: found.said for found in seen.found if found.event is not Event.NONE_RUNS
+    }
 
 
 async def stored(ledger: Ledger) -> Document:
@@ -96,7 +110,9 @@ async def test_an_event_is_told_once_however_often_it_is_found(ledger: Ledger) -
     work = notifying(ledger, post, now=clock)
     await look(work, ledger, clock)
     assert post.sent == [], "all is well"
-    await ledger.cursors.pause("orders", "410 Gone: the endpoint is gone; check partner.url (delivery orders:Miller)")
+    await ledger.cursors.pause(
+        "orders", "410 Gone: the endpoint is gone; check partner.url (delivery orders:Miller)"
+    )
     for _ in range(5):
         await look(work, ledger, clock, after=30 * SECOND)
     assert post.subjects == ["Rowrelay: orders: the feed is paused"]
@@ -106,7 +122,9 @@ async def test_an_event_is_told_once_however_often_it_is_found(ledger: Ledger) -
     assert "python -m app feeds resume orders" in text
 
 
-async def test_an_event_that_stays_is_told_again_after_a_while_and_once_when_it_is_over(ledger: Ledger) -> None:
+async def test_an_event_that_stays_is_told_again_after_a_while_and_once_when_it_is_over(
+    ledger: Ledger,
+) -> None:
     clock, post = Wheel(NOW), Post()
     work = notifying(ledger, post, now=clock)
     await ledger.cursors.pause("orders", "by an operator")
@@ -147,7 +165,10 @@ async def test_an_event_that_begins_anew_is_told_anew(ledger: Ledger) -> None:
         await look(work, ledger, clock, after=HOUR)
         await ledger.cursors.resume("orders")
         await look(work, ledger, clock, after=HOUR)
-    began, over = "Rowrelay: orders: the feed is paused", "Rowrelay: Over: orders: the feed is paused"
+    began, over = (
+        "Rowrelay: orders: the feed is paused",
+        "Rowrelay: Over: orders: the feed is paused",
+    )
     assert post.subjects == [began, over, began, over]
     assert len({outgoing.id for outgoing in post.sent}) == 4
 
@@ -167,13 +188,19 @@ async def test_what_lasts_for_a_moment_is_no_news_where_it_need_not_be(ledger: L
     for _ in range(2):
         await work.check()
         clock.at += HOLD[Event.FEED_NOT_READ]
-        await ledger.heartbeats.put(Heartbeat(Role.WORKER, "celery@here", "here", 1, clock.at, clock.at))
-        await ledger.heartbeats.put(Heartbeat(Role.BEAT, "beat@here", "here", 1, clock.at, clock.at))
+        await ledger.heartbeats.put(
+            Heartbeat(Role.WORKER, "celery@here", "here", 1, clock.at, clock.at)
+        )
+        await ledger.heartbeats.put(
+            Heartbeat(Role.BEAT, "beat@here", "here", 1, clock.at, clock.at)
+        )
     assert post.subjects == ["Rowrelay: orders: new rows of the feed are not read"]
 
 
 @pytest.mark.parametrize("ahead", [2 * HOUR, 100 * HOUR])
-async def test_moments_that_a_wrong_clock_wrote_silence_nothing(ledger: Ledger, ahead: timedelta) -> None:
+async def test_moments_that_a_wrong_clock_wrote_silence_nothing(
+    ledger: Ledger, ahead: timedelta
+) -> None:
     clock, post = Wheel(NOW), Post(failures=1)
     work = notifying(ledger, post, now=clock)
     await ledger.cursors.pause("orders", "by an operator")
@@ -191,7 +218,9 @@ async def test_moments_that_a_wrong_clock_wrote_silence_nothing(ledger: Ledger, 
 # --- two workers, and a death between any two steps
 
 
-async def test_workers_that_look_at_once_tell_it_once(ledger: Ledger, mongo_database_url: str) -> None:
+async def test_workers_that_look_at_once_tell_it_once(
+    ledger: Ledger, mongo_database_url: str
+) -> None:
     clock, post = Wheel(NOW), Post()
     others = [Ledger.at(mongo_database_url, timedelta(seconds=5)) for _ in range(3)]
     works = [notifying(one, post, now=clock) for one in (ledger, *others)]
@@ -219,7 +248,9 @@ async def test_one_of_those_whose_turn_it_is_looks(ledger: Ledger) -> None:
     assert sum(await asyncio.gather(*(work.check_if_due() for work in works))) == 1
     clock.at += 30 * SECOND
     assert sum(await asyncio.gather(*(work.check_if_due() for work in works))) == 1
-    assert not await works[0].check_if_due(timedelta(minutes=2)), "whoever stands in leaves it to those who look"
+    assert not await works[0].check_if_due(timedelta(minutes=2)), (
+        "whoever stands in leaves it to those who look"
+    )
 
 
 class Dying(BaseException):
@@ -241,7 +272,9 @@ async def test_a_worker_that_dies_while_it_tells_is_followed_by_another(ledger: 
     await look(other, ledger, clock, after=30 * SECOND)
     assert post.sent == [], "the first may still be at it"
     await look(other, ledger, clock, after=PATIENCE.claimed_for)
-    assert [outgoing.id for outgoing in post.sent] == [outgoing.id for outgoing in deadly.sent], "twice, under one id"
+    assert [outgoing.id for outgoing in post.sent] == [outgoing.id for outgoing in deadly.sent], (
+        "twice, under one id"
+    )
 
 
 async def test_a_worker_that_dies_between_any_two_steps_leaves_what_another_goes_on_with(
@@ -288,7 +321,9 @@ async def test_a_webhook_that_is_down_loses_nothing(ledger: Ledger) -> None:
     assert "s3cret-token" not in repr(await ledger._database["notifications"].find().to_list())
 
 
-async def test_an_event_that_nobody_took_until_it_was_over_is_told_all_the_same(ledger: Ledger) -> None:
+async def test_an_event_that_nobody_took_until_it_was_over_is_told_all_the_same(
+    ledger: Ledger,
+) -> None:
     clock, post = Wheel(NOW), Post(failures=3)
     work = notifying(ledger, post, now=clock)
     await ledger.cursors.pause("orders", "why it was")
@@ -318,7 +353,9 @@ async def test_a_way_out_that_fails_as_nobody_foresaw_holds_no_other_up(ledger: 
     )
 
 
-async def test_what_another_version_put_on_record_is_told_and_holds_nothing_up(ledger: Ledger) -> None:
+async def test_what_another_version_put_on_record_is_told_and_holds_nothing_up(
+    ledger: Ledger,
+) -> None:
     clock, post = Wheel(NOW), Post()
     work = notifying(ledger, post, now=clock)
     await ledger.cursors.pause("orders", "by an operator")
@@ -333,13 +370,21 @@ async def test_mail_and_webhooks_take_it_in_their_form(ledger: Ledger) -> None:
     clock = Wheel(NOW)
     async with mailbox() as box, listener([]) as (url, received):
         sender = Mail(
-            MailServer("127.0.0.1", box.port, "none"), "Rowrelay <rowrelay@example.org>", ("ops@example.org",)
+            MailServer("127.0.0.1", box.port, "none"),
+            "Rowrelay <rowrelay@example.org>",
+            ("ops@example.org",),
         )
         await ledger.cursors.pause("orders", "by <b>an</b> & operator")
         for form in Form:
             await ledger._database["notifications"].delete_many({})
-            await look(notifying(ledger, sender, Webhook(SecretStr(url)), now=clock, form=form), ledger, clock)
-    assert [message["Subject"] for message in box.messages] == ["Rowrelay: orders: the feed is paused"] * 3
+            await look(
+                notifying(ledger, sender, Webhook(SecretStr(url)), now=clock, form=form),
+                ledger,
+                clock,
+            )
+    assert [message["Subject"] for message in box.messages] == [
+        "Rowrelay: orders: the feed is paused"
+    ] * 3
     assert box.messages[0].get_content().startswith("Rowrelay: orders: the feed is paused")
     assert box.messages[0].get_content_type() == "text/plain", "nothing is attached"
     plain, slack, teams = (orjson.loads(body) for _, body in received)
@@ -363,7 +408,8 @@ async def test_all_is_well_where_nothing_is_wrong(ledger: Ledger) -> None:
 async def test_what_is_told_holds_no_value_of_a_row(ledger: Ledger) -> None:
     clock = Wheel(NOW)
     said = (
-        'source: cannot convert "Miller", {"iban": "DE12"} of 4711004711 at https://user:pass@host/x (delivery a:b(c))'
+        'source: cannot convert "Miller", {"iban": "DE12"} of 4711004711 '
+        "at https://user:pass@host/x (delivery a:b(c))"
     )
     await ledger.cursors.pause("orders", said)
     paused = (await events(ledger, clock))["feed-paused"]
@@ -380,21 +426,30 @@ async def test_dead_letters_count_until_they_are_acknowledged_or_replayed(ledger
     await be_well(ledger, clock.at)
     rows = [SourceRow(str(number), number, "", error="no JSON form") for number in range(5)]
     await ledger.deliveries.log_unreadable("orders", rows, clock.at)
-    assert (await events(ledger, clock))["dead-letters"] == "5 are not acknowledged; NOTIFY_DEAD allows 0"
+    assert (await events(ledger, clock))[
+        "dead-letters"
+    ] == "5 are not acknowledged; NOTIFY_DEAD allows 0"
     assert await events(ledger, clock, dead=5) == {}
     assert list(await events(ledger, clock, dead=4)) == ["dead-letters"]
     dead, ids = Selection((State.DEAD,)), [f"orders:{number}" for number in range(5)]
     await ledger.selections.acknowledge(dead, ids[:3], Stamp("me", clock.at), undo=False)
-    assert (await events(ledger, clock))["dead-letters"] == "2 are not acknowledged; NOTIFY_DEAD allows 0"
+    assert (await events(ledger, clock))[
+        "dead-letters"
+    ] == "2 are not acknowledged; NOTIFY_DEAD allows 0"
     assert await events(ledger, clock, dead=2) == {}
     await ledger.selections.acknowledge(dead, ids[3:], Stamp("me", clock.at), undo=False)
     assert await events(ledger, clock) == {}
 
 
-async def test_a_delivery_that_waits_for_too_long_is_told_also_of_a_feed_that_nobody_sends(ledger: Ledger) -> None:
+async def test_a_delivery_that_waits_for_too_long_is_told_also_of_a_feed_that_nobody_sends(
+    ledger: Ledger,
+) -> None:
     clock = Wheel(NOW)
     await be_well(ledger, clock.at)
-    waiting = {"orders": Gauge(7, NOW - HOUR - SECOND, paused=False), "gone": Gauge(1, NOW - HOUR, paused=False)}
+    waiting = {
+        "orders": Gauge(7, NOW - HOUR - SECOND, paused=False),
+        "gone": Gauge(1, NOW - HOUR, paused=False),
+    }
     await ledger.stats.sample(waiting, NOW)
     seen = await conditions(ledger).read(NOW)
     assert [(found.event, found.subject) for found in seen.found] == [(Event.OLDEST_OPEN, "orders")]
@@ -405,16 +460,22 @@ async def test_a_delivery_that_waits_for_too_long_is_told_also_of_a_feed_that_no
     assert await events(ledger, clock) == {}
 
 
-async def test_an_open_breaker_is_told_by_redis_and_by_what_was_counted(ledger: Ledger, clean_redis_url: str) -> None:
+async def test_an_open_breaker_is_told_by_redis_and_by_what_was_counted(
+    ledger: Ledger, clean_redis_url: str
+) -> None:
     clock = Wheel(NOW)
     await be_well(ledger, clock.at)
     broker = Broker(clean_redis_url, timedelta(seconds=5))
-    by_redis = Conditions(ledger, {"orders": FEED}, Limits(0, HOUR), lambda: BOUNDS, breakers_of(broker, ["orders"]))
+    by_redis = Conditions(
+        ledger, {"orders": FEED}, Limits(0, HOUR), lambda: BOUNDS, breakers_of(broker, ["orders"])
+    )
     try:
         assert (await by_redis.read(NOW)).found == ()
         with redis.Redis.from_url(clean_redis_url) as client:
             later = (client.time()[0] + 60) * 1_000_000
-            client.hset("rowrelay:{orders}:clock", mapping={"open": later, "tripped": 1, "generation": 1})
+            client.hset(
+                "rowrelay:{orders}:clock", mapping={"open": later, "tripped": 1, "generation": 1}
+            )
         (found,) = (await by_redis.read(NOW)).found
         assert (found.event, found.subject) == (Event.BREAKER_OPEN, "orders")
     finally:
@@ -435,7 +496,9 @@ async def test_no_breaker_is_taken_for_closed_while_redis_is_away(ledger: Ledger
         return {"orders": True}
 
     looked_at = Conditions(ledger, {"orders": FEED}, Limits(0, HOUR), lambda: BOUNDS, breakers)
-    work = Notifying(ledger, looked_at, [post], Form.JSON, remind=REMIND, zone=ZoneInfo("UTC"), now=clock)
+    work = Notifying(
+        ledger, looked_at, [post], Form.JSON, remind=REMIND, zone=ZoneInfo("UTC"), now=clock
+    )
     await look(work, ledger, clock)
     away = True
     for _ in range(2):
@@ -462,20 +525,29 @@ async def test_a_certificate_that_is_missing_or_differs_is_told(ledger: Ledger) 
     await ledger.certificates.save(certificate)
     assert await events(ledger, clock) == {}
     shared = Discrepancy(DiscrepancyKind.SHARED_KEY, 2, ("orders:Miller",), "Miller")
-    lost = replace(certificate, at=NOW + SECOND, source_rows=6, missing=1, missing_ids=("orders:Miller",))
+    lost = replace(
+        certificate, at=NOW + SECOND, source_rows=6, missing=1, missing_ids=("orders:Miller",)
+    )
     await ledger.certificates.save(replace(lost, discrepancies=(shared,)))
     differs = await events(ledger, clock)
-    assert differs == {"certificate-differs": "as of 2026-11-21 12:00 UTC: 1 missing, shared key: 2"}
+    assert differs == {
+        "certificate-differs": "as of 2026-11-21 12:00 UTC: 1 missing, shared key: 2"
+    }
 
 
 async def test_processes_that_stand_still_or_are_not_there_are_told(ledger: Ledger) -> None:
     await ledger.cursors.note_poll("orders", NOW)
-    await ledger.heartbeats.put(Heartbeat(Role.WORKER, "celery@here", "here", 1, NOW, NOW - HOUR / 2))
+    await ledger.heartbeats.put(
+        Heartbeat(Role.WORKER, "celery@here", "here", 1, NOW, NOW - HOUR / 2)
+    )
     seen = await conditions(ledger).read(NOW)
     assert [(found.event, found.subject) for found in seen.found] == [
         (Event.NO_PROGRESS, "celery@here"),
         (Event.NONE_RUNS, "beat"),
     ]
     assert seen == Seen(
-        (Found(Event.NO_PROGRESS, "celery@here", "stands still: no sign of it for 1800 s"), seen.found[1])
+        (
+            Found(Event.NO_PROGRESS, "celery@here", "stands still: no sign of it for 1800 s"),
+            seen.found[1],
+        )
     )

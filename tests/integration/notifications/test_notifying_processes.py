@@ -1,4 +1,6 @@
-"""Who tells, and what an operator sees of it: where no worker looks, whoever notices; `python -m app notifications`."""
+"""Who tells, and what an operator sees of it: where no worker looks, whoever notices; `python -m
+app notifications`.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,9 @@ async def test_where_no_worker_looks_another_process_does(
         broker = Broker(clean_redis_url, timedelta(seconds=5))
         theirs = Ledger.at(mongo_database_url, timedelta(seconds=5))
         try:
-            yield notifying_of(loaded_with(mongo_database_url, clean_redis_url, url), theirs, broker)
+            yield notifying_of(
+                loaded_with(mongo_database_url, clean_redis_url, url), theirs, broker
+            )
         finally:
             await broker.close()
             await theirs.close()
@@ -71,7 +75,9 @@ async def test_where_no_worker_looks_another_process_does(
 
 
 @pytest.fixture
-def place(tmp_path: Path, mongo_database_url: str, clean_redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def place(
+    tmp_path: Path, mongo_database_url: str, clean_redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A directory to run commands in."""
     (tmp_path / "feeds.toml").write_text(FEEDS)
     monkeypatch.chdir(tmp_path)
@@ -80,7 +86,9 @@ def place(tmp_path: Path, mongo_database_url: str, clean_redis_url: str, monkeyp
 
 
 async def run(*arguments: str, code: int = 0, **settings: str) -> str:
-    ran = await asyncio.to_thread(CliRunner().invoke, main, ["notifications", *arguments], env=settings)
+    ran = await asyncio.to_thread(
+        CliRunner().invoke, main, ["notifications", *arguments], env=settings
+    )
     assert ran.exit_code == code, (ran.output, ran.exception)
     return str(ran.output)
 
@@ -93,9 +101,13 @@ async def test_the_command_says_what_was_told_and_by_whom_it_was_not_taken(ledge
     await ledger.cursors.pause("orders", "by an operator")
     async with listener([500]) as (url, _):
         broker = Broker("redis://127.0.0.1:1/0", timedelta(seconds=1))
-        await notifying_of(loaded_with("mongodb://127.0.0.1:1/", "redis://127.0.0.1:1/0", url), ledger, broker).check()
+        await notifying_of(
+            loaded_with("mongodb://127.0.0.1:1/", "redis://127.0.0.1:1/0", url), ledger, broker
+        ).check()
         await broker.close()
-        (told,) = [one for one in orjson.loads(await run("--json")) if one["event"] == "feed-paused"]
+        (told,) = [
+            one for one in orjson.loads(await run("--json")) if one["event"] == "feed-paused"
+        ]
         assert (told["subject"], told["messages"], told["over_at"]) == ("orders", 1, None)
         assert told["ways"] == {"webhook": "webhook: answered 500"}
         assert "orders: the feed is paused" in await run(NOTIFY_WEBHOOK_URL=url, COLUMNS="200")
@@ -105,7 +117,10 @@ async def test_the_command_says_what_was_told_and_by_whom_it_was_not_taken(ledge
 async def test_a_message_is_sent_on_asking_and_what_is_not_taken_is_said() -> None:
     assert "no way is configured" in await run("--test", code=2)
     async with listener([204, 404]) as (url, received):
-        assert await run("--test", NOTIFY_WEBHOOK_URL=url, NOTIFY_WEBHOOK_FORMAT="slack") == "webhook: sent\n"
+        assert (
+            await run("--test", NOTIFY_WEBHOOK_URL=url, NOTIFY_WEBHOOK_FORMAT="slack")
+            == "webhook: sent\n"
+        )
         said = await run("--test", NOTIFY_WEBHOOK_URL=url, code=1)
     assert said.endswith("\nwebhook: answered 404\n")
     assert orjson.loads(received[0][1])["text"].startswith("Rowrelay: test: nothing is wrong")

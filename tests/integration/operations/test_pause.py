@@ -12,7 +12,8 @@ ADA = By("ada@desk", "the partner moves house")
 
 
 @pytest.mark.parametrize(
-    ("part", "paused", "sends"), [(Part.POLLING, True, True), (Part.SENDING, False, False), (Part.BOTH, True, False)]
+    ("part", "paused", "sends"),
+    [(Part.POLLING, True, True), (Part.SENDING, False, False), (Part.BOTH, True, False)],
 )
 async def test_who_paused_a_feed_and_why_is_on_record_until_it_is_resumed(
     ledger: Ledger, part: Part, paused: bool, sends: bool

@@ -1,4 +1,6 @@
-"""Replay and cancel: each moves what was selected, once, wherever it is stopped, and no attempt is forgotten."""
+"""Replay and cancel: each moves what was selected, once, wherever it is stopped, and no attempt is
+forgotten.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,15 @@ from app.operations.cancel import Cancelling
 from app.operations.replay import Replaying
 from tests.support.doubles import MemoryQueue, Mood, ScriptedPartner, VirtualClock
 from tests.support.feeds import make_feed
-from tests.support.steps import Crashed, Fate, Kind, Steps, stepped_ledger, stepped_partner, stepped_queue
+from tests.support.steps import (
+    Crashed,
+    Fate,
+    Kind,
+    Steps,
+    stepped_ledger,
+    stepped_partner,
+    stepped_queue,
+)
 from tests.support.wait import until
 
 FEED = make_feed()
@@ -59,14 +69,18 @@ class World:
         await self.ledger.deliveries.log([(batch, rows)], self.clock())
         return batch.id
 
-    async def fail(self, *keys: str, feed: str = "orders", status: int = 400, reason: str = "400 Bad Request") -> None:
+    async def fail(
+        self, *keys: str, feed: str = "orders", status: int = 400, reason: str = "400 Bad Request"
+    ) -> None:
         """Log rows, and record that each was refused for good."""
         batch_id = await self.log(*keys, feed=feed)
         batch = await self.ledger.batches.claim(batch_id, feed, "w", self.clock(), LEASE)
         assert batch
         verdict = Verdict(Outcome.DEAD, reason)
         loaded = await self.ledger.deliveries.load(batch)
-        results = [Result(delivery, Answer(self.clock(), 1, status), verdict) for delivery in loaded]
+        results = [
+            Result(delivery, Answer(self.clock(), 1, status), verdict) for delivery in loaded
+        ]
         await self.ledger.attempts.record(batch, results)
         await self.ledger.deliveries.fail(batch, results, self.clock())
         await self.ledger.batches.settle(batch)
@@ -76,13 +90,18 @@ class World:
         steps = steps or Steps(Fate())
         terms = DeliverySettings("w", LEASE, group_size=1, group_wait=timedelta(hours=1))
         delivering = Delivering(
-            stepped_ledger(self.ledger, steps), stepped_partner(self.partner, steps), terms, now=self.clock
+            stepped_ledger(self.ledger, steps),
+            stepped_partner(self.partner, steps),
+            terms,
+            now=self.clock,
         )
         return await delivering.deliver(FEED, batch_id)
 
     async def run_until_quiet(self) -> None:
         """Sweep and deliver until nothing is owed."""
-        sweeping = Sweeping(self.ledger, self.queue, {"orders": FEED}, lease=LEASE, limit=100, now=self.clock)
+        sweeping = Sweeping(
+            self.ledger, self.queue, {"orders": FEED}, lease=LEASE, limit=100, now=self.clock
+        )
         for _ in range(20):
             self.clock.advance(2 * LEASE)
             await sweeping.sweep()
@@ -93,7 +112,9 @@ class World:
     def replaying(self, steps: Steps | None = None, **changes: Any) -> Replaying:
         steps = steps or Steps(Fate())
         ledger, queue = stepped_ledger(self.ledger, steps), stepped_queue(self.queue, steps)
-        return Replaying(ledger, queue, {"orders": FEED}, message_wait=LEASE, now=self.clock, **changes)
+        return Replaying(
+            ledger, queue, {"orders": FEED}, message_wait=LEASE, now=self.clock, **changes
+        )
 
     async def replay(self, selection: Selection = DEAD, rate: Rate = FAST) -> Account:
         return await self.replaying().replay(selection, rate, BY)
@@ -111,7 +132,9 @@ class World:
 
     async def change(self, key: str, **fields: object) -> None:
         """Write fields of a delivery as they are."""
-        await self.ledger._database["deliveries"].update_one({"_id": f"orders:{key}"}, {"$set": fields})
+        await self.ledger._database["deliveries"].update_one(
+            {"_id": f"orders:{key}"}, {"$set": fields}
+        )
 
 
 @pytest.fixture
@@ -126,18 +149,25 @@ async def world(mongo_database_url: str) -> AsyncIterator[World]:
 # --- replay
 
 
-async def test_a_dead_letter_that_is_replayed_arrives_and_says_who_replayed_it(world: World) -> None:
+async def test_a_dead_letter_that_is_replayed_arrives_and_says_who_replayed_it(
+    world: World,
+) -> None:
     await world.fail("1", "2", "3")
     world.clock.advance(timedelta(hours=1))
     account = await world.replay()
     assert (account.selected, account.moved, dict(account.skipped)) == (3, 3, {})
-    assert [feed for feed, _ in world.queue.messages] == ["orders", "orders"], "batches of the feed's own size"
+    assert [feed for feed, _ in world.queue.messages] == ["orders", "orders"], (
+        "batches of the feed's own size"
+    )
     await world.run_until_quiet()
     found = await world.get("1")
     assert found["state"] == State.DELIVERED
     assert found["replay_count"] == 1
     assert [(entry["by"], entry["was"]) for entry in found["replays"]] == [("ada@desk", "dead")]
-    assert [a["outcome"] for a in await world.ledger.attempts.of_delivery("orders:1")] == ["dead", "delivered"]
+    assert [a["outcome"] for a in await world.ledger.attempts.of_delivery("orders:1")] == [
+        "dead",
+        "delivered",
+    ]
 
 
 async def test_attempts_and_age_start_anew(world: World) -> None:
@@ -165,14 +195,18 @@ async def test_running_it_twice_moves_each_once(world: World) -> None:
 async def test_two_at_once_move_each_once(world: World) -> None:
     await world.fail(*map(str, range(40)))
     slow = Rate(count=20, per_seconds=1)
-    both = await asyncio.gather(*(world.replaying(sleep=_at_once).replay(DEAD, slow, BY) for _ in range(2)))
+    both = await asyncio.gather(
+        *(world.replaying(sleep=_at_once).replay(DEAD, slow, BY) for _ in range(2))
+    )
     assert sum(account.moved for account in both) == 40
     assert {(await world.get(str(key)))["replay_count"] for key in range(40)} == {1}
 
 
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("step", range(1, 16))
-async def test_wherever_it_dies_the_same_command_goes_on_and_each_arrives(world: World, step: int, after: bool) -> None:
+async def test_wherever_it_dies_the_same_command_goes_on_and_each_arrives(
+    world: World, step: int, after: bool
+) -> None:
     await world.fail("1", "2", "3")
     dying = world.replaying(Steps(Fate(Kind.CRASH, step, after)), sleep=_at_once)
     try:
@@ -204,9 +238,14 @@ async def test_what_dies_again_meanwhile_is_not_replayed_twice_by_one_run(world:
         while world.queue.messages:
             await world.deliver(world.queue.messages.pop(0)[1])
 
-    account = await world.replaying(sleep=deliver_meanwhile).replay(DEAD, Rate(count=1, per_seconds=1), BY)
+    account = await world.replaying(sleep=deliver_meanwhile).replay(
+        DEAD, Rate(count=1, per_seconds=1), BY
+    )
     assert account.moved == 2
-    assert [(found["state"], found["replay_count"]) for found in [await world.get("1"), await world.get("2")]] == [
+    assert [
+        (found["state"], found["replay_count"])
+        for found in [await world.get("1"), await world.get("2")]
+    ] == [
         ("dead", 1),
         ("dead", 1),
     ]
@@ -216,7 +255,9 @@ async def test_what_cannot_be_sent_is_counted_and_stays(world: World) -> None:
     await world.fail("1", "2", "3")
     await world.fail("1", feed="gone")
     await world.change("1", payload=None)
-    await world.ledger.deliveries.log_unreadable("orders", [SourceRow("9", 9, "", error="no JSON")], world.clock())
+    await world.ledger.deliveries.log_unreadable(
+        "orders", [SourceRow("9", 9, "", error="no JSON")], world.clock()
+    )
     account = await world.replay(Selection(states=(State.DEAD,)))
     assert (account.selected, account.moved) == (5, 2)
     assert account.skipped == {"no payload": 2, "feed not configured": 1}
@@ -238,7 +279,9 @@ async def test_ids_in_other_states_are_told_apart(world: World) -> None:
     assert account.skipped == {"queued": 1, "not in the ledger": 1}
 
 
-async def test_delivered_ones_are_sent_again_under_the_same_key_and_it_stays_on_record(world: World) -> None:
+async def test_delivered_ones_are_sent_again_under_the_same_key_and_it_stays_on_record(
+    world: World,
+) -> None:
     await world.deliver(await world.log("1"))
     account = await world.replay(Selection((State.DELIVERED,), feeds=("orders",)))
     assert account.moved == 1
@@ -262,7 +305,10 @@ async def test_the_rate_is_a_cap(world: World) -> None:
     await world.fail(*map(str, range(50)))
     started, told = time.monotonic(), [(0.0, 0)]
     await world.replaying().replay(
-        DEAD, Rate(count=100, per_seconds=1), BY, lambda moved, _: told.append((time.monotonic() - started, moved))
+        DEAD,
+        Rate(count=100, per_seconds=1),
+        BY,
+        lambda moved, _: told.append((time.monotonic() - started, moved)),
     )
     assert told[-1][1] == 50
     for (_, before), (at, moved) in pairwise(told):
@@ -283,7 +329,9 @@ async def test_no_more_than_two_seconds_of_it_wait_for_a_worker(world: World) ->
         while waited_at and world.queue.messages:
             await world.deliver(world.queue.messages.pop(0)[1])
 
-    account = await world.replaying(sleep=sleep).replay(DEAD, Rate(count=10, per_seconds=1), BY, tell)
+    account = await world.replaying(sleep=sleep).replay(
+        DEAD, Rate(count=10, per_seconds=1), BY, tell
+    )
     assert account.moved == 60
     assert waited_at[0] == pytest.approx(20, abs=3)
 
@@ -297,7 +345,14 @@ async def test_it_leaves_half_of_the_backlog_to_live_rows(world: World) -> None:
     async def sleep(_: float) -> None:
         await world.deliver(live)
 
-    replaying = Replaying(world.ledger, world.queue, {"orders": feed}, message_wait=LEASE, now=world.clock, sleep=sleep)
+    replaying = Replaying(
+        world.ledger,
+        world.queue,
+        {"orders": feed},
+        message_wait=LEASE,
+        now=world.clock,
+        sleep=sleep,
+    )
     account = await replaying.replay(DEAD, FAST, BY, lambda _, waits: told.append(waits))
     assert account.moved == 1
     assert told == ["feed orders has 2 deliveries open", ""]
@@ -319,17 +374,24 @@ async def test_it_leaves_half_of_the_backlog_to_live_rows(world: World) -> None:
         ({"feeds": ("orders", "other")}, {"orders:1", "orders:2", "other:1"}),
     ],
 )
-async def test_each_way_to_select(world: World, narrowing: dict[str, Any], expected: set[str]) -> None:
+async def test_each_way_to_select(
+    world: World, narrowing: dict[str, Any], expected: set[str]
+) -> None:
     start = world.clock()
     await world.fail("1", reason="400 (BAD request)")
     world.clock.advance(timedelta(hours=1))
     await world.fail("2", status=422, reason="422")
     await world.fail("1", feed="other", reason="400 (Bad Request)")
-    narrowing = {name: start + value if isinstance(value, timedelta) else value for name, value in narrowing.items()}
+    narrowing = {
+        name: start + value if isinstance(value, timedelta) else value
+        for name, value in narrowing.items()
+    }
     selection = Selection(states=(State.DEAD,), **narrowing)
     counted = await world.ledger.selections.counts(selection)
     assert sum(one.count for one in counted) == len(expected)
-    assert {found["_id"] for found in await world.ledger.selections.sample(selection, 10)} == expected
+    assert {
+        found["_id"] for found in await world.ledger.selections.sample(selection, 10)
+    } == expected
     picked = await world.ledger.selections.to_replay(selection, State.DEAD, world.clock(), None, 10)
     assert {one.id for one in picked} == expected
 
@@ -345,7 +407,9 @@ async def test_chunks_go_through_all_of_a_state_once(world: World, state: State)
     if state in (State.QUEUED, State.RETRYING):
         assert (await world.cancel(selection)).moved == 7
     else:
-        account = await world.replaying(sleep=_at_once).replay(selection, Rate(count=8, per_seconds=1), BY)
+        account = await world.replaying(sleep=_at_once).replay(
+            selection, Rate(count=8, per_seconds=1), BY
+        )
         assert account.moved == 7
         assert {(await world.get(key))["replay_count"] for key in keys} == {1}
 
@@ -392,7 +456,8 @@ async def test_what_is_on_its_way_when_cancelled_and_fails_stays_cancelled(world
 
 
 @pytest.mark.parametrize(
-    ("step", "outcome", "state"), [("send", "unknown", "cancelled"), ("record", "delivered", "delivered")]
+    ("step", "outcome", "state"),
+    [("send", "unknown", "cancelled"), ("record", "delivered", "delivered")],
 )
 async def test_an_attempt_under_way_when_cancelled_is_on_record_though_the_worker_dies(
     world: World, step: str, outcome: str, state: str
@@ -418,7 +483,9 @@ async def test_a_cancel_that_was_a_mistake_is_undone_at_once(world: World) -> No
     assert (await world.replay(Selection((State.CANCELLED,), ids=("orders:1",)))).moved == 1
     await world.run_until_quiet()
     assert await world.states("1") == ["delivered"]
-    assert [a["outcome"] for a in await world.ledger.attempts.of_delivery("orders:1")] == ["delivered"]
+    assert [a["outcome"] for a in await world.ledger.attempts.of_delivery("orders:1")] == [
+        "delivered"
+    ]
 
 
 async def _cancel_while_sending(world: World, mood: Mood) -> Document:

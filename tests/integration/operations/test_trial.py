@@ -53,14 +53,18 @@ async def record(feed: Feed, ledger: Ledger, subject: Subject) -> Tried:
     """As one operator would."""
     throttles = Throttles()
     async with PartnerClient([feed], throttles, shown=SHOWN_HEADERS) as client:
-        return await Trial(feed, ledger, client, throttles).record(subject, _terms("operator"), begun)
+        return await Trial(feed, ledger, client, throttles).record(
+            subject, _terms("operator"), begun
+        )
 
 
 def _terms(who: str) -> DeliverySettings:
     return DeliverySettings(who, LEASE, 50, LEASE / 1000)
 
 
-async def test_of_two_trials_and_a_worker_that_want_a_row_at_once_one_sends_it(ledger: Ledger) -> None:
+async def test_of_two_trials_and_a_worker_that_want_a_row_at_once_one_sends_it(
+    ledger: Ledger,
+) -> None:
     requests: list[tuple[bytes, bytes]] = []
     async with raw_partner(recording(requests)) as url:
         feed = feed_to(url)
@@ -76,7 +80,9 @@ async def test_of_two_trials_and_a_worker_that_want_a_row_at_once_one_sends_it(l
         )
     assert [first.recorded, second.recorded, worker is not None].count(True) == 1
     assert len(requests) == 1
-    assert [attempt["outcome"] for attempt in await ledger.attempts.of_delivery("orders:1")] == ["delivered"]
+    assert [attempt["outcome"] for attempt in await ledger.attempts.of_delivery("orders:1")] == [
+        "delivered"
+    ]
 
 
 async def test_a_row_in_doubt_is_asked_for_first_as_a_worker_would(ledger: Ledger) -> None:
@@ -126,7 +132,11 @@ async def test_one_that_is_interrupted_leaves_its_attempt_on_record_and_its_batc
 
     async with raw_partner(hang) as url:
         (tmp_path / "feeds.toml").write_text(FEEDS.replace("URL", url), encoding="utf-8")
-        servers = {"MONGO_URL": mongo_database_url, "REDIS_URL": clean_redis_url, "SHUTDOWN_GRACE": "200ms"}
+        servers = {
+            "MONGO_URL": mongo_database_url,
+            "REDIS_URL": clean_redis_url,
+            "SHUTDOWN_GRACE": "200ms",
+        }
         source = {"SOURCE_URL": f"sqlite:///{tmp_path}/shop.db", "PYTHONPATH": str(ROOT)}
         words = ("-m", "app", "feeds", "test", "orders", "--key", "1", "--send", "--record")
         command = await asyncio.create_subprocess_exec(

@@ -45,10 +45,15 @@ async def post(transport: Transport, url: Url, connect_seconds: float | None = N
     return (await exchange(transport, request, 20.0)).status
 
 
-async def test_a_name_that_moves_is_followed_under_steady_traffic(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_name_that_moves_is_followed_under_steady_traffic(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(kept, "AGE_SECONDS", (0.1, 0.2))
     seen: list[str] = []
-    async with raw_partner(answering(seen, "old", KEPT)) as old, raw_partner(answering(seen, "new")) as new:
+    async with (
+        raw_partner(answering(seen, "old", KEPT)) as old,
+        raw_partner(answering(seen, "new")) as new,
+    ):
         leads_to = old
 
         async def ask(_names: Names, _place: tuple[str, int]) -> Sequence[Address]:
@@ -66,7 +71,9 @@ async def test_a_name_that_moves_is_followed_under_steady_traffic(monkeypatch: p
     assert seen.count("old") > seen.count("old connected")
 
 
-async def test_an_answer_about_a_name_is_used_again_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_answer_about_a_name_is_used_again_for_a_moment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     asked: list[object] = []
 
     def look_up(*place: object) -> object:
@@ -86,7 +93,9 @@ async def test_an_answer_about_a_name_is_used_again_for_a_moment(monkeypatch: py
     assert len(asked) == 3
 
 
-async def test_names_whose_server_is_silent_keep_no_other_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_names_whose_server_is_silent_keep_no_other_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     found, asked = threading.Event(), threading.Semaphore(0)
 
     def look_up(host: str, _port: int) -> object:
@@ -97,7 +106,9 @@ async def test_names_whose_server_is_silent_keep_no_other_waiting(monkeypatch: p
 
     monkeypatch.setattr("app.partner.dial._look_up", look_up)
     names = Names()
-    silent = [asyncio.create_task(names.find(f"silent{number}.example", 80)) for number in range(20)]
+    silent = [
+        asyncio.create_task(names.find(f"silent{number}.example", 80)) for number in range(20)
+    ]
     try:
         for _ in silent:
             assert await asyncio.to_thread(asked.acquire, timeout=30)
@@ -110,7 +121,12 @@ async def test_names_whose_server_is_silent_keep_no_other_waiting(monkeypatch: p
 
 def test_families_take_turns() -> None:
     six, four = socket.AF_INET6, socket.AF_INET
-    addresses: list[Address] = [(six, ("a", 1, 0, 0)), (six, ("b", 1, 0, 0)), (four, ("c", 1)), (six, ("d", 1, 0, 0))]
+    addresses: list[Address] = [
+        (six, ("a", 1, 0, 0)),
+        (six, ("b", 1, 0, 0)),
+        (four, ("c", 1)),
+        (six, ("d", 1, 0, 0)),
+    ]
     assert [place[0] for _, place in in_turns(addresses)] == ["a", "c", "b", "d"]
 
 
@@ -137,7 +153,9 @@ async def test_a_request_that_waits_for_a_connection_too_long_was_never_sent() -
         transport = Transport(None, 1)
         first = asyncio.create_task(post(transport, parse_url(url)))
         await arrived.wait()
-        with pytest.raises(Undone, match=r"ConnectTimeout: no connection within partner\.connect_timeout") as caught:
+        with pytest.raises(
+            Undone, match=r"ConnectTimeout: no connection within partner\.connect_timeout"
+        ) as caught:
             await post(transport, parse_url(url), connect_seconds=0.1)
         assert caught.value.ruling == "failed"
         first.cancel()
@@ -145,7 +163,9 @@ async def test_a_request_that_waits_for_a_connection_too_long_was_never_sent() -
         await transport.close()
 
 
-async def test_a_client_that_is_closed_while_it_connects_sends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_client_that_is_closed_while_it_connects_sends_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     seen: list[str] = []
     looked_up, go_on = asyncio.Event(), asyncio.Event()
     async with raw_partner(answering(seen, "partner")) as url:
@@ -176,7 +196,9 @@ async def test_authorities_of_the_environment_are_trusted(
     authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("localhost").configure_cert(context)
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    hashed = re.search(rb"(?m)^(\S+)$", await _openssl("x509", "-hash", "-noout", "-in", str(tmp_path / "ca.pem")))
+    hashed = re.search(
+        rb"(?m)^(\S+)$", await _openssl("x509", "-hash", "-noout", "-in", str(tmp_path / "ca.pem"))
+    )
     assert hashed
     (tmp_path / f"{hashed[1].decode()}.0").symlink_to(tmp_path / "ca.pem")
     monkeypatch.setenv(name, str(tmp_path / "ca.pem" if name == "SSL_CERT_FILE" else tmp_path))
@@ -206,7 +228,9 @@ async def test_a_partner_that_negotiates_anew_before_its_answer(tmp_path: Path) 
             assert line, "s_server ended"
         client = OurClient(Credentials(tmp_path / "ca.pem"))
         row = b'{"id":"the row"}'
-        sending = asyncio.create_task(client.send(f"https://localhost:{port[1].decode()}/rows", row, 20.0))
+        sending = asyncio.create_task(
+            client.send(f"https://localhost:{port[1].decode()}/rows", row, 20.0)
+        )
         while row not in await server.stdout.readuntil(b"}"):
             pass
         server.stdin.write(b"r\n")
@@ -232,5 +256,7 @@ def _found_openssl() -> str:
 
 
 async def _openssl(*arguments: str) -> bytes:
-    process = await asyncio.create_subprocess_exec(_found_openssl(), *arguments, stdout=asyncio.subprocess.PIPE)
+    process = await asyncio.create_subprocess_exec(
+        _found_openssl(), *arguments, stdout=asyncio.subprocess.PIPE
+    )
     return (await process.communicate())[0]

@@ -1,4 +1,6 @@
-"""OAuth2 client credentials, over sockets: one token for all, renewed in time, and failures that say what is wrong."""
+"""OAuth2 client credentials, over sockets: one token for all, renewed in time, and failures that
+say what is wrong.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,9 @@ def judged(answer: Answer) -> Verdict:
 
 async def test_a_hundred_rows_at_once_share_one_token() -> None:
     async with guarded() as (partner, feed, client):
-        answers = await asyncio.gather(*(client.send(feed, delivery(str(key))) for key in range(100)))
+        answers = await asyncio.gather(
+            *(client.send(feed, delivery(str(key))) for key in range(100))
+        )
         assert {answer.status for answer in answers} == {200}
         assert partner.issuer.asked == 1
 
@@ -76,7 +80,9 @@ async def test_the_credentials_go_either_way_to_the_token_endpoint(way: str) -> 
 
 
 async def test_tokens_that_expire_cost_no_row_an_attempt() -> None:
-    """That they are renewed before they expire is shown below, with a clock that does not run by itself."""
+    """That they are renewed before they expire is shown below, with a clock that does not run by
+    itself.
+    """
     async with guarded() as (partner, feed, client):
         partner.issuer.life_seconds = 2.0
         statuses = set()
@@ -144,7 +150,9 @@ async def test_credentials_that_the_token_endpoint_does_not_know_pause_the_feed(
 async def test_a_failing_token_endpoint_is_asked_once_for_all_who_wait() -> None:
     async with guarded() as (partner, feed, client):
         partner.issuer.failing = 500
-        answers = await asyncio.gather(*(client.send(feed, delivery(str(key))) for key in range(50)))
+        answers = await asyncio.gather(
+            *(client.send(feed, delivery(str(key))) for key in range(50))
+        )
         assert len({answer.error for answer in answers}) == 1
         assert partner.issuer.asked == 1
 
@@ -301,7 +309,9 @@ async def test_an_answer_without_a_token_is_a_failure_that_says_why(body: bytes,
 )
 async def test_a_token_serves_whatever_form_its_life_is_told_in(told: str, life: float) -> None:
     endpoint = Endpoint()
-    endpoint.body = f'{{"access_token":"x","expires_in":{told},"scope":null,"token_type":7}}'.encode()
+    endpoint.body = (
+        f'{{"access_token":"x","expires_in":{told},"scope":null,"token_type":7}}'.encode()
+    )
     tokens = endpoint.tokens()
     assert await tokens.get() == "x"
     endpoint.time = life - 0.01
@@ -319,7 +329,9 @@ async def test_a_token_in_a_form_is_read() -> None:
 
 
 @pytest.mark.parametrize("status", [429, 503])
-async def test_what_the_token_endpoint_asks_us_to_wait_holds_for_all_workers(clean_redis_url: str, status: int) -> None:
+async def test_what_the_token_endpoint_asks_us_to_wait_holds_for_all_workers(
+    clean_redis_url: str, status: int
+) -> None:
     asked: list[tuple[bytes, bytes]] = []
     head = f"HTTP/1.1 {status} No\r\nRetry-After: 20.5\r\nContent-Length: 0\r\n\r\n".encode()
     async with raw_partner(recording(asked, head)) as login, serve() as partner:
@@ -341,7 +353,9 @@ async def test_what_the_token_endpoint_asks_us_to_wait_holds_for_all_workers(cle
 
 
 async def test_a_403_asks_for_a_new_token_once_in_a_while_only() -> None:
-    """One row that a firewall blocks, again and again, must not become a flood of requests for tokens."""
+    """One row that a firewall blocks, again and again, must not become a flood of requests for
+    tokens.
+    """
     endpoint = Endpoint()
     tokens = endpoint.tokens()
     assert tokens.refused(await tokens.get(), 403)

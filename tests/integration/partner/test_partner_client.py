@@ -1,4 +1,6 @@
-"""One attempt at a partner, over sockets: each fault has its answer, within bounds, and no secret shows."""
+"""One attempt at a partner, over sockets: each fault has its answer, within bounds, and no secret
+shows.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ from tests.support.partners import (
 
 @pytest.fixture
 def unseen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A connection that ends right before it is used again: nobody has seen it, however slow the machine."""
+    """A connection that ends right before it is used again: nobody has seen it, however slow the
+    machine.
+    """
     monkeypatch.setattr(kept, "JUST_SECONDS", 600.0)
 
 
@@ -94,7 +98,11 @@ async def test_small_answers_leave_the_connection_open_for_the_next_row() -> Non
         while not reader.at_eof():
             await read_request(reader)
             body = b"x" * RESPONSE_LIMIT
-            writer.write(b"HTTP/1.1 200 OK\r\nKeep-Alive: timeout=60\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+            writer.write(
+                b"HTTP/1.1 200 OK\r\nKeep-Alive: timeout=60\r\nContent-Length: %d\r\n\r\n"
+                % len(body)
+                + body
+            )
 
     async with raw_partner(respond) as url:
         feed = feed_to(url)
@@ -125,8 +133,8 @@ async def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.Monke
 
 
 class Shutting:
-    """Answers each request with the next of `answers`, or closes for want of one; `shut` closes the other way round:
-    before a request comes.
+    """Answers each request with the next of `answers`, or closes for want of one; `shut` closes the
+    other way round: before a request comes.
     """
 
     def __init__(self, *answers: bytes) -> None:
@@ -148,7 +156,9 @@ class Shutting:
 
 
 @pytest.mark.usefixtures("unseen")
-async def test_a_row_that_came_after_its_kept_connection_was_closed_goes_once_more_within_the_attempt() -> None:
+async def test_a_row_that_came_after_its_kept_connection_was_closed_goes_once_more_within_the_attempt() -> (
+    None
+):
     partner = Shutting(KEPT, KEPT)
     async with raw_partner(partner.respond) as url:
         feed = feed_to(url, method="PUT")
@@ -160,14 +170,19 @@ async def test_a_row_that_came_after_its_kept_connection_was_closed_goes_once_mo
     assert [b"orders:2" in head for head in partner.requests] == [False, True]
 
 
-async def test_a_row_that_arrived_and_was_not_answered_is_in_doubt_and_does_not_go_again_unrecorded() -> None:
+async def test_a_row_that_arrived_and_was_not_answered_is_in_doubt_and_does_not_go_again_unrecorded() -> (
+    None
+):
     partner = Shutting(KEPT)
     async with raw_partner(partner.respond) as url:
         feed = feed_to(url)
         async with PartnerClient([feed]) as client:
             await client.send(feed, delivery("1"))
             answer = await client.send(feed, delivery("2"))
-    assert (str(answer.error).partition(":")[0], answer.ruling) == (Failure.DISCONNECTED, Ruling.LOST)
+    assert (str(answer.error).partition(":")[0], answer.ruling) == (
+        Failure.DISCONNECTED,
+        Ruling.LOST,
+    )
     assert len(partner.requests) == 2
 
 
@@ -180,7 +195,10 @@ async def test_it_goes_once_more_only() -> None:
             await client.send(feed, delivery("1"))
             partner.shut()
             answer = await client.send(feed, delivery("2"))
-    assert (str(answer.error).partition(":")[0], answer.ruling) == (Failure.DISCONNECTED, Ruling.LOST)
+    assert (str(answer.error).partition(":")[0], answer.ruling) == (
+        Failure.DISCONNECTED,
+        Ruling.LOST,
+    )
     assert len(partner.requests) == 2
 
 
@@ -195,7 +213,10 @@ async def test_a_row_that_could_not_go_once_more_is_in_doubt() -> None:
         server.close()
         partner.shut()
         answer = await client.send(feed, delivery("2"))
-    assert (str(answer.error).partition(":")[0], answer.ruling) == (Failure.CONNECT_ERROR, Ruling.LOST)
+    assert (str(answer.error).partition(":")[0], answer.ruling) == (
+        Failure.CONNECT_ERROR,
+        Ruling.LOST,
+    )
     assert len(partner.requests) == 1
 
 
@@ -214,7 +235,9 @@ async def test_a_partner_that_can_be_asked_is_asked_before_a_row_goes_once_more(
 
 
 class Closing:
-    """Closes each connection unsaid, so long after its first answer. Counts connections, and rows that it read."""
+    """Closes each connection unsaid, so long after its first answer. Counts connections, and rows
+    that it read.
+    """
 
     def __init__(self, after: float, answer: bytes = OK) -> None:
         self.connections = self.rows = 0
@@ -227,7 +250,9 @@ class Closing:
             while await read_request(reader):
                 self.rows += 1
                 writer.write(self._answer)
-                closing = closing or asyncio.get_running_loop().call_later(self._after, writer.close)
+                closing = closing or asyncio.get_running_loop().call_later(
+                    self._after, writer.close
+                )
         finally:
             if closing:
                 closing.cancel()
@@ -251,7 +276,9 @@ async def test_a_partner_that_closes_after_each_answer_unsaid_leaves_no_row_in_d
             answers = await asyncio.gather(*some)
             answers += await sent_for(1.0, client, feed, 0.002)
     assert {answer.status for answer in answers} == {200}
-    assert partner.rows == partner.connections == len(answers), "each row came once, on a connection of its own"
+    assert partner.rows == partner.connections == len(answers), (
+        "each row came once, on a connection of its own"
+    )
 
 
 async def test_a_connection_is_used_again_once_the_partner_is_known_to_keep_it() -> None:
@@ -277,7 +304,9 @@ async def test_a_partner_that_says_that_it_keeps_connections_is_believed() -> No
     assert partner.connections == 1
 
 
-async def test_a_connection_is_not_used_again_about_as_late_as_the_partner_was_seen_to_close_one() -> None:
+async def test_a_connection_is_not_used_again_about_as_late_as_the_partner_was_seen_to_close_one() -> (
+    None
+):
     """It closes what has been open for 1.2 s: each row comes 1.1 s after the one before."""
     partner = Closing(1.2)
     async with raw_partner(partner.respond) as url:
@@ -290,7 +319,9 @@ async def test_a_connection_is_not_used_again_about_as_late_as_the_partner_was_s
     assert partner.connections == len(answers) + 1
 
 
-async def test_no_connection_is_kept_for_a_while_where_kept_ones_are_closed_without_an_answer() -> None:
+async def test_no_connection_is_kept_for_a_while_where_kept_ones_are_closed_without_an_answer() -> (
+    None
+):
     connections: list[int] = []
 
     async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -405,7 +436,9 @@ async def test_an_answer_before_the_row_was_read_is_an_answer() -> None:
 
 @pytest.mark.parametrize("idle", [False, True], ids=["with the first", "on the idle connection"])
 async def test_a_second_answer_is_never_the_answer_to_the_next_row(idle: bool) -> None:
-    """RFC 9112, section 6.3: what comes without a request must not be taken for the answer to a later one."""
+    """RFC 9112, section 6.3: what comes without a request must not be taken for the answer to a
+    later one.
+    """
     said_twice = asyncio.Event()
 
     async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -430,12 +463,16 @@ async def test_a_second_answer_is_never_the_answer_to_the_next_row(idle: bool) -
             assert (await client.send(feed, delivery("1"))).status == 200
             answered.set()
             await sent.wait()
-            await asyncio.sleep(0.05)  # for the second answer to be read; it must not arrive before we look
+            await asyncio.sleep(
+                0.05
+            )  # for the second answer to be read; it must not arrive before we look
             assert (await client.send(feed, delivery("2"))).status == 422
 
 
 async def test_a_body_that_is_not_text_stays_within_the_bound() -> None:
-    async with raw_partner(recording([], b"HTTP/1.1 200 OK\r\nContent-Length: 4096\r\n\r\n" + b"\xff" * 4096)) as url:
+    async with raw_partner(
+        recording([], b"HTTP/1.1 200 OK\r\nContent-Length: 4096\r\n\r\n" + b"\xff" * 4096)
+    ) as url:
         answer = await send_once(feed_to(url))
     assert 0 < len(answer.body.encode()) <= RESPONSE_LIMIT
 
@@ -472,7 +509,11 @@ async def test_an_answer_that_is_not_http_is_a_failure_on_one_line(answer: bytes
     async with raw_partner(recording([], answer)) as url:
         error = (await send_once(feed_to(url, timeout="2s"))).error
     assert error
-    assert error.partition(":")[0] in {Failure.PROTOCOL_ERROR, Failure.READ_ERROR, Failure.DISCONNECTED}
+    assert error.partition(":")[0] in {
+        Failure.PROTOCOL_ERROR,
+        Failure.READ_ERROR,
+        Failure.DISCONNECTED,
+    }
     assert "\n" not in error
     assert len(error) <= ERROR_LIMIT
 
@@ -535,7 +576,11 @@ SECRETS = ("hunter2", "t0ps3cret", "st4tic", "in-the-query")
 
 async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     head = await reader.readuntil(b"\r\n\r\n")
-    writer.write(b"HTTP/1.1 400 Bad\r\nContent-Type: text/t0ps3cret\r\nContent-Length: %d\r\n\r\n" % len(head) + head)
+    writer.write(
+        b"HTTP/1.1 400 Bad\r\nContent-Type: text/t0ps3cret\r\nContent-Length: %d\r\n\r\n"
+        % len(head)
+        + head
+    )
 
 
 async def break_with(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -560,8 +605,12 @@ async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 )
 async def test_no_secret_is_in_an_answer(respond: Respond, auth: dict[str, str]) -> None:
     async with raw_partner(respond) as url:
-        feed = feed_to(url.replace("http://", "http://me:hunter2@"), headers={"X-Api-Token": "st4tic"})
-        partner = feed.partner.model_copy(update={"auth": Partner.model_validate({"url": url, "auth": auth}).auth})
+        feed = feed_to(
+            url.replace("http://", "http://me:hunter2@"), headers={"X-Api-Token": "st4tic"}
+        )
+        partner = feed.partner.model_copy(
+            update={"auth": Partner.model_validate({"url": url, "auth": auth}).auth}
+        )
         feed = feed.model_copy(update={"partner": partner})
         async with PartnerClient([feed]) as client:
             answer = await client.send(feed, delivery())
@@ -574,8 +623,12 @@ async def test_no_secret_is_in_an_answer(respond: Respond, auth: dict[str, str])
 
 async def test_a_secret_at_the_bound_of_the_body_leaves_no_part_behind() -> None:
     body = b"x" * (RESPONSE_LIMIT - 5) + b"t0ps3cret"
-    async with raw_partner(recording([], b"HTTP/1.1 400 Bad\r\nContent-Length: %d\r\n\r\n" % len(body) + body)) as url:
-        answer = await send_once(feed_to(url, BearerAuth(type="bearer", token=SecretStr("t0ps3cret"))))
+    async with raw_partner(
+        recording([], b"HTTP/1.1 400 Bad\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+    ) as url:
+        answer = await send_once(
+            feed_to(url, BearerAuth(type="bearer", token=SecretStr("t0ps3cret")))
+        )
     assert answer.body == "x" * (RESPONSE_LIMIT - 5)
 
 

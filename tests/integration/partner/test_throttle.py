@@ -1,4 +1,6 @@
-"""The endpoint's throttle over a real Redis: what one worker process learns holds for all, also when Redis is lost."""
+"""The endpoint's throttle over a real Redis: what one worker process learns holds for all, also
+when Redis is lost.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,8 @@ def _feed(**partner: Any) -> Feed:
 async def _process(url: str, name: str, feed: Feed) -> AsyncIterator[EndpointThrottle]:
     """A worker process's clock for the feed, with what keeps it up to date.
 
-    The store is patient: a Redis that was killed refuses at once, so only a busy machine is waited for.
+    The store is patient: a Redis that was killed refuses at once, so only a busy machine is waited
+    for.
     """
     throttles = Throttles(ThrottleStore(url, name, timeout=3.0))
     throttles.start()
@@ -80,7 +83,10 @@ async def test_a_hold_holds_here_at_once_and_in_every_process_a_moment_later(
 ) -> None:
     """They are told of it: no beat comes in which they could ask."""
     monkeypatch.setattr(throttles_module, "BEAT_SECONDS", 600.0)
-    async with _processes(clean_redis_url, _feed(), 3) as throttles, Redis.from_url(clean_redis_url) as redis:
+    async with (
+        _processes(clean_redis_url, _feed(), 3) as throttles,
+        Redis.from_url(clean_redis_url) as redis,
+    ):
 
         async def listening() -> bool:
             return dict(await redis.pubsub_numsub(CHANNEL)) == {CHANNEL.encode(): 3}
@@ -92,7 +98,9 @@ async def test_a_hold_holds_here_at_once_and_in_every_process_a_moment_later(
         assert not await _admitted(throttles[2])
 
 
-async def test_a_process_that_starts_later_learns_of_the_hold_before_it_sends(clean_redis_url: str) -> None:
+async def test_a_process_that_starts_later_learns_of_the_hold_before_it_sends(
+    clean_redis_url: str,
+) -> None:
     async with _process(clean_redis_url, "old", _feed()) as old:
         ends = utc_now() + timedelta(seconds=60)
         old.hold(ends)
@@ -114,7 +122,9 @@ async def test_a_shorter_hold_shortens_nothing_and_a_hold_ends(clean_redis_url: 
         await until(lambda: one.parked_until() is None)
 
 
-async def test_holds_outlive_a_redis_that_forgets(clean_redis_url: str, own_redis: EmbeddedRedis) -> None:
+async def test_holds_outlive_a_redis_that_forgets(
+    clean_redis_url: str, own_redis: EmbeddedRedis
+) -> None:
     del clean_redis_url
     async with _process(own_redis.url, "old", _feed()) as old:
         old.hold(utc_now() + timedelta(seconds=60))
@@ -128,7 +138,9 @@ async def test_holds_outlive_a_redis_that_forgets(clean_redis_url: str, own_redi
 # --- the rate
 
 AT_MOST = 55
-"""In any second, under a rate of 50: on a busy machine a slot may be used a moment after it was found to be in time."""
+"""In any second, under a rate of 50: on a busy machine a slot may be used a moment after it was
+found to be in time.
+"""
 
 
 async def _moments(throttles: list[EndpointThrottle], takers: int, seconds: float) -> list[float]:
@@ -161,7 +173,9 @@ async def test_two_processes_together_never_pass_the_rate(clean_redis_url: str) 
     assert len(moments) > 90, "and the limit is used"
 
 
-async def test_the_rate_holds_while_redis_is_killed_and_comes_back_empty(own_redis: EmbeddedRedis) -> None:
+async def test_the_rate_holds_while_redis_is_killed_and_comes_back_empty(
+    own_redis: EmbeddedRedis,
+) -> None:
     feed = _feed(rate_limit=Rate(count=50, per_seconds=1))
     async with _processes(own_redis.url, feed) as throttles:
         await until(lambda: all(throttle.share.live == 2 for throttle in throttles))
@@ -172,7 +186,9 @@ async def test_the_rate_holds_while_redis_is_killed_and_comes_back_empty(own_red
         await asyncio.to_thread(own_redis.restart)
         moments = await taking
         await until(lambda: all(throttle.store and throttle.store.up for throttle in throttles))
-    assert most_in_a_second(moments) <= 55, "a tenth more where the processes lose and find Redis at different moments"
+    assert most_in_a_second(moments) <= 55, (
+        "a tenth more where the processes lose and find Redis at different moments"
+    )
     assert len(moments) > 120, "and it went on while Redis was away"
 
 
@@ -189,7 +205,8 @@ async def test_real_processes_together_never_pass_the_rate(clean_redis_url: str)
     spawn = multiprocessing.get_context("spawn")
     answers: Any = spawn.Queue()
     started = [
-        spawn.Process(target=_take_in_a_process, args=(clean_redis_url, name, 3.0, answers)) for name in ("a", "b")
+        spawn.Process(target=_take_in_a_process, args=(clean_redis_url, name, 3.0, answers))
+        for name in ("a", "b")
     ]
     for process in started:
         process.start()
@@ -216,9 +233,14 @@ async def test_the_shares_of_living_processes_add_up_to_the_cap(clean_redis_url:
     async with _processes(clean_redis_url, feed) as throttles:
         async with _process(clean_redis_url, "third", feed) as third:
             assert third.slots.limit == 1, "a process that comes new begins small"
-            await until(lambda: sorted(throttle.slots.limit for throttle in (*throttles, third)) == [33, 33, 34])
+            await until(
+                lambda: (
+                    sorted(throttle.slots.limit for throttle in (*throttles, third)) == [33, 33, 34]
+                )
+            )
         await until(
-            lambda: all(throttle.slots.limit == 50 for throttle in throttles), message="the share of the one who left"
+            lambda: all(throttle.slots.limit == 50 for throttle in throttles),
+            message="the share of the one who left",
         )
 
 
@@ -244,7 +266,8 @@ async def _opened(throttles: list[EndpointThrottle]) -> None:
     await throttles[0].report(_answers(6, 500))
     await throttles[1].report(_answers(6, 500))
     await until(
-        lambda: all(throttle.breaker.generation for throttle in throttles), message="the breaker to open for all"
+        lambda: all(throttle.breaker.generation for throttle in throttles),
+        message="the breaker to open for all",
     )
 
 
@@ -257,10 +280,14 @@ async def test_the_breaker_opens_for_all_on_what_all_have_seen(clean_redis_url: 
         await until(lambda: all(throttle.parked_until() for throttle in throttles))
 
 
-async def test_half_open_a_few_probes_go_and_it_closes_when_all_succeed(clean_redis_url: str) -> None:
+async def test_half_open_a_few_probes_go_and_it_closes_when_all_succeed(
+    clean_redis_url: str,
+) -> None:
     async with _processes(clean_redis_url, _feed(breaker=_BREAKER)) as throttles:
         await _opened(throttles)
-        probes = await asyncio.gather(*(_admitted(throttle) for throttle in throttles for _ in range(10)))
+        probes = await asyncio.gather(
+            *(_admitted(throttle) for throttle in throttles for _ in range(10))
+        )
         assert probes.count(True) == 2
         await throttles[0].report(_answers(1, 200))
         await throttles[1].report(_answers(1, 200))
@@ -274,7 +301,9 @@ async def test_half_open_a_few_probes_go_and_it_closes_when_all_succeed(clean_re
 async def test_however_many_requests_wait_for_a_probe_one_at_a_time_asks_redis(
     clean_redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each would ask at the same moment as the others, four times a second, and all would be told the same."""
+    """Each would ask at the same moment as the others, four times a second, and all would be told
+    the same.
+    """
     breaker = _BREAKER.model_copy(update={"probes": 1})
     async with _process(clean_redis_url, "one", _feed(breaker=breaker)) as throttle:
         await throttle.report(_answers(12, 500))
@@ -301,7 +330,9 @@ async def test_a_probe_that_fails_opens_it_again_for_all(clean_redis_url: str) -
         await until(lambda: all(throttle.breaker.generation > before for throttle in throttles))
 
 
-async def test_late_failures_of_requests_sent_before_say_nothing_of_the_probes(clean_redis_url: str) -> None:
+async def test_late_failures_of_requests_sent_before_say_nothing_of_the_probes(
+    clean_redis_url: str,
+) -> None:
     late = _answers(5, 500)
     async with _processes(clean_redis_url, _feed(breaker=_BREAKER)) as throttles:
         await _opened(throttles)
@@ -323,7 +354,9 @@ async def test_alone_a_process_opens_and_closes_its_own_breaker(own_redis: Embed
         assert await _admitted(throttle)
 
 
-async def test_what_was_opened_alone_opens_for_all_once_redis_is_back(own_redis: EmbeddedRedis) -> None:
+async def test_what_was_opened_alone_opens_for_all_once_redis_is_back(
+    own_redis: EmbeddedRedis,
+) -> None:
     feed = _feed(breaker=_BREAKER.model_copy(update={"open_for": timedelta(seconds=60)}))
     async with _processes(own_redis.url, feed) as (one, other):
         await asyncio.to_thread(own_redis.kill)
@@ -345,7 +378,9 @@ async def _fail_slowly(throttles: Sequence[EndpointThrottle], times: int) -> Non
         await asyncio.sleep(0.06)
 
 
-async def test_failures_in_a_row_open_it_for_all_however_slowly_they_come(clean_redis_url: str) -> None:
+async def test_failures_in_a_row_open_it_for_all_however_slowly_they_come(
+    clean_redis_url: str,
+) -> None:
     async with _processes(clean_redis_url, _feed(breaker=_QUIET)) as throttles:
         await _fail_slowly(throttles, 9)
         assert await _admitted(throttles[0]), "nine are too few"
@@ -363,9 +398,14 @@ async def test_a_success_anywhere_begins_the_row_anew(clean_redis_url: str) -> N
         assert not any(throttle.parked_until() for throttle in throttles)
 
 
-async def test_a_row_of_failures_outlives_a_redis_that_forgets_and_a_worker_that_ends(clean_redis_url: str) -> None:
+async def test_a_row_of_failures_outlives_a_redis_that_forgets_and_a_worker_that_ends(
+    clean_redis_url: str,
+) -> None:
     feed = _feed(breaker=_QUIET)
-    async with _process(clean_redis_url, "one", feed) as one, Redis.from_url(clean_redis_url) as redis:
+    async with (
+        _process(clean_redis_url, "one", feed) as one,
+        Redis.from_url(clean_redis_url) as redis,
+    ):
         async with _process(clean_redis_url, "two", feed) as two:
             await _fail_slowly([two], 5)
         await one.sync()
@@ -391,7 +431,11 @@ async def test_each_time_its_probes_fail_it_stays_open_for_longer_also_where_red
     clean_redis_url: str,
 ) -> None:
     breaker = _QUIET.model_copy(
-        update={"open_for": timedelta(seconds=0.2), "open_for_cap": timedelta(seconds=60), "consecutive_failures": 1}
+        update={
+            "open_for": timedelta(seconds=0.2),
+            "open_for_cap": timedelta(seconds=60),
+            "consecutive_failures": 1,
+        }
     )
     async with (
         _processes(clean_redis_url, _feed(breaker=breaker)) as throttles,
@@ -402,18 +446,25 @@ async def test_each_time_its_probes_fail_it_stays_open_for_longer_also_where_red
             await until(lambda throttle=throttle: _admitted(throttle), message="half open")  # type: ignore[misc]
             await throttle.report(_answers(1, 503))
             await until(lambda: throttles[0].breaker.generation == throttles[1].breaker.generation)
-            openings = [length for each in throttles for _, length in each.openings()]  # the other may have been faster
+            openings = [
+                length for each in throttles for _, length in each.openings()
+            ]  # the other may have been faster
             assert openings == [breaker.open_for * 2**reopened]
             if reopened == 2:
                 await redis.flushall()
-                await until(lambda: redis.exists("rowrelay:{orders}:clock"), message="the breaker to be told again")
+                await until(
+                    lambda: redis.exists("rowrelay:{orders}:clock"),
+                    message="the breaker to be told again",
+                )
         await until(lambda: _admitted(throttles[0]))
         await throttles[0].report(_answers(2, 200))
         await until(lambda: not any(throttle.breaker.generation for throttle in throttles))
         assert [throttle.breaker.reopened for throttle in throttles] == [0, 0]
 
 
-async def test_half_open_one_success_is_enough_where_nobody_wants_more(clean_redis_url: str) -> None:
+async def test_half_open_one_success_is_enough_where_nobody_wants_more(
+    clean_redis_url: str,
+) -> None:
     """A feed with a row an hour is not half open for hours."""
     breaker = _QUIET.model_copy(update={"open_for": timedelta(seconds=0.3), "probes": 3})
     async with _processes(clean_redis_url, _feed(breaker=breaker)) as throttles:
@@ -433,18 +484,34 @@ _JUNK: dict[str, Callable[[Redis, str], Awaitable[Any]]] = {
     "text in the place of a hash": lambda redis, key: redis.set(key, "junk"),
     "a list in the place of anything": lambda redis, key: redis.rpush(key, "junk"),
     "words for numbers": lambda redis, key: redis.hset(
-        key, mapping=dict.fromkeys(["hold", "open", "due", "tripped", "generation", "in_a_row", "reopened"], "junk")
+        key,
+        mapping=dict.fromkeys(
+            ["hold", "open", "due", "tripped", "generation", "in_a_row", "reopened"], "junk"
+        ),
     ),
     "numbers beyond all bounds": lambda redis, key: redis.hset(
-        key, mapping=dict.fromkeys(["hold", "open", "due", "tripped", "generation", "in_a_row", "reopened"], "1e300")
+        key,
+        mapping=dict.fromkeys(
+            ["hold", "open", "due", "tripped", "generation", "in_a_row", "reopened"], "1e300"
+        ),
     ),
     "no numbers": lambda redis, key: redis.hset(
-        key, mapping={"hold": "nan", "open": "-inf", "due": "inf", "in_a_row": "-5", "probes": "nan", "7:sent": "x"}
+        key,
+        mapping={
+            "hold": "nan",
+            "open": "-inf",
+            "due": "inf",
+            "in_a_row": "-5",
+            "probes": "nan",
+            "7:sent": "x",
+        },
     ),
     "counts of no bucket": lambda redis, key: redis.hset(
         key, mapping={"99999999999999:sent": "5", "x:failed": "1", "1:other": "2", "": ""}
     ),
-    "members that live for ever": lambda redis, key: redis.zadd(key, {"ghost": float("inf"), "past": float("-inf")}),
+    "members that live for ever": lambda redis, key: redis.zadd(
+        key, {"ghost": float("inf"), "past": float("-inf")}
+    ),
 }
 
 
@@ -469,7 +536,9 @@ async def test_junk_under_our_keys_holds_nobody_back_and_is_mended(
     assert logged("throttle_alone") == 0
 
 
-async def test_junk_on_the_channel_is_passed_over(clean_redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_junk_on_the_channel_is_passed_over(
+    clean_redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(throttles_module, "BEAT_SECONDS", 600.0)
     junk: list[str | bytes] = [
         "",
@@ -480,7 +549,10 @@ async def test_junk_on_the_channel_is_passed_over(clean_redis_url: str, monkeypa
         "a b c d",
         b"\xff\xfe",
     ]
-    async with _processes(clean_redis_url, _feed()) as throttles, Redis.from_url(clean_redis_url) as redis:
+    async with (
+        _processes(clean_redis_url, _feed()) as throttles,
+        Redis.from_url(clean_redis_url) as redis,
+    ):
 
         async def listening() -> bool:
             return dict(await redis.pubsub_numsub(CHANNEL)) == {CHANNEL.encode(): 2}
@@ -493,7 +565,9 @@ async def test_junk_on_the_channel_is_passed_over(clean_redis_url: str, monkeypa
         await until(lambda: all(throttle.parked_until() for throttle in throttles))
 
 
-async def test_an_outage_of_redis_is_said_once(own_redis: EmbeddedRedis, logged: Callable[[str], int]) -> None:
+async def test_an_outage_of_redis_is_said_once(
+    own_redis: EmbeddedRedis, logged: Callable[[str], int]
+) -> None:
     feed = _feed(rate_limit=Rate(count=1000, per_seconds=1))
     async with _process(own_redis.url, "one", feed) as throttle:
         await asyncio.to_thread(own_redis.kill)

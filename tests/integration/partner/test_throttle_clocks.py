@@ -1,4 +1,6 @@
-"""An endpoint's throttle after Redis' clock, or the ledger server's, was wrong: it holds nobody longer than it may."""
+"""An endpoint's throttle after Redis' clock, or the ledger server's, was wrong: it holds nobody
+longer than it may.
+"""
 
 from __future__ import annotations
 
@@ -47,16 +49,23 @@ def an_hour_ahead(client: Any) -> int:
     return (int(seconds) + 3600) * 1_000_000 + int(micros)
 
 
-async def test_slots_that_were_reserved_an_hour_ahead_are_free(throttles: Throttles, client: Any) -> None:
+async def test_slots_that_were_reserved_an_hour_ahead_are_free(
+    throttles: Throttles, client: Any
+) -> None:
     client.hset(KEY, mapping={"due": an_hour_ahead(client)})
     throttle = await throttles.of(FEED)
     assert throttle.parked_until() is None
     assert await throttle.admit() is None
 
 
-async def test_a_breaker_that_was_opened_an_hour_ahead_lets_a_probe_go(throttles: Throttles, client: Any) -> None:
+async def test_a_breaker_that_was_opened_an_hour_ahead_lets_a_probe_go(
+    throttles: Throttles, client: Any
+) -> None:
     later = an_hour_ahead(client)
-    client.hset(KEY, mapping={"open": later, "tripped": 4, "generation": 4, "probed_at": later, "probes": 99})
+    client.hset(
+        KEY,
+        mapping={"open": later, "tripped": 4, "generation": 4, "probed_at": later, "probes": 99},
+    )
     throttle = await throttles.of(FEED)
     await until(lambda: throttle.parked_until() is None)
     assert await throttle.admit() is None, "one may go, and show how the partner is"

@@ -42,8 +42,12 @@ def authority(tmp_path: Path) -> Authority:
 
 
 @asynccontextmanager
-async def secure_partner(authority: Authority, host: str = "localhost", *, mutual: bool = False) -> AsyncIterator[str]:
-    """A partner with a certificate for `host`; with `mutual`, it wants one of ours. Yields its URL at localhost."""
+async def secure_partner(
+    authority: Authority, host: str = "localhost", *, mutual: bool = False
+) -> AsyncIterator[str]:
+    """A partner with a certificate for `host`; with `mutual`, it wants one of ours. Yields its URL
+    at localhost.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issuer.issue_cert(host).configure_cert(context)
     if mutual:
@@ -62,7 +66,9 @@ async def secure_partner(authority: Authority, host: str = "localhost", *, mutua
         await runner.cleanup()
 
 
-async def test_a_certificate_that_nobody_vouches_for_is_refused_with_the_reason(authority: Authority) -> None:
+async def test_a_certificate_that_nobody_vouches_for_is_refused_with_the_reason(
+    authority: Authority,
+) -> None:
     async with secure_partner(authority) as url:
         answer = await send_once(feed_to(url))
     assert str(answer.error).startswith("TLSError: ")
@@ -94,15 +100,25 @@ async def test_our_certificate_opens_a_partner_that_asks_for_one(authority: Auth
 
 async def test_a_key_may_have_a_password(authority: Authority) -> None:
     key = load_pem_private_key(authority.key.read_bytes(), None)
-    encrypted = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"open sesame"))
+    encrypted = key.private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"open sesame")
+    )
     authority.key.write_bytes(encrypted)
-    ours = {"cert_file": str(authority.certificate), "key_file": str(authority.key), "key_password": "open sesame"}
+    ours = {
+        "cert_file": str(authority.certificate),
+        "key_file": str(authority.key),
+        "key_password": "open sesame",
+    }
     async with secure_partner(authority, mutual=True) as url:
         answer = await send_once(feed_to(url, tls={"ca_file": str(authority.file), **ours}))
         with pytest.raises(ConfigError, match=r"feeds\.orders\.partner\.tls"):
             prepare(feed_to(url, tls={**ours, "key_password": "wrong"}))
         with pytest.raises(ConfigError, match=r"feeds\.orders\.partner\.tls"):
-            prepare(feed_to(url, tls={name: value for name, value in ours.items() if name != "key_password"}))
+            prepare(
+                feed_to(
+                    url, tls={name: value for name, value in ours.items() if name != "key_password"}
+                )
+            )
     assert answer.status == 200
 
 
@@ -115,6 +131,8 @@ def test_authorities_of_the_environment_that_cannot_be_read_are_told_when_the_fe
 
 
 @pytest.mark.parametrize("field", ["ca_file", "cert_file"])
-def test_a_file_that_cannot_be_read_is_told_when_the_feed_is_loaded(field: str, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_is_told_when_the_feed_is_loaded(
+    field: str, tmp_path: Path
+) -> None:
     with pytest.raises(ConfigError, match=r"feeds\.orders\.partner\.tls: found No such file"):
         prepare(feed_to("https://partner.example", tls={field: str(tmp_path / "none.pem")}))

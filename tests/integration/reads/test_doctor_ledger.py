@@ -1,4 +1,6 @@
-"""`doctor` says of each way in which a ledger can be wrong which one it is, and what to do, on one line."""
+"""`doctor` says of each way in which a ledger can be wrong which one it is, and what to do, on one
+line.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,9 @@ def guarded() -> Iterator[Member]:
     with replica_set(1, login=True) as (member,):
         with Client(member.url) as client:
             for user, role in (("writer", "readWrite"), ("reader", "read")):
-                client.admin.command("createUser", user, pwd=PASSWORD, roles=[{"role": role, "db": "ledger"}])
+                client.admin.command(
+                    "createUser", user, pwd=PASSWORD, roles=[{"role": role, "db": "ledger"}]
+                )
         yield member
 
 
@@ -58,7 +62,12 @@ async def test_a_set_with_a_user_that_may_write_is_well(guarded: Member) -> None
     checks = await _checks(url_of([guarded], f"writer:{PASSWORD}@"))
     assert {check.level for check in checks.values()} == {Level.OK}
     assert checks["ledger (MONGO_URL)"].detail.endswith("primary of replica set rs0, 1 member")
-    assert list(checks) == ["ledger (MONGO_URL)", "ledger: writing", "ledger: indexes", "ledger: clock"]
+    assert list(checks) == [
+        "ledger (MONGO_URL)",
+        "ledger: writing",
+        "ledger: indexes",
+        "ledger: clock",
+    ]
 
 
 async def test_nothing_of_what_was_written_stays(guarded: Member) -> None:
@@ -118,7 +127,9 @@ async def test_a_secondary_reached_directly(three: list[Member]) -> None:
     )
 
 
-async def test_a_primary_reached_directly_is_not_followed_at_a_failover(three: list[Member]) -> None:
+async def test_a_primary_reached_directly_is_not_followed_at_a_failover(
+    three: list[Member],
+) -> None:
     first = next(member for member in three if hello(member)["isWritablePrimary"])
     checks = await _checks(first.url)
     assert checks["ledger: replica set"].level is Level.WARNING
@@ -128,8 +139,12 @@ async def test_a_primary_reached_directly_is_not_followed_at_a_failover(three: l
     assert checks["ledger (MONGO_URL)"].detail.endswith("primary of replica set rs0, 3 members")
 
 
-async def test_a_server_with_another_clock(three: list[Member], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.ledger.examine.machine_now", lambda: machine_now() - timedelta(minutes=2))
+async def test_a_server_with_another_clock(
+    three: list[Member], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "app.ledger.examine.machine_now", lambda: machine_now() - timedelta(minutes=2)
+    )
     checks = await _checks(url_of(three))
     assert checks["ledger: clock"].level is Level.WARNING
     assert "ahead of this machine's; run NTP on both" in checks["ledger: clock"].detail
@@ -147,7 +162,9 @@ async def test_a_set_that_lost_its_majority(three: list[Member]) -> None:
         assert "majority" in said
         for member in others:
             member.kill()
-        await until(lambda: not hello(first)["isWritablePrimary"], 30, message="the primary to step down")
+        await until(
+            lambda: not hello(first)["isWritablePrimary"], 30, message="the primary to step down"
+        )
         name, said = await _failure(url_of(three), timedelta(seconds=2))
     finally:
         for member in others:

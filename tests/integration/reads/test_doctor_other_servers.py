@@ -1,4 +1,6 @@
-"""`doctor` before servers that speak MongoDB's protocol and are none, or an old one: what each says, played back."""
+"""`doctor` before servers that speak MongoDB's protocol and are none, or an old one: what each
+says, played back.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ async def _checks(answers: Mapping[str, Answer], options: str = "") -> dict[str,
             _env_file=None, mongo_url=SecretStr(url + options), connect_timeout=timedelta(seconds=5)
         )
         async with open_reader(config.Config(settings, {})) as reader:
-            return {check.name: check for check in await check_ledger(reader, settings.connect_timeout)}
+            return {
+                check.name: check for check in await check_ledger(reader, settings.connect_timeout)
+            }
 
 
 FERRET = {"version": "7.0.77", "ferretdb": {"version": "v1.24.0"}}
@@ -29,14 +33,20 @@ LACKS: Mapping[str, tuple[Mapping[str, Answer], str, str]] = {
     "FerretDB 1 without partial indexes": (
         {
             "buildInfo": FERRET,
-            "createIndexes": {"code": 238, "errmsg": "support for partialFilterExpression is not implemented yet"},
+            "createIndexes": {
+                "code": 238,
+                "errmsg": "support for partialFilterExpression is not implemented yet",
+            },
         },
         "ledger: indexes",
         "ledger: the server makes no partial index (support for partialFilterExpression is not implemented yet); "
         "use MongoDB 4.4 or later, or a server that has them",
     ),
     "Amazon DocumentDB 5 without retryable writes": (
-        {"buildInfo": {"version": "5.0.0"}, "insert": {"code": 301, "errmsg": "Retryable writes are not supported"}},
+        {
+            "buildInfo": {"version": "5.0.0"},
+            "insert": {"code": 301, "errmsg": "Retryable writes are not supported"},
+        },
         "ledger: writing",
         "ledger: Retryable writes are not supported; "
         "the server has no retryable writes: add retryWrites=false to MONGO_URL",
@@ -44,7 +54,10 @@ LACKS: Mapping[str, tuple[Mapping[str, Answer], str, str]] = {
     "Azure Cosmos DB with too little throughput": (
         {
             "buildInfo": {"version": "4.2.0"},
-            "insert": {"code": 16500, "errmsg": "Error=16500, RetryAfterMs=34, Details='Request rate is large'"},
+            "insert": {
+                "code": 16500,
+                "errmsg": "Error=16500, RetryAfterMs=34, Details='Request rate is large'",
+            },
         },
         "ledger: writing",
         "ledger: Error=16500, RetryAfterMs=34, Details='Request rate is large'",
@@ -67,7 +80,10 @@ LACKS: Mapping[str, tuple[Mapping[str, Answer], str, str]] = {
         "name all members in MONGO_URL and leave directConnection out",
     ),
     "a full disk": (
-        {"buildInfo": {"version": "7.0.0"}, "insert": {"code": 14031, "errmsg": "available disk space too small"}},
+        {
+            "buildInfo": {"version": "7.0.0"},
+            "insert": {"code": 14031, "errmsg": "available disk space too small"},
+        },
         "ledger: writing",
         "ledger: available disk space too small; free space where MongoDB keeps its data",
     ),
@@ -95,7 +111,11 @@ async def test_retryable_writes_are_not_asked_of_a_server_where_the_url_says_so(
     """As before Amazon DocumentDB: a write with a transaction number is refused."""
 
     def insert(command: Mapping[str, object]) -> Mapping[str, object]:
-        return {"code": 301, "errmsg": "Retryable writes are not supported"} if "txnNumber" in command else {"n": 1}
+        return (
+            {"code": 301, "errmsg": "Retryable writes are not supported"}
+            if "txnNumber" in command
+            else {"n": 1}
+        )
 
     answers: Mapping[str, Answer] = {"buildInfo": {"version": "5.0.0"}, "insert": insert}
     assert not (await _checks(answers))["ledger: writing"].ok

@@ -56,19 +56,29 @@ async def test_a_job_that_nobody_works_at_is_late(office: Office) -> None:
     assert (await lines(office))[RECONCILE.name].now == "not seen yet"
 
 
-async def test_an_error_is_told_while_it_is_tried_again_and_is_wrong_once_it_is_given_up(office: Office) -> None:
+async def test_an_error_is_told_while_it_is_tried_again_and_is_wrong_once_it_is_given_up(
+    office: Office,
+) -> None:
     worker = office.worker()
     await worker.run(RECONCILE.name)
     office.failing["all"] = SourceUnavailable("source: no route to host")
     office.at("2026-01-02T00:01")
     await worker.run(RECONCILE.name)
     told = (await lines(office))[RECONCILE.name]
-    assert (told.last_error, told.error_period, told.ok) == ("all: source: no route to host", "2026-01-01", True)
+    assert (told.last_error, told.error_period, told.ok) == (
+        "all: source: no route to host",
+        "2026-01-01",
+        True,
+    )
     for _ in range(MAX_TRIES):
         office.clock.advance(timedelta(hours=1))
         await worker.run(RECONCILE.name)
     told = (await lines(office))[RECONCILE.name]
-    assert (told.last_error, told.last_done, told.ok) == ("all: source: no route to host", None, False)
+    assert (told.last_error, told.last_done, told.ok) == (
+        "all: source: no route to host",
+        None,
+        False,
+    )
 
 
 async def test_what_the_source_refused_is_wrong_though_the_period_is_done(office: Office) -> None:
@@ -79,7 +89,10 @@ async def test_what_the_source_refused_is_wrong_though_the_period_is_done(office
     await worker.run(RECONCILE.name)
     told = (await lines(office))[RECONCILE.name]
     assert (told.last_done, told.ok) == ("2026-01-01", False)
-    assert (told.last_error, told.error_period) == ("all: source: permission denied on orders", "2026-01-01")
+    assert (told.last_error, told.error_period) == (
+        "all: source: permission denied on orders",
+        "2026-01-01",
+    )
     del office.failing["all"]
     office.at("2026-01-03T00:01")
     await worker.run(RECONCILE.name)

@@ -1,4 +1,6 @@
-"""The status of feeds, as any program reads it: the ledger is asked once for what processes said of themselves."""
+"""The status of feeds, as any program reads it: the ledger is asked once for what processes said of
+themselves.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,9 @@ async def status(ledger: Ledger, read: config.Partly) -> AsyncIterator[Callable[
 
 
 def _worker(name: str, at: datetime, *holds: Held, feeds: str = "") -> Heartbeat:
-    return Heartbeat(Role.WORKER, name, "here", 1, at, at, holds=holds, configuration=Configured(feeds, at))
+    return Heartbeat(
+        Role.WORKER, name, "here", 1, at, at, holds=holds, configuration=Configured(feeds, at)
+    )
 
 
 async def test_what_processes_say_is_asked_for_once(
@@ -77,8 +81,12 @@ async def test_what_processes_say_is_asked_for_once(
     assert orders.sending == 9, "of those that were heard of lately"
     assert orders.state.stand is not Stand.NO_WORKER
     older = [failing.where for failing in found.failing if "feeds.toml" in failing.said]
-    assert older == ["celery@one", "celery@two"], "one that has been silent for long runs with nothing any more"
+    assert older == ["celery@one", "celery@two"], (
+        "one that has been silent for long runs with nothing any more"
+    )
     monkeypatch.undo()
     for mark in await ledger.heartbeats.since(now - timedelta(seconds=1)):
         await ledger.heartbeats.leave(mark.role, mark.name, mark.pid)
-    assert (await status()).feeds[0].state.stand is Stand.NO_WORKER, "the silent one counts for none"
+    assert (await status()).feeds[0].state.stand is Stand.NO_WORKER, (
+        "the silent one counts for none"
+    )

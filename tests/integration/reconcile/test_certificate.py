@@ -1,4 +1,5 @@
-"""What a certificate vouches for: rows and not keys, what they hold now, and the source that they came from.
+"""What a certificate vouches for: rows and not keys, what they hold now, and the source that they
+came from.
 
 On SQLite always, and on the T-SQL server that TEST_MSSQL_URL names.
 """
@@ -28,10 +29,17 @@ MOVING = pytest.mark.parametrize("strategy", ["rowversion", "timestamp"])
 
 
 @pytest.fixture(params=PRODUCTS)
-async def shop(request: pytest.FixtureRequest, tmp_path: Path, ledger: Ledger) -> AsyncIterator[Shop]:
+async def shop(
+    request: pytest.FixtureRequest, tmp_path: Path, ledger: Ledger
+) -> AsyncIterator[Shop]:
     async with source_tables(request.param, tmp_path) as tables:
         await tables.make(
-            "orders", id="BIGINT PRIMARY KEY", code="NVARCHAR", note="NVARCHAR", at="MOMENT", rv="ROWVERSION"
+            "orders",
+            id="BIGINT PRIMARY KEY",
+            code="NVARCHAR",
+            note="NVARCHAR",
+            at="MOMENT",
+            rv="ROWVERSION",
         )
         source = tables.source()
         yield Shop(tables, source, ledger)
@@ -51,14 +59,16 @@ def named(certificate: Certificate) -> dict[DiscrepancyKind, tuple[int, set[str]
 
 async def edit(shop: Shop, change: str, where: str) -> None:
     """Behind the system's back."""
-    await shop.tables.run(f"UPDATE {shop.tables.named('orders')} SET {change} WHERE {where}")  # noqa: S608
+    await shop.tables.run(f"UPDATE {shop.tables.named('orders')} SET {change} WHERE {where}")  # noqa: S608 - names of ours
 
 
 # --- what rows hold
 
 
 @STRATEGIES
-async def test_a_row_that_holds_something_else_than_what_was_sent_is_named(shop: Shop, strategy: str) -> None:
+async def test_a_row_that_holds_something_else_than_what_was_sent_is_named(
+    shop: Shop, strategy: str
+) -> None:
     shop.feed_by(strategy, columns=["id", "note"])
     await shop.write(*range(1, 31))
     await shop.poll()
@@ -82,7 +92,9 @@ async def test_changes_that_are_acknowledged_are_compared_with_from_then_on(shop
     await shop.poll()
     await edit(shop, "note = 'other'", "id IN (1, 2)")
     looked = await shop.reconcile(dry_run=True, acknowledge="operator")
-    assert named(looked) == {DiscrepancyKind.CHANGED: (2, {"orders:1", "orders:2"})}, "a dry run changes nothing"
+    assert named(looked) == {DiscrepancyKind.CHANGED: (2, {"orders:1", "orders:2"})}, (
+        "a dry run changes nothing"
+    )
     certificate = await shop.reconcile(acknowledge="operator")
     assert (certificate.complete, certificate.acknowledged) == (True, 2)
     delivery = await shop.ledger.deliveries.get("orders:1")
@@ -114,7 +126,9 @@ async def test_rows_that_swap_what_they_hold_are_both_named(shop: Shop) -> None:
 
 
 @STRATEGIES
-async def test_new_rows_under_ids_that_were_used_before_are_named(shop: Shop, strategy: str) -> None:
+async def test_new_rows_under_ids_that_were_used_before_are_named(
+    shop: Shop, strategy: str
+) -> None:
     """Truncated and filled again: the cursor has seen all these ids."""
     shop.feed_by(strategy)
     await shop.write(*range(1, 6))
@@ -145,7 +159,9 @@ async def test_a_column_that_is_added_empty_changes_nothing_and_one_that_is_fill
     assert named(await shop.reconcile()) == {DiscrepancyKind.CHANGED: (1, {"orders:1"})}
 
 
-async def test_with_changes_captured_an_update_is_sent_and_the_certificate_complete(shop: Shop) -> None:
+async def test_with_changes_captured_an_update_is_sent_and_the_certificate_complete(
+    shop: Shop,
+) -> None:
     shop.feed_by("rowversion", capture="changes")
     await shop.write(*range(1, 6))
     await shop.poll()
@@ -155,11 +171,15 @@ async def test_with_changes_captured_an_update_is_sent_and_the_certificate_compl
     assert (certificate.complete, certificate.superseded) == (True, 1)
 
 
-async def test_deliveries_logged_before_hashes_were_kept_are_compared_by_key_and_said_to_be(shop: Shop) -> None:
+async def test_deliveries_logged_before_hashes_were_kept_are_compared_by_key_and_said_to_be(
+    shop: Shop,
+) -> None:
     shop.feed_by("identity")
     await shop.write(*range(1, 6))
     await shop.poll()
-    await shop.deliveries.update_many({"_id": {"$in": shop.ids(1, 2)}}, {"$unset": {"content": "", "place": ""}})
+    await shop.deliveries.update_many(
+        {"_id": {"$in": shop.ids(1, 2)}}, {"$unset": {"content": "", "place": ""}}
+    )
     certificate = await shop.reconcile()
     assert (certificate.complete, certificate.by_key) == (True, 2)
     assert any("2 source rows were compared by key alone" in said for said in certificate.remarks)
@@ -170,7 +190,11 @@ async def test_a_row_that_was_dead_because_it_could_not_be_read_is_no_change(sho
     await shop.write(1, note="x" * 90)
     await shop.poll()
     certificate = await shop.reconcile()
-    assert (certificate.complete, certificate.states[State.DEAD], certificate.by_key) == (True, 1, 0)
+    assert (certificate.complete, certificate.states[State.DEAD], certificate.by_key) == (
+        True,
+        1,
+        0,
+    )
 
 
 # --- two rows under one key
@@ -178,10 +202,15 @@ async def test_a_row_that_was_dead_because_it_could_not_be_read_is_no_change(sho
 
 @STRATEGIES
 @pytest.mark.parametrize("apart", [2, 25], ids=["in one window", "windows apart"])
-async def test_rows_that_share_a_key_are_counted_one_by_one(shop: Shop, strategy: str, apart: int) -> None:
+async def test_rows_that_share_a_key_are_counted_one_by_one(
+    shop: Shop, strategy: str, apart: int
+) -> None:
     shop.feed = source_feed(shop.tables.named("orders"), strategy, {"identity": "id", "rowversion": "rv", "timestamp": "at"}[strategy], key="code", page_size=7)  # fmt: skip # noqa: E501
     codes = {number: f"c{number}" for number in range(1, 31)} | {apart: "c1"}
-    rows = [{"id": n, "code": code, "note": "new", "at": f"2026-01-01 10:00:{n:02}"} for n, code in codes.items()]
+    rows = [
+        {"id": n, "code": code, "note": "new", "at": f"2026-01-01 10:00:{n:02}"}
+        for n, code in codes.items()
+    ]
     await shop.tables.write("orders", rows)
     await shop.poll()
     assert len(await shop.ledger.deliveries.ids("orders")) == 29
@@ -195,7 +224,9 @@ async def test_rows_that_share_a_key_are_counted_one_by_one(shop: Shop, strategy
     assert "orders:c1" in notice.said
 
 
-async def test_what_a_poll_noticed_is_forgotten_when_a_certificate_finds_it_no_more(shop: Shop) -> None:
+async def test_what_a_poll_noticed_is_forgotten_when_a_certificate_finds_it_no_more(
+    shop: Shop,
+) -> None:
     shop.feed = source_feed(shop.tables.named("orders"), "identity", "id", key="code")
     rows = [{"id": n, "code": "same", "note": "new", "at": "2026-01-01 10:00:00"} for n in (1, 2)]
     await shop.tables.write("orders", rows)
@@ -208,7 +239,9 @@ async def test_what_a_poll_noticed_is_forgotten_when_a_certificate_finds_it_no_m
     assert not (await shop.cursor()).notices
 
 
-async def test_a_healed_row_is_the_one_that_was_missing_not_another_under_its_key(shop: Shop) -> None:
+async def test_a_healed_row_is_the_one_that_was_missing_not_another_under_its_key(
+    shop: Shop,
+) -> None:
     shop.feed = source_feed(shop.tables.named("orders"), "identity", "id", key="code", page_size=5)
     rows = [{"id": n, "code": "same" if n in (1, 20) else f"c{n}", "note": f"n{n}", "at": "2026-01-01 10:00:00"} for n in range(1, 21)]  # fmt: skip # noqa: E501
     await shop.tables.write("orders", rows)
@@ -229,7 +262,9 @@ async def test_a_feed_that_names_another_table_is_paused_with_both_named(shop: S
     shop.feed_by("identity")
     await shop.write(1, 2, 3)
     await shop.poll()
-    await shop.tables.make("invoices", id="BIGINT PRIMARY KEY", code="NVARCHAR", note="NVARCHAR", at="MOMENT")
+    await shop.tables.make(
+        "invoices", id="BIGINT PRIMARY KEY", code="NVARCHAR", note="NVARCHAR", at="MOMENT"
+    )
     await shop.tables.insert("invoices", [{"id": n, "code": "c", "note": "i", "at": "2026-01-01 10:00:00"} for n in range(1, 9)])  # fmt: skip # noqa: E501
     shop.feed_by("identity", table="invoices")
     await shop.poll()
@@ -245,7 +280,9 @@ async def test_a_feed_that_names_another_table_is_paused_with_both_named(shop: S
 
 
 @pytest.mark.parametrize(("strategy", "key"), [("identity", ["id", "code"]), ("rowversion", "id")])
-async def test_another_key_or_cursor_is_another_source_too(shop: Shop, strategy: str, key: object) -> None:
+async def test_another_key_or_cursor_is_another_source_too(
+    shop: Shop, strategy: str, key: object
+) -> None:
     shop.feed_by("identity")
     await shop.write(1)
     await shop.poll()
@@ -316,12 +353,16 @@ async def test_rows_of_a_feed_that_nobody_polls_wait(shop: Shop) -> None:
     await shop.write(1)
     assert named(await shop.reconcile()) == {DiscrepancyKind.WAITING: (1, {"orders:1"})}
     clock = VirtualClock()
-    await Polling(shop.source, shop.ledger, shop.queue, message_wait=WAIT, now=clock).poll(shop.feed)
+    await Polling(shop.source, shop.ledger, shop.queue, message_wait=WAIT, now=clock).poll(
+        shop.feed
+    )
     await shop.write(2)
     reconciling = shop.reconciling(now=clock)
     assert (await reconciling.reconcile(shop.feed)).complete
     clock.advance(timedelta(hours=1))
-    assert named(await reconciling.reconcile(shop.feed)) == {DiscrepancyKind.WAITING: (1, {"orders:2"})}
+    assert named(await reconciling.reconcile(shop.feed)) == {
+        DiscrepancyKind.WAITING: (1, {"orders:2"})
+    }
 
 
 async def test_a_cursor_ahead_of_its_source_is_not_complete(shop: Shop) -> None:

@@ -1,4 +1,5 @@
-"""Reconciliation: what is missing is found by key and logged, what is not lost is never taken for it, the sum balances.
+"""Reconciliation: what is missing is found by key and logged, what is not lost is never taken for
+it, the sum balances.
 
 On SQLite always, and on the T-SQL server that TEST_MSSQL_URL names.
 """
@@ -27,9 +28,13 @@ MOVING = pytest.mark.parametrize("strategy", ["rowversion", "timestamp"])
 
 
 @pytest.fixture(params=PRODUCTS)
-async def shop(request: pytest.FixtureRequest, tmp_path: Path, ledger: Ledger) -> AsyncIterator[Shop]:
+async def shop(
+    request: pytest.FixtureRequest, tmp_path: Path, ledger: Ledger
+) -> AsyncIterator[Shop]:
     async with source_tables(request.param, tmp_path) as tables:
-        await tables.make("orders", id="BIGINT PRIMARY KEY", note="NVARCHAR", at="MOMENT", rv="ROWVERSION")
+        await tables.make(
+            "orders", id="BIGINT PRIMARY KEY", note="NVARCHAR", at="MOMENT", rv="ROWVERSION"
+        )
         source = tables.source()
         yield Shop(tables, source, ledger)
         await source.close()
@@ -54,14 +59,22 @@ async def test_a_feed_that_lost_nothing_balances(shop: Shop, strategy: str) -> N
     await shop.deliver(23, state=State.CANCELLED)
     certificate = await shop.reconcile()
     assert sums(certificate) == (33, 0, 0)
-    assert counted(certificate) == {"queued": 7, "delivered": 20, "dead": 2, "cancelled": 1, "skipped": 3}
+    assert counted(certificate) == {
+        "queued": 7,
+        "delivered": 20,
+        "dead": 2,
+        "cancelled": 1,
+        "skipped": 3,
+    }
     assert (certificate.complete, certificate.open, certificate.deleted) == (True, 7, 0)
     assert certificate.position == (await shop.cursor()).position
     assert await shop.ledger.certificates.latest("orders") == certificate
 
 
 @STRATEGIES
-async def test_deleted_deliveries_and_skipped_rows_are_found_and_queued(shop: Shop, strategy: str) -> None:
+async def test_deleted_deliveries_and_skipped_rows_are_found_and_queued(
+    shop: Shop, strategy: str
+) -> None:
     """37 deliveries deleted behind the system's back, and a cursor that passed over 5 rows."""
     shop.feed_by(strategy)
     await shop.write(*range(1, 101))
@@ -85,7 +98,9 @@ async def test_deleted_deliveries_and_skipped_rows_are_found_and_queued(shop: Sh
     assert counted(healed) == {"queued": 42, "delivered": 63}
     assert healed.complete
     assert await shop.queued_once() == sorted(healed.missing_ids)
-    payloads = {d["_id"]: d["payload"] for d in await shop.deliveries.find({"state": "queued"}).to_list()}
+    payloads = {
+        d["_id"]: d["payload"] for d in await shop.deliveries.find({"state": "queued"}).to_list()
+    }
     assert '"note":"new"' in payloads["orders:20"]
 
     await shop.deliver()
@@ -96,22 +111,36 @@ async def test_deleted_deliveries_and_skipped_rows_are_found_and_queued(shop: Sh
 
 @STRATEGIES
 async def test_what_is_missing_is_logged_as_a_poll_would_log_it(shop: Shop, strategy: str) -> None:
-    shop.feed_by(strategy, filter=[{"column": "note", "op": "!=", "value": "test"}], max_payload=200)
+    shop.feed_by(
+        strategy, filter=[{"column": "note", "op": "!=", "value": "test"}], max_payload=200
+    )
     await shop.write(1)
     await shop.write(2, note="test")
     await shop.write(3, note="x" * 99 + "€")
-    shop.feed_by(strategy, filter=[{"column": "note", "op": "!=", "value": "test"}], max_payload=150)
+    shop.feed_by(
+        strategy, filter=[{"column": "note", "op": "!=", "value": "test"}], max_payload=150
+    )
     await shop.poll()
-    before = await shop.deliveries.find({}, {"created_at": 0, "finished_at": 0, "batch": 0}).sort("_id", 1).to_list()
+    before = (
+        await shop.deliveries.find({}, {"created_at": 0, "finished_at": 0, "batch": 0})
+        .sort("_id", 1)
+        .to_list()
+    )
     await shop.lose(1, 2, 3)
     certificate = await shop.reconcile()
     assert counted(certificate) == {"queued": 1, "skipped": 1, "dead": 1}
-    after = await shop.deliveries.find({}, {"created_at": 0, "finished_at": 0, "batch": 0}).sort("_id", 1).to_list()
+    after = (
+        await shop.deliveries.find({}, {"created_at": 0, "finished_at": 0, "batch": 0})
+        .sort("_id", 1)
+        .to_list()
+    )
     assert after == before
 
 
 @STRATEGIES
-async def test_rows_that_no_poll_has_read_yet_are_none_of_its_business(shop: Shop, strategy: str) -> None:
+async def test_rows_that_no_poll_has_read_yet_are_none_of_its_business(
+    shop: Shop, strategy: str
+) -> None:
     shop.feed_by(strategy)
     assert sums(await shop.reconcile()) == (0, 0, 0)
     await shop.write(1, 2)
@@ -173,12 +202,14 @@ async def test_deleted_and_lost_rows_at_once_are_told_apart(shop: Shop, strategy
 
 
 @MOVING
-async def test_an_updated_row_is_the_same_delivery_wherever_it_stands(shop: Shop, strategy: str) -> None:
+async def test_an_updated_row_is_the_same_delivery_wherever_it_stands(
+    shop: Shop, strategy: str
+) -> None:
     shop.feed_by(strategy)
     await shop.write(*range(1, 31))
     await shop.poll()
     await shop.tables.touch("orders", 5)
-    moved = f"UPDATE {shop.tables.named('orders')} SET at = '2026-01-03 10:00:00' WHERE id = 6"  # noqa: S608
+    moved = f"UPDATE {shop.tables.named('orders')} SET at = '2026-01-03 10:00:00' WHERE id = 6"  # noqa: S608 - names of ours
     await shop.tables.run(moved)
     certificate = await shop.reconcile()
     assert (certificate.missing, certificate.deleted) == (0, 0)
@@ -187,7 +218,9 @@ async def test_an_updated_row_is_the_same_delivery_wherever_it_stands(shop: Shop
     assert (*sums(certificate), certificate.deleted) == (30, 0, 0, 0)
 
 
-async def test_each_change_is_a_delivery_and_older_ones_are_superseded_not_deleted(shop: Shop) -> None:
+async def test_each_change_is_a_delivery_and_older_ones_are_superseded_not_deleted(
+    shop: Shop,
+) -> None:
     shop.feed_by("rowversion", capture="changes")
     await shop.write(*range(1, 13))
     await shop.poll()
@@ -208,7 +241,9 @@ async def test_each_change_is_a_delivery_and_older_ones_are_superseded_not_delet
 
 
 @STRATEGIES
-async def test_a_row_that_retention_may_have_purged_is_left_out_and_counted(shop: Shop, strategy: str) -> None:
+async def test_a_row_that_retention_may_have_purged_is_left_out_and_counted(
+    shop: Shop, strategy: str
+) -> None:
     shop.feed_by(strategy)
     for number in range(1, 31):
         await shop.write(number, at=f"2026-01-01 10:00:{number:02}")
@@ -223,7 +258,9 @@ async def test_a_row_that_retention_may_have_purged_is_left_out_and_counted(shop
     assert (certificate.deleted, certificate.complete) == (0, True)
 
 
-@pytest.mark.parametrize(("since", "rows", "purged"), [(None, 10, 20), (15, 10, 5), (20, 10, 0), (25, 5, 0)])
+@pytest.mark.parametrize(
+    ("since", "rows", "purged"), [(None, 10, 20), (15, 10, 5), (20, 10, 0), (25, 5, 0)]
+)
 async def test_of_a_part_only_what_lies_in_it_is_said_to_be_purged(
     shop: Shop, since: int | None, rows: int, purged: int
 ) -> None:
@@ -239,7 +276,9 @@ async def test_of_a_part_only_what_lies_in_it_is_said_to_be_purged(
 
 
 @STRATEGIES
-async def test_a_row_that_is_purged_while_it_is_looked_up_is_not_delivered_again(shop: Shop, strategy: str) -> None:
+async def test_a_row_that_is_purged_while_it_is_looked_up_is_not_delivered_again(
+    shop: Shop, strategy: str
+) -> None:
     shop.feed_by(strategy)
     for number in range(1, 9):
         await shop.write(number, at=f"2026-01-01 10:00:{number:02}")
@@ -262,14 +301,18 @@ async def test_a_row_that_is_purged_while_it_is_looked_up_is_not_delivered_again
 
 @MOVING
 async def test_the_floor_covers_a_row_where_it_stands_now(shop: Shop, strategy: str) -> None:
-    """A row that was updated since it was logged: what is purged is noted by where the row was last seen."""
+    """A row that was updated since it was logged: what is purged is noted by where the row was last
+    seen.
+    """
     shop.feed_by(strategy)
     await shop.write(1, 2)
     await shop.poll()
     await shop.deliver()
     first = (await shop.deliveries.find_one({"_id": "orders:1"}))["position"]
     await shop.tables.touch("orders", 1)
-    await shop.tables.run(f"UPDATE {shop.tables.named('orders')} SET at = '2026-01-03 10:00:00' WHERE id = 1")  # noqa: S608
+    await shop.tables.run(
+        f"UPDATE {shop.tables.named('orders')} SET at = '2026-01-03 10:00:00' WHERE id = 1"  # noqa: S608 - names of ours
+    )
     await shop.poll()
     seen = await shop.deliveries.find_one({"_id": "orders:1"})
     assert seen["position"] != first
@@ -357,7 +400,9 @@ async def test_a_where_is_looked_at_as_a_poll_does(shop: Shop, strategy: str) ->
     floor = (await shop.deliveries.find_one({"_id": "orders:24"}))["position"]
     await shop.ledger.purge_watermarks.raise_to("orders", utc_now(), floor)
     certificate = await shop.reconcile()
-    assert certificate.purged == (10 if strategy == "timestamp" else 4), "rows of one moment are left out together"
+    assert certificate.purged == (10 if strategy == "timestamp" else 4), (
+        "rows of one moment are left out together"
+    )
     assert certificate.source_rows + certificate.purged == 10
 
 
@@ -365,13 +410,17 @@ async def test_keys_of_several_parts_and_types_are_found_again(shop: Shop) -> No
     await shop.tables.make("keyed", k="NVARCHAR", tenant="GUID", n="DECIMAL(12,2)", at="MOMENT")
     keys = ["b", "A", "ä-1", "a b", "größer 😀", "it's", "x:y", "50%"]
     tenant = "6BA7B810-9DAD-11D1-80B4-00C04FD430C8"
-    rows = [{"k": key, "tenant": tenant, "n": n, "at": "2026-01-01 10:00:00"} for key in keys for n in (1, 2)]
+    rows = [
+        {"k": key, "tenant": tenant, "n": n, "at": "2026-01-01 10:00:00"}
+        for key in keys
+        for n in (1, 2)
+    ]
     await shop.tables.insert("keyed", rows)
     shop.feed_by("timestamp", table="keyed", key=["k", "tenant", "n"])
     await shop.poll()
     everything = {document["_id"] for document in await shop.deliveries.find().to_list()}
     assert len(everything) == len(rows)
-    await shop.tables.run(f"DELETE FROM {shop.tables.named('keyed')} WHERE k = 'x:y'")  # noqa: S608
+    await shop.tables.run(f"DELETE FROM {shop.tables.named('keyed')} WHERE k = 'x:y'")  # noqa: S608 - names of ours
     await shop.deliveries.delete_many({"_id": {"$regex": "orders:(A|%C3%A4)"}})
     certificate = await shop.reconcile()
     assert (*sums(certificate), certificate.deleted) == (14, 4, 4, 2)
@@ -381,7 +430,9 @@ async def test_keys_of_several_parts_and_types_are_found_again(shop: Shop) -> No
 async def test_a_row_without_identity_is_a_dead_letter_again(shop: Shop) -> None:
     await shop.tables.make("keyed", k="INT", tenant="INT", at="MOMENT")
     pairs = [(None, 1), (1, None), (1, 1)]
-    await shop.tables.insert("keyed", [{"k": k, "tenant": n, "at": "2026-01-01 10:00:00"} for k, n in pairs])
+    await shop.tables.insert(
+        "keyed", [{"k": k, "tenant": n, "at": "2026-01-01 10:00:00"} for k, n in pairs]
+    )
     shop.feed_by("timestamp", table="keyed", key=["k", "tenant"])
     await shop.poll()
     before = await shop.deliveries.find({}, {"_id": 1, "state": 1}).sort("_id", 1).to_list()
@@ -390,7 +441,7 @@ async def test_a_row_without_identity_is_a_dead_letter_again(shop: Shop) -> None
     assert sums(certificate) == (3, 2, 2)
     assert counted(certificate) == {"queued": 1, "dead": 2}
     assert await shop.deliveries.find({}, {"_id": 1, "state": 1}).sort("_id", 1).to_list() == before
-    await shop.tables.run(f"DELETE FROM {shop.tables.named('keyed')} WHERE k = 1")  # noqa: S608
+    await shop.tables.run(f"DELETE FROM {shop.tables.named('keyed')} WHERE k = 1")  # noqa: S608 - names of ours
     assert (await shop.reconcile()).deleted_states == {State.QUEUED: 1}
 
 
@@ -436,7 +487,9 @@ async def test_since_goes_back_to_a_certificate_or_a_position(shop: Shop) -> Non
     assert (*sums(recent), recent.since) == (5, 1, 1, 10)
     by_position = await shop.reconcile(since=13)
     assert (*sums(by_position), by_position.since) == (2, 0, 0, 13)
-    assert await shop.ledger.certificates.latest("orders") == whole, "that of a part proves nothing of the rest"
+    assert await shop.ledger.certificates.latest("orders") == whole, (
+        "that of a part proves nothing of the rest"
+    )
     long_ago = await shop.reconcile(since=timedelta(days=7))
     assert (*sums(long_ago), long_ago.since) == (15, 1, 1, None)
 

@@ -27,7 +27,9 @@ STRATEGIES = pytest.mark.parametrize("strategy", ["identity", "rowversion", "tim
 @pytest.fixture
 async def shop(tmp_path: Path, ledger: Ledger) -> AsyncIterator[Shop]:
     async with source_tables("sqlite", tmp_path) as tables:
-        await tables.make("orders", id="BIGINT PRIMARY KEY", note="NVARCHAR", at="MOMENT", rv="ROWVERSION")
+        await tables.make(
+            "orders", id="BIGINT PRIMARY KEY", note="NVARCHAR", at="MOMENT", rv="ROWVERSION"
+        )
         source = tables.source()
         yield Shop(tables, source, ledger)
         await source.close()
@@ -66,7 +68,9 @@ async def test_a_run_that_dies_between_any_two_steps_is_repaired_by_the_next(sho
         assert await shop.logged() == set(range(1, 23)), step
         queued = await shop.deliveries.find({"state": "queued"}).to_list()
         assert {document["_id"] for document in queued} == set(shop.ids(3, 14, 15, 16)), step
-        batches = {d["_id"]: d["ids"] for d in await shop.ledger._database["batches"].find().to_list()}
+        batches = {
+            d["_id"]: d["ids"] for d in await shop.ledger._database["batches"].find().to_list()
+        }
         assert all(document["_id"] in batches[document["batch"]] for document in queued), step
         await shop.deliver()
         if not died:
@@ -87,7 +91,9 @@ async def test_two_runs_at_once_log_each_row_once(shop: Shop) -> None:
 
 
 def _counting(source: Source, shop: Shop, then: Callable[[int], Awaitable[None]]) -> list[int]:
-    """Call `then` with its number after each window that is read. Returns the rows of each, as they come."""
+    """Call `then` with its number after each window that is read. Returns the rows of each, as they
+    come.
+    """
     walk, sizes = source.walk, list[int]()
 
     async def counting(*arguments: Any) -> Any:
@@ -175,7 +181,9 @@ async def test_a_source_that_cannot_be_reached_at_all_is_told_at_once(shop: Shop
 
 
 @STRATEGIES
-async def test_polls_deliveries_and_writers_go_on_and_nothing_is_taken_for_lost(shop: Shop, strategy: str) -> None:
+async def test_polls_deliveries_and_writers_go_on_and_nothing_is_taken_for_lost(
+    shop: Shop, strategy: str
+) -> None:
     """Between any two windows rows are written, updated, deleted, polled and delivered."""
     shop.feed_by(strategy, cursor_start="beginning")
     await shop.write(*range(1, 61))
@@ -193,7 +201,9 @@ async def test_polls_deliveries_and_writers_go_on_and_nothing_is_taken_for_lost(
 
     windows = _counting(shop.source, shop, everything_goes_on)
     certificate = await shop.reconcile()
-    updated = {DiscrepancyKind.CHANGED} if strategy != "rowversion" else set()  # there each update moves a row beyond
+    updated = (
+        {DiscrepancyKind.CHANGED} if strategy != "rowversion" else set()
+    )  # there each update moves a row beyond
     assert certificate.missing == 0
     assert {found.kind for found in certificate.discrepancies} == updated
     assert certificate.source_rows == sum(counted(certificate).values())

@@ -26,7 +26,9 @@ AT = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
 def _certificate(feed: str, at: datetime, rows: int = 1) -> Certificate:
-    return Certificate(feed, at, ["0x00000000000007D1", 7], rows, {State.DELIVERED: rows}, begun_at=at)
+    return Certificate(
+        feed, at, ["0x00000000000007D1", 7], rows, {State.DELIVERED: rows}, begun_at=at
+    )
 
 
 async def test_the_certificate_of_a_moment_is_the_last_one_up_to_it(ledger: Ledger) -> None:
@@ -77,31 +79,46 @@ async def test_a_cursor_remembers_what_it_was_given_to_read(ledger: Ledger) -> N
     assert (await ledger.cursors.get("orders")).spans == (ReadRange(4, 20), ReadRange(30, None))
     for position in range(100, 100 + 2 * SPANS_KEPT):
         cursor = await ledger.cursors.get("orders")
-        await ledger.cursors.rewind(cursor, Cursor("orders", position, spans=(ReadRange(position),)))
+        await ledger.cursors.rewind(
+            cursor, Cursor("orders", position, spans=(ReadRange(position),))
+        )
     assert len((await ledger.cursors.get("orders")).spans) == SPANS_KEPT
     cursor = await ledger.cursors.get("orders")
     await ledger.cursors.rewind(cursor, Cursor("orders", -5, spans=(ReadRange(None),)))
     assert (await ledger.cursors.get("orders")).spans == (ReadRange(None, None),)
 
 
-@pytest.mark.parametrize(("strategy", "column"), [("identity", "id"), ("rowversion", "rv"), ("timestamp", "at")])
-async def test_each_statement_of_a_walk_seeks_on_an_index(tmp_path: Path, strategy: str, column: str) -> None:
+@pytest.mark.parametrize(
+    ("strategy", "column"), [("identity", "id"), ("rowversion", "rv"), ("timestamp", "at")]
+)
+async def test_each_statement_of_a_walk_seeks_on_an_index(
+    tmp_path: Path, strategy: str, column: str
+) -> None:
     path = tmp_path / "shop.db"
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY, rv INTEGER, at TEXT, note TEXT)")
+        connection.execute(
+            "CREATE TABLE orders (id INTEGER PRIMARY KEY, rv INTEGER, at TEXT, note TEXT)"
+        )
         connection.execute("CREATE INDEX orders_rv ON orders (rv, id)")
         connection.execute("CREATE INDEX orders_at ON orders (at, id)")
         source = Source(open_engine(f"sqlite:///{path}", timedelta(seconds=5)))
         explained = await source.explain(source_feed("orders", strategy, column))
         await source.close()
         walk = {
-            one.name: one for one in explained if one.name in ("walk", "left out", "left out, on", "missing", "deleted")
+            one.name: one
+            for one in explained
+            if one.name in ("walk", "left out", "left out, on", "missing", "deleted")
         }
         assert len(walk) == 5
         for name, one in walk.items():
-            plan = connection.execute(f"EXPLAIN QUERY PLAN {one.sql}", dict(one.parameters)).fetchall()
+            plan = connection.execute(
+                f"EXPLAIN QUERY PLAN {one.sql}", dict(one.parameters)
+            ).fetchall()
             steps = [step[3] for step in plan]
             assert any(step.startswith("SEARCH") for step in steps), (name, steps)
-            assert not any("TEMP B-TREE" in step or step == "SCAN orders" for step in steps), (name, steps)
+            assert not any("TEMP B-TREE" in step or step == "SCAN orders" for step in steps), (
+                name,
+                steps,
+            )
             if name not in ("walk", "missing", "deleted") and strategy != "identity":
                 assert any("COVERING INDEX" in step for step in steps), (name, steps)

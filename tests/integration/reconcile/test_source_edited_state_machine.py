@@ -1,9 +1,12 @@
-"""A source that is edited behind the system's back, at random: deletes, updates, swaps, reseeds, reloads, restores (of
-the source and of the ledger), keys used again, columns that come and go, cursor columns set to NULL.
+"""A source that is edited behind the system's back, at random: deletes, updates, swaps, reseeds,
+reloads, restores (of the source and of the ledger), keys used again, columns that come and go,
+cursor columns set to NULL.
 
-After any history, either every row's present content was accepted by the partner, or the certificate names the row.
+After any history, either every row's present content was accepted by the partner, or the
+certificate names the row.
 
-`ROWRELAY_EXAMPLES=2000` makes it a long run, with new examples each time; a failure is then reduced to a short one.
+`ROWRELAY_EXAMPLES=2000` makes it a long run, with new examples each time; a failure is then reduced
+to a short one.
 """
 
 # S608: the test writes SQL of its own, from its own constants.
@@ -93,7 +96,9 @@ class Shop(RuleBasedStateMachine):
         for row in self._picked(pick):
             self.db.execute("UPDATE orders SET note = ? WHERE id = ?", (self._note(), row["id"]))
             if bumped:
-                self.db.execute("UPDATE orders SET rv = ?, at = ? WHERE id = ?", (*self._moved(), row["id"]))
+                self.db.execute(
+                    "UPDATE orders SET rv = ?, at = ? WHERE id = ?", (*self._moved(), row["id"])
+                )
 
     @rule(pick=picks)
     def delete(self, pick: list[int]) -> None:
@@ -116,7 +121,9 @@ class Shop(RuleBasedStateMachine):
         rows = self._picked(pick)
         if len(rows) > 1:
             for one, other in ((rows[0], rows[1]), (rows[1], rows[0])):
-                self.db.execute("UPDATE orders SET note = ? WHERE id = ?", (other["note"], one["id"]))
+                self.db.execute(
+                    "UPDATE orders SET note = ? WHERE id = ?", (other["note"], one["id"])
+                )
 
     @rule(pick=picks)
     def forget_the_cursor_column(self, pick: list[int]) -> None:
@@ -148,10 +155,15 @@ class Shop(RuleBasedStateMachine):
     @precondition(lambda self: self.kept_rows)
     @rule(count=st.integers(0, 6))
     def restore_the_source(self, count: int) -> None:
-        """To the state of the backup; its counters go back, too, and new rows come under what was used since."""
+        """To the state of the backup; its counters go back, too, and new rows come under what was
+        used since.
+        """
         self.db.execute("DELETE FROM orders")
         for row in self.kept_rows:
-            self.db.execute("INSERT INTO orders (id, code, note, rv, at) VALUES (:id, :code, :note, :rv, :at)", row)
+            self.db.execute(
+                "INSERT INTO orders (id, code, note, rv, at) VALUES (:id, :code, :note, :rv, :at)",
+                row,
+            )
         seq = max(row["id"] for row in self.kept_rows)
         self.db.execute("UPDATE sqlite_sequence SET seq = ? WHERE name = 'orders'", (seq,))
         self.written = max([0, *(row["rv"] or 0 for row in self.kept_rows)])
@@ -208,10 +220,15 @@ class Shop(RuleBasedStateMachine):
         self._reconcile()
         self.deliver(dead=False)
         certificate = self._reconcile()
-        named = {known for found in certificate.discrepancies for known in found.ids} | {*certificate.missing_ids}
+        named = {known for found in certificate.discrepancies for known in found.ids} | {
+            *certificate.missing_ids
+        }
         without = self._unsent_columns(certificate)
         states = self.runner.run(self.ledger.deliveries.ids(self.feed.name))
-        rows = [{name: value for name, value in row.items() if name not in without} for row in self._rows()]
+        rows = [
+            {name: value for name, value in row.items() if name not in without}
+            for row in self._rows()
+        ]
         unaccounted = [row for row in rows if not self._is_accepted(row)]
         for row in unaccounted:
             known = self._id(row)
@@ -232,7 +249,9 @@ class Shop(RuleBasedStateMachine):
 
     def _write(self, number: int | None, code: str) -> None:
         values = (number, code, self._note(), *self._moved())
-        self.db.execute("INSERT INTO orders (id, code, note, rv, at) VALUES (?, ?, ?, ?, ?)", values)
+        self.db.execute(
+            "INSERT INTO orders (id, code, note, rv, at) VALUES (?, ?, ?, ?, ?)", values
+        )
 
     def _note(self) -> str:
         self.written += 1
@@ -249,15 +268,27 @@ class Shop(RuleBasedStateMachine):
 
     def _picked(self, pick: list[int]) -> list[Row]:
         rows = self._rows()
-        return list({row["id"]: row for row in (rows[place % len(rows)] for place in pick)}.values()) if rows else []
+        return (
+            list({row["id"]: row for row in (rows[place % len(rows)] for place in pick)}.values())
+            if rows
+            else []
+        )
 
     def _id(self, row: Row) -> str:
         return f"{self.feed.name}:{quote(str(row[self.feed.key[0]]), safe='')}"
 
     def _unsent_columns(self, certificate: Certificate) -> set[str]:
         """The columns that the certificate says are sent with no row yet."""
-        unsent = [found.note for found in certificate.discrepancies if found.kind is DiscrepancyKind.UNSENT_COLUMNS]
-        return {f"extra{number}" for number in (1, 2) if any(f"'extra{number}'" in note for note in unsent)}
+        unsent = [
+            found.note
+            for found in certificate.discrepancies
+            if found.kind is DiscrepancyKind.UNSENT_COLUMNS
+        ]
+        return {
+            f"extra{number}"
+            for number in (1, 2)
+            if any(f"'extra{number}'" in note for note in unsent)
+        }
 
     def _is_accepted(self, row: Row) -> bool:
         held = {name: value for name, value in row.items() if value is not None}
@@ -274,10 +305,17 @@ class Shop(RuleBasedStateMachine):
         """What is queued is accepted, or, if `dead`, refused for good."""
         async for document in self._deliveries.find({"state": State.QUEUED.value}):
             if not dead:
-                held = {name: value for name, value in json.loads(document["payload"]).items() if value is not None}
+                held = {
+                    name: value
+                    for name, value in json.loads(document["payload"]).items()
+                    if value is not None
+                }
                 self.accepted.setdefault(document["_id"], []).append(held)
         state = State.DEAD if dead else State.DELIVERED
-        settled = {"$set": {"state": state.value, "finished_at": self.clock()}, "$unset": {"batch": ""}}
+        settled = {
+            "$set": {"state": state.value, "finished_at": self.clock()},
+            "$unset": {"batch": ""},
+        }
         await self._deliveries.update_many({"state": State.QUEUED.value}, settled)
         await self.ledger._database["batches"].delete_many({})
 

@@ -32,7 +32,12 @@ async def test_first_attempts_are_told_from_retries(ledger: Ledger) -> None:
     delivered = Outcome.DELIVERED
     await ledger.stats.add_results(
         FEED,
-        [result(1, "200", delivered), result(2, "500"), result(3, "200", delivered, 2), result(4, "500", attempts=1)],
+        [
+            result(1, "200", delivered),
+            result(2, "500"),
+            result(3, "200", delivered, 2),
+            result(4, "500", attempts=1),
+        ],
         NOW,
     )
     bucket = await only(ledger)
@@ -40,8 +45,12 @@ async def test_first_attempts_are_told_from_retries(ledger: Ledger) -> None:
 
 
 async def test_failures_are_counted_by_reason_with_a_delivery_to_look_at(ledger: Ledger) -> None:
-    await ledger.stats.add_results(FEED, [result(1, "500 a.b$c"), result(2, "500 a.b$c", Outcome.DEAD)], NOW)
-    await ledger.stats.add_results(FEED, [result(3, "500 a.b$c"), result(4, "429 Too Many Requests")], NOW)
+    await ledger.stats.add_results(
+        FEED, [result(1, "500 a.b$c"), result(2, "500 a.b$c", Outcome.DEAD)], NOW
+    )
+    await ledger.stats.add_results(
+        FEED, [result(3, "500 a.b$c"), result(4, "429 Too Many Requests")], NOW
+    )
     failed = {found.pop("text"): found for found in (await only(ledger))["failed"].values()}
     assert failed == {
         "500 a.b$c": {"n": 3, "dead": 1, "id": "orders:3", "dead_id": "orders:2"},
@@ -57,14 +66,19 @@ async def test_a_minute_tells_no_more_reasons_apart_than_it_may(ledger: Ledger) 
     await ledger.stats.add_results(FEED, [result(n, kinds[n]) for n in range(16, 60)], NOW)
     await other_worker.add_results(FEED, [result(n, kinds[n]) for n in range(60)], NOW)
     failed = (await only(ledger))["failed"]
-    assert len(failed) <= REASONS_A_MINUTE + 5 + 1, "the second worker had not seen what came since its last group"
+    assert len(failed) <= REASONS_A_MINUTE + 5 + 1, (
+        "the second worker had not seen what came since its last group"
+    )
     assert failed[OTHER]["text"] == "other reasons"
     assert sum(found["n"] for found in failed.values()) == 15 + 2 + 44 + 60
 
 
 async def test_one_worker_never_goes_beyond_the_bound(ledger: Ledger) -> None:
     for start in (0, 30, 60):
-        group = [result(n, f"reason {chr(97 + n // 26)}{chr(97 + n % 26)}") for n in range(start, start + 30)]
+        group = [
+            result(n, f"reason {chr(97 + n // 26)}{chr(97 + n % 26)}")
+            for n in range(start, start + 30)
+        ]
         await ledger.stats.add_results(FEED, group, NOW)
     failed = (await only(ledger))["failed"]
     assert len(failed) == REASONS_A_MINUTE + 1
@@ -78,7 +92,12 @@ async def test_rows_that_die_when_they_are_logged_have_their_reason(ledger: Ledg
     page = Taken(read=9, skipped=2, unreadable=[("orders:5", "column 'x': no JSON form: 'Zoë'")])
     await ledger.stats.add_logged(FEED, 4, NOW, page)
     bucket = await only(ledger)
-    assert (bucket["read"], bucket["logged"], bucket["skipped"], bucket["unreadable"]) == (9, 4, 2, 1)
+    assert (bucket["read"], bucket["logged"], bucket["skipped"], bucket["unreadable"]) == (
+        9,
+        4,
+        2,
+        1,
+    )
     assert list(bucket["failed"].values()) == [
         {"text": "column 'x': no JSON form: '…'", "dead": 1, "dead_id": "orders:5"}
     ]
@@ -86,17 +105,26 @@ async def test_rows_that_die_when_they_are_logged_have_their_reason(ledger: Ledg
 
 async def test_a_sample_takes_the_place_of_an_earlier_one_of_its_minute(ledger: Ledger) -> None:
     await ledger.stats.add_logged(FEED, 1, NOW)
-    await ledger.stats.sample({FEED: Gauge(3, NOW, paused=False), "idle": Gauge(0, None, paused=True)}, NOW)
+    await ledger.stats.sample(
+        {FEED: Gauge(3, NOW, paused=False), "idle": Gauge(0, None, paused=True)}, NOW
+    )
     later = NOW + timedelta(seconds=20)
     await ledger.stats.sample({FEED: Gauge(2, NOW, paused=False)}, later)
     await ledger.stats.sample({}, later)
     assert (await only(ledger))["logged"] == 1
-    assert (await only(ledger))["gauge"] == {"at": later, "open": 2, "oldest_open_at": NOW, "paused": False}
+    assert (await only(ledger))["gauge"] == {
+        "at": later,
+        "open": 2,
+        "oldest_open_at": NOW,
+        "paused": False,
+    }
     assert (await only(ledger, "idle"))["gauge"]["paused"] is True
 
 
 async def test_an_opening_is_spread_over_the_minutes_that_it_lasts(ledger: Ledger) -> None:
-    await ledger.stats.add_opening(FEED, NOW + timedelta(seconds=20), timedelta(seconds=80))  # NOW is at second 30
+    await ledger.stats.add_opening(
+        FEED, NOW + timedelta(seconds=20), timedelta(seconds=80)
+    )  # NOW is at second 30
     found = await ledger.stats.between(FEED, NOW.replace(second=0), NOW + 5 * MINUTE)
     assert [bucket["breaker"] for bucket in found] == [
         {"opened": 1, "ms": 10_000},
@@ -150,7 +178,12 @@ async def test_the_sweep_samples_each_feed_once_a_minute(ledger: Ledger) -> None
     await ledger.cursors.pause("orders", "by an operator")
     await sweeping.sweep()
     found = await ledger.stats.between("orders", first - MINUTE, first + 10 * MINUTE)
-    assert found[-1]["gauge"] == {"at": relay.clock(), "open": 0, "oldest_open_at": None, "paused": True}
+    assert found[-1]["gauge"] == {
+        "at": relay.clock(),
+        "open": 0,
+        "oldest_open_at": None,
+        "paused": True,
+    }
 
 
 async def test_where_looking_is_slow_it_is_done_less_often(ledger: Ledger) -> None:
@@ -181,7 +214,9 @@ async def test_a_poll_counts_what_it_read_and_what_could_not_be_sent(ledger: Led
 
 async def test_an_open_breaker_is_counted(ledger: Ledger) -> None:
     breaker = {"min_requests": 4, "open_for": "30s"}
-    feed = make_feed(batch_size=10, partner={"url": "http://partner.invalid/rows", "breaker": breaker})
+    feed = make_feed(
+        batch_size=10, partner={"url": "http://partner.invalid/rows", "breaker": breaker}
+    )
     relay = Relay(ledger, feed)
     await relay.poll_rows(10)
     relay.partner.moods = [Mood.FAILS]

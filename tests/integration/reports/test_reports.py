@@ -1,4 +1,6 @@
-"""Reports are kept once, revised when they change, written whole, and sent until someone takes them."""
+"""Reports are kept once, revised when they change, written whole, and sent until someone takes
+them.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,9 @@ WRONG = "hunter2-wrong"
 
 def certificate(at: datetime, rows: int = 5000, *, begun_at: datetime | None = None) -> Certificate:
     """One that balances, begun when it ended unless said otherwise."""
-    return Certificate("orders", at, rows + 12, rows, {State.DELIVERED: rows}, begun_at=begun_at or at)
+    return Certificate(
+        "orders", at, rows + 12, rows, {State.DELIVERED: rows}, begun_at=begun_at or at
+    )
 
 
 CERTIFICATE = certificate(PERIOD.end + timedelta(minutes=1))
@@ -70,7 +74,15 @@ def reporting(
     feeds: Sequence[str] = ("orders",),
     sent: Sequence[Kind] = (Kind.DAY,),
 ) -> Reporting:
-    return Reporting(ledger, feeds, zone=BERLIN, folder=folder, senders=senders, sent=sent, now=now or Wheel(AFTER))
+    return Reporting(
+        ledger,
+        feeds,
+        zone=BERLIN,
+        folder=folder,
+        senders=senders,
+        sent=sent,
+        now=now or Wheel(AFTER),
+    )
 
 
 @pytest.fixture
@@ -108,7 +120,9 @@ async def test_a_day_is_compiled_from_its_minutes(day: Ledger, tmp_path: Path) -
     before = await day.stats.between("orders", PERIOD.start - HOUR, PERIOD.end + HOUR)
     whole, orders = await reporting(day, tmp_path).compile(PERIOD)
     assert (whole.feed, orders.feed) == (ALL, "orders")
-    assert orders.totals.delivered == sum(bucket["outcomes"].get("delivered", 0) for bucket in before)
+    assert orders.totals.delivered == sum(
+        bucket["outcomes"].get("delivered", 0) for bucket in before
+    )
     assert [proof.source_rows for proof in orders.certificates] == [5000]
     assert (tmp_path / "orders" / "2026-11-21.html").exists()
     kept = orjson.loads((tmp_path / "_all" / "2026-11-21.json").read_bytes())
@@ -145,19 +159,33 @@ async def test_a_late_change_marks_the_report_as_revised(day: Ledger, tmp_path: 
         await work.compile(PERIOD)
         revised = (await stored(day))["revised"]
         assert (revised["count"], revised["at"]) == (count, clock.at)
-        assert {"field": "totals.unknown", "was": was + 3 * count - 3, "now": was + 3 * count} in revised["changes"]
-    assert [outgoing.revised["count"] if outgoing.revised else 0 for outgoing in post.sent] == [0, 1, 2]
+        assert {
+            "field": "totals.unknown",
+            "was": was + 3 * count - 3,
+            "now": was + 3 * count,
+        } in revised["changes"]
+    assert [outgoing.revised["count"] if outgoing.revised else 0 for outgoing in post.sent] == [
+        0,
+        1,
+        2,
+    ]
     page = (tmp_path / "_all" / "2026-11-21.html").read_text()
     assert "Compiled again 2 times with another result" in page
 
 
 async def _as_an_older_version(ledger: Ledger) -> None:
     """Have the ledger hold the day's reports as a version stored them that knew fewer figures."""
-    unset = {"report.version": "", "report.totals.unsendable": "", "report.spans.$[].counts.revived": ""}
+    unset = {
+        "report.version": "",
+        "report.totals.unsendable": "",
+        "report.spans.$[].counts.revived": "",
+    }
     await ledger._database["reports"].update_many({}, {"$unset": unset})
 
 
-async def test_a_report_is_not_revised_by_the_fields_of_a_newer_version(day: Ledger, tmp_path: Path) -> None:
+async def test_a_report_is_not_revised_by_the_fields_of_a_newer_version(
+    day: Ledger, tmp_path: Path
+) -> None:
     post = Post()
     work = reporting(day, tmp_path, post)
     before = await work.compile(PERIOD)
@@ -170,7 +198,9 @@ async def test_a_report_is_not_revised_by_the_fields_of_a_newer_version(day: Led
     assert len(post.sent) == 1
 
 
-async def test_other_figures_revise_a_report_of_an_older_version(day: Ledger, tmp_path: Path) -> None:
+async def test_other_figures_revise_a_report_of_an_older_version(
+    day: Ledger, tmp_path: Path
+) -> None:
     post = Post()
     work = reporting(day, tmp_path, post)
     await work.compile(PERIOD)
@@ -183,18 +213,24 @@ async def test_other_figures_revise_a_report_of_an_older_version(day: Ledger, tm
     assert len(post.sent) == 2
 
 
-async def test_an_older_version_leaves_a_newer_ones_report_as_it_is(day: Ledger, tmp_path: Path) -> None:
+async def test_an_older_version_leaves_a_newer_ones_report_as_it_is(
+    day: Ledger, tmp_path: Path
+) -> None:
     work = reporting(day, tmp_path)
     before = await work.compile(PERIOD)
     newer = {"report.version": VERSION + 1, "report.totals.invented": 7}
     await day._database["reports"].update_many({}, {"$set": newer})
-    assert [report.totals for report in await work.compile(PERIOD)] == [report.totals for report in before]
+    assert [report.totals for report in await work.compile(PERIOD)] == [
+        report.totals for report in before
+    ]
     kept = await stored(day)
     assert (kept["report"]["version"], kept["report"]["totals"]["invented"]) == (VERSION + 1, 7)
     assert "revised" not in kept
 
 
-async def test_a_report_of_an_older_version_outlives_its_statistics(day: Ledger, tmp_path: Path) -> None:
+async def test_a_report_of_an_older_version_outlives_its_statistics(
+    day: Ledger, tmp_path: Path
+) -> None:
     work = reporting(day, tmp_path)
     delivered = [report.totals.delivered for report in await work.compile(PERIOD)]
     await _as_an_older_version(day)
@@ -222,13 +258,19 @@ async def test_a_report_outlives_a_part_of_its_statistics(day: Ledger, tmp_path:
     assert "revised" not in await stored(day)
 
 
-async def test_no_report_is_made_of_what_is_left_of_the_statistics(day: Ledger, tmp_path: Path) -> None:
+async def test_no_report_is_made_of_what_is_left_of_the_statistics(
+    day: Ledger, tmp_path: Path
+) -> None:
     await day._database["stats"].insert_many(day_of("invoices", 100, bad=False, minutes=60))
     await purge_stats(day, "orders", PERIOD.start + HOUR / 2)
     work = reporting(day, tmp_path, feeds=["invoices", "orders"])
     assert [report.feed for report in await work.compile(PERIOD)] == ["invoices"]
     assert [report.feed for report in await work.preview(PERIOD)] == ["invoices"]
-    assert await day.reports.get("orders", PERIOD.name) is await day.reports.get(ALL, PERIOD.name) is None
+    assert (
+        await day.reports.get("orders", PERIOD.name)
+        is await day.reports.get(ALL, PERIOD.name)
+        is None
+    )
 
 
 async def test_a_running_period_is_looked_at_and_not_kept(day: Ledger, tmp_path: Path) -> None:
@@ -255,7 +297,9 @@ async def test_a_snapshot_is_written_and_not_kept(day: Ledger, tmp_path: Path) -
     assert await day._database["reports"].count_documents({}) == 0
 
 
-async def test_a_feed_that_is_no_longer_configured_is_in_the_days_report(day: Ledger, tmp_path: Path) -> None:
+async def test_a_feed_that_is_no_longer_configured_is_in_the_days_report(
+    day: Ledger, tmp_path: Path
+) -> None:
     reports = await reporting(day, tmp_path, feeds=["invoices"]).compile(PERIOD)
     assert [report.feed for report in reports] == [ALL, "invoices", "orders"]
     next_day = parse_period("2026-11-22", BERLIN)
@@ -264,19 +308,27 @@ async def test_a_feed_that_is_no_longer_configured_is_in_the_days_report(day: Le
     assert [report.feed for report in reports] == [ALL, "invoices"]
 
 
-async def test_a_day_takes_the_last_certificate_of_the_day_after_it(day: Ledger, tmp_path: Path) -> None:
+async def test_a_day_takes_the_last_certificate_of_the_day_after_it(
+    day: Ledger, tmp_path: Path
+) -> None:
     for hours, rows in ((-5, 4000), (6, 5001), (30, 6000)):
         await day.certificates.save(certificate(PERIOD.end + hours * HOUR, rows))
     _, orders = await reporting(day, tmp_path, now=Wheel(PERIOD.end + 40 * HOUR)).compile(PERIOD)
     assert [proof.source_rows for proof in orders.certificates] == [5001]
 
 
-async def test_a_day_is_not_certified_by_a_comparison_that_began_before_its_end(ledger: Ledger, tmp_path: Path) -> None:
+async def test_a_day_is_not_certified_by_a_comparison_that_began_before_its_end(
+    ledger: Ledger, tmp_path: Path
+) -> None:
     await ledger._database["stats"].insert_many(day_of("orders", 5000, bad=False, minutes=60))
     await ledger.certificates.save(certificate(PERIOD.end - 30 * 24 * HOUR, 12))
     await ledger.certificates.save(certificate(PERIOD.end + HOUR, begun_at=PERIOD.end - HOUR))
     whole, orders = await reporting(ledger, tmp_path).compile(PERIOD)
-    assert (orders.certificates, orders.uncertified, whole.uncertified) == ((), ("orders",), ("orders",))
+    assert (orders.certificates, orders.uncertified, whole.uncertified) == (
+        (),
+        ("orders",),
+        ("orders",),
+    )
     assert whole.feeds[0].complete is None
     page = (tmp_path / "_all" / "2026-11-21.html").read_text()
     assert "No certificate of completeness for this day" in page
@@ -289,11 +341,15 @@ async def test_a_day_made_up_for_later_takes_the_first_comparison_begun_after_it
     await ledger._database["stats"].insert_many(day_of("orders", 5000, bad=False, minutes=60))
     for days, rows in ((-1, 12), (3, 5001), (4, 6000)):
         await ledger.certificates.save(certificate(PERIOD.end + days * 24 * HOUR, rows))
-    _, orders = await reporting(ledger, tmp_path, now=Wheel(PERIOD.end + 100 * HOUR)).compile(PERIOD)
+    _, orders = await reporting(ledger, tmp_path, now=Wheel(PERIOD.end + 100 * HOUR)).compile(
+        PERIOD
+    )
     assert [proof.source_rows for proof in orders.certificates] == [5001]
 
 
-async def test_a_day_is_complete_only_where_each_feed_is_certified(day: Ledger, tmp_path: Path) -> None:
+async def test_a_day_is_complete_only_where_each_feed_is_certified(
+    day: Ledger, tmp_path: Path
+) -> None:
     await day._database["stats"].insert_many(day_of("invoices", 100, bad=False, minutes=60))
     whole, *_ = await reporting(day, tmp_path, feeds=["invoices", "orders"]).compile(PERIOD)
     assert (whole.incomplete, whole.uncertified) == ((), ("invoices",))
@@ -301,10 +357,14 @@ async def test_a_day_is_complete_only_where_each_feed_is_certified(day: Ledger, 
     assert "Not certified: invoices" in page
     assert "orders: <b>5,000 rows in the source</b>" in page
     assert "<p>Complete. Every row" not in page
-    assert compose(outgoing(whole), "reports@example.org", ("ops@example.org",))["Subject"].startswith("NOT CERTIFIED")
+    assert compose(outgoing(whole), "reports@example.org", ("ops@example.org",))[
+        "Subject"
+    ].startswith("NOT CERTIFIED")
 
 
-async def test_an_hour_has_only_a_certificate_that_was_made_in_it(day: Ledger, tmp_path: Path) -> None:
+async def test_an_hour_has_only_a_certificate_that_was_made_in_it(
+    day: Ledger, tmp_path: Path
+) -> None:
     clock = Wheel(PERIOD.end + 3 * HOUR)
     first, second = parse_period("2026-11-22T00", BERLIN), parse_period("2026-11-22T01", BERLIN)
     work = reporting(day, tmp_path, now=clock)
@@ -337,7 +397,9 @@ async def test_files_of_days_long_over_are_removed(day: Ledger, tmp_path: Path) 
 # --- sending
 
 
-async def test_only_the_report_of_all_feeds_of_a_day_is_sent_by_itself(day: Ledger, tmp_path: Path) -> None:
+async def test_only_the_report_of_all_feeds_of_a_day_is_sent_by_itself(
+    day: Ledger, tmp_path: Path
+) -> None:
     post, hour = Post(), parse_period("2026-11-21T14", BERLIN)
     work = reporting(day, tmp_path, post)
     await work.compile(hour)
@@ -345,16 +407,27 @@ async def test_only_the_report_of_all_feeds_of_a_day_is_sent_by_itself(day: Ledg
     assert [outgoing.report.id for outgoing in post.sent] == ["*|2026-11-21"]
     sending = (await stored(day))["sending"]["post"]
     assert (sending["state"], sending["tries"]) == (Sending.SENT, 1)
-    await reporting(day, tmp_path, post, sent=[Kind.HOUR]).compile(parse_period("2026-11-21T15", BERLIN))
-    assert [outgoing.report.period for outgoing in post.sent] == ["2026-11-21", "2026-11-21T15+01:00"]
+    await reporting(day, tmp_path, post, sent=[Kind.HOUR]).compile(
+        parse_period("2026-11-21T15", BERLIN)
+    )
+    assert [outgoing.report.period for outgoing in post.sent] == [
+        "2026-11-21",
+        "2026-11-21T15+01:00",
+    ]
 
 
-async def test_what_could_not_be_sent_is_sent_by_a_later_compilation(day: Ledger, tmp_path: Path) -> None:
+async def test_what_could_not_be_sent_is_sent_by_a_later_compilation(
+    day: Ledger, tmp_path: Path
+) -> None:
     clock, post = Wheel(AFTER), Post(failures=2)
     work = reporting(day, tmp_path, post, now=clock)
     await work.compile(PERIOD)
     sending = (await stored(day))["sending"]["post"]
-    assert (sending["state"], sending["tries"], sending["error"]) == (Sending.OWED, 1, "post: the office is closed")
+    assert (sending["state"], sending["tries"], sending["error"]) == (
+        Sending.OWED,
+        1,
+        "post: the office is closed",
+    )
     await work.send_due()
     assert post.tried == 1, "not before its time"
     for hour in ("00", "01"):
@@ -376,7 +449,10 @@ async def test_a_report_that_nobody_takes_is_given_up_and_kept(day: Ledger, tmp_
         await work.send_due()
     assert post.tried == MAX_TRIES
     found = await stored(day)
-    assert (found["sending"]["post"]["state"], found["sending"]["post"]["tries"]) == (Sending.GIVEN_UP, MAX_TRIES)
+    assert (found["sending"]["post"]["state"], found["sending"]["post"]["tries"]) == (
+        Sending.GIVEN_UP,
+        MAX_TRIES,
+    )
     assert found["report"]["period"] == PERIOD.name
 
 
@@ -421,7 +497,10 @@ async def test_a_report_revised_while_it_is_sent_is_sent_again(day: Ledger, tmp_
     work = reporting(day, tmp_path, post, now=clock)
     await work.compile(PERIOD)
     await work.send_due()
-    assert [outgoing.revised["count"] if outgoing.revised else 0 for outgoing in post.sent] == [0, 1]
+    assert [outgoing.revised["count"] if outgoing.revised else 0 for outgoing in post.sent] == [
+        0,
+        1,
+    ]
     assert (await stored(day))["sending"]["post"]["state"] == Sending.SENT.value
 
 
@@ -460,10 +539,13 @@ async def test_sending_on_demand_sends_again(day: Ledger, tmp_path: Path) -> Non
 # --- e-mail
 
 
-def mail(box: Mailbox, security: str = "none", password: str = PASSWORD, ca_file: Path | None = None) -> Mail:
+def mail(
+    box: Mailbox, security: str = "none", password: str = PASSWORD, ca_file: Path | None = None
+) -> Mail:
     host = "localhost" if security != "none" else "127.0.0.1"
     user = USER if security == "starttls" else ""
-    server = MailServer(host, box.port, security, user, SecretStr(password if user else ""), ca_file)  # type: ignore[arg-type] # one of its words
+    secret = SecretStr(password if user else "")
+    server = MailServer(host, box.port, security, user, secret, ca_file)  # type: ignore[arg-type] # one of its words
     return Mail(server, "Rowrelay <reports@example.org>", ("ops@example.org", "audit@example.org"))
 
 
@@ -514,7 +596,9 @@ async def test_a_mail_sent_twice_can_be_told_for_one(day_report: Report) -> None
     assert box.messages[2]["Subject"].endswith("(revised 1)")
 
 
-async def test_a_day_that_is_not_complete_says_so_in_its_subject(day: Ledger, tmp_path: Path) -> None:
+async def test_a_day_that_is_not_complete_says_so_in_its_subject(
+    day: Ledger, tmp_path: Path
+) -> None:
     lost = replace(certificate(AFTER), states={State.DELIVERED: 4999}, missing=1)
     await day.certificates.save(lost)
     whole = (await reporting(day, tmp_path).preview(PERIOD))[0]
@@ -523,7 +607,9 @@ async def test_a_day_that_is_not_complete_says_so_in_its_subject(day: Ledger, tm
     assert box.messages[0]["Subject"].startswith("NOT COMPLETE: ")
 
 
-async def test_mail_goes_over_starttls_after_a_login(day_report: Report, authority: tuple[trustme.CA, Path]) -> None:
+async def test_mail_goes_over_starttls_after_a_login(
+    day_report: Report, authority: tuple[trustme.CA, Path]
+) -> None:
     issuer, ca_file = authority
     async with mailbox(server_context(issuer)) as box:
         await mail(box, "starttls", ca_file=ca_file).send(outgoing(day_report))
@@ -595,7 +681,9 @@ async def test_a_webhook_gets_the_json_signed(day_report: Report) -> None:
 
 
 @pytest.mark.parametrize("status", [302, 400, 500])
-async def test_a_webhook_that_takes_nothing_is_said_without_its_url(day_report: Report, status: int) -> None:
+async def test_a_webhook_that_takes_nothing_is_said_without_its_url(
+    day_report: Report, status: int
+) -> None:
     async with listener([status]) as (url, received):
         with pytest.raises(NotSent, match=f"answered {status}"):
             await Webhook(SecretStr(url)).send(outgoing(day_report))
@@ -605,7 +693,9 @@ async def test_a_webhook_that_takes_nothing_is_said_without_its_url(day_report: 
     assert "s3cret-token" not in str(away.value)
 
 
-async def test_what_a_webhook_failed_with_is_on_record_without_secrets(day: Ledger, tmp_path: Path) -> None:
+async def test_what_a_webhook_failed_with_is_on_record_without_secrets(
+    day: Ledger, tmp_path: Path
+) -> None:
     async with listener([503]) as (url, received):
         clock = Wheel(AFTER)
         work = reporting(day, tmp_path, Webhook(SecretStr(url), SECRET), now=clock)

@@ -1,4 +1,6 @@
-"""The archive: every record that is purged is in exactly one verified file, wherever a purge is stopped."""
+"""The archive: every record that is purged is in exactly one verified file, wherever a purge is
+stopped.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +67,10 @@ async def test_only_their_owner_can_read_the_files(shelf: Shelf) -> None:
     await shelf.add(1, shelf.ago(days=40))
     await shelf.purging().purge(FEED)
     (path,) = shelf.files()
-    assert [stat.S_IMODE(one.stat().st_mode) for one in (path, file.manifest_path(path))] == [0o600, 0o600]
+    assert [stat.S_IMODE(one.stat().st_mode) for one in (path, file.manifest_path(path))] == [
+        0o600,
+        0o600,
+    ]
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
 
@@ -73,7 +78,9 @@ async def test_only_their_owner_can_read_the_files(shelf: Shelf) -> None:
 async def test_wherever_it_dies_every_purged_record_is_in_exactly_one_verified_file(
     shelf: Shelf, after: bool, small_chunks: None
 ) -> None:
-    """Each query, and each piece of work on a file, is a step; it dies at every one of them, before or after it."""
+    """Each query, and each piece of work on a file, is a step; it dies at every one of them, before
+    or after it.
+    """
     del small_chunks
     step, crashed = 0, True
     while crashed:
@@ -86,7 +93,9 @@ async def test_wherever_it_dies_every_purged_record_is_in_exactly_one_verified_f
             await shelf.purging(Steps(Fate(Kind.CRASH, step, after))).purge(feed)
             crashed = False
         except Crashed:
-            assert await shelf.ids(feed.name) | shelf_ids(shelf, feed.name) >= due | {kept}, "a record is nowhere"
+            assert await shelf.ids(feed.name) | shelf_ids(shelf, feed.name) >= due | {kept}, (
+                "a record is nowhere"
+            )
             shelf.clock.advance(2 * LEASE)
         await shelf.purging().purge(feed)
         records = shelf.archived(feed.name)
@@ -100,7 +109,11 @@ async def test_wherever_it_dies_every_purged_record_is_in_exactly_one_verified_f
 def shelf_ids(shelf: Shelf, feed: str) -> set[str]:
     """The ids in files that have their name, manifest or not."""
     assert shelf.archive_dir
-    return {record.id for path in shelf.archive_dir.glob(f"{feed}/{feed}-*.zst") for record in file.read(path)}
+    return {
+        record.id
+        for path in shelf.archive_dir.glob(f"{feed}/{feed}-*.zst")
+        for record in file.read(path)
+    }
 
 
 async def test_what_settles_on_a_day_that_is_archived_goes_into_a_second_file(shelf: Shelf) -> None:
@@ -128,7 +141,9 @@ async def test_two_purges_at_once_write_each_record_once(shelf: Shelf) -> None:
 
 
 @pytest.mark.parametrize("step", range(1, 60, 3))
-async def test_one_that_was_frozen_while_another_purged_does_no_harm(shelf: Shelf, step: int) -> None:
+async def test_one_that_was_frozen_while_another_purged_does_no_harm(
+    shelf: Shelf, step: int
+) -> None:
     for key in range(3):
         await shelf.add(key, shelf.ago(days=40))
     steps = Steps(Fate(Kind.FREEZE, step))
@@ -170,7 +185,9 @@ async def test_a_full_disk_deletes_nothing_and_says_so_in_one_line(
         raise OSError(28, os.strerror(28))
 
     monkeypatch.setattr(file.Writer, "add", no_space)
-    with pytest.raises(ArchiveUnavailable, match=r"^archive .*: No space left on device; nothing was deleted") as told:
+    with pytest.raises(
+        ArchiveUnavailable, match=r"^archive .*: No space left on device; nothing was deleted"
+    ) as told:
         await shelf.purging().purge(FEED)
     assert "\n" not in str(told.value)
     assert await shelf.ids() == await shelf.attempts_left() == {"orders:1"}
@@ -190,7 +207,9 @@ async def test_an_archive_that_is_not_mounted_deletes_nothing(shelf: Shelf) -> N
     assert "payload" not in found, "personal data does not wait for the archive"
 
 
-async def test_what_is_read_back_must_be_what_was_written(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_is_read_back_must_be_what_was_written(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await shelf.add(1, shelf.ago(days=40))
     sync = os.fsync
 
@@ -225,7 +244,9 @@ async def test_a_file_that_was_harmed_half_way_stops_the_deleting_until_it_is_ba
     (path,) = shelf.files()
     whole = path.read_bytes()
     path.write_bytes(whole[:-5]) if harm == "cut" else path.unlink()
-    with pytest.raises(ArchiveDamaged if harm == "cut" else ArchiveUnavailable, match=r"put it back|frame|ended"):
+    with pytest.raises(
+        ArchiveDamaged if harm == "cut" else ArchiveUnavailable, match=r"put it back|frame|ended"
+    ):
         await shelf.purging().purge(FEED)
     assert await shelf.ids() == {"orders:1"}
     path.write_bytes(whole)
@@ -234,7 +255,9 @@ async def test_a_file_that_was_harmed_half_way_stops_the_deleting_until_it_is_ba
 
 async def test_a_feed_that_is_no_longer_archived_goes_on_without(shelf: Shelf) -> None:
     await shelf.add(1, shelf.ago(days=40))
-    await shelf.ledger.archives.begin(ArchivePart("orders", shelf.ago(days=40).date()), shelf.clock())
+    await shelf.ledger.archives.begin(
+        ArchivePart("orders", shelf.ago(days=40).date()), shelf.clock()
+    )
     purged = await shelf.purging().purge(kept_feed(archive=False))
     assert (purged.records, purged.files, shelf.files()) == (1, [], [])
     assert await shelf.ledger.archives.of_feed("orders") == []
@@ -256,9 +279,13 @@ async def _restore(shelf: Shelf, path: Path, **how: Any) -> Restored:
     return await Restoring(shelf.ledger, holding, now=shelf.clock).restore(path, **how)
 
 
-async def test_a_restored_record_is_what_it_was_with_its_attempts_and_is_not_sent(shelf: Shelf) -> None:
+async def test_a_restored_record_is_what_it_was_with_its_attempts_and_is_not_sent(
+    shelf: Shelf,
+) -> None:
     await shelf.add(1, shelf.ago(days=40))
-    await shelf.add(2, shelf.ago(days=40), State.DEAD, acknowledged={"at": shelf.ago(days=40), "by": "ada"})
+    await shelf.add(
+        2, shelf.ago(days=40), State.DEAD, acknowledged={"at": shelf.ago(days=40), "by": "ada"}
+    )
     before = await shelf.get(1)
     assert before is not None
     await shelf.purging().purge(FEED)
@@ -300,7 +327,9 @@ async def test_one_that_is_replayed_after_that_is_an_ordinary_delivery_again(she
     await shelf.add(1, shelf.ago(days=40))
     await shelf.purging().purge(FEED)
     await _restore(shelf, shelf.files()[0])
-    replaying = Replaying(shelf.ledger, MemoryQueue(), shelf.feeds, message_wait=LEASE, now=shelf.clock)
+    replaying = Replaying(
+        shelf.ledger, MemoryQueue(), shelf.feeds, message_wait=LEASE, now=shelf.clock
+    )
     selection = Selection((State.DELIVERED,), feeds=("orders",))
     assert (await replaying.replay(selection, Rate(count=9, per_seconds=1), By("ada"))).moved == 1
     found = await shelf.get(1)
@@ -314,7 +343,9 @@ async def test_a_restore_that_dies_half_way_is_finished_by_the_same_command(shel
     await shelf.purging().purge(FEED)
     (path,) = shelf.files()
     record = next(iter(file.read(path)))
-    await shelf.ledger._database["attempts"].insert_many([dict(attempt) for attempt in record.attempts])
+    await shelf.ledger._database["attempts"].insert_many(
+        [dict(attempt) for attempt in record.attempts]
+    )
     assert (await _restore(shelf, path)).restored == 3
     assert len(await shelf.attempts_left()) == 3
 

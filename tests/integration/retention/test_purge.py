@@ -39,7 +39,9 @@ async def shelf(ledger: Ledger) -> Shelf:
 
 
 @pytest.mark.parametrize("state", SETTLED)
-async def test_a_payload_leaves_after_its_days_and_the_record_stays(shelf: Shelf, state: State) -> None:
+async def test_a_payload_leaves_after_its_days_and_the_record_stays(
+    shelf: Shelf, state: State
+) -> None:
     await shelf.add(1, shelf.ago(days=7, minutes=1), state)
     await shelf.add(2, shelf.ago(days=6, hours=23), state)
     purged = await shelf.purging().purge(FEED)
@@ -55,14 +57,18 @@ async def test_a_payload_leaves_after_its_days_and_the_record_stays(shelf: Shelf
 async def test_what_has_no_payload_any_more_is_not_replayed_and_says_why(shelf: Shelf) -> None:
     await shelf.add(1, shelf.ago(days=8))
     await shelf.purging().purge(FEED)
-    replaying = Replaying(shelf.ledger, MemoryQueue(), shelf.feeds, message_wait=LEASE, now=shelf.clock)
+    replaying = Replaying(
+        shelf.ledger, MemoryQueue(), shelf.feeds, message_wait=LEASE, now=shelf.clock
+    )
     selection = Selection((State.DELIVERED,), feeds=("orders",))
     account = await replaying.replay(selection, Rate(count=9, per_seconds=1), By("x"))
     assert (account.moved, dict(account.skipped)) == (0, {"no payload": 1})
 
 
 @pytest.mark.parametrize("state", SETTLED)
-async def test_a_record_leaves_with_its_attempts_once_its_day_is_over(shelf: Shelf, state: State) -> None:
+async def test_a_record_leaves_with_its_attempts_once_its_day_is_over(
+    shelf: Shelf, state: State
+) -> None:
     today = shelf.clock().replace(hour=0)
     await shelf.add(1, today - timedelta(days=30, seconds=1), state)
     await shelf.add(10, today - timedelta(days=30), state)
@@ -79,7 +85,9 @@ async def test_what_is_open_or_dead_and_not_acknowledged_stays_whole_for_ever(sh
     assert all([(await shelf.get(key) or {})["payload"] for key in range(3)])
 
 
-async def test_an_acknowledged_dead_letter_leaves_counted_from_when_it_was_acknowledged(shelf: Shelf) -> None:
+async def test_an_acknowledged_dead_letter_leaves_counted_from_when_it_was_acknowledged(
+    shelf: Shelf,
+) -> None:
     for key, days in ((1, 29), (2, 32)):
         acknowledged = {"at": shelf.ago(days=days), "by": "ada"}
         await shelf.add(key, shelf.ago(days=90), State.DEAD, acknowledged=acknowledged)
@@ -102,7 +110,9 @@ async def test_where_payloads_are_kept_as_long_as_records_they_leave_together(sh
     assert (await shelf.purging().purge(feed)).records == 1
 
 
-async def test_day_after_day_each_leaves_in_its_turn_and_the_marks_hide_nothing(shelf: Shelf) -> None:
+async def test_day_after_day_each_leaves_in_its_turn_and_the_marks_hide_nothing(
+    shelf: Shelf,
+) -> None:
     for key in range(10):
         await shelf.add(key, shelf.ago(days=35 - key))
     left = []
@@ -119,7 +129,9 @@ async def test_payloads_that_leave_at_once_do_and_late_ones_too(shelf: Shelf) ->
     feed = kept_feed(payload_days=0)
     await shelf.add(1, shelf.ago(minutes=1))
     assert (await shelf.purging().purge(feed)).payloads == 1
-    await shelf.add(2, shelf.ago(hours=3))  # a cancel that took three hours, under the moment it began
+    await shelf.add(
+        2, shelf.ago(hours=3)
+    )  # a cancel that took three hours, under the moment it began
     assert (await shelf.purging().purge(feed)).payloads == 1
 
 
@@ -131,7 +143,9 @@ async def test_a_dry_run_counts_the_same_and_changes_nothing(shelf: Shelf) -> No
     assert len(await shelf.ids()) == 3
     did = await shelf.purging().purge(FEED)
     assert (would.records, did.records) == (1, 1)
-    assert (would.payloads, did.payloads) == (3, 2), "of a restored one the payload goes with the record"
+    assert (would.payloads, did.payloads) == (3, 2), (
+        "of a restored one the payload goes with the record"
+    )
 
 
 # --- what must not be lost meanwhile
@@ -188,7 +202,10 @@ async def test_the_floor_is_raised_before_anything_is_deleted_and_never_sinks(sh
     assert steps.index("raise_to") < steps.index("drop")
     floor = await shelf.ledger.purge_watermarks.get("orders")
     assert floor is not None
-    assert (floor.position, floor.logged_before) == (7, shelf.ago(days=33) + timedelta(milliseconds=1))
+    assert (floor.position, floor.logged_before) == (
+        7,
+        shelf.ago(days=33) + timedelta(milliseconds=1),
+    )
     assert [floor.covers(position) for position in (6, 7, 8)] == [True, True, False]
     assert await shelf.ledger.purge_watermarks.raise_to("orders", shelf.ago(days=99), 3) == floor
 
@@ -236,7 +253,9 @@ async def test_wherever_it_dies_the_next_run_finishes_it_and_no_attempt_is_forgo
         await shelf.add(9, shelf.ago(days=29), feed=feed.name)
         crashed = await _crashes(shelf, feed, step, after)
         await shelf.purging().purge(feed)
-        assert await shelf.ids(feed.name) == await shelf.attempts_left(feed.name) == {f"{feed.name}:9"}
+        assert (
+            await shelf.ids(feed.name) == await shelf.attempts_left(feed.name) == {f"{feed.name}:9"}
+        )
     assert step > 20
 
 
@@ -254,7 +273,9 @@ async def test_wherever_it_dies_the_next_run_drops_the_payloads_that_are_left(
         await shelf.add(9, shelf.ago(days=6), feed=feed.name)
         crashed = await _crashes(shelf, feed, step, after)
         await shelf.purging().purge(feed)
-        left = [key for key in (*range(5), 9) if "payload" in (await shelf.get(key, feed.name) or {})]
+        left = [
+            key for key in (*range(5), 9) if "payload" in (await shelf.get(key, feed.name) or {})
+        ]
         assert left == [9]
     assert step > 20
 
@@ -310,7 +331,10 @@ def _report_files(folder: Path) -> set[str]:
 
 
 async def test_the_files_of_reports_leave_with_them(shelf: Shelf, tmp_path: Path) -> None:
-    shelf.feeds = {"orders": kept_feed("orders", report_days=365), "slow": kept_feed("slow", report_days=1000)}
+    shelf.feeds = {
+        "orders": kept_feed("orders", report_days=365),
+        "slow": kept_feed("slow", report_days=1000),
+    }
     old, young = (f"{shelf.ago(days=days):%Y-%m-%d}" for days in (366, 364))
     for feed in ("orders", "slow", ALL):
         for day in (old, young):
@@ -331,7 +355,11 @@ async def _add_reports(shelf: Shelf, feed: str, *days_ago: int) -> None:
     for days in days_ago:
         at = shelf.ago(days=days)
         report: Document = {"_id": f"{feed}|{at:%Y-%m-%d}", "feed": feed, "end": at}
-        certificate: Document = {"_id": f"{feed}|{at.astimezone(UTC).isoformat()}", "feed": feed, "at": at}
+        certificate: Document = {
+            "_id": f"{feed}|{at.astimezone(UTC).isoformat()}",
+            "feed": feed,
+            "at": at,
+        }
         await shelf.ledger._database["reports"].insert_one(report)
         await shelf.ledger._database["certificates"].insert_one(certificate)
 

@@ -26,12 +26,22 @@ async def _read(ledger: Ledger, category: Category, span: TimeRange) -> object:
         await reading.close()
 
 
-async def _plan_of(shelf: Shelf, url: str, ask: Callable[[Ledger], Awaitable[object]]) -> set[str | None]:
-    """The indexes that the server plans to use for the last question asked; `None` stands for a whole collection."""
+async def _plan_of(
+    shelf: Shelf, url: str, ask: Callable[[Ledger], Awaitable[object]]
+) -> set[str | None]:
+    """The indexes that the server plans to use for the last question asked; `None` stands for a
+    whole collection.
+    """
     overheard = Overheard()
-    async with AsyncMongoClient[Document](url, tz_aware=True, event_listeners=[overheard]) as client:
+    async with AsyncMongoClient[Document](
+        url, tz_aware=True, event_listeners=[overheard]
+    ) as client:
         await ask(Ledger(client))
-    asked = {key: value for key, value in overheard.questions[-1].items() if not key.startswith("$") and key != "lsid"}
+    asked = {
+        key: value
+        for key, value in overheard.questions[-1].items()
+        if not key.startswith("$") and key != "lsid"
+    }
     return _indexes(await shelf.ledger._database.command("explain", asked))
 
 
@@ -40,7 +50,11 @@ def _indexes(plan: Any) -> set[str | None]:
         return {name for item in plan for name in _indexes(item)}
     if not isinstance(plan, dict):
         return set()
-    own = {plan.get("indexName")} if plan.get("stage") in ("IXSCAN", "COLLSCAN", "COUNT_SCAN") else set()
+    own = (
+        {plan.get("indexName")}
+        if plan.get("stage") in ("IXSCAN", "COLLSCAN", "COUNT_SCAN")
+        else set()
+    )
     inner = (value for key, value in plan.items() if key not in ("rejectedPlans", "executionStats"))
     return own.union(*(_indexes(value) for value in inner))
 
@@ -72,12 +86,16 @@ async def test_the_first_that_settled_is_found_by_the_same_index(
     shelf: Shelf, mongo_database_url: str, category: Category
 ) -> None:
     plan = await _plan_of(
-        shelf, mongo_database_url, lambda ledger: ledger.retention._first("orders", category, shelf.clock())
+        shelf,
+        mongo_database_url,
+        lambda ledger: ledger.retention._first("orders", category, shelf.clock()),
     )
     assert plan == {category.index}
 
 
-async def test_open_archive_files_are_found_by_an_index(shelf: Shelf, mongo_database_url: str) -> None:
+async def test_open_archive_files_are_found_by_an_index(
+    shelf: Shelf, mongo_database_url: str
+) -> None:
     plan = await _plan_of(shelf, mongo_database_url, lambda ledger: ledger.archives.open("orders"))
     assert plan == {ARCHIVES_OPEN}
 

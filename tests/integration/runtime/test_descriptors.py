@@ -1,4 +1,6 @@
-"""File descriptors: a worker asks for what it needs at start, and sends less at once where it may not have so many."""
+"""File descriptors: a worker asks for what it needs at start, and sends less at once where it may
+not have so many.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,15 @@ from app.ledger.heartbeats import Heartbeat, Role
 from app.monitoring.health import failing_tasks
 from app.partner.throttle.store import ThrottleStore
 from app.partner.throttle.throttles import Throttles
-from app.runtime.descriptors import Limit, Need, limit, need_of, part_that_fits, raise_limit, shortage
+from app.runtime.descriptors import (
+    Limit,
+    Need,
+    limit,
+    need_of,
+    part_that_fits,
+    raise_limit,
+    shortage,
+)
 from tests.support.feeds import make_feed
 from tests.support.wait import until
 
@@ -37,14 +47,18 @@ def test_the_need_follows_from_the_feeds_and_the_tasks() -> None:
     need = need_of(feeds, 16)
     assert need.partners == 140
     assert need_of(feeds, 32).total > need.total > need.partners + 16
-    assert need_of(feeds, 10_000).ledger == need_of(feeds, 20_000).ledger, "the driver's pool has an end"
+    assert need_of(feeds, 10_000).ledger == need_of(feeds, 20_000).ledger, (
+        "the driver's pool has an end"
+    )
     assert str(need).startswith(f"{need.total}: 140 to partners")
 
 
 NEED = Need(partners=100, ledger=50, broker=30, rest=20, usual=60)
 
 
-@pytest.mark.parametrize(("soft", "part"), [(300, 1.0), (160, 1.0), (159, 0.99), (110, 0.5), (60, 0.01), (20, 0.01)])
+@pytest.mark.parametrize(
+    ("soft", "part"), [(300, 1.0), (160, 1.0), (159, 0.99), (110, 0.5), (60, 0.01), (20, 0.01)]
+)
 def test_what_does_not_fit_is_taken_from_what_is_sent_at_once(soft: int, part: float) -> None:
     assert part_that_fits(NEED, soft) == pytest.approx(part)
 
@@ -53,14 +67,23 @@ def test_a_shortage_is_told_with_its_numbers_and_what_to_do() -> None:
     assert shortage(NEED, 200) is None
     said = shortage(NEED, 110)
     assert said
-    for told in ("may have 110", "needs 200", "100 to partners", "about 50 requests", "ulimit -Hn", "concurrency"):
+    for told in (
+        "may have 110",
+        "needs 200",
+        "100 to partners",
+        "about 50 requests",
+        "ulimit -Hn",
+        "concurrency",
+    ):
         assert told in said
     scarce = shortage(NEED, 180)
     assert scarce
     assert "runs short where all are needed at once" in scarce
 
 
-async def test_a_process_with_too_few_sends_its_part_of_a_feeds_concurrency(clean_redis_url: str) -> None:
+async def test_a_process_with_too_few_sends_its_part_of_a_feeds_concurrency(
+    clean_redis_url: str,
+) -> None:
     throttles = Throttles(ThrottleStore(clean_redis_url, "short"), part=0.25)
     throttles.start()
     try:
@@ -74,7 +97,9 @@ async def test_a_process_with_too_few_sends_its_part_of_a_feeds_concurrency(clea
 
 async def test_the_mark_keeps_what_is_short_and_health_says_so(ledger: Ledger) -> None:
     now = utc_now()
-    await ledger.heartbeats.put(Heartbeat(Role.WORKER, "celery@here", "here", 1, now, now, short_of="it may have 64"))
+    await ledger.heartbeats.put(
+        Heartbeat(Role.WORKER, "celery@here", "here", 1, now, now, short_of="it may have 64")
+    )
     (mark,) = await ledger.heartbeats.since(now - timedelta(minutes=1))
     assert failing_tasks(mark, now) == ["it may have 64"]
 
@@ -108,7 +133,9 @@ def run(tmp_path: Path) -> Run:
 
     def ran(ulimit: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = ["bash", "-c", f'{ulimit}; exec "$0" "$@"', sys.executable, *arguments]
-        return subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+        return subprocess.run(
+            command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+        )
 
     return ran
 
@@ -122,7 +149,9 @@ def run(tmp_path: Path) -> Run:
     ],
     ids=["raised to the need", "high enough", "as far as it goes"],
 )
-def test_a_process_raises_its_limit_to_what_it_needs(run: Run, ulimit: str, then: int | None, hard_then: int) -> None:
+def test_a_process_raises_its_limit_to_what_it_needs(
+    run: Run, ulimit: str, then: int | None, hard_then: int
+) -> None:
     done = run(ulimit, "-c", RAISE)
     assert done.returncode == 0, done.stderr
     need, soft, hard, said = json.loads(done.stdout)
@@ -133,7 +162,10 @@ def test_a_process_raises_its_limit_to_what_it_needs(run: Run, ulimit: str, then
 @pytest.mark.parametrize(
     ("ulimit", "told"),
     [
-        ("ulimit -Sn 100; ulimit -Hn 2000", "may have 100, and raises that by itself: the hard limit is 2000"),
+        (
+            "ulimit -Sn 100; ulimit -Hn 2000",
+            "may have 100, and raises that by itself: the hard limit is 2000",
+        ),
         ("ulimit -n 120", "it may have 120 file descriptors and needs"),
     ],
 )

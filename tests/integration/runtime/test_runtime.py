@@ -55,7 +55,9 @@ def test_pool_threads_share_one_loop_and_one_set_of_clients(runtime: Runtime) ->
     assert seen.pop()[0] != threading.get_ident()
 
 
-def test_what_a_process_has_loaded_is_spared_from_collection_until_it_closes(runtime: Runtime) -> None:
+def test_what_a_process_has_loaded_is_spared_from_collection_until_it_closes(
+    runtime: Runtime,
+) -> None:
     runtime.run(_where)
     assert gc.get_freeze_count() > 0
     runtime.close()

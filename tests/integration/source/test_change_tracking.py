@@ -1,7 +1,8 @@
-"""Reading a table by its tracked changes: no row is lost, deletes come where wanted, what is forgotten is said.
+"""Reading a table by its tracked changes: no row is lost, deletes come where wanted, what is
+forgotten is said.
 
-On SQLite with triggers that keep what SQL Server keeps, and on the server that TEST_MSSQL_URL names, where it tracks
-changes.
+On SQLite with triggers that keep what SQL Server keeps, and on the server that TEST_MSSQL_URL
+names, where it tracks changes.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ class Place:
     def feed(self, *, start: str = "beginning", deletes: bool = False, **fields: Any) -> Feed:
         cursor: dict[str, Any] = {"strategy": "change_tracking", "start": start, "deletes": deletes}
         plain = {"name": "orders", "table": self.orders.name, "key": "id", "cursor": cursor}
-        return Feed.model_validate(plain | {"partner": {"url": "https://partner.example/"}} | fields)
+        return Feed.model_validate(
+            plain | {"partner": {"url": "https://partner.example/"}} | fields
+        )
 
     def reader(self, **fields: Any) -> Reader:
         return Reader(self.source, self.feed(**fields))
@@ -139,7 +142,10 @@ async def test_a_row_read_again_from_the_beginning_is_the_change_that_it_was(pla
     found = await place.source.find(reader.feed, "1")
     assert found is not None
     assert (found.row.change, found.read) == (first.change, True)
-    assert {row.change for row in await place.source.find_all(reader.feed, ["1", "2"])} == {first.change, "0"}
+    assert {row.change for row in await place.source.find_all(reader.feed, ["1", "2"])} == {
+        first.change,
+        "0",
+    }
 
 
 async def test_a_table_at_rest_does_not_fall_behind_what_is_kept(place: Place) -> None:
@@ -148,15 +154,21 @@ async def test_a_table_at_rest_does_not_fall_behind_what_is_kept(place: Place) -
     reader = place.reader()
     await reader.poll()
     for _ in range(3):
-        await place.orders.commit("UPDATE ct_state SET oldest = oldest")  # a transaction on another table
+        await place.orders.commit(
+            "UPDATE ct_state SET oldest = oldest"
+        )  # a transaction on another table
     await reader.poll()
     await place.orders.clean_up()
     page = await reader.page()
     assert page.ahead is None
 
 
-async def test_changes_that_are_not_kept_any_more_stop_the_feed(place: Place, ledger: Ledger) -> None:
-    """Asked after the page, whose rows are not taken: what was cleaned up may be missing among them."""
+async def test_changes_that_are_not_kept_any_more_stop_the_feed(
+    place: Place, ledger: Ledger
+) -> None:
+    """Asked after the page, whose rows are not taken: what was cleaned up may be missing among
+    them.
+    """
     feed = place.feed()
     polling = Polling(place.source, ledger, MemoryQueue(), message_wait=timedelta(minutes=1))
     await polling.poll(feed)
@@ -168,7 +180,9 @@ async def test_changes_that_are_not_kept_any_more_stop_the_feed(place: Place, le
     assert cursor.paused_reason is not None
     assert "are kept from version" in cursor.paused_reason
     assert "feeds rewind orders --to beginning" in cursor.paused_reason
-    assert set(await ledger.deliveries.ids("orders")) == {f"orders:{number}" for number in range(1, 6)}
+    assert set(await ledger.deliveries.ids("orders")) == {
+        f"orders:{number}" for number in range(1, 6)
+    }
 
 
 async def test_a_rewind_to_before_what_is_kept_is_refused(place: Place) -> None:
@@ -197,7 +211,9 @@ async def test_changes_that_nobody_tracks_are_refused_with_what_to_do(place: Pla
         await place.orders.tables.run(f"ALTER TABLE {place.orders.name} DISABLE CHANGE_TRACKING")
     else:
         await place.orders.tables.run("UPDATE ct_state SET oldest = NULL")
-    with pytest.raises(SourceRefused, match=r"are not tracked, or the login may not see them: .*CHANGE_TRACKING"):
+    with pytest.raises(
+        SourceRefused, match=r"are not tracked, or the login may not see them: .*CHANGE_TRACKING"
+    ):
         await place.reader().page()
     found = {finding.subject: finding.level for finding in await place.source.examine(place.feed())}
     assert found["change tracking"] is Level.FAILED
@@ -239,15 +255,21 @@ async def test_waiting_rows_are_counted_before_and_after_the_first_reading(place
     assert [row.key for row in await place.source.latest(reader.feed)][:2] == ["7", "6"]
 
 
-async def test_source_and_ledger_are_not_compared_and_it_says_so(place: Place, ledger: Ledger) -> None:
+async def test_source_and_ledger_are_not_compared_and_it_says_so(
+    place: Place, ledger: Ledger
+) -> None:
     shop = Shop(place.orders.tables, place.source, ledger)
-    with pytest.raises(SourceRefused, match="there is no certificate; for certificates use strategy rowversion"):
+    with pytest.raises(
+        SourceRefused, match="there is no certificate; for certificates use strategy rowversion"
+    ):
         await shop.reconciling().reconcile(place.feed())
 
 
 @pytest.mark.parametrize("seed", range(3))
 async def test_whoever_applies_what_is_read_has_the_table(place: Place, seed: int) -> None:
-    """Whatever is committed between two pages: rows, changes and deletes, in transactions of several."""
+    """Whatever is committed between two pages: rows, changes and deletes, in transactions of
+    several.
+    """
     chance = random.Random(seed)
     reader, mirror = place.changes(page_size=3), dict[str, str]()
 
@@ -264,7 +286,9 @@ async def test_whoever_applies_what_is_read_has_the_table(place: Place, seed: in
         gone = sorted(set(range(1, 15)) - set(there))
         kind = chance.choice(["insert", "update", "delete"])
         if kind == "insert" and gone:
-            await place.orders.insert(*chance.sample(gone, min(len(gone), chance.randint(1, 4))), note=f"i{turn}")
+            await place.orders.insert(
+                *chance.sample(gone, min(len(gone), chance.randint(1, 4))), note=f"i{turn}"
+            )
         elif there and kind == "delete":
             await place.orders.delete(chance.choice(there))
         elif there:

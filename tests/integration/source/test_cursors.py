@@ -1,4 +1,6 @@
-"""Each cursor strategy over a real database: SQLite always, and the T-SQL server that TEST_MSSQL_URL names."""
+"""Each cursor strategy over a real database: SQLite always, and the T-SQL server that
+TEST_MSSQL_URL names.
+"""
 
 # S608: the tests write SQL of their own, from the constants in this file.
 
@@ -28,7 +30,9 @@ GUIDS = [
 @pytest.fixture(params=PRODUCTS)
 async def tables(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SourceTables]:
     async with source_tables(request.param, tmp_path) as made:
-        await made.make("orders", id="BIGINT PRIMARY KEY", note="NVARCHAR", at="MOMENT", rv="ROWVERSION")
+        await made.make(
+            "orders", id="BIGINT PRIMARY KEY", note="NVARCHAR", at="MOMENT", rv="ROWVERSION"
+        )
         yield made
 
 
@@ -66,7 +70,9 @@ async def test_every_row_comes_once_and_in_order(
 
 
 @STRATEGIES
-async def test_start_now_leaves_what_is_there(tables: SourceTables, source: Source, strategy: str) -> None:
+async def test_start_now_leaves_what_is_there(
+    tables: SourceTables, source: Source, strategy: str
+) -> None:
     await tables.write("orders", _rows(1, 2))
     reader = _reader(source, tables, strategy, cursor_start="now")
     assert await reader.poll() == []
@@ -92,11 +98,15 @@ async def test_start_at_a_position_reads_from_there(tables: SourceTables, source
     version = first.position[0]
     assert await _reader(source, tables, "rowversion", cursor_start=version).keys() == ["2", "3"]
     assert await _reader(source, tables, "identity", cursor_start=2).keys() == ["3"]
-    assert await _reader(source, tables, "timestamp", cursor_start="2026-01-02T00:00:00").keys() == ["3"]
+    assert await _reader(
+        source, tables, "timestamp", cursor_start="2026-01-02T00:00:00"
+    ).keys() == ["3"]
 
 
 @STRATEGIES
-async def test_waiting_rows_are_counted_up_to_the_limit(tables: SourceTables, source: Source, strategy: str) -> None:
+async def test_waiting_rows_are_counted_up_to_the_limit(
+    tables: SourceTables, source: Source, strategy: str
+) -> None:
     await tables.write("orders", _rows(*range(1, 11)))
     reader = _reader(source, tables, strategy, page_size=4)
     assert await source.waiting(reader.feed, reader.cursor, 100) == 10
@@ -108,7 +118,9 @@ async def test_waiting_rows_are_counted_up_to_the_limit(tables: SourceTables, so
 async def test_an_updated_row_is_seen_again_and_is_the_same_delivery_unless_changes_are_wanted(
     tables: SourceTables, source: Source
 ) -> None:
-    inserts, changes = (_reader(source, tables, "rowversion", capture=wanted) for wanted in ("inserts", "changes"))
+    inserts, changes = (
+        _reader(source, tables, "rowversion", capture=wanted) for wanted in ("inserts", "changes")
+    )
     await tables.write("orders", _rows(1, 2))
     assert await inserts.keys() == await changes.keys() == ["1", "2"]
     await tables.touch("orders", 1)
@@ -119,10 +131,14 @@ async def test_an_updated_row_is_seen_again_and_is_the_same_delivery_unless_chan
     assert json.loads(changed.payload)["note"] == "changed"
 
 
-async def test_equal_versions_are_split_between_pages_and_none_is_lost(tables: SourceTables, source: Source) -> None:
+async def test_equal_versions_are_split_between_pages_and_none_is_lost(
+    tables: SourceTables, source: Source
+) -> None:
     if tables.mssql:
         pytest.skip("a test cannot choose versions there")
-    await tables.insert("orders", [{"id": n, "note": "n", "at": None, "rv": 7 + n // 20} for n in range(1, 41)])
+    await tables.insert(
+        "orders", [{"id": n, "note": "n", "at": None, "rv": 7 + n // 20} for n in range(1, 41)]
+    )
     reader = _reader(source, tables, "rowversion", page_size=3)
     assert sorted(map(int, await reader.keys())) == list(range(1, 41))
 
@@ -139,21 +155,33 @@ async def test_versions_may_be_blobs_on_sqlite(tables: SourceTables, source: Sou
 
 MOMENTS = {
     "sqlite": ["TEXT"],
-    "mssql": ["DATETIME", "DATETIME2(7)", "DATETIME2(3)", "DATETIME2(0)", "SMALLDATETIME", "DATETIMEOFFSET(7)", "DATE"],
+    "mssql": [
+        "DATETIME",
+        "DATETIME2(7)",
+        "DATETIME2(3)",
+        "DATETIME2(0)",
+        "SMALLDATETIME",
+        "DATETIMEOFFSET(7)",
+        "DATE",
+    ],
 }
 
 
 @pytest.mark.parametrize("place", range(7))
-async def test_moments_keep_every_digit_of_their_type(tables: SourceTables, source: Source, place: int) -> None:
+async def test_moments_keep_every_digit_of_their_type(
+    tables: SourceTables, source: Source, place: int
+) -> None:
     kinds = MOMENTS[tables.product]
     if place >= len(kinds):
         pytest.skip("no more types here")
     await tables.make("moments", id="INT PRIMARY KEY", at=kinds[place])
-    steps = [f"2026-01-01 10:00:00.{n:03}" for n in (0, 3, 7, 10, 997)] + ["2026-01-01 10:00:01.000"]
+    steps = [f"2026-01-01 10:00:00.{n:03}" for n in (0, 3, 7, 10, 997)] + [
+        "2026-01-01 10:00:01.000"
+    ]
     if "(7)" in kinds[place] or kinds[place] == "TEXT":
         steps += [f"2026-01-01 10:00:01.{n:07}" for n in (1, 2, 9_999_999)]
     for number, moment in enumerate([*steps, *steps], start=1):
-        await tables.run(f"INSERT INTO {tables.named('moments')} VALUES ({number}, '{moment}')")  # noqa: S608
+        await tables.run(f"INSERT INTO {tables.named('moments')} VALUES ({number}, '{moment}')")  # noqa: S608 - names of ours
     reader = Reader(source, source_feed(tables.named("moments"), "timestamp", "at", page_size=2))
     keys = [int(key) for key in await reader.keys()]
     assert sorted(keys) == list(range(1, 2 * len(steps) + 1))
@@ -164,7 +192,7 @@ async def test_young_rows_wait_by_the_servers_clock(tables: SourceTables, source
     now = "SYSUTCDATETIME()" if tables.mssql else "strftime('%Y-%m-%d %H:%M:%f', 'now')"
     await tables.write("orders", _rows(1))
     await tables.write("orders", _rows(2))
-    await tables.run(f"UPDATE {tables.named('orders')} SET at = {now} WHERE id = 2")  # noqa: S608
+    await tables.run(f"UPDATE {tables.named('orders')} SET at = {now} WHERE id = 2")  # noqa: S608 - names of ours
     reader = _reader(source, tables, "timestamp", cursor_lag="1h", cursor_clock="utc")
     assert await reader.keys() == ["1"]
     assert await reader.poll() == []
@@ -185,12 +213,20 @@ KEYS: dict[str, tuple[str, list[Any]]] = {
 
 @pytest.mark.parametrize("kind", KEYS)
 @pytest.mark.parametrize("page_size", [1, 3])
-async def test_keys_of_each_type_break_ties(tables: SourceTables, source: Source, kind: str, page_size: int) -> None:
+async def test_keys_of_each_type_break_ties(
+    tables: SourceTables, source: Source, kind: str, page_size: int
+) -> None:
     declared, values = KEYS[kind]
     await tables.make("keyed", k=declared, tenant="INT", at="MOMENT")
-    rows = [{"k": value, "tenant": tenant, "at": "2026-01-01 10:00:00"} for value in values for tenant in (1, 2)]
+    rows = [
+        {"k": value, "tenant": tenant, "at": "2026-01-01 10:00:00"}
+        for value in values
+        for tenant in (1, 2)
+    ]
     await tables.insert("keyed", rows)
-    feed = source_feed(tables.named("keyed"), "timestamp", "at", key=["k", "tenant"], page_size=page_size)
+    feed = source_feed(
+        tables.named("keyed"), "timestamp", "at", key=["k", "tenant"], page_size=page_size
+    )
     reader = Reader(source, feed)
     keys = await reader.keys()
     assert len(keys) == len(set(keys)) == 2 * len(values)
@@ -200,7 +236,9 @@ async def test_keys_of_each_type_break_ties(tables: SourceTables, source: Source
 async def test_a_null_in_a_key_stops_no_other_row(tables: SourceTables, source: Source) -> None:
     await tables.make("keyed", k="INT", tenant="INT", at="MOMENT")
     pairs = [(None, 1), (None, 2), (1, None), (1, 1)]
-    await tables.insert("keyed", [{"k": k, "tenant": tenant, "at": "2026-01-01 10:00:00"} for k, tenant in pairs])
+    await tables.insert(
+        "keyed", [{"k": k, "tenant": tenant, "at": "2026-01-01 10:00:00"} for k, tenant in pairs]
+    )
     feed = source_feed(tables.named("keyed"), "timestamp", "at", key=["k", "tenant"], page_size=1)
     rows = await Reader(source, feed).poll()
     assert len(rows) == 4
@@ -222,7 +260,9 @@ async def test_rows_that_a_where_leaves_out_are_passed_over_and_make_no_gap(
     assert reader.cursor.position != before
 
 
-async def test_a_late_row_that_a_where_leaves_out_closes_its_gap(tables: SourceTables, source: Source) -> None:
+async def test_a_late_row_that_a_where_leaves_out_closes_its_gap(
+    tables: SourceTables, source: Source
+) -> None:
     where = [{"column": "note", "op": "=", "value": "paid"}]
     reader = _reader(source, tables, "identity", where=where, cursor_start=0)
     await tables.write("orders", _rows(2, 5, note="paid"))
@@ -250,19 +290,29 @@ async def test_a_late_row_that_a_where_leaves_out_closes_its_gap(tables: SourceT
 async def test_each_condition_means_what_it_says(
     tables: SourceTables, source: Source, op: str, value: Any, found: list[str]
 ) -> None:
-    await tables.write("orders", [{"id": n, "note": note} for n, note in enumerate(["a", "b", "c", None], start=1)])
-    reader = _reader(source, tables, "identity", where=[{"column": "note", "op": op, "value": value}])
+    await tables.write(
+        "orders", [{"id": n, "note": note} for n, note in enumerate(["a", "b", "c", None], start=1)]
+    )
+    reader = _reader(
+        source, tables, "identity", where=[{"column": "note", "op": op, "value": value}]
+    )
     assert await reader.keys() == found
 
 
 @pytest.mark.parametrize("column", ["nope", "note = 'x' OR 1=1; --", "1"])
-async def test_a_condition_on_what_is_no_column_is_refused(tables: SourceTables, source: Source, column: str) -> None:
-    reader = _reader(source, tables, "identity", where=[{"column": column, "op": "=", "value": "x"}])
+async def test_a_condition_on_what_is_no_column_is_refused(
+    tables: SourceTables, source: Source, column: str
+) -> None:
+    reader = _reader(
+        source, tables, "identity", where=[{"column": column, "op": "=", "value": "x"}]
+    )
     with pytest.raises(SourceRefused, match="where: table 'orders' has no column"):
         await reader.poll()
 
 
-async def test_two_transactions_that_commit_out_of_order_are_both_read(tables: SourceTables, source: Source) -> None:
+async def test_two_transactions_that_commit_out_of_order_are_both_read(
+    tables: SourceTables, source: Source
+) -> None:
     """On SQLite one transaction writes at a time, so there the later commit is made up."""
     reader = _reader(source, tables, "identity", cursor_start=0)
     if not tables.mssql:
@@ -280,7 +330,9 @@ async def test_two_transactions_that_commit_out_of_order_are_both_read(tables: S
     assert reader.cursor.gaps == ()
 
 
-async def test_a_version_that_commits_late_is_not_passed_over(tables: SourceTables, source: Source) -> None:
+async def test_a_version_that_commits_late_is_not_passed_over(
+    tables: SourceTables, source: Source
+) -> None:
     if not tables.mssql:
         pytest.skip("SQLite lets one transaction write at a time")
     reader = _reader(source, tables, "rowversion")
@@ -292,11 +344,13 @@ async def test_a_version_that_commits_late_is_not_passed_over(tables: SourceTabl
 
 
 @STRATEGIES
-async def test_rows_deleted_from_the_end_are_only_noted(tables: SourceTables, source: Source, strategy: str) -> None:
+async def test_rows_deleted_from_the_end_are_only_noted(
+    tables: SourceTables, source: Source, strategy: str
+) -> None:
     reader = _reader(source, tables, strategy)
     await tables.write("orders", [*_rows(1, 2), *_rows(3, at="2026-01-02 10:00:00")])
     await reader.poll()
-    await tables.run(f"DELETE FROM {tables.named('orders')} WHERE id = 3")  # noqa: S608
+    await tables.run(f"DELETE FROM {tables.named('orders')} WHERE id = 3")  # noqa: S608 - names of ours
     page = await reader.page(START + HOUR)
     if tables.mssql and strategy == "rowversion":
         assert page.ahead is None
@@ -321,7 +375,7 @@ async def test_an_identity_that_went_back_is_certain_and_deleted_rows_are_not(
     await tables.insert("counted", [{"note": f"{n}"} for n in range(5)])
     reader = Reader(source, source_feed(tables.named("counted"), "identity", "id"))
     await reader.poll()
-    await tables.run(f"DELETE FROM {tables.named('counted')} WHERE id > 3")  # noqa: S608
+    await tables.run(f"DELETE FROM {tables.named('counted')} WHERE id > 3")  # noqa: S608 - names of ours
     assert (await reader.page(START + HOUR)).ahead is None
     reset = "DELETE FROM counted", "UPDATE sqlite_sequence SET seq = 0 WHERE name = 'counted'"
     await tables.run(*([f"TRUNCATE TABLE {tables.named('counted')}"] if tables.mssql else reset))
@@ -329,11 +383,15 @@ async def test_an_identity_that_went_back_is_certain_and_deleted_rows_are_not(
     assert ahead is not None
     assert ahead.certain
     assert "the cursor stands at 5, but the identity of" in ahead.reason
-    assert f"has only reached {1 if tables.mssql else 0}" in ahead.reason  # a truncated table's seed reads 1 there
+    assert (
+        f"has only reached {1 if tables.mssql else 0}" in ahead.reason
+    )  # a truncated table's seed reads 1 there
     assert "feeds rewind orders" in ahead.reason
 
 
-async def test_a_version_beyond_the_database_is_a_restore(tables: SourceTables, source: Source) -> None:
+async def test_a_version_beyond_the_database_is_a_restore(
+    tables: SourceTables, source: Source
+) -> None:
     if not tables.mssql:
         pytest.skip("SQLite keeps no record of versions")
     reader = _reader(source, tables, "rowversion")
@@ -344,24 +402,32 @@ async def test_a_version_beyond_the_database_is_a_restore(tables: SourceTables, 
     assert "was restored to an older state" in ahead.reason
 
 
-async def test_whether_the_cursor_is_ahead_is_looked_at_once_a_minute(tables: SourceTables, source: Source) -> None:
+async def test_whether_the_cursor_is_ahead_is_looked_at_once_a_minute(
+    tables: SourceTables, source: Source
+) -> None:
     reader = _reader(source, tables, "identity")
     await tables.write("orders", _rows(1, 2))
     await reader.poll()
     assert (await reader.page()).ahead is None
-    await tables.run(f"DELETE FROM {tables.named('orders')}")  # noqa: S608
+    await tables.run(f"DELETE FROM {tables.named('orders')}")  # noqa: S608 - names of ours
     assert (await reader.page(START + timedelta(seconds=59))).ahead is None
     assert (await reader.page(START + timedelta(seconds=61))).ahead is not None
 
 
-async def test_a_poll_seeks_the_index_and_reads_no_row_twice(tables: SourceTables, source: Source) -> None:
+async def test_a_poll_seeks_the_index_and_reads_no_row_twice(
+    tables: SourceTables, source: Source
+) -> None:
     if tables.mssql:
         pytest.skip("reads SQLite's plans")
-    await tables.run("CREATE INDEX orders_rv ON orders (rv)", "CREATE INDEX orders_at ON orders (at)")
+    await tables.run(
+        "CREATE INDEX orders_rv ON orders (rv)", "CREATE INDEX orders_at ON orders (at)"
+    )
     for strategy, index in (("rowversion", "orders_rv"), ("timestamp", "orders_at")):
         reader = _reader(source, tables, strategy)
         page = next(s for s in await source.explain(reader.feed) if s.name == "page")
         async with tables.engine.connect() as connection:
-            plan = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {page.sql}", dict(page.parameters))
+            plan = await connection.exec_driver_sql(
+                f"EXPLAIN QUERY PLAN {page.sql}", dict(page.parameters)
+            )
             details = [str(row.detail) for row in plan]
         assert any(f"SEARCH orders USING INDEX {index}" in detail for detail in details), details

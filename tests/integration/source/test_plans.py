@@ -1,4 +1,6 @@
-"""What was believed of a table is looked at again: before its feed is paused, and so that all workers send alike."""
+"""What was believed of a table is looked at again: before its feed is paused, and so that all
+workers send alike.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ class Workers:
 
     def start(self) -> Polling:
         self._sources.append(self.tables.source())
-        return Polling(self._sources[-1], self.ledger, MemoryQueue(), message_wait=MINUTE, now=self.clock)
+        return Polling(
+            self._sources[-1], self.ledger, MemoryQueue(), message_wait=MINUTE, now=self.clock
+        )
 
     async def poll(self, worker: Polling, feed: Feed) -> Polled:
         self.clock.advance(MINUTE)
@@ -73,12 +77,16 @@ class Workers:
 
 
 @pytest.fixture(params=PRODUCTS)
-async def workers(request: pytest.FixtureRequest, tmp_path: Path, ledger: Ledger) -> AsyncIterator[Workers]:
+async def workers(
+    request: pytest.FixtureRequest, tmp_path: Path, ledger: Ledger
+) -> AsyncIterator[Workers]:
     async with source_tables(request.param, tmp_path) as tables:
         try:
             await tables.make("orders", **COLUMNS)
         except DBAPIError:  # Babelfish, as it comes, makes no rowversion
-            await tables.make("orders", **{name: kind for name, kind in COLUMNS.items() if name != "rv"})
+            await tables.make(
+                "orders", **{name: kind for name, kind in COLUMNS.items() if name != "rv"}
+            )
         made = Workers(tables, ledger)
         yield made
         await made.close()
@@ -93,8 +101,12 @@ def _plans_live_for_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plans, "LIFE", timedelta(0))
 
 
-@pytest.mark.parametrize(("strategy", "column"), [("identity", "id"), ("rowversion", "rv"), ("timestamp", "at")])
-async def test_a_column_that_nobody_names_may_go(workers: Workers, strategy: str, column: str) -> None:
+@pytest.mark.parametrize(
+    ("strategy", "column"), [("identity", "id"), ("rowversion", "rv"), ("timestamp", "at")]
+)
+async def test_a_column_that_nobody_names_may_go(
+    workers: Workers, strategy: str, column: str
+) -> None:
     if strategy == "rowversion" and workers.tables.mssql:
         try:
             await workers.tables.run("SELECT MIN_ACTIVE_ROWVERSION()")
@@ -107,7 +119,9 @@ async def test_a_column_that_nobody_names_may_go(workers: Workers, strategy: str
     await workers.write(note="b")
     try:
         polled = await workers.poll(worker, feed)
-    except SourceUnavailable:  # Babelfish has no number of SQL Server's for it: the poll after that one goes on
+    except (
+        SourceUnavailable
+    ):  # Babelfish has no number of SQL Server's for it: the poll after that one goes on
         workers.clock.advance(MINUTE)
         polled = await workers.poll(worker, feed)
     assert polled.logged == 1
@@ -136,7 +150,9 @@ async def test_a_table_swapped_for_another_is_read_on(workers: Workers) -> None:
     assert not (await workers.cursor()).paused
 
 
-async def test_a_table_that_is_gone_pauses_the_reading_and_not_the_sending(workers: Workers) -> None:
+async def test_a_table_that_is_gone_pauses_the_reading_and_not_the_sending(
+    workers: Workers,
+) -> None:
     feed, worker = a_feed(workers), workers.start()
     await workers.write(note="a")
     await workers.poll(worker, feed)
@@ -156,7 +172,9 @@ async def test_a_table_that_is_gone_pauses_the_reading_and_not_the_sending(worke
     assert not (await workers.cursor()).paused
 
 
-async def test_a_column_that_comes_is_sent_by_all_workers_from_one_page_on(workers: Workers) -> None:
+async def test_a_column_that_comes_is_sent_by_all_workers_from_one_page_on(
+    workers: Workers,
+) -> None:
     feed, old = a_feed(workers), workers.start()
     await workers.write(note="a")
     await workers.poll(old, feed)
@@ -183,7 +201,9 @@ async def test_a_worker_notices_by_itself_that_a_column_came(workers: Workers) -
 
 
 @pytest.mark.usefixtures("_plans_live_for_no_time")
-async def test_a_column_that_is_to_be_ignored_is_said_once_and_sent_by_nobody(workers: Workers) -> None:
+async def test_a_column_that_is_to_be_ignored_is_said_once_and_sent_by_nobody(
+    workers: Workers,
+) -> None:
     feed, worker = a_feed(workers, on_new_column="ignore"), workers.start()
     await workers.write(note="a")
     await workers.poll(worker, feed)
@@ -194,12 +214,16 @@ async def test_a_column_that_is_to_be_ignored_is_said_once_and_sent_by_nobody(wo
         await workers.poll(workers.start(), feed)
     cursor = await workers.cursor()
     assert "not sent" in (cursor.noted or "")
-    assert cursor.noted_at == workers.clock.time - 3 * MINUTE, "said by the first poll, and not by those after it"
+    assert cursor.noted_at == workers.clock.time - 3 * MINUTE, (
+        "said by the first poll, and not by those after it"
+    )
     assert not any("added" in row for row in await workers.sent())
 
 
 @pytest.mark.usefixtures("_plans_live_for_no_time")
-async def test_a_column_that_is_to_be_asked_about_is_sent_once_an_operator_resumes(workers: Workers) -> None:
+async def test_a_column_that_is_to_be_asked_about_is_sent_once_an_operator_resumes(
+    workers: Workers,
+) -> None:
     feed, worker = a_feed(workers, on_new_column="pause"), workers.start()
     await workers.write(note="a")
     await workers.poll(worker, feed)
@@ -219,7 +243,10 @@ async def test_a_type_that_changes_is_said(workers: Workers) -> None:
     if workers.tables.mssql:
         change = [f"ALTER TABLE {workers.tables.named('orders')} ALTER COLUMN extra BIGINT"]
     else:
-        change = ["ALTER TABLE orders DROP COLUMN extra", "ALTER TABLE orders ADD COLUMN extra BIGINT"]
+        change = [
+            "ALTER TABLE orders DROP COLUMN extra",
+            "ALTER TABLE orders ADD COLUMN extra BIGINT",
+        ]
     feed, worker = a_feed(workers), workers.start()
     await workers.poll(worker, feed)
     await workers.tables.run(*change)
@@ -274,7 +301,9 @@ async def test_doctor_shows_the_columns_agreed_and_how_the_table_differs(
 
 
 @pytest.mark.usefixtures("_plans_live_for_no_time")
-async def test_doctor_does_not_warn_of_a_column_that_is_ignored_on_purpose(workers: Workers) -> None:
+async def test_doctor_does_not_warn_of_a_column_that_is_ignored_on_purpose(
+    workers: Workers,
+) -> None:
     feed, worker = a_feed(workers, on_new_column="ignore"), workers.start()
     await workers.write(note="a")
     await workers.poll(worker, feed)

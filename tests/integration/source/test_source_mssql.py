@@ -1,7 +1,8 @@
-"""Reading a source over a real T-SQL server, through the real driver. Runs where TEST_MSSQL_URL names one.
+"""Reading a source over a real T-SQL server, through the real driver. Runs where TEST_MSSQL_URL
+names one.
 
-Each run makes a schema of its own in that database and drops it. A server that lacks a feature skips the cases that
-need it, with the server's own message as the reason.
+Each run makes a schema of its own in that database and drops it. A server that lacks a feature
+skips the cases that need it, with the server's own message as the reason.
 """
 
 # S608: the tests write SQL of their own, from the constants in this file.
@@ -41,7 +42,9 @@ TIMEOUT = timedelta(seconds=5)
 BABELFISH_OWN = 33557097
 """The number that Babelfish gives to every error for which it has none of SQL Server's."""
 
-pytestmark = pytest.mark.skipif(not URL, reason="TEST_MSSQL_URL names no T-SQL server: see docs/sqlserver.md")
+pytestmark = pytest.mark.skipif(
+    not URL, reason="TEST_MSSQL_URL names no T-SQL server: see docs/sqlserver.md"
+)
 
 
 @dataclass
@@ -56,7 +59,9 @@ class Server:
         """Run statements as the application; the first value that the last one gives."""
         async with self.engine.connect() as connection:
             for statement in statements:
-                result = await connection.execute(text(statement.replace(":", "\\:").replace("{s}", self.schema)))
+                result = await connection.execute(
+                    text(statement.replace(":", "\\:").replace("{s}", self.schema))
+                )
             return result.scalar() if result.returns_rows else None
 
     async def needs(self, *statements: str) -> Any:
@@ -73,7 +78,9 @@ class Server:
         cursor = {"strategy": "identity", "column": "id", "start": "beginning"}
         named = f"{self.schema}.{name}"
         given = {"name": "orders", "table": named, "key": "id", "cursor": cursor}
-        return Feed.model_validate(given | {"partner": {"url": "https://partner.example/"}} | fields)
+        return Feed.model_validate(
+            given | {"partner": {"url": "https://partner.example/"}} | fields
+        )
 
 
 @pytest.fixture
@@ -113,7 +120,11 @@ TYPES = [
     ("int", "2147483647", 2**31 - 1),
     ("bigint", "-9223372036854775808", -(2**63)),
     ("bit", "1", True),
-    ("decimal(38,10)", "1234567890123456789012345678.0123456789", "1234567890123456789012345678.0123456789"),
+    (
+        "decimal(38,10)",
+        "1234567890123456789012345678.0123456789",
+        "1234567890123456789012345678.0123456789",
+    ),
     ("numeric(5,2)", "-0.50", "-0.50"),
     ("money", "-922337203685477.5808", "-922337203685477.5808"),
     ("smallmoney", "214748.3647", "214748.3647"),
@@ -126,8 +137,16 @@ TYPES = [
     ("datetime", "'2026-01-31 10:20:30.997'", "2026-01-31T10:20:30.997000"),
     ("datetime2(7)", "'2026-01-31 10:20:30.1234567'", "2026-01-31T10:20:30.1234567"),
     ("datetime2(3)", "'2026-01-31 10:20:30.123'", "2026-01-31T10:20:30.123"),
-    ("datetimeoffset(7)", "'2026-01-31 10:20:30.1234567 +05:30'", "2026-01-31T10:20:30.1234567+05:30"),
-    ("uniqueidentifier", "'6F9619FF-8B86-D011-B42D-00C04FC964FF'", "6F9619FF-8B86-D011-B42D-00C04FC964FF"),
+    (
+        "datetimeoffset(7)",
+        "'2026-01-31 10:20:30.1234567 +05:30'",
+        "2026-01-31T10:20:30.1234567+05:30",
+    ),
+    (
+        "uniqueidentifier",
+        "'6F9619FF-8B86-D011-B42D-00C04FC964FF'",
+        "6F9619FF-8B86-D011-B42D-00C04FC964FF",
+    ),
     ("char(5)", "'ab'", "ab   "),
     ("varchar(20)", "'plain'", "plain"),
     ("nchar(3)", "N'né'", "né "),
@@ -144,7 +163,11 @@ TYPES = [
     ("json", "N'{\"a\":1}'", '{"a":1}'),
     ("sql_variant", "CAST(12.50 AS decimal(9,2))", "12.50"),
     ("sql_variant", "CAST(0.1 AS float)", "1.0000000000000001e-001"),
-    ("sql_variant", "CAST('2026-01-31 10:20:30.1234567' AS datetime2(7))", "2026-01-31 10:20:30.1234567"),
+    (
+        "sql_variant",
+        "CAST('2026-01-31 10:20:30.1234567' AS datetime2(7))",
+        "2026-01-31 10:20:30.1234567",
+    ),
     ("sql_variant", "CAST(0x00FF AS varbinary(8))", "0x00FF"),
     ("sql_variant", "CAST(N'größer' AS nvarchar(20))", "größer"),
     ("sql_variant", "CAST(7.25 AS money)", "7.2500"),
@@ -159,14 +182,25 @@ SLOW = (
 )
 """Runs for tens of seconds at least; some servers have no WAITFOR."""
 
-STYLES = {"time": 121, "datetime2": 121, "datetimeoffset": 121, "float": 3, "money": 2, "varbinary": 1}
+STYLES = {
+    "time": 121,
+    "datetime2": 121,
+    "datetimeoffset": 121,
+    "float": 3,
+    "money": 2,
+    "varbinary": 1,
+}
 
 
-@pytest.mark.parametrize(("declared", "value", "expected"), TYPES, ids=[f"{row[0]}:{row[1][:24]}" for row in TYPES])
-async def test_every_type_keeps_all_it_says(server: Server, declared: str, value: str, expected: object) -> None:
+@pytest.mark.parametrize(
+    ("declared", "value", "expected"), TYPES, ids=[f"{row[0]}:{row[1][:24]}" for row in TYPES]
+)
+async def test_every_type_keeps_all_it_says(
+    server: Server, declared: str, value: str, expected: object
+) -> None:
     await _needs_own_text(server, declared, value, expected)
     await server.needs(f"CREATE TABLE {{s}}.t (id int IDENTITY PRIMARY KEY, value {declared} NULL)")
-    await server.needs(f"INSERT INTO {{s}}.t (value) VALUES ({value}), (NULL)")  # noqa: S608
+    await server.needs(f"INSERT INTO {{s}}.t (value) VALUES ({value}), (NULL)")  # noqa: S608 - names of ours
     first, second = await server.read()
     assert (first.error, second.error) == (None, None)
     found = json.loads(first.payload)["value"]
@@ -175,12 +209,20 @@ async def test_every_type_keeps_all_it_says(server: Server, declared: str, value
 
 
 async def _needs_own_text(server: Server, declared: str, value: str, expected: object) -> None:
-    """Skip where the server itself writes such a value otherwise than SQL Server does: with fewer digits, or never."""
+    """Skip where the server itself writes such a value otherwise than SQL Server does: with fewer
+    digits, or never.
+    """
     typed = value if declared == "sql_variant" else f"CAST({value} AS {declared})"
     kind = typed.rpartition(" AS ")[2].partition("(")[0].rstrip(")")
-    if kind in STYLES and (declared == "sql_variant" or kind in ("time", "datetime2", "datetimeoffset")):
+    if kind in STYLES and (
+        declared == "sql_variant" or kind in ("time", "datetime2", "datetimeoffset")
+    ):
         own = await server.needs(f"SELECT CONVERT(nvarchar(4000), {typed}, {STYLES[kind]})")
-        plain = str(expected) if declared == "sql_variant" else str(expected).replace("T", " ").replace("+", " +")
+        plain = (
+            str(expected)
+            if declared == "sql_variant"
+            else str(expected).replace("T", " ").replace("+", " +")
+        )
         if own != plain:
             pytest.skip(f"this server writes {typed} as {own.strip()!r}")
 
@@ -194,13 +236,19 @@ async def test_a_rowversion_reads_as_the_cursor_names_it(server: Server) -> None
 
 
 async def test_a_computed_column_is_read_like_any_other(server: Server) -> None:
-    await server.needs("CREATE TABLE {s}.t (id int IDENTITY PRIMARY KEY, price money, twice AS price * 2)")
+    await server.needs(
+        "CREATE TABLE {s}.t (id int IDENTITY PRIMARY KEY, price money, twice AS price * 2)"
+    )
     await server.run("INSERT INTO {s}.t (price) VALUES (1.25)")
     assert json.loads((await server.read())[0].payload)["twice"] == "2.5000"
 
 
-async def test_a_huge_value_is_weighed_on_the_server_and_refuses_its_own_row_only(server: Server) -> None:
-    await server.run("CREATE TABLE {s}.t (id int IDENTITY PRIMARY KEY, note nvarchar(max), body varbinary(max))")
+async def test_a_huge_value_is_weighed_on_the_server_and_refuses_its_own_row_only(
+    server: Server,
+) -> None:
+    await server.run(
+        "CREATE TABLE {s}.t (id int IDENTITY PRIMARY KEY, note nvarchar(max), body varbinary(max))"
+    )
     await server.run(
         "INSERT INTO {s}.t (note) VALUES (N'small'), (REPLICATE(CAST(N'😀' AS nvarchar(max)), 1000000))",
         "INSERT INTO {s}.t (body) SELECT CAST(note AS varbinary(max)) FROM {s}.t WHERE id = 2",
@@ -223,7 +271,9 @@ async def test_text_with_a_lone_surrogate_refuses_its_own_row_only(server: Serve
 
 
 async def test_names_that_need_quoting_are_quoted(server: Server) -> None:
-    await server.needs("CREATE TABLE {s}.[my ord.ers]]] ([id] int IDENTITY PRIMARY KEY, [order by] int, [a]]b] int)")
+    await server.needs(
+        "CREATE TABLE {s}.[my ord.ers]]] ([id] int IDENTITY PRIMARY KEY, [order by] int, [a]]b] int)"
+    )
     await server.run("INSERT INTO {s}.[my ord.ers]]] ([order by], [a]]b]) VALUES (1, 2)")
     rows = await server.read("[my ord.ers]]]")
     assert json.loads(rows[0].payload) == {"id": 1, "order by": 1, "a]b": 2}
@@ -234,7 +284,9 @@ async def test_a_view_can_be_a_feed(server: Server) -> None:
     await server.run("CREATE VIEW {s}.v AS SELECT id, UPPER(note) AS note FROM {s}.t")
     await server.run("INSERT INTO {s}.t (note) VALUES (N'é')")
     assert json.loads((await server.read("v"))[0].payload) == {"id": 1, "note": "É"}
-    levels = {finding.subject: finding.level for finding in await server.source.examine(server.feed("v"))}
+    levels = {
+        finding.subject: finding.level for finding in await server.source.examine(server.feed("v"))
+    }
     assert levels["key"] is levels["cursor index"] is Level.WARNING
 
 
@@ -283,7 +335,9 @@ async def test_a_login_without_rights_is_told_what_it_lacks(server: Server) -> N
         url = make_url(URL).set(username=login, password=password)
         source = Source(open_engine(url.render_as_string(hide_password=False), TIMEOUT))
         try:
-            with pytest.raises(SourceRefused, match=r"may not (see|read)|does not exist|no schema") as caught:
+            with pytest.raises(
+                SourceRefused, match=r"may not (see|read)|does not exist|no schema"
+            ) as caught:
                 await source.read_page(server.feed(), Cursor("orders"), NOW)
             assert password not in str(caught.value)
         finally:
@@ -295,7 +349,12 @@ async def test_a_login_without_rights_is_told_what_it_lacks(server: Server) -> N
 
 async def test_columns_of_alias_types_are_what_they_rest_on(server: Server) -> None:
     """As a key, in a position and as values."""
-    bases = {"Num": "bigint", "Code": "nvarchar(12)", "Phone": "varchar(20)", "Amount": "decimal(12,2)"}
+    bases = {
+        "Num": "bigint",
+        "Code": "nvarchar(12)",
+        "Phone": "varchar(20)",
+        "Amount": "decimal(12,2)",
+    }
     await server.needs(*(f"CREATE TYPE {{s}}.{name} FROM {base}" for name, base in bases.items()))
     columns = "id int IDENTITY PRIMARY KEY, num {s}.Num, code {s}.Code NOT NULL, phone {s}.Phone, amount {s}.Amount"
     await server.run(
@@ -317,7 +376,11 @@ async def test_columns_of_alias_types_are_what_they_rest_on(server: Server) -> N
 
 async def _fails(url: Any, statement_timeout: timedelta = TIMEOUT) -> tuple[Exception, float]:
     """How asking for the version fails, and after how many seconds."""
-    source = Source(open_engine(url.render_as_string(hide_password=False), timedelta(seconds=3), statement_timeout))
+    source = Source(
+        open_engine(
+            url.render_as_string(hide_password=False), timedelta(seconds=3), statement_timeout
+        )
+    )
     started = time.monotonic()
     try:
         with pytest.raises((SourceRefused, SourceUnavailable)) as caught:
@@ -341,7 +404,9 @@ async def _accepts(url: Any) -> bool:
 async def test_a_wrong_password_is_refused_and_not_shown() -> None:
     wrong = make_url(URL).set(password="hunter2-wrong")  # noqa: S106 - on purpose
     if await _accepts(wrong):
-        pytest.skip("this server trusts everybody: it takes one that checks the password (error 18456)")
+        pytest.skip(
+            "this server trusts everybody: it takes one that checks the password (error 18456)"
+        )
     error, took = await _fails(wrong)
     assert isinstance(error, SourceRefused)
     assert "check user and password" in str(error)
@@ -358,18 +423,22 @@ async def test_a_host_that_does_not_answer_is_unavailable() -> None:
 async def test_the_session_is_bounded_named_and_without_transaction(server: Server) -> None:
     assert await server.run("SELECT @@LOCK_TIMEOUT") == 5000
     assert await server.run("SELECT @@TRANCOUNT") == 0
-    named = await server.needs("SELECT program_name FROM sys.dm_exec_sessions WHERE session_id = @@SPID")
+    named = await server.needs(
+        "SELECT program_name FROM sys.dm_exec_sessions WHERE session_id = @@SPID"
+    )
     assert named == "rowrelay"
 
 
 async def test_a_read_and_a_writer_do_not_wait_for_each_other_for_long(server: Server) -> None:
     await server.run("CREATE TABLE {s}.t (id int IDENTITY PRIMARY KEY, note nvarchar(20))")
     await server.run("INSERT INTO {s}.t (note) VALUES (N'before')")
-    snapshot = await server.run("SELECT is_read_committed_snapshot_on FROM sys.databases WHERE name = DB_NAME()")
+    snapshot = await server.run(
+        "SELECT is_read_committed_snapshot_on FROM sys.databases WHERE name = DB_NAME()"
+    )
     await server.read()
     async with server.engine.connect() as writer:
         await writer.execute(text("BEGIN TRANSACTION"))
-        await writer.execute(text(f"UPDATE {server.schema}.t SET note = N'after'"))  # noqa: S608
+        await writer.execute(text(f"UPDATE {server.schema}.t SET note = N'after'"))  # noqa: S608 - names of ours
         started = time.monotonic()
         if snapshot:
             assert json.loads((await server.read())[0].payload)["note"] == "before"
@@ -384,7 +453,10 @@ async def test_a_statement_that_takes_too_long_is_stopped_and_worth_a_retry() ->
     engine = open_engine(URL, TIMEOUT, timedelta(seconds=1))
     started = time.monotonic()
     try:
-        with pytest.raises(SourceUnavailable, match="no answer in time"), translated("x", product_of(engine.url), None):
+        with (
+            pytest.raises(SourceUnavailable, match="no answer in time"),
+            translated("x", product_of(engine.url), None),
+        ):
             async with engine.connect() as connection:
                 await connection.execute(text(SLOW))
     finally:
@@ -403,23 +475,32 @@ async def test_a_cancelled_statement_ends_and_leaves_the_pool_usable() -> None:
             assert (await connection.execute(text("SELECT 1"))).scalar() == 1
     finally:
         await engine.dispose()
-    assert time.monotonic() - started < 20  # at once, or by the statement timeout where the server ignores SQLCancel
+    assert (
+        time.monotonic() - started < 20
+    )  # at once, or by the statement timeout where the server ignores SQLCancel
 
 
 async def test_doctor_finds_what_a_feed_rests_on(server: Server) -> None:
-    await server.needs("CREATE TABLE {s}.t (id int IDENTITY PRIMARY KEY, rv rowversion, code nvarchar(20) NOT NULL)")
+    await server.needs(
+        "CREATE TABLE {s}.t (id int IDENTITY PRIMARY KEY, rv rowversion, code nvarchar(20) NOT NULL)"
+    )
     cursor = {"strategy": "rowversion", "column": "rv"}
     levels = await _levels(server, cursor=cursor, key="code")
     assert levels == {
         "table": Level.OK, "key": Level.WARNING, "cursor index": Level.WARNING, "isolation": Level.OK,
         "cursor column": Level.OK, "open transactions": Level.OK,
     }  # fmt: skip
-    await server.run("CREATE UNIQUE INDEX u_code ON {s}.t (code)", "CREATE INDEX i_rv ON {s}.t (rv)")
+    await server.run(
+        "CREATE UNIQUE INDEX u_code ON {s}.t (code)", "CREATE INDEX i_rv ON {s}.t (rv)"
+    )
     assert set((await _levels(server, cursor=cursor, key="code")).values()) == {Level.OK}
 
 
 async def _levels(server: Server, **fields: Any) -> dict[str, Level]:
-    return {finding.subject: finding.level for finding in await server.source.examine(server.feed(**fields))}
+    return {
+        finding.subject: finding.level
+        for finding in await server.source.examine(server.feed(**fields))
+    }
 
 
 async def test_version_names_product_edition_and_driver(server: Server) -> None:
@@ -429,7 +510,9 @@ async def test_version_names_product_edition_and_driver(server: Server) -> None:
 
 
 async def test_a_connection_that_the_server_dropped_is_replaced_unseen(server: Server) -> None:
-    """KILL, a restart, a failover, a firewall that ends idle connections: the pool does not know of it."""
+    """KILL, a restart, a failover, a firewall that ends idle connections: the pool does not know of
+    it.
+    """
     await server.run("CREATE TABLE {s}.t (id INT)", "INSERT INTO {s}.t VALUES (1)")
     assert len(await server.read()) == 1
     session = await server.run("SELECT @@SPID")
@@ -448,7 +531,8 @@ async def test_a_connection_that_the_server_dropped_is_replaced_unseen(server: S
 
 async def test_text_means_one_date_whatever_the_logins_language(server: Server) -> None:
     await server.run(
-        "CREATE TABLE {s}.t (id INT, at DATETIME)", "INSERT INTO {s}.t VALUES (1, '20260115'), (2, '20260301')"
+        "CREATE TABLE {s}.t (id INT, at DATETIME)",
+        "INSERT INTO {s}.t VALUES (1, '20260115'), (2, '20260301')",
     )
     where = [{"column": "at", "op": ">=", "value": "2026-02-01"}]
     assert [row.key for row in await server.read(where=where)] == ["2"]
@@ -460,7 +544,9 @@ async def test_text_means_one_date_whatever_the_logins_language(server: Server) 
 
 @pytest.fixture
 def _babelfish_tells_values_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Babelfish has one number for everything; so its statements are tried, and its numbers are not."""
+    """Babelfish has one number for everything; so its statements are tried, and its numbers are
+    not.
+    """
     by_value: dict[int, str] = {**mssql_errors.BY_VALUE, BABELFISH_OWN: "a value"}
     monkeypatch.setattr(mssql_errors, "BY_VALUE", by_value)
 

@@ -49,7 +49,10 @@ class Database:
     def insert(self, *ids: int, table: str = "orders") -> None:
         """Commit rows with these ids, each with a note of its own."""
         with closing(sqlite3.connect(self.path)) as connection:
-            connection.executemany(f"INSERT INTO {table} (id, note) VALUES (?, ?)", ((i, f"note {i}") for i in ids))  # noqa: S608
+            connection.executemany(
+                f"INSERT INTO {table} (id, note) VALUES (?, ?)",  # noqa: S608 - names of ours
+                ((i, f"note {i}") for i in ids),
+            )
             connection.commit()
 
     def source(self) -> Source:
@@ -58,7 +61,9 @@ class Database:
 
 @dataclass
 class Poller:
-    """Reads a feed as the poll does: saves the cursor after each page, and reads again while a page is full."""
+    """Reads a feed as the poll does: saves the cursor after each page, and reads again while a page
+    is full.
+    """
 
     source: Source
     feed: Feed
@@ -84,8 +89,8 @@ class Poller:
 
 @pytest.fixture(autouse=True)
 async def _threads_end_with_their_test() -> AsyncIterator[None]:
-    """SQLAlchemy lets go of a connection that could not be opened or set up without waiting for aiosqlite's thread: it
-    would find the event loop closed, in the middle of another test.
+    """SQLAlchemy lets go of a connection that could not be opened or set up without waiting for
+    aiosqlite's thread: it would find the event loop closed, in the middle of another test.
     """
     yield
     await until(lambda: not _driver_threads(), message="the end of the connections' threads")
@@ -109,11 +114,20 @@ async def source(database: Database) -> AsyncIterator[Source]:
     await opened.close()
 
 
-def a_feed(*, start: Any = "beginning", column: str = "id", max_gaps: int = 1000, **fields: Any) -> Feed:
-    cursor = {"strategy": "identity", "column": column, "start": start, "gap_timeout": TIMEOUT, "max_gaps": max_gaps}
+def a_feed(
+    *, start: Any = "beginning", column: str = "id", max_gaps: int = 1000, **fields: Any
+) -> Feed:
+    cursor = {
+        "strategy": "identity",
+        "column": column,
+        "start": start,
+        "gap_timeout": TIMEOUT,
+        "max_gaps": max_gaps,
+    }
     partner = {"url": "https://partner.example/"}
     return Feed.model_validate(
-        {"name": "orders", "table": "orders", "key": "id", "cursor": cursor, "partner": partner} | fields
+        {"name": "orders", "table": "orders", "key": "id", "cursor": cursor, "partner": partner}
+        | fields
     )
 
 
@@ -121,7 +135,9 @@ def ids(rows: Iterable[SourceRow]) -> list[int]:
     return [int(row.key) for row in rows]
 
 
-async def test_pages_come_in_order_and_the_last_one_says_so(database: Database, source: Source) -> None:
+async def test_pages_come_in_order_and_the_last_one_says_so(
+    database: Database, source: Source
+) -> None:
     database.insert(*range(1, 8))
     poller = Poller(source, a_feed(page_size=3))
     pages = [await poller.read() for _ in range(3)]
@@ -130,12 +146,16 @@ async def test_pages_come_in_order_and_the_last_one_says_so(database: Database, 
     assert pages[-1].position == 7
 
 
-async def test_a_page_that_ends_with_the_table_is_not_full(database: Database, source: Source) -> None:
+async def test_a_page_that_ends_with_the_table_is_not_full(
+    database: Database, source: Source
+) -> None:
     database.insert(1, 2, 3)
     assert not (await Poller(source, a_feed(page_size=3)).read()).full
 
 
-async def test_an_empty_table_gives_nothing_and_loses_nothing(database: Database, source: Source) -> None:
+async def test_an_empty_table_gives_nothing_and_loses_nothing(
+    database: Database, source: Source
+) -> None:
     poller = Poller(source, a_feed())
     assert await poller.poll() == []
     database.insert(1, 2)
@@ -145,7 +165,9 @@ async def test_an_empty_table_gives_nothing_and_loses_nothing(database: Database
 async def test_rows_are_complete_json(database: Database, source: Source) -> None:
     database.insert(5)
     (row,) = await Poller(source, a_feed()).poll()
-    assert replace(row, content=None) == SourceRow(key="5", position=5, payload='{"id":5,"note":"note 5"}')
+    assert replace(row, content=None) == SourceRow(
+        key="5", position=5, payload='{"id":5,"note":"note 5"}'
+    )
 
 
 async def test_late_commits_are_found_exactly_once(database: Database, source: Source) -> None:
@@ -186,7 +208,9 @@ async def test_ids_rolled_back_expire_after_the_timeout(database: Database, sour
 async def test_no_gap_is_given_up_early_by_a_worker_whose_clock_is_wrong(
     database: Database, source: Source, monkeypatch: pytest.MonkeyPatch, hours: tuple[int, int]
 ) -> None:
-    """One worker opens the gap, another asks for it: each may have a clock of its own, an hour ahead or back."""
+    """One worker opens the gap, another asks for it: each may have a clock of its own, an hour
+    ahead or back.
+    """
     poller = Poller(source, a_feed())
     database.insert(1, 4)
     for wrong in (timedelta(hours=hour) for hour in hours):
@@ -209,7 +233,9 @@ async def test_a_gap_that_aged_while_nobody_polled_is_asked_for_before_it_expire
     assert page.expired == (Gap(None, 0, START), Gap(2, 2, START))
 
 
-async def test_gap_rows_over_the_limit_are_read_later_not_dropped(database: Database, source: Source) -> None:
+async def test_gap_rows_over_the_limit_are_read_later_not_dropped(
+    database: Database, source: Source
+) -> None:
     poller = Poller(source, a_feed(page_size=4))
     database.insert(100)
     await poller.poll(START)
@@ -219,7 +245,9 @@ async def test_gap_rows_over_the_limit_are_read_later_not_dropped(database: Data
     assert len(rows) == len(set(ids(rows)))
 
 
-async def test_new_rows_go_on_while_many_late_ones_arrive(database: Database, source: Source) -> None:
+async def test_new_rows_go_on_while_many_late_ones_arrive(
+    database: Database, source: Source
+) -> None:
     poller = Poller(source, a_feed(page_size=10))
     database.insert(1000)
     await poller.poll()
@@ -227,7 +255,9 @@ async def test_new_rows_go_on_while_many_late_ones_arrive(database: Database, so
     assert ids((await poller.read()).rows) == [1, 2, 3, 4, 5, 1001, 1002, 1003, 1004, 1005]
 
 
-async def test_a_page_of_one_row_still_reaches_late_and_new_rows(database: Database, source: Source) -> None:
+async def test_a_page_of_one_row_still_reaches_late_and_new_rows(
+    database: Database, source: Source
+) -> None:
     poller = Poller(source, a_feed(page_size=1))
     database.insert(3)
     await poller.poll()
@@ -235,7 +265,9 @@ async def test_a_page_of_one_row_still_reaches_late_and_new_rows(database: Datab
     assert sorted(ids(await poller.poll())) == [1, 2, 4, 5]
 
 
-async def test_the_gap_set_stays_bounded_and_still_finds_every_late_row(database: Database, source: Source) -> None:
+async def test_the_gap_set_stays_bounded_and_still_finds_every_late_row(
+    database: Database, source: Source
+) -> None:
     poller = Poller(source, a_feed(page_size=50, max_gaps=10))
     database.insert(*range(2, 400, 2))
     seen = Counter(ids(await poller.poll()))
@@ -254,7 +286,9 @@ async def test_rows_read_again_in_merged_gaps_never_keep_new_rows_out(
     assert set(ids(await poller.poll())) == {*range(2, 100, 2), 99}
 
 
-async def test_gaps_beyond_one_statement_are_all_asked_for(database: Database, source: Source) -> None:
+async def test_gaps_beyond_one_statement_are_all_asked_for(
+    database: Database, source: Source
+) -> None:
     poller = Poller(source, a_feed(max_gaps=5000, page_size=5000))
     database.insert(*range(2, 4001, 2))
     await poller.poll()
@@ -264,7 +298,9 @@ async def test_gaps_beyond_one_statement_are_all_asked_for(database: Database, s
     assert poller.cursor.gaps == (Gap(None, 0, START),)
 
 
-async def test_start_now_skips_what_is_there_but_not_what_was_in_flight(database: Database, source: Source) -> None:
+async def test_start_now_skips_what_is_there_but_not_what_was_in_flight(
+    database: Database, source: Source
+) -> None:
     database.insert(1, 2, 4, 5)
     poller = Poller(source, a_feed(start="now"))
     assert await poller.poll() == []
@@ -273,7 +309,9 @@ async def test_start_now_skips_what_is_there_but_not_what_was_in_flight(database
     assert ids(await poller.poll()) == [3, 6]
 
 
-async def test_start_now_on_an_empty_table_misses_nothing_after_it(database: Database, source: Source) -> None:
+async def test_start_now_on_an_empty_table_misses_nothing_after_it(
+    database: Database, source: Source
+) -> None:
     poller = Poller(source, a_feed(start="now"))
     await poller.poll()
     database.insert(2)
@@ -296,15 +334,49 @@ async def test_waiting_rows_are_counted_up_to_the_limit(database: Database, sour
     assert await source.waiting(a_feed(start=4), Cursor("orders"), 100) == 6
 
 
-async def test_a_composite_key_keeps_the_order_of_the_feed(database: Database, source: Source) -> None:
+async def test_a_composite_key_keeps_the_order_of_the_feed(
+    database: Database, source: Source
+) -> None:
     database.run("CREATE TABLE lines (tenant TEXT, line INT, id INTEGER PRIMARY KEY)")
     database.run("INSERT INTO lines VALUES ('a:b', 7, 1), ('ä', 8, 2)")
-    rows = await Poller(source, a_feed(table="lines", key=["tenant", "line"], columns=["line"])).poll()
-    assert [(row.key, row.payload) for row in rows] == [("a%3Ab:7", '{"line":7}'), ("%C3%A4:8", '{"line":8}')]
+    rows = await Poller(
+        source, a_feed(table="lines", key=["tenant", "line"], columns=["line"])
+    ).poll()
+    assert [(row.key, row.payload) for row in rows] == [
+        ("a%3Ab:7", '{"line":7}'),
+        ("%C3%A4:8", '{"line":8}'),
+    ]
 
 
-ODD_TABLES = ["order", "my orders", 'a"b', "a]b", "a[b", "100%", "semi;colon", "naïve", "select", "it's", "a?b", ":a"]
-ODD_COLUMNS = ["group", "the id", 'q"q', "b]b", "50%", "%(x)s", ":bind", "q?", "naïve", "a.b", "from", "it's", "--"]
+ODD_TABLES = [
+    "order",
+    "my orders",
+    'a"b',
+    "a]b",
+    "a[b",
+    "100%",
+    "semi;colon",
+    "naïve",
+    "select",
+    "it's",
+    "a?b",
+    ":a",
+]
+ODD_COLUMNS = [
+    "group",
+    "the id",
+    'q"q',
+    "b]b",
+    "50%",
+    "%(x)s",
+    ":bind",
+    "q?",
+    "naïve",
+    "a.b",
+    "from",
+    "it's",
+    "--",
+]
 
 
 def _written(name: str) -> str:
@@ -316,7 +388,9 @@ def _quoted(name: str) -> str:
 
 
 @pytest.mark.parametrize("name", ODD_TABLES)
-async def test_a_table_with_an_odd_name_is_read(database: Database, source: Source, name: str) -> None:
+async def test_a_table_with_an_odd_name_is_read(
+    database: Database, source: Source, name: str
+) -> None:
     database.run(f"CREATE TABLE {_quoted(name)} (id INTEGER PRIMARY KEY, note TEXT)")
     database.insert(2, 3, table=_quoted(name))
     poller = Poller(source, a_feed(table=_written(name)))
@@ -329,7 +403,9 @@ async def test_a_table_with_an_odd_name_is_read(database: Database, source: Sour
 async def test_a_column_with_an_odd_name_is_key_cursor_and_payload(
     database: Database, source: Source, name: str
 ) -> None:
-    database.run(f"CREATE TABLE odd ({_quoted(name)} INTEGER PRIMARY KEY); INSERT INTO odd VALUES (2)")  # noqa: S608
+    database.run(
+        f"CREATE TABLE odd ({_quoted(name)} INTEGER PRIMARY KEY); INSERT INTO odd VALUES (2)"  # noqa: S608 - names of ours
+    )
     poller = Poller(source, a_feed(table="odd", key=name, column=name))
     assert [json.loads(row.payload) for row in await poller.poll()] == [{name: 2}]
     database.run("INSERT INTO odd VALUES (1)")
@@ -384,22 +460,34 @@ async def test_a_view_is_read_like_a_table(database: Database, source: Source) -
     assert [row.payload for row in rows] == ['{"id":2,"loud":"NOTE 2"}']
 
 
-async def test_a_missing_table_is_named_with_what_exists(database: Database, source: Source) -> None:
+async def test_a_missing_table_is_named_with_what_exists(
+    database: Database, source: Source
+) -> None:
     database.run("CREATE VIEW recent AS SELECT * FROM orders")
     with pytest.raises(SourceRefused) as caught:
         await source.check(a_feed(table="ordres"))
-    assert str(caught.value) == "feed orders: table 'ordres' does not exist; tables and views: 'orders', 'recent'"
+    assert (
+        str(caught.value)
+        == "feed orders: table 'ordres' does not exist; tables and views: 'orders', 'recent'"
+    )
 
 
 @pytest.mark.parametrize(
     ("fields", "setting"),
-    [({"key": "nope"}, "key"), ({"column": "nope"}, "cursor.column"), ({"columns": ["nope"]}, "columns")],
+    [
+        ({"key": "nope"}, "key"),
+        ({"column": "nope"}, "cursor.column"),
+        ({"columns": ["nope"]}, "columns"),
+    ],
 )
-async def test_a_missing_column_is_named_with_what_exists(source: Source, fields: dict[str, Any], setting: str) -> None:
+async def test_a_missing_column_is_named_with_what_exists(
+    source: Source, fields: dict[str, Any], setting: str
+) -> None:
     with pytest.raises(SourceRefused) as caught:
         await source.check(a_feed(**fields))
     assert (
-        str(caught.value) == f"feed orders: {setting}: table 'orders' has no column 'nope'; its columns: 'id', 'note'"
+        str(caught.value)
+        == f"feed orders: {setting}: table 'orders' has no column 'nope'; its columns: 'id', 'note'"
     )
 
 
@@ -409,7 +497,9 @@ async def test_a_table_dropped_later_is_refused_and_found_again_when_it_is_back(
     poller = Poller(source, a_feed())
     await poller.poll()
     database.run("DROP TABLE orders")
-    with pytest.raises(SourceRefused, match=r"feed orders: table 'orders' does not exist; tables and views: none"):
+    with pytest.raises(
+        SourceRefused, match=r"feed orders: table 'orders' does not exist; tables and views: none"
+    ):
         await poller.poll()
     database.run("CREATE TABLE orders (id INTEGER PRIMARY KEY, note TEXT, added TEXT)")
     database.insert(1)
@@ -417,15 +507,21 @@ async def test_a_table_dropped_later_is_refused_and_found_again_when_it_is_back(
 
 
 async def test_a_cursor_column_that_is_no_integer_is_refused(source: Source) -> None:
-    with pytest.raises(SourceRefused, match=r"cursor.column 'note' is TEXT\(\); identity needs an integer column"):
+    with pytest.raises(
+        SourceRefused, match=r"cursor.column 'note' is TEXT\(\); identity needs an integer column"
+    ):
         await source.check(a_feed(column="note"))
 
 
-@pytest.mark.parametrize(("second", "found"), [("'x'", "a value of type str"), ("1", "1 more than once")])
+@pytest.mark.parametrize(
+    ("second", "found"), [("'x'", "a value of type str"), ("1", "1 more than once")]
+)
 async def test_a_cursor_column_that_cannot_be_returned_to_is_refused(
     database: Database, source: Source, second: str, found: str
 ) -> None:
-    database.run(f"CREATE TABLE loose (id INT, note TEXT); INSERT INTO loose VALUES (1, 'a'), ({second}, 'b')")  # noqa: S608
+    database.run(
+        f"CREATE TABLE loose (id INT, note TEXT); INSERT INTO loose VALUES (1, 'a'), ({second}, 'b')"  # noqa: S608 - names of ours
+    )
     with pytest.raises(SourceRefused, match=f"cursor.column 'id' holds {found}"):
         await Poller(source, a_feed(table="loose", page_size=1)).poll()
 
@@ -465,7 +561,7 @@ async def test_a_value_keeps_what_its_declared_type_means(
     database: Database, source: Source, declared: str, literal: str, expected: object
 ) -> None:
     database.run(f"CREATE TABLE typed (id INTEGER PRIMARY KEY, v {declared})")
-    database.run(f"INSERT INTO typed VALUES (1, {literal})")  # noqa: S608
+    database.run(f"INSERT INTO typed VALUES (1, {literal})")  # noqa: S608 - names of ours
     (row,) = await Poller(source, a_feed(table="typed", columns=["v"])).poll()
     assert row.error is None
     value = json.loads(row.payload)["v"]
@@ -486,7 +582,7 @@ async def test_a_row_that_cannot_be_sent_says_why_and_stops_no_other(
     database: Database, source: Source, literal: str, reason: str
 ) -> None:
     database.run("CREATE TABLE typed (id INTEGER PRIMARY KEY, v)")
-    database.run(f"INSERT INTO typed VALUES (1, 1), (2, {literal}), (3, 3)")  # noqa: S608
+    database.run(f"INSERT INTO typed VALUES (1, 1), (2, {literal}), (3, 3)")  # noqa: S608 - names of ours
     rows = await Poller(source, a_feed(table="typed", max_payload=200)).poll()
     assert [row.key for row in rows] == ["1", "2", "3"]
     assert [row.error is None for row in rows] == [True, False, True]
@@ -504,7 +600,9 @@ async def test_a_missing_file_is_unavailable_and_not_created(tmp_path: Path) -> 
     path = tmp_path / "no such place" / "shop.db"
     path.parent.mkdir()
     source = Database(path).source()
-    with pytest.raises(SourceUnavailable, match=r"no such place/shop.db: version: unable to open database file"):
+    with pytest.raises(
+        SourceUnavailable, match=r"no such place/shop.db: version: unable to open database file"
+    ):
         await source.version()
     await source.close()
     assert not path.exists()
@@ -544,10 +642,14 @@ async def test_many_feeds_read_at_once(database: Database, source: Source) -> No
     assert all(ids(rows) == list(range(1, 101)) for rows in results)
 
 
-async def _write_and_poll(path: Path, groups: list[list[int]], page_size: int, max_gaps: int) -> Counter[int]:
+async def _write_and_poll(
+    path: Path, groups: list[list[int]], page_size: int, max_gaps: int
+) -> Counter[int]:
     """Commit the groups one after another, poll in between, and count how often each id was read."""
     database = Database(path)
-    database.run("DROP TABLE IF EXISTS orders; CREATE TABLE orders (id INTEGER PRIMARY KEY, note TEXT)")
+    database.run(
+        "DROP TABLE IF EXISTS orders; CREATE TABLE orders (id INTEGER PRIMARY KEY, note TEXT)"
+    )
     source = database.source()
     poller = Poller(source, a_feed(page_size=page_size, max_gaps=max_gaps))
     for step, group in enumerate(groups):

@@ -1,4 +1,6 @@
-"""100,000 rows of four writers that commit out of order and roll back, polled meanwhile: each read exactly once."""
+"""100,000 rows of four writers that commit out of order and roll back, polled meanwhile: each read
+exactly once.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ async def test_every_committed_row_is_read_exactly_once_and_no_gap_stays(
         await writers.prepare()
         column = "id" if strategy == "identity" else "rv"
         source = tables.source()
-        reader = Reader(source, source_feed(tables.named("written"), strategy, column, cursor_max_gaps=100_000))
+        reader = Reader(
+            source, source_feed(tables.named("written"), strategy, column, cursor_max_gaps=100_000)
+        )
         seen: Counter[str] = Counter()
         writing = asyncio.create_task(writers.write())
         while not writing.done():

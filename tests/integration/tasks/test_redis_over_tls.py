@@ -1,4 +1,6 @@
-"""`rediss://` as it stands in the documents: every client verifies the server, and connects where it may trust it."""
+"""`rediss://` as it stands in the documents: every client verifies the server, and connects where
+it may trust it.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +75,11 @@ async def test_each_client_connects_where_the_authority_is_trusted(
         await store.close()
     checks = await _checks(_settings(front))
     assert {check.name for check in checks} == {NAME, *probes(_settings(front))}
-    assert [(check.name, check.detail) for check in checks if not check.ok or check.level is not Level.OK] == []
+    assert [
+        (check.name, check.detail)
+        for check in checks
+        if not check.ok or check.level is not Level.OK
+    ] == []
 
 
 async def test_no_client_talks_to_a_server_that_it_cannot_trust(front: Front) -> None:
@@ -98,7 +104,9 @@ async def test_a_certificate_for_another_host_is_refused_by_each(
     tmp_path: Path, clean_redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "other").mkdir()
-    with tls_front(tmp_path / "other", parse_redis_url(clean_redis_url).port, host="elsewhere.example") as other:
+    with tls_front(
+        tmp_path / "other", parse_redis_url(clean_redis_url).port, host="elsewhere.example"
+    ) as other:
         monkeypatch.setenv("SSL_CERT_FILE", str(other.authority))
         for client in probes(_settings(other)).values():
             with pytest.raises(BrokerUnavailable, match=r"certificate verify failed|doesn't match"):
@@ -110,7 +118,9 @@ async def test_a_private_authority_can_be_named_in_the_url(
     front: Front,
 ) -> None:
     option = f"?ssl_ca_certs={front.authority}"
-    assert _conf(front, option).broker_url == _conf(front).broker_url, "options go to each client apart, never as text"
+    assert _conf(front, option).broker_url == _conf(front).broker_url, (
+        "options go to each client apart, never as text"
+    )
     assert all(check.ok for check in await _checks(_settings(front, option)))
 
 
@@ -119,4 +129,6 @@ async def test_doctor_warns_of_a_server_that_nobody_verifies(
 ) -> None:
     assert _conf(front).broker_use_ssl != _conf(front, "?ssl_cert_reqs=none").broker_use_ssl
     checks = await _checks(_settings(front, "?ssl_cert_reqs=none"))
-    assert [(c.name, c.ok) for c in checks if c.level is Level.WARNING] == [("broker: certificate", True)]
+    assert [(c.name, c.ok) for c in checks if c.level is Level.WARNING] == [
+        ("broker: certificate", True)
+    ]

@@ -1,4 +1,6 @@
-"""kombu's Redis transport, as ours: whatever is in Redis, messages of ours come through, and a queue stays a queue."""
+"""kombu's Redis transport, as ours: whatever is in Redis, messages of ours come through, and a
+queue stays a queue.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,9 @@ def consumed(app: RelayCelery) -> Iterator[tuple[Connection, Messages]]:
         yield connection, taken
 
 
-def drain(connection: Connection, taken: Messages, count: int, until: Callable[[], bool] = lambda: False) -> Messages:
+def drain(
+    connection: Connection, taken: Messages, count: int, until: Callable[[], bool] = lambda: False
+) -> Messages:
     """Take what comes until there are so many messages, or something holds."""
     for _ in range(2000):
         if len(taken) >= count or until():
@@ -105,14 +109,18 @@ def test_a_queue_that_is_no_list_is_put_aside_and_work_goes_on(
 
 
 @pytest.mark.parametrize("exchange", [*QUEUES, "celery.pidbox"])
-def test_a_binding_that_is_no_set_keeps_no_worker_from_starting(app: RelayCelery, client: Any, exchange: str) -> None:
+def test_a_binding_that_is_no_set_keeps_no_worker_from_starting(
+    app: RelayCelery, client: Any, exchange: str
+) -> None:
     put(client, f"_kombu.binding.{exchange}", "string")
     with app.connection_for_read() as connection, connection.channel() as channel:
         Queue(exchange, Exchange(exchange), routing_key=exchange, channel=channel).declare()
     assert client.type(f"_kombu.binding.{exchange}") == b"set"
 
 
-def test_the_queue_is_written_and_measured_though_another_program_uses_its_name(app: RelayCelery, client: Any) -> None:
+def test_the_queue_is_written_and_measured_though_another_program_uses_its_name(
+    app: RelayCelery, client: Any
+) -> None:
     put(client, "deliver", "hash")
     assert app.queue._depth() == 0
     put(client, "deliver", "hash")
@@ -146,21 +154,31 @@ def test_what_a_worker_ends_with_goes_back(app: RelayCelery, client: Any) -> Non
     assert client.llen("deliver") == 1
 
 
-@pytest.mark.parametrize("payload", [b"\xff\xfe", b"42", b"[]", b"{}", b"[" * 5000, b"x" * 2_000_000, b'{"body": 1}'])
-def test_junk_on_the_channel_of_remote_control_is_dropped(app: RelayCelery, client: Any, payload: bytes) -> None:
+@pytest.mark.parametrize(
+    "payload", [b"\xff\xfe", b"42", b"[]", b"{}", b"[" * 5000, b"x" * 2_000_000, b'{"body": 1}']
+)
+def test_junk_on_the_channel_of_remote_control_is_dropped(
+    app: RelayCelery, client: Any, payload: bytes
+) -> None:
     taken: Messages = []
     with app.connection_for_read() as connection, connection.channel() as channel:
-        box = Queue("box", Exchange("celery.pidbox", type="fanout"), exclusive=True, auto_delete=True)
+        box = Queue(
+            "box", Exchange("celery.pidbox", type="fanout"), exclusive=True, auto_delete=True
+        )
         with connection.Consumer(box, channel=channel, on_message=taken.append, no_ack=True):
             with suppress(TimeoutError):
                 connection.drain_events(timeout=0.2)
             client.publish("/0.celery.pidbox", payload)
             with connection.channel() as other, connection.Producer(other) as producer:
-                producer.publish({"method": "ping"}, exchange="celery.pidbox", routing_key="", serializer="json")
+                producer.publish(
+                    {"method": "ping"}, exchange="celery.pidbox", routing_key="", serializer="json"
+                )
             assert len(drain(connection, taken, 1)) == 1
 
 
-def test_a_queue_full_of_hints_for_batches_that_are_gone_is_cleared_in_a_moment(app: RelayCelery, client: Any) -> None:
+def test_a_queue_full_of_hints_for_batches_that_are_gone_is_cleared_in_a_moment(
+    app: RelayCelery, client: Any
+) -> None:
     from tasks.sifting import ASKED_AT_ONCE, sift
 
     send(app)

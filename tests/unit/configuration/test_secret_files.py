@@ -25,7 +25,9 @@ partner = { url = "https://partner.example/", auth = { type = "bearer", token = 
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory with a feed and a secret in a file, and an environment without our settings."""
+    """A working directory with a feed and a secret in a file, and an environment without our
+    settings.
+    """
     monkeypatch.chdir(tmp_path)
     for name in [*config.Settings.model_fields, "PARTNER_TOKEN"]:
         monkeypatch.delenv(name.upper(), raising=False)
@@ -52,14 +54,18 @@ def test_a_secret_setting_comes_from_the_file_that_is_named(
     assert found.get_secret_value() == value
 
 
-def test_a_feeds_secret_comes_from_the_file_that_is_named(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_feeds_secret_comes_from_the_file_that_is_named(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PARTNER_TOKEN_FILE", str(place / "secret"))
     auth = checks.load().feed("orders").partner.auth
     assert auth.model_dump()["token"].get_secret_value() == FROM_FILE
 
 
 def test_the_file_may_be_named_in_dot_env(place: Path) -> None:
-    (place / ".env").write_text("PARTNER_TOKEN_FILE=secret\nMONGO_URL_FILE=secret\n", encoding="utf-8")
+    (place / ".env").write_text(
+        "PARTNER_TOKEN_FILE=secret\nMONGO_URL_FILE=secret\n", encoding="utf-8"
+    )
     assert checks.load().settings.mongo_url.get_secret_value() == FROM_FILE
 
 
@@ -77,12 +83,16 @@ def test_a_value_and_a_file_together_are_a_problem_since_one_would_be_ignored(
     assert not [text for text in problems.values() if "s3cret" in text or "from-the-file" in text]
 
 
-def test_a_file_that_cannot_be_read_is_told_by_name(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_cannot_be_read_is_told_by_name(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PARTNER_TOKEN_FILE", str(place / "none"))
     assert "No such file or directory; a readable UTF-8 file" in _problems()["PARTNER_TOKEN_FILE"]
 
 
-def test_a_problem_with_a_file_says_where_its_name_was_given(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_problem_with_a_file_says_where_its_name_was_given(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (place / ".env").write_text("PARTNER_TOKEN_FILE=none\nREDIS_URL_FILE=none\n", encoding="utf-8")
     assert {text.partition(":")[0] for text in _problems().values()} == {".env"}
     monkeypatch.setenv("PARTNER_TOKEN_FILE", "none")
@@ -92,10 +102,15 @@ def test_a_problem_with_a_file_says_where_its_name_was_given(place: Path, monkey
 
 @pytest.mark.usefixtures("place")
 def test_a_secret_that_is_nowhere_is_told_with_both_ways_to_give_it() -> None:
-    assert "set PARTNER_TOKEN or PARTNER_TOKEN_FILE in the environment or .env" in _problems()["feeds.orders"]
+    assert (
+        "set PARTNER_TOKEN or PARTNER_TOKEN_FILE in the environment or .env"
+        in _problems()["feeds.orders"]
+    )
 
 
-def test_an_empty_file_is_not_taken_for_a_secret(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_file_is_not_taken_for_a_secret(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PARTNER_TOKEN", "t")
     (place / "secret").write_text("\n", encoding="utf-8")
     monkeypatch.setenv("REDIS_URL_FILE", str(place / "secret"))

@@ -11,7 +11,9 @@ from app.core.backoff import doubled
 SECOND = timedelta(seconds=1)
 
 
-@pytest.mark.parametrize(("times", "seconds"), [(-1, 1), (0, 1), (1, 2), (2, 4), (5, 32), (6, 60), (10_000, 60)])
+@pytest.mark.parametrize(
+    ("times", "seconds"), [(-1, 1), (0, 1), (1, 2), (2, 4), (5, 32), (6, 60), (10_000, 60)]
+)
 def test_a_wait_doubles_up_to_its_bound(times: int, seconds: int) -> None:
     assert doubled(SECOND, times, timedelta(minutes=1)) == timedelta(seconds=seconds)
 

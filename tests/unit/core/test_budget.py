@@ -1,4 +1,6 @@
-"""Memory for rows: never above its limit but for one row, in the order in which it was asked for, without starving."""
+"""Memory for rows: never above its limit but for one row, in the order in which it was asked for,
+without starving.
+"""
 
 from __future__ import annotations
 

@@ -16,23 +16,33 @@ HOUR, DAY = 3600.0, 86_400.0
 
 
 ROOT = Path(__file__).resolve().parents[3]
-ASKING = re.compile(r"datetime\.(now|utcnow|today)\(|date\.today\(|\btime\.time(_ns)?\(|\btime\.(gmtime|localtime)\(")
+ASKING = re.compile(
+    r"datetime\.(now|utcnow|today)\(|date\.today\(|\btime\.time(_ns)?\(|\btime\.(gmtime|localtime)\("
+)
 """What asks the machine for its time of day."""
 MAY_ASK = {"app/core/clock.py", "app/core/logs.py", "app/cli/ping.py"}
 """The clock itself, lines of a log, and how long `ping` took."""
 
 
 def test_nobody_asks_the_machine_for_the_time_of_day() -> None:
-    """A moment by the machine's clock beside one by the ledger server's is wrong by as much as the machine is."""
+    """A moment by the machine's clock beside one by the ledger server's is wrong by as much as the
+    machine is.
+    """
     apart = ("app/testbed/simulator/", "app/testbed/embedded/")
     files = [path for folder in ("app", "tasks") for path in sorted((ROOT / folder).rglob("*.py"))]
-    names = {str(path.relative_to(ROOT)) for path in files if ASKING.search(path.read_text(encoding="utf-8"))}
+    names = {
+        str(path.relative_to(ROOT))
+        for path in files
+        if ASKING.search(path.read_text(encoding="utf-8"))
+    }
     assert {name for name in names if not name.startswith(apart)} == MAY_ASK
 
 
 @dataclass
 class Machine:
-    """A machine, and the server that it asks: each has a time of day, and what passes is the same for both."""
+    """A machine, and the server that it asks: each has a time of day, and what passes is the same
+    for both.
+    """
 
     passed: float = 0.0
     wrong_by: float = 0.0
@@ -67,7 +77,9 @@ def test_before_the_server_was_asked_the_machine_is_believed() -> None:
 
 
 @pytest.mark.parametrize("wrong_by", [-100 * DAY, -HOUR, -2.0, 0.0, 2.0, HOUR, 100 * DAY])
-def test_a_machine_that_is_wrong_goes_by_the_servers_clock_and_says_by_how_much(wrong_by: float) -> None:
+def test_a_machine_that_is_wrong_goes_by_the_servers_clock_and_says_by_how_much(
+    wrong_by: float,
+) -> None:
     machine = Machine(wrong_by=wrong_by)
     machine.ask()
     machine.passed += HOUR
@@ -98,7 +110,9 @@ def test_what_is_known_is_refined_by_a_better_answer() -> None:
     machine = Machine()
     asked = machine.clock.steady()
     machine.passed += 4.0
-    machine.clock.note(machine.right, asked, machine.clock.steady())  # it was made at the end, not half-way
+    machine.clock.note(
+        machine.right, asked, machine.clock.steady()
+    )  # it was made at the end, not half-way
     assert machine.error() == pytest.approx(2.0, abs=0.01)
     machine.ask()
     assert machine.error() < 0.005
@@ -133,6 +147,8 @@ def test_members_that_differ_by_less_than_all_may_are_no_step_back() -> None:
         (-3600.0, "its machine's clock is 3600 s behind the ledger server's"),
     ],
 )
-def test_a_clock_is_told_of_when_it_differs_by_more_than_a_second(seconds: float | None, said: str | None) -> None:
+def test_a_clock_is_told_of_when_it_differs_by_more_than_a_second(
+    seconds: float | None, said: str | None
+) -> None:
     told = said_of_clock(seconds)
     assert told is None if said is None else told is not None and told.startswith(said)

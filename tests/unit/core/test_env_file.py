@@ -1,4 +1,6 @@
-"""`.env` is taken as it stands; what was changed on the way is said, and what counts for nothing too."""
+"""`.env` is taken as it stands; what was changed on the way is said, and what counts for nothing
+too.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ def _token(loaded: config.Config) -> str:
     return str(token.get_secret_value())
 
 
-@pytest.mark.parametrize("written", ["ab${cd}ef", "'ab${cd}ef'", '"ab${cd}ef"', "ab$${cd}ef", '"ab$${cd}ef"'])
+@pytest.mark.parametrize(
+    "written", ["ab${cd}ef", "'ab${cd}ef'", '"ab${cd}ef"', "ab$${cd}ef", '"ab$${cd}ef"']
+)
 def test_braces_in_a_secret_stay_where_nobody_set_the_name(place: Path, written: str) -> None:
     loaded = _load(place, f"PARTNER_TOKEN={written}\n", TOKEN)
     assert _token(loaded) == "ab${cd}ef"
@@ -51,7 +55,9 @@ def test_braces_can_be_escaped_where_the_name_is_set(place: Path, written: str) 
     assert _token(loaded) == "ab${cd}ef"
 
 
-def test_a_value_that_was_changed_is_said_without_showing_it(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_value_that_was_changed_is_said_without_showing_it(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("cd", "s3cret")
     loaded = _load(place, "PARTNER_TOKEN=ab${cd}ef\n", TOKEN)
     assert _token(loaded) == "abs3cretef"
@@ -84,7 +90,10 @@ def test_what_feeds_may_refer_to_is_no_wrong_name_while_they_cannot_be_read(plac
 
 def test_nothing_is_said_of_a_file_that_is_as_the_example(place: Path) -> None:
     example = (Path(__file__).parents[3] / ".env.example").read_text(encoding="utf-8")
-    assert _load(place, example.replace("# ACCEPT", "ACCEPT").replace("# FLOWER", "FLOWER")).warnings == ()
+    assert (
+        _load(place, example.replace("# ACCEPT", "ACCEPT").replace("# FLOWER", "FLOWER")).warnings
+        == ()
+    )
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-8"])
@@ -99,7 +108,10 @@ def test_the_mark_that_windows_editors_put_in_front_is_accepted(place: Path, enc
 @pytest.mark.parametrize(
     ("env", "said"),
     [
-        ("LEASE=7s".encode("utf-16"), ".env: the file: found text that is not UTF-8; a readable UTF-8 file"),
+        (
+            "LEASE=7s".encode("utf-16"),
+            ".env: the file: found text that is not UTF-8; a readable UTF-8 file",
+        ),
         (
             b"LEASE=7s\n'never closed\n",
             ".env: line 2: found something that is not NAME=value; mend it, or begin it with #",
@@ -114,7 +126,9 @@ def test_what_cannot_be_read_is_one_clear_problem(place: Path, env: bytes, said:
 
 def test_a_name_without_a_value_is_said(place: Path) -> None:
     (warning,) = _load(place, "LEASE\n").warnings
-    assert str(warning) == ".env: LEASE: found a name without a value; write LEASE=value, or remove it"
+    assert (
+        str(warning) == ".env: LEASE: found a name without a value; write LEASE=value, or remove it"
+    )
 
 
 @pytest.mark.parametrize("written", ["5", "5s", "5.0", "5000ms"])
@@ -130,7 +144,9 @@ def test_a_duration_is_written_in_one_way_in_every_place(place: Path, written: s
         assert _load(place, "", bare).feed("orders").poll_every == five
 
 
-@pytest.mark.parametrize("written", ["0", "-5", "soon", "5 weeks", "inf", "99999999999999d", "5s 3s", ""])
+@pytest.mark.parametrize(
+    "written", ["0", "-5", "soon", "5 weeks", "inf", "99999999999999d", "5s 3s", ""]
+)
 def test_what_is_no_duration_is_none_in_any_place(place: Path, written: str) -> None:
     import typer
 

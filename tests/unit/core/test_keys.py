@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from app.core.keys import LONGEST_KEY, part_pattern, readings, short_key, shown_id, shown_key
 from app.source.rows import key_text
 
-PARTS = st.lists(st.text(max_size=12) | st.none() | st.binary(max_size=6) | st.integers(), min_size=1, max_size=4)
+PARTS = st.lists(
+    st.text(max_size=12) | st.none() | st.binary(max_size=6) | st.integers(), min_size=1, max_size=4
+)
 
 
 @pytest.mark.parametrize(
@@ -33,7 +35,9 @@ PARTS = st.lists(st.text(max_size=12) | st.none() | st.binary(max_size=6) | st.i
         ((None, 7), "%-:7"),
     ],
 )
-def test_a_key_is_shown_as_it_is_written_as_far_as_it_can_be_seen(key: tuple[object, ...], shown: str) -> None:
+def test_a_key_is_shown_as_it_is_written_as_far_as_it_can_be_seen(
+    key: tuple[object, ...], shown: str
+) -> None:
     assert shown_key(key_text(key)) == shown
     assert key_text(key) in readings(shown)
 
@@ -45,7 +49,12 @@ def test_whatever_is_shown_is_read_again(parts: list[object]) -> None:
     assert key in readings(key)
 
 
-@given(st.lists(st.text(alphabet=st.characters(exclude_characters=":%\x00", codec="utf-8"), max_size=9), min_size=1))
+@given(
+    st.lists(
+        st.text(alphabet=st.characters(exclude_characters=":%\x00", codec="utf-8"), max_size=9),
+        min_size=1,
+    )
+)
 def test_what_stands_in_the_source_is_read_as_a_key_of_parts(parts: list[str]) -> None:
     assert key_text(parts) in readings(":".join(parts))
 

@@ -1,4 +1,6 @@
-"""Logs: one JSON line an event for machines, text for people, the libraries' records in the same form."""
+"""Logs: one JSON line an event for machines, text for people, the libraries' records in the same
+form.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,11 @@ def test_each_event_is_one_json_line_with_its_fields(capsys: pytest.CaptureFixtu
     assert (first["event"], first["feed"], first["read"], first["task"], first["level"]) == (
         "polled", "orders", 3, "poll", "info",
     )  # fmt: skip
-    assert (second["event"], second["logger"], second["level"]) == ("line one\nline two", "celery.worker", "warning")
+    assert (second["event"], second["logger"], second["level"]) == (
+        "line one\nline two",
+        "celery.worker",
+        "warning",
+    )
     assert first["timestamp"].endswith("Z")
 
 
@@ -81,7 +87,9 @@ def test_a_person_gets_text(capsys: pytest.CaptureFixture[str]) -> None:
         orjson.loads(told)
 
 
-def test_each_json_line_names_the_process_as_the_ledger_names_workers(capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_json_line_names_the_process_as_the_ledger_names_workers(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     configure_logging("INFO", "json")
     structlog.get_logger().info("polled")
     logging.getLogger("celery.worker").info("ready")
@@ -91,16 +99,32 @@ def test_each_json_line_names_the_process_as_the_ledger_names_workers(capsys: py
 def test_celery_s_own_lines_name_the_task_in_fields(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging("INFO", "json")
     data = {"id": "t1", "name": "poll", "kwargs": "{}"}
-    logging.getLogger("celery.app.trace").info("Task %(name)s[%(id)s] succeeded", data, extra={"data": data})
+    logging.getLogger("celery.app.trace").info(
+        "Task %(name)s[%(id)s] succeeded", data, extra={"data": data}
+    )
     (line,) = _lines(capsys)
-    assert (line["task_id"], line["task"], line["event"]) == ("t1", "poll", "Task poll[t1] succeeded")
+    assert (line["task_id"], line["task"], line["event"]) == (
+        "t1",
+        "poll",
+        "Task poll[t1] succeeded",
+    )
 
 
 @pytest.mark.parametrize(
     "library",
-    ["aiosqlite", "pymongo.command", "sqlalchemy.engine", "oauthlib.oauth2", "httpcore.http11", "kombu.transport", "x"],
+    [
+        "aiosqlite",
+        "pymongo.command",
+        "sqlalchemy.engine",
+        "oauthlib.oauth2",
+        "httpcore.http11",
+        "kombu.transport",
+        "x",
+    ],
 )
-def test_a_library_s_debug_lines_are_never_written(capsys: pytest.CaptureFixture[str], library: str) -> None:
+def test_a_library_s_debug_lines_are_never_written(
+    capsys: pytest.CaptureFixture[str], library: str
+) -> None:
     configure_logging("DEBUG", "json")
     logging.getLogger(library).debug("INSERT %s", "payload")
     assert capsys.readouterr().err == ""
@@ -181,7 +205,11 @@ raise LookupError("in main")
 
 def test_warnings_and_what_nobody_caught_are_events_too() -> None:
     ended = subprocess.run(
-        [sys.executable, "-W", "always", "-c", UNCAUGHT], capture_output=True, text=True, cwd=ROOT, check=False
+        [sys.executable, "-W", "always", "-c", UNCAUGHT],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
     )
     lines = [orjson.loads(line) for line in ended.stderr.splitlines()]
     assert ended.returncode == 1
@@ -232,12 +260,21 @@ def test_celery_and_so_flower_is_told_no_driver_s_text(tmp_path: Path) -> None:
     )
     environment = {**os.environ, "FEEDS_FILE": str(feeds), "SOURCE_URL": "sqlite:///x.db"}
     ended = subprocess.run(
-        [sys.executable, "-c", CRASHING], capture_output=True, text=True, cwd=ROOT, check=True, env=environment
+        [sys.executable, "-c", CRASHING],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=True,
+        env=environment,
     )
     assert "TaskCrashed('BulkWriteError')" in ended.stdout
     assert "LedgerUnavailable('the ledger went away')" in ended.stdout
     assert ROW not in ended.stdout + ended.stderr
-    ours = [line for line in map(orjson.loads, ended.stderr.splitlines()) if line["event"].startswith("task_")]
+    ours = [
+        line
+        for line in map(orjson.loads, ended.stderr.splitlines())
+        if line["event"].startswith("task_")
+    ]
     assert [(line["event"], line["kind"], line["feed"], line["task_id"]) for line in ours] == [
         ("task_crashed", "BulkWriteError", "orders", "t1"),
         ("task_failed", "LedgerUnavailable", "orders", "t1"),
@@ -248,9 +285,16 @@ def test_celery_and_so_flower_is_told_no_driver_s_text(tmp_path: Path) -> None:
 def test_what_others_wrote_is_data_in_a_line(form: str, capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging("INFO", form)
 
-    structlog.get_logger().info("attempted", answer="\x1b]0;title\x07 \x9b31m \u202e\nforged line", half="\ud800")
+    structlog.get_logger().info(
+        "attempted", answer="\x1b]0;title\x07 \x9b31m \u202e\nforged line", half="\ud800"
+    )
     logging.getLogger("library").warning("it said \x1b[2J\nanother line")
 
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
-    assert not [letter for line in lines for letter in ("\x1b]", "\x1b[2J", "\x07", "\x9b", "\u202e") if letter in line]
+    assert not [
+        letter
+        for line in lines
+        for letter in ("\x1b]", "\x1b[2J", "\x07", "\x9b", "\u202e")
+        if letter in line
+    ]

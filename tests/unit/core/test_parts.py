@@ -11,7 +11,9 @@ from app.core.parts import in_parts
 
 
 @given(st.lists(st.integers()), st.integers(1, 5))
-def test_parts_hold_every_item_in_order_and_no_more_than_they_may(items: list[int], most: int) -> None:
+def test_parts_hold_every_item_in_order_and_no_more_than_they_may(
+    items: list[int], most: int
+) -> None:
     parts = list(in_parts(items, most))
     assert list(chain.from_iterable(parts)) == items
     assert all(len(part) == most for part in parts[:-1])
@@ -19,7 +21,9 @@ def test_parts_hold_every_item_in_order_and_no_more_than_they_may(items: list[in
 
 
 @given(st.lists(st.text(max_size=8)), st.integers(1, 5), st.integers(1, 10))
-def test_a_part_keeps_within_its_bound_unless_a_single_item_exceeds_it(items: list[str], most: int, limit: int) -> None:
+def test_a_part_keeps_within_its_bound_unless_a_single_item_exceeds_it(
+    items: list[str], most: int, limit: int
+) -> None:
     parts = list(in_parts(items, most, (len, limit)))
     assert list(chain.from_iterable(parts)) == items
     assert all(len(part) <= most for part in parts)

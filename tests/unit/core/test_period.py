@@ -51,7 +51,12 @@ def test_a_day_is_as_long_as_the_clocks_say(day: str, hours: int, start: str) ->
 
 def test_both_hours_of_an_autumn_night_have_names() -> None:
     names = [hour.name for hour in hours_of(parse_period("2026-10-25", BERLIN), BERLIN)]
-    assert names[1:5] == ["2026-10-25T01+02:00", "2026-10-25T02+02:00", "2026-10-25T02+01:00", "2026-10-25T03+01:00"]
+    assert names[1:5] == [
+        "2026-10-25T01+02:00",
+        "2026-10-25T02+02:00",
+        "2026-10-25T02+01:00",
+        "2026-10-25T03+01:00",
+    ]
     assert len(set(names)) == 25
 
 
@@ -62,16 +67,26 @@ def test_the_hour_that_spring_leaves_out_is_no_period() -> None:
 
 def test_the_hours_of_a_half_hour_zone_start_when_its_clocks_say() -> None:
     hour = period_of(utc("2026-01-01T12:10"), Kind.HOUR, KOLKATA)
-    assert hour == Period(Kind.HOUR, utc("2026-01-01T11:30"), utc("2026-01-01T12:30"), "2026-01-01T17+05:30")
+    assert hour == Period(
+        Kind.HOUR, utc("2026-01-01T11:30"), utc("2026-01-01T12:30"), "2026-01-01T17+05:30"
+    )
     assert period_of(utc("2026-01-01T18:30"), Kind.DAY, KOLKATA).name == "2026-01-02"
 
 
 def test_a_zone_that_moves_by_half_an_hour_has_short_hours_that_night() -> None:
-    autumn = [h for h in hours_of(parse_period("2026-04-05", LORD_HOWE), LORD_HOWE) if h.name[11:13] in ("01", "02")]
+    autumn = [
+        h
+        for h in hours_of(parse_period("2026-04-05", LORD_HOWE), LORD_HOWE)
+        if h.name[11:13] in ("01", "02")
+    ]
     assert [(h.name[11:], (h.end - h.start) / timedelta(minutes=1)) for h in autumn] == [
         ("01+11:00", 60), ("01+10:30", 30), ("02+10:30", 60),
     ]  # fmt: skip
-    spring = [h for h in hours_of(parse_period("2026-10-04", LORD_HOWE), LORD_HOWE) if h.name[11:13] in ("01", "02")]
+    spring = [
+        h
+        for h in hours_of(parse_period("2026-10-04", LORD_HOWE), LORD_HOWE)
+        if h.name[11:13] in ("01", "02")
+    ]
     assert [(h.name[11:], (h.end - h.start) / timedelta(minutes=1)) for h in spring] == [
         ("01+10:30", 60), ("02+11:00", 30),
     ]  # fmt: skip
@@ -79,7 +94,11 @@ def test_a_zone_that_moves_by_half_an_hour_has_short_hours_that_night() -> None:
 
 @pytest.mark.parametrize(
     ("zone", "day", "hours"),
-    [("Africa/Cairo", "2026-04-24", 23), ("America/Havana", "2026-11-01", 25), ("America/Nuuk", "2026-03-28", 23)],
+    [
+        ("Africa/Cairo", "2026-04-24", 23),
+        ("America/Havana", "2026-11-01", 25),
+        ("America/Nuuk", "2026-03-28", 23),
+    ],
 )
 def test_a_day_without_a_midnight_or_with_two_is_whole(zone: str, day: str, hours: int) -> None:
     found = parse_period(day, ZoneInfo(zone))
@@ -131,8 +150,14 @@ def test_periods_are_those_that_ended_within() -> None:
 
 def test_words_name_periods_in_the_operators_zone() -> None:
     now = utc("2026-01-01T23:30")
-    named = {text: parse_period(text, BERLIN, now).name for text in ("today", "yesterday", "last-hour")}
-    assert named == {"today": "2026-01-02", "yesterday": "2026-01-01", "last-hour": "2026-01-01T23+01:00"}
+    named = {
+        text: parse_period(text, BERLIN, now).name for text in ("today", "yesterday", "last-hour")
+    }
+    assert named == {
+        "today": "2026-01-02",
+        "yesterday": "2026-01-01",
+        "last-hour": "2026-01-01T23+01:00",
+    }
 
 
 def test_an_hour_may_leave_out_its_offset_where_it_is_the_only_one() -> None:
@@ -143,7 +168,16 @@ def test_an_hour_may_leave_out_its_offset_where_it_is_the_only_one() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "tomorrow", "2026-13-01", "2026-2-1", "2026-03-29T02", "2026-01-01T12+02:00", "2026-01-01T", "0001-01-01"],
+    [
+        "",
+        "tomorrow",
+        "2026-13-01",
+        "2026-2-1",
+        "2026-03-29T02",
+        "2026-01-01T12+02:00",
+        "2026-01-01T",
+        "0001-01-01",
+    ],
 )
 def test_what_is_no_period_is_told_with_what_would_be(text: str) -> None:
     with pytest.raises(ValueError, match='a day "2026-11-21"'):

@@ -1,4 +1,6 @@
-"""`REDIS_URL` means one thing to every client, or is refused with what to write; never with a part of its password."""
+"""`REDIS_URL` means one thing to every client, or is refused with what to write; never with a part
+of its password.
+"""
 
 from __future__ import annotations
 
@@ -41,18 +43,29 @@ def test_an_operator_may_give_up_verifying_in_so_many_words() -> None:
         assert not parse_redis_url(f"rediss://r.example/?{option}").verified
 
 
-PASSWORDS = st.text(st.characters(min_codepoint=33, max_codepoint=0x2FF, exclude_characters="\x7f"), min_size=1)
+PASSWORDS = st.text(
+    st.characters(min_codepoint=33, max_codepoint=0x2FF, exclude_characters="\x7f"), min_size=1
+)
 
 
-@given(user=st.one_of(st.none(), PASSWORDS), password=PASSWORDS, database=st.integers(0, 15), secure=st.booleans())
-def test_every_library_reads_the_same_out_of_it(user: str | None, password: str, database: int, secure: bool) -> None:
+@given(
+    user=st.one_of(st.none(), PASSWORDS),
+    password=PASSWORDS,
+    database=st.integers(0, 15),
+    secure=st.booleans(),
+)
+def test_every_library_reads_the_same_out_of_it(
+    user: str | None, password: str, database: int, secure: bool
+) -> None:
     from urllib.parse import quote
 
     login = f"{quote(user or '', safe='')}:{quote(password, safe='')}"
     url = f"{'rediss' if secure else 'redis'}://{login}@[::1]:6390/{database}"
     ours = parse_redis_url(url)
     found = as_kombu_reads(ours.text)
-    assert (found["userid"], found["password"]) == (user, password) == (ours.username, ours.password)
+    assert (
+        (found["userid"], found["password"]) == (user, password) == (ours.username, ours.password)
+    )
     assert (found["hostname"], found["port"], found["virtual_host"]) == ("::1", 6390, str(database))
     pool = redis.ConnectionPool.from_url(ours.text)
     kwargs = pool.connection_kwargs
@@ -101,12 +114,16 @@ def test_a_certificate_file_that_no_client_could_load_is_told_at_the_start(tmp_p
     assert parsed.tls == VERIFIED | {"ssl_ca_certs": f"{tmp_path}/ca.pem"}
 
 
-def test_it_is_checked_when_the_settings_are_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_checked_when_the_settings_are_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "feeds.toml").write_text(GOOD, encoding="utf-8")
     monkeypatch.delenv("FEEDS_FILE", raising=False)
     monkeypatch.setenv("REDIS_URL", f"redis://sa:{SECRET}@r.example/0")
-    with pytest.raises(ConfigError, match=r"environment: REDIS_URL: found a value not shown here; .* %40") as caught:
+    with pytest.raises(
+        ConfigError, match=r"environment: REDIS_URL: found a value not shown here; .* %40"
+    ) as caught:
         config.load()
     assert "Secret99" not in str(caught.value)
 

@@ -41,8 +41,12 @@ class Renewals:
             await asyncio.wait_for(self.enough.wait(), 30)
 
 
-@pytest.mark.parametrize("failure", [LedgerUnavailable("an election"), LedgerRefused("a code that nobody judged")])
-async def test_a_renewal_that_fails_is_made_again_before_the_lease_has_run_out(failure: RowrelayError) -> None:
+@pytest.mark.parametrize(
+    "failure", [LedgerUnavailable("an election"), LedgerRefused("a code that nobody judged")]
+)
+async def test_a_renewal_that_fails_is_made_again_before_the_lease_has_run_out(
+    failure: RowrelayError,
+) -> None:
     renewals = Renewals(failure)
     await renewals.during_work(lambda: NOW)
     assert (renewals.made, renewals.lost) == (2, [])
@@ -58,7 +62,9 @@ async def test_a_lease_that_is_anothers_is_given_up_at_once() -> None:
 async def test_a_lease_that_ran_out_is_given_up_with_what_kept_it_from_being_renewed() -> None:
     renewals = Renewals(*[LedgerUnavailable("no primary")] * 1000)
     await renewals.during_work()
-    assert [str(why) for why in renewals.lost] == ["the lease ran out before it could be renewed: no primary"]
+    assert [str(why) for why in renewals.lost] == [
+        "the lease ran out before it could be renewed: no primary"
+    ]
 
 
 async def test_work_that_is_through_ends_the_renewing() -> None:

@@ -31,7 +31,10 @@ def test_path_and_query_stay_as_they_are(target: str) -> None:
         ("http://partner.example", Url("http", "partner.example", 80, "/")),
         ("HTTPS://Partner.Example:8443?x=1", Url("https", "partner.example", 8443, "/?x=1")),
         ("http://[::1]:81/a", Url("http", "::1", 81, "/a")),
-        ("http://bücher.example/größe", Url("http", "xn--bcher-kva.example", 80, "/gr%C3%B6%C3%9Fe")),
+        (
+            "http://bücher.example/größe",
+            Url("http", "xn--bcher-kva.example", 80, "/gr%C3%B6%C3%9Fe"),
+        ),
         ("http://a%40b:p%3Aw:d@h/", Url("http", "h", 80, "/", "a@b", "p:w:d")),
         ("http://user@h/", Url("http", "h", 80, "/", "user", None)),
     ],
@@ -69,7 +72,9 @@ def test_the_port_is_said_where_it_is_not_the_schemes_own(url: str, authority: s
         ("http://" + "ü" * 80 + "/", "a name or an address"),
     ],
 )
-def test_what_cannot_be_sent_as_written_is_refused_with_what_to_write(text: object, told: str) -> None:
+def test_what_cannot_be_sent_as_written_is_refused_with_what_to_write(
+    text: object, told: str
+) -> None:
     with pytest.raises(ValueError, match=told.replace("(", r"\(")):
         parse_url(text)
 

@@ -1,4 +1,6 @@
-"""Whatever an operator writes, in whichever setting: one problem that says where and what to do, in plain words."""
+"""Whatever an operator writes, in whichever setting: one problem that says where and what to do, in
+plain words.
+"""
 
 from __future__ import annotations
 
@@ -91,13 +93,17 @@ def _written(path: tuple[str, ...], value: str) -> str:
         ("table",): '"t"', ("key",): '"id"', ("cursor", "strategy"): '"identity"', ("cursor", "column"): '"id"',
         ("partner", "url"): '"https://partner.example/"',
     }  # fmt: skip
-    kept = {at: text for at, text in tables.items() if at[: len(path)] != path and path[: len(at)] != at}
+    kept = {
+        at: text for at, text in tables.items() if at[: len(path)] != path and path[: len(at)] != at
+    }
     lines = [f"{'.'.join(at)} = {text}" for at, text in (kept | {path: value}).items()]
     return "\n".join(["[feeds.orders]", *lines])
 
 
 @pytest.mark.parametrize("path", PATHS, ids=".".join)
-def test_a_wrong_value_of_a_feeds_key_is_told_in_plain_words(place: Path, path: tuple[str, ...]) -> None:
+def test_a_wrong_value_of_a_feeds_key_is_told_in_plain_words(
+    place: Path, path: tuple[str, ...]
+) -> None:
     told = [text for value in VALUES for text in _told(place, _written(path, value))]
     assert told, "none of these values is right for every key"
     assert [text for text in told if OF_A_LIBRARY.search(_without_input(text))] == []
@@ -118,7 +124,9 @@ SETTING_VALUES = (
 
 @pytest.mark.parametrize("name", sorted(config.Settings.model_fields))
 def test_a_wrong_value_of_a_setting_is_told_in_plain_words(place: Path, name: str) -> None:
-    told = [text for value in SETTING_VALUES for text in _told(place, GOOD, f"{name.upper()}={value}\n")]
+    told = [
+        text for value in SETTING_VALUES for text in _told(place, GOOD, f"{name.upper()}={value}\n")
+    ]
     told = [text for text in told if "FEEDS_FILE" not in text]
     assert [text for text in told if OF_A_LIBRARY.search(_without_input(text))] == []
     assert all(text.startswith(".env: ") for text in told if name != "feeds_file")
@@ -133,8 +141,12 @@ PIECES = st.sampled_from([
 
 
 @given(name=st.sampled_from(URLS), pieces=st.lists(PIECES, max_size=12))
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_text_for_a_url_is_taken_or_told_and_never_raises(place: Path, name: str, pieces: list[str]) -> None:
+@settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_any_text_for_a_url_is_taken_or_told_and_never_raises(
+    place: Path, name: str, pieces: list[str]
+) -> None:
     from app.core.errors import RowrelayError
     from app.source.engine import async_url
 
@@ -159,7 +171,9 @@ CUT = {
 
 
 @pytest.mark.parametrize("name", CUT)
-def test_a_password_with_an_at_sign_is_never_shown_and_how_to_write_it_is(place: Path, name: str) -> None:
+def test_a_password_with_an_at_sign_is_never_shown_and_how_to_write_it_is(
+    place: Path, name: str
+) -> None:
     (problem,) = _told(place, GOOD, f"{name}={CUT[name]}\n")
     assert "Secret99" not in problem
     assert "Top" not in problem
@@ -181,7 +195,10 @@ def test_the_drivers_named_are_those_that_are_used() -> None:
 
 def test_a_name_that_does_not_exist_is_told_with_the_one_that_was_likely_meant(place: Path) -> None:
     (problem,) = _told(place, GOOD.replace('key = "id"', 'key = "id"\npoll_evry = "5s"'))
-    assert problem == "feeds.toml: feeds.orders.poll_evry: found '5s'; no such field: poll_every was likely meant"
+    assert (
+        problem
+        == "feeds.toml: feeds.orders.poll_evry: found '5s'; no such field: poll_every was likely meant"
+    )
     assert likely("SWEEP_EVRY", ["SWEEP_EVERY", "LEASE"]) == "SWEEP_EVERY"
     assert likely("rowrelay_lease", ["LEASE"]) == "LEASE"
     assert likely("HOSTNAME", ["LEASE", "SMTP_HOST"]) is None
@@ -194,7 +211,11 @@ def test_fields_of_ours_are_not_written(place: Path) -> None:
 
 
 def test_a_secret_setting_keeps_its_secret() -> None:
-    secret = {name for name, field in config.Settings.model_fields.items() if field.annotation is SecretStr}
+    secret = {
+        name
+        for name, field in config.Settings.model_fields.items()
+        if field.annotation is SecretStr
+    }
     assert secret == {
         "redis_url", "mongo_url", "source_url", "mssql_password", "smtp_password", "report_webhook_url",
         "report_webhook_secret", "notify_webhook_url", "notify_webhook_secret",

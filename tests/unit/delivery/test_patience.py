@@ -31,14 +31,18 @@ def attempts_on(policy: Retry, away: timedelta, seed: int) -> tuple[list[datetim
     while True:
         times.append(now)
         answer = Answer(now, 5, 503 if now < START + away else 200)
-        verdict = judge(answer, attempt=len(times), created_at=START, policy=policy, now=now, draw=chance.random)
+        verdict = judge(
+            answer, attempt=len(times), created_at=START, policy=policy, now=now, draw=chance.random
+        )
         if verdict.next_attempt_at is None:
             return times, verdict.outcome
         now = verdict.next_attempt_at + chance.random() * LATE
 
 
 @pytest.mark.parametrize("hours", [0.1, 0.5, 1, 6, 24, 71])
-def test_a_partner_that_is_away_costs_no_row_and_has_each_within_the_cap_after_it_is_back(hours: float) -> None:
+def test_a_partner_that_is_away_costs_no_row_and_has_each_within_the_cap_after_it_is_back(
+    hours: float,
+) -> None:
     policy, away = Retry(), timedelta(hours=hours)
     for seed in SEEDS:
         times, outcome = attempts_on(policy, away, seed)
@@ -70,7 +74,9 @@ def test_an_operator_may_still_bound_the_attempts() -> None:
 
 @dataclass
 class QuietFeed:
-    """A row every ten minutes for a day, whose partner is away for that day; the clock moves from event to event."""
+    """A row every ten minutes for a day, whose partner is away for that day; the clock moves from
+    event to event.
+    """
 
     clock: VirtualClock
     endpoint: EndpointThrottle
@@ -104,7 +110,14 @@ class QuietFeed:
         answer = Answer(now, 5, 503 if now < START + self.away else 200)
         created = START + row * EVERY
         policy = self.endpoint.feed.retry
-        verdict = judge(answer, attempt=attempt, created_at=created, policy=policy, now=now, draw=self.chance.random)
+        verdict = judge(
+            answer,
+            attempt=attempt,
+            created_at=created,
+            policy=policy,
+            now=now,
+            draw=self.chance.random,
+        )
         await self.endpoint.report([answer])
         if verdict.next_attempt_at is None:
             self.done[row] = verdict.outcome, now
@@ -125,7 +138,9 @@ async def quiet_day(breaker: Breaker) -> QuietFeed:
     return quiet
 
 
-async def test_a_quiet_feed_opens_its_breaker_and_loses_no_row_to_a_partner_that_is_away_for_a_day() -> None:
+async def test_a_quiet_feed_opens_its_breaker_and_loses_no_row_to_a_partner_that_is_away_for_a_day() -> (
+    None
+):
     breaker = Breaker()
     quiet = await quiet_day(breaker)
     assert {outcome for outcome, _ in quiet.done.values()} == {Outcome.DELIVERED}
@@ -136,6 +151,8 @@ async def test_a_quiet_feed_opens_its_breaker_and_loses_no_row_to_a_partner_that
     assert quiet.endpoint.breaker.generation == 0, "closed again"
     failed = quiet.requests - len(quiet.done)
     probing = quiet.away / breaker.open_for_cap * breaker.probes
-    assert failed <= probing, "a few probes each time that it half opens, whatever the rows that wait"
+    assert failed <= probing, (
+        "a few probes each time that it half opens, whatever the rows that wait"
+    )
     without = await quiet_day(breaker.model_copy(update={"consecutive_failures": 0}))
     assert without.requests > 4 * quiet.requests

@@ -31,7 +31,9 @@ POLICIES = st.builds(
 )
 
 
-def answer(status: int | None = None, retry_after: str | None = None, error: str | None = None) -> Answer:
+def answer(
+    status: int | None = None, retry_after: str | None = None, error: str | None = None
+) -> Answer:
     headers = {} if retry_after is None else {"retry-after": retry_after}
     return Answer(at=NOW, duration_ms=5, status=status, headers=headers, error=error)
 
@@ -44,7 +46,14 @@ def verdict_on(
     policy: Retry = POLICY,
     draw: float = 0.5,
 ) -> Verdict:
-    return judge(given_answer, attempt=attempt, created_at=NOW - age, policy=policy, now=NOW, draw=lambda: draw)
+    return judge(
+        given_answer,
+        attempt=attempt,
+        created_at=NOW - age,
+        policy=policy,
+        now=NOW,
+        draw=lambda: draw,
+    )
 
 
 @pytest.mark.parametrize(
@@ -75,21 +84,27 @@ def verdict_on(
         (999, Outcome.DEAD, "999", False),
     ],
 )
-def test_each_status_has_its_outcome(status: int, outcome: Outcome, reason: str | None, pauses: bool) -> None:
+def test_each_status_has_its_outcome(
+    status: int, outcome: Outcome, reason: str | None, pauses: bool
+) -> None:
     verdict = verdict_on(answer(status))
     assert verdict.outcome is outcome
     assert reason is None or verdict.reason == reason
     assert (verdict.pause_reason is not None) is pauses
 
 
-@pytest.mark.parametrize("error", ["ConnectError: refused", "Deadline: no complete answer", "ProtocolError: no HTTP"])
+@pytest.mark.parametrize(
+    "error", ["ConnectError: refused", "Deadline: no complete answer", "ProtocolError: no HTTP"]
+)
 def test_a_request_without_an_answer_is_retried_and_says_why(error: str) -> None:
     verdict = verdict_on(answer(error=error))
     assert (verdict.outcome, verdict.reason) == (Outcome.RETRY, error)
 
 
 def test_an_answer_that_says_nothing_at_all_is_retried() -> None:
-    assert verdict_on(answer()) == Verdict(Outcome.RETRY, "no answer", NOW + timedelta(seconds=0.875))
+    assert verdict_on(answer()) == Verdict(
+        Outcome.RETRY, "no answer", NOW + timedelta(seconds=0.875)
+    )
 
 
 @pytest.mark.parametrize("status", [429, 503])
@@ -160,7 +175,9 @@ def test_every_form_of_retry_after_holds_the_endpoint_and_the_retry(
 def test_the_other_headers_for_it_are_read_where_the_answer_is_about_our_pace(
     name: str, value: str, seconds: int
 ) -> None:
-    assert verdict_on(Answer(NOW, 5, 429, {name: value})).hold_until == NOW + timedelta(seconds=seconds)
+    assert verdict_on(Answer(NOW, 5, 429, {name: value})).hold_until == NOW + timedelta(
+        seconds=seconds
+    )
 
 
 @pytest.mark.parametrize("status", [400, 404, 422])
@@ -187,7 +204,10 @@ def test_a_member_of_the_answer_may_say_it_too(body: str, seconds: int | None) -
 
 
 def test_a_date_is_taken_by_the_partners_own_clock() -> None:
-    headers = {"date": "Sun, 01 Mar 2026 10:00:00 GMT", "retry-after": "Sun, 01 Mar 2026 10:00:20 GMT"}
+    headers = {
+        "date": "Sun, 01 Mar 2026 10:00:00 GMT",
+        "retry-after": "Sun, 01 Mar 2026 10:00:20 GMT",
+    }
     assert verdict_on(Answer(NOW, 5, 503, headers)).hold_until == NOW + timedelta(seconds=20)
 
 
@@ -211,7 +231,9 @@ def test_a_date_is_taken_by_the_partners_own_clock() -> None:
         (401, Outcome.RETRY, False),
     ],
 )
-def test_a_refusal_that_says_when_to_come_back_passes(status: int, outcome: Outcome, holds: bool) -> None:
+def test_a_refusal_that_says_when_to_come_back_passes(
+    status: int, outcome: Outcome, holds: bool
+) -> None:
     verdict = verdict_on(answer(status, "120"), draw=0)
     assert verdict.outcome is outcome
     assert verdict.hold_until == (NOW + timedelta(seconds=120) if holds else None)
@@ -244,19 +266,35 @@ def test_a_409_that_may_speak_of_our_earlier_request_waits(
 ) -> None:
     given_answer = Answer(NOW, 5, 409, body=body)
     verdict = judge(
-        given_answer, attempt=attempt, created_at=NOW, policy=POLICY, now=NOW, draw=lambda: 0.0, in_doubt=in_doubt
+        given_answer,
+        attempt=attempt,
+        created_at=NOW,
+        policy=POLICY,
+        now=NOW,
+        draw=lambda: 0.0,
+        in_doubt=in_doubt,
     )
     assert verdict.outcome is outcome
     if verdict.outcome is Outcome.RETRY:
         assert verdict.in_doubt
         assert verdict.next_attempt_at == NOW + UNDER_WAY_WAIT
     elif attempt > 1:
-        assert verdict.reason.startswith("attempts spent: 409 Conflict: the partner may have an earlier request")
+        assert verdict.reason.startswith(
+            "attempts spent: 409 Conflict: the partner may have an earlier request"
+        )
 
 
 @pytest.mark.parametrize("status", [401, 403, 408, 409, 425, 429, 500, 503])
 def test_doubt_stays_until_an_answer_tells(status: int) -> None:
-    verdict = judge(answer(status), attempt=2, created_at=NOW, policy=POLICY, now=NOW, draw=lambda: 0.5, in_doubt=True)
+    verdict = judge(
+        answer(status),
+        attempt=2,
+        created_at=NOW,
+        policy=POLICY,
+        now=NOW,
+        draw=lambda: 0.5,
+        in_doubt=True,
+    )
     assert verdict.in_doubt
 
 
@@ -302,10 +340,14 @@ def test_refused_credentials_never_kill_a_row(status: int) -> None:
 
 
 def test_a_success_counts_however_late_it_comes() -> None:
-    assert verdict_on(answer(200), attempt=1000, age=timedelta(days=365)).outcome is Outcome.DELIVERED
+    assert (
+        verdict_on(answer(200), attempt=1000, age=timedelta(days=365)).outcome is Outcome.DELIVERED
+    )
 
 
-@pytest.mark.parametrize(("attempt", "bound_seconds"), [(1, 1), (2, 2), (3, 4), (12, 2048), (13, 3600), (1000, 3600)])
+@pytest.mark.parametrize(
+    ("attempt", "bound_seconds"), [(1, 1), (2, 2), (3, 4), (12, 2048), (13, 3600), (1000, 3600)]
+)
 def test_the_backoff_doubles_up_to_its_cap(attempt: int, bound_seconds: int) -> None:
     assert backoff(POLICY, attempt, lambda: 0.0) == timedelta(seconds=bound_seconds)
     assert backoff(POLICY, attempt, lambda: 0.5) == timedelta(seconds=bound_seconds * 0.875)
@@ -313,16 +355,27 @@ def test_the_backoff_doubles_up_to_its_cap(attempt: int, bound_seconds: int) -> 
 
 @given(
     status=STATUSES,
-    retry_after=st.none() | st.text() | st.integers().map(str) | st.datetimes().map(format_datetime),
+    retry_after=st.none()
+    | st.text()
+    | st.integers().map(str)
+    | st.datetimes().map(format_datetime),
     attempt=st.integers(1, 100_000),
     age=st.timedeltas(min_value=timedelta(days=-1), max_value=timedelta(days=10_000)),
     policy=POLICIES,
     draw=DRAWS,
 )
 def test_every_verdict_is_complete_and_bounded(
-    *, status: int | None, retry_after: str | None, attempt: int, age: timedelta, policy: Retry, draw: float
+    *,
+    status: int | None,
+    retry_after: str | None,
+    attempt: int,
+    age: timedelta,
+    policy: Retry,
+    draw: float,
 ) -> None:
-    verdict = verdict_on(answer(status, retry_after), attempt=attempt, age=age, policy=policy, draw=draw)
+    verdict = verdict_on(
+        answer(status, retry_after), attempt=attempt, age=age, policy=policy, draw=draw
+    )
     assert (verdict.next_attempt_at is not None) is (verdict.outcome is Outcome.RETRY)
     assert verdict.reason
     assert "\n" not in verdict.reason
@@ -341,12 +394,16 @@ def test_every_verdict_is_complete_and_bounded(
     policy=POLICIES,
     draw=DRAWS,
 )
-def test_no_row_is_retried_past_its_attempts(status: int | None, attempt: int, policy: Retry, draw: float) -> None:
+def test_no_row_is_retried_past_its_attempts(
+    status: int | None, attempt: int, policy: Retry, draw: float
+) -> None:
     verdict = verdict_on(answer(status), attempt=attempt, policy=policy, draw=draw)
     if policy.max_attempts and attempt >= policy.max_attempts:
         assert verdict.outcome is not Outcome.RETRY
 
 
 @given(policy=POLICIES, attempt=st.integers(1, 10**9), draw=DRAWS)
-def test_the_backoff_never_overflows_or_leaves_its_bounds(policy: Retry, attempt: int, draw: float) -> None:
+def test_the_backoff_never_overflows_or_leaves_its_bounds(
+    policy: Retry, attempt: int, draw: float
+) -> None:
     assert timedelta(0) <= backoff(policy, attempt, lambda: draw) <= policy.backoff_cap

@@ -43,7 +43,9 @@ def test_what_is_expected_is_replaced_by_what_came() -> None:
     assert share == Share()
 
 
-def test_a_process_that_is_full_has_room_for_one_batch_of_each_feed_and_for_more_as_it_empties() -> None:
+def test_a_process_that_is_full_has_room_for_one_batch_of_each_feed_and_for_more_as_it_empties() -> (
+    None
+):
     shares = Shares(8)
     first = take(shares, "first", rows=1)
     assert len(first) == 8

@@ -1,4 +1,6 @@
-"""What a feed may say about its cursor, its rows and its conditions, and what is refused before anything is read."""
+"""What a feed may say about its cursor, its rows and its conditions, and what is refused before
+anything is read.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,9 @@ def test_a_start_is_a_word_or_a_position_of_the_strategy(strategy: str, start: A
         ("timestamp", "2026-01-31' OR 1=1 --", "a moment such as"),
     ],
 )
-def test_a_start_of_another_form_is_refused_with_the_right_one(strategy: str, start: Any, needs: str) -> None:
+def test_a_start_of_another_form_is_refused_with_the_right_one(
+    strategy: str, start: Any, needs: str
+) -> None:
     with pytest.raises(ValidationError, match=needs):
         _feed(strategy, cursor={"start": start})
 

@@ -12,7 +12,14 @@ from app.core.rows import SourceRow
 from app.feeds.feed import Condition
 from app.feeds.filter import sift, skip_reason
 
-ROW = {"id": 7, "Name": "Zoë", "amount": "12.50", "note": None, "at": "2026-01-31T10:00:00", "paid": True}
+ROW = {
+    "id": 7,
+    "Name": "Zoë",
+    "amount": "12.50",
+    "note": None,
+    "at": "2026-01-31T10:00:00",
+    "paid": True,
+}
 
 
 def condition(column: str, op: str, value: Any = None) -> Condition:
@@ -62,10 +69,15 @@ def test_a_skipped_row_has_the_condition_it_did_not_meet_as_its_reason_and_not_i
     [
         (condition("gone", "=", 1), "filter: the row has no column 'gone'; it has id"),
         (condition("Name", ">", 3), "filter: column 'Name' holds no number to compare with"),
-        (condition("at", ">", datetime(2026, 1, 1, tzinfo=UTC)), "filter: can't compare offset-naive"),
+        (
+            condition("at", ">", datetime(2026, 1, 1, tzinfo=UTC)),
+            "filter: can't compare offset-naive",
+        ),
     ],
 )
-def test_a_row_that_cannot_be_judged_goes_on_record_as_unreadable(wanted: Condition, reason: str) -> None:
+def test_a_row_that_cannot_be_judged_goes_on_record_as_unreadable(
+    wanted: Condition, reason: str
+) -> None:
     sifted = sift([wanted], [row()])
     assert [str(found.error).startswith(reason) for found in sifted.unreadable] == [True]
     assert (sifted.sent, sifted.skipped) == ([], [])

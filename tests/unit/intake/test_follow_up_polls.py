@@ -1,4 +1,6 @@
-"""When a feed is polled again without waiting for beat: soon while rows come, and never twice at once."""
+"""When a feed is polled again without waiting for beat: soon while rows come, and never twice at
+once.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ def _after(
     seconds: float, logged: int = 0, follow_up: FollowUp | None = None, stopped: str = "up to date"
 ) -> FollowUp | None:
     now = NOW + timedelta(seconds=seconds)
-    return next_follow_up(FEED, Polled(logged=logged, stopped=stopped), follow_up, began=NOW, now=now)
+    return next_follow_up(
+        FEED, Polled(logged=logged, stopped=stopped), follow_up, began=NOW, now=now
+    )
 
 
 def _in(seconds: float) -> FollowUp:
@@ -66,8 +70,14 @@ def test_what_the_budget_cut_short_goes_on_at_once() -> None:
 def test_no_look_is_sent_further_ahead_than_the_broker_keeps_a_message_out_of_sight() -> None:
     feed = make_feed(poll_every=timedelta(hours=1))
     until = NOW + timedelta(hours=1)
-    assert next_follow_up(feed, Polled(), FollowUp(timedelta(seconds=15), until), began=NOW, now=NOW) is not None
-    assert next_follow_up(feed, Polled(), FollowUp(timedelta(seconds=16), until), began=NOW, now=NOW) is None
+    assert (
+        next_follow_up(feed, Polled(), FollowUp(timedelta(seconds=15), until), began=NOW, now=NOW)
+        is not None
+    )
+    assert (
+        next_follow_up(feed, Polled(), FollowUp(timedelta(seconds=16), until), began=NOW, now=NOW)
+        is None
+    )
 
 
 @pytest.mark.parametrize("stopped", ["paused", "backing off", "backlog"])

@@ -11,7 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.core.period import Kind, periods
-from app.jobs.schedule import HORIZON, JOBS, LONGEST_WAIT, MAX_TRIES, SETTLE, Job, Misfire, missed, wait_after
+from app.jobs.schedule import (
+    HORIZON,
+    JOBS,
+    LONGEST_WAIT,
+    MAX_TRIES,
+    SETTLE,
+    Job,
+    Misfire,
+    missed,
+    wait_after,
+)
 from app.ledger.ticks import Tick, TickState
 
 UTC = ZoneInfo("UTC")
@@ -55,7 +65,9 @@ def test_nothing_is_left_out_while_all_goes_well(rule: Misfire) -> None:
 
 
 @given(hours=st.integers(1, 400), late=st.integers(0, 10 * 24 * 60))
-def test_all_leaves_out_only_what_is_older_than_the_horizon_and_says_so(hours: int, late: int) -> None:
+def test_all_leaves_out_only_what_is_older_than_the_horizon_and_says_so(
+    hours: int, late: int
+) -> None:
     now = START + hours * HOUR + SETTLE + timedelta(minutes=late)
     for tick, why in missed(Job("job", Kind.HOUR, Misfire.ALL), ended(hours), now):
         assert tick.period.end < now - HORIZON
@@ -66,7 +78,9 @@ def test_each_wait_is_longer_than_the_one_before_up_to_the_longest() -> None:
     waits = [wait_after(tries) for tries in range(1, MAX_TRIES)]
     assert waits[0] == timedelta(minutes=1)
     assert all(earlier <= later <= LONGEST_WAIT for earlier, later in pairwise(waits))
-    assert timedelta(hours=1, minutes=30) < sum(waits, timedelta(0)) < timedelta(hours=2, minutes=30)
+    assert (
+        timedelta(hours=1, minutes=30) < sum(waits, timedelta(0)) < timedelta(hours=2, minutes=30)
+    )
     assert wait_after(0) == waits[0], "a try that finished a step starts anew"
 
 

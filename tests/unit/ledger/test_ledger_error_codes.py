@@ -1,4 +1,6 @@
-"""Each code of a server is judged once: it passes, and the same call is made again, or somebody must act first."""
+"""Each code of a server is judged once: it passes, and the same call is made again, or somebody
+must act first.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ PASSES = {
     # What the driver, or the server's own category RetriableError, tries again.
     6, 7, 89, 91, 134, 189, 262, 358, 402, 406, 407, 412, 453, 462, 9001, 10058, 10107, 11600, 11602, 13435, 13436,
     50915, 91331, 10045600,
-    # Categories Interruption, CursorInvalidatedError, SystemOverloadedError, SnapshotError, StaleShardVersionError.
+    # Categories Interruption, CursorInvalidatedError, SystemOverloadedError, SnapshotError,
+    # StaleShardVersionError.
     24, 43, 50, 143, 150, 175, 237, 239, 246, 250, 272, 279, 281, 282, 290, 314, 355, 433, 449, 450, 11601,
     13388, 46841,
     # No member that may be asked, or too few that acknowledge.
@@ -71,7 +74,11 @@ def test_what_somebody_must_mend_is_not(code: int) -> None:
 def test_no_code_is_judged_twice_and_none_of_the_drivers_own_lists_is_missed() -> None:
     assert not PASSING.keys() & PERMANENT.keys()
     assert PASSING.keys() >= helpers_shared._RETRYABLE_ERROR_CODES
-    assert (name_of(365), name_of(13), name_of(40353)) == ("TemporarilyUnavailable", "Unauthorized", None)
+    assert (name_of(365), name_of(13), name_of(40353)) == (
+        "TemporarilyUnavailable",
+        "Unauthorized",
+        None,
+    )
 
 
 @pytest.mark.parametrize("label", PASSING_LABELS)
@@ -80,7 +87,9 @@ def test_a_label_says_that_it_passes_whatever_the_code(label: str, code: int | N
     answer = {"ok": 0, "errmsg": "why", "code": code, "errorLabels": [label]}
     assert translate(driver.OperationFailure("why", code, answer)).retryable
     concern = {"code": code, "errmsg": "why", "errorLabels": [label]}
-    assert translate(driver.BulkWriteError({"writeErrors": [], "writeConcernErrors": [concern]})).retryable
+    assert translate(
+        driver.BulkWriteError({"writeErrors": [], "writeConcernErrors": [concern]})
+    ).retryable
 
 
 def test_a_label_that_says_nothing_of_trying_again_does_not_count() -> None:
@@ -91,7 +100,12 @@ def test_a_label_that_says_nothing_of_trying_again_does_not_count() -> None:
 @pytest.mark.parametrize("code", sorted(PASSES))
 def test_a_bulk_write_that_was_not_acknowledged_is_neither_done_nor_refused(code: int) -> None:
     """Beside duplicates too, which are what a write that is repeated meets."""
-    duplicate = {"index": 0, "code": DUPLICATE_KEY, "errmsg": "E11000 duplicate key", "op": {"payload": "a row"}}
+    duplicate = {
+        "index": 0,
+        "code": DUPLICATE_KEY,
+        "errmsg": "E11000 duplicate key",
+        "op": {"payload": "a row"},
+    }
     for writes in ([], [duplicate]):
         details: dict[str, Any] = {
             "writeErrors": writes,
@@ -104,13 +118,21 @@ def test_a_bulk_write_that_was_not_acknowledged_is_neither_done_nor_refused(code
     ("code", "text"),
     [
         (301, "Retryable writes are not supported"),
-        (2, 'Retryable writes are not supported. Please disable them by specifying "retrywrites=false"'),
-        (20, "This MongoDB deployment does not support retryable writes. Please add retryWrites=false"),
+        (
+            2,
+            'Retryable writes are not supported. Please disable them by specifying "retrywrites=false"',
+        ),
+        (
+            20,
+            "This MongoDB deployment does not support retryable writes. Please add retryWrites=false",
+        ),
     ],
     ids=["Amazon DocumentDB", "Azure Cosmos DB", "the driver of MongoDB"],
 )
 def test_a_server_without_retryable_writes_is_told_what_to_do(code: int, text: str) -> None:
     """301 is MongoDB's code for damaged data, which passes once another member is primary."""
-    refused = translate(driver.OperationFailure(text, code, {"ok": 0, "code": code, "errmsg": text}))
+    refused = translate(
+        driver.OperationFailure(text, code, {"ok": 0, "code": code, "errmsg": text})
+    )
     assert isinstance(refused, LedgerRefused)
     assert "add retryWrites=false to MONGO_URL" in str(refused)

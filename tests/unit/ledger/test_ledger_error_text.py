@@ -66,8 +66,14 @@ def test_an_error_is_one_line_that_says_what_the_server_said_and_what_to_do(case
 def test_a_bulk_write_names_each_problem_once_and_no_row() -> None:
     row = {"_id": "orders:1", "payload": '{"card": "4111"}'}
     writes = [{"index": n, "code": 16500, "errmsg": "RetryAfterMs=34", "op": row} for n in range(3)]
-    concern = {"code": 64, "errmsg": "waiting for replication timed out", "errInfo": {"wtimeout": True}}
-    told = str(translate(driver.BulkWriteError({"writeErrors": writes, "writeConcernErrors": [concern]})))
+    concern = {
+        "code": 64,
+        "errmsg": "waiting for replication timed out",
+        "errInfo": {"wtimeout": True},
+    }
+    told = str(
+        translate(driver.BulkWriteError({"writeErrors": writes, "writeConcernErrors": [concern]}))
+    )
     assert told == (
         "ledger: RetryAfterMs=34 (code 16500 RequestRateTooLarge), 3 times; "
         "waiting for replication timed out (code 64 WriteConcernTimeout)"

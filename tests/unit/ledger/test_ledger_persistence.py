@@ -64,7 +64,9 @@ async def test_long_work_fails_after_the_last_wait_also_where_one_query_asks_ano
     assert server.waits == list(WAITS_SECONDS)
 
 
-@pytest.mark.parametrize("failure", [REFUSED, driver.BulkWriteError({"writeErrors": [{"code": 121, "errmsg": ""}]})])
+@pytest.mark.parametrize(
+    "failure", [REFUSED, driver.BulkWriteError({"writeErrors": [{"code": 121, "errmsg": ""}]})]
+)
 async def test_a_refusal_is_not_asked_again(failure: Exception) -> None:
     server = Server(failure)
     with persistent(sleep=server.sleep), pytest.raises(LedgerRefused):
@@ -78,7 +80,9 @@ async def test_what_would_count_double_is_not_asked_again() -> None:
         await server.ask(query_once)
 
 
-async def test_a_server_that_cannot_be_reached_is_told_at_once_when_work_begins_and_waited_for_later() -> None:
+async def test_a_server_that_cannot_be_reached_is_told_at_once_when_work_begins_and_waited_for_later() -> (
+    None
+):
     server, gone = Server(UNREACHABLE), Server(UNREACHABLE)
     with persistent(sleep=server.sleep):
         with pytest.raises(LedgerUnavailable):
@@ -130,7 +134,9 @@ def _throttled(milliseconds: int) -> driver.OperationFailure:
 
 
 @pytest.mark.parametrize("decorated", [query, query_once])
-async def test_every_query_waits_as_long_as_the_server_says(decorated: Callable[[Any], Any]) -> None:
+async def test_every_query_waits_as_long_as_the_server_says(
+    decorated: Callable[[Any], Any],
+) -> None:
     server = Server(_throttled(34), _throttled(8))
     with persistent(sleep=server.sleep):
         assert await server.ask(decorated) == 3
@@ -167,11 +173,15 @@ DUPLICATE = {"code": 11000, "errmsg": "E11000 duplicate key: Error=16500, RetryA
         (_bulk({"code": 11601, "errmsg": "killed"}), None),
     ],
 )  # fmt: skip
-def test_how_long_to_wait_is_read_where_the_server_says_it(error: Exception, wait_ms: int | None) -> None:
+def test_how_long_to_wait_is_read_where_the_server_says_it(
+    error: Exception, wait_ms: int | None
+) -> None:
     translated = translate(error)
     assert isinstance(translated, LedgerUnavailable)
     assert translated.retry_after == (None if wait_ms is None else timedelta(milliseconds=wait_ms))
 
 
 def test_a_bulk_write_of_which_a_part_is_refused_is_not_asked_again() -> None:
-    assert isinstance(translate(_bulk(*THROTTLED, {"code": 121, "errmsg": "not valid"})), LedgerRefused)
+    assert isinstance(
+        translate(_bulk(*THROTTLED, {"code": 121, "errmsg": "not valid"})), LedgerRefused
+    )

@@ -1,4 +1,6 @@
-"""A URL of the ledger that would break a promise is refused at the start, with the reason and without its secrets."""
+"""A URL of the ledger that would break a promise is refused at the start, with the reason and
+without its secrets.
+"""
 
 from __future__ import annotations
 
@@ -86,8 +88,12 @@ def test_a_url_that_cannot_be_read_is_refused_without_a_part_of_it(url: str) -> 
 @pytest.mark.parametrize(
     ("options", "retries"), [("", True), ("?retryWrites=true", True), ("?retryWrites=false", False)]
 )
-async def test_whether_the_driver_writes_again_is_the_urls_to_say(options: str, retries: bool) -> None:
-    """Amazon DocumentDB before 8.0.2 and Azure Cosmos DB refuse every write that may be repeated so."""
+async def test_whether_the_driver_writes_again_is_the_urls_to_say(
+    options: str, retries: bool
+) -> None:
+    """Amazon DocumentDB before 8.0.2 and Azure Cosmos DB refuse every write that may be repeated
+    so.
+    """
     client = open_client(HOSTS + options, timedelta(seconds=1))
     try:
         assert client.options.retry_writes is retries
@@ -108,9 +114,13 @@ def _load(place: Path, monkeypatch: pytest.MonkeyPatch, url: str) -> dict[str, A
 
 def test_no_process_starts_with_such_a_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told = _load(tmp_path, monkeypatch, f"{HOSTS}?readPreference=nearest")["MONGO_URL"]
-    assert told.startswith("environment: MONGO_URL: found readPreference=nearest; a member that lags behind")
+    assert told.startswith(
+        "environment: MONGO_URL: found readPreference=nearest; a member that lags behind"
+    )
     assert "p4ssw0rd" not in told
 
 
-def test_a_process_that_asks_no_ledger_needs_no_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_asks_no_ledger_needs_no_url(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert "MONGO_URL" not in _load(tmp_path, monkeypatch, "")

@@ -1,4 +1,5 @@
-"""Alert rules, their tests and the dashboard speak of metrics that are exported, and of nothing else.
+"""Alert rules, their tests and the dashboard speak of metrics that are exported, and of nothing
+else.
 
 `promtool` looks at the rules more closely (docs/monitoring.md); this needs no program.
 """
@@ -31,7 +32,9 @@ _SUFFIXES = ("_bucket", "_count", "_sum")
 def exported() -> set[str]:
     """Every name that a query may use."""
     names = set(FAMILIES)
-    return names | {n + suffix for n, f in FAMILIES.items() if f.kind is Kind.HISTOGRAM for suffix in _SUFFIXES}
+    return names | {
+        n + suffix for n, f in FAMILIES.items() if f.kind is Kind.HISTOGRAM for suffix in _SUFFIXES
+    }
 
 
 def family_of(name: str) -> str:
@@ -86,7 +89,9 @@ def test_a_query_asks_for_values_that_exist(where: str, expression: str) -> None
 
 
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: str(rule["alert"]))
-def test_an_alert_says_how_bad_it_is_what_it_means_and_where_to_read_on(rule: dict[str, Any]) -> None:
+def test_an_alert_says_how_bad_it_is_what_it_means_and_where_to_read_on(
+    rule: dict[str, Any],
+) -> None:
     assert rule["labels"]["severity"] in ("warning", "critical")
     assert rule["annotations"].keys() == {"summary", "description", "runbook"}
     assert rule["annotations"]["runbook"] == f"docs/operations.md#alert-{rule['alert'].lower()}"
@@ -97,7 +102,9 @@ def test_each_alert_has_a_case_in_which_it_fires_and_one_in_which_it_does_not() 
     cases = [case for test in document["tests"] for case in test["alert_rule_test"]]
     assert {case["alertname"] for case in cases} == {rule["alert"] for rule in rules()}
     for rule in rules():
-        assert any(case["exp_alerts"] for case in cases if case["alertname"] == rule["alert"]), rule["alert"]
+        assert any(case["exp_alerts"] for case in cases if case["alertname"] == rule["alert"]), (
+            rule["alert"]
+        )
 
 
 def test_the_dashboard_has_a_row_for_each_subject_and_no_panel_twice() -> None:
@@ -105,7 +112,9 @@ def test_the_dashboard_has_a_row_for_each_subject_and_no_panel_twice() -> None:
     rows = [panel["title"] for panel in panels if panel["type"] == "row"]
     assert rows == ["Delivery", "Latency", "Backlog", "Source", "Partner", "Health"]
     assert len({panel["id"] for panel in panels}) == len(panels)
-    assert all(panel["datasource"]["uid"] == "prometheus" for panel in panels if panel["type"] != "row")
+    assert all(
+        panel["datasource"]["uid"] == "prometheus" for panel in panels if panel["type"] != "row"
+    )
     taken = [
         (x, y)
         for panel in panels

@@ -33,7 +33,14 @@ WORKER = Heartbeat(
     moved_seconds=0.1,
 )
 BEAT = Heartbeat(
-    Role.BEAT, "beat@host", "host", 18, NOW - timedelta(hours=1), NOW, broker_seconds=3600.0, sent_seconds=1.0
+    Role.BEAT,
+    "beat@host",
+    "host",
+    18,
+    NOW - timedelta(hours=1),
+    NOW,
+    broker_seconds=3600.0,
+    sent_seconds=1.0,
 )
 
 
@@ -50,14 +57,19 @@ def test_what_gets_on_is_live_and_ready(mark: Heartbeat) -> None:
         ({"consumer_seconds": BOUND + 1.0}, "lost its consumer"),
         ({"waiting_seconds": BOUND + 1.0}, "takes no work"),
         ({"loop_seconds": BOUND + 1.0}, "event loop has been blocked"),
-        ({"running": 2, "moved_seconds": BOUND + SINGLE + 1.0}, "2 tasks run, and nothing has come of them"),
+        (
+            {"running": 2, "moved_seconds": BOUND + SINGLE + 1.0},
+            "2 tasks run, and nothing has come of them",
+        ),
     ],
 )
 def test_a_worker_that_makes_no_progress_is_not_live(changes: dict[str, Any], said: str) -> None:
     health = judge_process(replace(WORKER, **changes), BOUNDS, NOW)
     assert not health.live
     assert said in health.problems[0]
-    within: dict[str, Any] = {name: value - 2 if isinstance(value, float) else value for name, value in changes.items()}
+    within: dict[str, Any] = {
+        name: value - 2 if isinstance(value, float) else value for name, value in changes.items()
+    }
     if "marked_at" in within:
         within["marked_at"] = NOW - timedelta(seconds=BOUND - 1)
     assert judge_process(replace(WORKER, **within), BOUNDS, NOW).live
@@ -69,15 +81,23 @@ def test_an_idle_worker_is_live_however_long_nothing_has_moved() -> None:
 
 def test_beat_that_sends_nothing_is_not_live() -> None:
     assert judge_process(replace(BEAT, sent_seconds=float(BOUND + SCHEDULE - 1)), BOUNDS, NOW).live
-    assert not judge_process(replace(BEAT, sent_seconds=float(BOUND + SCHEDULE + 1)), BOUNDS, NOW).live
+    assert not judge_process(
+        replace(BEAT, sent_seconds=float(BOUND + SCHEDULE + 1)), BOUNDS, NOW
+    ).live
 
 
-@pytest.mark.parametrize("mark", [replace(WORKER, consumer_seconds=600.0), replace(BEAT, sent_seconds=600.0)])
-def test_redis_away_is_not_the_processs_fault_and_it_has_a_bound_to_come_back(mark: Heartbeat) -> None:
+@pytest.mark.parametrize(
+    "mark", [replace(WORKER, consumer_seconds=600.0), replace(BEAT, sent_seconds=600.0)]
+)
+def test_redis_away_is_not_the_processs_fault_and_it_has_a_bound_to_come_back(
+    mark: Heartbeat,
+) -> None:
     away = judge_process(replace(mark, broker_seconds=None), BOUNDS, NOW)
     assert (away.live, away.ready) == (True, False)
     assert judge_process(replace(mark, broker_seconds=BOUND - 1.0), BOUNDS, NOW).ready
-    assert not judge_process(replace(mark, broker_seconds=float(BOUND + SCHEDULE + 1)), BOUNDS, NOW).live
+    assert not judge_process(
+        replace(mark, broker_seconds=float(BOUND + SCHEDULE + 1)), BOUNDS, NOW
+    ).live
 
 
 def test_a_worker_that_stops_need_not_take_work_but_must_not_stand_still() -> None:
@@ -99,16 +119,23 @@ def test_a_feed_must_be_polled_unless_it_is_paused_or_backs_off() -> None:
     for cursor, told in (
         (replace(stopped, sends=False), "paused: 410 Gone"),
         (stopped, "polling paused: 410 Gone"),
-        (replace(stopped, sends=False, sending_paused="x"), "polling paused: 410 Gone; sending paused: x"),
+        (
+            replace(stopped, sends=False, sending_paused="x"),
+            "polling paused: 410 Gone; sending paused: x",
+        ),
     ):
         paused = judge_feed(feed, cursor, BOUNDS, late)
         assert (paused.live, paused.ready, paused.waits_for) == (True, False, (told,))
     unsent = replace(polled, sends=False, sending_paused="x")
     assert judge_feed(feed, unsent, BOUNDS, NOW).waits_for == ("sending paused: x",)
     assert not judge_feed(feed, unsent, BOUNDS, late).live
-    away = replace(polled, failures=9, retry_at=NOW + timedelta(minutes=5), last_error="source: away")
+    away = replace(
+        polled, failures=9, retry_at=NOW + timedelta(minutes=5), last_error="source: away"
+    )
     assert judge_feed(feed, away, BOUNDS, late).live
-    assert not judge_feed(feed, away, BOUNDS, NOW + timedelta(minutes=5) + limit + timedelta(seconds=1)).live
+    assert not judge_feed(
+        feed, away, BOUNDS, NOW + timedelta(minutes=5) + limit + timedelta(seconds=1)
+    ).live
 
 
 def test_the_bounds_follow_from_the_feeds() -> None:
@@ -116,7 +143,9 @@ def test_the_bounds_follow_from_the_feeds() -> None:
     second = timedelta(seconds=1)
     bounds = Bounds.of(
         [feed],
-        SimpleNamespace(progress_bound=45 * second, sweep_every=10 * second, statement_timeout=30 * second),
+        SimpleNamespace(
+            progress_bound=45 * second, sweep_every=10 * second, statement_timeout=30 * second
+        ),
     )
     assert (bounds.schedule, bounds.single) == (7 * second, 30 * second)
 

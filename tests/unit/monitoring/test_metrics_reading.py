@@ -54,7 +54,9 @@ def reading(ledger: Ledger) -> Reading[int]:
     return Reading("open", ledger.count, every=5.0, share=0.01, clock=ledger.clock)
 
 
-async def test_it_is_read_once_in_a_while_however_often_it_is_asked_for(clock: Clock, ledger: Ledger) -> None:
+async def test_it_is_read_once_in_a_while_however_often_it_is_asked_for(
+    clock: Clock, ledger: Ledger
+) -> None:
     counting = reading(ledger)
     for _ in range(10):
         await refresh_all([counting], patience=1)
@@ -88,7 +90,9 @@ async def test_many_scrapes_share_one_reading_and_a_slow_one_comes_later(ledger:
     assert (ledger.asked, counting.value) == (1, 1)
 
 
-async def test_what_could_not_be_read_is_absent_and_read_again(clock: Clock, ledger: Ledger) -> None:
+async def test_what_could_not_be_read_is_absent_and_read_again(
+    clock: Clock, ledger: Ledger
+) -> None:
     counting = reading(ledger)
     await refresh_all([counting], patience=1)
     clock.seconds += 5

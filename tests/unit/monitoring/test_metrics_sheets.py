@@ -15,7 +15,12 @@ from app.ledger.counters import Sums
 from app.ledger.stats import bucket_bound
 from app.monitoring.metrics.families import DELIVERIES, FAMILIES, Sheet
 from app.monitoring.metrics.server import rendered
-from app.monitoring.metrics.sheets import ATTEMPT_BUCKETS, DELIVERED_BUCKETS, add_counters, add_deliveries
+from app.monitoring.metrics.sheets import (
+    ATTEMPT_BUCKETS,
+    DELIVERED_BUCKETS,
+    add_counters,
+    add_deliveries,
+)
 
 
 class Described(Collector):
@@ -35,11 +40,17 @@ def samples(sheet: Sheet) -> dict[tuple[str, tuple[tuple[str, str], ...]], float
 
 def counted(**counts: int) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     sheet = Sheet()
-    add_counters(sheet, "orders", Sums(None, Counter({name.replace("__", "/"): n for name, n in counts.items()})))
+    add_counters(
+        sheet,
+        "orders",
+        Sums(None, Counter({name.replace("__", "/"): n for name, n in counts.items()})),
+    )
     return samples(sheet)
 
 
-def attempts(found: dict[tuple[str, tuple[tuple[str, str], ...]], float]) -> dict[tuple[str, str], float]:
+def attempts(
+    found: dict[tuple[str, tuple[tuple[str, str], ...]], float],
+) -> dict[tuple[str, str], float]:
     return {
         (dict(labels)["outcome"], dict(labels)["status"]): value
         for (name, labels), value in found.items()
@@ -62,13 +73,24 @@ def test_attempts_without_a_status_are_none_and_all_add_up_to_the_outcomes() -> 
 
 
 def test_a_histograms_buckets_are_those_of_the_ledger_so_none_is_split() -> None:
-    found = counted(attempt_ms__0=1, attempt_ms__20=2, attempt_ms__21=4, attempt_ms__140=8, attempt_ms_sum=12_500)
+    found = counted(
+        attempt_ms__0=1,
+        attempt_ms__20=2,
+        attempt_ms__21=4,
+        attempt_ms__140=8,
+        attempt_ms_sum=12_500,
+    )
     buckets = {
         dict(labels)["le"]: value
         for (name, labels), value in found.items()
         if name == "rowrelay_attempt_duration_seconds_bucket"
     }
-    assert (buckets["0.001778"], buckets["0.01"], buckets["0.01778"], buckets["+Inf"]) == (1, 3, 7, 15)
+    assert (buckets["0.001778"], buckets["0.01"], buckets["0.01778"], buckets["+Inf"]) == (
+        1,
+        3,
+        7,
+        15,
+    )
     feed = (("feed", "orders"),)
     assert found["rowrelay_attempt_duration_seconds_count", feed] == 15
     assert found["rowrelay_attempt_duration_seconds_sum", feed] == 12.5
@@ -79,7 +101,11 @@ def test_a_histograms_buckets_are_those_of_the_ledger_so_none_is_split() -> None
 def test_every_state_is_there_also_when_no_delivery_is_in_it() -> None:
     sheet = Sheet()
     add_deliveries(sheet, "orders", {State.DEAD: 3}, list(State))
-    deliveries = [(dict(labels), value) for (name, labels), value in samples(sheet).items() if name == DELIVERIES.name]
+    deliveries = [
+        (dict(labels), value)
+        for (name, labels), value in samples(sheet).items()
+        if name == DELIVERIES.name
+    ]
     found = {labels["state"]: value for labels, value in deliveries}
     assert found == {state.value: 3.0 if state is State.DEAD else 0.0 for state in State}
 

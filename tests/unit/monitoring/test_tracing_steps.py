@@ -14,7 +14,11 @@ _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONL
 
 
 def _named(function: Callable[..., Any]) -> list[inspect.Parameter]:
-    return [parameter for parameter in inspect.signature(function).parameters.values() if parameter.kind in _NAMED]
+    return [
+        parameter
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.kind in _NAMED
+    ]
 
 
 def disagreement(step: Step[Any, Any, Any]) -> str | None:
@@ -23,14 +27,20 @@ def disagreement(step: Step[Any, Any, Any]) -> str | None:
         return f"{step.owner.__name__} has no such method"
     _, *taken = _named(step.method)
     told = _named(step.before)
-    if [(one.name, one.annotation) for one in taken[: len(told)]] != [(one.name, one.annotation) for one in told]:
+    if [(one.name, one.annotation) for one in taken[: len(told)]] != [
+        (one.name, one.annotation) for one in told
+    ]:
         return f"takes {taken}, and is told of by {told}"
     kinds = {parameter.kind for parameter in inspect.signature(step.before).parameters.values()}
     by_name = inspect.Parameter.VAR_KEYWORD in kinds
-    return None if len(taken) == len(told) or by_name else f"takes more than it is told of by: {taken}"
+    return (
+        None if len(taken) == len(told) or by_name else f"takes more than it is told of by: {taken}"
+    )
 
 
-@pytest.mark.parametrize("step", STEPS, ids=lambda step: f"{step.owner.__name__}.{step.method.__name__}")
+@pytest.mark.parametrize(
+    "step", STEPS, ids=lambda step: f"{step.owner.__name__}.{step.method.__name__}"
+)
 def test_a_step_is_told_of_by_its_methods_own_arguments(step: Step[Any, Any, Any]) -> None:
     assert inspect.iscoroutinefunction(step.method)
     assert disagreement(step) is None
@@ -57,7 +67,9 @@ def _fitting(feed: str, *_: object, **__: object) -> dict[str, str]:
     return {"feed": feed}
 
 
-@pytest.mark.parametrize(("before", "fits"), [(_fitting, True), (_renamed, False), (_retyped, False), (_short, False)])
+@pytest.mark.parametrize(
+    ("before", "fits"), [(_fitting, True), (_renamed, False), (_retyped, False), (_short, False)]
+)
 def test_the_check_can_fail(before: Callable[..., Any], fits: bool) -> None:
     step: Step[Any, Any, Any] = Step(_Reader, _Reader.read, "read", before)
     assert (disagreement(step) is None) is fits

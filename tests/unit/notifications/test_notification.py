@@ -21,7 +21,9 @@ PAGE = (Path(__file__).parents[3] / "docs" / "notifications.md").read_text(encod
 @pytest.mark.parametrize("event", Event)
 def test_an_event_names_a_command_that_there_is_and_is_in_the_docs(event: Event) -> None:
     stored = {"_id": "x", "event": event.value, "subject": "a b", "said": "why", "began_at": NOW}
-    told = Notification(stored | {"message": {"kind": "began", "number": 1, "at": NOW}}, ZoneInfo("UTC"))
+    told = Notification(
+        stored | {"message": {"kind": "began", "number": 1, "at": NOW}}, ZoneInfo("UTC")
+    )
     *_, last = told.text().splitlines()
     _, _, command = last.rpartition(": ")
     first, *words = shlex.split(command)

@@ -24,9 +24,13 @@ BEARER = BearerAuth(type="bearer", token=SecretStr("t0ken"))
 
 
 def feed_with(
-    auth: Auth | None = None, url: str = "https://partner.example/rows", headers: Mapping[str, str] | None = None
+    auth: Auth | None = None,
+    url: str = "https://partner.example/rows",
+    headers: Mapping[str, str] | None = None,
 ) -> Feed:
-    partner = Partner.model_validate({"url": url, "auth": auth or NoAuth(), "headers": headers or {}})
+    partner = Partner.model_validate(
+        {"url": url, "auth": auth or NoAuth(), "headers": headers or {}}
+    )
     cursor = IdentityCursor(column="id")
     return Feed(name="orders", table="orders", key=("id",), cursor=cursor, partner=partner)
 
@@ -83,7 +87,11 @@ def test_credentials_in_the_url_become_a_header_and_leave_the_url() -> None:
 
 
 def test_configured_authentication_wins_over_the_url_and_over_static_headers() -> None:
-    feed = feed_with(BEARER, url="https://user:word@partner.example/rows", headers={"authorization": "Bearer static"})
+    feed = feed_with(
+        BEARER,
+        url="https://user:word@partner.example/rows",
+        headers={"authorization": "Bearer static"},
+    )
     assert headers_of(prepare(feed))["authorization"] == "Bearer t0ken"
 
 
@@ -116,13 +124,19 @@ def test_a_header_that_cannot_be_sent_is_named_and_its_value_is_not_shown(feed: 
 
 
 def test_what_is_kept_for_a_feed_shows_no_secret() -> None:
-    prepared = prepare(feed_with(BEARER, url="https://user:word@partner.example/", headers={"X-Api-Token": "st4tic"}))
+    prepared = prepare(
+        feed_with(
+            BEARER, url="https://user:word@partner.example/", headers={"X-Api-Token": "st4tic"}
+        )
+    )
     assert not any(secret in repr(prepared) for secret in ("t0ken", "word", "st4tic"))
     assert prepared.redact("t0ken, word, st4tic") == "[secret], [secret], [secret]"
 
 
 def test_the_version_sent_is_the_project_s() -> None:
-    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text(encoding="utf-8"))
+    project = tomllib.loads(
+        (Path(__file__).parents[3] / "pyproject.toml").read_text(encoding="utf-8")
+    )
     assert "version" in project["project"]["dynamic"]
     assert "version" not in project["project"]
     module, _, name = project["tool"]["setuptools"]["dynamic"]["version"]["attr"].rpartition(".")

@@ -1,4 +1,6 @@
-"""What is sent in place of a row: templates, functions, headers from the row, and what is wrong with them."""
+"""What is sent in place of a row: templates, functions, headers from the row, and what is wrong
+with them.
+"""
 
 from __future__ import annotations
 
@@ -91,7 +93,9 @@ def test_a_function_makes_the_body() -> None:
         (f"{__name__}:unfit", "body: no JSON form"),
     ],
 )
-def test_a_row_that_nothing_can_be_made_of_is_refused_with_the_reason(body: Any, reason: str) -> None:
+def test_a_row_that_nothing_can_be_made_of_is_refused_with_the_reason(
+    body: Any, reason: str
+) -> None:
     prepared = prepare(feed_to(URL, body=body))
     with pytest.raises(Undone) as caught:
         prepared.request(delivery(payload=ROW))
@@ -127,7 +131,9 @@ def test_columns_that_a_feed_does_not_read_are_told_when_it_is_loaded() -> None:
 
 
 def test_headers_come_from_the_row_and_replace_static_ones() -> None:
-    headers = headers_for({"X-Row": "$ID", "user-agent": "$amount", "X-Price": "$$5", "X-Fixed": "a"})
+    headers = headers_for(
+        {"X-Row": "$ID", "user-agent": "$amount", "X-Price": "$$5", "X-Fixed": "a"}
+    )
     assert (headers["x-row"], headers["user-agent"]) == ("7", "12.50")
     assert (headers["x-price"], headers["x-fixed"]) == ("$5", "a")
     assert headers["idempotency-key"] == "orders:1"
@@ -191,9 +197,15 @@ def test_a_value_that_no_header_can_carry_makes_the_row_a_dead_letter_that_says_
 def test_a_quoted_value_is_percent_encoded_and_can_be_read_back(value: Any, sent: str) -> None:
     row = json.dumps({"name": value})
     assert headers_for({"X-Name": "$name|quote"}, row)["x-name"] == sent
-    plain = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    plain = (
+        value
+        if isinstance(value, str)
+        else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    )
     assert unquote(sent, errors="surrogatepass") == plain
-    assert orjson.loads(prepare(feed_to(URL, body={"name": "$name|quote"})).body(row)) == {"name": sent}
+    assert orjson.loads(prepare(feed_to(URL, body={"name": "$name|quote"})).body(row)) == {
+        "name": sent
+    }
 
 
 def test_a_quoted_null_leaves_its_header_out_and_stays_null_in_a_body() -> None:

@@ -16,15 +16,28 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 @pytest.mark.parametrize(
     ("status", "expected"),
-    [(200, False), (400, False), (404, False), (408, True), (429, False), (500, True), (503, True), (None, True)],
+    [
+        (200, False),
+        (400, False),
+        (404, False),
+        (408, True),
+        (429, False),
+        (500, True),
+        (503, True),
+        (None, True),
+    ],
 )
-def test_an_endpoint_is_unwell_when_it_does_not_answer_or_says_so(status: int | None, expected: bool) -> None:
+def test_an_endpoint_is_unwell_when_it_does_not_answer_or_says_so(
+    status: int | None, expected: bool
+) -> None:
     assert failed(Answer(NOW, 1, status)) is expected
 
 
 def test_a_2xx_that_is_to_be_retried_says_that_the_endpoint_is_unwell() -> None:
     assert failed(Answer(NOW, 1, 200, error="success: status is busy", ruling=Ruling.FAILED))
-    assert not failed(Answer(NOW, 1, 200, error="success: status is rejected", ruling=Ruling.REFUSED))
+    assert not failed(
+        Answer(NOW, 1, 200, error="success: status is rejected", ruling=Ruling.REFUSED)
+    )
 
 
 def test_a_row_that_cannot_be_sent_says_nothing_of_the_endpoint() -> None:
@@ -34,16 +47,20 @@ def test_a_row_that_cannot_be_sent_says_nothing_of_the_endpoint() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sent", "failures", "expected"), [(19, 19, False), (20, 9, False), (20, 10, True), (1000, 499, False)]
+    ("sent", "failures", "expected"),
+    [(19, 19, False), (20, 9, False), (20, 10, True), (1000, 499, False)],
 )
 def test_it_opens_for_a_ratio_of_enough_requests(sent: int, failures: int, expected: bool) -> None:
     assert should_open(Breaker(consecutive_failures=0), sent, failures, failures) is expected
 
 
 @pytest.mark.parametrize(
-    ("sent", "in_a_row", "expected"), [(0, 9, False), (0, 10, True), (1, 10, True), (19, 500, True), (20, 10, False)]
+    ("sent", "in_a_row", "expected"),
+    [(0, 9, False), (0, 10, True), (1, 10, True), (19, 500, True), (20, 10, False)],
 )
-def test_with_too_few_requests_it_opens_for_failures_in_a_row(sent: int, in_a_row: int, expected: bool) -> None:
+def test_with_too_few_requests_it_opens_for_failures_in_a_row(
+    sent: int, in_a_row: int, expected: bool
+) -> None:
     assert should_open(Breaker(), sent, 0, in_a_row) is expected
 
 
@@ -54,7 +71,14 @@ def test_one_that_is_turned_off_never_opens() -> None:
 
 @pytest.mark.parametrize(
     ("statuses", "before", "expected"),
-    [([], 4, 4), ([500], 4, 5), ([200], 4, 0), ([500, 200, 500, 500], 4, 2), ([500, 429], 9, 0), ([None, None], 0, 2)],
+    [
+        ([], 4, 4),
+        ([500], 4, 5),
+        ([200], 4, 0),
+        ([500, 200, 500, 500], 4, 2),
+        ([500, 429], 9, 0),
+        ([None, None], 0, 2),
+    ],
 )
 def test_failures_in_a_row_end_with_an_answer_that_is_none(
     statuses: list[int | None], before: int, expected: int
@@ -71,9 +95,18 @@ def test_results_told_later_count_as_if_told_at_once() -> None:
 
 def test_the_cooldown_doubles_up_to_its_cap() -> None:
     breaker, hour = Breaker(), timedelta(hours=1)
-    assert [opens_for(breaker, n, hour).total_seconds() for n in range(6)] == [10, 20, 40, 80, 120, 120]
+    assert [opens_for(breaker, n, hour).total_seconds() for n in range(6)] == [
+        10,
+        20,
+        40,
+        80,
+        120,
+        120,
+    ]
     assert opens_for(breaker, 10**9, hour) == timedelta(minutes=2)
-    assert opens_for(breaker, 9, timedelta(seconds=30)) == timedelta(seconds=30), "no longer than a retry waits"
+    assert opens_for(breaker, 9, timedelta(seconds=30)) == timedelta(seconds=30), (
+        "no longer than a retry waits"
+    )
     assert opens_for(Breaker(open_for=timedelta(minutes=5)), 9, hour) == timedelta(minutes=5)
 
 

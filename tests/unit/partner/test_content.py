@@ -23,7 +23,9 @@ ZEROS = bytes(2**22)
 
 
 def fields(**named: str) -> Fields:
-    return Fields("\n" + "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in named.items()))
+    return Fields(
+        "\n" + "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in named.items())
+    )
 
 
 @pytest.mark.parametrize(
@@ -44,7 +46,11 @@ def test_each_coding_is_unpacked(coding: str, packed: bytes) -> None:
 
 @pytest.mark.parametrize(
     ("coding", "packed"),
-    [("gzip", gzip.compress(ZEROS, mtime=0)), ("deflate", zlib.compress(ZEROS)), ("zstd", zstd.compress(ZEROS))],
+    [
+        ("gzip", gzip.compress(ZEROS, mtime=0)),
+        ("deflate", zlib.compress(ZEROS)),
+        ("zstd", zstd.compress(ZEROS)),
+    ],
     ids=["gzip", "deflate", "zstd"],
 )
 def test_no_more_is_unpacked_than_asked_for(coding: str, packed: bytes) -> None:
@@ -54,7 +60,9 @@ def test_no_more_is_unpacked_than_asked_for(coding: str, packed: bytes) -> None:
 def test_a_body_that_was_cut_off_gives_its_start() -> None:
     long = random.Random(0).randbytes(5000)
     assert long.startswith(
-        found := unwrapped(fields(content_encoding="gzip"), gzip.compress(long, mtime=0)[:2048], 4096)
+        found := unwrapped(
+            fields(content_encoding="gzip"), gzip.compress(long, mtime=0)[:2048], 4096
+        )
     )
     assert found
 

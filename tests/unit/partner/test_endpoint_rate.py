@@ -1,4 +1,6 @@
-"""The pace of a rate limit never lets more through than the limit, whoever asks and however late it is used."""
+"""The pace of a rate limit never lets more through than the limit, whoever asks and however late it
+is used.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ from app.partner.throttle.rate import SLACK_SECONDS, LocalPace, Pace, Permits, R
 SLOW_SECONDS = 5.0
 """A busy machine may take so long between two lines: half an interval of the slots below."""
 
-rates = st.builds(Rate, count=st.integers(1, 5000), per_seconds=st.sampled_from([1, 60, 3600, 86400]))
+rates = st.builds(
+    Rate, count=st.integers(1, 5000), per_seconds=st.sampled_from([1, 60, 3600, 86400])
+)
 
 
 def _slots(pace: Pace, count: int) -> list[float]:

@@ -1,4 +1,6 @@
-"""Signatures by Standard Webhooks: a partner with the library, and either secret, accepts each attempt."""
+"""Signatures by Standard Webhooks: a partner with the library, and either secret, accepts each
+attempt.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,11 @@ def test_a_request_does_not_verify_with_another_secret_or_another_body() -> None
 def test_the_message_id_is_the_idempotency_key_at_each_attempt() -> None:
     prepared = prepared_with(NEW)
     first, second = prepared.request(delivery()), prepared.request(delivery())
-    ids = {request.headers[name] for request in (first, second) for name in ("webhook-id", "idempotency-key")}
+    ids = {
+        request.headers[name]
+        for request in (first, second)
+        for name in ("webhook-id", "idempotency-key")
+    }
     assert ids == {"orders:1"}
     assert first.headers["webhook-timestamp"].isdecimal()
 

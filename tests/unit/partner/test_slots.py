@@ -1,4 +1,6 @@
-"""The slots of a process: never more holders than the limit, whatever it changes to, and none is lost."""
+"""The slots of a process: never more holders than the limit, whatever it changes to, and none is
+lost.
+"""
 
 from __future__ import annotations
 

@@ -43,8 +43,12 @@ from tests.support.feeds import make_feed
         ("https://p.example/by-id/{id}", "..", True),
     ],
 )
-def test_a_key_that_would_name_another_resource_is_not_asked_for(url: str, key: str, asked: bool) -> None:
-    partner = Partner.model_validate({"url": "https://p.example/", "auth": NoAuth(), "status_url": url})
+def test_a_key_that_would_name_another_resource_is_not_asked_for(
+    url: str, key: str, asked: bool
+) -> None:
+    partner = Partner.model_validate(
+        {"url": "https://p.example/", "auth": NoAuth(), "status_url": url}
+    )
     prepared = prepare(make_feed().model_copy(update={"partner": partner}))
     delivery = Delivery(f"orders:{key}", "orders", key, "{}", datetime(2026, 1, 1, tzinfo=UTC))
     assert prepared.can_ask(delivery) is asked

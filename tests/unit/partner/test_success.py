@@ -35,7 +35,9 @@ def test_a_json_answer_must_hold_what_is_asked_for(body: bytes, lack: str | None
     assert shortfall(OK, 200, body) == (None if lack is None else f"success check: {lack}")
 
 
-@pytest.mark.parametrize(("equals", "body"), [("done", b'{"s":"done"}'), (1, b'{"s":1.0}'), (0.5, b'{"s":0.5}')])
+@pytest.mark.parametrize(
+    ("equals", "body"), [("done", b'{"s":"done"}'), (1, b'{"s":1.0}'), (0.5, b'{"s":0.5}')]
+)
 def test_texts_and_numbers_can_be_asked_for(equals: Any, body: bytes) -> None:
     success = Success.model_validate({"json": {"path": "s", "equals": equals}})
     assert shortfall(success, 200, body) is None
@@ -46,7 +48,9 @@ def test_a_long_value_is_cut_in_the_reason() -> None:
     assert len(shortfall(success, 200, b'{"s":"' + b"y" * 9999 + b'"}') or "") < 200
 
 
-@pytest.mark.parametrize("wrong", [{"status": [404]}, {"status": []}, {"json": {"path": "a"}}, {"otherwise": "skip"}])
+@pytest.mark.parametrize(
+    "wrong", [{"status": [404]}, {"status": []}, {"json": {"path": "a"}}, {"otherwise": "skip"}]
+)
 def test_a_check_that_cannot_be_meant_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         Success.model_validate(wrong)

@@ -64,14 +64,27 @@ def test_what_keeps_a_feed_most_is_its_state_and_until_when(
 def test_until_when_is_said_on_the_operators_clock_with_the_date_of_another_day() -> None:
     there = NOW.astimezone(ZoneInfo("Europe/Berlin"))
     assert said_of(FeedState(Stand.IDLE), there) == "idle"
-    assert said_of(FeedState(Stand.COOLDOWN, NOW + timedelta(seconds=5)), there) == "cooldown until 13:00:20"
-    assert said_of(FeedState(Stand.COOLDOWN, NOW + timedelta(hours=12)), there) == "cooldown until 22 Nov 01:00"
+    assert (
+        said_of(FeedState(Stand.COOLDOWN, NOW + timedelta(seconds=5)), there)
+        == "cooldown until 13:00:20"
+    )
+    assert (
+        said_of(FeedState(Stand.COOLDOWN, NOW + timedelta(hours=12)), there)
+        == "cooldown until 22 Nov 01:00"
+    )
 
 
 def test_the_last_minute_is_the_last_sixty_seconds() -> None:
     minutes = [
-        minute_of("orders", MINUTE - timedelta(minutes=2), logged=9000, outcomes={"delivered": 9000}),
-        minute_of("orders", MINUTE - timedelta(minutes=1), logged=400, outcomes={"delivered": 800, "dead": 80}),
+        minute_of(
+            "orders", MINUTE - timedelta(minutes=2), logged=9000, outcomes={"delivered": 9000}
+        ),
+        minute_of(
+            "orders",
+            MINUTE - timedelta(minutes=1),
+            logged=400,
+            outcomes={"delivered": 800, "dead": 80},
+        ),
         minute_of("orders", MINUTE, logged=60, outcomes={"delivered": 120, "retry": 7}),
     ]
     found = flow_of(minutes, NOW)
@@ -86,7 +99,11 @@ def test_the_last_failure_is_the_most_frequent_of_the_last_minute_that_had_any()
     before = MINUTE - timedelta(minutes=3)
     minutes = [
         minute_of("orders", MINUTE - timedelta(minutes=9), failed=failed("410 Gone", 99)),
-        minute_of("orders", before, failed=failed("500 Internal Server Error", 2) | failed("503 Unavailable", 7)),
+        minute_of(
+            "orders",
+            before,
+            failed=failed("500 Internal Server Error", 2) | failed("503 Unavailable", 7),
+        ),
         minute_of("orders", MINUTE, failed=failed("a row that no request can be made of", 0, 3)),
     ]
     assert flow_of(minutes, NOW).failure == Failure(before, "503 Unavailable", 7)

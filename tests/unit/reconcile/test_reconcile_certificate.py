@@ -36,20 +36,28 @@ def test_what_is_open_is_queued_or_waits_for_a_retry() -> None:
 
 def test_what_is_missing_and_was_not_healed_is_told_by_key() -> None:
     states = {State.DELIVERED: 9_958}
-    certificate = replace(WHOLE, states=states, missing=42, missing_ids=tuple(f"orders:{n}" for n in range(42)))
+    certificate = replace(
+        WHOLE, states=states, missing=42, missing_ids=tuple(f"orders:{n}" for n in range(42))
+    )
     assert (certificate.unaccounted, certificate.complete) == (42, False)
     assert "0 open + 42 missing, up to" in certificate.account
     (remark,) = certificate.remarks
     assert remark == (
-        "42 had no delivery, and 0 were logged by this run: " + ", ".join(f"orders:{n}" for n in range(10)) + ", …"
+        "42 had no delivery, and 0 were logged by this run: "
+        + ", ".join(f"orders:{n}" for n in range(10))
+        + ", …"
     )
 
 
 def test_what_was_healed_is_complete_and_told() -> None:
     states = {State.DELIVERED: 9_998, State.QUEUED: 2}
-    certificate = replace(WHOLE, states=states, missing=2, healed=2, missing_ids=("orders:1", "orders:2"))
+    certificate = replace(
+        WHOLE, states=states, missing=2, healed=2, missing_ids=("orders:1", "orders:2")
+    )
     assert certificate.complete
-    assert certificate.remarks == ("2 had no delivery, and all were logged by this run: orders:1, orders:2",)
+    assert certificate.remarks == (
+        "2 had no delivery, and all were logged by this run: orders:1, orders:2",
+    )
 
 
 @pytest.mark.parametrize("source_rows", [9_999, 10_001])
@@ -69,6 +77,11 @@ def test_what_is_left_out_and_what_was_deleted_is_told() -> None:
         position=["0x00000000000007FF", 9],
     )
     assert certificate.complete
-    assert "after position 0x00000000000007D1 up to position 0x00000000000007FF" in certificate.account
+    assert (
+        "after position 0x00000000000007D1 up to position 0x00000000000007FF" in certificate.account
+    )
     assert len(certificate.remarks) == 5
-    assert "3 deliveries are of rows deleted from the source since: 1 dead, 2 delivered" in certificate.remarks
+    assert (
+        "3 deliveries are of rows deleted from the source since: 1 dead, 2 delivered"
+        in certificate.remarks
+    )

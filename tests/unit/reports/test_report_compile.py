@@ -1,4 +1,6 @@
-"""A report says what its buckets hold: the same each time, on the operator's clock, whatever that does."""
+"""A report says what its buckets hold: the same each time, on the operator's clock, whatever that
+does.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ BERLIN = ZoneInfo("Europe/Berlin")
 PERIOD = parse_period("2026-11-21", BERLIN)
 
 
-def reports_of(period: Period = PERIOD, through: datetime | None = None, **buckets: list[Document]) -> list[Report]:
+def reports_of(
+    period: Period = PERIOD, through: datetime | None = None, **buckets: list[Document]
+) -> list[Report]:
     return compile_reports(period, BERLIN, buckets, {}, through or period.end)
 
 
@@ -62,7 +66,9 @@ def test_counts_are_the_buckets_added_up() -> None:
 
 
 def test_the_report_of_all_feeds_is_their_sum_and_names_each() -> None:
-    found = reports_of(orders=day_of("orders", 500), invoices=day_of("invoices", 300, bad=True, seed=2))
+    found = reports_of(
+        orders=day_of("orders", 500), invoices=day_of("invoices", 300, bad=True, seed=2)
+    )
     assert [report.feed for report in found] == [ALL, "invoices", "orders"]
     whole, *single = found
     assert whole.totals.delivered == sum(report.totals.delivered for report in single)
@@ -79,11 +85,15 @@ def test_spans_and_slots_hold_everything_once() -> None:
         assert sum(part.counts.attempts for part in parts) == report.totals.attempts
 
 
-@pytest.mark.parametrize(("day", "hours"), [("2026-03-29", 23), ("2026-10-25", 25), ("2026-06-01", 24)])
+@pytest.mark.parametrize(
+    ("day", "hours"), [("2026-03-29", 23), ("2026-10-25", 25), ("2026-06-01", 24)]
+)
 def test_a_day_has_the_hours_that_the_clocks_give_it(day: str, hours: int) -> None:
     period = parse_period(day, BERLIN)
     minutes = int((period.end - period.start) / timedelta(minutes=1))
-    buckets = [minute_of("orders", period.start + timedelta(minutes=n), logged=1) for n in range(minutes)]
+    buckets = [
+        minute_of("orders", period.start + timedelta(minutes=n), logged=1) for n in range(minutes)
+    ]
     report = report_of_orders(*buckets, period=period)
     assert len(report.spans) == hours
     assert report.totals.logged == report.minutes == hours * 60
@@ -107,7 +117,9 @@ def test_an_hour_is_reported_by_the_minute() -> None:
 
 def test_a_running_period_ends_where_it_was_looked_at() -> None:
     through = DAY + timedelta(hours=2, minutes=20)
-    report = compile_reports(PERIOD, BERLIN, {"orders": [minute(outcomes={"delivered": 840})]}, {}, through)[1]
+    report = compile_reports(
+        PERIOD, BERLIN, {"orders": [minute(outcomes={"delivered": 840})]}, {}, through
+    )[1]
     assert report.running
     assert (len(report.spans), len(report.slots), report.minutes) == (3, 10, 140)
     assert report.per_second == round(840 / 8400, 3)
@@ -116,13 +128,22 @@ def test_a_running_period_ends_where_it_was_looked_at() -> None:
 def test_the_backlog_is_that_of_the_last_sample() -> None:
     seen, since = DAY + timedelta(hours=20), DAY - timedelta(hours=3)
     found = reports_of(
-        orders=[minute(gauge=gauge(DAY, 70)), minute(timedelta(hours=20), gauge=gauge(seen, 7, since))],
-        invoices=[minute(timedelta(hours=21), "invoices", gauge=gauge(seen + timedelta(hours=1), 5, DAY))],
+        orders=[
+            minute(gauge=gauge(DAY, 70)),
+            minute(timedelta(hours=20), gauge=gauge(seen, 7, since)),
+        ],
+        invoices=[
+            minute(timedelta(hours=21), "invoices", gauge=gauge(seen + timedelta(hours=1), 5, DAY))
+        ],
         idle=[],
     )
     backlogs = {report.feed: report.backlog for report in found}
     assert backlogs["orders"] is not None
-    assert (backlogs["orders"].at, backlogs["orders"].open, backlogs["orders"].oldest_open_at) == (seen, 7, since)
+    assert (backlogs["orders"].at, backlogs["orders"].open, backlogs["orders"].oldest_open_at) == (
+        seen,
+        7,
+        since,
+    )
     whole = backlogs[ALL]
     assert whole is not None
     assert (whole.at, whole.open, whole.oldest_open_at) == (seen, 12, since)
@@ -140,7 +161,8 @@ def test_pauses_are_the_samples_that_found_one() -> None:
 
 def test_a_breaker_that_several_workers_opened_is_open_for_a_minute_a_minute_at_most() -> None:
     report = report_of_orders(
-        minute(breaker={"opened": 3, "ms": 150_000}), minute(timedelta(minutes=1), breaker={"opened": 0, "ms": 4_500})
+        minute(breaker={"opened": 3, "ms": 150_000}),
+        minute(timedelta(minutes=1), breaker={"opened": 0, "ms": 4_500}),
     )
     assert (report.breaker.opened, report.breaker.seconds) == (3, 64.5)
 
@@ -148,7 +170,8 @@ def test_a_breaker_that_several_workers_opened_is_open_for_a_minute_a_minute_at_
 def test_reasons_are_counted_together_and_the_last_example_is_shown() -> None:
     report = report_of_orders(
         minute(
-            failed=failed("attempts spent: 500", 2, 2, "orders:1") | failed("429 Too Many Requests", 9, 0, "orders:2")
+            failed=failed("attempts spent: 500", 2, 2, "orders:1")
+            | failed("429 Too Many Requests", 9, 0, "orders:2")
         ),
         minute(timedelta(minutes=1), failed=failed("attempts spent: 500", 1, 1, "orders:3")),
         minute(timedelta(minutes=2), failed=failed("column 'x': no JSON form", 0, 5, "orders:4")),
@@ -165,7 +188,8 @@ def test_reasons_are_counted_together_and_the_last_example_is_shown() -> None:
 
 def test_no_more_reasons_are_listed_than_a_person_reads() -> None:
     documents = [
-        minute(timedelta(minutes=n), failed=failed(f"reason {'abcdefgh'[n % 8]} {n}", 1 + n)) for n in range(50)
+        minute(timedelta(minutes=n), failed=failed(f"reason {'abcdefgh'[n % 8]} {n}", 1 + n))
+        for n in range(50)
     ]
     errors = report_of_orders(*documents).errors
     assert len(errors) == REASONS_LISTED + 1
@@ -174,24 +198,36 @@ def test_no_more_reasons_are_listed_than_a_person_reads() -> None:
 
 
 def test_the_slowest_and_most_failing_hours_are_found() -> None:
-    slow = minute(timedelta(hours=5), outcomes={"delivered": 1}, delivered_ms={str(bucket_of(90_000)): 1})
-    quick = minute(timedelta(hours=6), outcomes={"delivered": 1, "retry": 3}, delivered_ms={str(bucket_of(100)): 1})
+    slow = minute(
+        timedelta(hours=5), outcomes={"delivered": 1}, delivered_ms={str(bucket_of(90_000)): 1}
+    )
+    quick = minute(
+        timedelta(hours=6),
+        outcomes={"delivered": 1, "retry": 3},
+        delivered_ms={str(bucket_of(100)): 1},
+    )
     failing = minute(timedelta(hours=7), outcomes={"retry": 8})
     report = report_of_orders(slow, quick, failing)
     assert [span.label for span in report.slowest] == ["05:00", "06:00"]
-    assert [(span.label, span.counts.failed) for span in report.most_failing] == [("07:00", 8), ("06:00", 3)]
+    assert [(span.label, span.counts.failed) for span in report.most_failing] == [
+        ("07:00", 8),
+        ("06:00", 3),
+    ]
 
 
 def test_the_busiest_minute_is_named() -> None:
     report = report_of_orders(
-        minute(outcomes={"delivered": 5}), minute(timedelta(hours=9, minutes=14), outcomes={"delivered": 6})
+        minute(outcomes={"delivered": 5}),
+        minute(timedelta(hours=9, minutes=14), outcomes={"delivered": 6}),
     )
     assert report.peak is not None
     assert (report.peak.label, report.peak.delivered) == ("09:14", 6)
 
 
 @given(st.lists(st.floats(1, 1e8), min_size=1, max_size=60))
-def test_a_percentile_is_at_most_twelve_percent_too_high_and_never_too_low(durations: list[float]) -> None:
+def test_a_percentile_is_at_most_twelve_percent_too_high_and_never_too_low(
+    durations: list[float],
+) -> None:
     counted: dict[int, int] = {}
     for duration in durations:
         counted[bucket_of(duration)] = counted.get(bucket_of(duration), 0) + 1
@@ -201,7 +237,9 @@ def test_a_percentile_is_at_most_twelve_percent_too_high_and_never_too_low(durat
     for part, value in ((0.5, found.p50_ms), (0.95, found.p95_ms), (0.99, found.p99_ms)):
         exact = ordered[max(0, -(-len(ordered) * round(part * 100) // 100) - 1)]
         assert value is not None
-        assert exact * 0.994 <= value <= exact * bucket_bound(1) * 1.006, "and what rounding to three figures adds"
+        assert exact * 0.994 <= value <= exact * bucket_bound(1) * 1.006, (
+            "and what rounding to three figures adds"
+        )
 
 
 def test_without_samples_there_are_no_percentiles() -> None:
@@ -219,7 +257,11 @@ def test_the_order_of_the_buckets_changes_nothing(seed: int) -> None:
 def test_a_report_survives_its_journey_through_json() -> None:
     certificate = Certificate("orders", PERIOD.end, 42, 3, {State.DELIVERED: 2, State.QUEUED: 1})
     for report in compile_reports(
-        PERIOD, BERLIN, {"orders": day_of("orders", 200, bad=True)}, {"orders": certificate}, PERIOD.end
+        PERIOD,
+        BERLIN,
+        {"orders": day_of("orders", 200, bad=True)},
+        {"orders": certificate},
+        PERIOD.end,
     ):
         assert report_of(document_of(report)) == report
 
@@ -227,12 +269,34 @@ def test_a_report_survives_its_journey_through_json() -> None:
 @pytest.mark.parametrize(
     ("certificate", "complete", "unaccounted"),
     [
-        (Certificate("orders", PERIOD.end, 9, 5, {State.DELIVERED: 3, State.RETRYING: 1, State.DEAD: 1}), True, 0),
-        (Certificate("orders", PERIOD.end, 9, 5, {State.DELIVERED: 3}, missing=2, missing_ids=("orders:1",)), False, 2),
+        (
+            Certificate(
+                "orders", PERIOD.end, 9, 5, {State.DELIVERED: 3, State.RETRYING: 1, State.DEAD: 1}
+            ),
+            True,
+            0,
+        ),
+        (
+            Certificate(
+                "orders",
+                PERIOD.end,
+                9,
+                5,
+                {State.DELIVERED: 3},
+                missing=2,
+                missing_ids=("orders:1",),
+            ),
+            False,
+            2,
+        ),
     ],
 )
-def test_a_certificate_comes_with_its_sum(certificate: Certificate, complete: bool, unaccounted: int) -> None:
-    whole, single = compile_reports(PERIOD, BERLIN, {"orders": []}, {"orders": certificate}, PERIOD.end)
+def test_a_certificate_comes_with_its_sum(
+    certificate: Certificate, complete: bool, unaccounted: int
+) -> None:
+    whole, single = compile_reports(
+        PERIOD, BERLIN, {"orders": []}, {"orders": certificate}, PERIOD.end
+    )
     (proof,) = single.certificates
     assert (proof.complete, proof.unaccounted, proof.source_rows) == (complete, unaccounted, 5)
     assert sum(proof.states.values()) + proof.unaccounted == proof.source_rows
@@ -291,7 +355,9 @@ def _parts_of(annotation: Any) -> list[Any]:
 
 def test_a_report_whose_fields_change_has_another_version() -> None:
     names = "\n".join(_fields(Report))
-    assert {VERSION: blake2b(names.encode(), digest_size=4).hexdigest()} == FIELDS, "raise VERSION, then note it here"
+    assert {VERSION: blake2b(names.encode(), digest_size=4).hexdigest()} == FIELDS, (
+        "raise VERSION, then note it here"
+    )
 
 
 def test_names_that_are_data_are_known_to_be() -> None:
@@ -305,7 +371,11 @@ def test_a_dead_letter_that_was_put_back_is_not_among_the_dead_of_when_it_died()
     reason = "400 Bad Request"
     documents = [
         minute(outcomes={"dead": 10}, failed=failed(reason, 10, 10)),
-        minute(timedelta(hours=1), revived=revived(timedelta(), reason, 10), outcomes={"dead": 4, "delivered": 6}),
+        minute(
+            timedelta(hours=1),
+            revived=revived(timedelta(), reason, 10),
+            outcomes={"dead": 4, "delivered": 6},
+        ),
         minute(timedelta(hours=2), revived=revived(timedelta(days=-1), reason, 99)),
     ]
     documents[1]["failed"] = failed(reason, 4, 4)

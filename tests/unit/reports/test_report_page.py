@@ -1,4 +1,6 @@
-"""A report's page needs nothing but itself, can be trusted with hostile text, and reads the same each time."""
+"""A report's page needs nothing but itself, can be trusted with hostile text, and reads the same
+each time.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,13 @@ from tests.support.buckets import DAY, day_of, failed, gauge, minute_of
 BERLIN = ZoneInfo("Europe/Berlin")
 PERIOD = parse_period("2026-11-21", BERLIN)
 CERTIFICATE = Certificate(
-    "orders", PERIOD.end, 5012, 5000, {State.DELIVERED: 4990, State.DEAD: 7}, missing=3, missing_ids=("orders:12",)
+    "orders",
+    PERIOD.end,
+    5012,
+    5000,
+    {State.DELIVERED: 4990, State.DEAD: 7},
+    missing=3,
+    missing_ids=("orders:12",),
 )
 
 HOSTILE = [
@@ -51,9 +59,13 @@ HOSTILE = [
 ]
 
 
-def reports(buckets: list[Document] | None = None, certificate: Certificate | None = CERTIFICATE) -> list[Report]:
+def reports(
+    buckets: list[Document] | None = None, certificate: Certificate | None = CERTIFICATE
+) -> list[Report]:
     documents = day_of("orders", 4000, bad=True) if buckets is None else buckets
-    return compile_reports(PERIOD, BERLIN, {"orders": documents}, {"orders": certificate}, PERIOD.end)
+    return compile_reports(
+        PERIOD, BERLIN, {"orders": documents}, {"orders": certificate}, PERIOD.end
+    )
 
 
 class Seen(HTMLParser):
@@ -79,9 +91,21 @@ def test_the_page_asks_for_nothing() -> None:
     for report in reports():
         text = page(report)
         seen = Seen(text)
-        assert not {tag for tag, _ in seen.tags} & {"script", "link", "img", "iframe", "object", "use", "image"}
+        assert not {tag for tag, _ in seen.tags} & {
+            "script",
+            "link",
+            "img",
+            "iframe",
+            "object",
+            "use",
+            "image",
+        }
         named = [pair for _, attributes in seen.tags for pair in attributes.items()]
-        assert not {name for name, _ in named if name.startswith("on") or name in ("src", "xlink:href", "action")}
+        assert not {
+            name
+            for name, _ in named
+            if name.startswith("on") or name in ("src", "xlink:href", "action")
+        }
         assert {value for name, value in named if name == "href"} <= {"#certificate"}
         assert "@import" not in text
         assert "url(" not in text
@@ -91,7 +115,9 @@ def test_the_page_asks_for_nothing() -> None:
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_reasons_and_ids_stay_text(text: str) -> None:
-    document = minute_of("orders", DAY, outcomes={"dead": 1}, failed=failed(text, 1, 1, f"orders:{text}"))
+    document = minute_of(
+        "orders", DAY, outcomes={"dead": 1}, failed=failed(text, 1, 1, f"orders:{text}")
+    )
     plain = Seen(page(reports([])[1]))
     found = page(reports([document])[1])
     seen = Seen(found)
@@ -109,7 +135,9 @@ def test_hostile_reasons_and_ids_stay_text(text: str) -> None:
 
 
 def test_hostile_statuses_stay_text() -> None:
-    document = minute_of("orders", DAY, statuses={"200</text><script>": 3}, outcomes={"delivered": 3})
+    document = minute_of(
+        "orders", DAY, statuses={"200</text><script>": 3}, outcomes={"delivered": 3}
+    )
     text = page(reports([document])[1])
     assert not any(tag == "script" for tag, _ in Seen(text).tags)
 
@@ -129,7 +157,10 @@ def test_a_page_without_anything_to_tell_is_a_page() -> None:
 def test_the_certificate_is_written_out_in_plain_words() -> None:
     text = " ".join("".join(Seen(page(reports()[1])).text).split())
     assert "orders: not complete. 3 rows of the source are not accounted for." in text
-    assert "5,000 rows in the source = 4,990 delivered + 7 dead + 0 skipped + 0 cancelled + 0 open + 3 missing" in text
+    assert (
+        "5,000 rows in the source = 4,990 delivered + 7 dead + 0 skipped + 0 cancelled + 0 open + 3 missing"
+        in text
+    )
     whole = Certificate("orders", PERIOD.end, 5012, 5000, {State.DELIVERED: 5000})
     text = " ".join("".join(Seen(page(reports(certificate=whole)[1])).text).split())
     assert "orders: complete. Every row of the source is accounted for." in text
@@ -137,14 +168,21 @@ def test_the_certificate_is_written_out_in_plain_words() -> None:
 
 def test_the_page_names_a_delivery_to_look_at_for_each_reason() -> None:
     document = minute_of(
-        "orders", DAY, outcomes={"dead": 2}, failed=failed("422 Unprocessable Content", 2, 2, "orders:a b")
+        "orders",
+        DAY,
+        outcomes={"dead": 2},
+        failed=failed("422 Unprocessable Content", 2, 2, "orders:a b"),
     )
     text = "".join(Seen(page(reports([document])[1])).text)
     assert "python -m app deliveries show 'orders:a b'" in text
 
 
 def test_a_revised_report_says_what_changed() -> None:
-    revised = {"count": 2, "at": DAY, "changes": [{"field": "totals.dead", "was": 0, "now": "<b>1</b>"}]}
+    revised = {
+        "count": 2,
+        "at": DAY,
+        "changes": [{"field": "totals.dead", "was": 0, "now": "<b>1</b>"}],
+    }
     text = page(reports()[1], revised)
     assert "Compiled again 2 times with another result" in text
     assert "&lt;b&gt;1&lt;/b&gt;" in text
@@ -153,18 +191,36 @@ def test_a_revised_report_says_what_changed() -> None:
 
 def test_every_drawing_is_well_formed_and_without_a_date() -> None:
     drawn = charts(reports()[1])
-    assert [chart.name for chart in drawn] == ["throughput", "outcomes", "delivered", "attempts", "backlog", "statuses"]
+    assert [chart.name for chart in drawn] == [
+        "throughput",
+        "outcomes",
+        "delivered",
+        "attempts",
+        "backlog",
+        "statuses",
+    ]
     for chart in drawn:
         root = ElementTree.fromstring(chart.svg)  # noqa: S314 - drawn by us
         assert root.get("aria-hidden") == "true"
-        assert {element.tag.rpartition("}")[2] for element in root.iter()} <= {"svg", "g", "path", "rect", "text"}
+        assert {element.tag.rpartition("}")[2] for element in root.iter()} <= {
+            "svg",
+            "g",
+            "path",
+            "rect",
+            "text",
+        }
         assert "pygal.org" not in chart.svg
 
 
 def test_a_line_has_a_gap_where_nothing_was_delivered() -> None:
     quiet = minute_of("orders", DAY, delivered_ms={"40": 1}, outcomes={"delivered": 1})
     later = [
-        minute_of("orders", DAY.replace(day=21, hour=hour), delivered_ms={"40": 1}, outcomes={"delivered": 1})
+        minute_of(
+            "orders",
+            DAY.replace(day=21, hour=hour),
+            delivered_ms={"40": 1},
+            outcomes={"delivered": 1},
+        )
         for hour in (9, 10)
     ]
     (chart,) = [chart for chart in charts(reports([quiet, *later])[1]) if chart.name == "delivered"]
@@ -195,14 +251,20 @@ def test_the_summary_holds_what_a_reader_must_know() -> None:
     [
         ("503 Service Unavailable", "503 Service Unavailable"),
         ("attempts spent: 500 Internal Server Error", "attempts spent: 500 Internal Server Error"),
-        ("column 'note': no JSON form: 'Zoë Smith' is bad", "column 'note': no JSON form: '…' is bad"),
+        (
+            "column 'note': no JSON form: 'Zoë Smith' is bad",
+            "column 'note': no JSON form: '…' is bad",
+        ),
         ('success check: name is "Zoë", not "ok"', 'success check: name is "…", not "…"'),
         ('answer: {"iban": "DE02120300000000202051"}', "answer: {…}"),
         ("row 123456 of 98765.43 EUR", "row # of # EUR"),
         ("request 5f0c1c1e-8f2b-4e0e-9a57-1f4b8a6d2c11 failed", "request # failed"),
         ("see https://partner.example/?token=s3cret for more", "see <url> for more"),
         ("mailbox zoe.smith@example.org unknown", "mailbox <address> unknown"),
-        ("the worker's lease ran out over the partner's row", "the worker's lease ran out over the partner's row"),
+        (
+            "the worker's lease ran out over the partner's row",
+            "the worker's lease ran out over the partner's row",
+        ),
         ("a\nb\x1b\tc", "a b c"),
         ("x" * 290 + " 'Zoë Smith of Ham", "x" * TEXT_LIMIT),
         ("is 'Zoë Smith of Ham", "is '…'"),
@@ -226,7 +288,14 @@ def test_a_reasons_name_is_fit_for_a_field() -> None:
 
 @pytest.mark.parametrize(
     ("value", "said"),
-    [(None, "–"), (0, "0 %"), (1, "100 %"), (0.9999, "99.9 %"), (0.0001, "0.1 %"), (0.825, "82.5 %")],
+    [
+        (None, "–"),
+        (0, "0 %"),
+        (1, "100 %"),
+        (0.9999, "99.9 %"),
+        (0.0001, "0.1 %"),
+        (0.825, "82.5 %"),
+    ],
 )
 def test_a_part_is_never_rounded_to_all_or_none(value: float | None, said: str) -> None:
     assert percent(value) == said
@@ -242,8 +311,14 @@ def test_figures_are_said_in_words() -> None:
 
 def test_files_have_the_folder_of_their_feed(tmp_path: Path) -> None:
     hour = parse_period("2026-11-21T14", BERLIN)
-    assert path_of(tmp_path, "orders", "2026-11-21", Format.JSON) == tmp_path / "orders" / "2026-11-21.json"
-    assert path_of(tmp_path, ALL, hour.name, Format.HTML) == tmp_path / "_all" / "2026-11-21T14+0100.html"
+    assert (
+        path_of(tmp_path, "orders", "2026-11-21", Format.JSON)
+        == tmp_path / "orders" / "2026-11-21.json"
+    )
+    assert (
+        path_of(tmp_path, ALL, hour.name, Format.HTML)
+        == tmp_path / "_all" / "2026-11-21T14+0100.html"
+    )
 
 
 def test_files_are_written_whole_and_removed_again(tmp_path: Path) -> None:
@@ -259,7 +334,9 @@ def test_files_are_written_whole_and_removed_again(tmp_path: Path) -> None:
     assert not list((tmp_path / "orders").iterdir())
 
 
-def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_that_fails_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "report.json"
     write_whole(path, b"before")
 

@@ -37,7 +37,9 @@ def record(key: int, attempts: int = 1) -> Record:
         "_id": f"orders:{key}", "feed": "orders", "key": str(key), "position": ["0x07D1", "Zoë", None],
         "state": "delivered", "created_at": AT, "attempts": attempts, "payload": '{"n":1}\u2028', "last": {"at": AT},
     }  # fmt: skip
-    return Record(delivery, [{"_id": f"orders:{key}#{number}", "at": AT} for number in range(attempts)])
+    return Record(
+        delivery, [{"_id": f"orders:{key}#{number}", "at": AT} for number in range(attempts)]
+    )
 
 
 def written(path: Path, *records: Record) -> Contents:
@@ -61,15 +63,22 @@ _VALUES: st.SearchStrategy[Any] = st.recursive(
     | st.integers(-(2**63), 2**63 - 1)
     | st.floats(allow_nan=False)
     | st.text(st.characters(exclude_categories=["Cs"]))
-    | st.datetimes(timezones=st.just(UTC)).map(lambda at: at.replace(microsecond=at.microsecond // 1000 * 1000)),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["a", "b", "at"]), inner),
+    | st.datetimes(timezones=st.just(UTC)).map(
+        lambda at: at.replace(microsecond=at.microsecond // 1000 * 1000)
+    ),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["a", "b", "at"]), inner)
+    ),
     max_leaves=8,
 )
 
 
 @given(_VALUES)
 def test_a_line_gives_back_what_it_was_made_of(value: Any) -> None:
-    before = Record({"_id": "orders:1", "feed": "orders", "state": "dead", "value": value}, [{"_id": "orders:1#a"}])
+    before = Record(
+        {"_id": "orders:1", "feed": "orders", "state": "dead", "value": value},
+        [{"_id": "orders:1#a"}],
+    )
     line = to_line(before)
     assert line.count(b"\n") == 1
     assert from_line(line) == before
@@ -105,7 +114,9 @@ def test_what_is_written_is_read_back_and_the_manifest_says_how_much(path: Path)
     assert sorted(one.name for one in path.parent.iterdir()) == [path.name, f"{path.name}.json"]
 
 
-@pytest.mark.skipif(not (shutil.which("zstd") and shutil.which("sha256sum")), reason="needs zstd and sha256sum")
+@pytest.mark.skipif(
+    not (shutil.which("zstd") and shutil.which("sha256sum")), reason="needs zstd and sha256sum"
+)
 def test_ordinary_tools_read_it_and_give_the_same_hash(path: Path) -> None:
     contents = written(path, record(1), record(2))
     lines = subprocess.run(["zstd", "-dc", path], check=True, capture_output=True).stdout
@@ -119,7 +130,11 @@ def test_a_byte_that_changed_or_is_missing_is_found(path: Path, at: int) -> None
     written(path, *(record(key) for key in range(20)))
     whole = path.read_bytes()
     place = at % len(whole)
-    for harmed in (whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :], whole[:place], whole + b"more"):
+    for harmed in (
+        whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :],
+        whole[:place],
+        whole + b"more",
+    ):
         path.write_bytes(harmed)
         with pytest.raises(ArchiveDamaged):
             checked(path)
@@ -138,7 +153,9 @@ def test_a_file_that_is_there_is_never_replaced(path: Path) -> None:
     assert path.read_bytes() == before
 
 
-def test_where_there_are_no_hard_links_it_is_renamed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_there_are_no_hard_links_it_is_renamed(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def no_links(*_: object) -> None:
         raise OSError(95, "Operation not supported")
 
@@ -151,13 +168,17 @@ def test_where_there_are_no_hard_links_it_is_renamed(path: Path, monkeypatch: py
 
 def test_a_later_part_has_a_number_in_its_name() -> None:
     assert PART.name == "orders/orders-2026-01-31.ndjson.zst"
-    assert ArchivePart("orders", date(2026, 1, 31), 2).name == "orders/orders-2026-01-31-2.ndjson.zst"
+    assert (
+        ArchivePart("orders", date(2026, 1, 31), 2).name == "orders/orders-2026-01-31-2.ndjson.zst"
+    )
 
 
 # --- what somebody else wrote
 
 
-def forged(path: Path, unpacked: bytes, count: int = 1, options: dict[int, int] | None = None) -> None:
+def forged(
+    path: Path, unpacked: bytes, count: int = 1, options: dict[int, int] | None = None
+) -> None:
     """A file with a manifest that agrees with it."""
     packing = zstd.ZstdCompressor(options=options)
     raw = packing.compress(unpacked) + packing.flush()
@@ -177,7 +198,9 @@ def taken(work: Callable[[], object]) -> int:
         tracemalloc.stop()
 
 
-def test_a_line_without_an_end_is_refused_once_it_is_too_long(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_without_an_end_is_refused_once_it_is_too_long(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(file, "LINE_BYTES", 2**20)
     forged(path, b"\0" * 60 * 2**20)
 
@@ -188,7 +211,9 @@ def test_a_line_without_an_end_is_refused_once_it_is_too_long(path: Path, monkey
     assert taken(verify) < 8 * 2**20
 
 
-@pytest.mark.parametrize("item", [b"[],", b'"ab",', b"{},", b"1,"], ids=["lists", "texts", "objects", "numbers"])
+@pytest.mark.parametrize(
+    "item", [b"[],", b'"ab",', b"{},", b"1,"], ids=["lists", "texts", "objects", "numbers"]
+)
 def test_a_line_of_very_many_values_is_refused_before_it_is_read(path: Path, item: bytes) -> None:
     good = to_line(record(1)).rstrip(b"}\n")
     line = good + b',"more":[' + item * (6_000_000 // len(item)) + b"1]}\n"
@@ -224,7 +249,9 @@ def test_more_lines_than_the_manifest_says_are_not_gone_through(path: Path) -> N
 
 def test_a_file_that_needs_much_memory_to_unpack_is_refused(path: Path) -> None:
     forged(path, to_line(record(1)), options={zstd.CompressionParameter.window_log: 27})
-    assert path.read_bytes()[5] >> 3 == 27 - 10, "the frame was to ask for a window of 128 MiB (RFC 8878, 3.1.1.1.2)"
+    assert path.read_bytes()[5] >> 3 == 27 - 10, (
+        "the frame was to ask for a window of 128 MiB (RFC 8878, 3.1.1.1.2)"
+    )
     with pytest.raises(ArchiveDamaged, match="memory"):
         checked(path)
 
@@ -242,7 +269,9 @@ def test_a_manifest_without_an_end_is_no_manifest(path: Path) -> None:
 
 
 def test_a_line_nested_too_deeply_is_no_record() -> None:
-    line = to_line(record(1)).rstrip(b"}\n") + b',"more":' + b"[" * 100_000 + b"]" * 100_000 + b"}\n"
+    line = (
+        to_line(record(1)).rstrip(b"}\n") + b',"more":' + b"[" * 100_000 + b"]" * 100_000 + b"}\n"
+    )
     with pytest.raises(ValueError, match="Extended JSON"):
         from_line(line)
 

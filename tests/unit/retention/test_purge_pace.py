@@ -1,4 +1,6 @@
-"""Purge takes its share of the time and no more, less while deliveries are behind, in chunks that stay short."""
+"""Purge takes its share of the time and no more, less while deliveries are behind, in chunks that
+stay short.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ from app.retention.expiry import days_between
 from app.retention.pace import LONGEST_PAUSE_SECONDS, Pace, pause_after
 
 
-@pytest.mark.parametrize(("share", "pause"), [(1.0, 0.0), (0.5, 2.0), (0.2, 8.0), (0.05, LONGEST_PAUSE_SECONDS)])
+@pytest.mark.parametrize(
+    ("share", "pause"), [(1.0, 0.0), (0.5, 2.0), (0.2, 8.0), (0.05, LONGEST_PAUSE_SECONDS)]
+)
 def test_the_pause_leaves_the_work_its_share(share: float, pause: float) -> None:
     assert pause_after(2.0, share) == pytest.approx(pause)
 
@@ -36,7 +40,9 @@ async def _take(pace: Pace, elapsed: list[float], seconds: float, count: int | N
         elapsed[0] += seconds
 
 
-async def test_it_pauses_four_times_as_long_and_more_while_others_are_busy(elapsed: list[float]) -> None:
+async def test_it_pauses_four_times_as_long_and_more_while_others_are_busy(
+    elapsed: list[float],
+) -> None:
     busy, paused = [False], list[float]()
 
     async def is_busy() -> bool:
@@ -52,7 +58,9 @@ async def test_it_pauses_four_times_as_long_and_more_while_others_are_busy(elaps
     assert paused == [pytest.approx(4.0), pytest.approx(19.0)]
 
 
-async def test_chunks_grow_where_they_are_quick_and_shrink_where_they_are_slow(elapsed: list[float]) -> None:
+async def test_chunks_grow_where_they_are_quick_and_shrink_where_they_are_slow(
+    elapsed: list[float],
+) -> None:
     async def no() -> bool:
         return False
 
@@ -86,19 +94,28 @@ def test_days_are_cut_to_what_is_asked_for() -> None:
 @pytest.mark.parametrize("state", State)
 def test_only_what_is_settled_is_in_a_category(state: State) -> None:
     at = datetime(2026, 1, 1, tzinfo=UTC)
-    document = {"_id": "o:1", "feed": "o", "state": state.value, "created_at": at, "finished_at": at}
+    document = {
+        "_id": "o:1",
+        "feed": "o",
+        "state": state.value,
+        "created_at": at,
+        "finished_at": at,
+    }
     found = settled(document)
     is_settled = state in (State.DELIVERED, State.CANCELLED, State.SKIPPED)
     assert (found is not None) is is_settled
     acknowledged = settled(
-        document | {"acknowledged": {"at": at + timedelta(1), "by": "ada"}, "kept_from": at + timedelta(1)}
+        document
+        | {"acknowledged": {"at": at + timedelta(1), "by": "ada"}, "kept_from": at + timedelta(1)}
     )
     if state is State.DEAD:
         assert acknowledged is not None
         assert (acknowledged.category.name, acknowledged.moment) == ("kept", at + timedelta(1))
     elif not is_settled:
         assert acknowledged is None
-    restored = settled(document | {"restored_at": at + timedelta(2), "kept_from": at + timedelta(2)})
+    restored = settled(
+        document | {"restored_at": at + timedelta(2), "kept_from": at + timedelta(2)}
+    )
     assert (restored.category.name if restored else None) == ("kept" if is_settled else None)
 
 
@@ -119,7 +136,9 @@ def test_each_category_has_a_name_of_its_own() -> None:
         ("0x00000000000007D1", ["0x00000000000007D2", "1"]),
     ],
 )
-def test_a_floor_covers_what_is_at_or_below_it_in_the_order_of_the_strategy(low: Position, high: Position) -> None:
+def test_a_floor_covers_what_is_at_or_below_it_in_the_order_of_the_strategy(
+    low: Position, high: Position
+) -> None:
     at = datetime(2026, 1, 1, tzinfo=UTC)
     assert higher(low, high) == higher(high, low) == high
     assert PurgeWatermark("o", at, high).covers(low) is (low is not None)
@@ -128,9 +147,17 @@ def test_a_floor_covers_what_is_at_or_below_it_in_the_order_of_the_strategy(low:
 
 
 def test_rows_of_the_same_version_are_covered_together() -> None:
-    assert PurgeWatermark("o", datetime(2026, 1, 1, tzinfo=UTC), ["0x07D1", "5"]).covers(["0x07D1", "9"])
+    assert PurgeWatermark("o", datetime(2026, 1, 1, tzinfo=UTC), ["0x07D1", "5"]).covers(
+        ["0x07D1", "9"]
+    )
 
 
 def test_retention_has_defaults_that_are_safe() -> None:
     kept = Retention()
-    assert (kept.payload_days, kept.days, kept.stats_days, kept.report_days, kept.archive) == (7, 90, 90, 730, True)
+    assert (kept.payload_days, kept.days, kept.stats_days, kept.report_days, kept.archive) == (
+        7,
+        90,
+        90,
+        730,
+        True,
+    )

@@ -35,7 +35,9 @@ async def test_a_reader_opens_each_server_once_and_only_when_it_is_asked_for() -
         assert reader.source is reader.source
 
 
-async def test_what_was_opened_is_closed_also_where_the_next_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_was_opened_is_closed_also_where_the_next_cannot_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     opened: list[object] = []
     closed: list[str] = []
 

@@ -51,7 +51,9 @@ def test_a_url_that_cannot_be_used_is_refused_without_its_password(url: str) -> 
 
 
 def test_the_refusal_says_what_is_allowed() -> None:
-    with pytest.raises(ConfigError, match=r"mssql:// \(mssql\+aioodbc://\), sqlite:// \(sqlite\+aiosqlite://\)"):
+    with pytest.raises(
+        ConfigError, match=r"mssql:// \(mssql\+aioodbc://\), sqlite:// \(sqlite\+aiosqlite://\)"
+    ):
         async_url("mssql+pyodbc://db/shop")
 
 

@@ -1,4 +1,6 @@
-"""What the strategy `change_tracking` sends to SQL Server, word for word, and what a feed may ask of it."""
+"""What the strategy `change_tracking` sends to SQL Server, word for word, and what a feed may ask
+of it.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,13 @@ from app.source.explain import Explained, explain_unseen
 
 def _feed(*, deletes: bool = False, **fields: Any) -> Feed:
     cursor = {"strategy": "change_tracking", "deletes": deletes}
-    plain = {"name": "orders", "table": "dbo.orders", "key": "id", "columns": ["id", "note"], "cursor": cursor}
+    plain = {
+        "name": "orders",
+        "table": "dbo.orders",
+        "key": "id",
+        "columns": ["id", "note"],
+        "cursor": cursor,
+    }
     return Feed.model_validate(plain | {"partner": {"url": "https://partner.example/"}} | fields)
 
 
@@ -38,7 +46,8 @@ def test_changes_are_asked_for_since_the_version_before_that_of_the_last_row() -
     assert (
         "WHERE changes.[SYS_CHANGE_VERSION] >= @position AND (changes.[SYS_CHANGE_VERSION] > @position OR "
         "changes.[SYS_CHANGE_VERSION] = @position AND changes.[id] > @key1) AND "
-        "changes.[SYS_CHANGE_VERSION] <= @horizon ORDER BY changes.[SYS_CHANGE_VERSION], changes.[id]" in _said(page)
+        "changes.[SYS_CHANGE_VERSION] <= @horizon ORDER BY changes.[SYS_CHANGE_VERSION], changes.[id]"
+        in _said(page)
     )
 
 
@@ -51,7 +60,10 @@ def test_a_row_says_whether_it_goes_on() -> None:
 def test_the_current_version_is_asked_for_before_the_page_and_the_oldest_after_it() -> None:
     explained = _explained()
     oldest = "CHANGE_TRACKING_MIN_VALID_VERSION(OBJECT_ID(@OBJECT_ID_1)) AS oldest"
-    assert _said(explained["horizon"]) == f"SELECT CHANGE_TRACKING_CURRENT_VERSION() AS version, {oldest}"
+    assert (
+        _said(explained["horizon"])
+        == f"SELECT CHANGE_TRACKING_CURRENT_VERSION() AS version, {oldest}"
+    )
     assert _said(explained["kept"]) == f"SELECT {oldest}"
     assert explained["kept"].parameters == {"OBJECT_ID_1": "[dbo].[orders]"}
 
@@ -60,7 +72,9 @@ def test_the_table_is_read_by_its_key_with_the_version_of_each_row() -> None:
     walk = _said(_explained()["table"])
     version = "CHANGETABLE(VERSION [dbo].[orders], ([id]), (whole.[id])) AS versioned"
     assert f"FROM [dbo].[orders] AS whole OUTER APPLY {version}" in walk
-    assert walk.endswith("WHERE walk.[id] >= @position AND walk.[id] > @position ORDER BY walk.[id]")
+    assert walk.endswith(
+        "WHERE walk.[id] >= @position AND walk.[id] > @position ORDER BY walk.[id]"
+    )
 
 
 def test_odd_names_are_quoted() -> None:
@@ -70,7 +84,9 @@ def test_odd_names_are_quoted() -> None:
 
 
 def test_no_other_product_has_it() -> None:
-    with pytest.raises(SourceRefused, match="strategy change_tracking needs SQL Server; SOURCE_URL names sqlite"):
+    with pytest.raises(
+        SourceRefused, match="strategy change_tracking needs SQL Server; SOURCE_URL names sqlite"
+    ):
         explain_unseen(_feed(), "sqlite")
 
 
@@ -83,15 +99,26 @@ def test_no_statement_of_a_reconciliation_is_explained() -> None:
     [
         ({"deletes": True}, 'deletes = true needs capture = "changes"'),
         (
-            {"deletes": True, "capture": "changes", "where": [{"column": "note", "op": "=", "value": "x"}]},
+            {
+                "deletes": True,
+                "capture": "changes",
+                "where": [{"column": "note", "op": "=", "value": "x"}],
+            },
             "conditions .* on columns of the key alone.* found note",
         ),
         (
-            {"deletes": True, "capture": "changes", "filter": [{"column": "note", "op": "is null"}]},
+            {
+                "deletes": True,
+                "capture": "changes",
+                "filter": [{"column": "note", "op": "is null"}],
+            },
             "conditions .* on columns of the key alone.* found note",
         ),
         ({"cursor": {"strategy": "change_tracking", "column": "id"}}, "column"),
-        ({"cursor": {"strategy": "change_tracking", "start": "0x7d1"}}, "a change version such as 2000"),
+        (
+            {"cursor": {"strategy": "change_tracking", "start": "0x7d1"}},
+            "a change version such as 2000",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_refused(fields: dict[str, Any], said: str) -> None:
@@ -101,7 +128,10 @@ def test_what_does_not_go_together_is_refused(fields: dict[str, Any], said: str)
 
 def test_deletes_go_with_conditions_on_the_key() -> None:
     where = [{"column": "id", "op": ">", "value": 100}]
-    assert _feed(deletes=True, capture="changes", where=where, filter=where).cursor.strategy == "change_tracking"
+    assert (
+        _feed(deletes=True, capture="changes", where=where, filter=where).cursor.strategy
+        == "change_tracking"
+    )
 
 
 def test_a_position_is_a_version() -> None:

@@ -1,4 +1,6 @@
-"""How SQL Server's values come back into a statement, by the statement's text: what no other server shows."""
+"""How SQL Server's values come back into a statement, by the statement's text: what no other server
+shows.
+"""
 
 from __future__ import annotations
 
@@ -61,20 +63,40 @@ def _bound(kind: TypeEngine[Any], place: PartValue) -> tuple[str, object]:
     [
         (BIT(), True, ":p", 1),
         (mssql.BIGINT(), 2**63 - 1, ":p", 2**63 - 1),
-        (mssql.DECIMAL(38, 10), Decimal("-1.0000000001"), "CAST(:p AS NUMERIC(38, 10))", "-1.0000000001"),
+        (
+            mssql.DECIMAL(38, 10),
+            Decimal("-1.0000000001"),
+            "CAST(:p AS NUMERIC(38, 10))",
+            "-1.0000000001",
+        ),
         (
             MONEY(),
             Decimal("-922337203685477.5808"),
             "CAST(CAST(:p AS NUMERIC(19, 4)) AS MONEY)",
             "-922337203685477.5808",
         ),
-        (SMALLMONEY(), Decimal("1.5000"), "CAST(CAST(:p AS NUMERIC(10, 4)) AS SMALLMONEY)", "1.5000"),
+        (
+            SMALLMONEY(),
+            Decimal("1.5000"),
+            "CAST(CAST(:p AS NUMERIC(10, 4)) AS SMALLMONEY)",
+            "1.5000",
+        ),
         (FLOAT(), 0.1 + 0.2, ":p", 0.1 + 0.2),
         (REAL(), 0.10000000149011612, ":p", 0.10000000149011612),
         (mssql.NVARCHAR(20), "Ж ", "CAST(:p AS NVARCHAR(20))", "Ж "),
         (mssql.NVARCHAR(), "x", "CAST(:p AS NVARCHAR(max))", "x"),
-        (mssql.NVARCHAR(20), "a\ud83d", "CAST(CAST(:p AS VARBINARY(max)) AS NVARCHAR(20))", b"a\x00\x3d\xd8"),
-        (mssql.VARCHAR(20, collation=CYRILLIC), "Ж1", f"CAST(:p COLLATE {CYRILLIC} AS VARCHAR(20))", "Ж1"),
+        (
+            mssql.NVARCHAR(20),
+            "a\ud83d",
+            "CAST(CAST(:p AS VARBINARY(max)) AS NVARCHAR(20))",
+            b"a\x00\x3d\xd8",
+        ),
+        (
+            mssql.VARCHAR(20, collation=CYRILLIC),
+            "Ж1",
+            f"CAST(:p COLLATE {CYRILLIC} AS VARCHAR(20))",
+            "Ж1",
+        ),
         (mssql.CHAR(5, collation=UTF8), "é    ", f"CAST(:p COLLATE {UTF8} AS CHAR(5))", "é    "),
         (VARBINARY(8), b"\x00\xff", "CAST(:p AS VARBINARY(8))", b"\x00\xff"),
         (ROWVERSION(), b"\0" * 7 + b"\1", "CAST(:p AS BINARY(8))", b"\0" * 7 + b"\1"),
@@ -85,7 +107,12 @@ def _bound(kind: TypeEngine[Any], place: PartValue) -> tuple[str, object]:
             "CONVERT(DATETIMEOFFSET(7), :p, 121)",
             "2026-01-31 10:20:30.1234567 +05:30",
         ),
-        (DATETIME2(3), "2026-01-31 10:20:30.123", "CONVERT(DATETIME2(3), :p, 121)", "2026-01-31 10:20:30.123"),
+        (
+            DATETIME2(3),
+            "2026-01-31 10:20:30.123",
+            "CONVERT(DATETIME2(3), :p, 121)",
+            "2026-01-31 10:20:30.123",
+        ),
         (TIME(7), "10:20:30.1234567", "CONVERT(TIME(7), :p, 121)", "10:20:30.1234567"),
     ],
 )
@@ -143,17 +170,30 @@ def test_a_datetimeoffset_is_shown_whole() -> None:
     assert "VARCHAR(40)" in str(shown.compile(dialect=DIALECT))
 
 
-def _plan(strategy: str, column: str, types: dict[str, TypeEngine[Any]], key: str = "id") -> FeedPlan:
+def _plan(
+    strategy: str, column: str, types: dict[str, TypeEngine[Any]], key: str = "id"
+) -> FeedPlan:
     cursor = {"strategy": strategy, "column": column}
     plain = {"name": "orders", "table": "orders", "key": key, "cursor": cursor}
     feed = Feed.model_validate(plain | {"partner": {"url": "https://partner.example/"}})
-    table = SourceTable("orders", None, "orders", tuple(Column(name, kind) for name, kind in types.items()))
+    table = SourceTable(
+        "orders", None, "orders", tuple(Column(name, kind) for name, kind in types.items())
+    )
     return plan_table(table, feed, PRODUCTS["mssql"])
 
 
 @pytest.mark.parametrize(
     "kind",
-    [mssql.TEXT(), mssql.NTEXT(), mssql.IMAGE(), mssql.XML(), VARIANT(), Spatial(), LongText(), NullType()],
+    [
+        mssql.TEXT(),
+        mssql.NTEXT(),
+        mssql.IMAGE(),
+        mssql.XML(),
+        VARIANT(),
+        Spatial(),
+        LongText(),
+        NullType(),
+    ],
 )
 @pytest.mark.parametrize("strategy", ["identity", "rowversion", "timestamp"])
 def test_a_key_that_cannot_tell_rows_apart_is_refused_by_name_when_the_feed_is_planned(
@@ -199,7 +239,9 @@ def test_a_position_of_the_columns_former_type_is_entered_where_no_row_is_passed
         (DATETIME2(), "2026-01-31 10:20:30.997"),  # precision not known
     ],
 )
-def test_a_position_of_the_columns_own_type_is_entered_where_it_stands(kind: TypeEngine[Any], position: str) -> None:
+def test_a_position_of_the_columns_own_type_is_entered_where_it_stands(
+    kind: TypeEngine[Any], position: str
+) -> None:
     plan = _plan("timestamp", "at", {"id": mssql.BIGINT(), "at": kind})
     compiled = plan.strategy.page([position, 7], 10).select.compile(dialect=DIALECT)
     assert (compiled.params["position"], compiled.params["key1"]) == (position, 7)
@@ -207,15 +249,24 @@ def test_a_position_of_the_columns_own_type_is_entered_where_it_stands(kind: Typ
 
 def test_a_position_with_an_offset_is_refused_where_the_column_has_none_any_more() -> None:
     plan = _plan("timestamp", "at", {"id": mssql.BIGINT(), "at": DATETIME2(7)})
-    with pytest.raises(SourceRefused, match=r"it has an offset, and the column's type is now DATETIME2\(7\)"):
+    with pytest.raises(
+        SourceRefused, match=r"it has an offset, and the column's type is now DATETIME2\(7\)"
+    ):
         plan.strategy.page(["2026-01-31 10:20:30.1234567 +05:30", 7], 10)
 
 
 @pytest.mark.parametrize(
     ("kind", "was"),
-    [(mssql.NVARCHAR(20), 7), (mssql.UNIQUEIDENTIFIER(), "A-1"), (mssql.BIGINT(), "7"), (FLOAT(), "1.5")],
+    [
+        (mssql.NVARCHAR(20), 7),
+        (mssql.UNIQUEIDENTIFIER(), "A-1"),
+        (mssql.BIGINT(), "7"),
+        (FLOAT(), "1.5"),
+    ],
 )
-def test_a_key_of_another_type_enters_the_order_at_the_moment(kind: TypeEngine[Any], was: PartValue) -> None:
+def test_a_key_of_another_type_enters_the_order_at_the_moment(
+    kind: TypeEngine[Any], was: PartValue
+) -> None:
     plan = _plan("timestamp", "at", {"id": kind, "at": DATETIME2(7)})
     position: Position = ["2026-01-31 10:20:30.1234567", was]
     compiled = plan.strategy.page(position, 10).select.compile(dialect=DIALECT)
@@ -230,7 +281,22 @@ _VALUES = st.one_of(
     st.text(max_size=6),
     st.binary(max_size=4),
     st.sampled_from(
-        ["1", "01", "1.0", "inf", "%s1", "%x61", "61", 61, 1, 1.0, b"1", b"\x61", "\udcff", "\udced\udcb3"]
+        [
+            "1",
+            "01",
+            "1.0",
+            "inf",
+            "%s1",
+            "%x61",
+            "61",
+            61,
+            1,
+            1.0,
+            b"1",
+            b"\x61",
+            "\udcff",
+            "\udced\udcb3",
+        ]
     ),
 )
 
@@ -253,8 +319,13 @@ def test_values_that_sqlite_tells_apart_have_different_key_texts(
         assert codec.read(codec.write(left)) == codec.place(left)
 
 
-@given(st.text(st.sampled_from("ab%:"), min_size=0, max_size=4), st.integers(LONGEST_KEY - 2, LONGEST_KEY + 2))
-def test_a_key_up_to_1_kib_stands_in_the_id_as_it_is_and_a_longer_one_as_a_hash(tail: str, size: int) -> None:
+@given(
+    st.text(st.sampled_from("ab%:"), min_size=0, max_size=4),
+    st.integers(LONGEST_KEY - 2, LONGEST_KEY + 2),
+)
+def test_a_key_up_to_1_kib_stands_in_the_id_as_it_is_and_a_longer_one_as_a_hash(
+    tail: str, size: int
+) -> None:
     key = "k" * (size - len(tail)) + tail
     made = delivery_id("orders", SourceRow(key, None, "", change="0x01"))
     if len(key) <= LONGEST_KEY:

@@ -51,9 +51,17 @@ TYPES |= dict.fromkeys(OURS, mssql.NVARCHAR(length=10))
 def _plan(strategy: str, column: str, key: Any = "id", **fields: Any) -> FeedPlan:
     cursor = {"strategy": strategy, "column": column} | fields.pop("cursor", {})
     partner = {"url": "https://partner.example/"}
-    plain = {"name": "orders", "table": "dbo.[my orders]", "key": key, "cursor": cursor, "partner": partner}
+    plain = {
+        "name": "orders",
+        "table": "dbo.[my orders]",
+        "key": key,
+        "cursor": cursor,
+        "partner": partner,
+    }
     feed = Feed.model_validate(plain | {"columns": ["id"]} | fields)
-    table = SourceTable("orders", "dbo", "my orders", tuple(Column(name, kind) for name, kind in TYPES.items()))
+    table = SourceTable(
+        "orders", "dbo", "my orders", tuple(Column(name, kind) for name, kind in TYPES.items())
+    )
     return plan_table(table, feed, PRODUCTS["mssql"])
 
 
@@ -103,9 +111,17 @@ def test_start_now_takes_the_last_row_below_the_horizon() -> None:
 
 def test_a_key_of_several_columns_breaks_ties_column_by_column_in_its_own_types() -> None:
     plan = _plan("rowversion", "rv", ["tenant", "code", "amount"])
-    tenant, code = "CAST(:key1 AS UNIQUEIDENTIFIER)", "CAST(:key2 COLLATE Latin1_General_CI_AS AS VARCHAR(20))"
+    tenant, code = (
+        "CAST(:key1 AS UNIQUEIDENTIFIER)",
+        "CAST(:key2 COLLATE Latin1_General_CI_AS AS VARCHAR(20))",
+    )
     same = "[rv] = CAST(:position AS BINARY(8))"
-    position: Position = ["0x00000000000007D1", "6BA7B810-9DAD-11D1-80B4-00C04FD430C8", "A-1", "1.50"]
+    position: Position = [
+        "0x00000000000007D1",
+        "6BA7B810-9DAD-11D1-80B4-00C04FD430C8",
+        "A-1",
+        "1.50",
+    ]
     assert (
         f"({same.replace(' = ', ' > ')} OR {same} AND [tenant] > {tenant} "
         f"OR {same} AND [tenant] = {tenant} AND [code] > {code} "
@@ -117,7 +133,9 @@ def test_a_key_of_several_columns_breaks_ties_column_by_column_in_its_own_types(
 def test_a_null_in_a_key_stands_below_every_value() -> None:
     page = _page(_plan("rowversion", "rv", ["tenant", "id"]), ["0x00000000000007D1", None, 5])
     same = "[rv] = CAST(:position AS BINARY(8))"
-    assert f"{same} AND [tenant] IS NOT NULL OR {same} AND [tenant] IS NULL AND [id] > :key2" in page
+    assert (
+        f"{same} AND [tenant] IS NOT NULL OR {same} AND [tenant] IS NULL AND [id] > :key2" in page
+    )
 
 
 @pytest.mark.parametrize(
@@ -157,8 +175,13 @@ def test_timestamp_compares_in_the_columns_own_type_and_leaves_young_rows(
     column: str, moment: str, name: str, settled: str, lag_ms: int
 ) -> None:
     plan = _plan("timestamp", column, cursor={"clock": "utc"})
-    coarse = column in ("old_at", "small_at")  # they take no text with more than 3 digits of a second
-    bound = f"CONVERT({name}, " + ("CONVERT(DATETIME2(3), :position, 121))" if coarse else ":position, 121)")
+    coarse = column in (
+        "old_at",
+        "small_at",
+    )  # they take no text with more than 3 digits of a second
+    bound = f"CONVERT({name}, " + (
+        "CONVERT(DATETIME2(3), :position, 121))" if coarse else ":position, 121)"
+    )
     statement = plan.strategy.page([moment, 7], 11)
     sql = _sql(statement)
     assert f"CONVERT(VARCHAR(40), [{column}], 121) AS rowrelay_0 FROM" in sql
@@ -170,8 +193,9 @@ def test_timestamp_compares_in_the_columns_own_type_and_leaves_young_rows(
 
 
 def test_timestamp_takes_the_earlier_clock_unless_told_which() -> None:
-    assert "CASE WHEN (SYSUTCDATETIME() < SYSDATETIME()) THEN SYSUTCDATETIME() ELSE SYSDATETIME() END" in _page(
-        _plan("timestamp", "at"), None
+    assert (
+        "CASE WHEN (SYSUTCDATETIME() < SYSDATETIME()) THEN SYSUTCDATETIME() ELSE SYSDATETIME() END"
+        in _page(_plan("timestamp", "at"), None)
     )
     assert "DATEADD(MILLISECOND, :lag_ms, SYSDATETIME())" in _page(
         _plan("timestamp", "at", cursor={"clock": "local"}), None
@@ -189,12 +213,17 @@ def test_a_column_of_where_may_be_named_as_our_parameters_are(column: str) -> No
     ):
         assert f":{column}_1 AND" in page
         assert f":{column}_2 AND" in page
-    assert f":{column}_1" in _sql(_plan("identity", "id", where=where).strategy.late((Gap(1, 4, NOW),) * 3, 6))
+    assert f":{column}_1" in _sql(
+        _plan("identity", "id", where=where).strategy.late((Gap(1, 4, NOW),) * 3, 6)
+    )
 
 
 def test_identity_pages_by_id_and_asks_for_gaps_in_few_statement_texts() -> None:
     plan = _plan("identity", "id")
-    assert _page(plan, 2000) == "SELECT TOP 11 [id] FROM [dbo].[my orders] WHERE [id] > :id_1 ORDER BY [id]"
+    assert (
+        _page(plan, 2000)
+        == "SELECT TOP 11 [id] FROM [dbo].[my orders] WHERE [id] > :id_1 ORDER BY [id]"
+    )
     gaps = plan.strategy.late((Gap(None, 4, NOW),), 6)
     assert _sql(gaps) == (
         "SELECT TOP 6 late.[id] FROM (SELECT [id] AS [id] FROM [dbo].[my orders] "
@@ -209,7 +238,10 @@ def test_identity_pages_by_id_and_asks_for_gaps_in_few_statement_texts() -> None
 
 
 def test_a_where_never_leaves_a_row_unread_it_only_marks_it() -> None:
-    where = [{"column": "STATUS", "op": "in", "value": ["new", "paid"]}, {"column": "amount", "op": "is not null"}]
+    where = [
+        {"column": "STATUS", "op": "in", "value": ["new", "paid"]},
+        {"column": "amount", "op": "is not null"},
+    ]
     plan = _plan("identity", "id", where=where)
     sql = _page(plan, 2000)
     assert sql == (
@@ -225,7 +257,9 @@ def test_whether_a_cursor_is_ahead_is_asked_in_one_seek_each() -> None:
     highest, lowest, counter = _plan("identity", "id").strategy.newest(2000)
     assert _sql(highest) == "SELECT max([id]) AS max_1 FROM [dbo].[my orders]"
     assert _sql(lowest) == "SELECT min([id]) AS min_1 FROM [dbo].[my orders]"
-    assert "FROM sys.identity_columns WHERE sys.identity_columns.object_id = OBJECT_ID(" in _sql(counter)
+    assert "FROM sys.identity_columns WHERE sys.identity_columns.object_id = OBJECT_ID(" in _sql(
+        counter
+    )
     assert _values(counter)["OBJECT_ID_1"] == "[dbo].[my orders]"
     versions, highest, last = _plan("rowversion", "rv").strategy.newest(["0x00000000000007D1", 1])
     assert _sql(versions) == "SELECT MIN_ACTIVE_ROWVERSION() AS horizon"
@@ -253,15 +287,43 @@ def test_a_column_that_cannot_serve_is_refused(strategy: str, column: str, needs
 def test_a_position_of_another_strategy_or_key_is_refused(strategy: str) -> None:
     column = {"identity": "id", "rowversion": "rv", "timestamp": "at"}[strategy]
     wrong: Position = "0x01" if strategy == "identity" else ["0x00000000000007D1", 1, 2]
-    with pytest.raises(SourceRefused, match=r"the strategy was changed, or the key: python -m app feeds rewind orders"):
+    with pytest.raises(
+        SourceRefused,
+        match=r"the strategy was changed, or the key: python -m app feeds rewind orders",
+    ):
         _plan(strategy, column).strategy.page(wrong, 5)
 
 
 @pytest.mark.parametrize(
     ("strategy", "names"),
     [
-        ("identity", ["start", "first page", "page", "gaps", "clock", "newest 1", "newest 2", "newest 3", "waiting"]),
-        ("rowversion", ["horizon", "start", "first page", "page", "newest 1", "newest 2", "newest 3", "waiting"]),
+        (
+            "identity",
+            [
+                "start",
+                "first page",
+                "page",
+                "gaps",
+                "clock",
+                "newest 1",
+                "newest 2",
+                "newest 3",
+                "waiting",
+            ],
+        ),
+        (
+            "rowversion",
+            [
+                "horizon",
+                "start",
+                "first page",
+                "page",
+                "newest 1",
+                "newest 2",
+                "newest 3",
+                "waiting",
+            ],
+        ),
         ("timestamp", ["start", "first page", "page", "newest 1", "waiting"]),
     ],
 )
@@ -298,7 +360,9 @@ def test_the_server_is_asked_what_rows_hold_and_sends_none_of_it() -> None:
     ],
     ids=str,
 )
-def test_every_type_whose_values_may_be_large_is_asked_for_its_size(kind: TypeEngine[Any], asked: str) -> None:
+def test_every_type_whose_values_may_be_large_is_asked_for_its_size(
+    kind: TypeEngine[Any], asked: str
+) -> None:
     size = PRODUCTS["mssql"].size(column("doc"), kind)
     assert size is not None
     assert str(size.compile(dialect=DIALECT)) == f"CAST({asked} AS BIGINT)"

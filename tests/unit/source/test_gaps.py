@@ -21,7 +21,11 @@ id_sets = st.sets(st.integers(0, CEILING))
 
 def members(gaps: Iterable[Gap]) -> set[int]:
     """The ids that gaps hold, as far down as `FLOOR`."""
-    return {number for gap in gaps for number in range(FLOOR if gap.low is None else gap.low, gap.high + 1)}
+    return {
+        number
+        for gap in gaps
+        for number in range(FLOOR if gap.low is None else gap.low, gap.high + 1)
+    }
 
 
 def ages(gaps: Iterable[Gap]) -> dict[int, datetime]:
@@ -41,7 +45,10 @@ def gap_sets(draw: st.DrawFn) -> Gaps:
     pairs = list(zip(bounds[::2], bounds[1::2], strict=False))
     minutes = draw(st.lists(st.integers(0, 20), min_size=len(pairs), max_size=len(pairs)))
     unbounded = draw(st.booleans())
-    gaps = [Gap(low, high, START + timedelta(minutes=m)) for (low, high), m in zip(pairs, minutes, strict=True)]
+    gaps = [
+        Gap(low, high, START + timedelta(minutes=m))
+        for (low, high), m in zip(pairs, minutes, strict=True)
+    ]
     if gaps and unbounded:
         gaps[0] = Gap(None, gaps[0].high, gaps[0].since)
     return tuple(gaps)
@@ -69,7 +76,9 @@ def test_a_page_of_a_thousand_million_missing_ids_costs_one_range() -> None:
 def test_subtracting_removes_the_found_ids_and_keeps_every_age(gaps: Gaps, found: set[int]) -> None:
     left = subtract(gaps, sorted(found))
     assert well_formed(left)
-    assert ages(left) == {number: since for number, since in ages(gaps).items() if number not in found}
+    assert ages(left) == {
+        number: since for number, since in ages(gaps).items() if number not in found
+    }
 
 
 @given(gap_sets(), st.integers(-1, CEILING + 1))
@@ -133,7 +142,9 @@ def test_a_round_gives_up_only_what_it_looked_at(
 
 
 @given(gap_sets(), st.none() | st.integers(0, CEILING))
-def test_rounds_that_go_on_where_the_last_stopped_reach_every_gap(gaps: Gaps, stopped_at: int | None) -> None:
+def test_rounds_that_go_on_where_the_last_stopped_reach_every_gap(
+    gaps: Gaps, stopped_at: int | None
+) -> None:
     seen: set[int] = set()
     for _ in range(2 * len(gaps) + 2):
         rounds = Round(gaps, stopped_at)

@@ -48,7 +48,9 @@ def _error(state: str, *said: tuple[str, int]) -> Error:
     """pyodbc's text for one or more messages of the driver."""
     (text, number), *more = said
     first = f"[{state}] {HEAD}{text} ({number}) (SQLExecDirectW)"
-    return Error(state, "; ".join([first, *(f"[{state}] {HEAD}{text} ({number})" for text, number in more)]))
+    return Error(
+        state, "; ".join([first, *(f"[{state}] {HEAD}{text} ({number})" for text, number in more)])
+    )
 
 
 def _wrapped(original: Exception, *, invalidated: bool = False) -> exc.ProgrammingError:
@@ -74,12 +76,17 @@ def test_each_number_that_a_value_causes_is_told_apart(number: int) -> None:
     error = _error("42000", ("[SQL Server]It cannot be.", number))
     assert verdict(_wrapped(error), MSSQL) is ValueRefused
     assert MSSQL.advice(error) == BY_VALUE[number]
-    with_a_deadlock = _error("42000", ("[SQL Server]It cannot be.", number), ("and a deadlock", 1205))
+    with_a_deadlock = _error(
+        "42000", ("[SQL Server]It cannot be.", number), ("and a deadlock", 1205)
+    )
     assert verdict(_wrapped(with_a_deadlock), MSSQL) is SourceUnavailable
 
 
 def test_no_number_stands_in_two_tables() -> None:
-    assert not (RETRYABLE.keys() & PERMANENT.keys() | BY_VALUE.keys() & (RETRYABLE.keys() | PERMANENT.keys()))
+    assert not (
+        RETRYABLE.keys() & PERMANENT.keys()
+        | BY_VALUE.keys() & (RETRYABLE.keys() | PERMANENT.keys())
+    )
 
 
 @pytest.mark.parametrize(
@@ -87,20 +94,50 @@ def test_no_number_stands_in_two_tables() -> None:
     [
         (_error("22012", ("[SQL Server]A number nobody has listed.", 99999)), ValueRefused),
         (_error("22003", ("Numeric value out of range", 0)), ValueRefused),
-        (_error("FA001", ("Cannot use Authentication option with Integrated Security option.", 0)), SourceRefused),
-        (_error("FA004", ("Failed to authenticate the user '' in Active Directory", 0)), SourceUnavailable),
+        (
+            _error(
+                "FA001", ("Cannot use Authentication option with Integrated Security option.", 0)
+            ),
+            SourceRefused,
+        ),
+        (
+            _error("FA004", ("Failed to authenticate the user '' in Active Directory", 0)),
+            SourceUnavailable,
+        ),
         (_error("08003", ("the connection was closed", 0)), SourceUnavailable),
         (_error("HYT00", ("Login timeout expired", 0)), SourceUnavailable),
         (_error("HYT00", ("Query timeout expired", 0)), SourceUnavailable),
         (_error("08S01", ("Communication link failure", 0)), SourceUnavailable),
-        (_error("08001", ("TCP Provider: Error code 0x2749", 10061), ("Login timeout expired", 0)), SourceUnavailable),
+        (
+            _error(
+                "08001", ("TCP Provider: Error code 0x2749", 10061), ("Login timeout expired", 0)
+            ),
+            SourceUnavailable,
+        ),
         (_error("42000", ("[SQL Server]Something new.", 99999)), SourceUnavailable),
-        (_error("42000", ("Cannot open database", 4060), ("Login failed", 18456)), SourceUnavailable),
+        (
+            _error("42000", ("Cannot open database", 4060), ("Login failed", 18456)),
+            SourceUnavailable,
+        ),
         (_error("28000", ("[SQL Server]Login failed for user 'sa'.", 18456)), SourceRefused),
         (_error("42S02", ("[SQL Server]Invalid object name", 208)), SourceRefused),
-        (_error("08001", ("SSL Provider: [error:0A000086:certificate verify failed:self-signed]", -1)), SourceRefused),
-        (Error("01000", "[01000] [unixODBC][Driver Manager]Can't open lib 'x' : file not found (0)"), SourceRefused),
-        (Error("HY106", "ODBC SQL type -151 is not yet supported.  column-index=0  type=-151"), SourceRefused),
+        (
+            _error(
+                "08001",
+                ("SSL Provider: [error:0A000086:certificate verify failed:self-signed]", -1),
+            ),
+            SourceRefused,
+        ),
+        (
+            Error(
+                "01000", "[01000] [unixODBC][Driver Manager]Can't open lib 'x' : file not found (0)"
+            ),
+            SourceRefused,
+        ),
+        (
+            Error("HY106", "ODBC SQL type -151 is not yet supported.  column-index=0  type=-151"),
+            SourceRefused,
+        ),
     ],
     ids=lambda value: str(value)[:60],
 )
@@ -116,7 +153,10 @@ def test_numbers_are_read_from_every_message_and_not_from_its_words() -> None:
 
 def test_the_message_says_what_to_do_in_one_line_without_the_password() -> None:
     error = _error("28000", ("[SQL Server]Login failed for\n user 'sa' with hunter2.", 18456))
-    with pytest.raises(SourceRefused) as caught, translated("mssql db/shop: version", MSSQL, "hunter2"):
+    with (
+        pytest.raises(SourceRefused) as caught,
+        translated("mssql db/shop: version", MSSQL, "hunter2"),
+    ):
         raise _wrapped(error)
     message = str(caught.value)
     assert message.startswith("mssql db/shop: version: check user and password in SOURCE_URL")
@@ -145,8 +185,14 @@ def test_encryption_is_on_and_certificates_are_checked_unless_the_url_says_other
         "TrustServerCertificate": "no",
         "APP": "rowrelay",
     }
-    given = _query("mssql+aioodbc://sa:x@db/shop?encrypt=strict&ApplicationIntent=ReadOnly&MultiSubnetFailover=Yes")
-    assert (given["encrypt"], given["ApplicationIntent"], given["MultiSubnetFailover"]) == ("strict", "ReadOnly", "Yes")
+    given = _query(
+        "mssql+aioodbc://sa:x@db/shop?encrypt=strict&ApplicationIntent=ReadOnly&MultiSubnetFailover=Yes"
+    )
+    assert (given["encrypt"], given["ApplicationIntent"], given["MultiSubnetFailover"]) == (
+        "strict",
+        "ReadOnly",
+        "Yes",
+    )
     assert "Encrypt" not in given
 
 
@@ -165,8 +211,16 @@ def test_freetds_has_the_port_as_a_keyword_of_its_own(driver: list[OdbcDriver]) 
     ("query", "said", "unsaid"),
     [
         ("Authentication=ActiveDirectoryMsi", ["Authentication=ActiveDirectoryMsi"], ["UID"]),
-        ("AUTHENTICATION=ActiveDirectoryIntegrated", ["Authentication=ActiveDirectoryIntegrated"], ["UID"]),
-        ("authentication=ActiveDirectoryMsi&uid=8f1c", ["UID=8f1c", "authentication=ActiveDirectoryMsi"], ["PWD"]),
+        (
+            "AUTHENTICATION=ActiveDirectoryIntegrated",
+            ["Authentication=ActiveDirectoryIntegrated"],
+            ["UID"],
+        ),
+        (
+            "authentication=ActiveDirectoryMsi&uid=8f1c",
+            ["UID=8f1c", "authentication=ActiveDirectoryMsi"],
+            ["PWD"],
+        ),
         ("Uid=sa&Pwd=p%3Bw", ["UID=sa", "PWD={p;w}"], []),
     ],
 )
@@ -192,7 +246,9 @@ def test_the_path_of_a_driver_reaches_the_connection_string(driver: list[OdbcDri
     driver.append(OdbcDriver("/packages/libmsodbcsql-18.6.so.2.1", "package"))
     url = MSSQL.prepare_url(make_url("mssql+aioodbc://sa:p%3Bw@db:1433/shop"))
     _, arguments = _dialect().create_connect_args(url)
-    assert arguments["dsn"].startswith("DRIVER={/packages/libmsodbcsql-18.6.so.2.1};Server=db,1433;Database=shop;")
+    assert arguments["dsn"].startswith(
+        "DRIVER={/packages/libmsodbcsql-18.6.so.2.1};Server=db,1433;Database=shop;"
+    )
     assert "PWD={p;w}" in arguments["dsn"]
 
 
@@ -232,15 +288,24 @@ def test_a_url_that_gives_the_whole_connection_string_is_left_alone() -> None:
     ],
     ids=repr,
 )
-def test_each_type_is_read_so_that_nothing_is_lost(column_type: TypeEngine[Any], expected: str) -> None:
+def test_each_type_is_read_so_that_nothing_is_lost(
+    column_type: TypeEngine[Any], expected: str
+) -> None:
     dialect = _dialect()
     assert str(MSSQL.selected(column("c"), column_type, 1000).compile(dialect=dialect)) == expected
 
 
 def test_a_variant_is_read_as_text_by_its_base_type() -> None:
-    compiled = str(MSSQL.selected(column("c"), _type("SQL_VARIANT"), 1000).compile(dialect=_dialect()))
+    compiled = str(
+        MSSQL.selected(column("c"), _type("SQL_VARIANT"), 1000).compile(dialect=_dialect())
+    )
     assert "sql_variant_property(c, " in compiled
-    for part in ("CAST(c AS VARBINARY(8000)), 1)", "CAST(c AS FLOAT(53)), 3)", "CAST(c AS MONEY), 2)", "c, 121)"):
+    for part in (
+        "CAST(c AS VARBINARY(8000)), 1)",
+        "CAST(c AS FLOAT(53)), 3)",
+        "CAST(c AS MONEY), 2)",
+        "c, 121)",
+    ):
         assert part in compiled
 
 
@@ -248,7 +313,11 @@ def test_a_variant_is_read_as_text_by_its_base_type() -> None:
     ("column_type", "value", "expected"),
     [
         (_type("DATETIME2"), "2026-01-31 10:20:30.1234567", '"2026-01-31T10:20:30.1234567"'),
-        (_type("DATETIMEOFFSET"), "2026-01-31 10:20:30.1234567 +05:30", '"2026-01-31T10:20:30.1234567+05:30"'),
+        (
+            _type("DATETIMEOFFSET"),
+            "2026-01-31 10:20:30.1234567 +05:30",
+            '"2026-01-31T10:20:30.1234567+05:30"',
+        ),
         (_type("TIME"), "10:20:30.1234567", '"10:20:30.1234567"'),
         (_type("TIMESTAMP"), bytes.fromhex("00000000000007D1"), '"0x00000000000007D1"'),
         (_type("MONEY"), Decimal("922337203685477.5807"), '"922337203685477.5807"'),
@@ -257,7 +326,9 @@ def test_a_variant_is_read_as_text_by_its_base_type() -> None:
         (_type("TIMESTAMP"), None, "null"),
     ],
 )
-def test_what_the_driver_returns_becomes_json(column_type: TypeEngine[Any], value: object, expected: str) -> None:
+def test_what_the_driver_returns_becomes_json(
+    column_type: TypeEngine[Any], value: object, expected: str
+) -> None:
     decode = MSSQL.decoder(column_type)
     assert payload_json({"c": decode(value) if decode else value}).decode() == f'{{"c":{expected}}}'
 

@@ -33,7 +33,11 @@ def test_hidden_columns_come_in_the_tables_order_with_the_type_they_rest_on() ->
     assert [*columns] == ["id", "phone", "title", "note", "price", "place"]
     assert columns["id"] is FOUND[0][1]
     dialect = _dialect()
-    shown = {name: str(kind.compile(dialect=dialect)) for name, kind in columns.items() if name != "place"}
+    shown = {
+        name: str(kind.compile(dialect=dialect))
+        for name, kind in columns.items()
+        if name != "place"
+    }
     assert shown == {
         "id": "INTEGER",
         "phone": "VARCHAR(20) COLLATE Cyrillic_General_CI_AS",
@@ -46,14 +50,36 @@ def test_hidden_columns_come_in_the_tables_order_with_the_type_they_rest_on() ->
 @pytest.mark.parametrize(
     "kind",
     [
-        *("bit", "tinyint", "smallint", "int", "bigint", "decimal", "numeric", "money", "smallmoney", "float", "real"),
-        *("date", "time", "datetime", "datetime2", "smalldatetime", "datetimeoffset", "uniqueidentifier"),
+        *(
+            "bit",
+            "tinyint",
+            "smallint",
+            "int",
+            "bigint",
+            "decimal",
+            "numeric",
+            "money",
+            "smallmoney",
+            "float",
+            "real",
+        ),
+        *(
+            "date",
+            "time",
+            "datetime",
+            "datetime2",
+            "smalldatetime",
+            "datetimeoffset",
+            "uniqueidentifier",
+        ),
         *("char", "varchar", "nchar", "nvarchar", "binary", "varbinary"),
     ],
 )
 def test_a_hidden_column_can_be_the_key_whatever_an_alias_may_rest_on(kind: str) -> None:
     """Sizes as `sys.columns` gives them."""
-    (named,) = merged([], [Seen("k", kind, 8, 18, 4, "Cyrillic_General_CI_AS" if "char" in kind else None)], TYPES)
+    (named,) = merged(
+        [], [Seen("k", kind, 8, 18, 4, "Cyrillic_General_CI_AS" if "char" in kind else None)], TYPES
+    )
     codec = mssql_codec(Column(*named))
     assert codec is not None
     if kind == "varchar":  # text of a code page is compared by the column's, not by the database's

@@ -42,13 +42,22 @@ def _machine(
         (None, _machine([], [], [FREETDS]), str(FREETDS)),
     ],
 )
-def test_the_first_driver_in_order_is_used(named: str | None, machine: Machine, expected: str) -> None:
+def test_the_first_driver_in_order_is_used(
+    named: str | None, machine: Machine, expected: str
+) -> None:
     assert find_driver(named, machine).name == expected
 
 
 def test_freetds_and_microsoft_are_told_apart_by_name_and_by_path() -> None:
-    found = [find_driver(name, _machine(["FreeTDS", EIGHTEEN])) for name in ("FreeTDS", str(FREETDS), EIGHTEEN)]
-    assert [(driver.freetds, driver.microsoft) for driver in found] == [(True, False), (True, False), (False, True)]
+    found = [
+        find_driver(name, _machine(["FreeTDS", EIGHTEEN]))
+        for name in ("FreeTDS", str(FREETDS), EIGHTEEN)
+    ]
+    assert [(driver.freetds, driver.microsoft) for driver in found] == [
+        (True, False),
+        (True, False),
+        (False, True),
+    ]
     packaged = find_driver(None, _machine([], [PACKAGED]))
     assert (packaged.freetds, packaged.microsoft) == (False, True)
 
@@ -57,7 +66,13 @@ def test_without_any_driver_the_three_ways_to_get_one_are_named() -> None:
     with pytest.raises(ConfigError) as caught:
         find_driver(None, _machine(["SQLite3"], [PACKAGED], broken=[PACKAGED]))
     message = str(caught.value)
-    for part in ("pip install mssql-python-odbc", "ODBC Driver 18 for SQL Server", "tdsodbc", "SQLite3", "libkrb5"):
+    for part in (
+        "pip install mssql-python-odbc",
+        "ODBC Driver 18 for SQL Server",
+        "tdsodbc",
+        "SQLite3",
+        "libkrb5",
+    ):
         assert part in message
 
 

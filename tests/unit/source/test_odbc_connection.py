@@ -1,4 +1,6 @@
-"""A connection that is gone says so in the driver's own words, whatever is asked of it, and by whom."""
+"""A connection that is gone says so in the driver's own words, whatever is asked of it, and by
+whom.
+"""
 
 from __future__ import annotations
 
@@ -87,7 +89,9 @@ async def test_a_cursor_that_outlives_its_connection_has_the_drivers_own_error(
             await late()
 
 
-async def test_closing_twice_or_by_two_at_once_closes_once(connection: OneThreadConnection, raw: Raw) -> None:
+async def test_closing_twice_or_by_two_at_once_closes_once(
+    connection: OneThreadConnection, raw: Raw
+) -> None:
     await asyncio.gather(connection.close(), connection.close())
     await connection.close()
     assert raw.closed == 1

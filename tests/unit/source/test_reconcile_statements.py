@@ -34,7 +34,9 @@ def _plan(strategy: str, column: str, key: Any = "id", **fields: Any) -> FeedPla
     cursor = {"strategy": strategy, "column": column}
     plain = {"name": "orders", "table": "orders", "key": key, "cursor": cursor}
     feed = Feed.model_validate(plain | {"partner": {"url": "https://partner.example/"}} | fields)
-    table = SourceTable("orders", None, "orders", tuple(Column(name, kind) for name, kind in TYPES.items()))
+    table = SourceTable(
+        "orders", None, "orders", tuple(Column(name, kind) for name, kind in TYPES.items())
+    )
     return plan_table(table, feed, PRODUCTS["mssql"])
 
 

@@ -95,7 +95,9 @@ def test_every_value_can_be_read_back(values: list[Any]) -> None:
     names = [f"c{place}" for place in range(len(values))]
     read = json.loads(payload_json(dict(zip(names, values, strict=True))))
     assert list(read) == names
-    assert [_restored(read[name], value) for name, value in zip(names, values, strict=True)] == values
+    assert [
+        _restored(read[name], value) for name, value in zip(names, values, strict=True)
+    ] == values
 
 
 _texts = st.text(st.characters(exclude_categories=()))
@@ -133,7 +135,9 @@ def test_a_key_reads_like_the_value_it_stands_for(parts: list[object], expected:
 
 
 def _shape(max_payload: int = 1000, key_places: tuple[int, ...] = (0,)) -> RowShape:
-    return RowShape(names=("id", "note"), key_places=key_places, decoders=(), max_payload=max_payload)
+    return RowShape(
+        names=("id", "note"), key_places=key_places, decoders=(), max_payload=max_payload
+    )
 
 
 def test_a_payload_is_measured_in_bytes_and_refused_above_the_limit() -> None:

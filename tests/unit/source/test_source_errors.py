@@ -17,12 +17,18 @@ PLAIN = Product(name="none", driver="none")
 RAISED = [
     kind
     for _, kind in inspect.getmembers(exc, inspect.isclass)
-    if issubclass(kind, Exception) and not issubclass(kind, Warning) and kind is not exc.SQLAlchemyError
+    if issubclass(kind, Exception)
+    and not issubclass(kind, Warning)
+    and kind is not exc.SQLAlchemyError
 ]
 
 
-def _wrapped(kind: type[exc.DBAPIError], original: Exception, *, invalidated: bool = False) -> exc.DBAPIError:
-    return kind("SELECT secret_column FROM t", {"p": 1}, original, connection_invalidated=invalidated)
+def _wrapped(
+    kind: type[exc.DBAPIError], original: Exception, *, invalidated: bool = False
+) -> exc.DBAPIError:
+    return kind(
+        "SELECT secret_column FROM t", {"p": 1}, original, connection_invalidated=invalidated
+    )
 
 
 @pytest.mark.parametrize("kind", RAISED, ids=lambda kind: kind.__name__)
@@ -47,7 +53,9 @@ def test_no_error_class_of_sqlalchemy_is_unmapped(kind: type[Exception]) -> None
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else value.__name__,
 )
-def test_an_error_says_whether_to_try_again(error: BaseException, expected: type[Exception]) -> None:
+def test_an_error_says_whether_to_try_again(
+    error: BaseException, expected: type[Exception]
+) -> None:
     assert verdict(error, PLAIN) is expected
 
 
@@ -63,7 +71,9 @@ def test_an_error_says_whether_to_try_again(error: BaseException, expected: type
         (sqlite3.SQLITE_NOTADB, "said so", SourceRefused),
     ],
 )
-def test_sqlite_errors_are_judged_by_their_code(code: int, said: str, expected: type[Exception]) -> None:
+def test_sqlite_errors_are_judged_by_their_code(
+    code: int, said: str, expected: type[Exception]
+) -> None:
     original = sqlite3.OperationalError(said)
     original.sqlite_errorcode = code
     assert verdict(_wrapped(exc.OperationalError, original), SQLITE) is expected
@@ -71,9 +81,15 @@ def test_sqlite_errors_are_judged_by_their_code(code: int, said: str, expected: 
 
 def test_the_message_is_one_line_with_the_place_and_without_the_password() -> None:
     original = Exception("login\n failed for 'sa': hunter2; PWD={a;b};Password=other x")
-    with pytest.raises(SourceUnavailable) as caught, translated("mssql db/shop: feed orders", PLAIN, "hunter2"):
+    with (
+        pytest.raises(SourceUnavailable) as caught,
+        translated("mssql db/shop: feed orders", PLAIN, "hunter2"),
+    ):
         raise _wrapped(exc.OperationalError, original)
-    assert str(caught.value) == "mssql db/shop: feed orders: login failed for 'sa': ***; PWD=***;Password=*** x"
+    assert (
+        str(caught.value)
+        == "mssql db/shop: feed orders: login failed for 'sa': ***; PWD=***;Password=*** x"
+    )
 
 
 def test_other_errors_pass_as_they_are() -> None:

@@ -42,7 +42,9 @@ def test_beat_has_an_entry_a_feed_and_no_backlog_of_ticks_builds_up(loaded: conf
 
 
 @pytest.mark.usefixtures("loaded")
-def test_beat_has_notifications_looked_after_where_somebody_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_beat_has_notifications_looked_after_where_somebody_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     from tasks.schedule import beat_schedule
 
     monkeypatch.setenv("NOTIFY_WEBHOOK_URL", "https://hooks.example/x")
@@ -60,11 +62,17 @@ def test_a_beat_that_starts_owes_everything_and_keeps_no_file(
     monkeypatch.chdir(tmp_path / "empty")
     app = make_application(loaded)
     schedule = Service(app, scheduler_cls=app.conf.beat_scheduler).scheduler.schedule
-    assert {name for name, entry in schedule.items() if entry.is_due()[0]} == set(schedule) >= {"poll:orders"}
+    assert (
+        {name for name, entry in schedule.items() if entry.is_due()[0]}
+        == set(schedule)
+        >= {"poll:orders"}
+    )
     assert not list(Path.cwd().iterdir())
 
 
-def test_beat_follows_a_configuration_that_was_replaced(loaded: config.Config, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_beat_follows_a_configuration_that_was_replaced(
+    loaded: config.Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from celery.beat import Service
 
     from tasks import schedule
@@ -88,7 +96,9 @@ def test_beat_follows_a_configuration_that_was_replaced(loaded: config.Config, m
     slow = loaded.feed("orders").model_copy(update={"poll_every": timedelta(hours=1)})
     soon = slow.model_copy(update={"poll_every": timedelta(minutes=1)})
     assert sent(orders=slow) == {"poll:orders"}
-    assert sent(orders=slow, bills=slow) == {"poll:bills"}, "what was polled a moment ago is not polled again"
+    assert sent(orders=slow, bills=slow) == {"poll:bills"}, (
+        "what was polled a moment ago is not polled again"
+    )
     moment[0] += timedelta(minutes=2)
     assert sent(orders=slow, bills=slow) == set()
     assert sent(orders=soon, bills=slow) == {"poll:orders"}
@@ -123,8 +133,16 @@ def test_messages_are_json_acknowledged_late_and_on_three_queues(loaded: config.
 
     conf = make_application(loaded).conf
     assert (conf.task_serializer, conf.accept_content) == ("json", ["json"])
-    assert (conf.task_acks_late, conf.worker_prefetch_multiplier, conf.task_ignore_result) == (True, 1, True)
-    assert {queue.name for queue in conf.task_queues} == {"poll", "deliver", "maintenance"} == set(QUEUES)
+    assert (conf.task_acks_late, conf.worker_prefetch_multiplier, conf.task_ignore_result) == (
+        True,
+        1,
+        True,
+    )
+    assert (
+        {queue.name for queue in conf.task_queues}
+        == {"poll", "deliver", "maintenance"}
+        == set(QUEUES)
+    )
     assert conf.worker_pool == "threads"
     transport = make_application(loaded).connection_for_write().get_transport_cls()
     assert f"{transport.__module__}.{transport.__name__}" == "tasks.transport.Transport"

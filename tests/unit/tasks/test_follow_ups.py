@@ -36,7 +36,9 @@ class Chain:
 def services(polling: Chain) -> Any:
     """As much of a worker as a poll needs."""
     feeds = {FEED.name: FEED}
-    return SimpleNamespace(polling=polling, under_way=UnderWay(Activity()), config=SimpleNamespace(feeds=feeds))
+    return SimpleNamespace(
+        polling=polling, under_way=UnderWay(Activity()), config=SimpleNamespace(feeds=feeds)
+    )
 
 
 def due(until: timedelta = timedelta(hours=1)) -> FollowUp:

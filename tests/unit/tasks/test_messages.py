@@ -1,4 +1,6 @@
-"""A message is read with care: what is none of ours is dropped with its reason, and what is ours is made anew."""
+"""A message is read with care: what is none of ours is dropped with its reason, and what is ours is
+made anew.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,16 @@ from celery import Celery
 from structlog.testing import capture_logs
 
 from app.core.clock import utc_now
-from tasks.messages import FORMS, MESSAGE_LIMIT, REASONS, Dropped, Drops, is_control_message, message_of, read
+from tasks.messages import (
+    FORMS,
+    MESSAGE_LIMIT,
+    REASONS,
+    Dropped,
+    Drops,
+    is_control_message,
+    message_of,
+    read,
+)
 from tests.support.feeds import make_feed
 
 Message = dict[str, Any]
@@ -73,13 +84,17 @@ def reason(found: bytes) -> str:
         *((task, (), {}) for task in FORMS if task not in ("deliver", "poll", "add")),
     ],
 )
-def test_what_we_send_is_what_the_worker_is_given(task: str, args: tuple[object, ...], kwargs: Message) -> None:
+def test_what_we_send_is_what_the_worker_is_given(
+    task: str, args: tuple[object, ...], kwargs: Message
+) -> None:
     hint = read(raw(sent(task, *args, **kwargs)), FEEDS, LEASE)
     assert (hint.task, hint.args, dict(hint.kwargs)) == (task, args, kwargs)
     made = message_of(hint, "deliver")
     assert json.loads(base64.b64decode(made["body"]))[:2] == [list(args), kwargs]
     again = read(raw(made), FEEDS, LEASE)
-    assert (again.task, again.id, again.kwargs) == (hint.task, hint.id, hint.kwargs), "what goes back is read again"
+    assert (again.task, again.id, again.kwargs) == (hint.task, hint.id, hint.kwargs), (
+        "what goes back is read again"
+    )
 
 
 def changed(path: str, value: object) -> bytes:
@@ -125,12 +140,18 @@ JUNK: dict[str, tuple[bytes, str]] = {
     "body nothing": (changed("body", None), "malformed"),
     "body plain": (changed("properties/body_encoding", None), "malformed"),
     "body no JSON": (changed("body", base64.b64encode(b"{{{").decode()), "not_json"),
-    "body packed": (changed("body", base64.b64encode(gzip.compress(b"\0" * 10_000_000)).decode()), "not_json"),
+    "body packed": (
+        changed("body", base64.b64encode(gzip.compress(b"\0" * 10_000_000)).decode()),
+        "not_json",
+    ),
     "body a pickle": (changed("body", base64.b64encode(pickle.dumps([])).decode()), "not_json"),
     "body nested deep": (changed("body", base64.b64encode(b"[" * 30_000).decode()), "not_json"),
     "body an object": (changed("body", base64.b64encode(b"{}").decode()), "malformed"),
     "body of two": (changed("body", body([], HINT)), "malformed"),
-    "a task to be called back": (changed("body", body([], HINT, {"callbacks": [{"task": "purge"}]})), "malformed"),
+    "a task to be called back": (
+        changed("body", body([], HINT, {"callbacks": [{"task": "purge"}]})),
+        "malformed",
+    ),
     "a chain": (changed("body", body([], HINT, {"chain": [{"task": "purge"}]})), "malformed"),
     "arguments by place": (changed("body", body([BATCH, "orders", 3], {}, {})), "arguments"),
     "arguments too many": (changed("body", body(["x"], HINT, {})), "arguments"),
@@ -153,7 +174,10 @@ JUNK: dict[str, tuple[bytes, str]] = {
     "n an object": (deliver(n={}), "arguments"),
     "n true": (deliver(n=True), "arguments"),
     "one argument more": (deliver(evil=1), "arguments"),
-    "poll after for ever": (raw(sent("poll", feed="orders", after=1e308, until=1e308)), "arguments"),
+    "poll after for ever": (
+        raw(sent("poll", feed="orders", after=1e308, until=1e308)),
+        "arguments",
+    ),
     "poll until for ever": (raw(sent("poll", feed="orders", after=1, until=4e9)), "arguments"),
     "poll after before": (raw(sent("poll", feed="orders", after=-1, until=1)), "arguments"),
     "poll by half": (raw(sent("poll", feed="orders", after=1)), "arguments"),
@@ -176,7 +200,9 @@ def test_clocks_that_differ_by_less_than_a_lease_expire_nothing(seconds: int) ->
 
 
 def test_what_is_due_later_waits_for_as_long_by_the_machines_clock() -> None:
-    hint = read(changed("headers/eta", (utc_now() + timedelta(seconds=20)).isoformat()), FEEDS, LEASE)
+    hint = read(
+        changed("headers/eta", (utc_now() + timedelta(seconds=20)).isoformat()), FEEDS, LEASE
+    )
     assert hint.due_in is not None
     assert timedelta(seconds=15) < hint.due_in <= timedelta(seconds=20)
     assert message_of(hint, "poll")["headers"]["expires"] is None
@@ -184,7 +210,13 @@ def test_what_is_due_later_waits_for_as_long_by_the_machines_clock() -> None:
 
 def test_only_what_was_looked_at_reaches_celery() -> None:
     message = sent("deliver", **HINT)
-    message["headers"] |= {"timelimit": ["x"], "retries": {}, "group": "g", "argsrepr": "\x1b[31m" * 999, "evil": 1}
+    message["headers"] |= {
+        "timelimit": ["x"],
+        "retries": {},
+        "group": "g",
+        "argsrepr": "\x1b[31m" * 999,
+        "evil": 1,
+    }
     message["properties"] |= {"reply_to": {"a": 1}, "delivery_info": 7, "delivery_tag": []}
     made = message_of(read(raw(message), FEEDS, LEASE), "deliver")
     assert made["headers"]["timelimit"] == [None, None]
@@ -208,7 +240,11 @@ def test_each_message_is_counted_and_the_log_is_told_once() -> None:
         drops.note(b"", "deliver", Dropped("expired"))
     assert drops.counts == {"not_json": 1000, "expired": 1}
     (line,) = lines
-    assert (line["event"], line["reason"], line["queue"]) == ("message_dropped", "not_json", "deliver")
+    assert (line["event"], line["reason"], line["queue"]) == (
+        "message_dropped",
+        "not_json",
+        "deliver",
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """SQL Server's change tracking: which rows changed since a version, and whether it still knows.
 
-Change tracking has to be enabled for the database and the table, and the login needs VIEW CHANGE TRACKING on the table
-(Microsoft Learn: "Enable and disable change tracking", "CHANGETABLE", "CHANGE_TRACKING_MIN_VALID_VERSION").
+Change tracking has to be enabled for the database and the table, and the login needs VIEW CHANGE
+TRACKING on the table (Microsoft Learn: "Enable and disable change tracking", "CHANGETABLE",
+"CHANGE_TRACKING_MIN_VALID_VERSION").
 """
 
 from __future__ import annotations
@@ -37,16 +38,24 @@ _RETENTION = text(
 
 
 def _changed(table: SourceTable, key: Sequence[Column]) -> FromClause:
-    """`CHANGETABLE(CHANGES table, :since)`: a row that changed several times comes once, under its last version."""
+    """`CHANGETABLE(CHANGES table, :since)`: a row that changed several times comes once, under its
+    last version.
+    """
     named = quoted_table(table.schema, table.name)
-    columns: list[ColumnClause[Any]] = [column("SYS_CHANGE_VERSION", BigInteger), column("SYS_CHANGE_OPERATION")]
+    columns: list[ColumnClause[Any]] = [
+        column("SYS_CHANGE_VERSION", BigInteger),
+        column("SYS_CHANGE_OPERATION"),
+    ]
     columns += (column(quoted_name(part.name, quote=True)) for part in key)
     since = bindparam("since", 0, type_=BigInteger)
-    return func.CHANGETABLE(literal_column(f"CHANGES {named}"), since).table_valued(*columns, name="changed")
+    return func.CHANGETABLE(literal_column(f"CHANGES {named}"), since).table_valued(
+        *columns, name="changed"
+    )
 
 
 def _versioned(table: SourceTable, key: Sequence[Column]) -> FromClause:
-    """Every row of the table with its last version, by `CHANGETABLE(VERSION table, (key), (values))`.
+    """Every row of the table with its last version, by `CHANGETABLE(VERSION table, (key),
+    (values))`.
 
     The version is NULL where the row's last change is older than what is kept.
     """
@@ -58,7 +67,9 @@ def _versioned(table: SourceTable, key: Sequence[Column]) -> FromClause:
         literal_column(f"whole.{_bracketed(known.name)}").label(quoted_name(known.name, quote=True))
         for known in table.columns
     ]
-    version_column = literal_column("versioned.SYS_CHANGE_VERSION", BigInteger).label("SYS_CHANGE_VERSION")
+    version_column = literal_column("versioned.SYS_CHANGE_VERSION", BigInteger).label(
+        "SYS_CHANGE_VERSION"
+    )
     return select(version_column, *columns).select_from(rows).subquery("whole_rows")
 
 
@@ -76,7 +87,11 @@ def _examine(connection: Connection, table: SourceTable) -> Iterator[Finding]:
         yield Finding("change tracking", Level.FAILED, said)
         return
     kept, error = ask(connection, _RETENTION)
-    told = f"changes are kept for {kept}" if kept else f"for how long changes are kept cannot be told: {error}"
+    told = (
+        f"changes are kept for {kept}"
+        if kept
+        else f"for how long changes are kept cannot be told: {error}"
+    )
     said = f"{told}; a feed that reads nothing for longer has to read the whole table again"
     yield Finding("change tracking", Level.OK if kept else Level.WARNING, said)
 

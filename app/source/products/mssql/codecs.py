@@ -1,5 +1,5 @@
-"""SQL Server's values in positions and keys, each type's in its own way; `None` for the types that cannot serve.
-The JSON of a payload is made by `types.py` and `app/source/rows.py`.
+"""SQL Server's values in positions and keys, each type's in its own way; `None` for the types that
+cannot serve. The JSON of a payload is made by `types.py` and `app/source/rows.py`.
 
 | type | in a position | back |
 | --- | --- | --- |
@@ -16,8 +16,8 @@ The JSON of a payload is made by `types.py` and `app/source/rows.py`.
 | text, ntext, image, xml, json, vector, spatial and other CLR types | | the server neither compares nor sorts them |
 | sql_variant | | values of two types can have the same text |
 
-Sources: Microsoft Learn, "CAST and CONVERT" (collation of the result, style 121), "Data type precedence", "Collation
-precedence", "sql_variant".
+Sources: Microsoft Learn, "CAST and CONVERT" (collation of the result, style 121), "Data type
+precedence", "Collation precedence", "sql_variant".
 """
 
 from __future__ import annotations
@@ -44,7 +44,18 @@ from sqlalchemy.types import (
     Uuid,
 )
 
-from app.source.codec import RAW, REAL, Codec, Expression, PartValue, Unplaceable, bare, integer, storable, unquoted
+from app.source.codec import (
+    RAW,
+    REAL,
+    Codec,
+    Expression,
+    PartValue,
+    Unplaceable,
+    bare,
+    integer,
+    storable,
+    unquoted,
+)
 from app.source.products.mssql.moments import MomentCodec, moment_of
 from app.source.products.mssql.types import Hierarchyid
 from app.source.table import Column
@@ -96,7 +107,9 @@ class _UnicodeText(Codec):
         return [RAW, value.encode("utf-16-le", "surrogatepass").hex().upper()]
 
     def fits(self, place: PartValue) -> bool:
-        return place is None or isinstance(place, str) or (isinstance(place, list) and place[0] == RAW)
+        return (
+            place is None or isinstance(place, str) or (isinstance(place, list) and place[0] == RAW)
+        )
 
     def read(self, text: str) -> PartValue:
         found = unquoted(text)
@@ -137,7 +150,9 @@ class _Bytes(Codec):
 
     def bind(self, parameter: str, place: PartValue) -> Expression:
         plain = bare(parameter, place, binary=True)
-        return cast(plain, BINARY(8) if isinstance(self.type, mssql.TIMESTAMP) else _sized(self.type))
+        return cast(
+            plain, BINARY(8) if isinstance(self.type, mssql.TIMESTAMP) else _sized(self.type)
+        )
 
     def read(self, text: str) -> PartValue:
         return self.place(bytes.fromhex(text))

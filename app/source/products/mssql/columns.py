@@ -1,8 +1,9 @@
 """Columns that SQL Server's catalogue hides from a login that may only SELECT.
 
-SQLAlchemy reads a table's columns joined to their types. A login sees a type that a user defined (`CREATE TYPE … FROM`)
-only with some permission on it, which SELECT on the table is not: such a column would vanish from what is sent, without
-a word. `sys.columns` names it all the same, with the system's type that it rests on.
+SQLAlchemy reads a table's columns joined to their types. A login sees a type that a user defined
+(`CREATE TYPE … FROM`) only with some permission on it, which SELECT on the table is not: such a
+column would vanish from what is sent, without a word. `sys.columns` names it all the same, with the
+system's type that it rests on.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ _EXACT = ("decimal", "numeric")
 def all_columns(connection: Connection, schema: str | None, name: str, found: Columns) -> Columns:
     """The columns found by SQLAlchemy, and those that were hidden from it, in the table's order.
 
-    One whose type the login may not see at all comes with `NullType`. Sync, for `AsyncConnection.run_sync`.
+    One whose type the login may not see at all comes with `NullType`. Sync, for
+    `AsyncConnection.run_sync`.
     """
     named = quoted_table(schema, name)
     rows = connection.execute(_COLUMNS, {"name": named})
@@ -56,7 +58,9 @@ def all_columns(connection: Connection, schema: str | None, name: str, found: Co
 
 
 def _tell_digits(connection: Connection, named: str, columns: Columns) -> None:
-    """Give types of dates and times the digits of a second that SQL Server declares: SQLAlchemy leaves them out."""
+    """Give types of dates and times the digits of a second that SQL Server declares: SQLAlchemy
+    leaves them out.
+    """
     untold = {name: kind for name, kind in columns if getattr(kind, "precision", 0) is None}
     if untold:
         for name, digits in connection.execute(_DIGITS, {"name": named}):
@@ -64,7 +68,9 @@ def _tell_digits(connection: Connection, named: str, columns: Columns) -> None:
                 vars(untold[name])["precision"] = digits
 
 
-def merged(found: Columns, seen: Sequence[Seen], types: Mapping[str, Callable[..., TypeEngine[Any]]]) -> Columns:
+def merged(
+    found: Columns, seen: Sequence[Seen], types: Mapping[str, Callable[..., TypeEngine[Any]]]
+) -> Columns:
     """As found where nothing was hidden; else in the order that was seen."""
     known = dict(found)
     if all(column.name in known for column in seen):

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, case, cast, column, func, select, table
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    bindparam,
+    case,
+    cast,
+    column,
+    func,
+    select,
+    table,
+)
 from sqlalchemy.dialects import mssql
 from sqlalchemy.sql import literal_column
 from sqlalchemy.types import Date, DateTime, Numeric, TypeEngine
@@ -27,20 +39,29 @@ def _now(clock: str, column_type: TypeEngine[Any]) -> Expression:
     return utc if clock == "utc" else local
 
 
-def _settled(moment: Expression, column_type: TypeEngine[Any], spec: TimestampCursor) -> ColumnElement[bool]:
-    """Strictly below now - lag - rounding: a row still to come may be rounded down to that, but not below it."""
+def _settled(
+    moment: Expression, column_type: TypeEngine[Any], spec: TimestampCursor
+) -> ColumnElement[bool]:
+    """Strictly below now - lag - rounding: a row still to come may be rounded down to that, but not
+    below it.
+    """
     moment_type = moment_of(column_type) or Moment("DATETIME2(7)", 0)
     name = moment_type.name
     back_ms = round(spec.lag.total_seconds() * 1000) + moment_type.rounding_ms
-    bound = func.DATEADD(literal_column("MILLISECOND"), bindparam("lag_ms", -back_ms), _now(spec.clock, column_type))
-    if name in ("DATETIME", "SMALLDATETIME"):  # no digit is lost by it, and Babelfish converts no finer moment to these
+    bound = func.DATEADD(
+        literal_column("MILLISECOND"), bindparam("lag_ms", -back_ms), _now(spec.clock, column_type)
+    )
+    if name in (
+        "DATETIME",
+        "SMALLDATETIME",
+    ):  # no digit is lost by it, and Babelfish converts no finer moment to these
         bound = func.CONVERT(literal_column("DATETIME2(3)"), bound)
     return moment < func.CONVERT(literal_column(name), bound)
 
 
 def _identity_counter(_: Connection | None, source: SourceTable, wanted: Column) -> Select[Any]:
-    """`last_value` is NULL in a table just made or truncated: then the value before the seed. IDENT_CURRENT() gives
-    the seed itself there, as if that had been used."""
+    """`last_value` is NULL in a table just made or truncated: then the value before the seed.
+    IDENT_CURRENT() gives the seed itself there, as if that had been used."""
     names = ("object_id", "name", "last_value", "seed_value", "increment_value")
     columns = table("identity_columns", *map(column, names), schema="sys").c
     exact = Numeric(38, 0)
@@ -48,7 +69,10 @@ def _identity_counter(_: Connection | None, source: SourceTable, wanted: Column)
     counted = func.coalesce(cast(columns.last_value, exact), fresh)
     values: tuple[Expression, ...] = (counted, cast(columns.increment_value, exact))
     return select(*values).where(
-        and_(columns.object_id == func.OBJECT_ID(quoted_table(source.schema, source.name)), columns.name == wanted.name)
+        and_(
+            columns.object_id == func.OBJECT_ID(quoted_table(source.schema, source.name)),
+            columns.name == wanted.name,
+        )
     )
 
 
@@ -62,8 +86,12 @@ CURSORS = CursorSql(
     lowest_moment=lowest_moment,
     settled=_settled,
     identity_counter=_identity_counter,
-    utc_now=func.CONVERT(literal_column("VARCHAR(33)"), func.SYSUTCDATETIME(), literal_column("126")),
-    offset_minutes=func.DATEDIFF(literal_column("MINUTE"), func.SYSUTCDATETIME(), func.SYSDATETIME()),
+    utc_now=func.CONVERT(
+        literal_column("VARCHAR(33)"), func.SYSUTCDATETIME(), literal_column("126")
+    ),
+    offset_minutes=func.DATEDIFF(
+        literal_column("MINUTE"), func.SYSUTCDATETIME(), func.SYSDATETIME()
+    ),
     examine_versions=examine_versions,
     changes=CHANGES,
 )

@@ -1,19 +1,24 @@
-"""SQL Server's error numbers: which are worth a retry, which are not, and what an operator can do about one.
+"""SQL Server's error numbers: which are worth a retry, which are not, and what an operator can do
+about one.
 
-Sources of the numbers that are worth a retry, all Microsoft's own lists; a number stands under the first that has it:
+Sources of the numbers that are worth a retry, all Microsoft's own lists; a number stands under the
+first that has it:
 
 - SC: Microsoft.Data.SqlClient, the default list of `SqlConfigurableRetryFactory`;
-- EF: Entity Framework Core, `SqlServerTransientExceptionDetector`, without what only changes of schema can meet;
+- EF: Entity Framework Core, `SqlServerTransientExceptionDetector`, without what only changes of
+  schema can meet;
 - JDBC: Microsoft's JDBC driver, `SQLServerError.TransientError`;
 - AZ: Microsoft Learn, "Troubleshoot common connection issues to Azure SQL Database".
 
-`PERMANENT` and `BY_VALUE` go by families: what a statement, a name, a right or a type cannot be; and what one row may
-be the only cause of. Most of their numbers were looked up in the lists of messages behind Microsoft Learn's "Database
-Engine events and errors" (MicrosoftDocs/sql-docs, relational-databases/errors-events/includes). These leave some out:
-289, 2628, 13608 to 13624 and 13908 are told by published outputs of servers. Without a source of their own are 102,
-156, 238, 296, 298, 529, 911, 916, 978, 1088, 4104, 4121, 4413, 15247, 18452, 18456, 18470 and 18486.
+`PERMANENT` and `BY_VALUE` go by families: what a statement, a name, a right or a type cannot be;
+and what one row may be the only cause of. Most of their numbers were looked up in the lists of
+messages behind Microsoft Learn's "Database Engine events and errors" (MicrosoftDocs/sql-docs,
+relational-databases/errors-events/includes). These leave some out: 289, 2628, 13608 to 13624 and
+13908 are told by published outputs of servers. Without a source of their own are 102, 156, 238,
+296, 298, 529, 911, 916, 978, 1088, 4104, 4121, 4413, 15247, 18452, 18456, 18470 and 18486.
 
-A number in no table is tried again: that loses nothing, and its message stands in `status` and `doctor`.
+A number in no table is tried again: that loses nothing, and its message stands in `status` and
+`doctor`.
 """
 
 from __future__ import annotations
@@ -111,7 +116,9 @@ _NO_TABLE = "there is no such table or view, or the login may not see it: check 
 _REPORT = "the statement is wrong: please report it, with what `feeds explain` prints"
 _TYPES = "the types do not go together: write each value of the feed's where and start in the form of its column"
 _VIEW = "the view is broken: something behind it was changed or dropped; sp_refreshview, or mend the view"
-_COLLATIONS = "two collations meet: the view compares columns of different collations; add COLLATE to it"
+_COLLATIONS = (
+    "two collations meet: the view compares columns of different collations; add COLLATE to it"
+)
 _LINKED = "the view reads another server, which refuses: mend the linked server, or read the table where it is"
 
 PERMANENT: Mapping[int, str] = {
@@ -205,26 +212,44 @@ BY_VALUE: Mapping[int, str] = {
     13624: _COMPUTES,
     **dict.fromkeys(range(9400, 9460), _COMPUTES),  # XML that cannot be parsed
 }
-"""Numbers that a single row's value can be the whole cause of, and what is wrong. Permanent, too: the row stays."""
+"""Numbers that a single row's value can be the whole cause of, and what is wrong. Permanent, too:
+the row stays.
+"""
 
 _VALUE_STATES = frozenset({"22001", "22003", "22007", "22008", "22012", "22018"})
-"""The same by SQLSTATE, for what the driver finds itself (ODBC: appendix A; SQL standard: class 22, data exception)."""
+"""The same by SQLSTATE, for what the driver finds itself (ODBC: appendix A; SQL standard: class 22,
+data exception).
+"""
 
 _STATES: Mapping[str, tuple[bool, str]] = {
     "28000": (True, _LOGIN),
     "42S02": (True, PERMANENT[208]),
     "42S22": (True, PERMANENT[207]),
-    "FA001": (True, "Authentication= goes without Trusted_Connection and user: take one of them out of SOURCE_URL"),
+    "FA001": (
+        True,
+        "Authentication= goes without Trusted_Connection and user: take one of them out of SOURCE_URL",
+    ),
     "FA002": (True, "this Authentication= needs a user and a password: " + _LOGIN),
     "FA003": (True, "this Authentication= takes no user and password: take them out of SOURCE_URL"),
-    "FA004": (False, "Microsoft Entra gave no token: check user or managed identity, and the way to it"),
+    "FA004": (
+        False,
+        "Microsoft Entra gave no token: check user or managed identity, and the way to it",
+    ),
     "IM002": (True, "the ODBC driver named is not installed: check ?driver= in SOURCE_URL"),
     "IM003": (True, "the ODBC driver cannot be loaded: check ?driver= in SOURCE_URL"),
-    "HY106": (True, "the driver cannot read a column's type: leave the column out by the feed's `columns`"),
-    "HYT00": (False, "no answer in time: check host and port, firewall and DNS; once connected, a slow statement"),
+    "HY106": (
+        True,
+        "the driver cannot read a column's type: leave the column out by the feed's `columns`",
+    ),
+    "HYT00": (
+        False,
+        "no answer in time: check host and port, firewall and DNS; once connected, a slow statement",
+    ),
     "HYT01": (False, "no answer in time: check host and port, firewall and DNS"),
     "08001": (False, "cannot connect: check host and port, firewall and DNS"),
-    **dict.fromkeys(("01002", "08003", "08007", "08S01", "08S02"), (False, "the connection was lost")),
+    **dict.fromkeys(
+        ("01002", "08003", "08007", "08S01", "08S02"), (False, "the connection was lost")
+    ),
 }
 """By SQLSTATE, where the number says nothing: permanent or not, and what to do."""
 
@@ -238,7 +263,9 @@ _TEXTS: tuple[tuple[str, str], ...] = (
 """What has neither a number nor a state of its own. All permanent."""
 
 _NUMBER = re.compile(r"\((-?\d+)\)\s*(?:\(SQL\w+\))?\s*(?=;\s*\[|$)")
-"""The native number ends each of the messages that pyodbc joins by `;`: `[state] text (number) (function)`."""
+"""The native number ends each of the messages that pyodbc joins by `;`: `[state] text (number)
+(function)`.
+"""
 
 
 def numbers(error: BaseException) -> Iterator[int]:
@@ -249,9 +276,11 @@ def numbers(error: BaseException) -> Iterator[int]:
 
 
 def refuses(error: BaseException) -> bool | None:
-    """Whether the same call would fail again: `True` permanent, `False` worth a retry, `None` where its class decides.
+    """Whether the same call would fail again: `True` permanent, `False` worth a retry, `None` where
+    its class decides.
 
-    A number that is worth a retry wins over the others: a login during a failover gives 4060 and 18456 together.
+    A number that is worth a retry wins over the others: a login during a failover gives 4060 and
+    18456 together.
     """
     found = set(numbers(error))
     if found & RETRYABLE.keys():
@@ -274,7 +303,9 @@ def advice(error: BaseException) -> str | None:
     """What to do about a pyodbc error, in plain words; `None` where only its own words are known."""
     found = list(numbers(error))
     retryable = [RETRYABLE[number] for number in found if number in RETRYABLE]
-    permanent = [words for number in found if (words := PERMANENT.get(number) or BY_VALUE.get(number))]
+    permanent = [
+        words for number in found if (words := PERMANENT.get(number) or BY_VALUE.get(number))
+    ]
     state = _STATES.get(_state(error))
     candidates = [*retryable, *permanent, _by_text(error), state[1] if state else None]
     return next((words for words in candidates if words), None)

@@ -1,4 +1,6 @@
-"""What only SQL Server is asked about: version and driver, isolation, and whether versions can be trusted."""
+"""What only SQL Server is asked about: version and driver, isolation, and whether versions can be
+trusted.
+"""
 
 from __future__ import annotations
 
@@ -28,9 +30,13 @@ _LOWEST_ACTIVE = text("SELECT MIN_ACTIVE_ROWVERSION()")
 
 
 def describe(connection: Connection) -> str:
-    """Product, version, edition, and the ODBC driver: `SQL Server 16.0.1000.6, Developer Edition (64-bit), by …`."""
+    """Product, version, edition, and the ODBC driver: `SQL Server 16.0.1000.6, Developer Edition
+    (64-bit), by …`.
+    """
     version, edition = connection.execute(_SERVER).one()
-    return f"SQL Server {version}, {edition}, by {driver_of(connection.connection.driver_connection)}"
+    return (
+        f"SQL Server {version}, {edition}, by {driver_of(connection.connection.driver_connection)}"
+    )
 
 
 def examine(connection: Connection, feed: Feed) -> Iterator[Finding]:
@@ -56,7 +62,9 @@ def _isolation(connection: Connection) -> Finding:
     if error is not None:
         return Finding("isolation", Level.WARNING, f"cannot be told: {error}")
     if found:
-        return Finding("isolation", Level.OK, "READ_COMMITTED_SNAPSHOT is on: reads take no row locks")
+        return Finding(
+            "isolation", Level.OK, "READ_COMMITTED_SNAPSHOT is on: reads take no row locks"
+        )
     said = "READ_COMMITTED_SNAPSHOT is off: a read locks each row while it reads it, and waits up to 5 s for a writer"
     return Finding("isolation", Level.OK, said)
 
@@ -92,6 +100,10 @@ def ask(connection: Connection, question: Any) -> tuple[Any, str | None]:
     try:
         return connection.execute(question).scalar(), None
     except DBAPIError as error:
-        if error.connection_invalidated or error.orig is None or mssql_errors.refuses(error.orig) is False:
+        if (
+            error.connection_invalidated
+            or error.orig is None
+            or mssql_errors.refuses(error.orig) is False
+        ):
             raise
         return None, one_line(error.orig.args[-1])

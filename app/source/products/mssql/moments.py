@@ -1,4 +1,6 @@
-"""SQL Server's dates and times in positions: text on the way, made and read by the server, so that no digit is lost."""
+"""SQL Server's dates and times in positions: text on the way, made and read by the server, so that
+no digit is lost.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +19,16 @@ from app.source.codec import Codec, Expression, PartValue, bare, unquoted
 from app.source.table import Column
 
 STYLE: Expression = literal_column("121")
-"""`yyyy-mm-dd hh:mi:ss.nnnnnnn`, whatever the session's language (Microsoft Learn: CAST and CONVERT)."""
+"""`yyyy-mm-dd hh:mi:ss.nnnnnnn`, whatever the session's language (Microsoft Learn: CAST and
+CONVERT).
+"""
 _SHOWN_AS: Expression = literal_column("VARCHAR(40)")
 """A datetimeoffset(7) has 34 characters."""
 _FINEST = 7
 _DATETIME_DIGITS = 3
-_MOMENT = re.compile(r"(\d{4}-\d\d-\d\d)(?: (\d\d:\d\d)(?::(\d\d)(?:\.(\d+))?)?)?( ?[+-]\d\d:\d\d)?")
+_MOMENT = re.compile(
+    r"(\d{4}-\d\d-\d\d)(?: (\d\d:\d\d)(?::(\d\d)(?:\.(\d+))?)?)?( ?[+-]\d\d:\d\d)?"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +37,9 @@ class Moment:
 
     name: str
     rounding_ms: int
-    """The most that it rounds a moment by. The coarsest precision is assumed where a column may have any."""
+    """The most that it rounds a moment by. The coarsest precision is assumed where a column may
+    have any.
+    """
     precise: bool = False
     """Its precision is declared."""
 
@@ -52,7 +60,9 @@ def moment_of(column_type: TypeEngine[Any]) -> Moment | None:
     if found is None or not found.precise:
         return found
     digits = getattr(column_type, "precision", None)
-    return Moment(f"{found.name}({_FINEST if digits is None else digits})", found.rounding_ms, precise=True)
+    return Moment(
+        f"{found.name}({_FINEST if digits is None else digits})", found.rounding_ms, precise=True
+    )
 
 
 class MomentCodec(Codec):
@@ -61,14 +71,17 @@ class MomentCodec(Codec):
     def __init__(self, column: Column, moment: Moment) -> None:
         super().__init__(column)
         self._moment = moment
-        self._digits: int | None = getattr(column.type, "precision", None) if moment.precise else None
+        self._digits: int | None = (
+            getattr(column.type, "precision", None) if moment.precise else None
+        )
 
     def shown(self, column: Expression) -> Expression | None:
         return func.CONVERT(_SHOWN_AS, column, STYLE)
 
     def place(self, value: object) -> PartValue:
-        """With all digits that are declared. A server may leave out those that are 0, as Babelfish does, and fewer are
-        taken for a former type's: the order would be entered lower for each page, and reading never end.
+        """With all digits that are declared. A server may leave out those that are 0, as Babelfish
+        does, and fewer are taken for a former type's: the order would be entered lower for each
+        page, and reading never end.
         """
         shown = super().place(value)
         if not isinstance(shown, str) or not self._digits:
@@ -105,21 +118,29 @@ class MomentCodec(Codec):
         return self._holds(len(fraction or ""))
 
     def _holds(self, digits: int) -> bool:
-        """Whether so many digits come back as they were. Three, in a column that has more, may be of a datetime that
-        became a datetime2: that gives it digits which it did not show."""
+        """Whether so many digits come back as they were. Three, in a column that has more, may be
+        of a datetime that became a datetime2: that gives it digits which it did not show."""
         if not self._moment.precise:
             return digits <= _DATETIME_DIGITS
-        return self._digits is None or (digits <= self._digits and not (digits == _DATETIME_DIGITS < self._digits))
+        return self._digits is None or (
+            digits <= self._digits and not (digits == _DATETIME_DIGITS < self._digits)
+        )
 
     def lowered(self, place: PartValue) -> PartValue:
-        """A minute earlier, or a day where only one is known: more than any change of the type rounds by."""
+        """A minute earlier, or a day where only one is known: more than any change of the type
+        rounds by.
+        """
         found = _MOMENT.fullmatch(place) if isinstance(place, str) else None
         if found is None:
             raise ValueError("it is no moment")
         day, minutes, seconds, _, offset = found.groups()
         if offset and not isinstance(self.type, mssql.DATETIMEOFFSET):
             raise ValueError(f"it has an offset, and the column's type is now {self._moment.name}")
-        by = timedelta(days=1) if minutes is None or isinstance(self.type, Date) else timedelta(minutes=1)
+        by = (
+            timedelta(days=1)
+            if minutes is None or isinstance(self.type, Date)
+            else timedelta(minutes=1)
+        )
         moment = datetime.fromisoformat(f"{day} {minutes or '00:00'}:{seconds or '00'}")
         lowest = datetime.fromisoformat(lowest_moment(self.type))
         if moment - lowest <= by:

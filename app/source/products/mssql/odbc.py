@@ -31,9 +31,13 @@ _FREETDS_LIBRARIES = (
     Path("/usr/local/lib/libtdsodbc.so"),
     Path("/opt/homebrew/lib/libtdsodbc.so"),
 )
-"""Where packages put FreeTDS's driver; Debian's registers it by itself, others leave that to the administrator."""
+"""Where packages put FreeTDS's driver; Debian's registers it by itself, others leave that to the
+administrator.
+"""
 _FAMILIES = {"alpine": "alpine", "rhel": "rhel", "fedora": "rhel", "suse": "suse"}
-"""By `ID` and `ID_LIKE` of os-release, the folder of the package whose build suits; any other: Debian's."""
+"""By `ID` and `ID_LIKE` of os-release, the folder of the package whose build suits; any other:
+Debian's.
+"""
 _ARCHITECTURES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}
 
 WAYS = (
@@ -68,7 +72,9 @@ class Machine:
     """What this machine has: asked for one by one, each at most once, and only when it is needed."""
 
     installed: Callable[[], Sequence[str]]
-    """Names of the drivers that the driver manager knows. Raises `ImportError` where there is no driver manager."""
+    """Names of the drivers that the driver manager knows. Raises `ImportError` where there is no
+    driver manager.
+    """
     packaged: Callable[[], Iterable[Path]]
     """The libraries inside the Python package, the most suitable first."""
     freetds: Callable[[], Iterable[Path]]
@@ -79,8 +85,8 @@ class Machine:
 def find_driver(named: str | None, machine: Machine | None = None) -> OdbcDriver:
     """The driver to connect with. `named`: the `driver` of the URL, if it has one.
 
-    Raises `ConfigError`: no driver manager, a named driver that does not exist, or no driver at all. The message says
-    what was looked at, and the ways to get one.
+    Raises `ConfigError`: no driver manager, a named driver that does not exist, or no driver at
+    all. The message says what was looked at, and the ways to get one.
     """
     machine = machine or THIS_MACHINE
     try:
@@ -96,11 +102,14 @@ def find_driver(named: str | None, machine: Machine | None = None) -> OdbcDriver
             return found
         broken.append(f"{found.origin}: {reason}")
     looked = "; ".join([f"drivers installed: {', '.join(installed) or 'none'}", *broken])
-    raise ConfigError([Problem("environment", "SOURCE_URL", f"no ODBC driver for SQL Server ({looked})", WAYS)])
+    raise ConfigError(
+        [Problem("environment", "SOURCE_URL", f"no ODBC driver for SQL Server ({looked})", WAYS)]
+    )
 
 
 def load_pyodbc() -> Any:
-    """The module `pyodbc`, with the driver manager's own pool off: it would hand back connections in any state.
+    """The module `pyodbc`, with the driver manager's own pool off: it would hand back connections
+    in any state.
 
     Raises `ImportError` where unixODBC is missing, which pyodbc is linked against.
     """
@@ -113,7 +122,9 @@ def load_pyodbc() -> Any:
 def driver_of(connection: Any) -> str:
     """Name and version of the driver behind an open connection, as it calls itself."""
     pyodbc = load_pyodbc()
-    name, version = (connection.raw.getinfo(key) for key in (pyodbc.SQL_DRIVER_NAME, pyodbc.SQL_DRIVER_VER))
+    name, version = (
+        connection.raw.getinfo(key) for key in (pyodbc.SQL_DRIVER_NAME, pyodbc.SQL_DRIVER_VER)
+    )
     return f"{name} {version}"
 
 
@@ -123,7 +134,11 @@ def _named(named: str, installed: Sequence[str], machine: Machine) -> OdbcDriver
         found = None if reason is None else f"driver={named}, which cannot be loaded: {reason}"
     else:
         known = named.casefold() in (name.casefold() for name in installed)
-        found = None if known else f"driver={named}; drivers installed: {', '.join(installed) or 'none'}"
+        found = (
+            None
+            if known
+            else f"driver={named}; drivers installed: {', '.join(installed) or 'none'}"
+        )
     if found is not None:
         raise ConfigError([Problem("environment", "SOURCE_URL", found, WAYS)])
     return OdbcDriver(named, "named in SOURCE_URL")
@@ -132,7 +147,9 @@ def _named(named: str, installed: Sequence[str], machine: Machine) -> OdbcDriver
 def _candidates(installed: Sequence[str], machine: Machine) -> Iterable[OdbcDriver]:
     yield from (OdbcDriver(name, "installed") for name in MICROSOFT if name in installed)
     yield from (OdbcDriver(str(path), f"Python package {PACKAGE}") for path in machine.packaged())
-    yield from (OdbcDriver(name, "installed") for name in installed if name.casefold() == FREETDS.casefold())
+    yield from (
+        OdbcDriver(name, "installed") for name in installed if name.casefold() == FREETDS.casefold()
+    )
     yield from (OdbcDriver(str(path), "FreeTDS's library") for path in machine.freetds())
 
 
@@ -151,7 +168,11 @@ def _no_driver_manager(error: ImportError) -> ConfigError:
 def _packaged_libraries() -> Iterable[Path]:
     """The package's libraries for this processor; the build for this kind of system first."""
     try:
-        found = [Path(str(entry.locate())) for entry in files(PACKAGE) or () if "libmsodbcsql" in entry.name]
+        found = [
+            Path(str(entry.locate()))
+            for entry in files(PACKAGE) or ()
+            if "libmsodbcsql" in entry.name
+        ]
     except PackageNotFoundError:
         return []
     processor = _ARCHITECTURES.get(platform.machine().lower(), "")

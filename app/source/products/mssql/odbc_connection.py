@@ -1,12 +1,14 @@
-"""aioodbc's connection with a thread of its own, so that what is cancelled ends, and nothing runs beside it.
+"""aioodbc's connection with a thread of its own, so that what is cancelled ends, and nothing runs
+beside it.
 
-aioodbc 0.5 hands each driver call to the event loop's shared threads. A cancelled call goes on there, and closing the
-connection would then run beside it, which ODBC drivers do not all survive. Here calls of one connection queue on one
-thread: closing waits for the call before it, which is told to stop (`SQLCancel`) and ends by the query timeout at last.
+aioodbc 0.5 hands each driver call to the event loop's shared threads. A cancelled call goes on
+there, and closing the connection would then run beside it, which ODBC drivers do not all survive.
+Here calls of one connection queue on one thread: closing waits for the call before it, which is
+told to stop (`SQLCancel`) and ends by the query timeout at last.
 
-aioodbc closes a connection by itself when a call says that the server has dropped it, while SQLAlchemy still holds a
-cursor of it. A call that comes after that has pyodbc's own error for it, 08003: SQLAlchemy and `source.errors` know
-that the connection is gone, and another takes its place.
+aioodbc closes a connection by itself when a call says that the server has dropped it, while
+SQLAlchemy still holds a cursor of it. A call that comes after that has pyodbc's own error for it,
+08003: SQLAlchemy and `source.errors` know that the connection is gone, and another takes its place.
 """
 
 from __future__ import annotations
@@ -31,11 +33,15 @@ class OneThreadConnection(aioodbc.connection.Connection):  # type: ignore[misc] 
     """`None` before it is open and once it is closed."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(executor=ThreadPoolExecutor(1, thread_name_prefix="rowrelay-odbc"), **options)
+        super().__init__(
+            executor=ThreadPoolExecutor(1, thread_name_prefix="rowrelay-odbc"), **options
+        )
 
     @property
     def raw(self) -> pyodbc.Connection:
-        """The open pyodbc connection; only for calls that do no I/O. Raises `pyodbc.OperationalError` once closed."""
+        """The open pyodbc connection; only for calls that do no I/O. Raises
+        `pyodbc.OperationalError` once closed.
+        """
         if self._conn is None:
             raise _closed()
         return self._conn
@@ -50,7 +56,9 @@ class OneThreadConnection(aioodbc.connection.Connection):  # type: ignore[misc] 
         self.raw.autocommit = value
 
     async def open(self, query_timeout_seconds: int) -> None:
-        """Connect. No statement will run longer than `query_timeout_seconds`. Raises pyodbc's errors."""
+        """Connect. No statement will run longer than `query_timeout_seconds`. Raises pyodbc's
+        errors.
+        """
         try:
             await self._connect()
         except BaseException:
@@ -59,7 +67,9 @@ class OneThreadConnection(aioodbc.connection.Connection):  # type: ignore[misc] 
         self.raw.timeout = query_timeout_seconds
 
     async def close(self) -> None:
-        """Close the connection once its running call has ended, and let the thread go. Closing again does nothing."""
+        """Close the connection once its running call has ended, and let the thread go. Closing
+        again does nothing.
+        """
         open_before, self._conn = self._conn, None
         if open_before is None:
             return
@@ -88,7 +98,9 @@ class OneThreadConnection(aioodbc.connection.Connection):  # type: ignore[misc] 
 
     def _submit(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> asyncio.Future[Any]:
         try:
-            call: asyncio.Future[Any] = self._loop.run_in_executor(self._executor, partial(func, *args, **kwargs))
+            call: asyncio.Future[Any] = self._loop.run_in_executor(
+                self._executor, partial(func, *args, **kwargs)
+            )
         except RuntimeError:  # the thread is gone, and with it the connection
             raise _closed() from None
         return call
@@ -104,14 +116,18 @@ class OneThreadConnection(aioodbc.connection.Connection):  # type: ignore[misc] 
             raise
 
     async def _end(self, call: asyncio.Future[Any], cursor: pyodbc.Cursor) -> None:
-        """Tell a running call to stop until it has: told before its thread had begun, it would not hear."""
+        """Tell a running call to stop until it has: told before its thread had begun, it would not
+        hear.
+        """
         while not call.done():
             await self._loop.run_in_executor(None, _stop, cursor)
             await asyncio.wait([call], timeout=STOP_EVERY_SECONDS)
 
 
 async def connect(*, query_timeout_seconds: int, **options: Any) -> OneThreadConnection:
-    """Open a connection: what SQLAlchemy calls in place of `aioodbc.connect`, with the same options."""
+    """Open a connection: what SQLAlchemy calls in place of `aioodbc.connect`, with the same
+    options.
+    """
     connection = OneThreadConnection(**options)
     await connection.open(query_timeout_seconds)
     return connection
@@ -122,7 +138,9 @@ def _closed() -> pyodbc.OperationalError:
 
 
 def _noticed(call: asyncio.Future[Any]) -> None:
-    """Nobody waits for this call any more: its error is looked at here, so that asyncio does not complain of it."""
+    """Nobody waits for this call any more: its error is looked at here, so that asyncio does not
+    complain of it.
+    """
     if not call.cancelled():
         call.exception()
 

@@ -1,9 +1,11 @@
-"""SQL Server as a source: encrypted by default, read without blocking writers, every statement bounded.
+"""SQL Server as a source: encrypted by default, read without blocking writers, every statement
+bounded.
 
-Reads run at READ COMMITTED, one statement a transaction (autocommit): where the database has READ_COMMITTED_SNAPSHOT on
-they take no row locks at all; elsewhere a shared lock is held while its row is read, never longer, and a read gives up
-after `LOCK_TIMEOUT_MS` of waiting for a writer. NOLOCK is never used: it reads rows that are rolled back later, and can
-miss or repeat committed ones when pages split (Microsoft Learn: "Table hints", "SET TRANSACTION ISOLATION LEVEL").
+Reads run at READ COMMITTED, one statement a transaction (autocommit): where the database has
+READ_COMMITTED_SNAPSHOT on they take no row locks at all; elsewhere a shared lock is held while its
+row is read, never longer, and a read gives up after `LOCK_TIMEOUT_MS` of waiting for a writer.
+NOLOCK is never used: it reads rows that are rolled back later, and can miss or repeat committed
+ones when pages split (Microsoft Learn: "Table hints", "SET TRANSACTION ISOLATION LEVEL").
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ from app.source.products.product import Product, Timeouts
 APPLICATION = "rowrelay"
 LOCK_TIMEOUT_MS = 5000
 _SESSION = (
-    # The login's language would decide how text is read as a date, in `where`, in keys and in the source's own views.
+    # The login's language would decide how text is read as a date, in `where`, in keys and in the
+    # source's own views.
     "SET LANGUAGE us_english",
     "SET DATEFORMAT ymd",  # after the language, which brings its own
     f"SET LOCK_TIMEOUT {LOCK_TIMEOUT_MS}",
@@ -36,11 +39,15 @@ _SESSION = (
 )
 _GIVEN_WHOLE = ("odbc_connect", "dsn")
 _READ_BY_SQLALCHEMY = ("authentication", "driver", "odbc_autotranslate", "port", *_GIVEN_WHOLE)
-"""Keywords that SQLAlchemy takes out of the query, and knows in small letters only. The driver takes any letters."""
+"""Keywords that SQLAlchemy takes out of the query, and knows in small letters only. The driver
+takes any letters.
+"""
 
 
 def _prepare_url(url: URL) -> URL:
-    """Name the driver, and add what is missing: encryption, the application's name, and FreeTDS's own keywords."""
+    """Name the driver, and add what is missing: encryption, the application's name, and FreeTDS's
+    own keywords.
+    """
     url = _as_sqlalchemy_reads_it(url)
     if any(name in url.query for name in _GIVEN_WHOLE):
         return url
@@ -62,8 +69,9 @@ def _prepare_url(url: URL) -> URL:
 
 
 def _as_sqlalchemy_reads_it(url: URL) -> URL:
-    """The same with keywords as SQLAlchemy looks for them. Else it takes a URL without a user for one that wants a
-    Kerberos ticket, and adds a `Trusted_Connection` that the driver refuses beside `Authentication`, `UID` or itself.
+    """The same with keywords as SQLAlchemy looks for them. Else it takes a URL without a user for
+    one that wants a Kerberos ticket, and adds a `Trusted_Connection` that the driver refuses beside
+    `Authentication`, `UID` or itself.
     """
     query: dict[str, Any] = {}
     user, password = url.username, url.password
@@ -73,13 +81,19 @@ def _as_sqlalchemy_reads_it(url: URL) -> URL:
             user = value
         elif small == "pwd" and isinstance(value, str):
             password = value
-        elif small != "trusted_connection" or url.username or "authentication" in map(str.casefold, url.query):
+        elif (
+            small != "trusted_connection"
+            or url.username
+            or "authentication" in map(str.casefold, url.query)
+        ):
             query[small if small in _READ_BY_SQLALCHEMY else name] = value
     return url.set(username=user, password=password, query=query)
 
 
 def _options(driver: OdbcDriver) -> Mapping[str, str]:
-    """Microsoft Learn: "DSN and connection string keywords and attributes". Version 17 did not encrypt by itself."""
+    """Microsoft Learn: "DSN and connection string keywords and attributes". Version 17 did not
+    encrypt by itself.
+    """
     encryption = {"Encrypt": "yes", "TrustServerCertificate": "no"} if driver.microsoft else {}
     return {"APP": APPLICATION, **encryption}
 
@@ -110,7 +124,8 @@ def _connect_args(timeouts: Timeouts) -> Mapping[str, object]:
 def _on_connect(connection: Any) -> None:
     """Read text as UTF-16, whatever the process's locale; then make the session's own settings.
 
-    Lone surrogates, which SQL Server may hold, pass: they spoil their own row, where pyodbc would fail the whole page.
+    Lone surrogates, which SQL Server may hold, pass: they spoil their own row, where pyodbc would
+    fail the whole page.
     """
     import pyodbc  # noqa: PLC0415 - needs a system library
 

@@ -1,6 +1,8 @@
-"""SQL Server's types: how each is read, so that no digit is lost and no value is far above the payload's limit.
+"""SQL Server's types: how each is read, so that no digit is lost and no value is far above the
+payload's limit.
 
-Some are turned into text by the server, because drivers or Python's own types would lose a part of them:
+Some are turned into text by the server, because drivers or Python's own types would lose a part of
+them:
 
 | type | read as | why |
 | --- | --- | --- |
@@ -11,8 +13,8 @@ Some are turned into text by the server, because drivers or Python's own types w
 | xml, json, vector | text | a value can be cut, and drivers differ |
 | varchar(max), nvarchar(max), varbinary(max), text, ntext, image | cut above the limit | 2 GB fill the memory |
 
-Sources: Microsoft Learn, "CAST and CONVERT" (styles 1, 2, 3, 121), "sql_variant", "hierarchyid", "SUBSTRING",
-"DATALENGTH".
+Sources: Microsoft Learn, "CAST and CONVERT" (styles 1, 2, 3, 121), "sql_variant", "hierarchyid",
+"SUBSTRING", "DATALENGTH".
 """
 
 from __future__ import annotations
@@ -23,7 +25,16 @@ from typing import Any, TypeAlias
 from sqlalchemy import ColumnElement, case, cast, func
 from sqlalchemy.dialects import mssql
 from sqlalchemy.sql import literal_column
-from sqlalchemy.types import BINARY, CHAR, NCHAR, NVARCHAR, VARBINARY, VARCHAR, BigInteger, TypeEngine
+from sqlalchemy.types import (
+    BINARY,
+    CHAR,
+    NCHAR,
+    NVARCHAR,
+    VARBINARY,
+    VARCHAR,
+    BigInteger,
+    TypeEngine,
+)
 
 from app.source.rows import Decoder
 
@@ -57,11 +68,15 @@ _SIZED = (
     VARCHAR, NVARCHAR, VARBINARY, CHAR, NCHAR, BINARY, mssql.TEXT, mssql.NTEXT, mssql.IMAGE, mssql.SQL_VARIANT,
     Hierarchyid, Spatial,
 )  # fmt: skip
-"""Types whose values differ much in size: DATALENGTH tells it without reading a value that lies outside of its row."""
+"""Types whose values differ much in size: DATALENGTH tells it without reading a value that lies
+outside of its row.
+"""
 
 
 def selected(column: Expression, column_type: TypeEngine[Any], limit: int) -> Expression:
-    """The column as it is read. A value longer than `limit` (bytes of JSON) may come cut, and is still longer."""
+    """The column as it is read. A value longer than `limit` (bytes of JSON) may come cut, and is
+    still longer.
+    """
     if isinstance(column_type, _MOMENTS):
         return func.convert(literal_column("varchar(40)"), column, literal_column("121"))
     if isinstance(column_type, mssql.SQL_VARIANT):
@@ -69,11 +84,17 @@ def selected(column: Expression, column_type: TypeEngine[Any], limit: int) -> Ex
     if isinstance(column_type, Hierarchyid):
         return cast(column, NVARCHAR(4000))
     long = _long(column, column_type)
-    return column if long is None else func.substring(long, literal_column("1"), literal_column(str(limit + 1)))
+    return (
+        column
+        if long is None
+        else func.substring(long, literal_column("1"), literal_column(str(limit + 1)))
+    )
 
 
 def size(column: Expression, column_type: TypeEngine[Any]) -> Expression | None:
-    """The bytes of a value; `None` for numbers, dates and the like. A sum of many may be above what an int holds."""
+    """The bytes of a value; `None` for numbers, dates and the like. A sum of many may be above what
+    an int holds.
+    """
     if isinstance(column_type, (mssql.XML, LongText)):
         column = cast(column, NVARCHAR())
     elif not isinstance(column_type, _SIZED):
@@ -82,7 +103,9 @@ def size(column: Expression, column_type: TypeEngine[Any]) -> Expression | None:
 
 
 def decoder(column_type: TypeEngine[Any]) -> Decoder | None:
-    """What turns a driver's value into what the column's type means; `None` where it is right already."""
+    """What turns a driver's value into what the column's type means; `None` where it is right
+    already.
+    """
     if isinstance(column_type, mssql.TIMESTAMP):
         return _version
     if isinstance(column_type, mssql.DATETIMEOFFSET):
@@ -91,7 +114,9 @@ def decoder(column_type: TypeEngine[Any]) -> Decoder | None:
 
 
 def _long(column: Expression, column_type: TypeEngine[Any]) -> Expression | None:
-    """The column where its values can be of any length, as a type that SUBSTRING takes; `None` for other columns."""
+    """The column where its values can be of any length, as a type that SUBSTRING takes; `None` for
+    other columns.
+    """
     if isinstance(column_type, _CONVERTED):
         return cast(column, NVARCHAR())
     if isinstance(column_type, mssql.TEXT):
@@ -104,7 +129,9 @@ def _long(column: Expression, column_type: TypeEngine[Any]) -> Expression | None
 
 
 def _variant(column: Expression) -> Expression:
-    """The text of what the variant holds: binary as `0x…`, floats and money with all digits, moments by style 121."""
+    """The text of what the variant holds: binary as `0x…`, floats and money with all digits,
+    moments by style 121.
+    """
     base = cast(func.sql_variant_property(column, "BaseType"), NVARCHAR(128))
 
     def text(value: Expression, style: str) -> Expression:

@@ -1,9 +1,11 @@
-"""SQLite's values in positions and keys: there each value has a type of its own, whatever its column is declared as.
+"""SQLite's values in positions and keys: there each value has a type of its own, whatever its
+column is declared as.
 
-A column's affinity turns some values into others as they are stored, so in a column of text there are only text and
-blobs. Where values of several types can stand in one column, a key's text names the type of those that would else read
-the same: `%s1` is the text `1`, `%x31` the blob `31`, `%n5` the number 5 in a column of blobs. What the column was
-declared for is written plainly. No percent-encoded text holds these.
+A column's affinity turns some values into others as they are stored, so in a column of text there
+are only text and blobs. Where values of several types can stand in one column, a key's text names
+the type of those that would else read the same: `%s1` is the text `1`, `%x31` the blob `31`, `%n5`
+the number 5 in a column of blobs. What the column was declared for is written plainly. No
+percent-encoded text holds these.
 
 Source: https://www.sqlite.org/datatype3.html
 """
@@ -12,7 +14,19 @@ from __future__ import annotations
 
 from sqlalchemy import LargeBinary, String, Text, cast, func, literal_column
 
-from app.source.codec import BLOB, RAW, REAL, TEXT, Codec, Expression, PartValue, bare, integer, storable, unquoted
+from app.source.codec import (
+    BLOB,
+    RAW,
+    REAL,
+    TEXT,
+    Codec,
+    Expression,
+    PartValue,
+    bare,
+    integer,
+    storable,
+    unquoted,
+)
 from app.source.rows import part_text
 
 _TEXT_TAG, _BLOB_TAG, _NUMBER_TAG = "%s", "%x", "%n"
@@ -32,7 +46,8 @@ class SqliteCodec(Codec):
     def bind(self, parameter: str, place: PartValue) -> Expression:
         plain = bare(parameter, place)
         if isinstance(place, list) and place[0] == RAW:
-            # The function takes the affinity away that a cast gives: it would turn the column's numbers into text.
+            # The function takes the affinity away that a cast gives: it would turn the column's
+            # numbers into text.
             return func.coalesce(cast(plain, Text()), literal_column("''"))
         return plain
 
@@ -71,7 +86,11 @@ class SqliteText(SqliteCodec):
     """A column declared for text: it holds text and blobs."""
 
     def write(self, value: object) -> str:
-        return _NUMBER_TAG + part_text(value) if isinstance(value, (int, float)) else _text_or_blob(value)
+        return (
+            _NUMBER_TAG + part_text(value)
+            if isinstance(value, (int, float))
+            else _text_or_blob(value)
+        )
 
     def read(self, text: str) -> PartValue:
         tagged = self._tagged(text)
@@ -91,7 +110,11 @@ class SqliteBlob(SqliteCodec):
         return not isinstance(place, str) or place.startswith("0x")
 
     def bind(self, parameter: str, place: PartValue) -> Expression:
-        return bare(parameter, place, binary=True) if isinstance(place, str) else super().bind(parameter, place)
+        return (
+            bare(parameter, place, binary=True)
+            if isinstance(place, str)
+            else super().bind(parameter, place)
+        )
 
     def write(self, value: object) -> str:
         if isinstance(value, bytes) or value is None:

@@ -1,7 +1,7 @@
 """SQLite's versions, moments and identities, as the cursor strategies ask for them.
 
-SQLite has no rowversion and no MIN_ACTIVE_ROWVERSION(): any integer or blob column that grows with each write serves,
-and needs no upper bound, because SQLite lets one transaction write at a time.
+SQLite has no rowversion and no MIN_ACTIVE_ROWVERSION(): any integer or blob column that grows with
+each write serves, and needs no upper bound, because SQLite lets one transaction write at a time.
 """
 
 from __future__ import annotations
@@ -9,7 +9,16 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, column, func, inspect, select, table
-from sqlalchemy.types import BigInteger, Date, DateTime, Integer, LargeBinary, NullType, String, TypeEngine
+from sqlalchemy.types import (
+    BigInteger,
+    Date,
+    DateTime,
+    Integer,
+    LargeBinary,
+    NullType,
+    String,
+    TypeEngine,
+)
 
 from app.feeds.cursors.timestamp import TimestampCursor
 from app.source.codec import Expression
@@ -28,7 +37,9 @@ def _settled(moment: Expression, _: TypeEngine[Any], spec: TimestampCursor) -> C
     return func.replace(moment, "T", " ") < bound
 
 
-def _identity_counter(connection: Connection | None, source: SourceTable, _: Column) -> Select[Any] | None:
+def _identity_counter(
+    connection: Connection | None, source: SourceTable, _: Column
+) -> Select[Any] | None:
     """Only where some table of the database is declared AUTOINCREMENT does SQLite keep a record."""
     if connection is None or not inspect(connection).has_table("sqlite_sequence"):
         return None

@@ -1,4 +1,6 @@
-"""SQLite as a source: opened so that it is never written to, its loosely typed values given their declared meaning."""
+"""SQLite as a source: opened so that it is never written to, its loosely typed values given their
+declared meaning.
+"""
 
 from __future__ import annotations
 
@@ -34,9 +36,18 @@ _REFUSED_CODES = frozenset({
     sqlite3.SQLITE_RANGE,
     sqlite3.SQLITE_NOTADB,
 })  # fmt: skip
-"""Primary result codes that the same call would meet again (https://www.sqlite.org/rescode.html)."""
+"""Primary result codes that the same call would meet again (https://www.sqlite.org/rescode.html).
+"""
 
-_OF_THE_STATEMENT = ("no such ", "near ", "ambiguous ", "incomplete ", "unrecognized ", "wrong number ", "too many ")
+_OF_THE_STATEMENT = (
+    "no such ",
+    "near ",
+    "ambiguous ",
+    "incomplete ",
+    "unrecognized ",
+    "wrong number ",
+    "too many ",
+)
 
 
 def _connect_args(timeouts: Timeouts) -> Mapping[str, object]:
@@ -45,15 +56,23 @@ def _connect_args(timeouts: Timeouts) -> Mapping[str, object]:
 
 
 def _prepare_url(url: URL) -> URL:
-    """Open an existing file only: without `mode=rw` SQLite makes an empty database out of a misspelt path."""
+    """Open an existing file only: without `mode=rw` SQLite makes an empty database out of a
+    misspelt path.
+    """
     if not url.database or url.database == ":memory:" or url.database.startswith("file:"):
         return url
-    return url.set(database=Path(url.database).absolute().as_uri()).update_query_dict({"mode": "rw", "uri": "true"})
+    return url.set(database=Path(url.database).absolute().as_uri()).update_query_dict(
+        {"mode": "rw", "uri": "true"}
+    )
 
 
 def _on_connect(connection: Any) -> None:
-    """Forbid writing, and let text that is no UTF-8 through as lone surrogates: it spoils its own row, not the page."""
-    connection.driver_connection.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
+    """Forbid writing, and let text that is no UTF-8 through as lone surrogates: it spoils its own
+    row, not the page.
+    """
+    connection.driver_connection.text_factory = partial(
+        str, encoding="utf-8", errors="surrogateescape"
+    )
     cursor = connection.cursor()
     cursor.execute("PRAGMA query_only = ON")
     cursor.close()
@@ -65,7 +84,9 @@ def _refuses(error: BaseException) -> bool | None:
 
 
 def _by_value(error: BaseException) -> bool:
-    """A computed column or a view that fails for a row has the code of a statement that is wrong: only words differ."""
+    """A computed column or a view that fails for a row has the code of a statement that is wrong:
+    only words differ.
+    """
     code = getattr(error, "sqlite_errorcode", None)
     if code == sqlite3.SQLITE_ERROR:
         return not str(error).startswith(_OF_THE_STATEMENT)
@@ -73,13 +94,17 @@ def _by_value(error: BaseException) -> bool:
 
 
 def _size(column: ColumnElement[Any], column_type: TypeEngine[Any]) -> ColumnElement[Any]:
-    """Of any column: it may hold a text or a blob, whatever it is declared as. Of a text it is bytes, as of a blob."""
+    """Of any column: it may hold a text or a blob, whatever it is declared as. Of a text it is
+    bytes, as of a blob.
+    """
     del column_type
     return func.length(cast(column, LargeBinary()), type_=Integer())
 
 
 def _decoder(column_type: TypeEngine[Any]) -> Decoder | None:
-    """SQLite knows no decimals, booleans or dates: it keeps numbers and text in columns declared so."""
+    """SQLite knows no decimals, booleans or dates: it keeps numbers and text in columns declared
+    so.
+    """
     if isinstance(column_type, Numeric):
         return partial(_decimal, scale=column_type.scale)
     if isinstance(column_type, Boolean):
@@ -106,7 +131,9 @@ def _boolean(value: Any) -> Any:
 
 
 def _datetime(value: Any) -> Any:
-    """`2026-01-31 10:00:00.1234567` with the `T` of ISO 8601. Text, so that no digit is lost; any other form stays."""
+    """`2026-01-31 10:00:00.1234567` with the `T` of ISO 8601. Text, so that no digit is lost; any
+    other form stays.
+    """
     match = _SPACED_DATETIME.fullmatch(value) if isinstance(value, str) else None
     return f"{match[1]}T{match[2]}" if match else value
 
