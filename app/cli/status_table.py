@@ -41,7 +41,7 @@ def show(found: Status, zone: ZoneInfo) -> None:
             console.print(f"{line.feed}: {note}", soft_wrap=True)
     if any(line.about for line in found.feeds):
         console.print(
-            "~ about: remembered, and what was settled since. python -m app status --recount counts all anew."
+            "~ about: remembered, and what was settled since. Counted anew by: python -m app status --recount"
         )
     for failing in found.failing:
         console.print(f"{failing.where}: {failing.said}", soft_wrap=True)

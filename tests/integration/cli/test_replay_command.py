@@ -191,7 +191,7 @@ def test_the_reason_is_on_record_with_who_and_when(desk: Desk) -> None:
     assert (
         shown.index("replayed by")
         < shown.index("the partner has mended it")
-        < shown.index("  cancelled by")
+        < shown.rindex("  cancelled by")
     )
 
 

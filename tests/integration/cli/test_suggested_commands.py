@@ -46,6 +46,7 @@ STANDS_FOR = {
         (
             "shlex.quote(delivery['_id'])",
             "shlex.quote(delivery_id)",
+            "shlex.quote(found.stored_id)",
             "shlex.quote(subject.delivery.id)",
         ),
         "orders:1",

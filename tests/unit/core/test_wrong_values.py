@@ -87,11 +87,16 @@ VALUES = (
 )  # fmt: skip
 
 
+def _strategy(path: tuple[str, ...]) -> str:
+    """One that has the option."""
+    return "timestamp" if path in {("cursor", "clock"), ("cursor", "lag")} else "identity"
+
+
 def _written(path: tuple[str, ...], value: str) -> str:
     """A feed of only what it must have, and one key with that value."""
     tables = {
-        ("table",): '"t"', ("key",): '"id"', ("cursor", "strategy"): '"identity"', ("cursor", "column"): '"id"',
-        ("partner", "url"): '"https://partner.example/"',
+        ("table",): '"t"', ("key",): '"id"', ("cursor", "strategy"): f'"{_strategy(path)}"',
+        ("cursor", "column"): '"id"', ("partner", "url"): '"https://partner.example/"',
     }  # fmt: skip
     kept = {
         at: text for at, text in tables.items() if at[: len(path)] != path and path[: len(at)] != at
