@@ -11,19 +11,17 @@ from app.cli.moving import (
     DryRun,
     Everything,
     Why,
+    Words,
     Yes,
-    confirm,
+    carry_out,
     meant_in,
-    print_done,
-    print_dry_run,
-    progress,
-    required,
+    selected,
 )
 from app.cli.options import Feeds, Ids, Reason, Since, Status, Until
 from app.cli.servers import operator, session
 from app.cli.terminal import AsJson
 from app.core.states import State
-from app.ledger.selection import Selection
+from app.operations.account import Account, Tell
 from app.operations.acknowledge import Acknowledging
 from app.operations.by import By
 from app.operations.selection import preview_with_sample
@@ -52,20 +50,24 @@ def acknowledge(
     says, counted from now. Times are when they died. Letters that die while the command runs are
     left alone.
     """
-    chosen = Selection(
-        states=(State.DEAD,), ids=tuple(ids or ()), feeds=tuple(feeds) if feeds else None,
-        since=since, until=until, reason=reason, status=status,
+    dead = (State.DEAD,)
+    chosen = selected(
+        dead, ids, feeds,
+        since=since, until=until, reason=reason, status=status, everything=everything,
     )  # fmt: skip
-    chosen, done = required(chosen, everything=everything), "taken back" if undo else "acknowledged"
+    verb, done = (
+        ("Take back the acknowledgement of", "taken back")
+        if undo
+        else ("Acknowledge", "acknowledged")
+    )
     with session(load_config()) as opened:
         selection = meant_in(opened, chosen)
         acknowledging = Acknowledging(opened.operating.ledger, undo=undo)
         previewed = opened.run(lambda at: preview_with_sample(acknowledging, at.ledger, selection))
-        if dry_run:
-            print_dry_run(done, previewed, as_json)
-            return
-        confirm("Take back the acknowledgement of" if undo else "Acknowledge", previewed, yes)
-        with progress("acknowledging", previewed.account, as_json) as tell:
+
+        def act(tell: Tell) -> Account:
             by = By(operator(), why)
-            account = opened.run(lambda _: acknowledging.acknowledge(selection, by, tell))
-    print_done(done, account, as_json)
+            return opened.run(lambda _: acknowledging.acknowledge(selection, by, tell))
+
+        words = Words(verb, "acknowledging", done)
+        carry_out(words, previewed, act, dry_run=dry_run, yes=yes, as_json=as_json)

@@ -7,20 +7,18 @@ from app.cli.moving import (
     DryRun,
     Everything,
     Why,
+    Words,
     Yes,
-    confirm,
+    carry_out,
     meant_in,
-    print_done,
-    print_dry_run,
-    progress,
-    required,
+    selected,
     states_of,
 )
 from app.cli.options import Feeds, Ids, Reason, Since, States, Status, Until
 from app.cli.servers import operator, session
 from app.cli.terminal import AsJson
 from app.core.states import OPEN_STATES
-from app.ledger.selection import Selection
+from app.operations.account import Account, Tell
 from app.operations.by import By
 from app.operations.cancel import Cancelling
 from app.operations.selection import preview_with_sample
@@ -46,21 +44,20 @@ def cancel(
 
     Times are when they were logged. Rows logged while the command runs are left alone.
     """
-    chosen = Selection(
-        states=states_of(states, OPEN_STATES, OPEN_STATES), ids=tuple(ids or ()), feeds=tuple(feeds) if feeds else None,
-        since=since, until=until, reason=reason, status=status,
+    taken = states_of(states, OPEN_STATES, OPEN_STATES)
+    chosen = selected(
+        taken, ids, feeds,
+        since=since, until=until, reason=reason, status=status, everything=everything,
     )  # fmt: skip
-    chosen = required(chosen, everything=everything)
     with session(load_config()) as opened:
         selection = meant_in(opened, chosen)
         previewed = opened.run(
             lambda at: preview_with_sample(Cancelling(at.ledger), at.ledger, selection)
         )
-        if dry_run:
-            print_dry_run("cancelled", previewed, as_json)
-            return
-        confirm("Cancel", previewed, yes)
-        with progress("cancelling", previewed.account, as_json) as tell:
+
+        def act(tell: Tell) -> Account:
             by = By(operator(), why)
-            account = opened.run(lambda at: Cancelling(at.ledger).cancel(selection, by, tell))
-    print_done("cancelled", account, as_json)
+            return opened.run(lambda at: Cancelling(at.ledger).cancel(selection, by, tell))
+
+        words = Words("Cancel", "cancelling", "cancelled")
+        carry_out(words, previewed, act, dry_run=dry_run, yes=yes, as_json=as_json)

@@ -4,9 +4,10 @@ progress, and the account at the end."""
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -43,14 +44,40 @@ def states_of(
     return tuple(dict.fromkeys(given or default))
 
 
-def required(selection: Selection, *, everything: bool) -> Selection:
-    """The selection; exit code 2 where nothing narrows it and `--all` is not said."""
+@dataclass(frozen=True, slots=True)
+class Words:
+    """How a command speaks of what it does."""
+
+    verb: str
+    """Before a number, as "Replay"."""
+    doing: str
+    done: str
+    again: bool = False
+    """Whether it sends again what a partner may have: then it asks before any of these."""
+
+
+def selected(
+    states: Sequence[State],
+    ids: Sequence[str] | None,
+    feeds: Sequence[str] | None,
+    *,
+    since: datetime | None,
+    until: datetime | None,
+    reason: str | None,
+    status: int | None,
+    everything: bool,
+) -> Selection:
+    """What the options select; exit code 2 where nothing narrows it and `--all` is not said."""
+    selection = Selection(
+        states=tuple(states), ids=tuple(dict.fromkeys(ids or ())), feeds=tuple(feeds) if feeds else None,
+        since=since, until=until, reason=reason, status=status,
+    )  # fmt: skip
     if not (narrows(selection) or everything):
         fail(
             "nothing is selected: name ids, --feed, --since, --until, --reason or --status, or say --all",
             WRONG_USAGE,
         )
-    return replace(selection, ids=tuple(dict.fromkeys(selection.ids)))
+    return selection
 
 
 def meant_in(opened: Session, selection: Selection) -> Selection:
@@ -60,7 +87,27 @@ def meant_in(opened: Session, selection: Selection) -> Selection:
     return opened.run(lambda operating: meant(operating.ledger, opened.loaded.feeds, selection))
 
 
-def confirm(verb: str, previewed: Preview, yes: bool, *, again: bool = False) -> None:
+def carry_out(
+    words: Words,
+    previewed: Preview,
+    act: Callable[[Tell], Account],
+    *,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Ask where many move, do it with a progress bar, and print the account; or, `dry_run`, print
+    what would move. `act` does it."""
+    if dry_run:
+        _print_dry_run(words.done, previewed, as_json)
+        return
+    _confirm(words.verb, previewed, yes, again=words.again)
+    with _progress(words.doing, previewed.account, as_json) as tell:
+        account = act(tell)
+    _print_done(words.done, account, as_json)
+
+
+def _confirm(verb: str, previewed: Preview, yes: bool, *, again: bool) -> None:
     """Ask a person before many are moved, or, with `again`, any that a partner has. A program is
     not asked, but must say `--yes` for these."""
     account, delivered = previewed.account, previewed.delivered if again else 0
@@ -78,7 +125,7 @@ def confirm(verb: str, previewed: Preview, yes: bool, *, again: bool = False) ->
 
 
 @contextmanager
-def progress(doing: str, account: Account, as_json: bool) -> Iterator[Tell]:
+def _progress(doing: str, account: Account, as_json: bool) -> Iterator[Tell]:
     """A progress bar on a terminal; elsewhere one line on stderr, the first time that something is
     waited for.
     """
@@ -104,7 +151,7 @@ def progress(doing: str, account: Account, as_json: bool) -> Iterator[Tell]:
         yield tell
 
 
-def print_dry_run(done: str, previewed: Preview, as_json: bool) -> None:
+def _print_dry_run(done: str, previewed: Preview, as_json: bool) -> None:
     """What would be done; nothing has moved."""
     account = previewed.account
     if as_json:
@@ -120,7 +167,7 @@ def print_dry_run(done: str, previewed: Preview, as_json: bool) -> None:
     _print_account(account, {f"would be {done}": account.movable})
 
 
-def print_done(done: str, account: Account, as_json: bool) -> None:
+def _print_done(done: str, account: Account, as_json: bool) -> None:
     """What was done."""
     if as_json:
         print_json(_fields(account))

@@ -11,13 +11,11 @@ from app.cli.moving import (
     DryRun,
     Everything,
     Why,
+    Words,
     Yes,
-    confirm,
+    carry_out,
     meant_in,
-    print_done,
-    print_dry_run,
-    progress,
-    required,
+    selected,
     states_of,
 )
 from app.cli.options import Feeds, Ids, Reason, Since, States, Status, Until
@@ -26,7 +24,7 @@ from app.cli.terminal import AsJson, warn
 from app.configuration.configured import Own, differing
 from app.core.states import State
 from app.feeds.feed import Rate, parse_rate
-from app.ledger.selection import Selection
+from app.operations.account import Account, Tell
 from app.operations.by import By
 from app.operations.selection import preview_with_sample
 
@@ -74,11 +72,12 @@ def replay(
 
     Stopped half-way, the same command goes on with what is left.
     """
-    chosen = Selection(
-        states=states_of(states, (State.DEAD,), REPLAYABLE), ids=tuple(ids or ()),
-        feeds=tuple(feeds) if feeds else None, since=since, until=until, reason=reason, status=status,
+    taken = states_of(states, (State.DEAD,), REPLAYABLE)
+    chosen = selected(
+        taken, ids, feeds,
+        since=since, until=until, reason=reason, status=status, everything=everything,
     )  # fmt: skip
-    chosen, loaded = required(chosen, everything=everything), load_config()
+    loaded = load_config()
     for feed in feeds or ():
         configured_feed(loaded, feed)
     with session(loaded) as opened:
@@ -86,11 +85,10 @@ def replay(
         previewed = opened.run(lambda at: preview_with_sample(at.replaying, at.ledger, selection))
         for process in opened.run(lambda at: differing(at.ledger, Own.of(loaded))):
             warn(f"warning: {process}")
-        if dry_run:
-            print_dry_run("replayed", previewed, as_json)
-            return
-        confirm("Replay", previewed, yes, again=True)
-        with progress("replaying", previewed.account, as_json) as tell:
+
+        def act(tell: Tell) -> Account:
             by = By(operator(), why)
-            account = opened.run(lambda at: at.replaying.replay(selection, rate, by, tell))
-    print_done("replayed", account, as_json)
+            return opened.run(lambda at: at.replaying.replay(selection, rate, by, tell))
+
+        words = Words("Replay", "replaying", "replayed", again=True)
+        carry_out(words, previewed, act, dry_run=dry_run, yes=yes, as_json=as_json)
