@@ -61,7 +61,7 @@ def list_deliveries(
     after: Annotated[
         PageToken | None,
         typer.Option(
-            parser=parse_token, metavar="MARK", help="The next page: what the last one ended with."
+            parser=parse_token, metavar="TOKEN", help="The next page: what the last one ended with."
         ),
     ] = None,
     as_json: AsJson = False,

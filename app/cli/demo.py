@@ -185,8 +185,8 @@ async def _watch(stack: Stack, rows: int, patience: float) -> Progress:
 
 async def _progress(ledger: Ledger, rows: int, started: float) -> Progress:
     now = utc_now()
-    standing = (await ledger.state_counts.standing(now)).get(FEED)
-    states = standing.states if standing else {}
+    counts = (await ledger.state_counts.by_feed(now)).get(FEED)
+    states = counts.states if counts else {}
     leased = await ledger.batches.leased(FEED, now)
     return Progress(
         rows=rows,

@@ -67,8 +67,8 @@ async def subject_of(loaded: config.Config, feed: Feed, key: str | None) -> Subj
 
 def request_fields(previewed: RequestPreview) -> dict[str, object]:
     """For programs."""
-    if previewed.refused is not None:
-        return {"sent": False, "reason": previewed.refused}
+    if previewed.unsent is not None:
+        return {"sent": False, "reason": previewed.unsent}
     return {
         "sent": True,
         "method": previewed.method,
@@ -80,8 +80,8 @@ def request_fields(previewed: RequestPreview) -> dict[str, object]:
 
 def print_request(previewed: RequestPreview, limit: int | None = None) -> None:
     """The request as it would be on the wire; of the body at most so many letters."""
-    if previewed.refused is not None:
-        typer.echo(f"# would not be sent: {plain(previewed.refused)}")
+    if previewed.unsent is not None:
+        typer.echo(f"# would not be sent: {plain(previewed.unsent)}")
         return
     typer.echo(f"{previewed.method} {previewed.url}")
     typer.echo("\n".join(f"{name}: {value}" for name, value in previewed.headers.items()))

@@ -129,8 +129,8 @@ def _print_subject(subject: Subject) -> None:
 def _print_tried(tried: Tried) -> None:
     if tried.answer:
         _print_answer(tried.answer, tried.verdict.reason if tried.verdict else "")
-    if tried.refused:
-        typer.echo(f"\n# nothing was sent: {tried.refused}")
+    if tried.unsent:
+        typer.echo(f"\n# nothing was sent: {tried.unsent}")
     if tried.answer and tried.verdict:
         typer.echo(f"\n# verdict: {_said(tried.answer, tried.verdict)}")
         recorded = "on record as an attempt" if tried.recorded else "nothing was recorded"
@@ -176,7 +176,7 @@ def _described(
         "state": subject.state,
         "request": request_fields(previewed),
         "sent": answer is not None and _reached_out(answer),
-        "refused": tried.refused if tried else None,
+        "refused": tried.unsent if tried else None,
         "answer": answer,
         "verdict": verdict,
         "recorded": bool(tried and tried.recorded),

@@ -76,8 +76,8 @@ async def _clocks(loaded: config.Config) -> list[str]:
     try:
         async with open_reader(loaded) as reader:
             found = [
-                f"{mark.role.value} {mark.name}: {said}"
-                for mark, said in await wrong_clocks(reader.ledger)
+                f"{heartbeat.role.value} {heartbeat.name}: {said}"
+                for heartbeat, said in await wrong_clocks(reader.ledger)
             ]
     except RowrelayError as error:
         return [f"clocks were not compared: {error}"]

@@ -28,7 +28,7 @@ from app.monitoring.watchdog import Patience, Watchdog
 from app.runtime.reader import open_reader
 
 LONGEST_START = timedelta(seconds=60)
-"""How long a process may take until its first mark, at least."""
+"""How long a process may take until its first heartbeat, at least."""
 
 
 def watch(command: Annotated[list[str], typer.Argument(help="The command, behind `--`.")]) -> None:
@@ -58,18 +58,17 @@ async def _watch(loaded: Loaded, command: list[str], patience: Patience) -> int:
     reloader = Reloader(loaded, loaded.replace)
     reloader.start()
     async with open_reader(loaded) as reader:
-        check = ByMark(loaded, reader.ledger)
+        check = ByHeartbeat(loaded, reader.ledger)
         try:
             return await Watchdog(command, check, patience, hung_up=reloader.ask).run()
         finally:
             await check.leave()
 
 
-class ByMark:
-    """Whether a process of this machine makes progress, by its mark.
+class ByHeartbeat:
+    """Whether a process of this machine makes progress, by its heartbeat.
 
-    A check that fails itself is said in the ledger, in a mark of the watchdog's own, as long as it
-    does.
+    While the check itself fails, the ledger says so, in a heartbeat of the watchdog's own.
     """
 
     def __init__(self, loaded: config.Config | Loaded, ledger: Ledger) -> None:
@@ -108,20 +107,22 @@ class ByMark:
         await self._ledger.read_clock()
         now = utc_now()
         known = await self._ledger.heartbeats.since(now - KEPT, host=self._host)
-        marks = [mark for mark in known if mark.pid == pid and mark.role is not Role.WATCH]
-        if not marks:
-            return "it has left no mark yet"
+        heartbeats = [one for one in known if one.pid == pid and one.role is not Role.WATCH]
+        if not heartbeats:
+            return "it has sent no heartbeat yet"
         bounds = Bounds.of(self._loaded.feeds.values(), self._loaded.settings)
         return (
             "; ".join(
-                problem for mark in marks for problem in judge_process(mark, bounds, now).problems
+                problem
+                for one in heartbeats
+                for problem in judge_process(one, bounds, now).problems
             )
             or None
         )
 
     async def _say(self) -> None:
         told = self._troubles.current()
-        mark = Heartbeat(
+        heartbeat = Heartbeat(
             Role.WATCH,
             self._name,
             self._host,
@@ -131,4 +132,4 @@ class ByMark:
             troubles=told,
         )
         with suppress(RowrelayError):
-            await self._ledger.heartbeats.put(mark)
+            await self._ledger.heartbeats.put(heartbeat)

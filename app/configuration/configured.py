@@ -47,12 +47,12 @@ class Differs:
         return f"{self.process} {self.said}"
 
 
-def said_of_configuration(mark: Heartbeat, own: Own | None, now: datetime) -> Iterator[str]:
+def said_of_configuration(heartbeat: Heartbeat, own: Own | None, now: datetime) -> Iterator[str]:
     """What is wrong with a process's configuration, and what to do. Nothing if it is up to date.
 
     Without `own` nobody can tell whether it is: what the process says itself is left.
     """
-    found = mark.configuration
+    found = heartbeat.configuration
     if found is None:
         return
     read = f"read {rough(now - found.read_at)} ago"
@@ -65,7 +65,7 @@ def said_of_configuration(mark: Heartbeat, own: Own | None, now: datetime) -> It
         older = own.changed_at is not None and found.read_at < own.changed_at
         yield (
             f"runs {'an older feeds.toml' if older else 'another feeds.toml than this one'}, {read}: send SIGHUP to "
-            f"process {mark.pid} on {mark.host}"
+            f"process {heartbeat.pid} on {heartbeat.host}"
         )
     if found.left:
         yield f"goes on with {', '.join(found.left)} as before: these are read when it starts"
@@ -76,7 +76,9 @@ async def differing(ledger: Ledger, own: Own | None) -> list[Differs]:
     errors.
     """
     now = utc_now()
-    marks = await ledger.heartbeats.since(now - HEARD_OF)
+    heartbeats = await ledger.heartbeats.since(now - HEARD_OF)
     return [
-        Differs(mark.name, said) for mark in marks for said in said_of_configuration(mark, own, now)
+        Differs(one.name, said)
+        for one in heartbeats
+        for said in said_of_configuration(one, own, now)
     ]

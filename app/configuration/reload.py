@@ -5,7 +5,7 @@ a file. What it found takes effect in one step: in a worker between two steps of
 beat between two ticks.
 
 1. it cannot be used: the process goes on with what it has, and says why, in the log and in its
-   mark;
+   heartbeat;
 2. it can: feeds that are the same stay the very same objects, and with them their routes and
    limits;
 3. settings are read when a process starts. One that changed is named, and the process goes on with

@@ -98,7 +98,7 @@ POLL_WAIT_LIMIT = timedelta(minutes=5)
 
 
 LONGEST_FOLLOW_UP = timedelta(seconds=30)
-"""The longest that a look is sent ahead: a worker keeps it until then."""
+"""The furthest ahead that a follow-up poll is sent: a worker keeps its message until then."""
 
 
 @dataclass(frozen=True, slots=True)

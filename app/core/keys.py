@@ -1,7 +1,7 @@
 """Keys as people write them, and as deliveries' ids hold them.
 
 An id is `<feed>:<key>`, with `capture = "changes"` `<feed>:<key>:<change>`; each part of a key is
-percent-encoded (see `source.rows.key_text`), and of a long key it holds a hash (`short_key`). No
+percent-encoded (see `source.payload.key_text`), and of a long key it holds a hash (`short_key`). No
 one writes `INV-2026%2F00060`. So a key is shown decoded, where that is lossless, and typed text is
 read in every way that it may be meant: as in an id, as shown, or as in the source, with `:` between
 the parts of a key or within one.

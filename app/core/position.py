@@ -10,7 +10,7 @@ Position: TypeAlias = "int | str | list[int | str | list[str] | None] | None"
 """How far a feed has been read, in a form that JSON and BSON both hold. `None`: nothing read yet.
 
 `identity`: the id. `rowversion` and `timestamp`: a list of the column's value and the parts of the
-key, each as `source.codec` places it; or the column's value alone, where an operator gave it, or
+key, each as `source.position_codec` places it; or the column's value alone, where an operator gave it, or
 the key cannot stand in a position. `change_tracking`: a list of the version and the parts of the
 key; or the version alone, up to which all was read.
 """

@@ -17,7 +17,7 @@ class SourceRow:
 
     key: str
     """The row's key as text; parts of a composite key are joined by `:` (see
-    `source.rows.key_text`).
+    `source.payload.key_text`).
     """
     position: Position
     payload: str

@@ -123,13 +123,13 @@ class Delivering:
         await self._leases.finish(work, owed, publish=self.draining)
         return dict(work.outcomes)
 
-    async def pass_over(self, feed: str, batch_id: str) -> None:
+    async def leave_unconfigured(self, feed: str, batch_id: str) -> None:
         """Leave a batch of a feed that this worker does not know to the sweep of one that does.
         Costs no attempt.
 
         Where nobody knows it, it waits until the feed is back (see `app.ledger.unconfigured`).
         """
-        if not await self._leases.pass_over(feed, batch_id):
+        if not await self._leases.leave_unconfigured(feed, batch_id):
             return
         said = "feeds.toml of this worker does not name it"
         if self.troubles.lacking(SENDING, feed, said):

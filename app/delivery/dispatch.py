@@ -79,7 +79,8 @@ class Dispatch:
         feed = self._feeds.get(name)
         if feed is None:
             self._under_way.start(
-                lambda: self._delivering.pass_over(name, batch_id), About(TASK, name, batch_id)
+                lambda: self._delivering.leave_unconfigured(name, batch_id),
+                About(TASK, name, batch_id),
             )
             return
         share = self.shares.of(feed.name)

@@ -118,7 +118,7 @@ class Leases:
         if batch:
             await self._publish(batch)
 
-    async def pass_over(self, feed: str, batch_id: str) -> bool:
+    async def leave_unconfigured(self, feed: str, batch_id: str) -> bool:
         """Leave a batch, of a feed that this worker does not know, to one that does. Whether there
         is such a batch.
         """

@@ -36,7 +36,7 @@ class Pauses:
         now = time.monotonic()
         known_since = max(now - PAUSES_KNOWN_SECONDS, self._written_at)
         if feed.name in self._paused or self._asked_at <= known_since:
-            self._paused, resumes = await self._ledger.cursors.standing()
+            self._paused, resumes = await self._ledger.cursors.pauses_and_resumes()
             self._asked_at = now
             self._begin_anew(resumes)
         return feed.name in self._paused

@@ -98,7 +98,7 @@ class Sweeping:
         """How often the ledger server's clock had gone back when what it had put off was last
         looked for.
         """
-        self._passed_over: set[str] = set()
+        self._known_unconfigured: set[str] = set()
         """Unconfigured feeds with open deliveries that were already reported."""
         self._hinted: dict[str, datetime] = {}
         """Batch id → when its message was last sent from here."""
@@ -195,7 +195,7 @@ class Sweeping:
             Unconfigured(feed, *found) for feed, found in owed.items() if feed not in self._feeds
         ]
         for one in unknown:
-            if one.feed not in self._passed_over:
+            if one.feed not in self._known_unconfigured:
                 log.warning(
                     "feed_not_configured",
                     feed=one.feed,
@@ -203,7 +203,7 @@ class Sweeping:
                     oldest=one.oldest,
                     do=one.said(now),
                 )
-        self._passed_over = {one.feed for one in unknown}
+        self._known_unconfigured = {one.feed for one in unknown}
         for feed in set(await self._ledger.batches.feeds()) - owed.keys() - self._feeds.keys():
             await self._ledger.batches.drop_due(feed, now - self._lease)
 

@@ -198,7 +198,7 @@ class Feed(Frozen):
     from then on, by all workers alike; `ignore`: it is not; `pause`: the feed waits for an
     operator, and what is logged is still sent."""
     where: tuple[Condition, ...] = Field(default=(), max_length=20)
-    """Conditions that all have to hold for a row to be sent. The cursor passes over the other rows.
+    """Conditions that all have to hold for a row to be sent. The cursor moves past the other rows.
     """
     capture: Literal["inserts", "changes"] = "inserts"
     """`inserts`: each row is delivered once. `changes`: each update of a row is a delivery of its
@@ -206,8 +206,8 @@ class Feed(Frozen):
     """
     poll_every: Duration = timedelta(seconds=5)
     poll_soonest: Duration = timedelta(milliseconds=250)
-    """While rows come the source is looked at again this soon, and half as often with each look
-    that finds none, until beat's next poll. At `poll_every`, or above 30 s: never."""
+    """While rows come, how soon the feed is polled again; each follow-up poll that finds none
+    doubles the wait, until beat's next poll. At `poll_every`, or above 30 s: no follow-up polls."""
     poll_budget: Duration = timedelta(seconds=20)
     """How long one poll reads page after page before it makes room for others."""
     page_size: int = Field(default=1000, ge=1, le=50_000)

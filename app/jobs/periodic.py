@@ -8,7 +8,7 @@ delivered twice. One pass for a job:
 1. plan: insert a tick for each period that has ended since the job's latest tick, and for the
    current one. The tick's id is the period's, so a pass that dies halfway, or runs twice at once,
    inserts each of them once;
-2. pass over: close what the job's misfire rule leaves out as skipped, with the reason;
+2. close what the job's misfire rule leaves out as skipped, with the reason;
 3. claim the oldest due tick by a conditional update that gives a lease and a token. The lease is
    renewed while the work goes on; when a worker is killed, another takes over once the lease has
    run out;
@@ -115,7 +115,7 @@ class Periodic:
         job = self._jobs[name]
         for planned in [self._jobs[job.after], job] if job.after else [job]:
             await self._plan(planned)
-        await self._pass_over_missed(job)
+        await self._close_missed(job)
         worked = 0
         while tick := await self._claim_next(job):
             await self._work(tick)
@@ -160,27 +160,25 @@ class Periodic:
         await self._ticks.plan(job.name, [(period, period.end + SETTLE) for period in planned])
         await self._ticks.forget(job.name, now - KEPT)
 
-    async def _pass_over_missed(self, job: Job) -> None:
+    async def _close_missed(self, job: Job) -> None:
         now = self._now()
         ended = [
             tick for tick in await self._ticks.open(job.name) if tick.period.end + SETTLE <= now
         ]
         closed = [
-            tick for tick, why in missed(job, ended, now) if await self._pass_over(tick, why, now)
+            tick for tick, why in missed(job, ended, now) if await self._close_unrun(tick, why, now)
         ]
         if closed:
             first, last = closed[0].period.name, closed[-1].period.name
-            log.warning(
-                "periods_passed_over", job=job.name, periods=len(closed), first=first, last=last
-            )
+            log.warning("periods_missed", job=job.name, periods=len(closed), first=first, last=last)
 
-    async def _pass_over(self, tick: Tick, why: str, now: datetime) -> bool:
+    async def _close_unrun(self, tick: Tick, why: str, now: datetime) -> bool:
         """Close a tick that no worker holds. Returns whether it was closed."""
         if tick.held(now):
             return False
         if tick.tries:
             why = f"{why}; {tick.error or 'its worker stopped'}"
-        return await self._ticks.pass_over(
+        return await self._ticks.close_missed(
             tick, TickState.FAILED if tick.tries else TickState.SKIPPED, now, why
         )
 

@@ -312,7 +312,7 @@ class Cursors:
         return 0
 
     @query
-    async def standing(self) -> tuple[Sequence[str], dict[str, int]]:
+    async def pauses_and_resumes(self) -> tuple[Sequence[str], dict[str, int]]:
         """The feeds whose sending is paused; and feed → how often it was resumed, for those that
         ever were.
         """

@@ -42,13 +42,13 @@ class StateCounts:
         self._deliveries: Collection = database["deliveries"]
         self._counts = Counts(database)
 
-    async def standing(self, now: datetime, *, recount: bool = False) -> dict[str, FeedCounts]:
+    async def by_feed(self, now: datetime, *, recount: bool = False) -> dict[str, FeedCounts]:
         """The counts of each feed that has deliveries. `recount`: count all of them, however long
         that takes.
         """
         few = not recount and await self.deliveries() <= EXACT_UP_TO
         found = await self.indexed()
-        standing: dict[str, FeedCounts] = {}
+        counts: dict[str, FeedCounts] = {}
         for feed in sorted({*found, *await self.settled_feeds()}):
             if few:
                 done = await self._counts.exactly(feed)
@@ -60,8 +60,8 @@ class StateCounts:
                 if not (few or recount)
                 else frozenset()
             )
-            standing[feed] = FeedCounts(states, about)
-        return standing
+            counts[feed] = FeedCounts(states, about)
+        return counts
 
     @query
     async def indexed(self) -> dict[str, dict[State, int]]:

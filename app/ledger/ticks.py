@@ -232,7 +232,7 @@ class Ticks:
         )
 
     @query
-    async def pass_over(self, tick: Tick, state: TickState, now: datetime, error: str) -> bool:
+    async def close_missed(self, tick: Tick, state: TickState, now: datetime, error: str) -> bool:
         """Close a tick that no worker holds, unless it was claimed since it was read. Returns
         whether it was closed.
         """

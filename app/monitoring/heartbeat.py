@@ -264,7 +264,7 @@ class HeartbeatWriter:
             self._say_clock()
             await ledger.heartbeats.put(self._current())
         except RowrelayError as error:
-            log.debug("mark_failed", error=str(error))
+            log.debug("heartbeat_failed", error=str(error))
 
     def _say_clock(self) -> None:
         """Warn when the machine's clock differs from the ledger server's: at once, then now and

@@ -53,7 +53,7 @@ SHOWN_HEADERS = (
 class Tried:
     """What came of a trial."""
 
-    refused: str | None = None
+    unsent: str | None = None
     """Why nothing was sent."""
     answer: Answer | None = None
     verdict: Verdict | None = None

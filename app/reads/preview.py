@@ -19,7 +19,7 @@ _NOT_SECRET = frozenset({"idempotency-key"})
 class RequestPreview:
     """A request, or why there is none."""
 
-    refused: str | None = None
+    unsent: str | None = None
     """Why the row would not be sent; then all else is empty."""
     method: str = ""
     url: str = ""
@@ -29,7 +29,7 @@ class RequestPreview:
     @property
     def sent(self) -> bool:
         """Whether the row would be sent."""
-        return self.refused is None
+        return self.unsent is None
 
 
 def preview_request(prepared: Prepared, subject: Subject) -> RequestPreview:

@@ -102,8 +102,8 @@ async def read_status(
     """
     loaded, now = read.config, utc_now()
     endpoints, untold = await _endpoints(broker, list(loaded.feeds))
-    marks = await ledger.heartbeats.since(now - KEPT)
-    lately = [mark for mark in marks if mark.marked_at >= now - HEARD_OF]
+    heartbeats = await ledger.heartbeats.since(now - KEPT)
+    lately = [one for one in heartbeats if one.marked_at >= now - HEARD_OF]
     feeds: list[FeedStatus] = []
     if read.named is not None:
         bounds = Bounds.of(loaded.feeds.values(), loaded.settings)
@@ -112,12 +112,10 @@ async def read_status(
     failing = [
         Failing(one.where, f"{one.field}: found {one.found}; {one.allowed}") for one in read.wrong
     ]
-    failing += [Failing(mark.name, said) for mark in marks for said in failing_tasks(mark, now)]
+    failing += [Failing(one.name, said) for one in heartbeats for said in failing_tasks(one, now)]
     own = Own.of(loaded)
     failing += [
-        Failing(mark.name, said)
-        for mark in lately
-        for said in said_of_configuration(mark, own, now)
+        Failing(one.name, said) for one in lately for said in said_of_configuration(one, own, now)
     ]
     failing += [Failing(job.name, said) for job in await jobs(ledger) for said in job.waits_for]
     return Status(feeds, failing, untold)
@@ -137,11 +135,11 @@ def _rows_in_hand(lately: Sequence[Heartbeat]) -> Counter[str] | None:
     """Feed → rows that workers have in hand, as each that was heard of lately said; `None`: none
     was.
     """
-    workers = [mark for mark in lately if mark.role is Role.WORKER]
+    workers = [one for one in lately if one.role is Role.WORKER]
     if not workers:
         return None
     in_hand: Counter[str] = Counter()
-    for held in (held for mark in workers for held in mark.holds):
+    for held in (held for one in workers for held in one.holds):
         in_hand[held.feed] += held.rows
     return in_hand
 
@@ -162,23 +160,22 @@ async def _feeds(
 ) -> list[FeedStatus]:
     """Each of `feeds`, then every feed that is not `named` in feeds.toml and owes something."""
     ledger, nothing = asking.ledger, FeedCounts({})
-    standing = await ledger.state_counts.standing(utc_now(), recount=recount)
+    counts = await ledger.state_counts.by_feed(utc_now(), recount=recount)
     found = [
-        await _feed_status(feed, asking, standing.get(feed.name, nothing))
-        for feed in feeds.values()
+        await _feed_status(feed, asking, counts.get(feed.name, nothing)) for feed in feeds.values()
     ]
     others = await unconfigured(ledger, named)
     return found + [
-        await _other_status(other, ledger, standing.get(other.feed, nothing)) for other in others
+        await _other_status(other, ledger, counts.get(other.feed, nothing)) for other in others
     ]
 
 
-async def _feed_status(feed: Feed, asking: _Asking, standing: FeedCounts) -> FeedStatus:
+async def _feed_status(feed: Feed, asking: _Asking, counts: FeedCounts) -> FeedStatus:
     ledger, now = asking.ledger, utc_now()
     cursor = await ledger.cursors.get(feed.name)
     lag, problem = await _lag(feed, cursor, asking.source)
     flow = await read_flow(ledger, feed.name, now)
-    found = _on_record(standing, cursor)
+    found = _on_record(counts, cursor)
     sending = (asking.in_hand or Counter())[feed.name]
     done_in = flow.done_in(found.open, lag or 0)
     return replace(
@@ -200,10 +197,10 @@ async def _feed_status(feed: Feed, asking: _Asking, standing: FeedCounts) -> Fee
     )
 
 
-async def _other_status(other: Unconfigured, ledger: Ledger, standing: FeedCounts) -> FeedStatus:
+async def _other_status(other: Unconfigured, ledger: Ledger, counts: FeedCounts) -> FeedStatus:
     """Of a feed that feeds.toml does not name: nobody knows its source."""
     return replace(
-        _on_record(standing, await ledger.cursors.get(other.feed)),
+        _on_record(counts, await ledger.cursors.get(other.feed)),
         state=FeedState(Stand.NOT_CONFIGURED),
         open=other.open,
         oldest_open=other.oldest,
@@ -216,14 +213,14 @@ async def _other_status(other: Unconfigured, ledger: Ledger, standing: FeedCount
     )
 
 
-def _on_record(standing: FeedCounts, cursor: Cursor) -> FeedStatus:
+def _on_record(counts: FeedCounts, cursor: Cursor) -> FeedStatus:
     """What counts and cursor say, before anybody else is asked."""
-    states = standing.states
+    states = counts.states
     return FeedStatus(
         feed=cursor.feed,
         state=FeedState(Stand.IDLE),
         states={state.value: states.get(state, 0) for state in State},
-        about=[state.value for state in State if state in standing.about],
+        about=[state.value for state in State if state in counts.about],
         logged=sum(states.values()),
         open=sum(states.get(state, 0) for state in OPEN_STATES),
         sending=0,

@@ -29,8 +29,8 @@ LEDGER_OWN, LEDGER_POOL = 8, 100
 """Connections to the ledger: one a task, those that watch its servers, and no more than the
 driver's pool holds (PyMongo's `maxPoolSize`). Counted under load with 16 tasks: 14."""
 REDIS_OWN = 16
-"""Connections to Redis: Celery's pools, the listener and the mark; and one a task where endpoints
-fail. Counted: 16.
+"""Connections to Redis: Celery's pools, the subscription to the throttle's channel and the
+heartbeat's check; and one a task where endpoints fail. Counted: 16.
 """
 SOURCE, FILES = 12, 8
 """Connections to the source, as its pool bounds them (`app/source/engine.py`); archives, reports,

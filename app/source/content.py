@@ -3,7 +3,7 @@ later.
 
 Columns that are NULL are left out, and the others taken by name: so a column that is added, empty,
 changes no hash, nor does another order of the columns. Of what is hashed only the JSON form counts,
-as it is sent (see `rows.py`).
+as it is sent (see `payload.py`).
 """
 
 from __future__ import annotations

@@ -14,9 +14,9 @@ from sqlalchemy import ColumnElement, and_, or_
 from app.core.errors import SourceRefused
 from app.core.keys import has_identity, is_short_key
 from app.core.rows import SourceRow
-from app.source.codec import PartValue, Unplaceable
 from app.source.cursors.selection import Statement
 from app.source.plan import FeedPlan
+from app.source.position_codec import PartValue, Unplaceable
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,12 @@ from sqlalchemy import Connection
 
 from app.core.errors import SourceRefused
 from app.feeds.feed import Feed
-from app.source.codec import Codec
 from app.source.cursors.registry import STRATEGIES
 from app.source.cursors.selection import Selection
 from app.source.cursors.strategy import CursorStrategy
+from app.source.payload import RowShape
+from app.source.position_codec import Codec
 from app.source.products.product import Product
-from app.source.rows import RowShape
 from app.source.table import Column, SourceTable
 from app.source.where import where_columns
 

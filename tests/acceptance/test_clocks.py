@@ -84,11 +84,11 @@ def test_a_machine_whose_clock_is_set_wrong_goes_on_polling_sending_and_trying_a
 
 
 def told(ledger: Ledger) -> set[str]:
-    """Whose marks say that their clock is wrong."""
+    """Whose heartbeats say that their clock is wrong."""
     return {
-        mark["role"]
-        for mark in ledger["progress"].find()
-        if mark["clock_seconds"] and abs(mark["clock_seconds"]) > 60
+        heartbeat["role"]
+        for heartbeat in ledger["progress"].find()
+        if heartbeat["clock_seconds"] and abs(heartbeat["clock_seconds"]) > 60
     }
 
 

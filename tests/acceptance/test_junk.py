@@ -46,10 +46,10 @@ def deliver(stack: Stack, ledger: Ledger, rows: int, timeout: float = 90) -> Non
 
 
 def dropped(ledger: Ledger) -> dict[str, int]:
-    """What the workers' marks say that they dropped."""
+    """What the workers' heartbeats say that they dropped."""
     counts: dict[str, int] = {}
-    for mark in ledger["progress"].find({"role": "worker"}):
-        for reason, count in mark["dropped"].items():
+    for heartbeat in ledger["progress"].find({"role": "worker"}):
+        for reason, count in heartbeat["dropped"].items():
             counts[reason] = counts.get(reason, 0) + count
     return counts
 

@@ -90,13 +90,13 @@ class Installation:
 
     def reload(self) -> None:
         """SIGHUP to both, and wait until both say that they run with what was written, or cannot."""
-        before = {mark["_id"]: mark["configuration"] for mark in self.marks()}
+        before = {beat["_id"]: beat["configuration"] for beat in self.heartbeats()}
         for process in self.processes:
             process.signal(signal.SIGHUP)
         wait_until(
             lambda: (
                 len(before) == 2
-                and all(mark["configuration"] != before[mark["_id"]] for mark in self.marks())
+                and all(beat["configuration"] != before[beat["_id"]] for beat in self.heartbeats())
             ),
             timeout=WAIT,
             message="both to have read it anew",
@@ -125,7 +125,7 @@ class Installation:
                 for found in attempts.find({"_id": {"$gte": f"{key}#", "$lt": f"{key}$"}})
             ]
 
-    def marks(self) -> list[dict[str, Any]]:
+    def heartbeats(self) -> list[dict[str, Any]]:
         with pymongo.MongoClient[dict[str, Any]](self.stack.mongo.url) as client:
             return list(client.get_default_database()["progress"].find())
 
@@ -156,7 +156,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     with Stack(tmp_path_factory.mktemp("reload"), settings=PATIENT) as stack:
         installation = Installation(stack, partner)
         wait_until(
-            lambda: len(installation.marks()) == 2, timeout=WAIT, message="a worker and beat"
+            lambda: len(installation.heartbeats()) == 2, timeout=WAIT, message="a worker and beat"
         )
         yield installation
     partner.shutdown()
@@ -254,7 +254,7 @@ def test_every_process_of_a_pool_reads_it_anew(running: Installation) -> None:
     running.pids = [process.pid for process in running.processes]
     worker.stop()
     wait_until(
-        lambda: len(running.marks()) == 2,
+        lambda: len(running.heartbeats()) == 2,
         timeout=WAIT,
         message="the pool in place of the other worker",
     )

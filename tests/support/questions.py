@@ -191,8 +191,8 @@ def of_deliveries() -> dict[str, list[Ask]]:
         "deliveries.retrying": [Ask(lambda at: at.deliveries.retrying(FEED, 50), within=50)],
         "state_counts.deliveries": [Ask(lambda at: at.state_counts.deliveries())],
         "state_counts.settled_feeds": [Ask(lambda at: at.state_counts.settled_feeds())],
-        "state_counts.standing": [
-            Ask(lambda at: at.state_counts.standing(NOW), within=open_ones(State.DELIVERED))
+        "state_counts.by_feed": [
+            Ask(lambda at: at.state_counts.by_feed(NOW), within=open_ones(State.DELIVERED))
         ],
         "state_counts.unacknowledged": [
             Ask(lambda at: at.state_counts.unacknowledged(FEED, 0, 100), within=100 + KEPT_DEAD),

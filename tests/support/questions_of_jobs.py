@@ -284,7 +284,7 @@ def of_jobs() -> dict[str, list[Ask]]:
         "ticks.latest": [Ask(lambda at: at.ticks.latest("report-hour", LATER))],
         "ticks.note_step": [Ask(lambda at: _tick(at, lambda tick: at.ticks.note_step(tick, step)))],
         "ticks.open": [Ask(lambda at: at.ticks.open("report-hour"))],
-        "ticks.pass_over": [Ask(_pass_over)],
+        "ticks.close_missed": [Ask(_close_missed)],
         "ticks.plan": [Ask(lambda at: at.ticks.plan("report-day", [(period, NOW)]))],
         "ticks.release": [Ask(lambda at: _tick(at, at.ticks.release))],
         "ticks.renew": [Ask(lambda at: _tick(at, lambda tick: at.ticks.renew(tick, until)))],
@@ -301,15 +301,15 @@ async def _hasten(ledger: Ledger) -> None:
     await ledger.ticks.hasten(tick, NOW)
 
 
-async def _pass_over(ledger: Ledger) -> None:
+async def _close_missed(ledger: Ledger) -> None:
     (tick, *_) = await ledger.ticks.open("report-day")
-    await ledger.ticks.pass_over(tick, TickState.SKIPPED, NOW, "why")
+    await ledger.ticks.close_missed(tick, TickState.SKIPPED, NOW, "why")
 
 
 def of_a_feed() -> dict[str, list[Ask]]:
     """What there is one of a feed, of a process, or of a feed and minute."""
     cursor, page = Cursor("new"), Page((), 1, (), full=False)
-    mark = Heartbeat(Role.WORKER, "celery@here", "here", 1, NOW, NOW)
+    heartbeat = Heartbeat(Role.WORKER, "celery@here", "here", 1, NOW, NOW)
     walk, hour_ago = Scan(FEED, "token", NOW, 1, ()), NOW - timedelta(hours=1)
     results: list[Any] = []
     notice = Notice(DiscrepancyKind.CHANGED, "what", NOW)
@@ -335,13 +335,13 @@ def of_a_feed() -> dict[str, list[Ask]]:
         "cursors.resume_polling": [Ask(lambda at: at.cursors.resume_polling(PAUSED))],
         "cursors.resume_sending": [Ask(lambda at: at.cursors.resume_sending(PAUSED))],
         "cursors.paused": [Ask(lambda at: at.cursors.paused())],
-        "cursors.standing": [Ask(lambda at: at.cursors.standing())],
+        "cursors.pauses_and_resumes": [Ask(lambda at: at.cursors.pauses_and_resumes())],
         "cursors.refusals": [Ask(lambda at: at.cursors.refusals(FEED))],
         "cursors.resume": [Ask(lambda at: at.cursors.resume(BIG))],
         "cursors.rewind": [Ask(lambda at: at.cursors.rewind(Cursor("rewound"), Cursor("rewound")))],
         "heartbeats.forget": [Ask(lambda at: at.heartbeats.forget(hour_ago))],
         "heartbeats.leave": [Ask(lambda at: at.heartbeats.leave(Role.WORKER, "celery@gone", 1))],
-        "heartbeats.put": [Ask(lambda at: at.heartbeats.put(mark))],
+        "heartbeats.put": [Ask(lambda at: at.heartbeats.put(heartbeat))],
         "heartbeats.since": [Ask(lambda at: at.heartbeats.since(hour_ago, Role.WORKER, "here"))],
         "stats.add_logged": [Ask(lambda at: at.stats.add_logged(FEED, 1, NOW))],
         "stats.add_opening": [Ask(lambda at: at.stats.add_opening(FEED, NOW, LEASE))],

@@ -26,8 +26,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DBAPIError
 
-from app.source.codec import Expression
 from app.source.findings import Finding, Level
+from app.source.position_codec import Expression
 from app.source.products.product import ChangesSql, Product
 from app.source.products.sqlite.product import SQLITE
 from app.source.table import Column, SourceTable

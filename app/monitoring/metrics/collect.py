@@ -193,8 +193,8 @@ class Exporter:
         """Feed → state → how many, as `status` has them: exact, or about, where there are very
         many.
         """
-        standing = await self._ledger.state_counts.standing(await self._moment())
-        return {feed: stands.states for feed, stands in standing.items()}
+        counts = await self._ledger.state_counts.by_feed(await self._moment())
+        return {feed: counted.states for feed, counted in counts.items()}
 
     async def _read_feeds(self) -> Mapping[str, FeedView]:
         return {name: await self._read_feed(feed) for name, feed in self._feeds.items()}

@@ -175,8 +175,11 @@ LIVE = _gauge(
 READY = _gauge(
     "process_ready", "1 where it also has its servers, and is not stopping.", "role", "process"
 )
-MARKED = _gauge(
-    "process_last_mark_timestamp_seconds", "When it last said how far it got.", "role", "process"
+HEARTBEAT = _gauge(
+    "process_last_heartbeat_timestamp_seconds",
+    "When its last heartbeat was written.",
+    "role",
+    "process",
 )
 STARTED = _gauge("process_started_timestamp_seconds", "When it was started.", "role", "process")
 SENT = _gauge("beat_last_sent_timestamp_seconds", "When beat last sent a message.", "process")

@@ -134,7 +134,7 @@ def add_process(sheet: Sheet, heartbeat: Heartbeat, health: Health) -> None:
         return
     sheet.set(families.LIVE, health.live, role, name)
     sheet.set(families.READY, health.ready, role, name)
-    sheet.set(families.MARKED, heartbeat.marked_at.timestamp(), role, name)
+    sheet.set(families.HEARTBEAT, heartbeat.marked_at.timestamp(), role, name)
     sheet.set(families.STARTED, heartbeat.started_at.timestamp(), role, name)
     sheet.set(families.CLOCK, heartbeat.clock_seconds, role, name)
     if heartbeat.role is Role.BEAT:

@@ -50,7 +50,7 @@ async def check_ledger(servers: Servers, patience: timedelta) -> list[Check]:
         for role in roles
         for subject, detail in role.warnings.items()
     ]
-    doubts += [(f"{mark.role.value} {mark.name}: clock", said) for mark, said in clocks]
+    doubts += [(f"{one.role.value} {one.name}: clock", said) for one, said in clocks]
     checks += [check for role in roles for check in _clock(role)]
     return [*checks, *(found(subject, Level.WARNING, detail) for subject, detail in doubts)]
 

@@ -111,8 +111,8 @@ async def _newest_row(source: Source, feed: Feed, cursor: Cursor | None) -> list
             )
         ]
     if subject.unsent:
-        return [Finding(name, Level.OK, f"{who} would not be sent: {previewed.refused}")]
-    return [Finding(name, Level.FAILED, f"{who} would be a dead letter: {previewed.refused}")]
+        return [Finding(name, Level.OK, f"{who} would not be sent: {previewed.unsent}")]
+    return [Finding(name, Level.FAILED, f"{who} would be a dead letter: {previewed.unsent}")]
 
 
 async def _waiting(source: Source, feed: Feed, cursor: Cursor | None) -> str:

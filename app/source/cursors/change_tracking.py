@@ -50,7 +50,6 @@ from app.core.position import Position
 from app.core.rows import Ahead
 from app.feeds.cursors.change_tracking import ChangeTrackingCursor
 from app.feeds.feed import Feed
-from app.source.codec import PartValue
 from app.source.cursors.changed_rows import (
     DELETED,
     VERSION,
@@ -69,7 +68,8 @@ from app.source.cursors.selection import Selection, Statement
 from app.source.cursors.strategy import CursorStrategy, advice
 from app.source.findings import Finding, Level
 from app.source.indexes import Index
-from app.source.rows import RowShape
+from app.source.payload import RowShape
+from app.source.position_codec import PartValue
 from app.source.table import Column, SourceTable
 
 _WALK = "walk"

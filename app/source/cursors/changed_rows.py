@@ -29,8 +29,8 @@ from app.core.position import Position
 from app.core.rows import Ahead, SourceRow
 from app.source.cursors.keyset import Keyset
 from app.source.cursors.selection import Selection, Statement
+from app.source.payload import RowShape, payload_json
 from app.source.products.product import ChangesSql
-from app.source.rows import RowShape, payload_json
 from app.source.table import Column
 
 VERSION, OPERATION, THERE, WALKED = (

@@ -20,10 +20,10 @@ from sqlalchemy.types import (
 )  # the base of LargeBinary, BINARY and SQL Server's rowversion
 
 from app.core.position import Position
-from app.source.codec import POSITION_CHARACTERS, Codec, Expression, PartValue, Unplaceable
 from app.source.cursors.gaps import Gaps
 from app.source.cursors.selection import Selection, Statement
 from app.source.cursors.strategy import TIES, CursorStrategy
+from app.source.position_codec import POSITION_CHARACTERS, Codec, Expression, PartValue, Unplaceable
 from app.source.table import Column
 
 

@@ -20,12 +20,12 @@ from sqlalchemy.types import TypeEngine
 from app.core.cursors import Cursor
 from app.core.position import Position
 from app.core.rows import Ahead
-from app.source.codec import Codec, Unplaceable
 from app.source.cursors.keyset import Keyset, VersionCodec
 from app.source.cursors.selection import Selection, Statement
 from app.source.cursors.strategy import advice
 from app.source.findings import Finding
 from app.source.indexes import Index
+from app.source.position_codec import Codec, Unplaceable
 from app.source.products.product import Product
 
 _LOWEST = f"0x{0:016X}"

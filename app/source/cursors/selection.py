@@ -12,9 +12,9 @@ from sqlalchemy import ColumnElement, FromClause, Integer, Select, case, func
 from sqlalchemy.sql import literal_column, quoted_name
 
 from app.feeds.feed import Feed
-from app.source.codec import Codec
+from app.source.payload import KEY_CHARACTERS
+from app.source.position_codec import Codec
 from app.source.products.product import SHORT, CursorSql, Product
-from app.source.rows import KEY_CHARACTERS
 from app.source.table import Column, SourceTable
 from app.source.where import matches
 

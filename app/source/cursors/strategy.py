@@ -26,8 +26,8 @@ from app.source.cursors.gaps import Gaps
 from app.source.cursors.selection import Selection, Statement
 from app.source.findings import Finding, Level
 from app.source.indexes import Index
+from app.source.payload import RowShape
 from app.source.products.product import Product
-from app.source.rows import RowShape
 from app.source.table import Column, SourceTable
 
 TIES = 1000

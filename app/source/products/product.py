@@ -15,9 +15,9 @@ from sqlalchemy.types import TypeEngine
 
 from app.feeds.cursors.timestamp import TimestampCursor
 from app.feeds.feed import Feed
-from app.source.codec import Codec, Expression
 from app.source.findings import Finding
-from app.source.rows import Decoder
+from app.source.payload import Decoder
+from app.source.position_codec import Codec, Expression
 from app.source.table import Column, SourceTable
 
 Columns: TypeAlias = "list[tuple[str, TypeEngine[Any]]]"

@@ -57,10 +57,10 @@ def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mongo_database_url: str
 
 def worker(name: str, feeds: str, *, since: timedelta) -> Heartbeat:
     now = utc_now()
-    mark = Heartbeat(
+    heartbeat = Heartbeat(
         Role.WORKER, name, "there", 7, now - since, now, broker_seconds=9.0, consumer_seconds=1.0
     )
-    return replace(mark, configuration=Configured(feeds, now - since))
+    return replace(heartbeat, configuration=Configured(feeds, now - since))
 
 
 async def test_each_command_names_the_process_that_runs_an_older_feeds_toml_and_no_other(

@@ -22,7 +22,7 @@ from app.ledger import Ledger
 from app.ledger.client import Document
 from app.ledger.listing import Order, Place, moment_of
 from app.ledger.selection import Selection
-from app.source.rows import key_text
+from app.source.payload import key_text
 
 T = TypeVar("T")
 FEEDS = """
@@ -306,8 +306,8 @@ def test_wrong_usage_is_told_and_exits_2(desk: Desk, words: tuple[str, ...], tol
 
 def test_a_mark_of_another_order_is_refused(desk: Desk) -> None:
     desk.put(delivery("orders", 1), delivery("orders", 2))
-    mark = desk.json("list", "--limit", "1")["next"]
-    result = desk.run("list", "--limit", "1", "--sort", "id", "--after", mark)
+    token = desk.json("list", "--limit", "1")["next"]
+    result = desk.run("list", "--limit", "1", "--sort", "id", "--after", token)
     assert result.exit_code == 2
     assert "--after: a page of --sort newest" in result.stderr
 

@@ -49,7 +49,7 @@ def ask(tmp_path: Path, mongo_database_url: str) -> Ask:
     return run
 
 
-def mark(role: Role = Role.WORKER, name: str = "celery@here", age: float = 1.0) -> Heartbeat:
+def heartbeat(role: Role = Role.WORKER, name: str = "celery@here", age: float = 1.0) -> Heartbeat:
     now = utc_now()
     at = now - timedelta(seconds=age)
     ages = {"broker_seconds": 60.0, "consumer_seconds": 1.0, "sent_seconds": 1.0}
@@ -72,8 +72,8 @@ async def asked(ask: Ask, *arguments: str, **settings: str) -> tuple[int, dict[s
 
 
 async def test_all_that_makes_progress_is_well(ledger: Ledger, ask: Ask) -> None:
-    await ledger.heartbeats.put(mark())
-    await ledger.heartbeats.put(mark(Role.BEAT, "beat@here"))
+    await ledger.heartbeats.put(heartbeat())
+    await ledger.heartbeats.put(heartbeat(Role.BEAT, "beat@here"))
     await polled(ledger)
     assert await asked(ask) == (
         0,
@@ -96,7 +96,7 @@ async def test_after_a_clean_stop_it_says_how_to_start_one_and_nothing_stale(
     ledger: Ledger, ask: Ask
 ) -> None:
     for role, name in ((Role.WORKER, "celery@here"), (Role.BEAT, "beat@here")):
-        await ledger.heartbeats.put(mark(role, name))
+        await ledger.heartbeats.put(heartbeat(role, name))
     before = utc_now() - timedelta(hours=1)
     await ledger.cursors.note_failure("orders", before, "source: connection lost", before)
     await ledger.heartbeats.leave(Role.WORKER, "celery@here", 1)
@@ -115,8 +115,8 @@ async def test_after_a_clean_stop_it_says_how_to_start_one_and_nothing_stale(
 
 
 async def test_only_this_machines_processes_count_for_a_role(ledger: Ledger, ask: Ask) -> None:
-    await ledger.heartbeats.put(mark())
-    await ledger.heartbeats.put(replace(mark(name="celery@there", age=500), host="there"))
+    await ledger.heartbeats.put(heartbeat())
+    await ledger.heartbeats.put(replace(heartbeat(name="celery@there", age=500), host="there"))
     assert await asked(ask, "--role", "worker") == (0, {"celery@here": "ready"})
     code, said = await asked(ask)
     assert code == 1
@@ -126,8 +126,8 @@ async def test_only_this_machines_processes_count_for_a_role(ledger: Ledger, ask
 
 
 async def test_one_of_several_can_be_named(ledger: Ledger, ask: Ask) -> None:
-    await ledger.heartbeats.put(mark())
-    await ledger.heartbeats.put(mark(name="hangs@here", age=500))
+    await ledger.heartbeats.put(heartbeat())
+    await ledger.heartbeats.put(heartbeat(name="hangs@here", age=500))
     assert (await asked(ask, "--role", "worker"))[0] == 1
     assert (await asked(ask, "--role", "worker", "--name", "celery@here"))[0] == 0
     assert (await asked(ask, "--role", "worker", "--name", "hangs@here"))[0] == 1
@@ -135,13 +135,13 @@ async def test_one_of_several_can_be_named(ledger: Ledger, ask: Ask) -> None:
 
 
 async def test_the_bound_is_a_setting(ledger: Ledger, ask: Ask) -> None:
-    await ledger.heartbeats.put(mark(age=10))
+    await ledger.heartbeats.put(heartbeat(age=10))
     assert (await asked(ask, "--role", "worker"))[0] == 0
     assert (await asked(ask, "--role", "worker", PROGRESS_BOUND="5s"))[0] == 1
 
 
 async def test_what_waits_for_a_server_is_live_and_not_ready(ledger: Ledger, ask: Ask) -> None:
-    await ledger.heartbeats.put(replace(mark(), broker_seconds=None))
+    await ledger.heartbeats.put(replace(heartbeat(), broker_seconds=None))
     assert await asked(ask, "--role", "worker") == (
         0,
         {"celery@here": "live: Redis does not answer it"},

@@ -81,7 +81,7 @@ async def test_rows_that_the_filter_leaves_out_are_skipped_on_record_and_never_s
     skipped = await delivery(ledger, 3)
     assert (skipped["state"], skipped["reason"]) == ("skipped", "filter: not id <= 2")
     assert skipped["finished_at"]
-    standing = (await ledger.state_counts.standing(system.clock()))["orders"]
+    standing = (await ledger.state_counts.by_feed(system.clock()))["orders"]
     assert {str(state): count for state, count in standing.states.items() if count} == {
         "delivered": 2,
         "skipped": 1,

@@ -217,7 +217,7 @@ class Clockwork(RuleBasedStateMachine):
             self.leases[result.id] = result.lease
         if step in ("finish", "retry", "release"):
             self.leases.pop(args[0].id)
-        if step == "finish" or (step == "pass_over" and result):
+        if step == "finish" or (step == "close_missed" and result):
             self.closings[args[0].id] += 1
 
     def _thaw(self, place: int, *, dead: bool) -> None:

@@ -126,7 +126,7 @@ async def test_polling_and_sending_are_paused_and_resumed_each_by_itself(
     polled, sent, said = PAUSES[steps]
     assert (not cursor.paused, cursor.sends, cursor.stopped) == (polled, sent, said)
     assert await cursors.paused() == ([] if sent else [FEED])
-    assert (await cursors.standing())[0] == ([] if sent else [FEED])
+    assert (await cursors.pauses_and_resumes())[0] == ([] if sent else [FEED])
 
 
 async def test_a_pause_outlives_a_poll_that_was_under_way(ledger: Ledger) -> None:

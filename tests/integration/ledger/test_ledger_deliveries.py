@@ -243,7 +243,7 @@ async def test_what_is_open_is_counted_and_dated(ledger: Ledger) -> None:
     assert await ledger.deliveries.oldest_open(FEED) == NOW
     assert await ledger.deliveries.oldest_open("other") is None
     assert await ledger.deliveries.retrying(FEED, 10) == 1
-    states = (await ledger.state_counts.standing(NOW))[FEED].states
+    states = (await ledger.state_counts.by_feed(NOW))[FEED].states
     assert {state: n for state, n in states.items() if n} == {
         State.QUEUED: 1,
         State.RETRYING: 1,

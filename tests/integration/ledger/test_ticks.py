@@ -102,7 +102,7 @@ async def test_what_is_finished_is_never_opened_again(ledger: Ledger) -> None:
     tick = await claimed(ledger)
     await ledger.ticks.finish(tick, TickState.FAILED, NOW, "orders: no space")
     assert await ledger.ticks.claim(tick, "w2", LATER, LEASE) is None
-    assert not await ledger.ticks.pass_over(tick, TickState.SKIPPED, LATER, "missed")
+    assert not await ledger.ticks.close_missed(tick, TickState.SKIPPED, LATER, "missed")
     with pytest.raises(LeaseLost):
         await ledger.ticks.finish(tick, TickState.DONE, NOW, None)
     (found,) = await all_ticks(ledger, JOB)
@@ -133,9 +133,11 @@ async def test_a_tick_given_back_is_free_at_once_and_no_try_was_spent(ledger: Le
 async def test_a_tick_that_was_claimed_meanwhile_is_not_passed_over(ledger: Ledger) -> None:
     seen = await planned(ledger)
     tick = await claimed(ledger)
-    assert not await ledger.ticks.pass_over(seen, TickState.SKIPPED, LATER, "missed")
-    assert not await ledger.ticks.pass_over(tick, TickState.FAILED, NOW, "missed"), "its lease runs"
-    assert await ledger.ticks.pass_over(tick, TickState.FAILED, LATER, "missed")
+    assert not await ledger.ticks.close_missed(seen, TickState.SKIPPED, LATER, "missed")
+    assert not await ledger.ticks.close_missed(tick, TickState.FAILED, NOW, "missed"), (
+        "its lease runs"
+    )
+    assert await ledger.ticks.close_missed(tick, TickState.FAILED, LATER, "missed")
     with pytest.raises(LeaseLost):
         await ledger.ticks.note_step(tick, DONE)
 
@@ -146,7 +148,7 @@ async def test_the_one_that_stands_for_a_period_is_the_next_that_was_not_passed_
     seen = await planned(ledger)
     await ledger.ticks.plan(JOB, [(NEXT, LATER)])
     assert (await ledger.ticks.standing_for(JOB, HOUR.end)) == seen
-    await ledger.ticks.pass_over(seen, TickState.SKIPPED, LATER, "the next stands for it")
+    await ledger.ticks.close_missed(seen, TickState.SKIPPED, LATER, "the next stands for it")
     standing = await ledger.ticks.standing_for(JOB, HOUR.end)
     assert standing is not None
     assert standing.period == NEXT

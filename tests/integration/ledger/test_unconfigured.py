@@ -90,7 +90,7 @@ async def test_a_message_that_comes_to_a_worker_without_the_feed_costs_nothing_a
     stranger = gone.delivering("stranger")
     with capture_logs() as events:
         for _ in range(3):
-            await stranger.pass_over("gone", batch_id)
+            await stranger.leave_unconfigured("gone", batch_id)
     assert [event["event"] for event in events] == ["feed_not_configured"]
     (trouble,) = stranger.troubles.current()
     assert trouble.feed == "gone"
@@ -110,8 +110,8 @@ async def test_a_batch_that_a_worker_sends_is_left_to_it_by_one_that_does_not_kn
     (batch_id,) = await gone.poll_rows(2)
     assert await gone.ledger.batches.claim(batch_id, gone.feed.name, "w1", gone.clock(), LEASE)
     stranger = gone.delivering("stranger")
-    await stranger.pass_over("gone", batch_id)
-    await stranger.pass_over("gone", "no such batch")
+    await stranger.leave_unconfigured("gone", batch_id)
+    await stranger.leave_unconfigured("gone", "no such batch")
     assert stranger.troubles.current() == ()
     assert (
         await gone.ledger.batches.claim(

@@ -121,7 +121,7 @@ async def test_open_and_dead_deliveries_counted_by_index_are_those_that_status_c
     await ledger.deliveries.fail(
         held, [failed(deliveries["2"]), failed(deliveries["3"], None)], NOW
     )
-    standing, indexed = await ledger.state_counts.standing(NOW), await ledger.state_counts.indexed()
+    standing, indexed = await ledger.state_counts.by_feed(NOW), await ledger.state_counts.indexed()
     assert indexed == {
         "orders": {State.QUEUED: 1, State.RETRYING: 1, State.DEAD: 1},
         "other": {State.QUEUED: 2},

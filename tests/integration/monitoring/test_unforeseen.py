@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 import config
 from app.cli.main import main
-from app.cli.watch import ByMark
+from app.cli.watch import ByHeartbeat
 from app.core.clock import utc_now
 from app.core.cursors import Cursor
 from app.core.errors import LedgerUnavailable
@@ -307,7 +307,7 @@ async def test_a_watchdog_whose_checks_fail_is_said_everywhere_until_one_ends_we
 ) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    check, since = ByMark(config.load(), ledger), ledger.heartbeats.since
+    check, since = ByHeartbeat(config.load(), ledger), ledger.heartbeats.since
 
     async def fail(*_: object, **__: object) -> list[Heartbeat]:
         raise KeyError("what is in a row")
@@ -328,6 +328,6 @@ async def test_a_watchdog_whose_checks_fail_is_said_everywhere_until_one_ends_we
         in metrics
     )
     assert "what is in a row" not in metrics
-    assert await check(os.getpid()) == "it has left no mark yet"
+    assert await check(os.getpid()) == "it has sent no heartbeat yet"
     assert "watch" not in await said(environment, "health")
     assert 'task="watch"' not in await said(environment, "metrics", "--once")

@@ -15,7 +15,7 @@ from app.ledger.heartbeats import Configured, Heartbeat, Role
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 READ_AT = NOW - timedelta(hours=3)
 RUNS = Configured("aaaa", READ_AT)
-MARK = Heartbeat(Role.WORKER, "celery@here", "here", 7, READ_AT, NOW, configuration=RUNS)
+HEARTBEAT = Heartbeat(Role.WORKER, "celery@here", "here", 7, READ_AT, NOW, configuration=RUNS)
 
 FEED = """
 [feeds.orders]
@@ -27,7 +27,7 @@ partner = { url = "https://partner.invalid/", headers = { x-key = "${KEY}" } }
 
 
 def said(configuration: Configured | None, own: Own | None) -> list[str]:
-    return list(said_of_configuration(replace(MARK, configuration=configuration), own, NOW))
+    return list(said_of_configuration(replace(HEARTBEAT, configuration=configuration), own, NOW))
 
 
 def test_nothing_is_said_of_a_process_that_runs_with_what_it_should_or_does_not_tell() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.core.keys import LONGEST_KEY, part_pattern, readings, short_key, shown_id, shown_key
-from app.source.rows import key_text
+from app.source.payload import key_text
 
 PARTS = st.lists(
     st.text(max_size=12) | st.none() | st.binary(max_size=6) | st.integers(), min_size=1, max_size=4

@@ -44,9 +44,9 @@ BEAT = Heartbeat(
 )
 
 
-@pytest.mark.parametrize("mark", [WORKER, BEAT])
-def test_what_gets_on_is_live_and_ready(mark: Heartbeat) -> None:
-    health = judge_process(mark, BOUNDS, NOW + timedelta(seconds=5))
+@pytest.mark.parametrize("heartbeat", [WORKER, BEAT])
+def test_what_gets_on_is_live_and_ready(heartbeat: Heartbeat) -> None:
+    health = judge_process(heartbeat, BOUNDS, NOW + timedelta(seconds=5))
     assert (health.problems, health.waits_for) == ((), ())
 
 
@@ -87,16 +87,16 @@ def test_beat_that_sends_nothing_is_not_live() -> None:
 
 
 @pytest.mark.parametrize(
-    "mark", [replace(WORKER, consumer_seconds=600.0), replace(BEAT, sent_seconds=600.0)]
+    "heartbeat", [replace(WORKER, consumer_seconds=600.0), replace(BEAT, sent_seconds=600.0)]
 )
 def test_redis_away_is_not_the_processs_fault_and_it_has_a_bound_to_come_back(
-    mark: Heartbeat,
+    heartbeat: Heartbeat,
 ) -> None:
-    away = judge_process(replace(mark, broker_seconds=None), BOUNDS, NOW)
+    away = judge_process(replace(heartbeat, broker_seconds=None), BOUNDS, NOW)
     assert (away.live, away.ready) == (True, False)
-    assert judge_process(replace(mark, broker_seconds=BOUND - 1.0), BOUNDS, NOW).ready
+    assert judge_process(replace(heartbeat, broker_seconds=BOUND - 1.0), BOUNDS, NOW).ready
     assert not judge_process(
-        replace(mark, broker_seconds=float(BOUND + SCHEDULE + 1)), BOUNDS, NOW
+        replace(heartbeat, broker_seconds=float(BOUND + SCHEDULE + 1)), BOUNDS, NOW
     ).live
 
 

@@ -15,12 +15,12 @@ from sqlalchemy.types import INTEGER, NVARCHAR, TypeEngine
 
 from app.core.errors import ConfigError, SourceRefused, SourceUnavailable, ValueRefused
 from app.source.errors import translated, verdict
+from app.source.payload import payload_json
 from app.source.products.mssql import product
 from app.source.products.mssql.errors import BY_VALUE, PERMANENT, RETRYABLE, numbers
 from app.source.products.mssql.odbc import OdbcDriver
 from app.source.products.mssql.product import MSSQL
 from app.source.products.mssql.types import Hierarchyid, LongText, Spatial
-from app.source.rows import payload_json
 
 HEAD = "[Microsoft][ODBC Driver 18 for SQL Server]"
 

@@ -10,8 +10,8 @@ from sqlalchemy.dialects import mssql
 
 from app.core.errors import SourceRefused
 from app.source.plan import plan_table
-from app.source.products.mssql.codecs import mssql_codec
 from app.source.products.mssql.columns import Columns, Seen, merged
+from app.source.products.mssql.position_codecs import mssql_codec
 from app.source.products.registry import PRODUCTS
 from app.source.table import Column, SourceTable
 from tests.support.sources import source_feed

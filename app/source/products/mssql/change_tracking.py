@@ -24,8 +24,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql import quoted_name
 
-from app.source.codec import Expression
 from app.source.findings import Finding, Level
+from app.source.position_codec import Expression
 from app.source.products.mssql.findings import ask
 from app.source.products.product import ChangesSql
 from app.source.table import Column, SourceTable, quoted_table

@@ -22,7 +22,7 @@ from sqlalchemy.sql import literal_column
 from sqlalchemy.types import Date, DateTime, Numeric, TypeEngine
 
 from app.feeds.cursors.timestamp import TimestampCursor
-from app.source.codec import Expression
+from app.source.position_codec import Expression
 from app.source.products.mssql.change_tracking import CHANGES
 from app.source.products.mssql.findings import examine_versions
 from app.source.products.mssql.moments import Moment, lowest_moment, moment_of

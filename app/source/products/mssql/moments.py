@@ -15,7 +15,7 @@ from sqlalchemy.dialects import mssql
 from sqlalchemy.sql import literal_column
 from sqlalchemy.types import Date, DateTime, Time, TypeEngine
 
-from app.source.codec import Codec, Expression, PartValue, bare, unquoted
+from app.source.position_codec import Codec, Expression, PartValue, bare, unquoted
 from app.source.table import Column
 
 STYLE: Expression = literal_column("121")

@@ -20,10 +20,10 @@ from app.core.errors import ConfigError, Problem
 from app.source.products.mssql import errors as mssql_errors
 from app.source.products.mssql import findings as mssql_findings
 from app.source.products.mssql import types as mssql_types
-from app.source.products.mssql.codecs import mssql_codec
 from app.source.products.mssql.columns import all_columns
 from app.source.products.mssql.cursors import CURSORS
 from app.source.products.mssql.odbc import OdbcDriver, find_driver
+from app.source.products.mssql.position_codecs import mssql_codec
 from app.source.products.product import Product, Timeouts
 
 APPLICATION = "rowrelay"

@@ -36,7 +36,7 @@ from sqlalchemy.types import (
     TypeEngine,
 )
 
-from app.source.rows import Decoder
+from app.source.payload import Decoder
 
 Expression: TypeAlias = ColumnElement[Any]
 

@@ -21,7 +21,7 @@ from sqlalchemy.types import (
 )
 
 from app.feeds.cursors.timestamp import TimestampCursor
-from app.source.codec import Expression
+from app.source.position_codec import Expression
 from app.source.products.product import CursorSql
 from app.source.table import Column, SourceTable
 

@@ -16,10 +16,10 @@ from sqlalchemy import ColumnElement, Integer, LargeBinary, cast, func
 from sqlalchemy.engine import URL
 from sqlalchemy.types import Boolean, DateTime, Numeric, TypeEngine
 
+from app.source.payload import Decoder
 from app.source.products.product import Product, Timeouts
-from app.source.products.sqlite.codecs import sqlite_codec
 from app.source.products.sqlite.cursors import CURSORS
-from app.source.rows import Decoder
+from app.source.products.sqlite.position_codecs import sqlite_codec
 
 _SPACED_DATETIME = re.compile(r"(\d{4}-\d\d-\d\d) (\d\d:.*)")
 _REFUSED_CODES = frozenset({

@@ -21,12 +21,12 @@ from app.core.position import Position
 from app.core.rows import SourceRow
 from app.feeds.feed import Feed
 from app.ledger.delivery_documents import delivery_id
-from app.source.codec import Codec, PartValue
 from app.source.plan import FeedPlan, plan_table
-from app.source.products.mssql.codecs import mssql_codec
+from app.source.position_codec import Codec, PartValue
+from app.source.products.mssql.position_codecs import mssql_codec
 from app.source.products.mssql.types import Hierarchyid, LongText, Spatial
 from app.source.products.registry import PRODUCTS
-from app.source.products.sqlite.codecs import sqlite_codec
+from app.source.products.sqlite.position_codecs import sqlite_codec
 from app.source.table import Column, SourceTable
 
 DIALECT: Any = registry.load("mssql")(paramstyle="named")

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 from sqlalchemy import LargeBinary, String, Text, cast, func, literal_column
 
-from app.source.codec import (
+from app.source.payload import part_text
+from app.source.position_codec import (
     BLOB,
     RAW,
     REAL,
@@ -27,7 +28,6 @@ from app.source.codec import (
     storable,
     unquoted,
 )
-from app.source.rows import part_text
 
 _TEXT_TAG, _BLOB_TAG, _NUMBER_TAG = "%s", "%x", "%n"
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.core.errors import RowUnreadable
-from app.source.rows import RowShape, key_text, payload_json
+from app.source.payload import RowShape, key_text, payload_json
 
 PARIS = timezone(timedelta(hours=2))
 

@@ -54,7 +54,7 @@ async def settle(
 
 
 async def stands(ledger: Ledger, now: datetime = NOW, feed: str = "orders") -> dict[str, int]:
-    states = (await ledger.state_counts.standing(now))[feed].states
+    states = (await ledger.state_counts.by_feed(now))[feed].states
     return {state.value: count for state, count in states.items() if count}
 
 
@@ -79,7 +79,7 @@ async def test_a_small_ledger_is_counted_and_nothing_is_remembered(ledger: Ledge
     await seed(ledger)
     assert await stands(ledger) == {"delivered": 21, "skipped": 2, "dead": 1, "cancelled": 1}
     assert await stands(ledger, feed="left") == {"delivered": 1}
-    assert not (await ledger.state_counts.standing(NOW))["orders"].about
+    assert not (await ledger.state_counts.by_feed(NOW))["orders"].about
     assert await ledger._database["counted"].count_documents({}) == 0
 
 
@@ -87,7 +87,7 @@ async def test_a_small_ledger_is_counted_and_nothing_is_remembered(ledger: Ledge
 async def test_a_large_ledger_says_which_numbers_are_about_right(ledger: Ledger) -> None:
     await seed(ledger)
     assert await stands(ledger) == {"delivered": 21, "skipped": 2, "dead": 1, "cancelled": 1}
-    standing = await ledger.state_counts.standing(NOW)
+    standing = await ledger.state_counts.by_feed(NOW)
     assert standing["orders"].about == {State.DELIVERED, State.SKIPPED, State.CANCELLED}
     assert standing["left"].about == {State.DELIVERED}
 
@@ -108,10 +108,10 @@ async def test_what_is_settled_later_is_counted_once_whenever_it_is_looked_at(
 @pytest.mark.usefixtures("large")
 async def test_a_day_that_is_over_is_not_counted_again(ledger: Ledger) -> None:
     await seed(ledger)
-    await ledger.state_counts.standing(NOW)
+    await ledger.state_counts.by_feed(NOW)
     await settle(ledger, NOW - 5 * DAY, "dated back")
     assert (await stands(ledger))["delivered"] == 21, "it was remembered"
-    recounted = await ledger.state_counts.standing(NOW, recount=True)
+    recounted = await ledger.state_counts.by_feed(NOW, recount=True)
     assert recounted["orders"].states[State.DELIVERED] == 22
     assert not recounted["orders"].about
     assert (await stands(ledger))["delivered"] == 22, "and the recount is remembered"
@@ -152,7 +152,7 @@ async def test_a_day_is_counted_again_until_all_that_was_about_to_move_has(ledge
     dies there.
     """
     await seed(ledger)
-    await ledger.state_counts.standing(NOW)
+    await ledger.state_counts.by_feed(NOW)
     await ledger.counts.mark("orders", [NOW - 5 * DAY], NOW)
     assert (await stands(ledger))["delivered"] == 21
     await ledger._database["deliveries"].update_one(
@@ -234,7 +234,7 @@ async def test_what_is_put_back_from_an_archive_is_counted_until_it_leaves_again
 @pytest.mark.usefixtures("large")
 async def test_days_that_purge_has_deleted_are_no_longer_in_the_count(ledger: Ledger) -> None:
     await seed(ledger)
-    await ledger.state_counts.standing(NOW)
+    await ledger.state_counts.by_feed(NOW)
     midnight = (NOW - 4 * DAY).replace(hour=0)
     await ledger._database["deliveries"].delete_many({"finished_at": {"$lt": midnight}})
     claim = await ledger.purges.claim("orders", "purge", NOW, HOUR)
@@ -262,5 +262,5 @@ async def test_two_who_count_at_once_count_nothing_twice(ledger: Ledger) -> None
 
 
 async def test_an_empty_ledger_stands_at_nothing(ledger: Ledger) -> None:
-    assert await ledger.state_counts.standing(NOW) == {}
+    assert await ledger.state_counts.by_feed(NOW) == {}
     assert not await ledger.counts.fold("orders", NOW)

@@ -19,7 +19,7 @@ from sqlalchemy.types import (
     _Binary as Binary,
 )  # the base of LargeBinary, BINARY and SQL Server's rowversion
 
-from app.source.rows import part_text, plain_text
+from app.source.payload import part_text, plain_text
 from app.source.table import Column
 
 Expression: TypeAlias = ColumnElement[Any]
@@ -156,7 +156,7 @@ def hexadecimal(value: bytes) -> str:
 
 
 def unquoted(text: str) -> str:
-    """What `rows.part_text` wrote of a text."""
+    """What `payload.part_text` wrote of a text."""
     return unquote_to_bytes(text).decode("utf-8", "surrogatepass")
 
 

@@ -1,4 +1,4 @@
-"""The marks that a process leaves in the ledger, and what they are made of."""
+"""The heartbeats that a process writes to the ledger, and what they are made of."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.ledger import claim, loaded, log_batch
 from tests.support.wait import until
 
 NOW = utc_now().replace(microsecond=0)
-MARK = Heartbeat(
+HEARTBEAT = Heartbeat(
     Role.WORKER,
     "celery@host",
     "host",
@@ -38,11 +38,11 @@ PAUSE = timedelta(milliseconds=50)
 async def test_a_mark_is_read_as_it_was_written_and_takes_the_place_of_the_last(
     ledger: Ledger,
 ) -> None:
-    await ledger.heartbeats.put(replace(MARK, taken=1))
-    await ledger.heartbeats.put(replace(MARK, taken=2))
+    await ledger.heartbeats.put(replace(HEARTBEAT, taken=1))
+    await ledger.heartbeats.put(replace(HEARTBEAT, taken=2))
     beat = Heartbeat(Role.BEAT, "beat@host", "host", 8, NOW, NOW, sent_seconds=1.5)
     await ledger.heartbeats.put(beat)
-    assert await ledger.heartbeats.since(NOW) == [beat, replace(MARK, taken=2)]
+    assert await ledger.heartbeats.since(NOW) == [beat, replace(HEARTBEAT, taken=2)]
     assert await ledger.heartbeats.since(NOW, Role.BEAT) == [beat]
     assert await ledger.heartbeats.since(NOW, host="elsewhere") == []
     assert await ledger.heartbeats.since(NOW + timedelta(seconds=1)) == []
@@ -51,15 +51,15 @@ async def test_a_mark_is_read_as_it_was_written_and_takes_the_place_of_the_last(
 async def test_a_process_that_leaves_does_not_take_away_what_its_successor_said(
     ledger: Ledger,
 ) -> None:
-    await ledger.heartbeats.put(replace(MARK, pid=8))
-    await ledger.heartbeats.leave(MARK.role, MARK.name, pid=7)
+    await ledger.heartbeats.put(replace(HEARTBEAT, pid=8))
+    await ledger.heartbeats.leave(HEARTBEAT.role, HEARTBEAT.name, pid=7)
     assert len(await ledger.heartbeats.since(NOW)) == 1
-    await ledger.heartbeats.leave(MARK.role, MARK.name, pid=8)
+    await ledger.heartbeats.leave(HEARTBEAT.role, HEARTBEAT.name, pid=8)
     assert await ledger.heartbeats.since(NOW) == []
 
 
 async def test_processes_not_heard_of_for_long_are_forgotten(ledger: Ledger) -> None:
-    await ledger.heartbeats.put(MARK)
+    await ledger.heartbeats.put(HEARTBEAT)
     await ledger.heartbeats.forget(NOW)
     assert len(await ledger.heartbeats.since(NOW)) == 1
     await ledger.heartbeats.forget(NOW + timedelta(seconds=1))
@@ -72,7 +72,7 @@ async def test_a_process_that_starts_under_a_wrong_clock_forgets_nobody_who_is_t
     own_redis: EmbeddedRedis,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    await ledger.heartbeats.put(replace(MARK, name="celery@another"))
+    await ledger.heartbeats.put(replace(HEARTBEAT, name="celery@another"))
     monkeypatch.setattr(
         server_clock, "_wall", lambda: time.time() + timedelta(days=100).total_seconds()
     )
@@ -80,10 +80,14 @@ async def test_a_process_that_starts_under_a_wrong_clock_forgets_nobody_who_is_t
     marker = _marker(mongo_database_url, own_redis.url, Activity(), lambda _: False)
     marker.start()
     try:
-        started = (await _when(ledger, lambda m: m.name == "celery@host", "its mark")).started_at
+        started = (
+            await _when(ledger, lambda m: m.name == "celery@host", "its heartbeat")
+        ).started_at
     finally:
         marker.stop()
-    assert [mark.name for mark in await ledger.heartbeats.since(NOW)] == ["celery@another"]
+    assert [heartbeat.name for heartbeat in await ledger.heartbeats.since(NOW)] == [
+        "celery@another"
+    ]
     assert abs(started - utc_now()) < timedelta(minutes=1)
 
 
@@ -109,10 +113,13 @@ def _marker(
 
 async def _when(ledger: Ledger, wanted: Callable[[Heartbeat], object], message: str) -> Heartbeat:
     async def found() -> Heartbeat | None:
-        return next((mark for mark in await ledger.heartbeats.since(NOW) if wanted(mark)), None)
+        return next(
+            (heartbeat for heartbeat in await ledger.heartbeats.since(NOW) if wanted(heartbeat)),
+            None,
+        )
 
-    mark: Heartbeat = await until(found, timeout=15, message=message)
-    return mark
+    heartbeat: Heartbeat = await until(found, timeout=15, message=message)
+    return heartbeat
 
 
 async def test_a_marker_tells_what_waits_whether_redis_and_the_loop_answer_and_takes_its_leave(
@@ -127,8 +134,12 @@ async def test_a_marker_tells_what_waits_whether_redis_and_the_loop_answer_and_t
 
     marker = _marker(mongo_database_url, own_redis.url, progress, loop)
     marker.start()
-    mark = await _when(ledger, lambda m: m.broker_seconds is not None, "a mark")
-    assert (mark.waiting_seconds, mark.loop_seconds, mark.consumer_seconds) == (None, 0.0, None)
+    heartbeat = await _when(ledger, lambda m: m.broker_seconds is not None, "a heartbeat")
+    assert (heartbeat.waiting_seconds, heartbeat.loop_seconds, heartbeat.consumer_seconds) == (
+        None,
+        0.0,
+        None,
+    )
     with sync_redis.Redis.from_url(own_redis.url) as client:
         client.lpush("deliver", "message")
         await _when(ledger, lambda m: (m.waiting_seconds or 0) > 0.2, "a message that waits")
@@ -139,8 +150,8 @@ async def test_a_marker_tells_what_waits_whether_redis_and_the_loop_answer_and_t
     own_redis.kill()
     await _when(ledger, lambda m: m.broker_seconds is None, "Redis to be missed")
     own_redis.restart()
-    mark = await _when(ledger, lambda m: m.broker_seconds is not None, "Redis to be back")
-    assert (mark.broker_seconds or 0) < 5
+    heartbeat = await _when(ledger, lambda m: m.broker_seconds is not None, "Redis to be back")
+    assert (heartbeat.broker_seconds or 0) < 5
     marker.stop()
     assert await ledger.heartbeats.since(NOW) == []
 
@@ -159,4 +170,4 @@ async def test_reading_and_recording_are_movement_and_what_a_timer_asks_is_not(
     assert await moves(loaded(ledger, batch))
     assert await moves(ledger.cursors.paused())
     assert not await moves(ledger.batches.renew(batch, NOW), ledger.batches.renew(batch, NOW))
-    assert not await moves(ledger.heartbeats.put(MARK), ledger.heartbeats.since(NOW))
+    assert not await moves(ledger.heartbeats.put(HEARTBEAT), ledger.heartbeats.since(NOW))

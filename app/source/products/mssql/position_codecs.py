@@ -1,5 +1,5 @@
 """SQL Server's values in positions and keys, each type's in its own way; `None` for the types that
-cannot serve. The JSON of a payload is made by `types.py` and `app/source/rows.py`.
+cannot serve. The JSON of a payload is made by `types.py` and `app/source/payload.py`.
 
 | type | in a position | back |
 | --- | --- | --- |
@@ -44,7 +44,7 @@ from sqlalchemy.types import (
     Uuid,
 )
 
-from app.source.codec import (
+from app.source.position_codec import (
     RAW,
     REAL,
     Codec,
