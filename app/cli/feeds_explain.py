@@ -12,10 +12,10 @@ from app.cli.loading import configured_feed, load_config
 from app.cli.options import FeedName
 from app.cli.servers import run
 from app.cli.terminal import WRONG_USAGE, AsJson, fail, print_json
-from app.core.errors import ConfigError, SourceRefused, SourceUnavailable
 from app.feeds.feed import Feed
+from app.reads.statements import Statements, read_statements
 from app.runtime.reader import open_reader
-from app.source.explain import PRODUCTS, Explained, explain_unseen
+from app.source.explain import PRODUCTS
 
 
 def explain_feed(
@@ -32,40 +32,25 @@ def explain_feed(
     if product is not None and product not in PRODUCTS:
         fail(f"--dialect: found {product!r}; {' or '.join(PRODUCTS)}", WRONG_USAGE)
     loaded = load_config()
-    note, statements = run(_explained(loaded, configured_feed(loaded, name), product))
+    feed = configured_feed(loaded, name)
+    found = run(_read(loaded, feed, product))
     if as_json:
         print_json(
             {
                 "feed": name,
-                "note": note,
-                "statements": [asdict(statement) for statement in statements],
+                "note": found.note,
+                "statements": [asdict(statement) for statement in found.statements],
             }
         )
         return
-    if note:
-        print(f"-- {note}")
-    for statement in statements:
+    if found.note:
+        print(f"-- {found.note}")
+    for statement in found.statements:
         print(f"\n-- {statement.name}: {statement.when}\n{statement.sql};")
         for parameter, value in statement.parameters.items():
             print(f"--   {parameter} = {value!r}")
 
 
-async def _explained(
-    loaded: config.Config, feed: Feed, product: str | None
-) -> tuple[str | None, list[Explained]]:
-    """The statements, and what to know about them where the source could not be asked."""
-    if product is not None:
-        return f"not asked: the columns are those that the feed names; {product}", explain_unseen(
-            feed, product
-        )
-    known = "mssql"
-    try:
-        async with open_reader(loaded) as reader:
-            known = reader.source.product
-            return None, await reader.source.explain(feed)
-    except (ConfigError, SourceUnavailable, SourceRefused) as error:
-        told = str(error).replace("\n", " ")
-        return (
-            f"not seen ({told}): the columns are those that the feed names; {known}",
-            explain_unseen(feed, known),
-        )
+async def _read(loaded: config.Config, feed: Feed, product: str | None) -> Statements:
+    async with open_reader(loaded) as reader:
+        return await read_statements(feed, lambda: reader.source, product)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -13,28 +11,12 @@ from app.cli.loading import load_config
 from app.cli.servers import run, with_ledger
 from app.cli.tables import ago, print_table
 from app.cli.terminal import FOUND_WRONG, WRONG_USAGE, AsJson, console, fail, print_json
-from app.ledger.client import Document
-from app.notifications.notification import words_of
+from app.reads.notifications import Notified, read_notifications
 from app.runtime.senders import open_notifying
 
 Test = Annotated[
     bool, typer.Option("--test", help="Send a message on every way, and say what came of it.")
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """One event that is on, or was on lately."""
-
-    event: str
-    subject: str
-    said: str
-    began_at: datetime
-    over_at: datetime | None
-    messages: int
-    """How many there have been of it."""
-    ways: dict[str, str]
-    """Way out → sent, owed, given up; or why it was not taken."""
 
 
 def notifications(*, test: Test = False, as_json: AsJson = False) -> None:
@@ -48,43 +30,38 @@ def notifications(*, test: Test = False, as_json: AsJson = False) -> None:
     if test:
         _send_test(loaded, as_json=as_json)
         return
-    told = [
-        _told(stored) for stored in with_ledger(loaded, lambda ledger: ledger.notifications.kept())
-    ]
+    found = with_ledger(loaded, read_notifications)
     if as_json:
-        print_json(told)
+        print_json([_fields(one) for one in found])
         return
     if not loaded.settings.notifies:
         console.print("Nobody is told: set NOTIFY_MAIL_TO or NOTIFY_WEBHOOK_URL.")
-    if not told:
+    if not found:
         console.print("No event is on record.")
         return
     print_table(
-        "Events", ["what", "since", "over", "messages", "sent", "why"], [_row(one) for one in told]
+        "Events", ["what", "since", "over", "messages", "sent", "why"], [_row(one) for one in found]
     )
 
 
-def _told(stored: Document) -> Told:
-    ways = {
-        way: sending.get("error") or sending["state"]
-        for way, sending in stored.get("sending", {}).items()
+def _fields(one: Notified) -> dict[str, object]:
+    """For programs: `ways` has way → sent, owed, given up; or why it was not taken."""
+    return {
+        "event": one.event,
+        "subject": one.subject,
+        "said": one.said,
+        "began_at": one.began_at,
+        "over_at": one.over_at,
+        "messages": one.messages,
+        "ways": {message.way: message.error or message.state for message in one.sent},
     }
-    return Told(
-        event=stored["event"],
-        subject=stored["subject"],
-        said=stored["said"],
-        began_at=stored["began_at"],
-        over_at=stored.get("over_at"),
-        messages=stored.get("message", {}).get("number", 0),
-        ways=ways,
-    )
 
 
-def _row(told: Told) -> list[object]:
-    what = f"{told.subject}: {words_of(told.event).wrong}"
-    sent = ", ".join(f"{way} {state}" for way, state in told.ways.items()) or "not yet"
-    over = f"{ago(told.over_at)} ago" if told.over_at else None
-    return [what, ago(told.began_at), over, told.messages, sent, told.said]
+def _row(one: Notified) -> list[object]:
+    sent = ", ".join(f"{message.way} {message.error or message.state}" for message in one.sent)
+    over = f"{ago(one.over_at)} ago" if one.over_at else None
+    what = f"{one.subject}: {one.wrong}"
+    return [what, ago(one.began_at), over, one.messages, sent or "not yet", one.said]
 
 
 def _send_test(loaded: config.Config, *, as_json: bool) -> None:

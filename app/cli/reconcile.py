@@ -39,7 +39,7 @@ from app.core.certificates import Certificate
 from app.core.errors import RowrelayError, Unavailable, UnknownFeed
 from app.feeds.duration import parse_duration
 from app.feeds.feed import Feed
-from app.ledger import Ledger
+from app.reads.certificates import read_certificates
 from app.reconcile import Progress as Tell
 from app.reconcile import Since
 from app.runtime.operator import open_operator
@@ -111,22 +111,15 @@ def certificate(feeds: Feeds = None, as_json: AsJson = False) -> None:
     loaded = load_config()
     chosen = [feed.name for feed in _chosen(loaded, feeds)]
 
-    async def ask(ledger: Ledger) -> list[Certificate | None]:
-        removed = [] if feeds else sorted({*await ledger.cursors.feeds()} - {*chosen})
-        asked = [*chosen, *removed]
-        certificates = {name: await ledger.certificates.latest(name) for name in asked}
-        vouched = [name for name in removed if (one := certificates[name]) and one.discrepancies]
-        return [certificates[name] for name in [*chosen, *vouched]]
-
-    found = with_ledger(loaded, ask)
+    found = with_ledger(loaded, lambda ledger: read_certificates(ledger, chosen, removed=not feeds))
+    made = [one.certificate for one in found if one.certificate]
     if as_json:
-        print_json({"certificates": [_as_fields(one) for one in found if one]})
-    for name in (name for name, one in zip(chosen, found, strict=False) if one is None):
-        warn(f"feed {name}: never reconciled: python -m app reconcile {name}")
-    for one in found:
-        if one is not None and not as_json:
-            _print(one, f"{one.at:%Y-%m-%d %H:%M:%S} UTC")
-    if not all(one and one.complete for one in found):
+        print_json({"certificates": [_as_fields(one) for one in made]})
+    for feed in (one.feed for one in found if one.certificate is None):
+        warn(f"feed {feed}: never reconciled: python -m app reconcile {feed}")
+    for certified in () if as_json else made:
+        _print(certified, f"{certified.at:%Y-%m-%d %H:%M:%S} UTC")
+    if not all(one.complete for one in found):
         raise typer.Exit(FOUND_WRONG)
 
 

@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 from zoneinfo import ZoneInfo
 
 import typer
 
 import config
 from app.cli.loading import load_config
-from app.cli.servers import with_ledger
+from app.cli.servers import operator, with_ledger
 from app.cli.tables import print_figures, print_table
 from app.cli.terminal import FOUND_WRONG, WRONG_USAGE, AsJson, console, fail
-from app.core.errors import UnknownFeed
 from app.core.figures import duration, look_at, number, percent
 from app.core.period import Period, parse_period
 from app.ledger import Ledger
+from app.operations.by import By
+from app.operations.report import Published, publish_report
+from app.reads.reports import read_report
 from app.reports.files import Format, rendered, write_whole
 from app.reports.page import nobody_sends, title
 from app.reports.record import ALL, FeedLine, Reason, Report
 from app.reports.reporting import Compiled
 from app.reports.table import figures, lacking, sentence
 from app.runtime.senders import reporting_of
+
+Line = TypeVar("Line", FeedLine, Reason)
 
 
 class Shown(StrEnum):
@@ -77,12 +82,12 @@ def report(
         fail("--output: needs --format json, csv or html", WRONG_USAGE)
     loaded = load_config()
     wanted = _period(period, loaded)
-    compiled, failed = with_ledger(
+    published = with_ledger(
         loaded,
-        lambda ledger: _compiled(loaded, ledger, wanted, feed or ALL, keep=keep or send, send=send),
+        lambda ledger: _compiled(loaded, ledger, wanted, feed or ALL, keep=keep, send=send),
     )
-    _show(compiled, Shown.JSON if as_json else form, output)
-    if failed:
+    _show(published.compiled, Shown.JSON if as_json else form, output)
+    if failed := [f"{way}: {error}" for way, error in published.not_sent.items()]:
         fail("; ".join(failed), FOUND_WRONG)
 
 
@@ -95,7 +100,7 @@ def _period(text: str, loaded: config.Config) -> Period:
 
 async def _compiled(
     loaded: config.Config, ledger: Ledger, period: Period, feed: str, *, keep: bool, send: bool
-) -> tuple[Compiled, list[str]]:
+) -> Published:
     """The report, kept and sent where that is asked for; and what could not be sent."""
     reporting = reporting_of(loaded, ledger)
     if send and not reporting.ways:
@@ -104,27 +109,18 @@ async def _compiled(
             WRONG_USAGE,
         )
     try:
-        found = [Compiled(report) for report in await reporting.preview(period)]
-        chosen = _chosen(found, feed, loaded, period)
-        if keep and not chosen.report.running:
-            chosen = _chosen(await reporting.save(period), feed, loaded, period)
-        elif keep and not send:
-            fail(f"--keep: {period.name} is still running; it is kept when it is over", WRONG_USAGE)
+        found = await read_report(reporting, loaded.feeds, period, feed)
     except ValueError as error:
         fail(f"--period: {error}", WRONG_USAGE)
-    came = await reporting.send(chosen) if send else {}
-    return chosen, [f"{way}: {error}" for way, error in came.items() if error]
-
-
-def _chosen(found: list[Compiled], feed: str, loaded: config.Config, period: Period) -> Compiled:
-    by_feed = {compiled.report.feed: compiled for compiled in found}
-    if feed not in by_feed and feed not in (ALL, *loaded.feeds):
-        fail(str(UnknownFeed(feed, tuple(loaded.feeds))), WRONG_USAGE)
-    if feed not in by_feed:
+    if found is None:
         whose = "of a feed" if feed == ALL else f"of feed {feed}"
         gone = f"statistics {whose} are deleted (retention.stats_days), and no report was kept"
         fail(f"--period: {period.name}: {gone}", WRONG_USAGE)
-    return by_feed[feed]
+    if keep and not send and found.running:
+        fail(f"--keep: {period.name} is still running; it is kept when it is over", WRONG_USAGE)
+    if not keep and not send:
+        return Published(Compiled(found))
+    return await publish_report(reporting, found, period, By(operator()), send=send)
 
 
 def _show(compiled: Compiled, form: Shown, output: Path | None) -> None:
@@ -155,18 +151,7 @@ def print_report(report: Report, *, commands: bool = True) -> None:
     print_figures(
         f"{title(report)}, {report.period}, {report.timezone}{running}", dict(figures(report))
     )
-    if report.feeds:
-        columns = [
-            "feed",
-            "read",
-            "delivered",
-            "first attempt",
-            "retries",
-            "dead",
-            "until delivered, p95",
-            "open",
-        ]
-        print_table("Feeds", columns, [_feed_row(line) for line in report.feeds])
+    _print_lines("Feeds", _OF_A_FEED, report.feeds)
     _print_reasons("Dead by reason", report.dead_reasons, commands=commands)
     _print_reasons("Top errors", report.errors, commands=commands)
     for proof in report.certificates:
@@ -177,31 +162,43 @@ def print_report(report: Report, *, commands: bool = True) -> None:
         console.print(nobody_sends(feed, backlog, ZoneInfo(report.timezone)), style="red")
 
 
-def _feed_row(line: FeedLine) -> list[object]:
-    return [
-        line.feed,
-        number(line.counts.read),
-        number(line.counts.delivered),
-        percent(line.counts.first_success),
-        number(line.counts.retries),
-        number(line.counts.dead),
-        duration(line.delivered_ms.p95_ms),
-        number(line.backlog.open if line.backlog else None),
-    ]
+def _print_lines(
+    title: str,
+    columns: Mapping[str, Callable[[Line], object]],
+    lines: Sequence[Line],
+    spare: Sequence[str] = (),
+) -> bool:
+    """Print a table, unless it is empty. Returns what `print_table` does."""
+    rows = [[shown(line) for shown in columns.values()] for line in lines]
+    return not rows or print_table(title, [*columns], rows, spare=spare)
 
 
-def _print_reasons(name: str, reasons: tuple[Reason, ...], *, commands: bool) -> None:
-    if reasons:
-        rows = [[number(reason.count), reason.text, _look_at(reason)] for reason in reasons]
-        columns = ["count", "reason", "look at one"]
-        if not commands:
-            print_table(name, columns[:2], [row[:2] for row in rows])
-        elif not print_table(name, columns, rows, spare=["look at one"]):
-            for reason in reasons:
-                console.print(
-                    f"{reason.text}: {_look_at(reason) or number(reason.count)}", soft_wrap=True
-                )
+def _print_reasons(title: str, reasons: Sequence[Reason], *, commands: bool) -> None:
+    columns = _OF_A_REASON | ({_LOOK: _look_at} if commands else {})
+    spare = [name for name in columns if name == _LOOK]
+    if not _print_lines(title, columns, reasons, spare) and commands:
+        for reason in reasons:
+            console.print(
+                f"{reason.text}: {_look_at(reason) or number(reason.count)}", soft_wrap=True
+            )
 
 
 def _look_at(reason: Reason) -> str | None:
     return look_at(reason.example) if reason.example else None
+
+
+_OF_A_FEED: Mapping[str, Callable[[FeedLine], object]] = {
+    "feed": lambda line: line.feed,
+    "read": lambda line: number(line.counts.read),
+    "delivered": lambda line: number(line.counts.delivered),
+    "first attempt": lambda line: percent(line.counts.first_success),
+    "retries": lambda line: number(line.counts.retries),
+    "dead": lambda line: number(line.counts.dead),
+    "until delivered, p95": lambda line: duration(line.delivered_ms.p95_ms),
+    "open": lambda line: number(line.backlog.open if line.backlog else None),
+}
+_OF_A_REASON: dict[str, Callable[[Reason], object]] = {
+    "count": lambda reason: number(reason.count),
+    "reason": lambda reason: reason.text,
+}
+_LOOK = "look at one"
