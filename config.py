@@ -48,6 +48,9 @@ in so many.
 """
 
 
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
 class Settings(BaseSettings):
     """What one process needs to know. Each field is an environment variable of the same name in
     capitals.
@@ -147,6 +150,30 @@ class Settings(BaseSettings):
     """The part of the time that a purge may keep the ledger at work; a quarter of that while
     deliveries are behind.
     """
+    console_database_url: SecretStr = SecretStr("sqlite:///console.db")
+    """The console's own database: SQLite in a file, `postgresql://…` or `mssql://…`."""
+    console_url: str = "http://127.0.0.1:8800"
+    """The console's address as a browser is given it. Plain `http` on this machine alone."""
+    console_host: str = "127.0.0.1"
+    """The address that it listens on."""
+    console_port: int = Field(default=8800, ge=0, le=65535)
+    """0: any that is free."""
+    console_secret: SecretStr = SecretStr("")
+    """Signs access tokens: at least 32 characters. Empty: made at the first start, and kept beside
+    the SQLite database."""
+    console_proxies: str = "127.0.0.1"
+    """Reverse proxies whose `X-Forwarded-For` is believed: addresses or networks, separated by
+    commas."""
+    console_session: Duration = timedelta(hours=12)
+    """How long a login lasts at most."""
+    console_session_idle: Duration = timedelta(hours=2)
+    """How long it lasts unused."""
+    console_pool_size: int = Field(default=5, ge=1, le=100)
+    """Connections to the console's database that are kept open."""
+    console_pool_overflow: int = Field(default=10, ge=0, le=100)
+    """Connections beyond these, while they are needed."""
+    console_pool_wait: Duration = timedelta(seconds=5)
+    """How long a request waits for a connection, before it is answered with 503."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     reload_on_change: bool = False
     """Whether worker, beat, metrics and watch read feeds.toml anew by themselves, within 20 seconds
@@ -241,6 +268,25 @@ class Settings(BaseSettings):
     def _is_a_secret(cls, secret: SecretStr) -> SecretStr:
         if secret.get_secret_value() and not usable(secret):
             raise ValueError("base64 of 24 to 64 bytes, with or without whsec_")
+        return secret
+
+    @field_validator("console_url")
+    @classmethod
+    def _is_an_origin(cls, url: str) -> str:
+        parsed = parse_url(url)
+        if parsed.path not in ("", "/"):
+            raise ValueError("an address without a path: https://rowrelay.example")
+        if parsed.scheme != "https" and parsed.host not in LOOPBACK:
+            raise ValueError("https:// behind a reverse proxy; plain http:// on this machine alone")
+        return url.rstrip("/")
+
+    @field_validator("console_secret")
+    @classmethod
+    def _is_long_enough(cls, secret: SecretStr) -> SecretStr:
+        if 0 < len(secret.get_secret_value()) < 32:
+            raise ValueError(
+                "at least 32 characters: python -c 'import secrets; print(secrets.token_urlsafe(48))'"
+            )
         return secret
 
     @field_validator("archive_dir", mode="before")

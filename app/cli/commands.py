@@ -25,6 +25,10 @@ COMMANDS = {
         "reconcile",
         "The last certificate of completeness of each feed, over all of it.",
     ),
+    "console": (
+        "console",
+        "Serve the operator console: web pages and an API. Also its users, its audit log, its database's schema.",
+    ),
     "deliveries": ("deliveries", "Look at single deliveries."),
     "demo": (
         "demo",

@@ -28,22 +28,26 @@ POOL_WAIT_SECONDS = 30.0
 STATEMENT_TIMEOUT = timedelta(seconds=30)
 
 
-def async_url(url: str) -> str:
-    """Give a plain database URL its async driver; all behind `://` stays as it is.
+SETTING = "SOURCE_URL"
+
+
+def async_url(url: str, setting: str = SETTING) -> str:
+    """Give a plain database URL its async driver; all behind `://` stays as it is. `setting`: where
+    it was given, for the error.
 
     Takes `mssql://…`, `sqlite://…`, `postgresql://…`, `postgres://…`, or a URL that already names
     an async driver, which is returned unchanged. Raises `ConfigError`, never showing what stands
     behind `://`, for a driver that is sync or unknown and for text that is no URL.
     """
     if problem := source_url_problem(url):
-        raise _wrong(*problem)
+        raise _wrong(*problem, setting)
     scheme, rest = split_scheme(url)
     backend, _, driver = scheme.partition("+")
     backend = _ALIASES.get(backend, backend)
     name = f"{backend}+{driver or PRODUCTS[backend].driver}"
     if driver and not _is_async(name):
-        raise _wrong(f"{scheme}://…, whose driver is unknown or not async", ALLOWED)
-    _parse(f"{name}://{rest}")
+        raise _wrong(f"{scheme}://…, whose driver is unknown or not async", ALLOWED, setting)
+    _parse(f"{name}://{rest}", setting)
     return f"{name}://{rest}"
 
 
@@ -140,13 +144,13 @@ def _is_async(name: str) -> bool:
         return False
 
 
-def _parse(url: str) -> URL:
+def _parse(url: str, setting: str = SETTING) -> URL:
     try:
         return make_url(url)
     except (ArgumentError, ValueError):
         # Not chained: the parser's text may quote a piece of the password.
-        raise _wrong(*UNREADABLE) from None
+        raise _wrong(*UNREADABLE, setting) from None
 
 
-def _wrong(found: str, allowed: str) -> ConfigError:
-    return ConfigError([Problem("environment", "SOURCE_URL", found, allowed)])
+def _wrong(found: str, allowed: str, setting: str = SETTING) -> ConfigError:
+    return ConfigError([Problem("environment", setting, found, allowed)])

@@ -25,7 +25,7 @@ RANKS = (
     ("app.reads",),
     ("app.operations",),
     ("app.runtime",),
-    ("app.testbed", "tasks"),
+    ("app.testbed", "app.console", "tasks"),
     ("app.cli",),
     ("app.__main__", "celery_app"),
 )
@@ -34,6 +34,10 @@ neighbours.
 """
 
 DRIVERS = {
+    "alembic": {"app.console"},
+    "fastapi": {"app.console"},
+    "starlette": {"app.console"},
+    "uvicorn": {"app.console"},
     "aioodbc": {"app.source"},
     "aiosmtplib": {"app.sending"},
     "bson": {"app.ledger"},
@@ -42,8 +46,8 @@ DRIVERS = {
     "kombu": {"tasks"},
     "pymongo": {"app.ledger", "app.testbed"},
     "pyodbc": {"app.source"},
-    "redis": {"app.partner", "app.broker", "app.testbed", "tasks"},
-    "sqlalchemy": {"app.source"},
+    "redis": {"app.partner", "app.broker", "app.console", "app.testbed", "tasks"},
+    "sqlalchemy": {"app.source", "app.console"},
     "typer": {"app.cli", "app.__main__", "app.testbed"},
 }
 """Library → the parts that may import it. The testbed's generator of rows is a program of its own.
@@ -56,7 +60,7 @@ when imported.
 
 OPENERS = {
     "at": {"app.runtime", "app.ledger", "app.testbed"},
-    "open_engine": {"app.runtime", "app.source"},
+    "open_engine": {"app.runtime", "app.source", "app.console"},
     "Broker": {"app.runtime", "app.broker"},
     "ThrottleStore": {"app.runtime", "app.partner"},
     "PartnerClient": {"app.runtime", "app.partner"},

@@ -1,0 +1,57 @@
+"""The ASGI application of the console: an API under `/api/v1`, and web pages that call the same services."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fastapi import APIRouter, FastAPI, Request
+from starlette.responses import Response
+from starlette.staticfiles import StaticFiles
+
+from app import VERSION
+from app.console import pages, problems
+from app.console.health import routes as health
+from app.console.security.guard import Guard
+from app.console.services import Services
+from app.console.sessions import pages as login
+from app.console.users import routes as users
+from app.core.errors import RowrelayError
+
+API = "/api/v1"
+API_ROUTERS: tuple[APIRouter, ...] = (users.router,)
+PAGE_ROUTERS: tuple[APIRouter, ...] = (login.router,)
+
+
+def make_app(services: Services) -> FastAPI:
+    """The application over services that are open."""
+    app = FastAPI(
+        title="Rowrelay console",
+        version=VERSION,
+        summary="Feeds, deliveries and operations of one installation.",
+        openapi_url=f"{API}/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        separate_input_output_schemas=False,
+    )
+    api = APIRouter(prefix=API, responses=problems.RESPONSES)
+    for router in API_ROUTERS:
+        api.include_router(router)
+    app.include_router(api)
+    app.include_router(health.router)
+    for router in PAGE_ROUTERS:
+        app.include_router(router)
+    app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
+    problems.install(app)
+    app.add_exception_handler(RowrelayError, _error)
+
+    app.add_middleware(Guard, console_url=services.console_url, known=services.origins.is_known)
+    app.state.services = services
+    return app
+
+
+async def _error(request: Request, error: Exception) -> Response:
+    """Our errors: a problem for a program, a page for a person."""
+    assert isinstance(error, RowrelayError)  # noqa: S101 - what it was added for
+    if request.url.path.startswith(("/api/", "/health")):
+        return problems.of_error(error)
+    return await pages.error_page(request, error)

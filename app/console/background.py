@@ -1,0 +1,52 @@
+"""What the console does beside answering: things that are done again and again while it runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import structlog
+
+from app.console.services import Services
+from app.core.errors import RowrelayError
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Repeated:
+    """Something that is done every so many seconds."""
+
+    name: str
+    every_seconds: float
+    do: Callable[[], Awaitable[object]]
+
+
+def repeated(services: Services) -> tuple[Repeated, ...]:
+    """All of it, for these services."""
+    return (Repeated("prune_sessions", 3600.0, services.sessions.prune),)
+
+
+@asynccontextmanager
+async def background(services: Services) -> AsyncIterator[None]:
+    """Do it until the end. What fails is logged, and tried again the next time."""
+    tasks = [asyncio.create_task(_repeat(one), name=one.name) for one in repeated(services)]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _repeat(one: Repeated) -> None:
+    while True:
+        try:
+            await one.do()
+        except RowrelayError as error:
+            log.warning("console_task_failed", task=one.name, error=str(error))
+        except Exception:
+            log.exception("console_task_failed", task=one.name)
+        await asyncio.sleep(one.every_seconds)

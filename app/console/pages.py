@@ -1,0 +1,152 @@
+"""The web pages: Jinja templates, in the reader's language, with what each page needs to know of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote, urlsplit
+
+from babel.support import Translations
+from fastapi import Depends, Request
+from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PrefixLoader, StrictUndefined
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from app import VERSION
+from app.console.dependencies import services
+from app.console.errors import ConsoleError, NotAuthenticated
+from app.console.localized import Localized
+from app.console.security.roles import Permission, Principal, why_not
+from app.core.errors import RowrelayError
+
+HERE = Path(__file__).parent
+LANGUAGES = ("en", "vi")
+
+
+def _loader() -> ChoiceLoader:
+    """A subject's templates by its name (`users/list.html`), and those that all share."""
+    folders = {path.parent.name: FileSystemLoader(path) for path in HERE.glob("*/templates")}
+    return ChoiceLoader([PrefixLoader(folders), FileSystemLoader(HERE / "templates")])
+
+
+def _environment(language: str) -> Environment:
+    made = Environment(
+        loader=_loader(),
+        autoescape=True,
+        undefined=StrictUndefined,
+        extensions=["jinja2.ext.i18n"],
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found = Translations.load(HERE / "locale", [language], "console")
+    made.install_gettext_translations(found, newstyle=True)  # type: ignore[attr-defined] # by the extension
+    return made
+
+
+_ENVIRONMENTS: dict[str, Environment] = {}
+
+
+def environment(language: str) -> Environment:
+    """The templates in that language; in English where there is none of it."""
+    language = language if language in LANGUAGES else "en"
+    if language not in _ENVIRONMENTS:
+        _ENVIRONMENTS[language] = _environment(language)
+    return _ENVIRONMENTS[language]
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Who reads a page, and how."""
+
+    principal: Principal | None
+    """`None`: nobody is logged in."""
+    language: str
+
+    @property
+    def by(self) -> Principal:
+        """Who is logged in. Raises `NotAuthenticated`: the page becomes that of the login."""
+        if self.principal is None:
+            raise NotAuthenticated("log in first")
+        return self.principal
+
+    def may(self, permission: str) -> bool:
+        """Whether it is permitted to them."""
+        return self.principal is not None and self.principal.may(Permission[permission])
+
+    def why_not(self, permission: str) -> str:
+        """Why it is not, for a control that is disabled; empty where it is."""
+        if self.may(permission):
+            return ""
+        return why_not(self.by.role, Permission[permission])
+
+
+async def reader(request: Request) -> Reader:
+    """Who reads the page; nobody, where nobody is logged in."""
+    try:
+        found = await services(request).authentication.principal(request)
+    except NotAuthenticated:
+        asked = request.headers.get("accept-language", "")
+        return Reader(None, "vi" if asked.lower().startswith("vi") else "en")
+    return Reader(found, found.language)
+
+
+ReadBy = Annotated[Reader, Depends(reader)]
+
+
+def render(
+    request: Request,
+    who: Reader,
+    template: str,
+    told: Mapping[str, Any] | None = None,
+    status: int = 200,
+) -> Response:
+    """The page of a template. Every template has: `request`, `reader`, `local` (dates and numbers),
+    `here` (path and query), `version`; and what it is told."""
+    zone = who.principal.time_zone if who.principal else "UTC"
+    here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    page = environment(who.language).get_template(template)
+    html = page.render(
+        request=request,
+        reader=who,
+        local=Localized(who.language, zone),
+        here=here,
+        now=services(request).now(),
+        theme=who.principal.theme if who.principal else "system",
+        version=VERSION,
+        **(told or {}),
+    )
+    return HTMLResponse(html, status)
+
+
+def go(path: str, notice: str | None = None) -> RedirectResponse:
+    """After a form was taken: on to that page, which says `notice` once."""
+    response = RedirectResponse(path, 303)
+    if notice:
+        response.set_cookie(
+            "rowrelay-notice", quote(notice), max_age=30, httponly=True, samesite="lax"
+        )
+    return response
+
+
+def safe_path(text: str | None, otherwise: str = "/") -> str:
+    """A path of this console, to go to after a login: never another site."""
+    if not text:
+        return otherwise
+    parts = urlsplit(text)
+    if parts.scheme or parts.netloc or not text.startswith("/") or text.startswith(("//", "/\\")):
+        return otherwise
+    return text if text.isprintable() and "\\" not in text else otherwise
+
+
+async def error_page(request: Request, error: RowrelayError) -> Response:
+    """An error as a page; where nobody is logged in, on to the login."""
+    who = await reader(request)
+    if isinstance(error, NotAuthenticated):
+        here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        return RedirectResponse(f"/login?next={quote(here)}", 303)
+    status = error.status if isinstance(error, ConsoleError) else 503 if error.retryable else 502
+    title = (
+        error.title if isinstance(error, ConsoleError) else "A server behind the console refused"
+    )
+    return render(request, who, "error.html", {"title": title, "said": str(error)}, status)

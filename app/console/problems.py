@@ -1,0 +1,133 @@
+"""Errors as problem details (RFC 9457): every answer of the API that is no success has this form."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+
+from app.console.errors import ConsoleError, NotAuthenticated
+from app.core.errors import (
+    AmbiguousKey,
+    ConfigError,
+    RowrelayError,
+    Unavailable,
+    UnknownFeed,
+)
+
+log = structlog.get_logger()
+
+MEDIA_TYPE = "application/problem+json"
+TYPES = "https://rowrelay.invalid/problems/"
+"""What a problem's `type` begins with; a name, not an address (RFC 9457, 3.1.1)."""
+
+
+class FieldProblem(BaseModel):
+    """One value that cannot be taken."""
+
+    field: str = Field(description="Where it is: `body.name`, `query.limit`, …")
+    said: str = Field(description="What would be right.")
+
+
+class Problem(BaseModel):
+    """Why a request was refused, and what to do (RFC 9457)."""
+
+    type: str = Field(description="Which kind of problem; a URI that names it.")
+    title: str = Field(description="The kind in words.")
+    status: int = Field(description="The HTTP status.", ge=400, le=599)
+    detail: str = Field(description="What was wrong with this request, and what to do.")
+    errors: list[FieldProblem] = Field(default=[], description="The values at fault.")
+
+
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    "4XX": {
+        "description": "Refused: why, and what to do.",
+        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    },
+    "5XX": {
+        "description": "The console, or a server behind it, cannot answer now.",
+        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    },
+}
+"""What every endpoint may answer besides its success."""
+
+
+def problem(
+    status: int,
+    kind: str,
+    title: str,
+    detail: str,
+    errors: Sequence[FieldProblem] = (),
+    headers: dict[str, str] | None = None,
+) -> JSONResponse:
+    """The response of a problem."""
+    body = Problem(type=TYPES + kind, title=title, status=status, detail=detail, errors=[*errors])
+    return JSONResponse(body.model_dump(), status, headers, MEDIA_TYPE)
+
+
+def of_error(error: RowrelayError) -> JSONResponse:
+    """One of our errors as a problem."""
+    if isinstance(error, ConsoleError):
+        headers = {}
+        if error.retry_after_seconds is not None:
+            headers["Retry-After"] = str(error.retry_after_seconds)
+        if isinstance(error, NotAuthenticated):
+            headers["WWW-Authenticate"] = 'Bearer realm="rowrelay"'
+        errors = [FieldProblem(field=error.field, said=str(error))] if error.field else []
+        return problem(error.status, error.kind, error.title, str(error), errors, headers)
+    match error:
+        case UnknownFeed():
+            return problem(404, "unknown-feed", "No such feed", str(error))
+        case AmbiguousKey():
+            return problem(409, "ambiguous-key", "Several deliveries have that key", str(error))
+        case Unavailable():
+            headers = {"Retry-After": "5"}
+            return problem(503, "unavailable", "A server is away", str(error), (), headers)
+        case ConfigError():
+            return problem(500, "configuration", "The configuration is wrong", str(error))
+        case _:
+            return problem(502, "refused", "A server behind the console refused", str(error))
+
+
+def install(app: FastAPI) -> None:
+    """Let the application answer every error with a problem."""
+    app.add_exception_handler(RowrelayError, _ours)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _unforeseen)
+
+
+async def _ours(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RowrelayError)  # noqa: S101 - what it was added for
+    return of_error(error)
+
+
+async def _invalid(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - as above
+    errors = [
+        FieldProblem(field=".".join(map(str, one["loc"])), said=one["msg"])
+        for one in error.errors()
+    ]
+    detail = "; ".join(f"{one.field}: {one.said}" for one in errors)
+    return problem(422, "invalid", "A value cannot be taken", detail, errors)
+
+
+async def _http(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - as above
+    status = HTTPStatus(error.status_code)
+    kind = status.phrase.lower().replace(" ", "-")
+    detail = str(error.detail or status.description or status.phrase)
+    return problem(status, kind, status.phrase, detail, (), dict(error.headers or {}))
+
+
+async def _unforeseen(request: Request, error: Exception) -> Response:
+    log.error("request_failed", path=request.url.path, method=request.method, exc_info=error)
+    detail = "the console failed on this request; its log says why"
+    return problem(500, "error", "The console failed", detail)

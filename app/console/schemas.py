@@ -1,0 +1,86 @@
+"""What all subjects' schemas share: names, pages, and states in any usual spelling."""
+
+from __future__ import annotations
+
+import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from enum import StrEnum
+from typing import Annotated, Any, Generic, TypeVar
+
+import orjson
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from app.console.errors import Invalid
+
+T = TypeVar("T")
+E = TypeVar("E", bound=StrEnum)
+
+PAGE, LONGEST_PAGE = 50, 200
+
+
+class Schema(BaseModel):
+    """Base of requests and responses: a field that is not known is refused."""
+
+    model_config = ConfigDict(extra="forbid", from_attributes=True)
+
+
+class Page(BaseModel, Generic[T]):
+    """Some of a list, in its order."""
+
+    items: list[T]
+    next: str | None = Field(description="The cursor of the next page; null: this is the last.")
+
+
+Limit = Annotated[int, Field(ge=1, le=LONGEST_PAGE, description="Items a page.")]
+Cursor = Annotated[str | None, Field(max_length=2000, description="The `next` of the page before.")]
+Version = Annotated[int, Field(ge=1, description="Counts its changes: the ETag.")]
+
+
+def _one_line(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("one line of text without control characters")
+    return text
+
+
+Line = Annotated[str, AfterValidator(_one_line)]
+"""Text of one line."""
+Why = Annotated[
+    Line, Field(min_length=3, max_length=500, description="The reason, for the record.")
+]
+
+
+def cursor_of(*fields: object) -> str:
+    """Where a page ended, as URL-safe text."""
+    return urlsafe_b64encode(orjson.dumps(fields)).decode().rstrip("=")
+
+
+def read_cursor(text: str | None, *kinds: type) -> tuple[Any, ...] | None:
+    """The fields of a cursor. Raises `Invalid` for text that is none of ours, or of another list."""
+    if text is None:
+        return None
+    try:
+        fields = orjson.loads(urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+    except ValueError as error:
+        raise Invalid("not the `next` of a page", "query.after") from error
+    if not isinstance(fields, list) or [type(one) for one in fields] != list(kinds):
+        raise Invalid("not the `next` of a page of this list", "query.after")
+    return tuple(fields)
+
+
+def any_spelling(kind: type[E]) -> BeforeValidator:
+    """Takes a value of the enum in any usual spelling: letter case, blanks, `-` and `_` make no
+    difference, and a word more at the end neither (`dead`, `DEAD`, `dead-letter`)."""
+    known = {_letters(member.value): member for member in kind}
+    known |= {_letters(member.name): member for member in kind}
+
+    def read(value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        letters = _letters(value)
+        return known.get(letters) or known.get(letters.removesuffix("letter")) or value
+
+    return BeforeValidator(read)
+
+
+def _letters(text: str) -> str:
+    return re.sub(r"[\s_-]+", "", text).casefold().removesuffix("s")

@@ -1,0 +1,98 @@
+"""How many wrong passwords there may be: of an account and from an address, over all processes.
+
+The counts are kept in Redis, and in this process while Redis is away.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import structlog
+from limits import RateLimitItem, RateLimitItemPerMinute
+from limits.aio.storage import MemoryStorage, RedisStorage
+from limits.aio.strategies import MovingWindowRateLimiter, RateLimiter
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from app.console.errors import TooMany
+from app.core.redis_url import RedisUrl
+
+log = structlog.get_logger()
+
+OF_ACCOUNT: RateLimitItem = RateLimitItemPerMinute(10, 5)
+FROM_ADDRESS: RateLimitItem = RateLimitItemPerMinute(50, 5)
+KEYS = "rowrelay-console-login"
+AGAIN_SECONDS = 30.0
+"""How long Redis is left alone after it did not answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    limit: RateLimitItem
+    what: str
+    key: str
+
+
+class LoginLimits:
+    """Counts logins that failed. On one event loop."""
+
+    def __init__(self, redis: RedisUrl, timeout: timedelta) -> None:
+        """`timeout`: how long Redis may take to answer. Connects on first use."""
+        self._client = Redis(**redis.client_options(timeout.total_seconds()))
+        pool: Any = self._client.connection_pool
+        storage = RedisStorage(
+            "async+redis://", implementation="redispy", key_prefix=KEYS, connection_pool=pool
+        )
+        self._shared: RateLimiter = MovingWindowRateLimiter(storage)
+        self._here: RateLimiter = MovingWindowRateLimiter(MemoryStorage())
+        self._away_until = 0.0
+
+    async def close(self) -> None:
+        """Close the connections to Redis."""
+        await self._client.aclose(close_connection_pool=True)
+
+    async def require(self, name: str, address: str) -> None:
+        """Raise `TooMany` where the account, or the address, has failed too often."""
+        for one in _counted(name, address):
+            wait = await self._ask(partial(_seconds_to_wait, one))
+            if wait:
+                raise TooMany(f"too many wrong passwords: try again in {wait} s", wait)
+
+    async def failed(self, name: str, address: str) -> None:
+        """Count a login that failed."""
+        for one in _counted(name, address):
+            await self._ask(partial(_count, one))
+
+    async def _ask(self, question: Callable[[RateLimiter], Awaitable[int]]) -> int:
+        """Ask Redis; this process while it is away."""
+        try:
+            return await question(self._limiter())
+        except (RedisError, OSError):
+            log.warning(
+                "login_limits_in_memory", why="Redis does not answer", seconds=AGAIN_SECONDS
+            )
+            self._away_until = time.monotonic() + AGAIN_SECONDS
+            return await question(self._here)
+
+    def _limiter(self) -> RateLimiter:
+        return self._here if time.monotonic() < self._away_until else self._shared
+
+
+def _counted(name: str, address: str) -> tuple[_Counted, _Counted]:
+    return _Counted(OF_ACCOUNT, "account", name), _Counted(FROM_ADDRESS, "address", address)
+
+
+async def _seconds_to_wait(one: _Counted, limiter: RateLimiter) -> int:
+    if await limiter.test(one.limit, one.what, one.key):
+        return 0
+    window = await limiter.get_window_stats(one.limit, one.what, one.key)
+    return max(1, round(window.reset_time - time.time()))
+
+
+async def _count(one: _Counted, limiter: RateLimiter) -> int:
+    return int(await limiter.hit(one.limit, one.what, one.key))

@@ -1,0 +1,105 @@
+"""Runs the console under uvicorn."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import uvicorn
+
+from app.configuration.loaded import Loaded
+from app.console.app import make_app
+from app.console.background import background
+from app.console.services import open_services
+from app.core.errors import ConfigError, Problem
+from app.runtime.operator import OpenQueue
+
+GRACE_SECONDS = 5
+"""How long requests may take to end once the console is told to stop; streams are cut."""
+
+
+def serve(loaded: Loaded, open_queue: OpenQueue, tell: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT. `tell`: told the address once it listens.
+
+    Raises `ConfigError` for an address that cannot be listened on and for settings that cannot be
+    used, and `StoreUnavailable`.
+    """
+    settings = loaded.settings
+    with _listen(settings.console_host, settings.console_port) as listening:
+        url = settings.console_url
+        if settings.console_port == 0:  # a port that nobody could have written into CONSOLE_URL
+            url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        asyncio.run(_serve(loaded, open_queue, url, listening, tell))
+
+
+async def _serve(
+    loaded: Loaded,
+    open_queue: OpenQueue,
+    url: str,
+    listening: socket.socket,
+    tell: Callable[[str], None],
+) -> None:
+    async with open_services(loaded, open_queue, url) as services, background(services):
+        server = _Server(
+            uvicorn.Config(
+                make_app(services),
+                log_config=None,
+                log_level="warning",
+                access_log=False,
+                lifespan="off",
+                forwarded_allow_ips=loaded.settings.console_proxies,
+                server_header=False,
+                timeout_graceful_shutdown=GRACE_SECONDS,
+            ),
+            lambda: tell(url),
+        )
+        await server.serve([listening])
+
+
+class _Server(uvicorn.Server):
+    """Says when it listens; a signal ends it, and is not raised again afterwards."""
+
+    def __init__(self, config: uvicorn.Config, listens: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._listens = listens
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn calls it."""
+        await super().startup(sockets)
+        self._listens()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """As uvicorn calls it."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Raises `ConfigError`."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_STREAM)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        made.bind((host, port))
+    except OSError as error:
+        made.close()
+        said = f"{host}:{port}, where nothing can listen: {error.strerror}"
+        problem = Problem(
+            "environment",
+            "CONSOLE_HOST, CONSOLE_PORT",
+            said,
+            "an address of this machine and a free port",
+        )
+        raise ConfigError([problem]) from error
+    made.listen(128)
+    return made

@@ -1,0 +1,107 @@
+"""The console's services, each made once, over one store and one operator of the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import cached_property
+
+import structlog
+
+from app.configuration.loaded import Loaded
+from app.console.audit.service import Audit
+from app.console.health.service import Health
+from app.console.origins.service import Origins
+from app.console.security.access_tokens import AccessTokens, secret_of
+from app.console.security.authentication import Authentication, cookie_settings
+from app.console.security.login_limits import LoginLimits
+from app.console.security.passwords import Passwords
+from app.console.sessions.service import Sessions
+from app.console.store.engine import open_engine
+from app.console.store.migrate import migrate, require_current
+from app.console.store.store import Store
+from app.console.users.service import Users
+from app.core.clock import Clock, utc_now
+from app.runtime.operator import OpenQueue, Operator, open_operator
+
+log = structlog.get_logger()
+
+
+class Services:
+    """What the routes call. On one event loop."""
+
+    def __init__(
+        self, loaded: Loaded, operator: Operator, *, console_url: str, now: Clock = utc_now
+    ) -> None:
+        """`console_url`: the address that browsers are given. Raises `ConfigError` for settings of the
+        console that cannot be used."""
+        settings = loaded.settings
+        self.loaded = loaded
+        self.operator = operator
+        self.console_url = console_url
+        self.now = now
+        self.store = Store(open_engine(settings))
+        self.passwords = Passwords()
+        self.access_tokens = AccessTokens(secret_of(settings), now)
+        self.login_limits = LoginLimits(settings.redis, settings.connect_timeout)
+        self.authentication = Authentication(
+            self.store,
+            self.access_tokens,
+            cookie_settings(console_url),
+            settings.console_session_idle,
+            now,
+        )
+
+    @cached_property
+    def audit(self) -> Audit:
+        """The audit log."""
+        return Audit(self.store, self.now)
+
+    @cached_property
+    def users(self) -> Users:
+        """Users and profiles."""
+        return Users(self.store, self.audit, self.passwords, self.console_url, self.now)
+
+    @cached_property
+    def sessions(self) -> Sessions:
+        """Logins of browsers."""
+        lasts = self.loaded.settings.console_session
+        return Sessions(self.store, self.audit, self.passwords, self.login_limits, lasts, self.now)
+
+    @cached_property
+    def origins(self) -> Origins:
+        """Whose pages may call the API."""
+        return Origins(self.store, self.audit, self.now)
+
+    @cached_property
+    def health(self) -> Health:
+        """Whether the console can answer."""
+        return Health(self.store, self.operator)
+
+    async def bring_up(self) -> None:
+        """Bring an SQLite database to this version's schema. Raises `ConfigError` for another product's
+        that is not at it."""
+        engine = self.store.engine
+        if engine.dialect.name != "sqlite":
+            await require_current(engine)
+            return
+        before, now = await migrate(engine)
+        if before != now:
+            log.info("console_database_migrated", before=before, now=now)
+
+
+@asynccontextmanager
+async def open_services(
+    loaded: Loaded, open_queue: OpenQueue, console_url: str | None = None
+) -> AsyncIterator[Services]:
+    """The services, over clients that are closed at the end. `console_url`: the address that browsers
+    are given, if it is not `CONSOLE_URL`. Raises `ConfigError`."""
+    url = console_url or loaded.settings.console_url
+    async with open_operator(loaded, open_queue) as operator:
+        services = Services(loaded, operator, console_url=url)
+        try:
+            await services.bring_up()
+            yield services
+        finally:
+            await services.login_limits.close()
+            await services.store.close()
