@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from babel.support import Translations
 from fastapi import Depends, Request
@@ -17,11 +17,13 @@ from app import VERSION
 from app.console.dependencies import services
 from app.console.errors import ConsoleError, NotAuthenticated
 from app.console.localized import Localized
-from app.console.security.roles import Permission, Principal, why_not
+from app.console.security.roles import LEAST, Permission, Principal, why_not
 from app.core.errors import RowrelayError
 
 HERE = Path(__file__).parent
 LANGUAGES = ("en", "vi")
+NOTICE, LONGEST_NOTICE = "rowrelay-notice", 2000
+"""The cookie with what the next page says once, and how many characters of it."""
 
 
 def _loader() -> ChoiceLoader:
@@ -80,6 +82,10 @@ class Reader:
             return ""
         return why_not(self.by.role, Permission[permission])
 
+    def least(self, permission: str) -> str:
+        """The least role that may."""
+        return LEAST[Permission[permission]].value
+
 
 async def reader(request: Request) -> Reader:
     """Who reads the page; nobody, where nobody is logged in."""
@@ -102,10 +108,11 @@ def render(
     status: int = 200,
 ) -> Response:
     """The page of a template. Every template has: `request`, `reader`, `local` (dates and numbers),
-    `here` (path and query), `version`; and what it is told."""
+    `here` (path and query), `now`, `theme`, `version`, `notice` (said once); and what it is told."""
     zone = who.principal.time_zone if who.principal else "UTC"
     here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
     page = environment(who.language).get_template(template)
+    notice = unquote(request.cookies.get(NOTICE, ""))[:LONGEST_NOTICE]
     html = page.render(
         request=request,
         reader=who,
@@ -114,18 +121,20 @@ def render(
         now=services(request).now(),
         theme=who.principal.theme if who.principal else "system",
         version=VERSION,
+        notice=notice,
         **(told or {}),
     )
-    return HTMLResponse(html, status)
+    response = HTMLResponse(html, status)
+    if notice:
+        response.delete_cookie(NOTICE, httponly=True, samesite="lax")
+    return response
 
 
 def go(path: str, notice: str | None = None) -> RedirectResponse:
     """After a form was taken: on to that page, which says `notice` once."""
     response = RedirectResponse(path, 303)
     if notice:
-        response.set_cookie(
-            "rowrelay-notice", quote(notice), max_age=30, httponly=True, samesite="lax"
-        )
+        response.set_cookie(NOTICE, quote(notice), max_age=30, httponly=True, samesite="lax")
     return response
 
 
