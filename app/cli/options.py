@@ -2,49 +2,31 @@
 
 from __future__ import annotations
 
-import re
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Annotated
 
 import typer
 
 from app.core.clock import utc_now
 from app.core.states import State
-from app.feeds.duration import parse_duration
+from app.feeds.duration import moment_of_text
 from app.ledger.selection import Between
-
-_ATTEMPTS = re.compile(r"(\d{1,9})(?:(\+)|-(\d{1,9}))?")
 
 
 def parse_moment(text: str) -> datetime:
     """A moment: ISO 8601, in UTC where it names no zone, or a duration ago such as `2h`."""
     try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return utc_now() - _duration(text)
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _duration(text: str) -> timedelta:
-    try:
-        parsed = parse_duration(text)
+        return moment_of_text(text, utc_now())
     except ValueError as error:
-        problem = f'{text!r}: neither a moment such as "2026-01-31T10:00Z" nor {error}'
-        raise typer.BadParameter(problem) from error
-    assert isinstance(parsed, timedelta)  # noqa: S101 - what it makes of text
-    return parsed
+        raise typer.BadParameter(str(error)) from error
 
 
 def parse_attempts(text: str) -> Between:
     """A number of attempts: `3`, `3+` or `2-5`."""
-    found = _ATTEMPTS.fullmatch(text.strip())
-    if found is None:
-        raise typer.BadParameter(f'{text!r}: not a number of attempts such as "3", "3+" or "2-5"')
-    least = int(found[1])
-    most = None if found[2] else int(found[3]) if found[3] else least
-    if most is not None and most < least:
-        raise typer.BadParameter(f"{text!r}: {least} is more than {most}")
-    return Between(least, most)
+    try:
+        return Between.parse(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 FeedName = Annotated[str, typer.Argument(metavar="NAME")]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field
@@ -12,6 +12,7 @@ from app.core.wrong_values import DURATION
 
 _UNIT_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", re.ASCII)
+_FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 
 def parse_duration(value: object) -> object:
@@ -35,6 +36,35 @@ def parse_duration(value: object) -> object:
         return timedelta(seconds=float(match[1]) * _UNIT_SECONDS[match[2] or "s"])
     except OverflowError:
         raise ValueError("a duration of 3650d or less") from None
+
+
+def moment_of_text(text: str, now: datetime) -> datetime:
+    """A moment in UTC: ISO 8601, of UTC where it names no zone, or a duration before `now`, such as
+    `2h`. What lies beyond the calendar becomes its first or last moment. Raises `ValueError`."""
+    try:
+        moment = datetime.fromisoformat(text.strip())
+    except ValueError:
+        return _before(now, text)
+    if moment.tzinfo is None:
+        return moment.replace(tzinfo=UTC)
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:  # a zone's offset leads out of the years 1 to 9999
+        return _FIRST if moment.year == 1 else _LAST
+
+
+def _before(now: datetime, text: str) -> datetime:
+    try:
+        length = parse_duration(text)
+    except ValueError as error:
+        raise ValueError(
+            f'{text!r}: neither a moment such as "2026-01-31T10:00Z" nor {error}'
+        ) from error
+    assert isinstance(length, timedelta)  # noqa: S101 - what it makes of text
+    try:
+        return now - length
+    except OverflowError:
+        return _FIRST
 
 
 Duration = Annotated[

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 from app.core.states import State
 from app.ledger.client import Document
 from app.ledger.indexes import in_state
+from app.ledger.reasons import kind_pattern, normal
 
 _OPEN_SINCE_LOGGED = (State.QUEUED, State.RETRYING)
+_BETWEEN = re.compile(r"(\d{1,9})(?:(\+)|-(\d{1,9}))?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,18 @@ class Between:
 
     def __str__(self) -> str:
         return f"{self.least}{'+' if self.most is None else f'-{self.most}'}"
+
+    @classmethod
+    def parse(cls, text: str) -> Between:
+        """`3`, `3+` or `2-5`. Raises `ValueError`, which says what was found, for anything else."""
+        found = _BETWEEN.fullmatch(text.strip())
+        if found is None:
+            raise ValueError(f'{text!r}: not a number of attempts such as "3", "3+" or "2-5"')
+        least = int(found[1])
+        most = None if found[2] else int(found[3]) if found[3] else least
+        if most is not None and most < least:
+            raise ValueError(f"{text!r}: {least} is more than {most}")
+        return cls(least, most)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +53,23 @@ class Selection:
     """Before this moment."""
     reason: str | None = None
     """Text within the reason or the last error, in any letter case."""
+    reason_kind: str | None = None
+    """What reasons of a kind have in common, as `app.ledger.reasons.normal` gives it. The ledger's
+    server takes a few more than are of the kind: `takes` tells."""
     status: int | None = None
     """The HTTP status of the last attempt."""
+    without_status: bool = False
+    """Only those whose last attempt had no HTTP status, or that had no attempt."""
     attempts: Between | None = None
     """How many attempts since the last replay."""
     key_pattern: str | None = None
     """A regular expression for a part of the key (see `app.core.keys.part_pattern`), in any letter
     case.
     """
+
+    def takes(self, delivery: Mapping[str, Any]) -> bool:
+        """Whether a stored delivery that the server found is meant: it is of `reason_kind`."""
+        return self.reason_kind is None or normal(delivery.get("reason", "")) == self.reason_kind
 
 
 def narrowed(selection: Selection, feeds: Sequence[str]) -> Selection:
@@ -68,6 +92,10 @@ def conditions_of(selection: Selection, state: State) -> list[Document]:
         conditions.append({moment: {"$lt": selection.until}})
     if selection.status is not None:
         conditions.append({"last.status": selection.status})
+    if selection.without_status:
+        conditions.append({"last.status": {"$exists": False}})
+    if selection.reason_kind is not None:
+        conditions.append({"reason": {"$regex": kind_pattern(selection.reason_kind)}})
     if selection.reason:
         contains = {"$regex": re.escape(selection.reason), "$options": "i"}
         conditions.append({"$or": [{"reason": contains}, {"last.error": contains}]})

@@ -35,7 +35,9 @@ def narrows(selection: Selection) -> bool:
             selection.since,
             selection.until,
             selection.reason,
+            selection.reason_kind,
             selection.status,
+            selection.without_status,
             selection.attempts,
             selection.key_pattern,
         )
