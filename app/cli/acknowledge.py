@@ -10,14 +10,13 @@ from app.cli.loading import load_config
 from app.cli.moving import (
     DryRun,
     Everything,
-    Why,
     Words,
     Yes,
     carry_out,
     meant_in,
     selected,
 )
-from app.cli.options import Feeds, Ids, Reason, Since, Status, Until
+from app.cli.options import Feeds, Ids, Reason, Since, Status, Until, Why
 from app.cli.servers import operator, session
 from app.cli.terminal import AsJson
 from app.core.states import State

@@ -6,7 +6,6 @@ from app.cli.loading import load_config
 from app.cli.moving import (
     DryRun,
     Everything,
-    Why,
     Words,
     Yes,
     carry_out,
@@ -14,7 +13,7 @@ from app.cli.moving import (
     selected,
     states_of,
 )
-from app.cli.options import Feeds, Ids, Reason, Since, States, Status, Until
+from app.cli.options import Feeds, Ids, Reason, Since, States, Status, Until, Why
 from app.cli.servers import operator, session
 from app.cli.terminal import AsJson
 from app.core.states import OPEN_STATES

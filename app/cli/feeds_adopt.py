@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from dataclasses import asdict
 
 from app.cli.loading import configured_feed, load_config
-from app.cli.options import FeedName
+from app.cli.options import FeedName, Why
 from app.cli.servers import operator, with_ledger
 from app.cli.terminal import AsJson, console, print_json
 from app.operations.adopt import Adopted, adopt
 from app.operations.by import By
 
 
-def adopt_feed(name: FeedName, as_json: AsJson = False) -> None:
+def adopt_feed(name: FeedName, why: Why = None, as_json: AsJson = False) -> None:
     """Say that a feed whose table, key or cursor was changed in feeds.toml still reads the source
     of its deliveries.
 
@@ -22,7 +22,7 @@ def adopt_feed(name: FeedName, as_json: AsJson = False) -> None:
     """
     loaded = load_config()
     feed = configured_feed(loaded, name)
-    adopted = with_ledger(loaded, lambda ledger: adopt(ledger, feed, By(operator())))
+    adopted = with_ledger(loaded, lambda ledger: adopt(ledger, feed, By(operator(), why)))
     lines = [*_lines(name, adopted)]
     if as_json:
         print_json({"feed": name, "origin": asdict(adopted.now), "told": lines})

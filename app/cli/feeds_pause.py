@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from app.cli.loading import configured_feed, load_config
-from app.cli.options import FeedName
+from app.cli.options import FeedName, Why
 from app.cli.servers import operator, with_ledger
 from app.cli.terminal import AsJson, console, print_json
 from app.core.cursors import Cursor
@@ -42,10 +42,14 @@ def pause_feed(
 
 
 def resume_feed(
-    name: FeedName, polling: Polling = False, sending: Sending = False, as_json: AsJson = False
+    name: FeedName,
+    why: Why = None,
+    polling: Polling = False,
+    sending: Sending = False,
+    as_json: AsJson = False,
 ) -> None:
     """Go on with a paused feed, or with its polling or sending alone."""
-    loaded, by, part = load_config(), By(operator()), _part(polling=polling, sending=sending)
+    loaded, by, part = load_config(), By(operator(), why), _part(polling=polling, sending=sending)
     configured_feed(loaded, name)
     resumed = with_ledger(loaded, lambda ledger: resume(ledger, name, by, part))
     what = "" if part is Part.BOTH else f"{part.value} "

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from app.cli.loading import configured_feed, load_config
-from app.cli.options import FeedName
+from app.cli.options import FeedName, Why
 from app.cli.servers import operator, session
 from app.cli.terminal import FOUND_WRONG, WRONG_USAGE, AsJson, console, fail, print_json
 from app.feeds.cursors import POSITION_FORMS
@@ -20,11 +20,13 @@ from app.operations.rewind import Rewound
 
 def rewind_feed(
     name: FeedName,
+    *,
     to: Annotated[str, typer.Option(help=f"beginning, now, or a position: {POSITION_FORMS}.")],
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Count what would be read; move nothing.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    why: Why = None,
     as_json: AsJson = False,
 ) -> None:
     """Move a feed's cursor, so that rows are read again. Rows that the ledger has are not delivered
@@ -47,7 +49,8 @@ def rewind_feed(
                 _confirm_again(
                     name, opened.run(lambda at: at.rewinding.delivered_again(feed, position))
                 )
-            rewound = opened.run(lambda at: at.rewinding.rewind(feed, position, By(operator())))
+            by = By(operator(), why)
+            rewound = opened.run(lambda at: at.rewinding.rewind(feed, position, by))
     if as_json:
         print_json({"feed": name, "dry_run": dry_run, **asdict(rewound)})
     else:

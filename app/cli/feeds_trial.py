@@ -23,8 +23,8 @@ from app.core.errors import ConfigError
 from app.core.shown import plain, plain_lines
 from app.core.states import State
 from app.delivery.deliver import Delivering
-from app.delivery.work import DeliverySettings
 from app.feeds.feed import Feed
+from app.operations.by import By
 from app.operations.trial import Tried
 from app.partner.request import Prepared, prepare
 from app.reads.preview import RequestPreview, preview_request
@@ -80,23 +80,19 @@ def try_row(
 
 
 async def _try(loaded: config.Config, feed: Feed, subject: Subject, *, record: bool) -> Tried:
-    settings = loaded.settings
     async with open_operator(loaded) as operating:
         trial, informed = await operating.trial(feed)
         if not informed:
             warn("Redis does not answer, so it is not known whether the endpoint is left alone")
         if not record:
             return await trial.send(subject)
-        terms = DeliverySettings(
-            f"{operator()} (feeds test)", settings.lease, settings.group_size, settings.group_wait
-        )
 
         def begun(delivering: Delivering) -> None:
             asyncio.get_running_loop().add_signal_handler(
-                signal.SIGINT, delivering.drain, settings.shutdown_grace
+                signal.SIGINT, delivering.drain, loaded.settings.shutdown_grace
             )
 
-        return await trial.record(subject, terms, begun)
+        return await trial.record(subject, By(operator()), begun)
 
 
 def _confirm(prepared: Prepared, subject: Subject, yes: bool, *, again: bool) -> None:

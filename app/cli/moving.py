@@ -18,7 +18,7 @@ from app.cli.tables import ago, print_fields, print_table
 from app.cli.terminal import FOUND_WRONG, WRONG_USAGE, PlainConsole, fail, print_json, warn
 from app.core.keys import shown_id
 from app.core.states import State
-from app.ledger.operator_moves import Counted
+from app.ledger.picking import Counted
 from app.ledger.selection import Selection
 from app.operations.account import Account, Preview, Tell
 from app.operations.selection import meant, narrows
@@ -31,7 +31,6 @@ Everything = Annotated[
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Count, and show a few; move nothing.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-Why = Annotated[str | None, typer.Option("--why", help="The reason, for the record.")]
 
 
 def states_of(

@@ -1,4 +1,4 @@
-"""What an operator selects deliveries by, as options of several commands."""
+"""Options of several commands: what an operator selects deliveries by, and why something is done."""
 
 from __future__ import annotations
 
@@ -59,6 +59,7 @@ AttemptsMade = Annotated[
         help="So many attempts: 3, 3+ or 2-5.",
     ),
 ]
+Why = Annotated[str | None, typer.Option("--why", help="The reason, for the record.")]
 KeyPart = Annotated[
     str | None, typer.Option("--contains", metavar="TEXT", help="Text contained in the key.")
 ]

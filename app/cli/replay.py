@@ -10,7 +10,6 @@ from app.cli.loading import configured_feed, load_config
 from app.cli.moving import (
     DryRun,
     Everything,
-    Why,
     Words,
     Yes,
     carry_out,
@@ -18,7 +17,7 @@ from app.cli.moving import (
     selected,
     states_of,
 )
-from app.cli.options import Feeds, Ids, Reason, Since, States, Status, Until
+from app.cli.options import Feeds, Ids, Reason, Since, States, Status, Until, Why
 from app.cli.servers import operator, session
 from app.cli.terminal import AsJson, warn
 from app.configuration.configured import Own, differing

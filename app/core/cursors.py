@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import StrEnum
 
 from app.core.certificates import DiscrepancyKind
 from app.core.position import Gap, Position, ReadRange
@@ -32,6 +33,30 @@ class Notice:
     kind: DiscrepancyKind
     said: str
     at: datetime
+
+
+class FeedMoveKind(StrEnum):
+    """What an operator can do with a feed."""
+
+    PAUSED = "paused"
+    RESUMED = "resumed"
+    REWOUND = "rewound"
+    ADOPTED = "adopted"
+    """Said to read the source of its deliveries still, though feeds.toml names it otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeedMove:
+    """What an operator did with a feed."""
+
+    kind: FeedMoveKind
+    at: datetime
+    by: str
+    """`user@host`, or a name that people know."""
+    why: str | None
+    """The reason given; `None`: none was."""
+    detail: str
+    """In a few words: `polling`, `from id 70 to the beginning`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +105,8 @@ class Cursor:
     """Where the table's lowest row stood when reading began: rows below it are new."""
     notices: tuple[Notice, ...] = ()
     """What polls came across, one a kind; a certificate that finds it no more forgets it."""
+    moves: tuple[FeedMove, ...] = ()
+    """What operators did with the feed, the latest last: as many as the ledger keeps."""
 
     @property
     def stopped(self) -> str | None:

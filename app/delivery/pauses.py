@@ -36,14 +36,14 @@ class Pauses:
         now = time.monotonic()
         known_since = max(now - PAUSES_KNOWN_SECONDS, self._written_at)
         if feed.name in self._paused or self._asked_at <= known_since:
-            self._paused, resumes = await self._ledger.cursors.pauses_and_resumes()
+            self._paused, resumes = await self._ledger.pauses.pauses_and_resumes()
             self._asked_at = now
             self._begin_anew(resumes)
         return feed.name in self._paused
 
     async def add(self, feed: Feed, reason: str) -> None:
         """Pause the feed. Raises the ledger's errors."""
-        await self._ledger.cursors.pause(feed.name, reason)
+        await self._ledger.pauses.pause(feed.name, reason)
         self._written_at = time.monotonic()
 
     def _begin_anew(self, resumes: Mapping[str, int]) -> None:

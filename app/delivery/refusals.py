@@ -51,7 +51,7 @@ class Refusals:
         if count and feed.partner.stop_after:
             before = await self._before(feed, fresh=bool(accepted))
             if counting:
-                before = await self._ledger.cursors.count_refusals(
+                before = await self._ledger.pauses.count_refusals(
                     feed.name, count, now, begin=not before
                 )
         judged = await self._forbidden(feed, group, now)
@@ -59,7 +59,7 @@ class Refusals:
 
     async def _before(self, feed: Feed, *, fresh: bool) -> int:
         """Refusals in a row as counted by all workers. `fresh`: something was accepted since."""
-        known, last = await self._ledger.cursors.refusals(feed.name)
+        known, last = await self._ledger.pauses.refusals(feed.name)
         if fresh or last is None or await self._ledger.deliveries.accepted_since(feed.name, last):
             return 0
         return known

@@ -105,7 +105,7 @@ class Sweeping:
 
     async def sweep(self) -> Swept:
         """Put back what is due, and note how each feed stands. Raises the ledger's errors."""
-        paused = await self._ledger.cursors.paused()
+        paused = await self._ledger.pauses.paused()
         swept = await self._requeue(paused)
         await self._hasten()
         await self._sample(paused)
@@ -113,7 +113,7 @@ class Sweeping:
 
     async def requeue(self) -> Swept:
         """Put back at most `limit` retries and `limit` messages. Raises the ledger's errors."""
-        return await self._requeue(await self._ledger.cursors.paused())
+        return await self._requeue(await self._ledger.pauses.paused())
 
     async def _requeue(self, paused: Sequence[str]) -> Swept:
         swept = Swept(await self._requeue_retries(paused), await self._republish(paused))
@@ -129,10 +129,10 @@ class Sweeping:
         now = self._now()
         batches = await self._ledger.batches.hasten(now)
         longest = max([HOLD_LIMIT, *(feed.retry.backoff_cap for feed in self._feeds.values())])
-        retries = await self._ledger.deliveries.hasten(now, longest)
+        retries = await self._ledger.requeueing.hasten(now, longest)
         steps_back = server_clock.steps_back
         if steps_back != self._steps_back:
-            retries += await self._ledger.deliveries.hasten_failed_later(now)
+            retries += await self._ledger.requeueing.hasten_failed_later(now)
             self._steps_back = steps_back
         if batches or retries:
             log.warning("hastened", batches=batches, retries=retries)
@@ -143,13 +143,13 @@ class Sweeping:
         Reads what has been queued for longer than a lease, which `max_backlog` bounds, so it is
         asked rarely.
         """
-        queued = await self._ledger.deliveries.queued_batches(self._now() - self._lease)
+        queued = await self._ledger.requeueing.queued_batches(self._now() - self._lease)
         gone = queued - await self._ledger.batches.existing(queued)
         if not gone:
             return 0
-        orphans = await self._ledger.deliveries.queued_in(gone, self._limit)
+        orphans = await self._ledger.requeueing.queued_in(gone, self._limit)
         adopted = await self._gather(
-            orphans, lambda batch: self._ledger.deliveries.adopt(batch, gone)
+            orphans, lambda batch: self._ledger.requeueing.adopt(batch, gone)
         )
         log.warning("orphans_adopted", deliveries=adopted)
         return adopted
@@ -162,7 +162,7 @@ class Sweeping:
         minute = now.replace(second=0, microsecond=0)
         if minute == self._sampled or begun < self._rested_at:
             return
-        found = await self._ledger.deliveries.open_by_feed()
+        found = await self._ledger.backlog.open_by_feed()
         feeds = self._feeds.keys() | found.keys()
         gauges: dict[str, Gauge] = {}
         for feed in sorted(feeds):
@@ -209,9 +209,9 @@ class Sweeping:
 
     async def _requeue_retries(self, paused: Sequence[str]) -> int:
         now = self._now()
-        due = await self._ledger.deliveries.due_retries(now, self._limit, paused, among=self._feeds)
+        due = await self._ledger.requeueing.due_retries(now, self._limit, paused, among=self._feeds)
         return await self._gather(
-            due, lambda batch: self._ledger.deliveries.requeue_due(batch, now)
+            due, lambda batch: self._ledger.requeueing.requeue_due(batch, now)
         )
 
     async def _gather(

@@ -129,7 +129,7 @@ class Intake:
 
 async def backlog(feed: Feed, ledger: Ledger) -> int:
     """How many deliveries of the feed are open: never too few, so that the bound holds."""
-    return await ledger.batches.owed(feed.name) + await ledger.deliveries.retrying(
+    return await ledger.batches.owed(feed.name) + await ledger.backlog.retrying(
         feed.name, feed.max_backlog
     )
 

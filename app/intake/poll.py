@@ -209,7 +209,7 @@ class Polling:
         """Raises `SourceRefused` where the feed reads another source than its deliveries came from."""
         origin = origin_of(feed)
         if cursor.origin is None:
-            await self._ledger.cursors.adopt(feed.name, origin)
+            await self._ledger.cursors.originate(feed.name, origin)
         elif cursor.origin != origin:
             raise SourceRefused(other_source(feed, cursor.origin))
 
@@ -279,7 +279,7 @@ class Polling:
         """Pause the feed for an operator to act: the next poll would fail alike. Other feeds go on.
         `sending`: rows that are logged are still sent, since the partner is not involved.
         """
-        await self._ledger.cursors.pause(feed.name, reason, sending=sending)
+        await self._ledger.pauses.pause(feed.name, reason, sending=sending)
         polled.stopped = "paused"
         log.error("feed_paused", feed=feed.name, reason=reason)
 

@@ -22,8 +22,9 @@ from app.feeds.feed import Feed
 from app.feeds.filter import sift
 from app.ledger import Ledger
 from app.ledger.delivery_documents import delivery_id
-from app.ledger.operator_moves import Picked, Stamp
+from app.ledger.picking import Picked
 from app.ledger.selection import Selection
+from app.ledger.stamp import Stamp
 from app.source.reader import Source
 
 log = structlog.get_logger()

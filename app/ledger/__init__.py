@@ -14,6 +14,7 @@ from app.core.clock import server_clock
 from app.ledger.archives import Archives
 from app.ledger.attempts import Attempts
 from app.ledger.audit import Audit
+from app.ledger.backlog import Backlog
 from app.ledger.batches import Batches
 from app.ledger.certificates import Certificates
 from app.ledger.client import Document, database_of, open_client, query, query_by_timer
@@ -27,9 +28,11 @@ from app.ledger.indexes import ensure_indexes
 from app.ledger.listing import Listing
 from app.ledger.notifications import Notifications
 from app.ledger.operator_moves import Selections
+from app.ledger.pauses import Pauses
 from app.ledger.purge_watermarks import PurgeWatermarks
 from app.ledger.purges import Purges
 from app.ledger.reports import Reports
+from app.ledger.requeueing import Requeueing
 from app.ledger.retention import Retention
 from app.ledger.scans import Scans
 from app.ledger.state_counts import StateCounts
@@ -48,6 +51,7 @@ class Ledger:
         self.archives = Archives(self._database)
         self.attempts = Attempts(self._database)
         self.audit = Audit(self._database)
+        self.backlog = Backlog(self._database)
         self.batches = Batches(self._database)
         self.certificates = Certificates(self._database)
         self.counts = Counts(self._database)
@@ -57,8 +61,10 @@ class Ledger:
         self.listing = Listing(self._database)
         self.notifications = Notifications(self._database)
         self.heartbeats = Heartbeats(self._database)
+        self.pauses = Pauses(self._database)
         self.purges = Purges(self._database)
         self.reports = Reports(self._database)
+        self.requeueing = Requeueing(self._database)
         self.retention = Retention(self._database)
         self.selections = Selections(self._database)
         self.stats = Stats(self._database)

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime
 
 from app.core.certificates import DiscrepancyKind
-from app.core.cursors import Cursor, Notice, Origin
+from app.core.cursors import Cursor, FeedMove, FeedMoveKind, Notice, Origin
 from app.core.position import Gap, ReadRange
 from app.core.rows import NewForm, Page
 from app.ledger.client import Document
+from app.ledger.stamp import Stamp
 
+MOVES_KEPT = 20
+"""What operators did with a feed lately."""
+DETAIL_LIMIT = 500
+"""Characters that tell what was done."""
 SPANS_KEPT = 20
 """The latest read ranges of a feed that was rewound many times."""
 
@@ -76,7 +82,30 @@ def cursor_of(document: Document) -> Cursor:
             Notice(DiscrepancyKind(kind), found["said"], found["at"])
             for kind, found in document.get("notices", {}).items()
         ),
+        moves=tuple(map(_move, document.get("moves", ()))),
     )
+
+
+def move_pushed(kind: FeedMoveKind, detail: str, stamp: Stamp | None) -> Document:
+    """The part of an update that records what an operator did; none without a stamp."""
+    if stamp is None:
+        return {}
+    move = stamp.document | {"kind": kind.value, "detail": detail[:DETAIL_LIMIT]}
+    return {"$push": {"moves": {"$each": [move], "$slice": -MOVES_KEPT}}}
+
+
+def _move(document: Document) -> FeedMove:
+    return FeedMove(
+        FeedMoveKind(document["kind"]),
+        document["at"],
+        document["by"],
+        document.get("why"),
+        document["detail"],
+    )
+
+
+def origin_document(origin: Origin) -> Document:
+    return asdict(origin) | {"key": list(origin.key)}
 
 
 def _origin(document: Document | None) -> Origin | None:

@@ -19,18 +19,17 @@ Each move is one conditional update, so repeating it, or making it without a lea
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from pymongo import UpdateOne
 
 from app.core.attempts import Result
 from app.core.batches import Batch, NewBatch
-from app.core.clock import AGREED
 from app.core.deliveries import Delivery
 from app.core.rows import SourceRow
-from app.core.states import OPEN_STATES, State
+from app.core.states import State
 from app.ledger.attempts import insert_telling_duplicates
 from app.ledger.client import Collection, Database, Document, query
 from app.ledger.delivery_documents import (
@@ -43,8 +42,7 @@ from app.ledger.delivery_documents import (
     success,
     why_dead,
 )
-from app.ledger.indexes import BY_ID, in_state
-from app.ledger.merge import Order, fair_first_of, feeds_in
+from app.ledger.indexes import BY_ID
 
 
 class Deliveries:
@@ -240,168 +238,7 @@ class Deliveries:
         wanted = {"state": State.DELIVERED.value, "feed": feed, "finished_at": {"$gt": since}}
         return await self._collection.find_one(wanted, {"_id": 1}) is not None
 
-    # --- the sweep's questions
-
-    @query
-    async def due_retries(
-        self,
-        now: datetime,
-        limit: int,
-        paused: Sequence[str] = (),
-        *,
-        among: Container[str] | None = None,
-    ) -> list[tuple[str, str]]:
-        """Retries whose time has come, at most `limit`, as (feed, delivery id): the oldest, and
-        some of each feed. `among`: of these feeds only."""
-        waiting = in_state(State.RETRYING)
-        feeds = await feeds_in(self._collection, waiting, without=paused, among=among)
-        due = {"state": State.RETRYING.value, "next_attempt_at": {"$lte": now}}
-        documents = await fair_first_of(
-            self._collection, Order(due, "next_attempt_at", {"feed": 1}), feeds, limit
-        )
-        return [(document["feed"], document["_id"]) for document in documents]
-
-    @query
-    async def hasten(self, now: datetime, longest: timedelta) -> int:
-        """Let retries be due that wait for longer than the `longest` that any does. Returns how
-        many.
-        """
-        put_off = in_state(State.RETRYING, moment={"$gt": now + longest + AGREED})
-        return int(
-            (
-                await self._collection.update_many(put_off, {"$set": {"next_attempt_at": now}})
-            ).modified_count
-        )
-
-    @query
-    async def hasten_failed_later(self, now: datetime) -> int:
-        """Let retries be due that failed at a moment which has yet to come. Returns how many.
-
-        Reads every retry that is not due.
-        """
-        later = in_state(State.RETRYING, moment={"$gt": now + AGREED})
-        put_off = {**later, "last.at": {"$gt": now + AGREED}}
-        return int(
-            (
-                await self._collection.update_many(put_off, {"$set": {"next_attempt_at": now}})
-            ).modified_count
-        )
-
-    @query
-    async def requeue_due(self, batch: NewBatch, now: datetime) -> int:
-        """Move due retries into the batch. One that another sweep took first stays where it is."""
-        result = await self._collection.update_many(
-            {
-                "_id": {"$in": list(batch.delivery_ids)},
-                "state": State.RETRYING.value,
-                "next_attempt_at": {"$lte": now},
-            },
-            {
-                "$set": {"state": State.QUEUED.value, "batch": batch.id},
-                "$unset": {"next_attempt_at": ""},
-            },
-            hint=BY_ID,
-        )
-        return result.modified_count
-
-    @query
-    async def queued_batches(self, logged_before: datetime) -> set[str]:
-        """The batches that deliveries logged before then, and still queued, name."""
-        pipeline: list[dict[str, Any]] = [
-            {"$match": in_state(State.QUEUED, moment={"$lte": logged_before})},
-            {"$group": {"_id": "$batch"}},
-        ]
-        return {
-            document["_id"]
-            for document in await (await self._collection.aggregate(pipeline)).to_list()
-        }
-
-    @query
-    async def queued_in(self, batch_ids: Iterable[str], limit: int) -> list[tuple[str, str]]:
-        """Queued deliveries that name one of these batches, a feed's oldest first, as (feed,
-        delivery id).
-        """
-        wanted = in_state(State.QUEUED) | {"batch": {"$in": list(batch_ids)}}
-        found = self._collection.find(wanted, {"feed": 1}).sort([("feed", 1), ("created_at", 1)])
-        documents = await found.limit(limit).to_list()
-        return [(document["feed"], document["_id"]) for document in documents]
-
-    @query
-    async def adopt(self, batch: NewBatch, orphaned_from: Iterable[str]) -> int:
-        """Move deliveries whose batch is gone into this one. One that has a living batch again
-        stays there.
-        """
-        result = await self._collection.update_many(
-            {
-                "_id": {"$in": list(batch.delivery_ids)},
-                "state": State.QUEUED.value,
-                "batch": {"$in": list(orphaned_from)},
-            },
-            {"$set": {"batch": batch.id}, "$unset": {"token": ""}},
-            hint=BY_ID,
-        )
-        return result.modified_count
-
-    # --- backlog, status
-
-    @query
-    async def retrying(self, feed: str, limit: int) -> int:
-        """How many of the feed's deliveries wait for a retry, counted up to `limit`."""
-        return await self._collection.count_documents(in_state(State.RETRYING, feed), limit=limit)
-
-    @query
-    async def oldest_open(self, feed: str) -> datetime | None:
-        """When the feed's oldest open delivery was logged; `None` where nothing is open."""
-        queued = (
-            self._collection.find(in_state(State.QUEUED, feed), {"created_at": 1})
-            .sort("created_at", 1)
-            .limit(1)
-        )
-        moments: list[datetime] = [document["created_at"] for document in await queued.to_list()]
-        for _, _, oldest in await self._open_by_feed(State.RETRYING, feed):
-            moments.append(oldest)
-        return min(moments, default=None)
-
-    @query
-    async def open_by_feed(
-        self, without: Container[str] | None = None
-    ) -> dict[str, tuple[int, datetime]]:
-        """Feed → how many of its deliveries are open, and when the oldest was logged; feeds with
-        none are left out, and those that `without` names: of them nothing is read.
-
-        Exact; reads what is open, by the partial indexes, and `max_backlog` bounds that.
-        """
-        found: dict[str, tuple[int, datetime]] = {}
-        for state in OPEN_STATES:
-            feeds: list[str | None] = [None]
-            if without is not None:
-                feeds = [*await feeds_in(self._collection, in_state(state), without=without)]
-            for feed, more, since in [
-                one for name in feeds for one in await self._open_by_feed(state, name)
-            ]:
-                count, oldest = found.get(feed, (0, since))
-                found[feed] = (count + more, min(oldest, since))
-        return found
-
-    async def _open_by_feed(
-        self, state: State, feed: str | None = None
-    ) -> list[tuple[str, int, datetime]]:
-        """How many of each feed, or of one, are in an open state, and since when: read from the
-        state's index alone.
-        """
-        group = {"_id": "$feed", "n": {"$sum": 1}, "oldest": {"$min": "$created_at"}}
-        pipeline: list[dict[str, Any]] = [{"$match": in_state(state, feed)}, {"$group": group}]
-        found = await (await self._collection.aggregate(pipeline)).to_list()
-        return [(document["_id"], document["n"], document["oldest"]) for document in found]
-
-    @query
-    async def open_ids(self, feed: str, limit: int) -> list[str]:
-        """Ids of the feed's open deliveries, at most `limit`: by the partial indexes."""
-        ids: list[str] = []
-        for state in OPEN_STATES:
-            found = self._collection.find(in_state(state, feed), {"_id": 1}).limit(limit)
-            ids += [document["_id"] for document in await found.to_list()]
-        return ids[:limit]
+    # --- by id
 
     @query
     async def known(self, ids: Sequence[str]) -> int:

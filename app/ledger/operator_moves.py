@@ -22,22 +22,20 @@ that.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from pymongo import UpdateOne
-from pymongo.asynchronous.cursor import AsyncCursor
 
 from app.core.batches import NewBatch
-from app.core.clock import LONG_AGO
 from app.core.rows import SourceRow
 from app.core.states import State
-from app.ledger.client import Collection, Database, Document, query
+from app.ledger.client import Document, query
 from app.ledger.delivery_documents import delivery_id, place_hash
-from app.ledger.indexes import BY_ID, MOMENTS
+from app.ledger.indexes import BY_ID
 from app.ledger.persistence import counted
+from app.ledger.picking import Picked, Picking
 from app.ledger.selection import Selection, all_of, conditions_of
+from app.ledger.stamp import Stamp
 
 REPLAYS_KEPT = 20
 
@@ -60,92 +58,8 @@ _NEVER_READ: Document = {"payload": ""}
 """One that retention has dropped is absent instead."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stamp:
-    """Who made a move, when, and why, where a reason was given."""
-
-    by: str
-    at: datetime
-    why: str | None = None
-
-    @property
-    def document(self) -> Document:
-        """As it is stored: `why` only where there is one."""
-        return {"at": self.at, "by": self.by} | ({"why": self.why} if self.why else {})
-
-
-@dataclass(frozen=True, slots=True)
-class Counted:
-    """How many of the selected deliveries are of one kind."""
-
-    feed: str
-    state: State
-    has_payload: bool
-    count: int
-    acknowledged: bool = False
-    """Dead and acknowledged."""
-    never_read: bool = False
-    """Its row could not be read: it never had a payload."""
-
-
-@dataclass(frozen=True, slots=True)
-class Picked:
-    """A delivery about to be moved."""
-
-    id: str
-    feed: str
-    batch: str | None
-    place: datetime
-    """Its moment in the index of its state."""
-    reason: str = ""
-    """Why it is dead, skipped or cancelled."""
-
-
-class Selections:
-    """Every query on `deliveries` that an operator's selection makes."""
-
-    def __init__(self, database: Database) -> None:
-        self._collection: Collection = database["deliveries"]
-
-    @query
-    async def counts(self, selection: Selection) -> list[Counted]:
-        """How many are selected, by feed, state and whether they still have a payload. Reads each."""
-        counted = []
-        for state in selection.states:
-            pipeline: list[dict[str, Any]] = [
-                {"$match": all_of(conditions_of(selection, state))},
-                {"$group": {"_id": _ALIKE, "n": {"$sum": 1}}},
-            ]
-            by_id: dict[str, Any] = {"hint": dict(BY_ID)} if selection.ids else {}
-            found = await (await self._collection.aggregate(pipeline, **by_id)).to_list()
-            counted += [_counted(document, state) for document in found]
-        return counted
-
-    @query
-    async def sample(self, selection: Selection, limit: int) -> list[Document]:
-        """A few of the selected deliveries, without their payload."""
-        found: list[Document] = []
-        for state in selection.states:
-            chosen = self._find(selection, all_of(conditions_of(selection, state)), {"payload": 0})
-            found += await chosen.limit(limit).to_list()
-        return found[:limit]
-
-    @query
-    async def beside(self, selection: Selection) -> dict[str, int]:
-        """Named ids that are in none of the selected states: their state, or that they are unknown
-        → how many.
-        """
-        if not selection.ids:
-            return {}
-        found = await self._collection.find(
-            {"_id": {"$in": list(selection.ids)}}, {"state": 1}
-        ).to_list()
-        others: dict[str, int] = {}
-        for document in found:
-            if document["state"] not in selection.states:
-                others[document["state"]] = others.get(document["state"], 0) + 1
-        unknown = len(set(selection.ids)) - len(found)
-        return others | ({"not in the ledger": unknown} if unknown else {})
+class Selections(Picking):
+    """Every query on `deliveries` that moves what an operator has selected."""
 
     @query
     async def to_replay(
@@ -257,7 +171,7 @@ class Selections:
             "$set": {
                 "state": State.CANCELLED.value,
                 "finished_at": stamp.at,
-                "reason": f"cancelled by {stamp.by}{f': {stamp.why}' if stamp.why else ''}",
+                "reason": _cancelled_by(stamp),
                 "cancelled": stamp.document,
             },
             "$unset": {"next_attempt_at": ""},
@@ -330,63 +244,10 @@ class Selections:
     async def _count(self, wanted: Document) -> int:
         return await self._collection.count_documents(wanted, hint=BY_ID)
 
-    async def _pick(
-        self,
-        selection: Selection,
-        conditions: list[Document],
-        state: State,
-        after: Picked | None,
-        size: int,
-    ) -> list[Picked]:
-        """Read on from `after`, feed by feed in the order of the state's index: first the rest of
-        its feed.
 
-        Deliveries that share its place are read again: those moved are gone. Named ids are read in
-        order.
-        """
-        field = MOMENTS[state]
-        if selection.ids:
-            order, parts = [("_id", 1)], [[{"_id": {"$gt": after.id}}] if after else []]
-        else:
-            order, parts = [("feed", 1), (field, 1)], _parts_behind(after, field)
-        picked: list[Picked] = []
-        for part in parts:
-            wanted = all_of([*part, *conditions])
-            found = self._find(
-                selection, wanted, {"feed": 1, "batch": 1, "reason": 1, field: 1}
-            ).sort(order)
-            documents = await found.limit(size - len(picked)).to_list()
-            picked += [
-                Picked(d["_id"], d["feed"], d.get("batch"), d[field], d.get("reason", ""))
-                for d in documents
-            ]
-            if len(picked) == size:
-                break
-        return picked
-
-    def _find(
-        self, selection: Selection, wanted: Document, fields: Document
-    ) -> AsyncCursor[Document]:
-        """Named deliveries are found by id, all others by their state's index."""
-        found = self._collection.find(wanted, fields)
-        return found.hint(BY_ID) if selection.ids else found
-
-
-_ALIKE: Document = {
-    "feed": "$feed",
-    "has_payload": {"$gt": ["$payload", ""]},
-    "never_read": {"$eq": ["$payload", ""]},
-    "acknowledged": {"$gt": ["$acknowledged.at", LONG_AGO]},
-}
-
-
-def _counted(document: Document, state: State) -> Counted:
-    alike = document["_id"]
-    acknowledged = state is State.DEAD and alike["acknowledged"]
-    never_read = state is State.DEAD and alike["never_read"]
-    return Counted(
-        alike["feed"], state, alike["has_payload"], document["n"], acknowledged, never_read
-    )
+def _cancelled_by(stamp: Stamp) -> str:
+    told = stamp.document
+    return ": ".join([f"cancelled by {told['by']}", *filter(None, [told.get("why")])])
 
 
 def _but(ids: Iterable[str]) -> list[Document]:
@@ -425,10 +286,3 @@ def _acknowledgeable(selection: Selection, begun: datetime, *, undo: bool) -> li
 def _cancellable(selection: Selection, state: State, begun: datetime) -> list[Document]:
     """Deliveries logged during the run were not meant: a busy feed would keep it running."""
     return [*conditions_of(selection, state), {"created_at": {"$lte": begun}}]
-
-
-def _parts_behind(after: Picked | None, field: str) -> list[list[Document]]:
-    """What follows, as conditions: from its moment on in its own feed, then all later feeds."""
-    if after is None:
-        return [[]]
-    return [[{"feed": after.feed}, {field: {"$gte": after.place}}], [{"feed": {"$gt": after.feed}}]]

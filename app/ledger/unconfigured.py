@@ -42,5 +42,5 @@ def way_out(feed: str) -> str:
 async def unconfigured(ledger: Ledger, feeds: Collection[str]) -> list[Unconfigured]:
     """The feeds with open deliveries that are not among `feeds`, by name. Costs two steps in an
     index where there are none. Raises the ledger's errors."""
-    found = await ledger.deliveries.open_by_feed(without=feeds)
+    found = await ledger.backlog.open_by_feed(without=feeds)
     return [Unconfigured(feed, count, oldest) for feed, (count, oldest) in sorted(found.items())]

@@ -12,8 +12,8 @@ from typing import TypeAlias
 from app.core.states import State
 from app.ledger import Ledger
 from app.ledger.client import Document
-from app.ledger.operator_moves import Counted
 from app.ledger.persistence import Waiting
+from app.ledger.picking import Counted
 from app.ledger.selection import Selection
 
 CHUNK_LIMIT = 1000

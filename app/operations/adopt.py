@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from app.core.clock import utc_now
 from app.core.cursors import Origin
 from app.feeds.feed import Feed
 from app.ledger import Ledger
@@ -42,14 +43,16 @@ async def adopt(ledger: Ledger, feed: Feed, by: By) -> Adopted:
     before = await ledger.cursors.get(feed.name)
     if before.origin == now:
         return Adopted(before.origin, now, resumed=False)
-    await ledger.cursors.adopt(feed.name, now, anyway=True)
+    stamp = by.at(utc_now())
+    told = f"from {before.origin or 'none on record'} to {now}"
+    await ledger.cursors.adopt(feed.name, now, told, stamp)
     resumed = bool(
         before.paused
         and before.origin
         and before.paused_reason == other_source(feed, before.origin)
     )
     if resumed:
-        await ledger.cursors.resume(feed.name)
+        await ledger.pauses.resume(feed.name, stamp)
     log.info(
         "feed_adopted",
         feed=feed.name,

@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from app.ledger.operator_moves import Stamp
+from app.ledger.stamp import Stamp
 
 
 @dataclass(frozen=True, slots=True)

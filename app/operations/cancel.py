@@ -12,9 +12,10 @@ from collections.abc import Awaitable, Callable
 from app.core.clock import Clock, utc_now
 from app.core.states import State
 from app.ledger import Ledger
-from app.ledger.operator_moves import Picked, Stamp
 from app.ledger.persistence import persistent
+from app.ledger.picking import Picked
 from app.ledger.selection import Selection
+from app.ledger.stamp import Stamp
 from app.operations.account import CHANGED, CHUNK_LIMIT, Account, Preview, Tell, account_of, waits
 from app.operations.by import By
 

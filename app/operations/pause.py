@@ -12,6 +12,7 @@ from enum import StrEnum
 
 import structlog
 
+from app.core.clock import utc_now
 from app.core.cursors import Cursor
 from app.ledger import Ledger
 from app.operations.by import By
@@ -47,24 +48,24 @@ async def pause(ledger: Ledger, feed: str, by: By, part: Part = Part.BOTH) -> Cu
 
     `by.why` is the reason that status shows.
     """
-    reason = by.why or NO_REASON
+    reason, stamp = by.why or NO_REASON, by.at(utc_now())
     if part is Part.SENDING:
-        await ledger.cursors.pause_sending(feed, reason, by=by.who)
+        await ledger.pauses.pause_sending(feed, reason, stamp=stamp)
     else:
-        await ledger.cursors.pause(feed, reason, sending=part is Part.POLLING, by=by.who)
+        await ledger.pauses.pause(feed, reason, sending=part is Part.POLLING, stamp=stamp)
     log.info("feed_paused", feed=feed, part=part.value, by=by.who, why=reason)
     return await ledger.cursors.get(feed)
 
 
 async def resume(ledger: Ledger, feed: str, by: By, part: Part = Part.BOTH) -> Resumed:
     """Go on with the feed, or with a part of it. Raises the ledger's errors."""
-    cursors = ledger.cursors
+    pauses = ledger.pauses
     resuming = {
-        Part.POLLING: cursors.resume_polling,
-        Part.SENDING: cursors.resume_sending,
-        Part.BOTH: cursors.resume,
+        Part.POLLING: pauses.resume_polling,
+        Part.SENDING: pauses.resume_sending,
+        Part.BOTH: pauses.resume,
     }
-    changed = await resuming[part](feed)
+    changed = await resuming[part](feed, by.at(utc_now()))
     if changed:
         log.info("feed_resumed", feed=feed, part=part.value, by=by.who, why=by.why)
-    return Resumed(changed, await cursors.get(feed))
+    return Resumed(changed, await ledger.cursors.get(feed))

@@ -45,8 +45,8 @@ from app.ledger import Ledger
 from app.ledger.batches import new_batches
 from app.ledger.counted import DONE_STATES
 from app.ledger.delivery_documents import MEND_IT
-from app.ledger.operator_moves import Counted, Picked
 from app.ledger.persistence import persistent
+from app.ledger.picking import Counted, Picked
 from app.ledger.selection import Selection, narrowed
 from app.operations.account import CHANGED, CHUNK_LIMIT, Account, Preview, Tell, account_of, waits
 from app.operations.acknowledge import ACKNOWLEDGED
@@ -121,7 +121,7 @@ class Replaying:
         """Count what a replay of the selection would move and skip, and move nothing. Raises the
         ledger's errors.
         """
-        paused = await self._ledger.cursors.paused()
+        paused = await self._ledger.pauses.paused()
         counted = await self._ledger.selections.counts(selection)
         account = await account_of(self._ledger, selection, counted)
         for group in counted:
@@ -140,7 +140,7 @@ class Replaying:
         """
         with persistent(sleep=self._sleep):
             previewed = await self.preview(selection)
-            paused = await self._ledger.cursors.paused()
+            paused = await self._ledger.pauses.paused()
         account = previewed.account
         open_feeds = [feed for feed in self._feeds if feed not in paused]
         per_second = rate.count / rate.per_seconds
@@ -265,7 +265,7 @@ class Replaying:
             return f"{unsettled} of this replay are still to be sent; is a worker running?"
         for name in sorted(feeds):
             limit = self._feeds[name].max_backlog // 2
-            retrying = await self._ledger.deliveries.retrying(name, limit)
+            retrying = await self._ledger.backlog.retrying(name, limit)
             if retrying + await self._ledger.batches.owed(name) >= limit:
                 return f"feed {name} has {limit} deliveries open"
         return None

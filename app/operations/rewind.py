@@ -79,7 +79,9 @@ class Rewinding:
         """
         target = await self.target(feed, to)
         before = await self._ledger.cursors.get(feed.name)
-        await self._ledger.cursors.rewind(before, target)
+        rewound = await self._rewound(feed, before, target)
+        told = f"from {rewound.stood_said} to {rewound.stands_said}"
+        await self._ledger.cursors.rewind(before, target, told, by.at(self._now()))
         log.info(
             "feed_rewound",
             feed=feed.name,
@@ -88,7 +90,7 @@ class Rewinding:
             by=by.who,
             why=by.why,
         )
-        return await self._rewound(feed, before, target)
+        return rewound
 
     async def delivered_again(self, feed: Feed, to: int | str) -> str | None:
         """Up to where records may be purged of rows that would be read again, and so delivered

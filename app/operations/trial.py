@@ -22,8 +22,10 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+
+import structlog
 
 from app.core.attempts import Answer, Outcome, Result, Ruling, Verdict
 from app.core.clock import Clock, utc_now
@@ -37,10 +39,13 @@ from app.feeds.feed import Feed
 from app.ledger import Ledger
 from app.ledger.batches import new_batch
 from app.ledger.client import Document
+from app.operations.by import By
 from app.partner.client import KEPT_HEADERS, PartnerClient
 from app.partner.throttle.throttle import EndpointThrottle
 from app.partner.throttle.throttles import Throttles
 from app.reads.subject import Subject
+
+log = structlog.get_logger()
 
 SHOWN_HEADERS = (
     *KEPT_HEADERS, "allow", "content-encoding", "content-length", "date", "location", "request-id", "server",
@@ -82,13 +87,18 @@ class Trial:
         ledger: Ledger,
         client: PartnerClient,
         throttles: Throttles,
+        *,
+        settings: DeliverySettings,
         now: Clock = utc_now,
     ) -> None:
-        """`client` was made with `SHOWN_HEADERS` and these throttles."""
+        """`client` was made with `SHOWN_HEADERS` and these throttles. `settings`: of a worker; an
+        attempt that is recorded is the operator's.
+        """
         self._feed = feed
         self._ledger = ledger
         self._client = client
         self._throttles = throttles
+        self._settings = settings
         self._now = now
 
     async def send(self, subject: Subject) -> Tried:
@@ -104,23 +114,24 @@ class Trial:
             answer = await self._client.send(self._feed, subject.delivery)
         return Tried(None, answer, await self._verdict(subject.delivery, answer, throttle))
 
-    async def record(
-        self, subject: Subject, terms: DeliverySettings, begun: Callable[[Delivering], None]
-    ) -> Tried:
-        """Send it as an attempt of its delivery. `terms`: who holds it, and for how long. `begun`:
-        told of what sends, which can be drained. Raises as `send` does.
+    async def record(self, subject: Subject, by: By, begun: Callable[[Delivering], None]) -> Tried:
+        """Send it as an attempt of its delivery, which names who had it sent. `begun`: told of what
+        sends, which can be drained. Raises as `send` does.
         """
         throttle = await self._throttles.of(self._feed)
         why = await self._hindrance(subject, throttle) or await self._unrecordable(subject)
-        batch = (
-            None if why or subject.document is None else await self._batch(subject.document, terms)
-        )
+        batch = None if why or subject.document is None else await self._batch(subject.document)
         if batch is None:
             return Tried(why or "it changed meanwhile: look at it again")
         results: list[Result] = []
         delivering = Delivering(
-            self._ledger, self._client, terms, throttles=self._throttles, seen=results.append
+            self._ledger,
+            self._client,
+            replace(self._settings, worker=f"{by.who} (feeds test)"),
+            throttles=self._throttles,
+            seen=results.append,
         )
+        log.info("row_tried", delivery=subject.delivery.id, by=by.who, why=by.why)
         begun(delivering)
         await delivering.deliver(self._feed, batch, only=subject.delivery.id)
         if not results:
@@ -132,15 +143,15 @@ class Trial:
             None, result.answer, result.verdict, recorded=result.answer.ruling is not Ruling.OURS
         )
 
-    async def _batch(self, document: Document, terms: DeliverySettings) -> str | None:
+    async def _batch(self, document: Document) -> str | None:
         """The batch that the row is in; for one that waits for a retry, a batch of its own. `None`:
         it has moved on.
         """
         if document["state"] == State.QUEUED.value:
             return str(document["batch"])
         batch = new_batch(self._feed.name, [document["_id"]])
-        await self._ledger.batches.insert([batch], self._now() + terms.lease)
-        moved = await self._ledger.deliveries.requeue_due(batch, document["next_attempt_at"])
+        await self._ledger.batches.insert([batch], self._now() + self._settings.lease)
+        moved = await self._ledger.requeueing.requeue_due(batch, document["next_attempt_at"])
         return batch.id if moved else None
 
     async def _hindrance(self, subject: Subject, throttle: EndpointThrottle) -> str | None:
@@ -163,7 +174,7 @@ class Trial:
             return "it is not in the ledger yet, so there is nothing to record it with: wait for the poll"
         if subject.state not in OPEN_STATES:
             return f"it is {subject.state.value}: no attempt of it is owed{_replay(subject)}"
-        if self._feed.name in await self._ledger.cursors.paused():
+        if self._feed.name in await self._ledger.pauses.paused():
             resume = f"python -m app feeds resume {self._feed.name}"
             return f"the feed is paused: nothing of it is sent for the record ({resume})"
         return None

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from app.configuration.configured import Differs, Own, differing
-from app.core.cursors import Cursor
+from app.core.cursors import Cursor, FeedMove
 from app.core.position import Position
 from app.feeds.feed import Feed
 from app.ledger import Ledger
@@ -29,6 +29,8 @@ class FeedSummary:
     sent: bool
     paused: str | None
     """What of it is paused, and why."""
+    moves: Sequence[FeedMove]
+    """What operators did with it lately, the latest last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,4 +62,5 @@ def summary_of(feed: Feed, cursor: Cursor) -> FeedSummary:
         polled=not cursor.paused,
         sent=cursor.sends,
         paused=cursor.stopped,
+        moves=cursor.moves,
     )

@@ -189,7 +189,7 @@ async def _feed_status(feed: Feed, asking: _Asking, counts: FeedCounts) -> FeedS
             moving=bool(sending or flow.logged or flow.settled),
         ),
         sending=sending,
-        oldest_open=await ledger.deliveries.oldest_open(feed.name),
+        oldest_open=await ledger.backlog.oldest_open(feed.name),
         lag_rows=lag,
         flow=flow,
         done_in_seconds=None if done_in is None else done_in.total_seconds(),

@@ -109,14 +109,14 @@ class Reconciling:
         open deliveries, and those that had some at their last certificate. Raises the ledger's
         errors.
         """
-        owing = await self._ledger.deliveries.open_by_feed()
+        owing = await self._ledger.backlog.open_by_feed()
         known = {*await self._ledger.cursors.feeds(), *owing} - set(feeds)
         made: list[Certificate] = []
         for name in sorted(known):
             owed, _ = owing.get(name, (0, None))
             latest = await self._ledger.certificates.latest(name)
             if owed or (latest and owed_before(latest)):
-                ids = await self._ledger.deliveries.open_ids(name, MISSING_NAMED)
+                ids = await self._ledger.backlog.open_ids(name, MISSING_NAMED)
                 made.append(of_removed(name, owed, ids, self._now()))
         for certificate in made if not dry_run else ():
             await self._ledger.certificates.save(certificate)

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from app.runtime import clients
-from app.runtime.process import process_name
+from app.runtime.process import delivery_settings, process_name, purge_settings
 from app.runtime.reader import Reader
 
 if TYPE_CHECKING:
@@ -88,13 +88,9 @@ class Operator(Reader):
     def purging(self) -> Purging:
         """Deletes what a feed's retention no longer keeps."""
         from app.retention.purge import Purging  # noqa: PLC0415 - as above
-        from app.retention.run import PurgeSettings  # noqa: PLC0415 - as above
 
-        settings = self.config.settings
-        terms = PurgeSettings(
-            process_name(), settings.lease, settings.purge_share, settings.archive_dir
-        )
-        return Purging(self.ledger, self.feeds, terms, prune_files=self.reporting.prune)
+        keeping = purge_settings(self.config.settings)
+        return Purging(self.ledger, self.feeds, keeping, prune_files=self.reporting.prune)
 
     @cached_property
     def restoring(self) -> Restoring:
@@ -115,14 +111,16 @@ class Operator(Reader):
         from app.operations.trial import SHOWN_HEADERS, Trial  # noqa: PLC0415 - as above
         from app.partner.throttle.throttles import Throttles  # noqa: PLC0415 - as above
 
-        store = clients.open_throttle_store(self.config.settings, process_name())
+        settings = self.config.settings
+        store = clients.open_throttle_store(settings, process_name())
         throttles = Throttles(store)
         self._closing.push_async_callback(throttles.close)
         throttles.start()
         await throttles.of(feed)
         partner = clients.open_partners([feed], throttles, shown=SHOWN_HEADERS)
         self._closing.push_async_callback(partner.close)
-        return Trial(feed, self.ledger, partner, throttles), store.up
+        trial = Trial(feed, self.ledger, partner, throttles, settings=delivery_settings(settings))
+        return trial, store.up
 
 
 def _no_queue() -> Queue:

@@ -17,7 +17,6 @@ from app.core.under_way import UnderWay
 from app.delivery.deliver import Delivering
 from app.delivery.dispatch import Dispatch
 from app.delivery.sweep import Sweeping
-from app.delivery.work import DeliverySettings
 from app.feeds.feed import Feed
 from app.intake.poll import Polling
 from app.jobs.jobs import works
@@ -30,9 +29,8 @@ from app.partner.throttle.throttles import Throttles
 from app.reconcile import Reconciling
 from app.reports.reporting import Reporting
 from app.retention.purge import Purging
-from app.retention.run import PurgeSettings
 from app.runtime import clients, descriptors
-from app.runtime.process import process_name
+from app.runtime.process import delivery_settings, process_name, purge_settings
 from app.runtime.senders import notifying_of, reporting_of
 from app.runtime.timekeeping import Timekeeper
 from app.source.reader import Source
@@ -169,11 +167,10 @@ def _wire(
 ) -> Services:
     """The use cases over these clients."""
     settings, ledger, worker, feeds = config.settings, of.ledger, process_name(), LiveFeeds(config)
-    terms = DeliverySettings(worker, settings.lease, settings.group_size, settings.group_wait)
     delivering = Delivering(
         ledger,
         of.partner,
-        terms,
+        delivery_settings(settings),
         throttles=of.throttles,
         queue=queue,
         troubles=progress.troubles,
@@ -182,8 +179,7 @@ def _wire(
     under_way = UnderWay(progress)
     reconciling = Reconciling(of.source, ledger, queue, message_wait=settings.lease)
     reporting = reporting_of(config, ledger)
-    keeping = PurgeSettings(worker, settings.lease, settings.purge_share, settings.archive_dir)
-    purging = Purging(ledger, feeds, keeping, prune_files=reporting.prune)
+    purging = Purging(ledger, feeds, purge_settings(settings), prune_files=reporting.prune)
     work = works(config.feeds.values(), reporting, reconciling, purging)
     return Services(
         config=config,

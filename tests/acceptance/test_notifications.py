@@ -47,7 +47,7 @@ def hook() -> Iterator[tuple[str, list[dict[str, Any]]]]:
 async def pause(url: str, feed: str) -> None:
     ledger = Ledger.at(url, timedelta(seconds=30))
     try:
-        await ledger.cursors.pause(feed, "by an operator")
+        await ledger.pauses.pause(feed, "by an operator")
     finally:
         await ledger.close()
 

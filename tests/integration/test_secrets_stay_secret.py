@@ -211,7 +211,7 @@ async def test_no_secret_is_in_a_log_line_or_the_ledger(
     assert "[secret]" in kept  # the partners did echo them
     assert not traces(kept)
     assert not traces("\n".join(log_lines))
-    paused = await ledger.cursors.paused()
+    paused = await ledger.pauses.paused()
     assert {name for name in loaded.feeds if name.endswith("refused")} <= set(paused)
 
 

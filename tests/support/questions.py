@@ -15,8 +15,9 @@ from app.core.rows import SourceRow
 from app.core.states import OPEN_STATES, State
 from app.ledger import Ledger
 from app.ledger.listing import Order, Place
-from app.ledger.operator_moves import Picked, Stamp
+from app.ledger.picking import Picked
 from app.ledger.selection import Between, Selection
+from app.ledger.stamp import Stamp
 from tests.support.busy_ledger import (
     BATCH,
     BIG,
@@ -132,8 +133,8 @@ def of_deliveries() -> dict[str, list[Ask]]:
             Ask(lambda at: at.deliveries.accepted_since(FEED, NOW - timedelta(days=1))),
             Ask(lambda at: at.deliveries.accepted_since("nobody", NOW - timedelta(days=1))),
         ],
-        "deliveries.adopt": [
-            Ask(lambda at: at.deliveries.adopt(new_batch(State.QUEUED, 50, 51), ["gone"]))
+        "requeueing.adopt": [
+            Ask(lambda at: at.requeueing.adopt(new_batch(State.QUEUED, 50, 51), ["gone"]))
         ],
         "deliveries.fail": [Ask(_fail)],
         "deliveries.fence": [Ask(lambda at: at.deliveries.fence(held(20, taken_over=True), NOW))],
@@ -149,8 +150,8 @@ def of_deliveries() -> dict[str, list[Ask]]:
                 )
             )
         ],
-        "deliveries.requeue_due": [
-            Ask(lambda at: at.deliveries.requeue_due(new_batch(State.RETRYING, *range(50)), LATER))
+        "requeueing.requeue_due": [
+            Ask(lambda at: at.requeueing.requeue_due(new_batch(State.RETRYING, *range(50)), LATER))
         ],
         "deliveries.succeed": [
             Ask(lambda at: at.deliveries.succeed(queued, {200: ids(State.QUEUED, 1, 2)}, NOW)),
@@ -163,32 +164,32 @@ def of_deliveries() -> dict[str, list[Ask]]:
             ),
         ],
         "deliveries.unsettled": [Ask(lambda at: at.deliveries.unsettled(queued))],
-        "deliveries.due_retries": [
-            Ask(lambda at: at.deliveries.due_retries(LATER, 100)),
-            Ask(lambda at: at.deliveries.due_retries(LATER, 100, [PAUSED])),
-            Ask(lambda at: at.deliveries.due_retries(LATER, 100, [PAUSED, BIG, FEED])),
-            Ask(lambda at: at.deliveries.due_retries(LATER, 100, [PAUSED], among=[FEED])),
+        "requeueing.due_retries": [
+            Ask(lambda at: at.requeueing.due_retries(LATER, 100)),
+            Ask(lambda at: at.requeueing.due_retries(LATER, 100, [PAUSED])),
+            Ask(lambda at: at.requeueing.due_retries(LATER, 100, [PAUSED, BIG, FEED])),
+            Ask(lambda at: at.requeueing.due_retries(LATER, 100, [PAUSED], among=[FEED])),
         ],
-        "deliveries.hasten": [Ask(lambda at: at.deliveries.hasten(NOW, timedelta(days=1)))],
-        "deliveries.hasten_failed_later": [
-            Ask(lambda at: at.deliveries.hasten_failed_later(NOW), within=open_ones(State.RETRYING))
+        "requeueing.hasten": [Ask(lambda at: at.requeueing.hasten(NOW, timedelta(days=1)))],
+        "requeueing.hasten_failed_later": [
+            Ask(lambda at: at.requeueing.hasten_failed_later(NOW), within=open_ones(State.RETRYING))
         ],
-        "deliveries.oldest_open": [
-            Ask(lambda at: at.deliveries.oldest_open(FEED), within=open_ones(State.RETRYING, FEED)),
-            Ask(lambda at: at.deliveries.oldest_open("nobody")),
+        "backlog.oldest_open": [
+            Ask(lambda at: at.backlog.oldest_open(FEED), within=open_ones(State.RETRYING, FEED)),
+            Ask(lambda at: at.backlog.oldest_open("nobody")),
         ],
-        "deliveries.open_ids": [Ask(lambda at: at.deliveries.open_ids(FEED, 100))],
-        "deliveries.open_by_feed": [
-            Ask(lambda at: at.deliveries.open_by_feed(), within=everything),
-            Ask(lambda at: at.deliveries.open_by_feed(without=[PAUSED, BIG, FEED])),
+        "backlog.open_ids": [Ask(lambda at: at.backlog.open_ids(FEED, 100))],
+        "backlog.open_by_feed": [
+            Ask(lambda at: at.backlog.open_by_feed(), within=everything),
+            Ask(lambda at: at.backlog.open_by_feed(without=[PAUSED, BIG, FEED])),
         ],
-        "deliveries.queued_batches": [
-            Ask(lambda at: at.deliveries.queued_batches(NOW), within=waiting)
+        "requeueing.queued_batches": [
+            Ask(lambda at: at.requeueing.queued_batches(NOW), within=waiting)
         ],
-        "deliveries.queued_in": [
-            Ask(lambda at: at.deliveries.queued_in(["gone"], 100), within=waiting)
+        "requeueing.queued_in": [
+            Ask(lambda at: at.requeueing.queued_in(["gone"], 100), within=waiting)
         ],
-        "deliveries.retrying": [Ask(lambda at: at.deliveries.retrying(FEED, 50), within=50)],
+        "backlog.retrying": [Ask(lambda at: at.backlog.retrying(FEED, 50), within=50)],
         "state_counts.deliveries": [Ask(lambda at: at.state_counts.deliveries())],
         "state_counts.settled_feeds": [Ask(lambda at: at.state_counts.settled_feeds())],
         "state_counts.by_feed": [

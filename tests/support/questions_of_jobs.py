@@ -27,6 +27,7 @@ from app.ledger.purges import Claim
 from app.ledger.reports import ReportKey, Revised
 from app.ledger.scans import Scan
 from app.ledger.settled import CATEGORIES, Category, TimeRange, settled
+from app.ledger.stamp import Stamp
 from app.ledger.stats import Gauge
 from app.ledger.ticks import StepDone, Tick, TickState
 from tests.support.busy_ledger import (
@@ -308,19 +309,20 @@ async def _close_missed(ledger: Ledger) -> None:
 
 def of_a_feed() -> dict[str, list[Ask]]:
     """What there is one of a feed, of a process, or of a feed and minute."""
+    origin, stamp = Origin("orders", ("id",), "identity", "id"), Stamp("me", NOW)
+    rewound = Cursor("rewound")
     cursor, page = Cursor("new"), Page((), 1, (), full=False)
     heartbeat = Heartbeat(Role.WORKER, "celery@here", "here", 1, NOW, NOW)
     walk, hour_ago = Scan(FEED, "token", NOW, 1, ()), NOW - timedelta(hours=1)
     results: list[Any] = []
     notice = Notice(DiscrepancyKind.CHANGED, "what", NOW)
     return {
-        "cursors.adopt": [
-            Ask(lambda at: at.cursors.adopt(FEED, Origin("orders", ("id",), "identity", "id")))
-        ],
+        "cursors.adopt": [Ask(lambda at: at.cursors.adopt(FEED, origin, "told", stamp))],
+        "cursors.originate": [Ask(lambda at: at.cursors.originate(FEED, origin))],
         "cursors.advance": [Ask(lambda at: at.cursors.advance(cursor, page, NOW))],
-        "cursors.count_refusals": [
-            Ask(lambda at: at.cursors.count_refusals(FEED, 1, NOW, begin=False)),
-            Ask(lambda at: at.cursors.count_refusals(FEED, 1, NOW, begin=True)),
+        "pauses.count_refusals": [
+            Ask(lambda at: at.pauses.count_refusals(FEED, 1, NOW, begin=False)),
+            Ask(lambda at: at.pauses.count_refusals(FEED, 1, NOW, begin=True)),
         ],
         "cursors.feeds": [Ask(lambda at: at.cursors.feeds())],
         "cursors.forget": [Ask(lambda at: at.cursors.forget(FEED, [notice.kind], NOW))],
@@ -330,15 +332,15 @@ def of_a_feed() -> dict[str, list[Ask]]:
         "cursors.note_poll": [Ask(lambda at: at.cursors.note_poll(FEED, NOW))],
         "cursors.notice": [Ask(lambda at: at.cursors.notice(FEED, [notice]))],
         "cursors.offer": [Ask(lambda at: at.cursors.offer(FEED, ["id"]))],
-        "cursors.pause": [Ask(lambda at: at.cursors.pause(PAUSED, "why"))],
-        "cursors.pause_sending": [Ask(lambda at: at.cursors.pause_sending(PAUSED, "why"))],
-        "cursors.resume_polling": [Ask(lambda at: at.cursors.resume_polling(PAUSED))],
-        "cursors.resume_sending": [Ask(lambda at: at.cursors.resume_sending(PAUSED))],
-        "cursors.paused": [Ask(lambda at: at.cursors.paused())],
-        "cursors.pauses_and_resumes": [Ask(lambda at: at.cursors.pauses_and_resumes())],
-        "cursors.refusals": [Ask(lambda at: at.cursors.refusals(FEED))],
-        "cursors.resume": [Ask(lambda at: at.cursors.resume(BIG))],
-        "cursors.rewind": [Ask(lambda at: at.cursors.rewind(Cursor("rewound"), Cursor("rewound")))],
+        "pauses.pause": [Ask(lambda at: at.pauses.pause(PAUSED, "why"))],
+        "pauses.pause_sending": [Ask(lambda at: at.pauses.pause_sending(PAUSED, "why"))],
+        "pauses.resume_polling": [Ask(lambda at: at.pauses.resume_polling(PAUSED))],
+        "pauses.resume_sending": [Ask(lambda at: at.pauses.resume_sending(PAUSED))],
+        "pauses.paused": [Ask(lambda at: at.pauses.paused())],
+        "pauses.pauses_and_resumes": [Ask(lambda at: at.pauses.pauses_and_resumes())],
+        "pauses.refusals": [Ask(lambda at: at.pauses.refusals(FEED))],
+        "pauses.resume": [Ask(lambda at: at.pauses.resume(BIG))],
+        "cursors.rewind": [Ask(lambda at: at.cursors.rewind(rewound, rewound, "told", stamp))],
         "heartbeats.forget": [Ask(lambda at: at.heartbeats.forget(hour_ago))],
         "heartbeats.leave": [Ask(lambda at: at.heartbeats.leave(Role.WORKER, "celery@gone", 1))],
         "heartbeats.put": [Ask(lambda at: at.heartbeats.put(heartbeat))],

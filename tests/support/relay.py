@@ -108,7 +108,16 @@ class Relay:
 
 def replaced(ledger: Ledger, collection: str, **methods: Callable[..., Awaitable[Any]]) -> Ledger:
     """The ledger, with methods of one of its collections replaced."""
-    names = ("attempts", "batches", "cursors", "deliveries", "stats")
+    names = (
+        "attempts",
+        "backlog",
+        "batches",
+        "cursors",
+        "deliveries",
+        "pauses",
+        "requeueing",
+        "stats",
+    )
     parts: dict[str, object] = {name: getattr(ledger, name) for name in names}
     parts[collection] = _Replaced(parts[collection], methods)
     return cast("Ledger", SimpleNamespace(**parts))

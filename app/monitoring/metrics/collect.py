@@ -203,7 +203,7 @@ class Exporter:
         return FeedView(
             cursor=await self._ledger.cursors.get(feed.name),
             backlog=await backlog(feed, self._ledger),
-            oldest_open=await self._ledger.deliveries.oldest_open(feed.name),
+            oldest_open=await self._ledger.backlog.oldest_open(feed.name),
             certificate=await self._ledger.certificates.latest(feed.name),
         )
 

@@ -151,7 +151,7 @@ async def test_what_waits_for_a_server_is_live_and_not_ready(ledger: Ledger, ask
 
 async def test_a_paused_feed_is_live_and_not_ready(ledger: Ledger, ask: Ask) -> None:
     await polled(ledger)
-    await ledger.cursors.pause("orders", "410 Gone")
+    await ledger.pauses.pause("orders", "410 Gone")
     assert await asked(ask, "--role", "feeds") == (0, {"orders": "live: paused: 410 Gone"})
     assert (await asked(ask, "--role", "feeds", "--ready"))[0] == 1
 

@@ -171,7 +171,7 @@ async def test_without_redis_all_but_breaker_and_cooldown_is_told(run: Run) -> N
 
 
 async def test_that_no_worker_runs_is_the_state_of_every_feed(ledger: Ledger, run: Run) -> None:
-    await ledger.cursors.pause("invoices", "by an operator")
+    await ledger.pauses.pause("invoices", "by an operator")
     lines = (await run()).splitlines()
     assert "no worker" in next(line for line in lines if line.startswith("orders"))
     assert "paused" in next(line for line in lines if line.startswith("invoices"))

@@ -559,7 +559,7 @@ def test_what_cannot_be_recorded_is_refused_and_can_be_tried_without(
         "it is delivered: no attempt of it is owed (python -m app replay orders:1 --state delivered)"
     )
     log_rows(mongo_database_url, 2)
-    in_ledger(mongo_database_url, lambda ledger: ledger.cursors.pause("orders", "401"))
+    in_ledger(mongo_database_url, lambda ledger: ledger.pauses.pause("orders", "401"))
     refusals["2"] = "the feed is paused: nothing of it is sent for the record"
     before = everything(mongo_database_url)
     for key, why in refusals.items():

@@ -367,7 +367,7 @@ async def test_a_success_that_is_recorded_during_a_take_over_is_not_sent_again(
         ("deliveries", "succeed", Mood.ACCEPTS),
         ("deliveries", "fail", Mood.REFUSES),
         ("stats", "add_results", Mood.ACCEPTS),
-        ("cursors", "pause", Mood.DENIES),
+        ("pauses", "pause", Mood.DENIES),
     ],
 )
 async def test_results_are_kept_while_the_ledger_is_away(
@@ -427,17 +427,17 @@ async def test_a_paused_feed_is_not_sent_and_its_batch_stays_free(
     relay: Relay, *, sending_alone: bool
 ) -> None:
     (batch_id,) = await relay.poll_rows(2)
-    cursors = relay.ledger.cursors
-    await (cursors.pause_sending if sending_alone else cursors.pause)("orders", "by hand")
+    pauses = relay.ledger.pauses
+    await (pauses.pause_sending if sending_alone else pauses.pause)("orders", "by hand")
     assert await relay.delivering().deliver(relay.feed, batch_id) is None
     assert relay.partner.requests == 0
-    await (cursors.resume_sending if sending_alone else cursors.resume)("orders")
+    await (pauses.resume_sending if sending_alone else pauses.resume)("orders")
     assert await relay.delivering().deliver(relay.feed, batch_id) == {Outcome.DELIVERED: 2}
 
 
 async def test_a_feed_whose_polling_alone_is_paused_is_sent(relay: Relay) -> None:
     (batch_id,) = await relay.poll_rows(2)
-    await relay.ledger.cursors.pause("orders", "by hand", sending=True)
+    await relay.ledger.pauses.pause("orders", "by hand", sending=True)
     assert await relay.delivering().deliver(relay.feed, batch_id) == {Outcome.DELIVERED: 2}
 
 
@@ -446,9 +446,9 @@ async def test_a_worker_that_found_the_feed_paused_goes_on_as_soon_as_it_is_resu
 ) -> None:
     (batch_id,) = await relay.poll_rows(2)
     worker = relay.delivering()
-    await relay.ledger.cursors.pause("orders", "by hand")
+    await relay.ledger.pauses.pause("orders", "by hand")
     assert await worker.deliver(relay.feed, batch_id) is None
-    await relay.ledger.cursors.resume("orders")
+    await relay.ledger.pauses.resume("orders")
     assert await worker.deliver(relay.feed, batch_id) == {Outcome.DELIVERED: 2}
 
 
@@ -472,7 +472,7 @@ async def test_refused_credentials_pause_the_feed_and_cost_one_row_one_attempt(
     assert sorted((await narrow.states()).values()) == ["queued", "queued", "retrying"]
     assert "401" in ((await narrow.ledger.cursors.get("orders")).paused_reason or "")
     narrow.partner.moods = [Mood.ACCEPTS]
-    await narrow.ledger.cursors.resume("orders")
+    await narrow.ledger.pauses.resume("orders")
     for _ in range(2):
         await narrow.sweep_later(timedelta(minutes=2))
         await narrow.deliver_all()

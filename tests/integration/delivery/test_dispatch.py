@@ -324,7 +324,7 @@ async def test_a_worker_that_stops_hands_on_what_it_is_told_of(world: World) -> 
     world.partner.held.clear()
     other = world.worker()
     other.hint(SLOW, batches)
-    cut_off = await world.ledger.deliveries.retrying("slow", 40)
+    cut_off = await world.ledger.backlog.retrying("slow", 40)
     assert 0 < cut_off <= 3
     await until(
         lambda: _all(world, SLOW, 40 - cut_off),

@@ -76,8 +76,8 @@ async def test_two_workers_share_the_handful_and_a_resume_begins_a_new_one(ledge
         await send_all(relay, rows)
     states = Counter((await relay.states()).values())
     assert (states["dead"], states["retrying"] + states["queued"]) == (10, 2)
-    await ledger.cursors.resume("orders")
-    assert await ledger.cursors.refusals("orders") == (0, None)
+    await ledger.pauses.resume("orders")
+    assert await ledger.pauses.refusals("orders") == (0, None)
 
 
 async def test_refusals_among_accepted_rows_stop_nothing(ledger: Ledger) -> None:

@@ -84,7 +84,7 @@ async def test_each_worker_begins_with_a_new_token_once_a_feed_is_resumed(
             partner.issuer.withdraw()
             partner.issuer.life_seconds = 0.0
             assert await send(workers[0], ledger, 3) == {Outcome.RETRY: 1}
-            assert await ledger.cursors.paused() == ["orders"]
+            assert await ledger.pauses.paused() == ["orders"]
 
             partner.issuer.life_seconds = 3600.0
             refused, asked = refusals(partner), partner.issuer.asked

@@ -219,7 +219,7 @@ class Relay(RuleBasedStateMachine):
     @precondition(lambda self: self.paused)
     @rule()
     def operator_resumes(self) -> None:
-        self.runner.run(self.ledger.cursors.resume(FEED.name))
+        self.runner.run(self.ledger.pauses.resume(FEED.name))
 
     @rule(fate=fates, state=st.sampled_from(REPLAYABLE))
     def operator_replays(self, fate: Fate, state: State) -> None:

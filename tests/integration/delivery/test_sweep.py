@@ -97,7 +97,7 @@ async def test_due_retries_of_one_feed_leave_room_for_those_of_another(ledger: L
     await relay.poll_rows(2)
     await relay.deliver_all()
     relay.clock.advance(LONGEST_BACKOFF)
-    due = await ledger.deliveries.due_retries(relay.clock(), 10)
+    due = await ledger.requeueing.due_retries(relay.clock(), 10)
     assert len(due) == 10
     assert sum(feed == "small" for feed, _ in due) == 2
 
@@ -168,16 +168,16 @@ async def test_a_delivery_is_dead_when_its_attempts_are_spent(relay: Relay) -> N
 
 @pytest.mark.parametrize("sending_alone", [False, True])
 async def test_a_paused_feed_is_not_swept(relay: Relay, *, sending_alone: bool) -> None:
-    cursors = relay.ledger.cursors
+    pauses = relay.ledger.pauses
     relay.partner.moods = [Mood.FAILS, Mood.ACCEPTS]
     first, _ = await relay.poll_rows(3)
     await relay.delivering().deliver(relay.feed, first)
     relay.queue.messages.clear()
-    await (cursors.pause_sending if sending_alone else cursors.pause)("orders", "by hand")
+    await (pauses.pause_sending if sending_alone else pauses.pause)("orders", "by hand")
     relay.clock.advance(timedelta(hours=1))
     swept = await relay.sweeping().sweep()
     assert (swept.retries, swept.messages) == (0, 0)
-    await (cursors.resume_sending if sending_alone else cursors.resume)("orders")
+    await (pauses.resume_sending if sending_alone else pauses.resume)("orders")
     swept = await relay.sweeping().sweep()
     assert (swept.retries, swept.messages) == (1, 2)
 

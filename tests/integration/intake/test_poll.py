@@ -74,12 +74,12 @@ def _orders(table: str = "orders", **fields: Any) -> Feed:
 
 async def test_polling_and_sending_are_paused_each_by_itself(system: System) -> None:
     """What is read while sending is paused is logged, and waits."""
-    feed, cursors = _orders(), system.ledger.cursors
+    feed, pauses = _orders(), system.ledger.pauses
     await system.tables.write("orders", [{"id": 1, "note": "a"}])
-    await cursors.pause("orders", "by hand", sending=True)
+    await pauses.pause("orders", "by hand", sending=True)
     assert (await system.polling.poll(feed)).stopped == "paused"
-    await cursors.resume_polling("orders")
-    await cursors.pause_sending("orders", "by hand")
+    await pauses.resume_polling("orders")
+    await pauses.pause_sending("orders", "by hand")
     assert (await system.polling.poll(feed)).logged == 1
     assert (await system.cursor(feed)).sending_paused == "by hand"
 
@@ -156,7 +156,7 @@ async def test_a_table_that_went_back_pauses_its_feed_until_it_is_rewound(system
     reread = await system.rewinding.reread(feed, target, 1000)
     assert (reread.rows, reread.known, reread.complete) == (4, 3, True)
     await system.rewinding.rewind(feed, 2, By("ada@desk"))
-    await system.ledger.cursors.resume(feed.name)
+    await system.ledger.pauses.resume(feed.name)
     assert (await system.polling.poll(feed)).logged == 1
     assert await system.logged(feed) == {f"orders:{n}" for n in range(1, 7)}
 
@@ -194,7 +194,9 @@ async def test_a_rewind_that_meets_a_poll_does_nothing(system: System) -> None:
     await system.tables.write("orders", [{"note": "a"}])
     await system.polling.poll(feed)
     with pytest.raises(CursorMoved, match="a poll moved its cursor"):
-        await system.ledger.cursors.rewind(stale, Cursor(feed.name, 0))
+        await system.ledger.cursors.rewind(
+            stale, Cursor(feed.name, 0), "told", By("me").at(system.clock())
+        )
     assert (await system.cursor(feed)).position == 1
 
 

@@ -141,11 +141,11 @@ async def test_a_poll_ends_with_its_time_budget_page_by_page(ledger: Ledger) -> 
 
 
 async def test_a_paused_feed_is_not_polled(relay: Relay) -> None:
-    await relay.ledger.cursors.pause("orders", "by hand")
+    await relay.ledger.pauses.pause("orders", "by hand")
     assert await relay.poll_rows(3) == []
     assert await relay.states() == {}
     assert (await relay.polling().poll(relay.feed)).stopped == "paused"
-    await relay.ledger.cursors.resume("orders")
+    await relay.ledger.pauses.resume("orders")
     assert (await relay.polling().poll(relay.feed)).read == 3
 
 

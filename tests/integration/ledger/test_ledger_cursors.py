@@ -70,14 +70,14 @@ async def test_a_note_before_the_first_page_does_not_stop_it(ledger: Ledger) -> 
 
 
 async def test_a_pause_keeps_its_first_reason_until_resumed(ledger: Ledger) -> None:
-    await ledger.cursors.pause(FEED, "401")
-    await ledger.cursors.pause(FEED, "410")
+    await ledger.pauses.pause(FEED, "401")
+    await ledger.pauses.pause(FEED, "410")
     cursor = await ledger.cursors.get(FEED)
     assert (cursor.paused, cursor.paused_reason) == (True, "401")
-    assert await ledger.cursors.paused() == [FEED]
-    assert await ledger.cursors.resume(FEED)
-    assert not await ledger.cursors.resume(FEED)
-    assert await ledger.cursors.paused() == []
+    assert await ledger.pauses.paused() == [FEED]
+    assert await ledger.pauses.resume(FEED)
+    assert not await ledger.pauses.resume(FEED)
+    assert await ledger.pauses.paused() == []
     cursor = await ledger.cursors.get(FEED)
     assert (cursor.paused, cursor.paused_reason) == (False, None)
 
@@ -111,25 +111,25 @@ sent, and what is said."""
 async def test_polling_and_sending_are_paused_and_resumed_each_by_itself(
     ledger: Ledger, steps: str
 ) -> None:
-    cursors = ledger.cursors
+    pauses = ledger.pauses
     moves: dict[str, Callable[[], Awaitable[object]]] = {
-        "both": lambda: cursors.pause(FEED, "why"),
-        "polling": lambda: cursors.pause(FEED, "why", sending=True),
-        "sending": lambda: cursors.pause_sending(FEED, "why"),
-        "-both": lambda: cursors.resume(FEED),
-        "-polling": lambda: cursors.resume_polling(FEED),
-        "-sending": lambda: cursors.resume_sending(FEED),
+        "both": lambda: pauses.pause(FEED, "why"),
+        "polling": lambda: pauses.pause(FEED, "why", sending=True),
+        "sending": lambda: pauses.pause_sending(FEED, "why"),
+        "-both": lambda: pauses.resume(FEED),
+        "-polling": lambda: pauses.resume_polling(FEED),
+        "-sending": lambda: pauses.resume_sending(FEED),
     }
     for step in steps.split():
         await moves[step]()
-    cursor = await cursors.get(FEED)
+    cursor = await ledger.cursors.get(FEED)
     polled, sent, said = PAUSES[steps]
     assert (not cursor.paused, cursor.sends, cursor.stopped) == (polled, sent, said)
-    assert await cursors.paused() == ([] if sent else [FEED])
-    assert (await cursors.pauses_and_resumes())[0] == ([] if sent else [FEED])
+    assert await pauses.paused() == ([] if sent else [FEED])
+    assert (await pauses.pauses_and_resumes())[0] == ([] if sent else [FEED])
 
 
 async def test_a_pause_outlives_a_poll_that_was_under_way(ledger: Ledger) -> None:
     read = await ledger.cursors.get(FEED)
-    await ledger.cursors.pause(FEED, "401")
+    await ledger.pauses.pause(FEED, "401")
     assert (await ledger.cursors.advance(read, page(1), NOW)).paused

@@ -99,9 +99,9 @@ async def test_a_failure_waits_for_its_time(ledger: Ledger) -> None:
         1,
     )
     assert "batch" not in retrying
-    assert await ledger.deliveries.due_retries(LATER - timedelta(seconds=1), 10) == []
-    assert await ledger.deliveries.due_retries(LATER, 10) == [(FEED, "orders:1")]
-    assert await ledger.deliveries.due_retries(LATER, 10, paused=[FEED]) == []
+    assert await ledger.requeueing.due_retries(LATER - timedelta(seconds=1), 10) == []
+    assert await ledger.requeueing.due_retries(LATER, 10) == [(FEED, "orders:1")]
+    assert await ledger.requeueing.due_retries(LATER, 10, paused=[FEED]) == []
 
 
 async def test_a_failure_recorded_twice_counts_once(ledger: Ledger) -> None:
@@ -185,7 +185,7 @@ async def test_a_success_counts_once_and_is_never_overwritten(ledger: Ledger) ->
     before = await delivery(ledger, 1)
     assert await succeed(ledger, 1, status=202, now=LATER) == 0
     assert await ledger.deliveries.fail(batch, [failed(found["1"])], LATER) == 0
-    assert await ledger.deliveries.requeue_due(batch_of(1), LATER) == 0
+    assert await ledger.requeueing.requeue_due(batch_of(1), LATER) == 0
     await take_over(ledger, logged)
     assert await ledger.deliveries.log([(batch_of(1), source_rows(1))], LATER) == ["orders:1"]
     assert await delivery(ledger, 1) == before
@@ -209,8 +209,8 @@ async def test_two_sweeps_move_a_due_retry_once(ledger: Ledger) -> None:
         batch, [failed(found["1"]), failed(found["2"], LATER + LEASE)], NOW
     )
     first, second = batch_of(1, 2), batch_of(1, 2)
-    assert await ledger.deliveries.requeue_due(first, LATER) == 1, "2 is not due"
-    assert await ledger.deliveries.requeue_due(second, LATER) == 0
+    assert await ledger.requeueing.requeue_due(first, LATER) == 1, "2 is not due"
+    assert await ledger.requeueing.requeue_due(second, LATER) == 0
     assert (await delivery(ledger, 1))["batch"] == first.id
     assert "next_attempt_at" not in await delivery(ledger, 1)
     assert await states(ledger, [1, 2]) == ["queued", "retrying"]
@@ -219,30 +219,30 @@ async def test_two_sweeps_move_a_due_retry_once(ledger: Ledger) -> None:
 async def test_only_a_delivery_whose_batch_is_gone_is_adopted(ledger: Ledger) -> None:
     orphaned, living = await log_batch(ledger, 1), await log_batch(ledger, 2)
     await ledger.batches.settle(await claim(ledger, orphaned))
-    queued = await ledger.deliveries.queued_batches(NOW)
+    queued = await ledger.requeueing.queued_batches(NOW)
     gone = queued - await ledger.batches.existing(queued)
     assert gone == {orphaned.id}
-    assert await ledger.deliveries.queued_batches(NOW - timedelta(seconds=1)) == set(), (
+    assert await ledger.requeueing.queued_batches(NOW - timedelta(seconds=1)) == set(), (
         "just logged: its poll may run"
     )
-    assert await ledger.deliveries.queued_in(gone, 10) == [(FEED, "orders:1")]
+    assert await ledger.requeueing.queued_in(gone, 10) == [(FEED, "orders:1")]
     new = batch_of(1, 2)
-    assert await ledger.deliveries.adopt(new, gone) == 1
-    assert await ledger.deliveries.adopt(batch_of(1, 2), gone) == 0
+    assert await ledger.requeueing.adopt(new, gone) == 1
+    assert await ledger.requeueing.adopt(batch_of(1, 2), gone) == 0
     assert (await delivery(ledger, 1))["batch"] == new.id
     assert (await delivery(ledger, 2))["batch"] == living.id
 
 
 async def test_what_is_open_is_counted_and_dated(ledger: Ledger) -> None:
     await log_batch(ledger, 3, now=LATER)
-    assert await ledger.deliveries.oldest_open(FEED) == LATER
+    assert await ledger.backlog.oldest_open(FEED) == LATER
     batch = await claim(ledger, await log_batch(ledger, 1, 2))
     found = await loaded(ledger, batch)
     await ledger.deliveries.fail(batch, [failed(found["1"])], NOW)
     await succeed(ledger, 2)
-    assert await ledger.deliveries.oldest_open(FEED) == NOW
-    assert await ledger.deliveries.oldest_open("other") is None
-    assert await ledger.deliveries.retrying(FEED, 10) == 1
+    assert await ledger.backlog.oldest_open(FEED) == NOW
+    assert await ledger.backlog.oldest_open("other") is None
+    assert await ledger.backlog.retrying(FEED, 10) == 1
     states = (await ledger.state_counts.by_feed(NOW))[FEED].states
     assert {state: n for state, n in states.items() if n} == {
         State.QUEUED: 1,

@@ -94,7 +94,7 @@ async def test_a_message_that_comes_to_a_worker_without_the_feed_costs_nothing_a
     assert [event["event"] for event in events] == ["feed_not_configured"]
     (trouble,) = stranger.troubles.current()
     assert trouble.feed == "gone"
-    assert (await gone.ledger.deliveries.open_by_feed())["gone"][0] == 2
+    assert (await gone.ledger.backlog.open_by_feed())["gone"][0] == 2
     assert await gone.ledger._database["attempts"].count_documents({}) == 0
     gone.clock.advance(timedelta(seconds=6))
     await sweeping_orders(gone).sweep()

@@ -108,10 +108,10 @@ async def test_a_retry_that_waits_as_it_should_is_left_alone(relay: Relay) -> No
     relay.partner.moods = [Mood.FAILS]
     await relay.poll_rows(3)
     await relay.deliver_all()
-    deliveries = relay.ledger.deliveries
+    requeueing = relay.ledger.requeueing
     assert (
-        await deliveries.hasten(relay.clock(), HOLD_LIMIT)
-        == await deliveries.hasten_failed_later(relay.clock())
+        await requeueing.hasten(relay.clock(), HOLD_LIMIT)
+        == await requeueing.hasten_failed_later(relay.clock())
         == 0
     )
 

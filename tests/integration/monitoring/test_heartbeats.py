@@ -168,6 +168,6 @@ async def test_reading_and_recording_are_movement_and_what_a_timer_asks_is_not(
         return answers.at is not None
 
     assert await moves(loaded(ledger, batch))
-    assert await moves(ledger.cursors.paused())
+    assert await moves(ledger.pauses.paused())
     assert not await moves(ledger.batches.renew(batch, NOW), ledger.batches.renew(batch, NOW))
     assert not await moves(ledger.heartbeats.put(HEARTBEAT), ledger.heartbeats.since(NOW))

@@ -119,7 +119,7 @@ async def fill(ledger: Ledger) -> None:
     gap = Gap(8, 9, now - timedelta(seconds=100))
     page = Page(rows=tuple(source_rows(1)), position=9, gaps=(gap,), full=False)
     await ledger.cursors.advance(await ledger.cursors.get("orders"), page, now)
-    await ledger.cursors.pause("orders", "SECRET reason")
+    await ledger.pauses.pause("orders", "SECRET reason")
     tasks = {"poll": TaskTimes(2, 1, 0.5, (0, 0, 2, 0, 0, 0, 0, 0, 0))}
     common = Heartbeat(Role.WORKER, "celery@h", "h", 1, now, now, broker_seconds=60.0)
     worker = replace(common, consumer_seconds=600.0, taken=7, tasks=tasks)

@@ -27,9 +27,9 @@ from app.jobs.schedule import RECONCILE
 from app.ledger import Ledger
 from app.ledger.client import Document
 from app.ledger.heartbeats import Heartbeat, Role
-from app.ledger.operator_moves import Stamp
 from app.ledger.outbox import Sending
 from app.ledger.selection import Selection
+from app.ledger.stamp import Stamp
 from app.ledger.stats import Gauge
 from app.ledger.ticks import StepDone, TickState
 from app.monitoring.health import Bounds
@@ -110,7 +110,7 @@ async def test_an_event_is_told_once_however_often_it_is_found(ledger: Ledger) -
     work = notifying(ledger, post, now=clock)
     await look(work, ledger, clock)
     assert post.sent == [], "all is well"
-    await ledger.cursors.pause(
+    await ledger.pauses.pause(
         "orders", "410 Gone: the endpoint is gone; check partner.url (delivery orders:Miller)"
     )
     for _ in range(5):
@@ -127,7 +127,7 @@ async def test_an_event_that_stays_is_told_again_after_a_while_and_once_when_it_
 ) -> None:
     clock, post = Wheel(NOW), Post()
     work = notifying(ledger, post, now=clock)
-    await ledger.cursors.pause("orders", "by an operator")
+    await ledger.pauses.pause("orders", "by an operator")
     for hours in range(9):
         await look(work, ledger, clock, after=HOUR if hours else timedelta())
     assert post.subjects == [
@@ -135,7 +135,7 @@ async def test_an_event_that_stays_is_told_again_after_a_while_and_once_when_it_
         "Rowrelay: Still: orders: the feed is paused",
         "Rowrelay: Still: orders: the feed is paused",
     ]
-    await ledger.cursors.resume("orders")
+    await ledger.pauses.resume("orders")
     await look(work, ledger, clock, after=OVER_AFTER)
     assert len(post.sent) == 3, "it may come back at once"
     for _ in range(3):
@@ -150,9 +150,9 @@ async def test_what_comes_and_goes_is_told_once(ledger: Ledger) -> None:
     clock, post = Wheel(NOW), Post()
     work = notifying(ledger, post, now=clock)
     for _ in range(6):
-        await ledger.cursors.pause("orders", "by an operator")
+        await ledger.pauses.pause("orders", "by an operator")
         await look(work, ledger, clock, after=30 * SECOND)
-        await ledger.cursors.resume("orders")
+        await ledger.pauses.resume("orders")
         await look(work, ledger, clock, after=30 * SECOND)
     assert len(post.sent) == 1
 
@@ -161,9 +161,9 @@ async def test_an_event_that_begins_anew_is_told_anew(ledger: Ledger) -> None:
     clock, post = Wheel(NOW), Post()
     work = notifying(ledger, post, now=clock)
     for _ in range(2):
-        await ledger.cursors.pause("orders", "by an operator")
+        await ledger.pauses.pause("orders", "by an operator")
         await look(work, ledger, clock, after=HOUR)
-        await ledger.cursors.resume("orders")
+        await ledger.pauses.resume("orders")
         await look(work, ledger, clock, after=HOUR)
     began, over = (
         "Rowrelay: orders: the feed is paused",
@@ -203,7 +203,7 @@ async def test_moments_that_a_wrong_clock_wrote_silence_nothing(
 ) -> None:
     clock, post = Wheel(NOW), Post(failures=1)
     work = notifying(ledger, post, now=clock)
-    await ledger.cursors.pause("orders", "by an operator")
+    await ledger.pauses.pause("orders", "by an operator")
     clock.at += ahead
     await be_well(ledger, clock.at)
     assert await work.check_if_due()
@@ -225,14 +225,14 @@ async def test_workers_that_look_at_once_tell_it_once(
     others = [Ledger.at(mongo_database_url, timedelta(seconds=5)) for _ in range(3)]
     works = [notifying(one, post, now=clock) for one in (ledger, *others)]
     await be_well(ledger, clock.at)
-    await ledger.cursors.pause("orders", "by an operator")
+    await ledger.pauses.pause("orders", "by an operator")
     try:
         for expected in (1, 2):
             await asyncio.gather(*(work.check() for work in works))
             assert len(post.sent) == expected
             clock.at += REMIND
             await be_well(ledger, clock.at)
-        await ledger.cursors.resume("orders")
+        await ledger.pauses.resume("orders")
         clock.at += HOUR
         await be_well(ledger, clock.at)
         await asyncio.gather(*(work.check() for work in works))
@@ -265,7 +265,7 @@ async def test_a_worker_that_dies_while_it_tells_is_followed_by_another(ledger: 
 
     clock, deadly, post = Wheel(NOW), Deadly(), Post()
     await be_well(ledger, clock.at)
-    await ledger.cursors.pause("orders", "by an operator")
+    await ledger.pauses.pause("orders", "by an operator")
     with pytest.raises(Dying):
         await notifying(ledger, deadly, now=clock).check()
     other = notifying(ledger, post, now=clock)
@@ -282,7 +282,7 @@ async def test_a_worker_that_dies_between_any_two_steps_leaves_what_another_goes
 ) -> None:
     clock, post = Wheel(NOW), Post()
     await be_well(ledger, clock.at)
-    await ledger.cursors.pause("orders", "by an operator")
+    await ledger.pauses.pause("orders", "by an operator")
     for step in ("say", "owed", "claim"):
 
         async def dies(*_: object, **__: object) -> None:
@@ -303,7 +303,7 @@ async def test_a_webhook_that_is_down_loses_nothing(ledger: Ledger) -> None:
     clock, post = Wheel(NOW), Post()
     async with listener([503] * 4) as (url, received):
         work = notifying(ledger, post, Webhook(SecretStr(url), SECRET), now=clock)
-        await ledger.cursors.pause("orders", "by an operator")
+        await ledger.pauses.pause("orders", "by an operator")
         for _ in range(4):
             await look(work, ledger, clock, after=PATIENCE.longest_wait)
         assert len(post.sent) == 1, "another way waits for nobody"
@@ -326,9 +326,9 @@ async def test_an_event_that_nobody_took_until_it_was_over_is_told_all_the_same(
 ) -> None:
     clock, post = Wheel(NOW), Post(failures=3)
     work = notifying(ledger, post, now=clock)
-    await ledger.cursors.pause("orders", "why it was")
+    await ledger.pauses.pause("orders", "why it was")
     await look(work, ledger, clock)
-    await ledger.cursors.resume("orders")
+    await ledger.pauses.resume("orders")
     for _ in range(5):
         await look(work, ledger, clock, after=PATIENCE.longest_wait)
     assert post.subjects == ["Rowrelay: Over: orders: the feed is paused"]
@@ -343,7 +343,7 @@ async def test_a_way_out_that_fails_as_nobody_foresaw_holds_no_other_up(ledger: 
             raise KeyError(outgoing.text())
 
     clock, post = Wheel(NOW), Post()
-    await ledger.cursors.pause("orders", "by an operator")
+    await ledger.pauses.pause("orders", "by an operator")
     await look(notifying(ledger, Broken(), post, now=clock), ledger, clock)
     assert len(post.sent) == 1
     sending = (await stored(ledger))["sending"]["broken"]
@@ -358,7 +358,7 @@ async def test_what_another_version_put_on_record_is_told_and_holds_nothing_up(
 ) -> None:
     clock, post = Wheel(NOW), Post()
     work = notifying(ledger, post, now=clock)
-    await ledger.cursors.pause("orders", "by an operator")
+    await ledger.pauses.pause("orders", "by an operator")
     await look(work, ledger, clock)
     changed = {"_id": "on-fire|orders", "event": "on-fire"}
     await ledger._database["notifications"].insert_one((await stored(ledger)) | changed)
@@ -374,7 +374,7 @@ async def test_mail_and_webhooks_take_it_in_their_form(ledger: Ledger) -> None:
             "Rowrelay <rowrelay@example.org>",
             ("ops@example.org",),
         )
-        await ledger.cursors.pause("orders", "by <b>an</b> & operator")
+        await ledger.pauses.pause("orders", "by <b>an</b> & operator")
         for form in Form:
             await ledger._database["notifications"].delete_many({})
             await look(
@@ -411,9 +411,9 @@ async def test_what_is_told_holds_no_value_of_a_row(ledger: Ledger) -> None:
         'source: cannot convert "Miller", {"iban": "DE12"} of 4711004711 '
         "at https://user:pass@host/x (delivery a:b(c))"
     )
-    await ledger.cursors.pause("orders", said)
+    await ledger.pauses.pause("orders", said)
     paused = (await events(ledger, clock))["feed-paused"]
-    await ledger.cursors.resume("orders")
+    await ledger.pauses.resume("orders")
     await ledger.cursors.note_failure("orders", clock.at, said, clock.at + HOUR)
     failed = (await events(ledger, clock))["feed-not-read"]
     for told in (paused, failed):

@@ -59,7 +59,7 @@ async def test_where_no_worker_looks_another_process_does(
             await broker.close()
             await theirs.close()
 
-    await ledger.cursors.pause("orders", "by an operator")
+    await ledger.pauses.pause("orders", "by an operator")
     async with listener([]) as (url, received):
         stand_in = StandIn(opened, SOON, SOON)
         stand_in.start()
@@ -98,7 +98,7 @@ async def test_the_command_says_what_was_told_and_by_whom_it_was_not_taken(ledge
     said = await run()
     assert "Nobody is told: set NOTIFY_MAIL_TO or NOTIFY_WEBHOOK_URL." in said
     assert "No event is on record." in said
-    await ledger.cursors.pause("orders", "by an operator")
+    await ledger.pauses.pause("orders", "by an operator")
     async with listener([500]) as (url, _):
         broker = Broker("redis://127.0.0.1:1/0", timedelta(seconds=1))
         await notifying_of(

@@ -28,6 +28,6 @@ async def test_who_paused_a_feed_and_why_is_on_record_until_it_is_resumed(
 
 async def test_a_pause_that_rowrelay_makes_is_nobodys(ledger: Ledger) -> None:
     assert NO_REASON in str((await pause(ledger, "orders", By("ada@desk"), Part.POLLING)).stopped)
-    await ledger.cursors.pause("orders", "401 Unauthorized")
+    await ledger.pauses.pause("orders", "401 Unauthorized")
     found = await ledger.cursors.get("orders")
     assert (found.paused_reason, found.paused_by) == ("401 Unauthorized", None)

@@ -266,7 +266,7 @@ async def test_what_cannot_be_sent_is_counted_and_stays(world: World) -> None:
 
 async def test_a_paused_feed_is_left_alone(world: World) -> None:
     await world.fail("1")
-    await world.ledger.cursors.pause("orders", "by an operator")
+    await world.ledger.pauses.pause("orders", "by an operator")
     account = await world.replay()
     assert (account.moved, dict(account.skipped)) == (0, {"feed paused": 1})
 

@@ -18,6 +18,7 @@ from app.delivery.work import DeliverySettings
 from app.feeds.feed import Feed
 from app.ledger import Ledger
 from app.ledger.client import Document
+from app.operations.by import By
 from app.operations.trial import SHOWN_HEADERS, Trial, Tried
 from app.partner.client import PartnerClient
 from app.partner.throttle.throttles import Throttles
@@ -53,12 +54,11 @@ async def record(feed: Feed, ledger: Ledger, subject: Subject) -> Tried:
     """As one operator would."""
     throttles = Throttles()
     async with PartnerClient([feed], throttles, shown=SHOWN_HEADERS) as client:
-        return await Trial(feed, ledger, client, throttles).record(
-            subject, _terms("operator"), begun
-        )
+        trial = Trial(feed, ledger, client, throttles, settings=_settings("worker"))
+        return await trial.record(subject, By("ada@desk"), begun)
 
 
-def _terms(who: str) -> DeliverySettings:
+def _settings(who: str) -> DeliverySettings:
     return DeliverySettings(who, LEASE, 50, LEASE / 1000)
 
 
@@ -73,16 +73,16 @@ async def test_of_two_trials_and_a_worker_that_want_a_row_at_once_one_sends_it(
 
         async def work() -> dict[Outcome, int] | None:
             async with PartnerClient([feed]) as client:
-                return await Delivering(ledger, client, _terms("w")).deliver(feed, batch.id)
+                return await Delivering(ledger, client, _settings("w")).deliver(feed, batch.id)
 
         first, second, worker = await asyncio.gather(
             record(feed, ledger, subject), record(feed, ledger, subject), work()
         )
     assert [first.recorded, second.recorded, worker is not None].count(True) == 1
     assert len(requests) == 1
-    assert [attempt["outcome"] for attempt in await ledger.attempts.of_delivery("orders:1")] == [
-        "delivered"
-    ]
+    (attempt,) = await ledger.attempts.of_delivery("orders:1")
+    assert attempt["outcome"] == "delivered"
+    assert attempt["worker"] == ("w" if worker is not None else "ada@desk (feeds test)")
 
 
 async def test_a_row_in_doubt_is_asked_for_first_as_a_worker_would(ledger: Ledger) -> None:

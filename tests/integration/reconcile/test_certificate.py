@@ -311,7 +311,7 @@ async def test_a_paused_feed_with_rows_waiting_is_not_complete(shop: Shop) -> No
     shop.feed_by("identity")
     await shop.write(1, 2)
     await shop.poll()
-    await shop.ledger.cursors.pause("orders", "by hand")
+    await shop.ledger.pauses.pause("orders", "by hand")
     assert (await shop.reconcile()).complete, "nothing waits"
     await shop.write(3, 4)
     certificate = await shop.reconcile()
@@ -326,12 +326,12 @@ async def test_columns_that_came_to_a_feed_that_is_not_read_are_named(
     shop.feed_by("identity")
     await shop.write(1, 2)
     await shop.poll()
-    await shop.ledger.cursors.pause("orders", "by hand")
+    await shop.ledger.pauses.pause("orders", "by hand")
     await shop.tables.run(f"ALTER TABLE {shop.tables.named('orders')} ADD extra INT")
     certificate = await shop.reconcile()
     assert named(certificate) == {DiscrepancyKind.UNSENT_COLUMNS: (1, set())}
     assert any("'extra'; paused: by hand" in said for said in certificate.remarks)
-    await shop.ledger.cursors.resume("orders")
+    await shop.ledger.pauses.resume("orders")
     await shop.poll()
     assert (await shop.reconcile()).complete, "it is sent from here on, and holds nothing yet"
 
@@ -342,7 +342,7 @@ async def test_a_row_in_an_open_gap_waits_too_where_nobody_asks_for_it(shop: Sho
     await shop.poll()
     await shop.write(3)
     assert (await shop.reconcile()).complete, "the next poll asks for it"
-    await shop.ledger.cursors.pause("orders", "by hand")
+    await shop.ledger.pauses.pause("orders", "by hand")
     certificate = await shop.reconcile()
     assert certificate.awaited == 1
     assert named(certificate) == {DiscrepancyKind.WAITING: (1, {"orders:3"})}

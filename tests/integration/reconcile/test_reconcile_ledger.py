@@ -17,10 +17,13 @@ from app.core.rows import Page
 from app.core.states import State
 from app.ledger import Ledger
 from app.ledger.cursor_documents import SPANS_KEPT
+from app.ledger.stamp import Stamp
 from app.source.engine import open_engine
 from app.source.reader import Source
 from tests.support.ledger import NOW, log_batch, succeed
 from tests.support.sources import source_feed
+
+STAMP = Stamp("me", NOW)
 
 AT = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -75,16 +78,18 @@ async def test_a_cursor_remembers_what_it_was_given_to_read(ledger: Ledger) -> N
     cursor = await ledger.cursors.advance(Cursor("orders"), page(10, began=4), NOW)
     cursor = await ledger.cursors.advance(cursor, page(20), NOW)
     assert cursor.spans == (ReadRange(4, None),)
-    await ledger.cursors.rewind(cursor, Cursor("orders", 30, spans=(ReadRange(30),)))
+    await ledger.cursors.rewind(cursor, Cursor("orders", 30, spans=(ReadRange(30),)), "told", STAMP)
     assert (await ledger.cursors.get("orders")).spans == (ReadRange(4, 20), ReadRange(30, None))
     for position in range(100, 100 + 2 * SPANS_KEPT):
         cursor = await ledger.cursors.get("orders")
         await ledger.cursors.rewind(
-            cursor, Cursor("orders", position, spans=(ReadRange(position),))
+            cursor, Cursor("orders", position, spans=(ReadRange(position),)), "told", STAMP
         )
     assert len((await ledger.cursors.get("orders")).spans) == SPANS_KEPT
     cursor = await ledger.cursors.get("orders")
-    await ledger.cursors.rewind(cursor, Cursor("orders", -5, spans=(ReadRange(None),)))
+    await ledger.cursors.rewind(
+        cursor, Cursor("orders", -5, spans=(ReadRange(None),)), "told", STAMP
+    )
     assert (await ledger.cursors.get("orders")).spans == (ReadRange(None, None),)
 
 

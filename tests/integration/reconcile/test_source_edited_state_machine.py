@@ -210,7 +210,7 @@ class Shop(RuleBasedStateMachine):
 
     @rule()
     def operator_resumes(self) -> None:
-        self.runner.run(self.ledger.cursors.resume(self.feed.name))
+        self.runner.run(self.ledger.pauses.resume(self.feed.name))
 
     @rule()
     def certify(self) -> None:

@@ -160,7 +160,7 @@ async def test_what_is_open_is_counted_for_each_feed(ledger: Ledger) -> None:
     relay.clock.advance(MINUTE)
     relay.source.add(2)
     await relay.polling().poll(relay.feed)
-    assert await ledger.deliveries.open_by_feed() == {"orders": (5, logged_at)}
+    assert await ledger.backlog.open_by_feed() == {"orders": (5, logged_at)}
 
 
 async def test_the_sweep_samples_each_feed_once_a_minute(ledger: Ledger) -> None:
@@ -175,7 +175,7 @@ async def test_the_sweep_samples_each_feed_once_a_minute(ledger: Ledger) -> None
     found = await ledger.stats.between("orders", first - MINUTE, first + 10 * MINUTE)
     assert found[0]["gauge"] == {"at": first, "open": 3, "oldest_open_at": first, "paused": False}
     relay.clock.advance(MINUTE)
-    await ledger.cursors.pause("orders", "by an operator")
+    await ledger.pauses.pause("orders", "by an operator")
     await sweeping.sweep()
     found = await ledger.stats.between("orders", first - MINUTE, first + 10 * MINUTE)
     assert found[-1]["gauge"] == {

@@ -297,8 +297,8 @@ async def test_a_restored_record_is_what_it_was_with_its_attempts_and_is_not_sen
     back = {"restored_at": shelf.clock(), "restored_from": path.name, "kept_from": shelf.clock()}
     assert await shelf.get(1) == before | back
     assert await shelf.attempts_left() == {"orders:1", "orders:2"}
-    assert await shelf.ledger.deliveries.due_retries(shelf.clock(), 10) == []
-    assert await shelf.ledger.deliveries.queued_batches(shelf.clock()) == set()
+    assert await shelf.ledger.requeueing.due_retries(shelf.clock(), 10) == []
+    assert await shelf.ledger.requeueing.queued_batches(shelf.clock()) == set()
 
 
 async def test_restoring_twice_or_over_what_is_there_changes_nothing_of_it(shelf: Shelf) -> None:

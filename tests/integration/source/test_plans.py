@@ -165,10 +165,10 @@ async def test_a_table_that_is_gone_pauses_the_reading_and_not_the_sending(
     cursor = await workers.cursor()
     assert cursor.paused
     assert "does not exist" in (cursor.paused_reason or "")
-    assert await workers.ledger.cursors.paused() == [], "what is logged is still sent"
-    await workers.ledger.cursors.pause("orders", "by hand")
-    assert await workers.ledger.cursors.paused() == ["orders"]
-    await workers.ledger.cursors.resume("orders")
+    assert await workers.ledger.pauses.paused() == [], "what is logged is still sent"
+    await workers.ledger.pauses.pause("orders", "by hand")
+    assert await workers.ledger.pauses.paused() == ["orders"]
+    await workers.ledger.pauses.resume("orders")
     assert not (await workers.cursor()).paused
 
 
@@ -233,7 +233,7 @@ async def test_a_column_that_is_to_be_asked_about_is_sent_once_an_operator_resum
     cursor = await workers.cursor()
     assert "feeds resume orders" in (cursor.paused_reason or "")
     assert "'added'" in (cursor.paused_reason or "")
-    await workers.ledger.cursors.resume("orders")
+    await workers.ledger.pauses.resume("orders")
     assert (await workers.poll(worker, feed)).logged == 1
     assert [("added" in row) for row in await workers.sent()] == [False, True]
 
