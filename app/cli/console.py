@@ -31,10 +31,10 @@ def serve(context: typer.Context) -> None:
     from app.configuration.loaded import Loaded  # noqa: PLC0415 - commands load what they use
     from app.console.serve import serve as serve_console  # noqa: PLC0415 - as above
 
-    loaded = load_config("INFO")
+    loaded = Loaded(load_config("INFO"))
     with errors_told():
         serve_console(
-            Loaded(loaded),
+            loaded,
             lambda: open_queue(loaded),
             lambda url: out.print(f"The console listens at {url}", soft_wrap=True),
         )

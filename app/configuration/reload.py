@@ -64,11 +64,20 @@ class Changes:
 class Reloader:
     """Reloads the configuration of one process. Call `ask` from anywhere."""
 
-    def __init__(self, loaded: Loaded, apply: Apply, every: timedelta = LOOK_EVERY) -> None:
-        """`every`: how often to check the files for changes if `RELOAD_ON_CHANGE` is set."""
+    def __init__(
+        self,
+        loaded: Loaded,
+        apply: Apply,
+        every: timedelta = LOOK_EVERY,
+        *,
+        always: bool = False,
+    ) -> None:
+        """`every`: how often to check the files for changes if `RELOAD_ON_CHANGE` is set, or
+        `always`."""
         self._loaded = loaded
         self._apply = apply
-        self._every = every.total_seconds() if loaded.settings.reload_on_change else None
+        looks = always or loaded.settings.reload_on_change
+        self._every = every.total_seconds() if looks else None
         self._done: Callable[[], object] = lambda: None
         self._asked: SimpleQueue[bool] = SimpleQueue()
         """Its `put` is safe in a signal handler."""

@@ -10,6 +10,7 @@ from starlette.staticfiles import StaticFiles
 
 from app import VERSION
 from app.console import pages, problems
+from app.console.feeds import routes as feeds
 from app.console.health import routes as health
 from app.console.security.guard import Guard
 from app.console.services import Services
@@ -18,7 +19,10 @@ from app.console.users import routes as users
 from app.core.errors import RowrelayError
 
 API = "/api/v1"
-API_ROUTERS: tuple[APIRouter, ...] = (users.router,)
+API_ROUTERS: tuple[APIRouter, ...] = (
+    feeds.router,
+    users.router,
+)
 PAGE_ROUTERS: tuple[APIRouter, ...] = (login.router,)
 
 

@@ -11,6 +11,7 @@ import structlog
 
 from app.console.services import Services
 from app.core.errors import RowrelayError
+from app.runtime.timekeeping import ASK_SECONDS
 
 log = structlog.get_logger()
 
@@ -26,7 +27,10 @@ class Repeated:
 
 def repeated(services: Services) -> tuple[Repeated, ...]:
     """All of it, for these services."""
-    return (Repeated("prune_sessions", 3600.0, services.sessions.prune),)
+    return (
+        Repeated("prune_sessions", 3600.0, services.sessions.prune),
+        Repeated("read_clock", ASK_SECONDS, services.operator.ledger.read_clock),
+    )
 
 
 @asynccontextmanager

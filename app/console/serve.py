@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import uvicorn
 
 from app.configuration.loaded import Loaded
+from app.configuration.reload import Reloader
 from app.console.app import make_app
 from app.console.background import background
 from app.console.services import open_services
@@ -32,7 +33,12 @@ def serve(loaded: Loaded, open_queue: OpenQueue, tell: Callable[[str], None]) ->
         url = settings.console_url
         if settings.console_port == 0:  # a port that nobody could have written into CONSOLE_URL
             url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        asyncio.run(_serve(loaded, open_queue, url, listening, tell))
+        reloader = Reloader(loaded, loaded.replace, always=True)
+        reloader.start()
+        try:
+            asyncio.run(_serve(loaded, open_queue, url, listening, tell, reloader.ask))
+        finally:
+            reloader.stop()
 
 
 async def _serve(
@@ -41,6 +47,7 @@ async def _serve(
     url: str,
     listening: socket.socket,
     tell: Callable[[str], None],
+    hung_up: Callable[[], None],
 ) -> None:
     async with open_services(loaded, open_queue, url) as services, background(services):
         server = _Server(
@@ -55,6 +62,7 @@ async def _serve(
                 timeout_graceful_shutdown=GRACE_SECONDS,
             ),
             lambda: tell(url),
+            hung_up,
         )
         await server.serve([listening])
 
@@ -62,9 +70,16 @@ async def _serve(
 class _Server(uvicorn.Server):
     """Says when it listens; a signal ends it, and is not raised again afterwards."""
 
-    def __init__(self, config: uvicorn.Config, listens: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        listens: Callable[[], None],
+        hung_up: Callable[[], None],
+    ) -> None:
+        """`hung_up`: called on SIGHUP."""
         super().__init__(config)
         self._listens = listens
+        self._hung_up = hung_up
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """As uvicorn calls it."""
@@ -77,10 +92,11 @@ class _Server(uvicorn.Server):
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self.handle_exit, number, None)
+        loop.add_signal_handler(signal.SIGHUP, self._hung_up)
         try:
             yield
         finally:
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 loop.remove_signal_handler(number)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cached_property
 
 import structlog
 
 from app.configuration.loaded import Loaded
 from app.console.audit.service import Audit
+from app.console.feeds.service import Feeds
 from app.console.health.service import Health
 from app.console.origins.service import Origins
 from app.console.security.access_tokens import AccessTokens, secret_of
@@ -40,6 +41,7 @@ class Services:
         self.operator = operator
         self.console_url = console_url
         self.now = now
+        self.closing = AsyncExitStack()
         self.store = Store(open_engine(settings))
         self.passwords = Passwords()
         self.access_tokens = AccessTokens(secret_of(settings), now)
@@ -74,6 +76,13 @@ class Services:
         return Origins(self.store, self.audit, self.now)
 
     @cached_property
+    def feeds(self) -> Feeds:
+        """How feeds are doing, and what is done with them."""
+        feeds = Feeds(self.loaded, self.operator, self.audit, self.now)
+        self.closing.push_async_callback(feeds.close)
+        return feeds
+
+    @cached_property
     def health(self) -> Health:
         """Whether the console can answer."""
         return Health(self.store, self.operator)
@@ -103,5 +112,6 @@ async def open_services(
             await services.bring_up()
             yield services
         finally:
+            await services.closing.aclose()
             await services.login_limits.close()
             await services.store.close()

@@ -63,6 +63,13 @@ class StateCounts:
             counts[feed] = FeedCounts(states, about)
         return counts
 
+    async def unsettled(self) -> dict[str, FeedCounts]:
+        """The counts of each feed that has open or dead deliveries; of settled ones, which grow
+        with the ledger, none is counted.
+        """
+        nothing = dict.fromkeys(State, 0)
+        return {feed: FeedCounts(nothing | of) for feed, of in (await self.indexed()).items()}
+
     @query
     async def indexed(self) -> dict[str, dict[State, int]]:
         """Feed → queued, retrying and dead: exact, and read from no other delivery."""

@@ -175,12 +175,15 @@ class Stats:
             await self._collection.bulk_write(updates, ordered=False)
 
     @query
-    async def between(self, feed: str, start: datetime, end: datetime) -> list[Document]:
+    async def between(
+        self, feed: str, start: datetime, end: datetime, *, without: Iterable[str] = ()
+    ) -> list[Document]:
         """The feed's buckets from `start` until before `end`, oldest first: a range of `_id`, by
-        its index.
+        its index. `without`: fields that are not wanted.
         """
         span = {"$gte": minute_id(feed, start), "$lt": minute_id(feed, end)}
-        return await self._collection.find({"_id": span}).sort("_id", 1).to_list()
+        left_out = dict.fromkeys(without, 0) or None
+        return await self._collection.find({"_id": span}, left_out).sort("_id", 1).to_list()
 
     @query
     async def feeds(self) -> list[str]:

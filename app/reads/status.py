@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Protocol
 
 import config
 from app.broker.depths import Broker
@@ -23,10 +24,19 @@ from app.monitoring.health import Bounds, failing_tasks, held_back, jobs, judge_
 from app.partner.throttle.view import EndpointView, view_endpoints
 from app.reads.feed_state import FeedState, Stand, state_of
 from app.reads.flow import Flow, read_flow
-from app.source.reader import Source
 
 LAG_LIMIT = 100_000
 """Rows waiting in the source are counted up to this."""
+
+
+class Waiting(Protocol):
+    """What tells how many rows wait in the source: `app.source.reader.Source`, or what remembers
+    its answers.
+    """
+
+    async def waiting(self, feed: Feed, cursor: Cursor, limit: int) -> int | None:
+        """Rows beyond the cursor, counted up to `limit`; `None`: not known yet. Raises the
+        source's errors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +102,20 @@ class Failing:
 
 
 async def read_status(
-    read: config.Partly, ledger: Ledger, source: Source, broker: Broker, *, recount: bool = False
+    read: config.Partly,
+    ledger: Ledger,
+    source: Waiting,
+    broker: Broker,
+    *,
+    recount: bool = False,
+    settled: bool = True,
 ) -> Status:
     """The status of the feeds that are right, as far as feeds.toml can be read, and of every other
     that owes something; and what is wrong with feeds.toml.
 
-    `recount`: counts every delivery anew. Raises the ledger's errors; Redis and the source may be
-    away.
+    `recount`: counts every delivery anew. `settled`: whether to count what is delivered, cancelled
+    and skipped, which takes up to a second for a million; else these are 0, and `logged` is what is
+    open or dead. Raises the ledger's errors; Redis and the source may be away.
     """
     loaded, now = read.config, utc_now()
     endpoints, untold = await _endpoints(broker, list(loaded.feeds))
@@ -108,7 +125,12 @@ async def read_status(
     if read.named is not None:
         bounds = Bounds.of(loaded.feeds.values(), loaded.settings)
         asking = _Asking(ledger, source, bounds, _rows_in_hand(lately), endpoints)
-        feeds = await _feeds(asking, loaded.feeds, read.named, recount=recount)
+        counts = (
+            await ledger.state_counts.by_feed(now, recount=recount)
+            if settled
+            else await ledger.state_counts.unsettled()
+        )
+        feeds = await _feeds(asking, loaded.feeds, read.named, counts)
     failing = [
         Failing(one.where, f"{one.field}: found {one.found}; {one.allowed}") for one in read.wrong
     ]
@@ -149,18 +171,20 @@ class _Asking:
     """Who is asked about each feed, and what is known of all of them."""
 
     ledger: Ledger
-    source: Source
+    source: Waiting
     bounds: Bounds
     in_hand: Counter[str] | None
     endpoints: Mapping[str, EndpointView]
 
 
 async def _feeds(
-    asking: _Asking, feeds: Mapping[str, Feed], named: Collection[str], *, recount: bool
+    asking: _Asking,
+    feeds: Mapping[str, Feed],
+    named: Collection[str],
+    counts: Mapping[str, FeedCounts],
 ) -> list[FeedStatus]:
     """Each of `feeds`, then every feed that is not `named` in feeds.toml and owes something."""
     ledger, nothing = asking.ledger, FeedCounts({})
-    counts = await ledger.state_counts.by_feed(utc_now(), recount=recount)
     found = [
         await _feed_status(feed, asking, counts.get(feed.name, nothing)) for feed in feeds.values()
     ]
@@ -241,7 +265,7 @@ def _on_record(counts: FeedCounts, cursor: Cursor) -> FeedStatus:
     )
 
 
-async def _lag(feed: Feed, cursor: Cursor, source: Source) -> tuple[int | None, str | None]:
+async def _lag(feed: Feed, cursor: Cursor, source: Waiting) -> tuple[int | None, str | None]:
     try:
         return await source.waiting(feed, cursor, LAG_LIMIT), None
     except RowrelayError as error:

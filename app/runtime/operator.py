@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from app.configuration.loaded import LiveFeeds
 from app.runtime import clients
 from app.runtime.process import delivery_settings, process_name, purge_settings
 from app.runtime.reader import Reader
@@ -39,8 +40,8 @@ class Operator(Reader):
 
     @property
     def feeds(self) -> Mapping[str, Feed]:
-        """The feeds as they are now."""
-        return self.config.feeds
+        """The feeds, as they are at each moment: a console runs while feeds.toml changes."""
+        return LiveFeeds(self.config)
 
     @cached_property
     def queue(self) -> Queue:
