@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
@@ -95,14 +96,32 @@ def add_user(
     out.print(link.url, soft_wrap=True)
 
 
+Known = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NUMBER:HASH",
+        help="An entry as this command printed it earlier: whoever wrote the whole log anew did not have that hash.",
+    ),
+]
+
+
 @audit.command()
-def verify(as_json: AsJson = False) -> None:
+def verify(*, known: Known = None, as_json: AsJson = False) -> None:
     """Verify that each entry of the audit log is as it was written. Exit code 1 where one is not."""
-    verified = _with_services(lambda given: given.audit.verify())
+    from app.console.audit import verification  # noqa: PLC0415 - as above
+
+    noted = None
+    if known is not None:
+        number, _, digest = known.partition(":")
+        if not (number.isascii() and number.isdigit() and len(number) < 19 and len(digest) == 64):
+            fail("--known: takes the number and hash that this command printed, as NUMBER:HASH", 2)
+        noted = verification.Known(int(number), digest)
+    verified = _with_services(lambda given: given.audit.verify(noted))
     if as_json:
-        print_json({"entries": verified.entries, "wrong": verified.wrong, "said": verified.said})
+        print_json(asdict(verified))
     elif verified.wrong is None:
         out.print(verified.said)
+        out.print(f"to be noted elsewhere: {verified.entries}:{verified.last_hash}", soft_wrap=True)
     if verified.wrong is not None:
         fail(f"audit: {verified.said}", FOUND_WRONG)
 

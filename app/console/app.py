@@ -10,6 +10,8 @@ from starlette.staticfiles import StaticFiles
 
 from app import VERSION
 from app.console import pages, problems
+from app.console.audit import pages as audit_pages
+from app.console.audit import routes as audit
 from app.console.feeds import routes as feeds
 from app.console.health import routes as health
 from app.console.security.guard import Guard
@@ -20,10 +22,14 @@ from app.core.errors import RowrelayError
 
 API = "/api/v1"
 API_ROUTERS: tuple[APIRouter, ...] = (
+    audit.router,
     feeds.router,
     users.router,
 )
-PAGE_ROUTERS: tuple[APIRouter, ...] = (login.router,)
+PAGE_ROUTERS: tuple[APIRouter, ...] = (
+    audit_pages.router,
+    login.router,
+)
 
 
 def make_app(services: Services) -> FastAPI:

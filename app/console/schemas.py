@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Generic, TypeVar
 
 import orjson
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from app.console.errors import Invalid
 
@@ -44,6 +45,17 @@ def _one_line(text: str) -> str:
 
 Line = Annotated[str, AfterValidator(_one_line)]
 """Text of one line."""
+
+
+def _in_utc(at: datetime) -> datetime:
+    try:
+        return at.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("a moment of the years 1 to 9999") from error
+
+
+Instant = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+"""A moment with its time zone."""
 Why = Annotated[
     Line, Field(min_length=3, max_length=500, description="The reason, for the record.")
 ]
@@ -65,6 +77,14 @@ def read_cursor(text: str | None, *kinds: type) -> tuple[Any, ...] | None:
     if not isinstance(fields, list) or [type(one) for one in fields] != list(kinds):
         raise Invalid("not the `next` of a page of this list", "query.after")
     return tuple(fields)
+
+
+def read_number_cursor(text: str | None) -> int | None:
+    """The number of a cursor that holds one. Raises `Invalid` as above."""
+    fields = read_cursor(text, int)
+    if fields and not -(2**63) <= fields[0] < 2**63:  # what a database takes
+        raise Invalid("not the `next` of a page", "query.after")
+    return int(fields[0]) if fields else None
 
 
 def any_spelling(kind: type[E]) -> BeforeValidator:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 
-from sqlalchemy import select, update
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.console.audit.chain import link_of
@@ -36,9 +36,17 @@ class AuditRepository:
         self._session.add(entry)
         await self._session.flush()
 
-    async def head(self) -> AuditHead:
-        """Where the chain stands. Its row is made with the table."""
-        return await self._session.get_one(AuditHead, HEAD)
+    async def head(self) -> AuditHead | None:
+        """Where the chain stands. Its row is made with the table; `None`: somebody deleted it."""
+        return await self._session.get(AuditHead, HEAD, populate_existing=True)
+
+    async def outermost(self) -> tuple[int | None, int | None]:
+        """The least and the greatest number that an entry has."""
+        found = await self._session.execute(
+            select(func.min(AuditEntry.number), func.max(AuditEntry.number))
+        )
+        least, greatest = found.one()
+        return least, greatest
 
     async def in_order(self, from_number: int, limit: int) -> Sequence[AuditEntry]:
         """Entries in order, from that number on."""
@@ -61,15 +69,16 @@ class AuditRepository:
         since: datetime | None = None,
         until: datetime | None = None,
     ) -> Sequence[AuditEntry]:
-        """The newest entries before that number. `action` and `who` as they are, `subject` a part of
-        it."""
+        """The newest entries before that number. `who` as it is, `action` too or the part before its
+        dot, `subject` a part of it."""
         statement = select(AuditEntry).order_by(AuditEntry.number.desc()).limit(limit)
         if before is not None:
             statement = statement.where(AuditEntry.number < before)
         if who:
             statement = statement.where(AuditEntry.who == who)
         if action:
-            statement = statement.where(AuditEntry.action == action)
+            of_that_kind = AuditEntry.action.startswith(f"{action}.", autoescape=True)
+            statement = statement.where(or_(AuditEntry.action == action, of_that_kind))
         if subject:
             statement = statement.where(AuditEntry.subject.contains(subject, autoescape=True))
         if since:

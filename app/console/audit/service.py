@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import orjson
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.console.audit.chain import FIRST, link_of
-from app.console.audit.repository import AuditRepository, all_entries
-from app.console.security.roles import Principal
+from app.console.audit.chain import fields_of
+from app.console.audit.repository import AuditRepository
+from app.console.audit.verification import AT_ONCE, Known, Verified, Walk
+from app.console.security.roles import Permission, Principal
 from app.console.store.store import Store
 from app.console.store.tables import AuditEntry
 from app.core.clock import Clock, utc_now
@@ -20,14 +24,16 @@ LONGEST = 20_000
 
 
 @dataclass(frozen=True, slots=True)
-class Verified:
-    """What came of verifying the chain."""
+class Asked:
+    """Which entries; `None`: all."""
 
-    entries: int
-    """That were looked at."""
-    wrong: int | None
-    """The number of the first entry that is not what was written, or is missing; `None`: none is."""
-    said: str
+    who: str | None = None
+    action: str | None = None
+    """As it is, or the part before its dot."""
+    subject: str | None = None
+    """A part of it."""
+    since: datetime | None = None
+    until: datetime | None = None
 
 
 class Audit:
@@ -36,6 +42,7 @@ class Audit:
     def __init__(self, store: Store, now: Clock = utc_now) -> None:
         self._store = store
         self._now = now
+        self._verifying = asyncio.Lock()  # who asks meanwhile waits, and no core is lost to a flood
 
     async def record(
         self,
@@ -68,26 +75,54 @@ class Audit:
         async with self._store.writing() as session:
             await self.record(session, actor, action, subject, **told)
 
-    async def verify(self) -> Verified:
-        """Go through the whole chain. Raises `StoreUnavailable`."""
-        number, previous = 0, FIRST
+    async def verify(self, known: Known | None = None) -> Verified:
+        """Go through the whole chain, a thousand entries at a time. `known`: an entry as somebody
+        noted it elsewhere. Raises `StoreUnavailable`."""
+        async with self._verifying, self._store.reading() as session:
+            walk = Walk(AuditRepository(session), known)
+            return await walk.verify()
+
+    async def list(
+        self, actor: Principal, asked: Asked, before: int | None, limit: int
+    ) -> tuple[Sequence[AuditEntry], int | None]:
+        """The newest entries that are asked for, before that number; and the number that the next
+        page begins before. Raises `Forbidden`."""
+        actor.require(Permission.AUDIT)
         async with self._store.reading() as session:
-            head = await AuditRepository(session).head()
-            last = (head.number, head.hash)
-            async for entry in all_entries(session):
-                number += 1
-                if entry.number != number:
-                    return Verified(number - 1, number, f"entry {number} is missing")
-                if entry.previous_hash != previous or entry.hash != link_of(entry):
-                    return Verified(number, number, f"entry {number} is not what was written")
-                previous = entry.hash
-                if number == last[0]:
-                    break
-        if (number, previous) != last:
-            return Verified(
-                number, number + 1, f"the log ends at {number}, and {last[0]} were written"
+            found = await AuditRepository(session).page(
+                before,
+                limit + 1,
+                who=asked.who,
+                action=asked.action,
+                subject=asked.subject,
+                since=asked.since,
+                until=asked.until,
             )
-        return Verified(number, None, f"{number} entries, each as it was written")
+        page = found[:limit]
+        return page, page[-1].number if len(found) > limit else None
+
+    async def verified(self, actor: Principal) -> Verified:
+        """As `verify`, for who may read the log. Raises `Forbidden`, `StoreUnavailable`."""
+        actor.require(Permission.AUDIT)
+        return await self.verify()
+
+    def export(self, actor: Principal) -> AsyncIterator[bytes]:
+        """The whole log in order, an entry a line (NDJSON), as its hash is made of it. Raises
+        `Forbidden` before the first line; `StoreUnavailable`.
+
+        No transaction stays open while a slow client reads."""
+        actor.require(Permission.AUDIT)
+        return self._lines()
+
+    async def _lines(self) -> AsyncIterator[bytes]:
+        number = 0
+        while True:
+            async with self._store.reading() as session:
+                entries = await AuditRepository(session).in_order(number + 1, AT_ONCE)
+            if not entries:
+                return
+            number = entries[-1].number
+            yield b"".join(orjson.dumps(fields_of(one)) + b"\n" for one in entries)
 
 
 def _json(value: object) -> str | None:
