@@ -10,6 +10,7 @@ from starlette.staticfiles import StaticFiles
 
 from app import VERSION
 from app.console import pages, problems
+from app.console.api_keys import routes as api_keys
 from app.console.audit import pages as audit_pages
 from app.console.audit import routes as audit
 from app.console.feeds import routes as feeds
@@ -17,13 +18,18 @@ from app.console.health import routes as health
 from app.console.security.guard import Guard
 from app.console.services import Services
 from app.console.sessions import pages as login
+from app.console.sessions import routes as sessions
+from app.console.tokens import routes as tokens
 from app.console.users import routes as users
 from app.core.errors import RowrelayError
 
 API = "/api/v1"
 API_ROUTERS: tuple[APIRouter, ...] = (
+    api_keys.router,
     audit.router,
     feeds.router,
+    sessions.router,
+    tokens.router,
     users.router,
 )
 PAGE_ROUTERS: tuple[APIRouter, ...] = (

@@ -6,14 +6,19 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
 from app.console.services import Services
+from app.console.store.changes import PRUNED_AT_ONCE
 from app.core.errors import RowrelayError
 from app.runtime.timekeeping import ASK_SECONDS
 
 log = structlog.get_logger()
+
+MOST_PRUNES = 100
+"""Transactions of one prune."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +33,19 @@ class Repeated:
 def repeated(services: Services) -> tuple[Repeated, ...]:
     """All of it, for these services."""
     return (
-        Repeated("prune_sessions", 3600.0, services.sessions.prune),
+        Repeated("prune_api_keys", 3600.0, partial(_prune, services.api_keys.prune)),
+        Repeated("prune_links", 3600.0, partial(_prune, services.users.prune_links)),
+        Repeated("prune_sessions", 3600.0, partial(_prune, services.sessions.prune)),
+        Repeated("prune_tokens", 600.0, partial(_prune, services.tokens.prune)),
         Repeated("read_clock", ASK_SECONDS, services.operator.ledger.read_clock),
     )
+
+
+async def _prune(some: Callable[[], Awaitable[int]]) -> None:
+    """Delete what is past, in transactions that are short, until little is left."""
+    for _ in range(MOST_PRUNES):
+        if await some() < PRUNED_AT_ONCE:
+            return
 
 
 @asynccontextmanager

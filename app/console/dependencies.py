@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, cast
+from typing import Annotated, Any, cast
 
 from fastapi import Depends, Header
 from starlette.requests import HTTPConnection
 
-from app.console.errors import Invalid, VersionMissing
+from app.console.errors import Invalid, NotAuthenticated, VersionMissing
 from app.console.security.authentication import address_of
 from app.console.security.roles import Principal
 from app.console.services import Services
@@ -28,6 +28,28 @@ async def principal(connection: HTTPConnection, given: Given) -> Principal:
 
 
 By = Annotated[Principal, Depends(principal)]
+
+
+async def maybe_principal(connection: HTTPConnection, given: Given) -> Principal | None:
+    """Who asks; `None` where nobody is logged in, or with something that is not valid any more."""
+    try:
+        return await given.authentication.principal(connection)
+    except NotAuthenticated:
+        return None
+
+
+MaybeBy = Annotated[Principal | None, Depends(maybe_principal)]
+
+PUBLIC: dict[str, Any] = {"security": []}
+"""`openapi_extra` of a route that asks for no login."""
+
+
+def _shown_once(connection: HTTPConnection) -> None:
+    connection.state.shown_once = True
+
+
+ShownOnce = Depends(_shown_once)
+"""Of a route whose answer shows a secret: it is never kept, also not for an `Idempotency-Key`."""
 
 
 def caller(connection: HTTPConnection) -> Caller:

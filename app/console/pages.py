@@ -142,7 +142,10 @@ def safe_path(text: str | None, otherwise: str = "/") -> str:
     """A path of this console, to go to after a login: never another site."""
     if not text:
         return otherwise
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+    except ValueError:  # as of `//[`
+        return otherwise
     if parts.scheme or parts.netloc or not text.startswith("/") or text.startswith(("//", "/\\")):
         return otherwise
     return text if text.isprintable() and "\\" not in text else otherwise

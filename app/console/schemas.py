@@ -61,6 +61,9 @@ Why = Annotated[
 ]
 
 
+Id = Annotated[str, Field(pattern="^[0-9a-f]{32}$", description="An id of this console.")]
+
+
 def cursor_of(*fields: object) -> str:
     """Where a page ended, as URL-safe text."""
     return urlsafe_b64encode(orjson.dumps(fields)).decode().rstrip("=")
@@ -85,6 +88,20 @@ def read_number_cursor(text: str | None) -> int | None:
     if fields and not -(2**63) <= fields[0] < 2**63:  # what a database takes
         raise Invalid("not the `next` of a page", "query.after")
     return int(fields[0]) if fields else None
+
+
+def read_moment_cursor(text: str | None) -> tuple[datetime, str] | None:
+    """A cursor of a moment and an id. Raises `Invalid`."""
+    fields = read_cursor(text, str, str)
+    if fields is None:
+        return None
+    try:
+        at = datetime.fromisoformat(fields[0])
+    except ValueError as error:
+        raise Invalid("not the `next` of a page of this list", "query.after") from error
+    if at.tzinfo is None or not str(fields[1]).isprintable():
+        raise Invalid("not the `next` of a page of this list", "query.after")
+    return at, fields[1]
 
 
 def any_spelling(kind: type[E]) -> BeforeValidator:

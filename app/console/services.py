@@ -9,6 +9,7 @@ from functools import cached_property
 import structlog
 
 from app.configuration.loaded import Loaded
+from app.console.api_keys.service import ApiKeys
 from app.console.audit.service import Audit
 from app.console.feeds.service import Feeds
 from app.console.health.service import Health
@@ -21,6 +22,7 @@ from app.console.sessions.service import Sessions
 from app.console.store.engine import open_engine
 from app.console.store.migrate import migrate, require_current
 from app.console.store.store import Store
+from app.console.tokens.service import Tokens
 from app.console.users.service import Users
 from app.core.clock import Clock, utc_now
 from app.runtime.operator import OpenQueue, Operator, open_operator
@@ -62,13 +64,38 @@ class Services:
     @cached_property
     def users(self) -> Users:
         """Users and profiles."""
-        return Users(self.store, self.audit, self.passwords, self.console_url, self.now)
+        return Users(
+            self.store,
+            self.audit,
+            self.passwords,
+            self.login_limits,
+            self.console_url,
+            self.now,
+        )
 
     @cached_property
     def sessions(self) -> Sessions:
         """Logins of browsers."""
-        lasts = self.loaded.settings.console_session
-        return Sessions(self.store, self.audit, self.passwords, self.login_limits, lasts, self.now)
+        settings = self.loaded.settings
+        return Sessions(
+            self.store,
+            self.audit,
+            self.passwords,
+            self.login_limits,
+            settings.console_session,
+            settings.console_session_idle,
+            self.now,
+        )
+
+    @cached_property
+    def tokens(self) -> Tokens:
+        """Logins of programs."""
+        return Tokens(self.store, self.audit, self.sessions, self.access_tokens, self.now)
+
+    @cached_property
+    def api_keys(self) -> ApiKeys:
+        """Keys of machines."""
+        return ApiKeys(self.store, self.audit, self.now)
 
     @cached_property
     def origins(self) -> Origins:

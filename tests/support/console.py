@@ -67,7 +67,8 @@ class Consoled:
         name = await self.user(role, name)
         begun = await self.services.sessions.log_in(name, PASSWORD, Caller("127.0.0.1", "test"))
         client = await self.client()
-        client.cookies.set(self.services.authentication.cookie.name, begun.secret)
+        cookie = self.services.authentication.cookie.name
+        client.cookies.set(cookie, begun.secret, domain="127.0.0.1", path="/")
         return client
 
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
 from starlette.requests import HTTPConnection
 
-from app.console.errors import NotAuthenticated
+from app.console.api_keys.repository import ApiKeyRepository
+from app.console.errors import NotAuthenticated, StoreUnavailable
 from app.console.security.access_tokens import AccessTokens
 from app.console.security.opaque import KEY_PREFIX, hash_of
 from app.console.security.roles import Means, Principal, Role
 from app.console.sessions.repository import SessionRepository
 from app.console.store.store import Store
 from app.console.store.tables import User
-from app.console.tokens.repository import ApiKeyRepository, TokenRepository
+from app.console.tokens.repository import TokenRepository
 from app.console.users.repository import UserRepository
 from app.core.clock import Clock, utc_now
 
@@ -81,8 +83,9 @@ class Authentication:
         if session is None:
             raise NotAuthenticated("the session has ended: log in again")
         if session.last_seen_at < now - SEEN_EVERY:
-            async with self._store.writing() as work:
-                await SessionRepository(work).seen(session.id, now)
+            with suppress(StoreUnavailable):  # whoever only reads need not wait for a writer
+                async with self._store.writing() as work:
+                    await SessionRepository(work).seen(session.id, now)
         return _principal(session.user, Means.SESSION, session.id, address)
 
     async def _of_token(self, text: str, address: str) -> Principal:
@@ -102,8 +105,9 @@ class Authentication:
         if found is None:
             raise NotAuthenticated("the API key is unknown, expired or revoked")
         if found.last_used_at is None or found.last_used_at < now - SEEN_EVERY:
-            async with self._store.writing() as work:
-                await ApiKeyRepository(work).used(found.id, now)
+            with suppress(StoreUnavailable):  # as above
+                async with self._store.writing() as work:
+                    await ApiKeyRepository(work).used(found.id, now)
         return _principal(
             found.owner, Means.API_KEY, found.id, address, limit=Role(found.role), key=found.name
         )

@@ -34,7 +34,7 @@ class Passwords:
         """`hasher`: argon2id by the library's parameters (RFC 9106, second choice) unless given."""
         self._hash = PasswordHash((hasher or Argon2Hasher(),))
         self._free = asyncio.Semaphore(AT_ONCE)
-        self._nobody: str | None = None
+        self._decoy: str | None = None
 
     async def hash(self, password: str) -> str:
         """Hash a new password. Raises `Invalid` for one too short or too long."""
@@ -51,12 +51,13 @@ class Passwords:
             return await asyncio.to_thread(self._verify, password, stored)
 
     def _verify(self, password: str, stored: str | None) -> Verdict:
-        if stored is None:
-            self._nobody = self._nobody or self._hash.hash("nobody has this password")
-            self._hash.verify(password, self._nobody)
-            return Verdict(False, None)
+        """One hash is computed in each case; the first call makes the decoy besides, whoever it asks
+        for."""
+        if self._decoy is None:
+            self._decoy = self._hash.hash("nobody has this password")
         try:
-            right, rehashed = self._hash.verify_and_update(password, stored)
+            right, rehashed = self._hash.verify_and_update(password, stored or self._decoy)
         except UnknownHashError:
             return Verdict(False, None)
+        right = right and stored is not None
         return Verdict(right, rehashed if right else None)

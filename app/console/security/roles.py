@@ -65,6 +65,13 @@ LEAST: dict[Permission, Role] = {
 no payload."""
 
 
+PERSONS_ALONE = frozenset(
+    {Permission.OWN_PROFILE, Permission.MANAGE_USERS, Permission.MANAGE_TOKENS}
+)
+"""What no API key may do, whatever its role: a key that was stolen could otherwise change its owner's
+password or mail address, or make itself another key, and outlive being revoked."""
+
+
 class Means(StrEnum):
     """How somebody came in."""
 
@@ -92,12 +99,20 @@ class Principal:
 
     def may(self, permission: Permission) -> bool:
         """Whether it is permitted."""
+        if self.means is Means.API_KEY and permission in PERSONS_ALONE:
+            return False
         return self.role.includes(LEAST[permission])
 
     def require(self, permission: Permission) -> None:
         """Raise `Forbidden` where it is not permitted."""
-        if not self.may(permission):
-            raise Forbidden(why_not(self.role, permission))
+        if self.may(permission):
+            return
+        if self.role.includes(LEAST[permission]):
+            raise Forbidden(f"an API key may not {_AS_A_VERB.get(permission, permission)}: log in")
+        raise Forbidden(why_not(self.role, permission))
+
+
+_AS_A_VERB = {Permission.OWN_PROFILE: "change its owner's profile, password or sessions"}
 
 
 def why_not(role: Role, permission: Permission) -> str:

@@ -55,14 +55,19 @@ async def log_out(who: ReadBy, given: Given) -> Response:
     """End the session."""
     await given.sessions.log_out(who.by)
     response = RedirectResponse("/login", 303)
-    response.delete_cookie(given.authentication.cookie.name, path="/")
+    cookie = given.authentication.cookie
+    response.delete_cookie(  # a browser takes a `__Host-` cookie, also an expired one, as Secure alone
+        cookie.name, path="/", secure=cookie.secure, httponly=True, samesite="lax"
+    )
     return response
 
 
 @router.get("/welcome/{link}")
 async def welcome_page(request: Request, who: ReadBy, link: str) -> Response:
     """The form that sets a password. The link is looked up when it is used."""
-    return render(request, who, "sessions/welcome.html", {"link": link, "problem": None})
+    return _secret_address(
+        render(request, who, "sessions/welcome.html", {"link": link, "problem": None})
+    )
 
 
 @router.post("/welcome/{link}")
@@ -74,12 +79,20 @@ async def welcome(
         if password != again:
             raise Invalid("the two are not the same", "again")
         user = await given.users.set_password(link, password, by.address)
-        begun = await given.sessions.log_in(user.name, password, by)
+        old = request.cookies.get(given.authentication.cookie.name)
+        begun = await given.sessions.log_in(user.name, password, by, old)
     except ConsoleError as error:
         told = {"link": link, "problem": str(error)}
-        return render(request, who, "sessions/welcome.html", told, error.status)
+        return _secret_address(render(request, who, "sessions/welcome.html", told, error.status))
     response = go("/")
     _set_cookie(response, given, begun)
+    return response
+
+
+def _secret_address(response: Response) -> Response:
+    """A page whose address is a secret: it is kept nowhere, and told to nobody. (`no-referrer` would
+    make the `Origin` of the form `null`.)"""
+    response.headers.update({"Referrer-Policy": "strict-origin", "Cache-Control": "no-store"})
     return response
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import and_, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import joinedload
 
-from app.console.store.changes import rows_changed
+from app.console.store.changes import delete_some, rows_changed
 from app.console.store.tables import Session, User
 
 
@@ -52,15 +52,31 @@ class SessionRepository:
             select(Session).options(joinedload(Session.user)).where(Session.id == session_id)
         )
 
-    async def open(self, now: datetime, user_id: str | None, limit: int) -> Sequence[Session]:
-        """Sessions that have not ended, with their users, the last used first; of one user, or all."""
+    async def open(
+        self,
+        now: datetime,
+        seen_since: datetime,
+        user_id: str | None,
+        limit: int,
+        before: tuple[datetime, str] | None = None,
+    ) -> Sequence[Session]:
+        """Sessions that have not ended and were used since then, with their users, the newest first,
+        from before that moment and id; of one user, or all."""
         statement = (
             select(Session)
             .options(joinedload(Session.user))
-            .where(Session.ended_at.is_(None), Session.expires_at > now)
-            .order_by(Session.last_seen_at.desc(), Session.id)
+            .where(
+                Session.ended_at.is_(None),
+                Session.expires_at > now,
+                Session.last_seen_at > seen_since,
+            )
+            .order_by(Session.created_at.desc(), Session.id.desc())
             .limit(limit)
         )
+        if before is not None:
+            at, session_id = before
+            same = and_(Session.created_at == at, Session.id < session_id)
+            statement = statement.where(or_(Session.created_at < at, same))
         if user_id is not None:
             statement = statement.where(Session.user_id == user_id)
         return (await self._session.scalars(statement)).all()
@@ -82,6 +98,6 @@ class SessionRepository:
             statement = statement.where(Session.id != but)
         return await rows_changed(self._session, statement.values(ended_at=now))
 
-    async def prune(self, before: datetime) -> int:
-        """Delete those that expired before that moment; returns how many."""
-        return await rows_changed(self._session, delete(Session).where(Session.expires_at < before))
+    async def prune(self, before: datetime, limit: int) -> int:
+        """Delete those that expired before that moment, at most `limit`; returns how many."""
+        return await delete_some(self._session, Session.id, Session.expires_at < before, limit)

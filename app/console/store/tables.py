@@ -83,6 +83,8 @@ class RefreshToken(Base):
     jti: Mapped[str] = mapped_column(ID)
     """Of the access token that was issued with it."""
     access_expires_at: Mapped[datetime]
+    begun_at: Mapped[datetime]
+    """When the family's login was."""
     created_at: Mapped[datetime]
     expires_at: Mapped[datetime] = mapped_column(index=True)
     used_at: Mapped[datetime | None] = mapped_column(default=None)
@@ -257,4 +259,7 @@ class IdempotentRequest(Base):
     created_at: Mapped[datetime] = mapped_column(index=True)
     status: Mapped[int | None] = mapped_column(Integer, default=None)
     """`None` while it is under way."""
+    headers: Mapped[str | None] = mapped_column(UnicodeText, default=None)
+    """JSON: those of the answer that say something of it."""
     body: Mapped[str | None] = mapped_column(UnicodeText, default=None)
+    """`None` where the answer showed a secret, which is kept nowhere."""

@@ -1,16 +1,16 @@
-"""Every query about refresh tokens, revoked access tokens and API keys."""
+"""Every query about refresh tokens and revoked access tokens."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import ColumnElement, and_, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import joinedload
 
-from app.console.store.changes import rows_changed
-from app.console.store.tables import ApiKey, RefreshToken, RevokedToken, User
+from app.console.store.changes import delete_some, rows_changed
+from app.console.store.tables import RefreshToken, RevokedToken
 
 
 class TokenRepository:
@@ -51,40 +51,64 @@ class TokenRepository:
             select(RefreshToken.family).where(RefreshToken.jti == jti)
         )
 
-    async def end_family(self, family: str, now: datetime) -> None:
-        """End all tokens of a family, and refuse its access tokens that have not expired."""
-        alive = await self._session.execute(
-            select(RefreshToken.jti, RefreshToken.access_expires_at).where(
-                RefreshToken.family == family, RefreshToken.access_expires_at > now
-            )
-        )
-        for jti, expires_at in alive.all():
-            await self.revoke(jti, expires_at, now)
-        await self._session.execute(
-            update(RefreshToken)
-            .where(RefreshToken.family == family, RefreshToken.ended_at.is_(None))
-            .values(ended_at=now)
+    async def alive(self, family: str, now: datetime) -> RefreshToken | None:
+        """The token of a family that can be used, with its user."""
+        return await self._session.scalar(
+            select(RefreshToken)
+            .options(joinedload(RefreshToken.user))
+            .where(RefreshToken.family == family, *_usable(now))
         )
 
-    async def families_of_user(self, user_id: str, now: datetime) -> Sequence[RefreshToken]:
-        """The newest token of each family of a user that has not ended."""
+    async def families(
+        self, now: datetime, user_id: str | None, before: tuple[datetime, str] | None, limit: int
+    ) -> Sequence[RefreshToken]:
+        """The token that can be used of each family, with its user: the last refreshed first, from
+        before that moment and family; of one user, or all."""
         statement = (
             select(RefreshToken)
-            .where(
-                RefreshToken.user_id == user_id,
-                RefreshToken.used_at.is_(None),
-                RefreshToken.ended_at.is_(None),
-                RefreshToken.expires_at > now,
-            )
-            .order_by(RefreshToken.created_at.desc())
+            .options(joinedload(RefreshToken.user))
+            .where(*_usable(now))
+            .order_by(RefreshToken.created_at.desc(), RefreshToken.family.desc())
+            .limit(limit)
         )
+        if user_id is not None:
+            statement = statement.where(RefreshToken.user_id == user_id)
+        if before is not None:
+            at, family = before
+            same = and_(RefreshToken.created_at == at, RefreshToken.family < family)
+            statement = statement.where(or_(RefreshToken.created_at < at, same))
         return (await self._session.scalars(statement)).all()
 
-    async def revoke(self, jti: str, expires_at: datetime, now: datetime) -> None:
-        """Refuse the access token until it would have expired."""
-        if not await self.is_revoked(jti):
-            self._session.add(RevokedToken(jti=jti, expires_at=expires_at, revoked_at=now))
-            await self._session.flush()
+    async def end_family(self, family: str, now: datetime) -> bool:
+        """End all tokens of a family, and refuse its access tokens that have not expired; `False`
+        where it had ended."""
+        return await self._end(RefreshToken.family == family, now)
+
+    async def end_of_user(self, user_id: str, now: datetime) -> bool:
+        """The same with all families of a user."""
+        return await self._end(RefreshToken.user_id == user_id, now)
+
+    async def _end(self, which: ColumnElement[bool], now: datetime) -> bool:
+        """A refresh that is under way is waited for, and what it issued ended too: it was not there
+        when the first update began."""
+        update_all = (
+            update(RefreshToken).where(which, RefreshToken.ended_at.is_(None)).values(ended_at=now)
+        )
+        ended = False
+        while await rows_changed(self._session, update_all):
+            ended = True
+        issued = (
+            select(RefreshToken.jti, RefreshToken.access_expires_at)
+            .outerjoin(RevokedToken, RevokedToken.jti == RefreshToken.jti)
+            .where(which, RefreshToken.access_expires_at > now, RevokedToken.jti.is_(None))
+        )
+        refused = [
+            {"jti": jti, "expires_at": expires_at, "revoked_at": now}
+            for jti, expires_at in (await self._session.execute(issued)).all()
+        ]
+        if refused:
+            await self._session.execute(insert(RevokedToken), refused)
+        return ended
 
     async def is_revoked(self, jti: str) -> bool:
         """Whether the access token is refused."""
@@ -92,67 +116,21 @@ class TokenRepository:
             await self._session.scalar(select(RevokedToken.jti).where(RevokedToken.jti == jti))
         ) is not None
 
-    async def prune(self, now: datetime) -> int:
-        """Delete what has expired: it is refused for that. Returns how many."""
-        revoked = delete(RevokedToken).where(RevokedToken.expires_at < now)
-        refresh = delete(RefreshToken).where(RefreshToken.expires_at < now)
-        return await rows_changed(self._session, revoked) + await rows_changed(
-            self._session, refresh
+    async def prune(self, now: datetime, limit: int) -> int:
+        """Delete what has expired, and is refused for that; at most `limit` of each kind. Returns how
+        many."""
+        revoked = await delete_some(
+            self._session, RevokedToken.jti, RevokedToken.expires_at < now, limit
+        )
+        return revoked + await delete_some(
+            self._session, RefreshToken.token_hash, RefreshToken.expires_at < now, limit
         )
 
 
-class ApiKeyRepository:
-    """API keys, in one transaction."""
-
-    def __init__(self, session: AsyncSession) -> None:
-        self._session = session
-
-    def add(self, key: ApiKey) -> None:
-        """Insert it with the transaction."""
-        self._session.add(key)
-
-    async def alive(self, key_hash: str, now: datetime) -> ApiKey | None:
-        """The key with its owner, if neither is revoked or disabled, and it has not expired."""
-        statement = (
-            select(ApiKey)
-            .join(ApiKey.owner)
-            .options(joinedload(ApiKey.owner))
-            .where(
-                ApiKey.key_hash == key_hash,
-                ApiKey.revoked_at.is_(None),
-                (ApiKey.expires_at.is_(None)) | (ApiKey.expires_at > now),
-                User.disabled_at.is_(None),
-            )
-        )
-        return await self._session.scalar(statement)
-
-    async def used(self, key_id: str, now: datetime) -> None:
-        """Note that it is in use."""
-        await self._session.execute(
-            update(ApiKey).where(ApiKey.id == key_id).values(last_used_at=now)
-        )
-
-    async def get(self, key_id: str) -> ApiKey | None:
-        """The key of that id, with its owner."""
-        return await self._session.scalar(
-            select(ApiKey).options(joinedload(ApiKey.owner)).where(ApiKey.id == key_id)
-        )
-
-    async def all(self, limit: int) -> Sequence[ApiKey]:
-        """Keys with their owners, the newest first."""
-        statement = (
-            select(ApiKey)
-            .options(joinedload(ApiKey.owner))
-            .order_by(ApiKey.created_at.desc(), ApiKey.id)
-            .limit(limit)
-        )
-        return (await self._session.scalars(statement)).all()
-
-    async def revoke(self, key_id: str, now: datetime) -> bool:
-        """Refuse it from now on; `False` where it was revoked already."""
-        revoked = await self._session.execute(
-            update(ApiKey)
-            .where(ApiKey.id == key_id, ApiKey.revoked_at.is_(None))
-            .values(revoked_at=now)
-        )
-        return bool(revoked)
+def _usable(now: datetime) -> tuple[ColumnElement[bool], ...]:
+    """A family has one such token at most: it was neither used nor ended, and has not expired."""
+    return (
+        RefreshToken.used_at.is_(None),
+        RefreshToken.ended_at.is_(None),
+        RefreshToken.expires_at > now,
+    )

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import joinedload
 
 from app.console.security.roles import Role
-from app.console.store.changes import rows_changed
+from app.console.store.changes import delete_some, rows_changed
 from app.console.store.tables import OneTimeLink, User
 
 
@@ -52,15 +52,23 @@ class UserRepository:
         """Insert it with the transaction."""
         self._session.add(user)
 
-    async def note_login(self, user_id: str, now: datetime, rehashed: str | None) -> bool:
-        """Note that the user logged in, and the hash of the password by today's parameters, if there
-        is one; `False` where they may not any more."""
+    async def note_login(
+        self, user_id: str, password_hash: str | None, now: datetime, rehashed: str | None
+    ) -> bool:
+        """Note that the user logged in by the password of that hash, and its hash by today's
+        parameters, if there is one; `False` where they may not any more, or have another password."""
         values: dict[str, object] = {"last_login_at": now}
         if rehashed:
             values["password_hash"] = rehashed
         noted = await rows_changed(
             self._session,
-            update(User).where(User.id == user_id, User.disabled_at.is_(None)).values(values),
+            update(User)
+            .where(
+                User.id == user_id,
+                User.password_hash == password_hash,
+                User.disabled_at.is_(None),
+            )
+            .values(values),
         )
         return bool(noted)
 
@@ -97,4 +105,10 @@ class UserRepository:
             update(OneTimeLink)
             .where(OneTimeLink.user_id == user_id, OneTimeLink.used_at.is_(None))
             .values(used_at=now)
+        )
+
+    async def prune_links(self, before: datetime, limit: int) -> int:
+        """Delete links that expired before that moment, at most `limit`; returns how many."""
+        return await delete_some(
+            self._session, OneTimeLink.token_hash, OneTimeLink.expires_at < before, limit
         )

@@ -10,10 +10,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.console.audit.service import Audit
 from app.console.errors import Conflict, Invalid, NotFound, Stale
+from app.console.security.login_limits import LoginLimits
 from app.console.security.opaque import hash_of, new_secret
 from app.console.security.passwords import Passwords
 from app.console.security.roles import Means, Permission, Principal, Role
 from app.console.sessions.repository import SessionRepository
+from app.console.store.changes import PRUNED_AT_ONCE
 from app.console.store.store import Store
 from app.console.store.tables import OneTimeLink, User
 from app.console.tokens.repository import TokenRepository
@@ -40,12 +42,14 @@ class Users:
         store: Store,
         audit: Audit,
         passwords: Passwords,
+        limits: LoginLimits,
         console_url: str,
         now: Clock = utc_now,
     ) -> None:
         self._store = store
         self._audit = audit
         self._passwords = passwords
+        self._limits = limits
         self._url = console_url
         self._now = now
 
@@ -153,8 +157,8 @@ class Users:
             return found.user
 
     async def profile(self, actor: Principal) -> User:
-        """One's own profile. Raises `Forbidden`, `NotFound`."""
-        actor.require(Permission.OWN_PROFILE)
+        """One's own profile; an API key's owner's. Raises `Forbidden`, `NotFound`."""
+        actor.require(Permission.LOOK)
         async with self._store.reading() as session:
             return await _found(session, actor.user_id)
 
@@ -175,12 +179,15 @@ class Users:
             return user
 
     async def change_password(self, actor: Principal, current: str, new: str) -> None:
-        """Change one's own password; every other session of the user ends. Raises `Invalid` where the
-        current one is wrong, or the new one cannot be taken."""
+        """Change one's own password; every other session of the user ends, and every program's.
+        Raises `Invalid` where the current one is wrong, or the new one cannot be taken; `TooMany`
+        after too many that were wrong, here and in logins together."""
         actor.require(Permission.OWN_PROFILE)
         user = await self.profile(actor)
+        await self._limits.take(user.name, actor.address)
         if not (await self._passwords.verify(current, user.password_hash)).right:
             raise Invalid("not the current password", "current")
+        await self._limits.right(user.name)
         hashed = await self._passwords.hash(new)
         async with self._store.writing() as session:
             user = await _found(session, actor.user_id)
@@ -189,11 +196,16 @@ class Users:
             await self._log_out(session, user.id, but=actor.means_id)
             await self._audit.record(session, actor, "user.password_changed", user.name)
 
+    async def prune_links(self) -> int:
+        """Delete links that expired a month ago, a bounded number at once; returns how many."""
+        async with self._store.writing() as session:
+            past = self._now() - timedelta(days=30)
+            return await UserRepository(session).prune_links(past, PRUNED_AT_ONCE)
+
     async def _log_out(self, session: AsyncSession, user_id: str, but: str | None = None) -> None:
-        now, tokens = self._now(), TokenRepository(session)
+        now = self._now()
         await SessionRepository(session).end_of_user(user_id, now, but)
-        for token in await tokens.families_of_user(user_id, now):
-            await tokens.end_family(token.family, now)
+        await TokenRepository(session).end_of_user(user_id, now)
 
     def _link(self, users: UserRepository, user: User) -> Link:
         secret, now = new_secret(), self._now()

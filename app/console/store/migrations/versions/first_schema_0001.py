@@ -48,6 +48,7 @@ def upgrade() -> None:
         sa.Column("request_hash", sa.String(length=64), nullable=False),
         sa.Column("created_at", Moment(), nullable=False),
         sa.Column("status", sa.Integer(), nullable=True),
+        sa.Column("headers", sa.UnicodeText(), nullable=True),
         sa.Column("body", sa.UnicodeText(), nullable=True),
         sa.PrimaryKeyConstraint("key_hash", name=op.f("pk_idempotent_requests")),
     )
@@ -200,6 +201,7 @@ def upgrade() -> None:
         sa.Column("user_id", sa.String(length=32), nullable=False),
         sa.Column("jti", sa.String(length=32), nullable=False),
         sa.Column("access_expires_at", Moment(), nullable=False),
+        sa.Column("begun_at", Moment(), nullable=False),
         sa.Column("created_at", Moment(), nullable=False),
         sa.Column("expires_at", Moment(), nullable=False),
         sa.Column("used_at", Moment(), nullable=True),
