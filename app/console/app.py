@@ -13,6 +13,7 @@ from app.console import pages, problems
 from app.console.api_keys import routes as api_keys
 from app.console.audit import pages as audit_pages
 from app.console.audit import routes as audit
+from app.console.deliveries import routes as deliveries
 from app.console.feeds import routes as feeds
 from app.console.health import routes as health
 from app.console.security.guard import Guard
@@ -27,6 +28,7 @@ API = "/api/v1"
 API_ROUTERS: tuple[APIRouter, ...] = (
     api_keys.router,
     audit.router,
+    deliveries.router,
     feeds.router,
     sessions.router,
     tokens.router,

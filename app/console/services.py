@@ -11,6 +11,7 @@ import structlog
 from app.configuration.loaded import Loaded
 from app.console.api_keys.service import ApiKeys
 from app.console.audit.service import Audit
+from app.console.deliveries.service import Deliveries
 from app.console.feeds.service import Feeds
 from app.console.health.service import Health
 from app.console.origins.service import Origins
@@ -108,6 +109,11 @@ class Services:
         feeds = Feeds(self.loaded, self.operator, self.audit, self.now)
         self.closing.push_async_callback(feeds.close)
         return feeds
+
+    @cached_property
+    def deliveries(self) -> Deliveries:
+        """Search, look, reveal, act on one."""
+        return Deliveries(self.operator, self.audit, self.now)
 
     @cached_property
     def health(self) -> Health:

@@ -85,6 +85,8 @@ class LedgerUnavailable(Unavailable):
         """How long the server asks to wait before a retry."""
         self.unreachable = unreachable
         """No server could be reached."""
+        self.too_slow = False
+        """It answered, but not within the time that the question was given."""
         self.given_up = False
         """All retries are spent: see `app/ledger/persistence.py`."""
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, timedelta
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 
+import pymongo
 from bson.codec_options import CodecOptions, TypeDecoder, TypeRegistry
 from bson.errors import BSONError
 from bson.int64 import Int64
@@ -58,7 +60,17 @@ def translate(error: Exception) -> RowrelayError:
     if not _passes(error):
         return LedgerRefused(text)
     unreachable = isinstance(error, driver.ServerSelectionTimeoutError)
-    return LedgerUnavailable(text, retry_after=retry_after(error), unreachable=unreachable)
+    ours = LedgerUnavailable(text, retry_after=retry_after(error), unreachable=unreachable)
+    ours.too_slow = isinstance(error, driver.PyMongoError) and error.timeout and not unreachable
+    return ours
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """What is asked in this block may take so long altogether: then the server gives it up, and
+    `LedgerUnavailable` is raised, which says `too_slow`."""
+    with pymongo.timeout(seconds):
+        yield
 
 
 def _passes(error: Exception) -> bool:

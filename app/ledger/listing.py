@@ -14,6 +14,7 @@ as much as the rest of the selection.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -79,37 +80,72 @@ class Listing:
 
     @query
     async def page(
-        self, selection: Selection, order: Order, after: Place | None, size: int
+        self,
+        selection: Selection,
+        order: Order,
+        after: Place | None,
+        size: int,
+        *,
+        edge: datetime | None = None,
     ) -> list[Document]:
-        """The next at most `size` of the selected, behind `after`, without their payloads."""
+        """The next at most `size` of the selected, behind `after`, without their payloads. `edge`:
+        those beyond this moment are not looked at."""
         if order is Order.ID or selection.ids:
             return await self._by_id(selection, after, size)
         found: list[Document] = []
         for state in selection.states:
-            known = selection.feeds or await feeds_in(self._collection, in_state(state))
-            for feeds in in_parts(known, MERGED):
+            moment = MOMENTS[state]
+            for feeds in await self._parts(selection, state):
                 some = replace(selection, feeds=tuple(feeds))
-                wanted = all_of(conditions_of(some, state))
-                found += await self._in_time(wanted, MOMENTS[state], order, after, size)
+                wanted = all_of([*conditions_of(some, state), *_before_edge(moment, order, edge)])
+                found += await self._in_time(wanted, moment, order, after, size)
         return _in_order(found, order)[:size]
 
     @query
-    async def count(self, selection: Selection) -> Count | None:
-        """How many are selected: of each state up to `COUNTED`; `None` where that takes more than
-        `COUNT_SECONDS`.
+    async def edge(
+        self, selection: Selection, order: Order, after: Place | None, looked_at: int
+    ) -> datetime | None:
+        """How far one gets behind `after` by looking at `looked_at` deliveries of each of the
+        selection's states and feeds, whatever else is selected: a moment; `None`: at all of them.
         """
-        number, exact, until = 0, True, time.monotonic() + COUNT_SECONDS
+        edges: list[datetime] = []
+        for state in selection.states:
+            moment = MOMENTS[state]
+            for feeds in await self._parts(selection, state):
+                wanted = all_of(conditions_of(_by_time_alone(selection, feeds), state))
+                if after:
+                    beyond = "$lte" if order is Order.NEWEST else "$gte"
+                    wanted = all_of([wanted, {moment: {beyond: after.at}}])
+                way = -1 if order is Order.NEWEST else 1
+                found = self._collection.find(wanted, {"_id": 0, moment: 1}).sort(moment, way)
+                edges += [one[moment] for one in await found.skip(looked_at).limit(1).to_list()]
+        nearest = max if order is Order.NEWEST else min
+        return nearest(edges) if edges else None
+
+    async def _parts(self, selection: Selection, state: State) -> Iterable[Sequence[str]]:
+        """The feeds to ask for, as many together as a server merges."""
+        known = selection.feeds or await feeds_in(self._collection, in_state(state))
+        return in_parts(known, MERGED)
+
+    @query
+    async def count(
+        self, selection: Selection, *, most: int = COUNTED, seconds: float = COUNT_SECONDS
+    ) -> Count | None:
+        """How many are selected: of each state up to `most`; `None` where that takes longer than
+        `seconds`.
+        """
+        number, exact, until = 0, True, time.monotonic() + seconds
         by_id: dict[str, Any] = {"hint": BY_ID} if selection.ids else {}
         for state in selection.states:
             left = int((until - time.monotonic()) * 1000)
             wanted = all_of(conditions_of(selection, state))
             try:
                 found = await self._collection.count_documents(
-                    wanted, limit=COUNTED, maxTimeMS=max(1, left), **by_id
+                    wanted, limit=most, maxTimeMS=max(1, left), **by_id
                 )
             except driver.ExecutionTimeout:
                 return None
-            number, exact = number + found, exact and found < COUNTED
+            number, exact = number + found, exact and found < most
         return Count(number, exact)
 
     @query
@@ -125,14 +161,16 @@ class Listing:
         """Deliveries whose ids go on behind one of these and a colon: the changes of a row, or the
         rows that share the first parts of a key. At most `_BEGINNING` of each of the first
         `_ASKED`."""
-        found: list[str] = []
-        for one in islice(filter(_has_form, ids), _ASKED):
-            documents = self._collection.find({"_id": ids_under(f"{one}:")}, {"_id": 1}).hint(BY_ID)
-            found += [
-                document["_id"]
-                for document in await documents.sort("_id", 1).limit(_BEGINNING).to_list()
-            ]
-        return found
+        asked = [*islice(filter(_has_form, ids), _ASKED)]
+        return [
+            document["_id"]
+            for documents in await asyncio.gather(*map(self._under, asked))
+            for document in documents
+        ]
+
+    async def _under(self, known: str) -> list[Document]:
+        found = self._collection.find({"_id": ids_under(f"{known}:")}, {"_id": 1}).hint(BY_ID)
+        return await found.sort("_id", 1).limit(_BEGINNING).to_list()
 
     @query
     async def any_of(self, feed: str) -> bool:
@@ -198,6 +236,19 @@ class Listing:
 def _has_form(text: str) -> bool:
     """Whether a ledger can hold that text: not half of a surrogate pair."""
     return not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def _by_time_alone(selection: Selection, feeds: Sequence[str]) -> Selection:
+    """What of a selection its index knows."""
+    return Selection(
+        selection.states, feeds=tuple(feeds), since=selection.since, until=selection.until
+    )
+
+
+def _before_edge(moment: str, order: Order, edge: datetime | None) -> list[Document]:
+    if edge is None:
+        return []
+    return [{moment: {"$gte" if order is Order.NEWEST else "$lte": edge}}]
 
 
 def _in_order(found: Sequence[Document], order: Order) -> list[Document]:

@@ -9,6 +9,10 @@ from app.core.errors import AmbiguousKey, UnknownFeed
 from app.core.keys import readings
 from app.ledger import Ledger
 
+LOOKED_FOR = 4000
+"""Ids that are looked for together, the likeliest first: a text with many colons has thousands of
+readings, of each feed, and all of them must go into one question."""
+
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
@@ -38,7 +42,8 @@ async def look_up(
     names = [only] if only else list(dict.fromkeys([*feeds, *await ledger.cursors.feeds()]))
     in_front = [name for name in names if text.startswith(f"{name}:")]
     named = [f"{name}:{key}" for name in in_front for key in readings(text[len(name) + 1 :])]
-    bare = [f"{name}:{key}" for name in names for key in readings(text)]
+    bare = [f"{name}:{key}" for key in readings(text) for name in names]
+    named, bare = named[:LOOKED_FOR], bare[:LOOKED_FOR]
     if exact := await ledger.listing.there([text] if not only or in_front else []):
         return Lookup(text, tuple(exact))
     for ids in (named, bare):

@@ -275,6 +275,10 @@ def of_an_operator() -> dict[str, list[Ask]]:
     }
 
 
+async def _edge(ledger: Ledger, *, selection: Selection, order: Order) -> None:
+    await ledger.listing.edge(selection, order, None, 20)
+
+
 def _of_a_list(named: Selection) -> dict[str, list[Ask]]:
     """A page reads no more than itself of each state, wherever it begins; what no index knows, all
     that is selected.
@@ -319,6 +323,11 @@ def _of_a_list(named: Selection) -> dict[str, list[Ask]]:
                 for name, value in rare.items()
             ),
             page(dead(FEED, since=NOW), Order.NEWEST),
+        ],
+        "listing.edge": [
+            Ask(partial(_edge, selection=one, order=order), within=21 * 8)
+            for one in (everything, dead(FEED, reason="nothing"))
+            for order in (Order.NEWEST, Order.OLDEST)
         ],
         "listing.count": [
             *(count(Selection((state,)), open_ones(state) + 100) for state in State),

@@ -10,11 +10,12 @@ from urllib.parse import urlencode
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from app.console.deliveries.ref import Ref, read_ref, ref_of
-from app.console.schemas import Line, Schema, any_spelling
+from app.console.schemas import PAGE, Cursor, Limit, Line, Schema, any_spelling
 from app.core.clock import utc_now
 from app.core.keys import part_pattern
 from app.core.states import State
 from app.feeds.duration import moment_of_text
+from app.ledger.listing import Order
 from app.ledger.selection import Between, Selection
 
 NO_STATUS = "none"
@@ -129,3 +130,16 @@ class DeliveryFilter(Schema):
     def narrows(self) -> bool:
         """Whether anything but a state is asked for."""
         return bool(self.model_dump(exclude_defaults=True, exclude={"state"}))
+
+
+class DeliverySearch(DeliveryFilter):
+    """A page of the deliveries that a filter means."""
+
+    order: Literal["newest", "oldest"] = Field(default="newest", description="What comes first.")
+    limit: Limit = PAGE
+    after: Cursor = Field(default=None, description="`next` or `previous` of another page.")
+
+    @property
+    def in_order(self) -> Order:
+        """As the ledger is asked."""
+        return Order(self.order)

@@ -1,0 +1,72 @@
+"""`/api/v1/deliveries`: search, look at one, reveal its row, replay, cancel, acknowledge."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query
+
+from app.console.deliveries.ref import LONGEST_REF
+from app.console.deliveries.schemas import DeliverySearch
+from app.console.deliveries.shown import (
+    Acknowledge,
+    Act,
+    Action,
+    DeliveryPage,
+    DeliveryShown,
+    Done,
+    Replay,
+    RequestShown,
+    Reveal,
+    Revealed,
+)
+from app.console.dependencies import By, Given
+
+router = APIRouter(prefix="/deliveries", tags=["deliveries"])
+
+AnyRef = Annotated[str, Path(max_length=LONGEST_REF, description="The `ref` of a delivery.")]
+
+
+@router.get("")
+async def search_deliveries(
+    asked: Annotated[DeliverySearch, Query()], by: By, given: Given
+) -> DeliveryPage:
+    """Deliveries a page at a time, the newest first."""
+    return await given.deliveries.search(by, asked)
+
+
+@router.get("/{ref}")
+async def read_delivery(ref: AnyRef, by: By, given: Given) -> DeliveryShown:
+    """One delivery and all that happened to it; its row is masked."""
+    return await given.deliveries.show(by, ref)
+
+
+@router.post("/{ref}/reveal")
+async def reveal_payload(ref: AnyRef, reveal: Reveal, by: By, given: Given) -> Revealed:
+    """The row as it is sent. For operators; on record with the reason."""
+    return Revealed(payload=await given.deliveries.reveal(by, ref, reveal.why))
+
+
+@router.get("/{ref}/request")
+async def preview_request(ref: AnyRef, by: By, given: Given) -> RequestShown:
+    """The request that would be sent now, values and secrets masked. Sends nothing."""
+    return await given.deliveries.request(by, ref)
+
+
+@router.post("/{ref}/replay")
+async def replay_delivery(ref: AnyRef, act: Replay, by: By, given: Given) -> Done:
+    """Put it back to queued."""
+    return await given.deliveries.act(by, ref, Action.REPLAY, act.why, again=act.again)
+
+
+@router.post("/{ref}/cancel")
+async def cancel_delivery(ref: AnyRef, act: Act, by: By, given: Given) -> Done:
+    """Take it off its way."""
+    return await given.deliveries.act(by, ref, Action.CANCEL, act.why)
+
+
+@router.post("/{ref}/acknowledge")
+async def acknowledge_delivery(ref: AnyRef, act: Acknowledge, by: By, given: Given) -> Done:
+    """Take a dead letter for settled, or no longer."""
+    action = Action.WITHDRAW if act.undo else Action.ACKNOWLEDGE
+    return await given.deliveries.act(by, ref, action, act.why)
