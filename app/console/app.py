@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from fastapi import APIRouter, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
@@ -14,8 +16,10 @@ from app.console.api_keys import routes as api_keys
 from app.console.audit import pages as audit_pages
 from app.console.audit import routes as audit
 from app.console.deliveries import routes as deliveries
+from app.console.errors import NotAuthenticated
 from app.console.feeds import routes as feeds
 from app.console.health import routes as health
+from app.console.origins import routes as origins
 from app.console.security.guard import Guard
 from app.console.services import Services
 from app.console.sessions import pages as login
@@ -30,6 +34,7 @@ API_ROUTERS: tuple[APIRouter, ...] = (
     audit.router,
     deliveries.router,
     feeds.router,
+    origins.router,
     sessions.router,
     tokens.router,
     users.router,
@@ -59,17 +64,48 @@ def make_app(services: Services) -> FastAPI:
     for router in PAGE_ROUTERS:
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
-    problems.install(app)
     app.add_exception_handler(RowrelayError, _error)
-
-    app.add_middleware(Guard, console_url=services.console_url, known=services.origins.is_known)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_middleware(
+        Guard,
+        console_url=services.console_url,
+        known=services.origins.is_known,
+        failed=_failed,
+    )
     app.state.services = services
     return app
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    """What nobody answered: the database is away before a request is looked at, or a fault of ours."""
+    if isinstance(error, RowrelayError):
+        return await _error(request, error)
+    return await _as_page(request, await problems.unforeseen(request, error))
 
 
 async def _error(request: Request, error: Exception) -> Response:
     """Our errors: a problem for a program, a page for a person."""
     assert isinstance(error, RowrelayError)  # noqa: S101 - what it was added for
-    if request.url.path.startswith(("/api/", "/health")):
-        return problems.of_error(error)
-    return await pages.error_page(request, error)
+    if isinstance(error, NotAuthenticated) and not _for_a_program(request):
+        return pages.to_login(request)
+    return await _as_page(request, problems.of_error(error))
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    return await _as_page(request, await problems.invalid(request, error))
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    return await _as_page(request, await problems.http(request, error))
+
+
+async def _as_page(request: Request, found: problems.ProblemResponse) -> Response:
+    """A problem, as a page where a person asks."""
+    if _for_a_program(request):
+        return found
+    return await pages.error_page(request, found)
+
+
+def _for_a_program(request: Request) -> bool:
+    return request.url.path.startswith(("/api/", "/health", "/metrics"))

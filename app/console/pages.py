@@ -15,8 +15,9 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from app import VERSION
 from app.console.dependencies import services
-from app.console.errors import ConsoleError, NotAuthenticated
+from app.console.errors import NotAuthenticated
 from app.console.localized import Localized
+from app.console.problems import ProblemResponse
 from app.console.security.roles import LEAST, Permission, Principal, why_not
 from app.core.errors import RowrelayError
 
@@ -92,9 +93,13 @@ async def reader(request: Request) -> Reader:
     try:
         found = await services(request).authentication.principal(request)
     except NotAuthenticated:
-        asked = request.headers.get("accept-language", "")
-        return Reader(None, "vi" if asked.lower().startswith("vi") else "en")
+        return _nobody(request)
     return Reader(found, found.language)
+
+
+def _nobody(request: Request) -> Reader:
+    asked = request.headers.get("accept-language", "")
+    return Reader(None, "vi" if asked.lower().startswith("vi") else "en")
 
 
 ReadBy = Annotated[Reader, Depends(reader)]
@@ -151,14 +156,24 @@ def safe_path(text: str | None, otherwise: str = "/") -> str:
     return text if text.isprintable() and "\\" not in text else otherwise
 
 
-async def error_page(request: Request, error: RowrelayError) -> Response:
-    """An error as a page; where nobody is logged in, on to the login."""
-    who = await reader(request)
-    if isinstance(error, NotAuthenticated):
-        here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-        return RedirectResponse(f"/login?next={quote(here)}", 303)
-    status = error.status if isinstance(error, ConsoleError) else 503 if error.retryable else 502
-    title = (
-        error.title if isinstance(error, ConsoleError) else "A server behind the console refused"
-    )
-    return render(request, who, "error.html", {"title": title, "said": str(error)}, status)
+def to_login(request: Request) -> Response:
+    """To the login, and from there on to the page that was asked for."""
+    here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    if request.method != "GET":  # a form whose session ended: its address is no page
+        here = "/"
+    return RedirectResponse(f"/login?next={quote(here)}", 303)
+
+
+async def error_page(request: Request, found: ProblemResponse) -> Response:
+    """A problem as a page, also while nobody can be told who reads it."""
+    try:
+        who = await reader(request)
+    except RowrelayError:
+        who = _nobody(request)
+    said = found.problem
+    told = {"title": said.title, "said": said.detail}
+    page = render(request, who, "error.html", told, said.status)
+    for name in ("Allow", "Retry-After"):
+        if name in found.headers:
+            page.headers[name] = found.headers[name]
+    return page

@@ -7,11 +7,11 @@ from http import HTTPStatus
 from typing import Any
 
 import structlog
-from fastapi import FastAPI, Request
+from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse
 
 from app.console.errors import ConsoleError, NotAuthenticated
 from app.core.errors import (
@@ -59,6 +59,14 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 """What every endpoint may answer besides its success."""
 
 
+class ProblemResponse(JSONResponse):
+    """The response of a problem."""
+
+    def __init__(self, said: Problem, headers: dict[str, str] | None = None) -> None:
+        super().__init__(said.model_dump(), said.status, headers, MEDIA_TYPE)
+        self.problem = said
+
+
 def problem(
     status: int,
     kind: str,
@@ -66,13 +74,13 @@ def problem(
     detail: str,
     errors: Sequence[FieldProblem] = (),
     headers: dict[str, str] | None = None,
-) -> JSONResponse:
+) -> ProblemResponse:
     """The response of a problem."""
     body = Problem(type=TYPES + kind, title=title, status=status, detail=detail, errors=[*errors])
-    return JSONResponse(body.model_dump(), status, headers, MEDIA_TYPE)
+    return ProblemResponse(body, headers)
 
 
-def of_error(error: RowrelayError) -> JSONResponse:
+def of_error(error: RowrelayError) -> ProblemResponse:
     """One of our errors as a problem."""
     if isinstance(error, ConsoleError):
         headers = {}
@@ -96,30 +104,21 @@ def of_error(error: RowrelayError) -> JSONResponse:
             return problem(502, "refused", "A server behind the console refused", str(error))
 
 
-def install(app: FastAPI) -> None:
-    """Let the application answer every error with a problem."""
-    app.add_exception_handler(RowrelayError, _ours)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(Exception, _unforeseen)
-
-
-async def _ours(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, RowrelayError)  # noqa: S101 - what it was added for
-    return of_error(error)
-
-
-async def _invalid(_request: Request, error: Exception) -> Response:
+async def invalid(_request: Request, error: Exception) -> ProblemResponse:
+    """The answer to values that FastAPI did not take."""
     assert isinstance(error, RequestValidationError)  # noqa: S101 - as above
     errors = [
-        FieldProblem(field=".".join(map(str, one["loc"])), said=one["msg"])
+        FieldProblem(
+            field=".".join(map(str, one["loc"])), said=one["msg"].removeprefix("Value error, ")
+        )
         for one in error.errors()
     ]
     detail = "; ".join(f"{one.field}: {one.said}" for one in errors)
     return problem(422, "invalid", "A value cannot be taken", detail, errors)
 
 
-async def _http(_request: Request, error: Exception) -> Response:
+async def http(_request: Request, error: Exception) -> ProblemResponse:
+    """The answer to what the framework refuses: no such address, another method."""
     assert isinstance(error, HTTPException)  # noqa: S101 - as above
     status = HTTPStatus(error.status_code)
     kind = status.phrase.lower().replace(" ", "-")
@@ -127,7 +126,8 @@ async def _http(_request: Request, error: Exception) -> Response:
     return problem(status, kind, status.phrase, detail, (), dict(error.headers or {}))
 
 
-async def _unforeseen(request: Request, error: Exception) -> Response:
+async def unforeseen(request: Request, error: Exception) -> ProblemResponse:
+    """The answer to a fault of ours, which is logged."""
     log.error("request_failed", path=request.url.path, method=request.method, exc_info=error)
     detail = "the console failed on this request; its log says why"
     return problem(500, "error", "The console failed", detail)

@@ -21,9 +21,16 @@ class OriginRepository:
         statement = select(Origin.id).where(Origin.origin == origin, Origin.enabled.is_(True))
         return await self._session.scalar(statement) is not None
 
-    async def all(self) -> Sequence[Origin]:
-        """Every origin, by its text."""
-        return (await self._session.scalars(select(Origin).order_by(Origin.origin))).all()
+    async def page(self, after: str | None, limit: int) -> Sequence[Origin]:
+        """Origins by their text, those after that one."""
+        statement = select(Origin).order_by(Origin.origin).limit(limit)
+        if after is not None:
+            statement = statement.where(Origin.origin > after)
+        return (await self._session.scalars(statement)).all()
+
+    async def of(self, origin: str) -> Origin | None:
+        """The origin of that text."""
+        return await self._session.scalar(select(Origin).where(Origin.origin == origin))
 
     async def get(self, origin_id: str) -> Origin | None:
         """The origin of that id."""
