@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -19,7 +18,6 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
-    ValidationInfo,
     field_validator,
 )
 from pydantic_core import ErrorDetails
@@ -34,13 +32,14 @@ from app.core.errors import BrokerUnavailable, ConfigError, Problem, UnknownFeed
 from app.core.redis_url import RedisUrl, WrongRedisUrl, parse_redis_url
 from app.core.secret_files import FILE_SUFFIX, read_secret_files
 from app.core.setting_names import misspelt
-from app.core.signing_secret import usable
-from app.core.source_url import mssql_url, source_url_problem
-from app.core.url import parse_url
+from app.core.source_url import source_url_problem
 from app.core.wrong_values import allowed, found
 from app.feeds.document import REFERENCE, Check, Reading, hash_of, read_document, references
 from app.feeds.duration import Duration
 from app.feeds.feed import Feed
+from app.settings.console import ConsoleSettings
+from app.settings.sending import SendingSettings
+from app.settings.source import SourceSettings
 
 _PART_OF_CONTAINER = 4
 """The part of a container's memory that rows may have, where `memory_budget` says nothing, is one
@@ -48,12 +47,9 @@ in so many.
 """
 
 
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
-
-
-class Settings(BaseSettings):
+class Settings(SourceSettings, SendingSettings, ConsoleSettings, BaseSettings):
     """What one process needs to know. Each field is an environment variable of the same name in
-    capitals.
+    capitals; those of a subject with rules of its own are in `app/settings/`.
     """
 
     model_config = SettingsConfigDict(extra="ignore", frozen=True)
@@ -62,16 +58,6 @@ class Settings(BaseSettings):
     """The broker and result backend."""
     mongo_url: SecretStr = SecretStr("mongodb://localhost:27017/celery_logs")
     """The ledger; the path names its database."""
-    mssql_host: str = ""
-    """An SQL Server, in parts, instead of `source_url`: its host name or address."""
-    mssql_port: int = Field(default=1433, ge=1, le=65535)
-    mssql_database: str = ""
-    mssql_user: str = ""
-    mssql_password: SecretStr = SecretStr("")
-    source_url: SecretStr = Field(default=SecretStr(""), validate_default=True)
-    """The source database, plain (`mssql://…`) or with its driver (`mssql+aioodbc://…`); made of
-    the parts if empty.
-    """
     feeds_file: Path = Path("feeds.toml")
     worker_concurrency: int = Field(default=16, ge=1, le=1000)
     """Tasks a worker process takes from Celery at once. None waits for a partner, so few are enough
@@ -111,37 +97,6 @@ class Settings(BaseSettings):
     """
     reports_dir: Path = Path("reports")
     """Where reports are written as files: `<feed>/<period>.json`, `.csv` and `.html`."""
-    report_send: Literal["day", "hour", "day,hour", "hour,day"] = "day"
-    """The periods whose report of all feeds is sent by itself, on every way that is configured
-    below.
-    """
-    report_mail_from: str = ""
-    report_mail_to: str = ""
-    """Addresses, separated by commas. Empty: no mail."""
-    notify_mail_to: str = ""
-    """Addresses that are told of events, by the reports' server and sender. Empty: none."""
-    smtp_host: str = Field(default="", validate_default=True)
-    smtp_port: int = Field(default=587, ge=1, le=65535)
-    smtp_security: Literal["starttls", "tls", "none"] = "starttls"
-    smtp_user: str = ""
-    smtp_password: SecretStr = SecretStr("")
-    smtp_ca_file: str = ""
-    """The authorities trusted, in place of the system's."""
-    report_webhook_url: SecretStr = SecretStr("")
-    """Where reports are posted as JSON. Empty: nowhere."""
-    report_webhook_secret: SecretStr = SecretStr("")
-    """Signs them by Standard Webhooks: base64 of 24 to 64 bytes, with or without `whsec_`."""
-    notify_webhook_url: SecretStr = SecretStr("")
-    """Where events are posted. Empty: nowhere."""
-    notify_webhook_secret: SecretStr = SecretStr("")
-    """As `report_webhook_secret`."""
-    notify_webhook_format: Literal["json", "slack", "teams"] = "json"
-    notify_dead: int = Field(default=0, ge=0)
-    """Dead letters of a feed that nobody has acknowledged: more than this are an event."""
-    notify_oldest: Duration = timedelta(hours=1)
-    """A delivery that is open for longer is an event."""
-    notify_remind: Duration = timedelta(hours=4)
-    """How long after the last message another says that an event is still on."""
     archive_dir: Path | None = None
     """Where purge writes what it deletes: one directory for all workers. None: it is deleted
     without an archive.
@@ -150,30 +105,6 @@ class Settings(BaseSettings):
     """The part of the time that a purge may keep the ledger at work; a quarter of that while
     deliveries are behind.
     """
-    console_database_url: SecretStr = SecretStr("sqlite:///console.db")
-    """The console's own database: SQLite in a file, `postgresql://…` or `mssql://…`."""
-    console_url: str = "http://127.0.0.1:8800"
-    """The console's address as a browser is given it. Plain `http` on this machine alone."""
-    console_host: str = "127.0.0.1"
-    """The address that it listens on."""
-    console_port: int = Field(default=8800, ge=0, le=65535)
-    """0: any that is free."""
-    console_secret: SecretStr = SecretStr("")
-    """Signs access tokens: at least 32 characters. Empty: made at the first start, and kept beside
-    the SQLite database."""
-    console_proxies: str = "127.0.0.1"
-    """Reverse proxies whose `X-Forwarded-For` is believed: addresses or networks, separated by
-    commas."""
-    console_session: Duration = timedelta(hours=12)
-    """How long a login lasts at most."""
-    console_session_idle: Duration = timedelta(hours=2)
-    """How long it lasts unused."""
-    console_pool_size: int = Field(default=5, ge=1, le=100)
-    """Connections to the console's database that are kept open."""
-    console_pool_overflow: int = Field(default=10, ge=0, le=100)
-    """Connections beyond these, while they are needed."""
-    console_pool_wait: Duration = timedelta(seconds=5)
-    """How long a request waits for a connection, before it is answered with 503."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     reload_on_change: bool = False
     """Whether worker, beat, metrics and watch read feeds.toml anew by themselves, within 20 seconds
@@ -205,11 +136,6 @@ class Settings(BaseSettings):
         """`timezone`, with its rules."""
         return ZoneInfo(self.timezone)
 
-    @property
-    def notifies(self) -> bool:
-        """Whether anybody is told of events."""
-        return bool(self.notify_mail_to or self.notify_webhook_url.get_secret_value())
-
     @field_validator("lease")
     @classmethod
     def _ends_in_time(cls, lease: timedelta) -> timedelta:
@@ -230,93 +156,10 @@ class Settings(BaseSettings):
             ) from None
         return name
 
-    @field_validator("mssql_host")
-    @classmethod
-    def _is_a_host(cls, host: str) -> str:
-        if re.search(r"[\s/@?#]", host):
-            raise ValueError(
-                "a host's name or address alone: port, user and database have settings of their own"
-            )
-        return host
-
-    @field_validator("smtp_host")
-    @classmethod
-    def _mail_is_whole(cls, host: str, found: ValidationInfo) -> str:
-        """A mail needs a server, a sender and recipients. Raises `ValueError` for some without the
-        others.
-        """
-        to = [name for name in ("report_mail_to", "notify_mail_to") if found.data.get(name)]
-        needed = {
-            "SMTP_HOST": host,
-            "REPORT_MAIL_FROM": found.data.get("report_mail_from"),
-            "REPORT_MAIL_TO or NOTIFY_MAIL_TO": to,
-        }
-        missing = [name for name, value in needed.items() if not value]
-        if missing and len(missing) < len(needed):
-            raise ValueError(f"set {' and '.join(missing)} too: mail needs {', '.join(needed)}")
-        return host
-
-    @field_validator("report_webhook_url", "notify_webhook_url")
-    @classmethod
-    def _is_a_url(cls, url: SecretStr) -> SecretStr:
-        if url.get_secret_value():
-            parse_url(url.get_secret_value())
-        return url
-
-    @field_validator("report_webhook_secret", "notify_webhook_secret")
-    @classmethod
-    def _is_a_secret(cls, secret: SecretStr) -> SecretStr:
-        if secret.get_secret_value() and not usable(secret):
-            raise ValueError("base64 of 24 to 64 bytes, with or without whsec_")
-        return secret
-
-    @field_validator("console_url")
-    @classmethod
-    def _is_an_origin(cls, url: str) -> str:
-        parsed = parse_url(url)
-        if parsed.path not in ("", "/"):
-            raise ValueError("an address without a path: https://rowrelay.example")
-        if parsed.scheme != "https" and parsed.host not in LOOPBACK:
-            raise ValueError("https:// behind a reverse proxy; plain http:// on this machine alone")
-        return url.rstrip("/")
-
-    @field_validator("console_secret")
-    @classmethod
-    def _is_long_enough(cls, secret: SecretStr) -> SecretStr:
-        if 0 < len(secret.get_secret_value()) < 32:
-            raise ValueError(
-                "at least 32 characters: python -c 'import secrets; print(secrets.token_urlsafe(48))'"
-            )
-        return secret
-
     @field_validator("archive_dir", mode="before")
     @classmethod
     def _empty_is_none(cls, path: object) -> object:
         return path or None
-
-    @field_validator("source_url")
-    @classmethod
-    def _of_parts(cls, url: SecretStr, found: ValidationInfo) -> SecretStr:
-        """The URL, made of `mssql_*` where that is how the source is given. Raises `ValueError` for
-        both.
-        """
-        parts = found.data
-        wrong_already = not {"mssql_host", "mssql_port"} <= parts.keys()
-        if wrong_already or not any(
-            parts[name] for name in ("mssql_host", "mssql_database", "mssql_user")
-        ):
-            return url
-        if url.get_secret_value():
-            raise ValueError(
-                "set either SOURCE_URL or MSSQL_HOST and the others of its kind, not both"
-            )
-        if missing := [
-            name.upper() for name in ("mssql_host", "mssql_database") if not parts[name]
-        ]:
-            raise ValueError(
-                f"set {' and '.join(missing)} too, or SOURCE_URL in place of all MSSQL_ settings"
-            )
-        return SecretStr(mssql_url(parts))
 
 
 @dataclass(frozen=True, slots=True)

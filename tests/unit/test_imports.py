@@ -14,6 +14,7 @@ RANKS = (
     ("app",),
     ("app.core",),
     ("app.feeds",),
+    ("app.settings",),
     ("config",),
     ("app.source", "app.ledger", "app.partner", "app.broker"),
     ("app.configuration",),
