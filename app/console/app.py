@@ -19,6 +19,7 @@ from app.console.deliveries import routes as deliveries
 from app.console.errors import NotAuthenticated
 from app.console.feeds import routes as feeds
 from app.console.health import routes as health
+from app.console.idempotency.middleware import Idempotent
 from app.console.origins import routes as origins
 from app.console.security.guard import Guard
 from app.console.services import Services
@@ -68,6 +69,11 @@ def make_app(services: Services) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     app.add_middleware(
+        Idempotent,
+        requests=services.idempotency,
+        who=services.authentication.principal,
+    )
+    app.add_middleware(  # the last one is the outermost
         Guard,
         console_url=services.console_url,
         known=services.origins.is_known,

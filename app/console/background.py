@@ -34,6 +34,7 @@ def repeated(services: Services) -> tuple[Repeated, ...]:
     """All of it, for these services."""
     return (
         Repeated("prune_api_keys", 3600.0, partial(_prune, services.api_keys.prune)),
+        Repeated("prune_answers", 3600.0, partial(_prune, services.idempotency.prune)),
         Repeated("prune_links", 3600.0, partial(_prune, services.users.prune_links)),
         Repeated("prune_sessions", 3600.0, partial(_prune, services.sessions.prune)),
         Repeated("prune_tokens", 600.0, partial(_prune, services.tokens.prune)),

@@ -6,6 +6,7 @@ RowrelayError
     ├── Forbidden           403  who asks may not do that; says which role may
     ├── NotFound            404
     ├── Conflict            409  a name is taken, or something is already under way
+    ├── TooLarge            413  more is sent than anything here needs
     ├── Stale               412  somebody changed it meanwhile
     ├── Invalid             422  a value that cannot be taken; says which
     ├── VersionMissing      428  an edit that does not say what it was made of
@@ -56,6 +57,12 @@ class Conflict(ConsoleError):
     """It contradicts what is there."""
 
     status, kind, title = 409, "conflict", "Conflict"
+
+
+class TooLarge(ConsoleError):
+    """More is sent than anything here needs."""
+
+    status, kind, title = 413, "too-large", "Too large"
 
 
 class Stale(ConsoleError):

@@ -14,6 +14,7 @@ from app.console.audit.service import Audit
 from app.console.deliveries.service import Deliveries
 from app.console.feeds.service import Feeds
 from app.console.health.service import Health
+from app.console.idempotency.service import Idempotency
 from app.console.origins.service import Origins
 from app.console.security.access_tokens import AccessTokens, secret_of
 from app.console.security.authentication import Authentication, cookie_settings
@@ -114,6 +115,11 @@ class Services:
     def deliveries(self) -> Deliveries:
         """Search, look, reveal, act on one."""
         return Deliveries(self.operator, self.audit, self.now)
+
+    @cached_property
+    def idempotency(self) -> Idempotency:
+        """Answers to requests that may be repeated."""
+        return Idempotency(self.store, secret_of(self.loaded.settings), self.now)
 
     @cached_property
     def health(self) -> Health:

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.console.errors import TooLarge
 from app.console.origins.normal import normal_origin
 from app.console.problems import problem
 
@@ -46,6 +47,9 @@ ASKS_WITH = "Authorization, Content-Type, If-Match, If-None-Match, Idempotency-K
 MAY_READ = "ETag, Link, Location, Retry-After"
 PREFLIGHT_LASTS = "600"
 """Seconds. What is asked after an origin was taken away is refused all the same."""
+
+LONGEST_BODY = 1_000_000
+"""Bytes of a request: a form or a few fields."""
 
 KnownOrigin = Callable[[str], Awaitable[bool]]
 Failed = Callable[[Request, Exception], Awaitable[Response]]
@@ -86,7 +90,7 @@ class Guard:
         try:
             asked = await self._asked(headers, scope["path"])
             refused = self._answer(scope["method"], headers, asked)
-            await (refused or self._app)(scope, receive, sending)
+            await (refused or self._app)(scope, _bounded(headers, receive), sending)
         except Exception as error:
             answer = await self._failed(request, error)
             if sending.begun:
@@ -159,6 +163,25 @@ class _Sending:
                 else:
                     headers.setdefault(name, value)
         await self._send(message)
+
+
+def _bounded(headers: Headers, receive: Receive) -> Receive:
+    """The request's body, as long as it is not too long. Raises `TooLarge`."""
+    said = f"a request has at most {LONGEST_BODY} bytes"
+    length = headers.get("content-length", "")
+    if length.isdigit() and int(length[:20]) > LONGEST_BODY:
+        raise TooLarge(said)
+    read = 0
+
+    async def receiving() -> Message:
+        nonlocal read
+        message = await receive()
+        read += len(message.get("body", b""))
+        if read > LONGEST_BODY:
+            raise TooLarge(said)
+        return message
+
+    return receiving
 
 
 def _preflight(asked: _Asked) -> Response:

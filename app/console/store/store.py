@@ -10,12 +10,19 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import (
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    InternalError,
+    NotSupportedError,
+    ProgrammingError,
+)
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.orm.exc import StaleDataError
 
-from app.console.errors import Conflict, Stale, StoreUnavailable
+from app.console.errors import Conflict, Invalid, Stale, StoreUnavailable
 from app.console.store.engine import WRITING
 
 
@@ -37,8 +44,9 @@ class Store:
     async def writing(self) -> AsyncIterator[AsyncSession]:
         """A transaction that is committed at the end, or not at all where something is raised.
 
-        Raises `StoreUnavailable`; `Stale` where somebody else changed a row meanwhile; `Conflict`
-        where a row is there already, which a service that knows better says better.
+        Raises `StoreUnavailable`; `Invalid` for a value that the database cannot hold; `Stale` where
+        somebody else changed a row meanwhile; `Conflict` where a row is there already, which a service
+        that knows better says better.
         """
         with _Translated():
             async with self._sessions() as session:
@@ -54,6 +62,11 @@ class Store:
     async def close(self) -> None:
         """Close all connections."""
         await self.engine.dispose()
+
+
+def _of_a_value(error: DBAPIError) -> bool:
+    """asyncpg's errors have their class in SQLSTATE alone: 22 is "data exception"."""
+    return str(getattr(error.orig, "sqlstate", "")).startswith("22")
 
 
 class _Translated:
@@ -75,6 +88,12 @@ class _Translated:
                 ) from error
             case IntegrityError():
                 raise Conflict("it contradicts what is there already") from error
+            case DataError():
+                raise Invalid("a value that the console's database cannot hold") from error
+            case DBAPIError() if _of_a_value(error):
+                raise Invalid("a value that the console's database cannot hold") from error
+            case ProgrammingError() | NotSupportedError() | InternalError():
+                return  # a fault of ours, which the log has to show
             case DBAPIError() | OSError():
                 raise StoreUnavailable(
                     "the console's database does not answer: see the console's log"

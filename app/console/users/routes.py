@@ -6,8 +6,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from app.console.dependencies import By, Given, IfMatch, etag
-from app.console.schemas import PAGE, Cursor, Limit, Page, cursor_of, read_cursor
+from app.console.dependencies import By, Given, IfMatch, ShownOnce, etag
+from app.console.schemas import PAGE, Cursor, Id, Limit, Page, cursor_of, read_cursor
 from app.console.store.tables import User
 from app.console.users.schemas import (
     NewUser,
@@ -58,7 +58,7 @@ async def list_users(
     return Page(items=shown, next=cursor_of(following) if following else None)
 
 
-@router.post("", status_code=201)
+@router.post("", status_code=201, dependencies=[ShownOnce])
 async def create_user(new: NewUser, by: By, given: Given, response: Response) -> UserMade:
     """Make a user; the link in the answer sets their password, once."""
     user, link = await given.users.create(by, new)
@@ -67,7 +67,7 @@ async def create_user(new: NewUser, by: By, given: Given, response: Response) ->
 
 
 @router.get("/{user_id}")
-async def read_user(user_id: str, by: By, given: Given, response: Response) -> UserShown:
+async def read_user(user_id: Id, by: By, given: Given, response: Response) -> UserShown:
     """One user."""
     user = await given.users.get(by, user_id)
     response.headers.update(etag(user.version))
@@ -76,7 +76,7 @@ async def read_user(user_id: str, by: By, given: Given, response: Response) -> U
 
 @router.patch("/{user_id}")
 async def change_user(
-    user_id: str, change: UserChange, version: IfMatch, by: By, given: Given, response: Response
+    user_id: Id, change: UserChange, version: IfMatch, by: By, given: Given, response: Response
 ) -> UserShown:
     """Change a user: another role, or disabled, logs them out everywhere."""
     user = await given.users.change(by, user_id, change, version)
@@ -84,8 +84,8 @@ async def change_user(
     return _shown(user)
 
 
-@router.post("/{user_id}/link", status_code=201)
-async def new_link(user_id: str, by: By, given: Given) -> OneTime:
+@router.post("/{user_id}/link", status_code=201, dependencies=[ShownOnce])
+async def new_link(user_id: Id, by: By, given: Given) -> OneTime:
     """A new link with which the user sets a password; those before are void."""
     _, link = await given.users.new_link(by, user_id)
     return _link(link)
