@@ -43,13 +43,14 @@ class Consoled:
     services: Services
     queue: MemoryQueue
     closing: AsyncExitStack
+    url: str = URL
     ids: dict[str, str] = field(default_factory=dict)
     """User's name → id."""
 
     async def client(self) -> httpx.AsyncClient:
         """A client of nobody."""
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
-        made = httpx.AsyncClient(transport=transport, base_url=URL, headers=SAME_ORIGIN)
+        made = httpx.AsyncClient(transport=transport, base_url=self.url, headers=SAME_ORIGIN)
         return await self.closing.enter_async_context(made)
 
     async def user(self, role: Role, name: str | None = None) -> str:
@@ -88,11 +89,11 @@ def console_config(
 
 
 @asynccontextmanager
-async def running_console(loaded: config.Config) -> AsyncIterator[Consoled]:
-    """The application, started as uvicorn starts it."""
+async def running_console(loaded: config.Config, url: str = URL) -> AsyncIterator[Consoled]:
+    """The application, started as uvicorn starts it. `url`: where browsers find it."""
     queue = MemoryQueue()
     async with (
-        open_services(Loaded(loaded), lambda: queue, URL) as services,
+        open_services(Loaded(loaded), lambda: queue, url) as services,
         AsyncExitStack() as closing,
     ):
-        yield Consoled(make_app(services), services, queue, closing)
+        yield Consoled(make_app(services), services, queue, closing, url)
