@@ -24,6 +24,7 @@ from app.core.masking import longest_first, secrets_of_url
 from app.core.secret_files import FILE_SUFFIX, read_secret_files
 from app.core.wrong_values import allowed, found, names_of, place, shown
 from app.feeds.auth import url_fields
+from app.feeds.cursors import of_another
 from app.feeds.feed import Feed
 
 REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -159,9 +160,17 @@ def _feed_problems(
     for detail in details:
         at = ".".join(["feeds", name, *place(table, detail["loc"], detail["type"])])
         _, forms = by_place.setdefault(at, (found(detail), []))
-        if (form := allowed(detail, known)) not in forms:
+        form = _foreign(table, detail) or allowed(detail, known)
+        if form not in forms:
             forms.append(form)
     return [Problem(where, at, what, " or ".join(forms)) for at, (what, forms) in by_place.items()]
+
+
+def _foreign(table: Mapping[str, Any], detail: ErrorDetails) -> str | None:
+    """What is wrong with an option of another cursor strategy than the feed's."""
+    if detail["type"] != "extra_forbidden" or detail["loc"][0] != "cursor":
+        return None
+    return of_another(table["cursor"].get("strategy"), str(detail["loc"][-1]))
 
 
 def references(value: object) -> Iterator[str]:

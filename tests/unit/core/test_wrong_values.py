@@ -209,6 +209,41 @@ def test_a_name_that_does_not_exist_is_told_with_the_one_that_was_likely_meant(p
     assert likely("HOSTNAME", ["LEASE", "SMTP_HOST"]) is None
 
 
+@pytest.mark.parametrize(
+    ("strategy", "option", "told"),
+    [
+        ("identity", 'lag = "30s"', "lag: found '30s'; an option of strategy timestamp, not of identity"),
+        ("identity", "clock = 7", "clock: found 7; an option of strategy timestamp, not of identity"),
+        ("identity", "deletes = true", "deletes: found true; an option of strategy change_tracking, not of identity"),
+        ("timestamp", "max_gaps = 50", "max_gaps: found 50; an option of strategy identity, not of timestamp"),
+        ("rowversion", "max_gaps = 7", "max_gaps: found 7; an option of strategy identity, not of rowversion"),
+        (
+            "change_tracking", 'column = "id"',
+            "column: found 'id'; an option of strategy rowversion, identity or timestamp, not of change_tracking",
+        ),
+    ],
+)  # fmt: skip
+def test_an_option_of_another_cursor_strategy_is_told_with_the_strategies_that_have_it(
+    place: Path, strategy: str, option: str, told: str
+) -> None:
+    column = (
+        "" if option.startswith("column") or strategy == "change_tracking" else 'column = "id", '
+    )
+    cursor = f'cursor = {{ strategy = "{strategy}", {column}{option} }}'
+    (problem,) = _told(place, re.sub(r"(?m)^cursor = .*$", cursor, GOOD))
+    assert problem == f"feeds.toml: feeds.orders.cursor.{told}: leave it out"
+
+
+def test_a_wrong_option_beside_one_of_another_strategy_is_told_too(place: Path) -> None:
+    cursor = 'cursor = { strategy = "identity", column = "id", lag = "soon", max_gap = 5, max_gaps = "x" }'
+    told = _told(place, re.sub(r"(?m)^cursor = .*$", cursor, GOOD))
+    assert [problem.partition(": found")[0].rpartition(".")[2] for problem in sorted(told)] == [
+        "lag",
+        "max_gap",
+        "max_gaps",
+    ]
+
+
 def test_fields_of_ours_are_not_written(place: Path) -> None:
     for line in ('name = "other"', 'secrets = ["hunter2"]'):
         (problem,) = _told(place, GOOD.replace('key = "id"', f'key = "id"\n{line}'))
