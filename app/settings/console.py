@@ -54,7 +54,5 @@ class ConsoleSettings(BaseModel):
     @classmethod
     def _is_long_enough(cls, secret: SecretStr) -> SecretStr:
         if 0 < len(secret.get_secret_value()) < 32:
-            raise ValueError(
-                "at least 32 characters: python -c 'import secrets; print(secrets.token_urlsafe(48))'"
-            )
+            raise ValueError("at least 32 characters, such as `openssl rand -base64 48` makes")
         return secret

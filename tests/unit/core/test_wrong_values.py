@@ -258,5 +258,6 @@ def test_a_secret_setting_keeps_its_secret() -> None:
     }
     assert secret == {
         "redis_url", "mongo_url", "source_url", "mssql_password", "smtp_password", "report_webhook_url",
-        "report_webhook_secret", "notify_webhook_url", "notify_webhook_secret",
+        "report_webhook_secret", "notify_webhook_url", "notify_webhook_secret", "console_secret",
+        "console_database_url",
     }  # fmt: skip
