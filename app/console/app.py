@@ -17,6 +17,8 @@ from app.console.audit import pages as audit_pages
 from app.console.audit import routes as audit
 from app.console.deliveries import routes as deliveries
 from app.console.errors import NotAuthenticated
+from app.console.feedback import pages as feedback_pages
+from app.console.feedback import routes as feedback
 from app.console.feeds import routes as feeds
 from app.console.health import routes as health
 from app.console.idempotency.middleware import Idempotent
@@ -34,6 +36,7 @@ API_ROUTERS: tuple[APIRouter, ...] = (
     api_keys.router,
     audit.router,
     deliveries.router,
+    feedback.router,
     feeds.router,
     origins.router,
     sessions.router,
@@ -42,6 +45,7 @@ API_ROUTERS: tuple[APIRouter, ...] = (
 )
 PAGE_ROUTERS: tuple[APIRouter, ...] = (
     audit_pages.router,
+    feedback_pages.router,
     login.router,
 )
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote, unquote, urlsplit
 
-from babel.support import Translations
+from babel.support import NullTranslations, Translations
 from fastapi import Depends, Request
 from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PrefixLoader, StrictUndefined
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -33,6 +34,12 @@ def _loader() -> ChoiceLoader:
     return ChoiceLoader([PrefixLoader(folders), FileSystemLoader(HERE / "templates")])
 
 
+@cache
+def translations(language: str) -> NullTranslations:
+    """What the pages say in that language; in English where there is none of it."""
+    return Translations.load(HERE / "locale", [language], "console")
+
+
 def _environment(language: str) -> Environment:
     made = Environment(
         loader=_loader(),
@@ -42,8 +49,7 @@ def _environment(language: str) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found = Translations.load(HERE / "locale", [language], "console")
-    made.install_gettext_translations(found, newstyle=True)  # type: ignore[attr-defined] # by the extension
+    made.install_gettext_translations(translations(language), newstyle=True)  # type: ignore[attr-defined] # by the extension
     return made
 
 
@@ -72,6 +78,11 @@ class Reader:
         if self.principal is None:
             raise NotAuthenticated("log in first")
         return self.principal
+
+    def gettext(self, message: str, **values: object) -> str:
+        """What a page says from Python, in the reader's language. `values`: for `%(name)s` in it."""
+        said = translations(self.language).gettext(message)
+        return said % values if values else said
 
     def may(self, permission: str) -> bool:
         """Whether it is permitted to them."""

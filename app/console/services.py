@@ -12,6 +12,7 @@ from app.configuration.loaded import Loaded
 from app.console.api_keys.service import ApiKeys
 from app.console.audit.service import Audit
 from app.console.deliveries.service import Deliveries
+from app.console.feedback.service import FeedbackNotes
 from app.console.feeds.service import Feeds
 from app.console.health.service import Health
 from app.console.idempotency.service import Idempotency
@@ -120,6 +121,11 @@ class Services:
     def idempotency(self) -> Idempotency:
         """Answers to requests that may be repeated."""
         return Idempotency(self.store, secret_of(self.loaded.settings), self.now)
+
+    @cached_property
+    def feedback(self) -> FeedbackNotes:
+        """Notes on deliveries and feeds."""
+        return FeedbackNotes(self.store, self.audit, self.loaded, self.operator, self.now)
 
     @cached_property
     def health(self) -> Health:

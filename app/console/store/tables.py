@@ -213,7 +213,7 @@ class NotificationSettings(Base):
 
 
 class NotificationSent(Base):
-    """What a user was told of an event that is on, or that was."""
+    """What a user is told of one event that is on, or was: the latest message, and how it goes out."""
 
     __tablename__ = "notifications_sent"
 
@@ -221,11 +221,26 @@ class NotificationSent(Base):
         ForeignKey("users.id", ondelete="CASCADE"), primary_key=True
     )
     event_id: Mapped[str] = mapped_column(Unicode(300), primary_key=True)
-    first_at: Mapped[datetime]
-    last_at: Mapped[datetime]
-    cleared_at: Mapped[datetime | None] = mapped_column(default=None)
+    """`<event>|<subject>`."""
+    event: Mapped[str] = mapped_column(String(40))
+    subject: Mapped[str] = mapped_column(Unicode(300))
+    said: Mapped[str] = mapped_column(UnicodeText)
+    began_at: Mapped[datetime]
+    seen_at: Mapped[datetime]
+    over_at: Mapped[datetime | None] = mapped_column(default=None)
+    message: Mapped[str] = mapped_column(String(10))
+    """`began`, `reminder` or `over`."""
+    number: Mapped[int] = mapped_column(Integer)
+    """Counts the messages about it."""
+    message_at: Mapped[datetime]
+    """Since when the message is owed."""
+    told_at: Mapped[datetime | None] = mapped_column(default=None)
+    """When a message was last taken."""
+    retry_at: Mapped[datetime | None] = mapped_column(index=True, default=None)
+    """When to try next; `None`: nothing is owed."""
+    tries: Mapped[int] = mapped_column(Integer, default=0)
     error: Mapped[str | None] = mapped_column(Unicode(500), default=None)
-    """Why the last message was not taken."""
+    """Why the message was not taken the last time."""
 
 
 class Feedback(Base):
@@ -236,16 +251,22 @@ class Feedback(Base):
     id: Mapped[str] = mapped_column(ID, primary_key=True, default=new_id)
     subject_kind: Mapped[str] = mapped_column(String(10))
     """`delivery` or `feed`."""
-    subject_id: Mapped[str] = mapped_column(Unicode(600))
+    subject_id: Mapped[str] = mapped_column(UnicodeText)
+    """The delivery's stored id, or the feed's name."""
+    subject_hash: Mapped[str] = mapped_column(HASH)
+    """Of the two, for the index: an id may be longer than an index takes."""
     text: Mapped[str] = mapped_column(UnicodeText)
     author_id: Mapped[str] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
-    created_at: Mapped[datetime] = mapped_column(index=True)
+    created_at: Mapped[datetime]
     resolved_at: Mapped[datetime | None] = mapped_column(default=None)
     resolved_by: Mapped[str | None] = mapped_column(NAME, default=None)
 
     author: Mapped[User] = relationship(lazy="raise")
 
-    __table_args__ = (Index("ix_feedback_subject", "subject_kind", "subject_id"),)
+    __table_args__ = (
+        Index("ix_feedback_subject", "subject_hash", "created_at"),
+        Index("ix_feedback_open", "resolved_at", "created_at"),
+    )
 
 
 class IdempotentRequest(Base):

@@ -124,7 +124,8 @@ def upgrade() -> None:
         "feedback",
         sa.Column("id", sa.String(length=32), nullable=False),
         sa.Column("subject_kind", sa.String(length=10), nullable=False),
-        sa.Column("subject_id", sa.Unicode(length=600), nullable=False),
+        sa.Column("subject_id", sa.UnicodeText(), nullable=False),
+        sa.Column("subject_hash", sa.String(length=64), nullable=False),
         sa.Column("text", sa.UnicodeText(), nullable=False),
         sa.Column("author_id", sa.String(length=32), nullable=False),
         sa.Column("created_at", Moment(), nullable=False),
@@ -137,8 +138,8 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("feedback", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_feedback_author_id"), ["author_id"], unique=False)
-        batch_op.create_index(batch_op.f("ix_feedback_created_at"), ["created_at"], unique=False)
-        batch_op.create_index("ix_feedback_subject", ["subject_kind", "subject_id"], unique=False)
+        batch_op.create_index("ix_feedback_open", ["resolved_at", "created_at"], unique=False)
+        batch_op.create_index("ix_feedback_subject", ["subject_hash", "created_at"], unique=False)
 
     op.create_table(
         "notification_settings",
@@ -167,9 +168,18 @@ def upgrade() -> None:
         "notifications_sent",
         sa.Column("user_id", sa.String(length=32), nullable=False),
         sa.Column("event_id", sa.Unicode(length=300), nullable=False),
-        sa.Column("first_at", Moment(), nullable=False),
-        sa.Column("last_at", Moment(), nullable=False),
-        sa.Column("cleared_at", Moment(), nullable=True),
+        sa.Column("event", sa.String(length=40), nullable=False),
+        sa.Column("subject", sa.Unicode(length=300), nullable=False),
+        sa.Column("said", sa.UnicodeText(), nullable=False),
+        sa.Column("began_at", Moment(), nullable=False),
+        sa.Column("seen_at", Moment(), nullable=False),
+        sa.Column("over_at", Moment(), nullable=True),
+        sa.Column("message", sa.String(length=10), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("message_at", Moment(), nullable=False),
+        sa.Column("told_at", Moment(), nullable=True),
+        sa.Column("retry_at", Moment(), nullable=True),
+        sa.Column("tries", sa.Integer(), nullable=False),
         sa.Column("error", sa.Unicode(length=500), nullable=True),
         sa.ForeignKeyConstraint(
             ["user_id"],
@@ -179,6 +189,11 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("user_id", "event_id", name=op.f("pk_notifications_sent")),
     )
+    with op.batch_alter_table("notifications_sent", schema=None) as batch_op:
+        batch_op.create_index(
+            batch_op.f("ix_notifications_sent_retry_at"), ["retry_at"], unique=False
+        )
+
     op.create_table(
         "one_time_links",
         sa.Column("token_hash", sa.String(length=64), nullable=False),
@@ -260,11 +275,14 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_one_time_links_user_id"))
 
     op.drop_table("one_time_links")
+    with op.batch_alter_table("notifications_sent", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_notifications_sent_retry_at"))
+
     op.drop_table("notifications_sent")
     op.drop_table("notification_settings")
     with op.batch_alter_table("feedback", schema=None) as batch_op:
         batch_op.drop_index("ix_feedback_subject")
-        batch_op.drop_index(batch_op.f("ix_feedback_created_at"))
+        batch_op.drop_index("ix_feedback_open")
         batch_op.drop_index(batch_op.f("ix_feedback_author_id"))
 
     op.drop_table("feedback")
