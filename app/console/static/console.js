@@ -1,1 +1,3 @@
-// The console: pages work without it.
+// What pages do beyond links and forms, a subject a file. They work without it.
+
+import "./keys.js";
