@@ -1,7 +1,7 @@
 """A feed as an operator writes it in `feeds.toml`: typed, bounded, with defaults that are safe in
 production.
 
-Every field that is wrong is reported at once, with what was found and what is allowed (see
+All wrong fields are reported together, each with what was found and what is allowed (see
 `config.load`).
 """
 
@@ -38,8 +38,8 @@ Value: TypeAlias = bool | int | float | datetime | date | time | str
 
 
 class Condition(Frozen):
-    """One condition on a column. The column is looked up in the catalogue and the value is bound,
-    never pasted.
+    """One condition on a column. The column is checked against the catalogue, and the value is a
+    bound parameter.
     """
 
     column: str = Field(min_length=1)
@@ -65,7 +65,7 @@ class Condition(Frozen):
 
     @property
     def values(self) -> tuple[Value, ...]:
-        """The value, or the values, or none."""
+        """All values: none, one or several."""
         return (
             ()
             if self.value is None
@@ -83,7 +83,7 @@ class Rate(Frozen):
 
 
 def parse_rate(value: object) -> object:
-    """Turn `"200/second"` into a `Rate`. Raises `ValueError` for text of another form."""
+    """Parse `"200/second"` into a `Rate`. Raises `ValueError` for text of another form."""
     if not isinstance(value, str):
         return value
     match = _RATE.fullmatch(value.strip())
@@ -93,93 +93,87 @@ def parse_rate(value: object) -> object:
 
 
 class Breaker(Frozen):
-    """When an endpoint that keeps failing is left alone for a while, by all workers. Costs no
-    delivery an attempt.
-    """
+    """When all workers stop sending to an endpoint that keeps failing. Costs no delivery an
+    attempt."""
 
     enabled: bool = True
     failure_ratio: float = Field(default=0.5, gt=0, le=1)
-    """Opens when this part of the window's requests had no answer, a 408, a 5xx, or a 2xx that is
-    to be retried. Other answers prove it alive."""
+    """Opens when this share of the window's requests got no answer, a 408, a 5xx, or a 2xx that is
+    to be retried. Any other answer shows that the endpoint is up."""
     window: Duration = timedelta(seconds=30)
     min_requests: int = Field(default=20, ge=1)
-    """Fewer requests than this in the window prove nothing; then failures in a row count."""
+    """With fewer requests in the window, failures in a row count instead of the ratio."""
     consecutive_failures: int = Field(default=10, ge=0, le=100_000)
-    """With fewer requests than that, so many such answers in a row open it, however slowly they
-    come. 0: never.
+    """Opens after this many such answers in a row, over whatever time, while `min_requests` is not
+    reached. 0: never.
     """
     open_for: Annotated[Duration, Field(le=timedelta(days=1))] = timedelta(seconds=10)
-    """How long nothing is sent; then the probes go. Twice as long each time that they fail."""
+    """How long nothing is sent before probes are. Doubles each time the probes fail."""
     open_for_cap: Annotated[Duration, Field(le=timedelta(days=1))] = timedelta(minutes=2)
-    """The longest that becomes. Never longer than `backoff_cap`, nor shorter than `open_for`."""
+    """The longest `open_for` may grow. Never above `backoff_cap`, nor below `open_for`."""
     probes: int = Field(default=3, ge=1, le=1000)
-    """Requests let through by all workers together; it closes when all succeed, or nobody wants
-    more for `open_for`, and opens again when one fails."""
+    """Requests let through while half open, by all workers together. The breaker closes when all
+    succeed, or when nobody has asked for another for `open_for`; it reopens when one fails."""
 
 
 class Partner(Frozen):
-    """The endpoint that every row of the feed is sent to, and how gently."""
+    """The endpoint that every row of the feed is sent to, and at what pace."""
 
     url: HttpUrl
-    """May hold a user and password, so no repr shows it."""
+    """May hold a user name and password, so no repr shows it."""
     method: Literal["POST", "PUT", "PATCH"] = "POST"
     auth: Auth = NoAuth()
     tls: Tls | None = None
     signing: Signing | None = None
     headers: Mapping[str, str] = Field(default_factory=dict, repr=False)
-    """A value `$column` is taken from each row; `$$` stands for a `$`."""
+    """A value `$column` is taken from each row; `$$` is a literal `$`."""
     concurrency: int = Field(default=100, ge=1, le=10_000)
-    """Requests in flight, over all workers: each takes its part, and at least 1."""
+    """Requests in flight over all workers; each worker takes its share, at least 1."""
     rate_limit: Annotated[Rate, BeforeValidator(parse_rate)] | None = None
-    """Over all workers. No value: no limit."""
+    """Over all workers. `None`: no limit."""
     breaker: Breaker = Breaker()
     timeout: Duration = timedelta(seconds=10)
     """The deadline of one attempt, from before connecting to the last byte of the answer."""
     connect_timeout: Duration = timedelta(seconds=5)
     stop_after: int = Field(default=10, ge=0, le=100_000)
-    """So many refusals in a row, and nothing accepted in between, pause the feed. 0: never."""
+    """Refusals in a row, with nothing accepted in between, that pause the feed. 0: never."""
     success: Success | None = None
     status_url: Annotated[str, AfterValidator(checked_status_url)] | None = Field(
         default=None, repr=False
     )
-    """Asked before a row is sent again whose last attempt may have reached the partner."""
+    """Asked before a retry whose previous attempt may have reached the partner."""
 
 
 class Retry(Frozen):
     """When a failed delivery is tried again, and when it is given up."""
 
     max_age: Duration = timedelta(days=3)
-    """Counted from when the row was logged; an attempt that fails after that makes the delivery a
-    dead letter.
-    """
+    """Since the row was logged; an attempt that fails later makes the delivery a dead letter."""
     max_attempts: int | None = Field(default=None, ge=1, le=1000)
-    """Ends it sooner. `None`: `max_age` alone does, whatever the backoff."""
+    """Gives up sooner. `None`: only `max_age` does."""
     backoff: Duration = timedelta(seconds=1)
-    """The first retry waits about this long; the wait doubles with each attempt (see
-    `policy.backoff`).
-    """
+    """About how long the first retry waits; doubles with each attempt (see `policy.backoff`)."""
     backoff_cap: Duration = timedelta(hours=1)
 
 
 class Retention(Frozen):
-    """How long the ledger keeps what is settled: delivered, cancelled, skipped, or dead and
+    """How long the ledger keeps settled deliveries: delivered, cancelled, skipped, or dead and
     acknowledged.
     """
 
     payload_days: int = Field(default=7, ge=0, le=36_500)
-    """The row's content is dropped this long after it was settled; the record stays. From `days`
-    on: with it.
+    """The payload is dropped this long after the delivery was settled; the record stays until
+    `days`.
     """
     days: int = Field(default=90, ge=1, le=36_500)
-    """The record and its attempts are deleted, by whole days (UTC), this long after it was settled.
-    """
+    """The record and its attempts are deleted this long after that, by whole days (UTC)."""
     stats_days: int = Field(default=90, ge=9, le=36_500)
-    """The counts by the minute. Reports are compiled from them, up to 8 days late after an absence,
-    and stay as long as `report_days` says."""
+    """Statistics by the minute. Reports are compiled from them, up to 8 days late after an outage;
+    the reports themselves are kept for `report_days`."""
     report_days: int = Field(default=730, ge=1, le=36_500)
     """Reports and certificates; the last certificate stays."""
     archive: bool = True
-    """Where `ARCHIVE_DIR` is set: records are written there before they are deleted."""
+    """Where `ARCHIVE_DIR` is set: write records there before they are deleted."""
 
 
 class Feed(Frozen):
@@ -189,46 +183,41 @@ class Feed(Frozen):
     table: str = Field(min_length=1)
     """`table` or `schema.table`."""
     key: tuple[str, ...] = Field(min_length=1)
-    """The columns that identify a row: one or several."""
+    """The columns that together identify a row."""
     cursor: Annotated[Cursor, BeforeValidator(spec_of)]
     columns: tuple[str, ...] | None = Field(default=None, min_length=1)
-    """The columns sent; all of the table when not given."""
+    """The columns sent. `None`: all of the table's."""
     on_new_column: Literal["include", "ignore", "pause"] = "include"
-    """Without `columns`: what follows when the table gets another column. `include`: it is sent
-    from then on, by all workers alike; `ignore`: it is not; `pause`: the feed waits for an
-    operator, and what is logged is still sent."""
+    """Without `columns`: what happens when the table gets another column. `include`: it is sent
+    from then on, by all workers alike; `ignore`: it is not; `pause`: polling waits for an operator,
+    and what is logged is still sent."""
     where: tuple[Condition, ...] = Field(default=(), max_length=20)
-    """Conditions that all have to hold for a row to be sent. The cursor moves past the other rows.
-    """
+    """All must hold for a row to be read; the cursor moves past the others."""
     capture: Literal["inserts", "changes"] = "inserts"
-    """`inserts`: each row is delivered once. `changes`: each update of a row is a delivery of its
-    own.
-    """
+    """`inserts`: each row is delivered once. `changes`: so is each update of it."""
     poll_every: Duration = timedelta(seconds=5)
     poll_soonest: Duration = timedelta(milliseconds=250)
     """While rows come, how soon the feed is polled again; each follow-up poll that finds none
     doubles the wait, until beat's next poll. At `poll_every`, or above 30 s: no follow-up polls."""
     poll_budget: Duration = timedelta(seconds=20)
-    """How long one poll reads page after page before it makes room for others."""
+    """How long one poll may go on reading pages before it lets others run."""
     page_size: int = Field(default=1000, ge=1, le=50_000)
     batch_size: int = Field(default=100, ge=1, le=1000)
     max_backlog: int = Field(default=100_000, ge=1)
     """Above this many open deliveries the feed is not polled."""
     max_payload: int = Field(default=1_000_000, ge=1, le=15_000_000)
-    """Bytes of JSON; a larger row becomes a dead letter with the reason (a MongoDB document holds
+    """Bytes of JSON; a larger row becomes a dead letter that says so (a MongoDB document is at most
     16 MB).
     """
     filter: tuple[Condition, ...] = Field(default=(), max_length=20)
-    """Conditions that all have to hold for a row to be sent. The other rows are logged as skipped,
-    with the reason.
-    """
+    """All must hold for a row to be sent; the others are logged as `skipped`, with the reason."""
     body: str | Mapping[str, Any] | None = Field(default=None, repr=False, min_length=1)
     """What is sent in place of the row: a template, or a function as `package.module:name` (see
     `docs/feeds.md`).
     """
     secrets: tuple[SecretStr, ...] = Field(default=(), repr=False)
-    """What `${NAME}` stands for in `partner` and `body`, but for where URLs lead: given by
-    `config`, shown nowhere.
+    """The values of `${NAME}` in `partner` and `body`, except for hosts in URLs: set by `config`,
+    shown nowhere.
     """
     partner: Partner
     retry: Retry = Retry()

@@ -1,7 +1,7 @@
 """One answer as it comes in: interim answers, head, body; each bounded in number and bytes.
 
-No input or output, and no clock: bytes are fed, and it says when no more are wanted. What a status
-that arrived is worth when the rest does not come is decided here too (`ends`).
+Does no I/O and knows no clock: it is fed bytes, and says when it wants no more. It also decides
+whether a status counts when the rest of its answer never arrives (`ends`).
 """
 
 from __future__ import annotations
@@ -16,17 +16,13 @@ HEAD_LIMIT = 2**16
 """Bytes of heads read for one answer, interim ones included."""
 
 INTERIM_LIMIT = 16
-"""Interim answers (1xx) before the one that counts: a `100 Continue` and a few early hints are
-usual.
-"""
+"""Interim answers (1xx) before the final one: a `100 Continue` and a few early hints are usual."""
 
 READ_ON_LIMIT = 2**16
-"""Bytes of a body that are read beyond those kept, so that the connection can be used again."""
+"""Bytes of a body that are read beyond those kept, so that the connection can be reused."""
 
 RAW_LIMIT = 2**20
-"""Bytes read after the head, whatever becomes of them: a chunk of one byte may come with kilobytes
-around it.
-"""
+"""Bytes read after the head, framing included: a chunk of one byte may be wrapped in kilobytes."""
 
 _CHUNK_LINE_LIMIT: Final = 4096
 _TRAILER_LIMIT: Final = 2**13
@@ -38,11 +34,11 @@ _START: Final = b"HTTP/1."
 
 
 class Malformed(Exception):
-    """What came is not an answer. The text is one line, and quotes nothing of what came."""
+    """What arrived is not an HTTP answer. The text is one line, and quotes none of it."""
 
 
 class Incoming:
-    """Reads one answer, of whose body `limit` bytes are kept."""
+    """Reads one answer, and keeps `limit` bytes of its body."""
 
     __slots__ = (
         "_at", "_body", "_bound", "_came", "_heads", "_interims", "_limit", "_missing", "_raw", "_scanned", "_step",
@@ -53,9 +49,9 @@ class Incoming:
         self._limit = limit
         self._raw = b""
         self._at = 0
-        """Up to here `_raw` is understood."""
+        """`_raw` is parsed up to here."""
         self._scanned = 0
-        """Up to here it was searched for the end of the head."""
+        """And searched for the end of the head up to here."""
         self._step: Callable[[], bool] = self._read_head
         self._heads = self._interims = self._came = self._taken = self._missing = 0
         self._bound = limit + READ_ON_LIMIT
@@ -64,20 +60,18 @@ class Incoming:
         self.complete = False
         """No more of the answer is wanted."""
         self.spoiled = False
-        """The connection cannot be used again: more came than the answer, or its end was not
-        reached.
-        """
+        """The connection cannot be reused: more than the answer arrived, or its end did not."""
         self.note: str | None = None
-        """What of the answer was not as it should be, where the status counts all the same."""
+        """What was wrong with the answer, where its status counts all the same."""
 
     @property
     def body(self) -> bytes:
-        """The start of the body, chunks joined, in the coding it came in: at most `limit` bytes."""
+        """The start of the body, chunks joined, in its content coding: at most `limit` bytes."""
         return bytes(self._body)
 
     @property
     def heard(self) -> bool:
-        """Whether a byte has come."""
+        """Whether any byte has arrived."""
         return bool(self._raw or self._heads)
 
     @property
@@ -87,8 +81,8 @@ class Incoming:
 
     @property
     def ends_with_quiet(self) -> bool:
-        """Its end cannot be told by what comes, or is there but for a line end: when no more comes,
-        that was it.
+        """Nothing marks the end of the answer, or only a final line end is missing: silence
+        ends it.
         """
         head = self.head
         return head is not None and (
@@ -96,7 +90,7 @@ class Incoming:
         )
 
     def feed(self, data: bytes) -> bool:
-        """Take bytes. True: no more are wanted. Raises `Malformed`."""
+        """Take bytes. Returns whether the answer is complete. Raises `Malformed`."""
         if self.head is not None:
             self._came += len(data)
         self._raw = self._raw + data if self._raw else data
@@ -111,12 +105,12 @@ class Incoming:
         return self.complete
 
     def ends(self, *, in_order: bool) -> bool:
-        """Nothing more comes. True: the answer counts as far as it came.
+        """Nothing more will arrive. Returns whether the answer counts as it is.
 
-        A status other than 2xx does as soon as its head is there. A success counts where nothing
-        that was announced is missing, or as much of the body came as is kept: a partner that breaks
-        off before may not have finished. `in_order`: not by an error, so a body that ends with the
-        connection is whole.
+        A status other than 2xx counts once its head is complete. A 2xx counts where nothing that
+        was announced is missing, or as much of the body arrived as is kept: a partner that breaks
+        off earlier may not have finished. `in_order`: the connection was closed without an error,
+        so a body that ends with the connection is complete.
         """
         head = self.head
         self.spoiled = True
@@ -127,8 +121,8 @@ class Incoming:
         )
         return ended or not 200 <= head.status <= 299 or len(self._body) >= self._limit
 
-    # Each step takes what it understands of `_raw` from `_at` on. False: it needs more, or wants no
-    # more.
+    # Each step consumes what it can parse of `_raw` from `_at` on. It returns False when it needs
+    # more bytes, or wants no more.
 
     def _read_head(self) -> bool:
         if not self._at:
@@ -150,13 +144,13 @@ class Incoming:
         return self._skip_interim(head) if head.status < 200 else self._begin_body(head)
 
     def _skip_blank_lines(self) -> None:
-        """Stray line ends before a status line, as some servers leave behind a body."""
+        """Stray line ends before the status line, as some servers send after a body."""
         while self._heads < 2 * _BLANK_LINES and self._raw.startswith(b"\r\n", self._at):
             self._at += 2
             self._heads += 2
 
     def _look_at_start(self) -> None:
-        """What cannot become HTTP is not waited for."""
+        """Fail at once where no more bytes could make it HTTP."""
         start = self._raw[self._at : self._at + len(_START)]
         whole_line = b"\n" in self._raw[self._at :]
         if (start.upper() != _START[: len(start)] and start != b"\r") or (
@@ -165,7 +159,7 @@ class Incoming:
             raise Malformed("the answer is not HTTP/1")
 
     def _cut_head(self, head: Head) -> bool:
-        """The head goes on beyond our bound. Its status came first, and counts."""
+        """The head exceeds our bound. Its status came first, and counts."""
         if head.status < 200:
             raise Malformed(
                 f"interim answers of over {HEAD_LIMIT} bytes, which is as much as is read"
@@ -176,7 +170,7 @@ class Incoming:
         )
 
     def _stop(self, note: str) -> bool:
-        """Read no further. The status stands."""
+        """Read no further. The status counts."""
         self.note = note
         self.complete = self.spoiled = True
         return False
@@ -197,7 +191,7 @@ class Incoming:
         match head.framing:
             case Framing.LENGTH if (
                 head.length == self._came <= self._limit
-            ):  # the usual answer, all in one piece
+            ):  # the usual answer, in one piece
                 self._body, self._at, self.complete = self._raw[self._at :], len(self._raw), True
             case Framing.LENGTH:
                 self._missing, self._step = head.length, self._read_length
@@ -246,7 +240,7 @@ class Incoming:
         return True
 
     def _read_trailers(self) -> bool:
-        """Nothing in them is used. The body has ended, so they may also break off."""
+        """Trailers are ignored. The body has ended, so they may also break off."""
         end = _LINE_END.match(self._raw, self._at) or _HEAD_END.search(self._raw, self._at)
         if end:
             self._at, self.complete = end.end(), True
@@ -257,8 +251,8 @@ class Incoming:
         return False
 
     def _take_as_it_is(self) -> bool:
-        """Chunks are announced, and none come: the status stands, the end of the body cannot be
-        told.
+        """Chunks were announced and none arrived: the status counts, but nothing marks the end of
+        the body.
         """
         assert self.head is not None  # noqa: S101  chunks come after a head
         self.head.framing, self._step, self.spoiled = Framing.CONTRADICTORY, self._read_rest, True
@@ -266,7 +260,7 @@ class Incoming:
         return True
 
     def _take_missing(self) -> None:
-        """Take what came of the bytes that are missing; keep of it what is wanted of the body."""
+        """Consume what has arrived of the missing bytes, and keep up to `limit` of the body."""
         came = min(self._missing, len(self._raw) - self._at)
         if (room := self._limit - len(self._body)) > 0:
             if isinstance(self._body, bytes):

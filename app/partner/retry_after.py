@@ -1,11 +1,10 @@
-"""How long a partner asks us to wait, in every form that servers use. Pure.
+"""Parses how long a partner asks us to wait, in every form that servers use. Pure.
 
-RFC 9110, section 10.2.3, has two forms, seconds and a date. Also met: fractions, units (`30s`,
-`00:00:30`, `PT30S`), ISO dates, moments as seconds or milliseconds since 1970, several values at
-once, `Retry-After-Ms` (Azure, OpenAI), the `RateLimit-Reset` family
+RFC 9110, section 10.2.3, defines two forms: seconds and a date. Servers also send fractions, units
+(`30s`, `00:00:30`, `PT30S`), ISO dates, seconds or milliseconds since 1970, several values at once,
+`Retry-After-Ms` (Azure, OpenAI), the `RateLimit-Reset` family
 (https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/, GitHub, Discord), and a
-member of a JSON answer (Discord, Telegram). What is said but cannot be read means
-`UNREADABLE_WAIT`.
+member of a JSON body (Discord, Telegram). A value that cannot be parsed means `UNREADABLE_WAIT`.
 """
 
 from __future__ import annotations
@@ -21,8 +20,7 @@ import orjson
 from app.core.attempts import HOLD_LIMIT
 
 UNREADABLE_WAIT = timedelta(seconds=5)
-"""For what cannot be read, is negative, or names a moment that has passed: something was asked for.
-"""
+"""For a value that cannot be parsed, is negative or lies in the past: some wait was asked for."""
 
 _ASKING = ("retry-after", "retry-after-ms", "x-retry-after")
 _LIMITS = (
@@ -32,13 +30,12 @@ _LIMITS = (
     "x-rate-limit-reset",
     "ratelimit",
 )
-"""Some servers send these with every answer, so they count only in an answer that is about the
-limit.
+"""Some servers send these with every answer, so they count only where the answer is about a limit.
 """
 _REMAINING = "x-ratelimit-remaining"
 
 WAIT_HEADERS = (*_ASKING, *_LIMITS, _REMAINING, "date")
-"""The headers read here, in lower case."""
+"""The headers parsed here, in lower case."""
 
 _EPOCH_SECONDS = 1e9
 _EPOCH_MILLISECONDS = 1e11
@@ -71,12 +68,11 @@ _MEMBERS = (
 def wait_asked(
     headers: Mapping[str, str], body: str, now: datetime, *, too_fast: bool
 ) -> timedelta | None:
-    """How long the answer asks us to wait: at most `HOLD_LIMIT`, rounded up to whole seconds; 0
-    where it says 0.
+    """How long the answer asks us to wait, rounded up to whole seconds, at most `HOLD_LIMIT`;
+    `None`: it does not ask.
 
-    `too_fast`: the answer may be about how fast we send, so what it says of its rate limit counts,
-    and its body. `None`: it says nothing. A date is taken by the partner's own clock, where it
-    gives its `Date`. Never raises.
+    `too_fast`: the answer may be about our rate, so its rate-limit headers and its body count too.
+    A date is compared with the answer's own `Date`, where it has one. Never raises.
     """
     found = {name.lower(): value for name, value in headers.items()}
     for name in (*_ASKING, *_LIMITS) if too_fast else _ASKING:
@@ -88,8 +84,8 @@ def wait_asked(
 
 
 def limit_used_up(headers: Mapping[str, str]) -> bool:
-    """Whether an answer says that nothing is left of our rate limit: GitHub's 403 means that, not
-    our credentials.
+    """Whether the answer says that our rate limit is used up: that is what GitHub's 403 means, not
+    that our credentials are wrong.
     """
     return any(
         name.lower() == _REMAINING and value.strip() == "0" for name, value in headers.items()
@@ -108,7 +104,7 @@ def _of_header(name: str, text: str, now: datetime) -> timedelta | None:
 
 
 def _longest(text: str, now: datetime, unit: float) -> timedelta | None:
-    """The longest of the values: several headers, or several numbers in one."""
+    """The longest wait of several values, in one header or in several."""
     waits: list[timedelta | None] = []
     for part in _AFTER_DATE.split(text):
         whole = _read(part, now, unit)
@@ -119,9 +115,7 @@ def _longest(text: str, now: datetime, unit: float) -> timedelta | None:
 
 
 def _read(text: str, now: datetime, unit: float) -> timedelta | None:
-    """One value: a number with or without a unit, a duration, or a moment. `None` for anything
-    else.
-    """
+    """One value: a number, a duration or a date. `None` for anything else."""
     text = re.split(r"[;(]", text, maxsplit=1)[0].strip(" \t\"'")
     for wait in (_amount(text.lower(), now, unit), _duration(text)):
         if wait is not None:
@@ -138,9 +132,7 @@ def _amount(text: str, now: datetime, unit: float) -> timedelta | None:
 
 
 def _seconds(number: float, now: datetime) -> timedelta:
-    """A number of seconds; or a moment since 1970, in seconds or milliseconds, where it is too
-    great for one.
-    """
+    """A number of seconds; one too great for that is seconds or milliseconds since 1970."""
     if _EPOCH_SECONDS <= number < _EPOCH_LIMIT:
         number = (number / 1000 if number >= _EPOCH_MILLISECONDS else number) - now.timestamp()
         return (
@@ -165,9 +157,7 @@ def _duration(text: str) -> timedelta | None:
 
 
 def _moment(text: str, now: datetime) -> timedelta | None:
-    """A date in any of HTTP's three forms (RFC 9110, section 5.6.7), as mail writes it, or as ISO
-    8601 does.
-    """
+    """A date in any of HTTP's three forms (RFC 9110, section 5.6.7), RFC 5322's or ISO 8601's."""
     date = _date(text)
     if date is None:
         return None
@@ -185,12 +175,12 @@ def _date(text: str) -> datetime | None:
 
 
 def _partners_now(headers: Mapping[str, str], now: datetime) -> datetime:
-    """The time by the partner's clock: what its dates are to be compared with."""
+    """The time by the partner's clock, which its dates are compared with."""
     return _date(headers.get("date", "").strip()) or now
 
 
 def _of_body(body: str, now: datetime) -> timedelta | None:
-    """A member of a JSON object, or of an object right within it."""
+    """A member of a JSON object, or of an object directly inside it."""
     if not any(name in body for name in _MEMBERS):
         return None
     try:

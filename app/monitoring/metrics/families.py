@@ -1,5 +1,4 @@
-"""Every metric that is exported: its name, kind, labels and meaning. `docs/monitoring.md` lists
-them.
+"""Every exported metric: name, kind, labels and meaning. `docs/monitoring.md` lists them.
 
 Named by https://prometheus.io/docs/practices/naming/. Labels hold what the configuration or
 Rowrelay itself names (feed, state, outcome, HTTP status, queue, task, job_name, process, server,
@@ -75,147 +74,149 @@ BUILD = _gauge("build_info", "Always 1; the labels say what runs.", "version", "
 
 # --- delivery
 DELIVERIES = _gauge("deliveries", "Deliveries in the ledger by state.", "feed", "state")
-ROWS_READ = _counter("rows_read", "Rows read from the source, those seen before included.", "feed")
-ROWS_LOGGED = _counter("rows_logged", "Rows that were new in the ledger.", "feed")
+ROWS_READ = _counter("rows_read", "Rows read from the source, including those read before.", "feed")
+ROWS_LOGGED = _counter("rows_logged", "Rows logged for the first time.", "feed")
 ATTEMPTS = _counter(
-    "attempts", "HTTP requests made, by what came of them; status is none where no answer came.",
+    "attempts", "HTTP requests made, by outcome and status; status is none where there was no answer.",
     "feed", "outcome", "status",
 )  # fmt: skip
-ATTEMPT_SECONDS = _histogram("attempt_duration_seconds", "How long requests took.", "feed")
+ATTEMPT_SECONDS = _histogram("attempt_duration_seconds", "Duration of requests.", "feed")
 DELIVERED_SECONDS = _histogram(
-    "delivered_latency_seconds", "From when a row was logged, or replayed, to its delivery.", "feed"
+    "delivered_latency_seconds", "Time from logging or replaying a row to its delivery.", "feed"
 )
 
 # --- backlog
 BACKLOG = _gauge(
-    "backlog", "Open deliveries, as the bound max_backlog counts them: never too few.", "feed"
+    "backlog", "Open deliveries, as max_backlog counts them: never an underestimate.", "feed"
 )
 BACKLOG_LIMIT = _gauge(
-    "backlog_limit", "The feed's max_backlog: above it the source is not read.", "feed"
+    "backlog_limit", "The feed's max_backlog, above which it is not polled.", "feed"
 )
 OLDEST_OPEN = _gauge(
     "oldest_open_seconds", "Age of the oldest open delivery; 0 where none is open.", "feed"
 )
 UNCONFIGURED = _gauge(
     "unconfigured_open",
-    "Open deliveries of a feed that feeds.toml does not name: nobody sends them.",
+    "Open deliveries of a feed missing from feeds.toml: no worker sends them.",
     "feed",
 )
 OVERDUE = _gauge(
     "overdue_batches",
-    "Batches of configured feeds that are due: none had room for them, or a message or worker was lost.",
+    "Due batches of configured feeds: no worker had room, or a message or worker was lost.",
 )
-QUEUE_DEPTH = _gauge("queue_depth", "Messages that wait in a queue for a worker.", "queue")
+QUEUE_DEPTH = _gauge("queue_depth", "Messages waiting in a queue.", "queue")
 
 # --- source
 LAG = _gauge(
     "source_lag_rows", "Rows in the source beyond the cursor, counted up to 100000.", "feed"
 )
-GAPS = _gauge("gaps", "Ranges of identity values still waited for.", "feed")
-OLDEST_GAP = _gauge(
-    "oldest_gap_seconds", "Age of the oldest of them; 0 where there is none.", "feed"
+GAPS = _gauge("gaps", "Ranges of missing identity values still being waited for.", "feed")
+OLDEST_GAP = _gauge("oldest_gap_seconds", "Age of the oldest gap; 0 where there is none.", "feed")
+GAP_TIMEOUT = _gauge(
+    "gap_timeout_seconds", "The feed's gap_timeout, after which a gap is given up.", "feed"
 )
-GAP_TIMEOUT = _gauge("gap_timeout_seconds", "After this a gap is given up.", "feed")
 LAST_POLL = _gauge("last_poll_timestamp_seconds", "When the feed was last polled.", "feed")
 LAST_ROW = _gauge("last_row_timestamp_seconds", "When a poll last found a row.", "feed")
 POLL_EVERY = _gauge("poll_interval_seconds", "The feed's poll_every.", "feed")
 POLL_FAILURES = _gauge("poll_failures", "Polls in a row that found the source unavailable.", "feed")
 HELD = _gauge(
-    "rows_held_seconds", "For how long rows have waited while none could be read; 0: not.", "feed"
+    "rows_held_seconds", "How long rows have waited while none could be read; 0: none do.", "feed"
 )
 FEED_LAG = _gauge(
     "feed_lag_seconds",
-    "The feed's cursor.lag, within which rows may wait; 0 but for timestamp.",
+    "The feed's cursor.lag, for which rows are meant to wait; 0 unless the strategy is timestamp.",
     "feed",
 )
-PAUSED = _gauge("feed_paused", "1 where the feed, its polling or its sending is paused.", "feed")
+PAUSED = _gauge("feed_paused", "1 while the feed, its polling or its sending is paused.", "feed")
 
 # --- partner
 BREAKER = _gauge(
-    "breaker_state", "1 for the state that the endpoint's circuit breaker is in.", "feed", "state"
+    "breaker_state", "1 for the current state of the endpoint's circuit breaker.", "feed", "state"
 )
-BREAKER_OPENED = _counter("breaker_opened", "How often it has opened.", "feed")
+BREAKER_OPENED = _counter("breaker_opened", "Times the circuit breaker has opened.", "feed")
 HOLD = _gauge(
-    "endpoint_hold_seconds", "How much longer the partner wants no request (Retry-After).", "feed"
+    "endpoint_hold_seconds",
+    "Seconds left until the partner accepts requests again (Retry-After).",
+    "feed",
 )
 SENDERS = _gauge("endpoint_processes", "Worker processes that send to the endpoint.", "feed")
 
 # --- periodic jobs
 JOB_DONE = _gauge(
-    "job_last_done_timestamp_seconds", "When the job was last done for a period.", "job_name"
+    "job_last_done_timestamp_seconds", "When the job last completed a period.", "job_name"
 )
 JOB_FAILED = _gauge(
-    "job_last_failed_timestamp_seconds", "When the job was last given up for a period.", "job_name"
+    "job_last_failed_timestamp_seconds", "When the job last gave up on a period.", "job_name"
 )
-JOB_FAILING = _gauge(
-    "job_failing", "Failed tries of the period that the job is at; 0: none.", "job_name"
-)
-JOB_SECONDS = _gauge("job_last_duration_seconds", "What it took when it was last done.", "job_name")
+JOB_FAILING = _gauge("job_failing", "Failed attempts at the current period.", "job_name")
+JOB_SECONDS = _gauge("job_last_duration_seconds", "Duration of the last completed run.", "job_name")
 CERTIFIED = _gauge(
     "certificate_timestamp_seconds", "When source and ledger were last compared.", "feed"
 )
 CERTIFICATE = _gauge(
-    "certificate_complete", "1 where each row of the source was accounted for.", "feed"
+    "certificate_complete", "1 if the last certificate accounts for every source row.", "feed"
 )
 DISCREPANCY = _gauge(
-    "certificate_discrepancy_rows", "Rows that the certificate does not vouch for.", "feed", "kind"
+    "certificate_discrepancy_rows", "Rows the last certificate does not vouch for.", "feed", "kind"
 )
 MISSING = _gauge(
-    "certificate_missing_rows", "Source rows that had no delivery then; they were queued.", "feed"
+    "certificate_missing_rows",
+    "Source rows without a delivery at that time; they were then queued.",
+    "feed",
 )
 
 # --- health
-UP = _gauge("up", "1 where the server answered when it was last asked.", "server")
+UP = _gauge("up", "1 if the server answered the last request.", "server")
 LIVE = _gauge(
     "process_live",
-    "1 where the worker or beat makes progress: python -m app health.",
+    "1 while the worker or beat makes progress, as in python -m app health.",
     "role",
     "process",
 )
 READY = _gauge(
-    "process_ready", "1 where it also has its servers, and is not stopping.", "role", "process"
+    "process_ready", "1 while it can also reach its servers and is not stopping.", "role", "process"
 )
 HEARTBEAT = _gauge(
     "process_last_heartbeat_timestamp_seconds",
-    "When its last heartbeat was written.",
+    "When the process last wrote a heartbeat.",
     "role",
     "process",
 )
-STARTED = _gauge("process_started_timestamp_seconds", "When it was started.", "role", "process")
+STARTED = _gauge(
+    "process_started_timestamp_seconds", "When the process started.", "role", "process"
+)
 SENT = _gauge("beat_last_sent_timestamp_seconds", "When beat last sent a message.", "process")
 CLOCK = _gauge(
-    "process_clock_difference_seconds", "How far its machine's clock is ahead of the ledger server's; below 0: behind.",
+    "process_clock_difference_seconds", "How far its clock is ahead of the ledger server's; negative: behind.",
     "role", "process",
 )  # fmt: skip
 DROPPED = _counter(
     "messages_dropped",
-    "Messages from Redis that were not worked at, by why; see the worker's log.",
+    "Messages from Redis that were dropped, by reason; see the worker's log.",
     "process",
     "reason",
 )
-RUNNING = _gauge("worker_tasks_running", "Tasks under way.", "process")
-BATCHES_HELD = _gauge("worker_batches", "Batches that a worker has under way.", "process", "feed")
-ROWS_HELD = _gauge("worker_rows", "Rows in them: claimed, and not recorded yet.", "process", "feed")
+RUNNING = _gauge("worker_tasks_running", "Tasks running.", "process")
+BATCHES_HELD = _gauge("worker_batches", "Batches a worker is sending.", "process", "feed")
+ROWS_HELD = _gauge(
+    "worker_rows", "Rows of these batches without a recorded result.", "process", "feed"
+)
 TAKEN = _counter("worker_messages_taken", "Messages taken from the queues.", "process")
-TASK_SECONDS = _histogram(
-    "task_duration_seconds", "How long runs of a task took.", "process", "task"
-)
-TASK_FAILURES = _counter(
-    "task_failures", "Runs of a task that ended with an error.", "process", "task"
-)
+TASK_SECONDS = _histogram("task_duration_seconds", "Duration of task runs.", "process", "task")
+TASK_FAILURES = _counter("task_failures", "Task runs that ended with an error.", "process", "task")
 
 TASK_FAILING = _gauge(
-    "task_failing", "Failures in a row of a task, for a reason that no retry mends or nobody foresaw; absent: none.",
+    "task_failing", "Consecutive failures of a task for a reason that retrying does not fix; absent: none.",
     "process", "task", "feed",
 )  # fmt: skip
 
 # --- the exporter itself
 READING_AGE = _gauge(
-    "reading_age_seconds", "How old what is exported here is, by where it was read.", "reading"
+    "reading_age_seconds", "Age of the exported values, by where they were read.", "reading"
 )
-READING_SECONDS = _gauge("reading_duration_seconds", "How long reading it took.", "reading")
+READING_SECONDS = _gauge("reading_duration_seconds", "Duration of the last reading.", "reading")
 READING_FAILED = _gauge(
-    "reading_failed", "1 where it could not be read; then its metrics are absent.", "reading"
+    "reading_failed", "1 if the last reading failed; its metrics are then absent.", "reading"
 )
 
 
