@@ -15,6 +15,9 @@ from app.console import pages, problems
 from app.console.api_keys import routes as api_keys
 from app.console.audit import pages as audit_pages
 from app.console.audit import routes as audit
+from app.console.dead_letters import pages as dead_letters_pages
+from app.console.dead_letters import routes as dead_letters
+from app.console.deliveries import pages as deliveries_pages
 from app.console.deliveries import routes as deliveries
 from app.console.errors import NotAuthenticated
 from app.console.feedback import pages as feedback_pages
@@ -35,6 +38,7 @@ API = "/api/v1"
 API_ROUTERS: tuple[APIRouter, ...] = (
     api_keys.router,
     audit.router,
+    dead_letters.router,
     deliveries.router,
     feedback.router,
     feeds.router,
@@ -45,6 +49,8 @@ API_ROUTERS: tuple[APIRouter, ...] = (
 )
 PAGE_ROUTERS: tuple[APIRouter, ...] = (
     audit_pages.router,
+    dead_letters_pages.router,
+    deliveries_pages.router,
     feedback_pages.router,
     login.router,
 )

@@ -11,6 +11,8 @@ import structlog
 from app.configuration.loaded import Loaded
 from app.console.api_keys.service import ApiKeys
 from app.console.audit.service import Audit
+from app.console.dead_letters.service import DeadLetters
+from app.console.deliveries.exporting import Exporting
 from app.console.deliveries.service import Deliveries
 from app.console.feedback.service import FeedbackNotes
 from app.console.feeds.service import Feeds
@@ -126,6 +128,16 @@ class Services:
     def feedback(self) -> FeedbackNotes:
         """Notes on deliveries and feeds."""
         return FeedbackNotes(self.store, self.audit, self.loaded, self.operator, self.now)
+
+    @cached_property
+    def dead_letters(self) -> DeadLetters:
+        """Dead letters in groups."""
+        return DeadLetters(self.operator, self.now)
+
+    @cached_property
+    def exporting(self) -> Exporting:
+        """Searches as files."""
+        return Exporting(self.operator, self.audit)
 
     @cached_property
     def health(self) -> Health:

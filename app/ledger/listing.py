@@ -66,6 +66,21 @@ class Count:
     """Else there are more."""
 
 
+@dataclass(frozen=True, slots=True)
+class DeadAlike:
+    """Dead letters of one feed that died of the same status and reason, to the letter."""
+
+    feed: str
+    status: int | None
+    reason: str
+    count: int
+    first: datetime
+    last: datetime
+    """When the first and the last of them died."""
+    example: str
+    """The id of the last."""
+
+
 def moment_of(delivery: Mapping[str, Any]) -> datetime:
     """Where a delivery stands in time."""
     moment: datetime = delivery[MOMENTS[State(delivery["state"])]]
@@ -87,9 +102,27 @@ class Listing:
         size: int,
         *,
         edge: datetime | None = None,
+        payloads: bool = False,
     ) -> list[Document]:
-        """The next at most `size` of the selected, behind `after`, without their payloads. `edge`:
-        those beyond this moment are not looked at."""
+        """The next at most `size` of the selected, behind `after`, without their payloads but with
+        `payloads`. `edge`: those beyond this moment are not looked at."""
+        found = await self._page(selection, order, after, size, edge)
+        if not payloads or not found:
+            return found
+        asked = self._collection.find(
+            {"_id": {"$in": [one["_id"] for one in found]}}, {"payload": 1}
+        )
+        known = {one["_id"]: one.get("payload") for one in await asked.hint(BY_ID).to_list()}
+        return [one | {"payload": known.get(one["_id"])} for one in found]
+
+    async def _page(
+        self,
+        selection: Selection,
+        order: Order,
+        after: Place | None,
+        size: int,
+        edge: datetime | None,
+    ) -> list[Document]:
         if order is Order.ID or selection.ids:
             return await self._by_id(selection, after, size)
         found: list[Document] = []
@@ -147,6 +180,32 @@ class Listing:
                 return None
             number, exact = number + found, exact and found < most
         return Count(number, exact)
+
+    @query
+    async def dead_by_reason(
+        self, selection: Selection, looked_at: int, most: int
+    ) -> list[DeadAlike]:
+        """The selection's dead letters, the newest `looked_at` of them, without acknowledged ones: by
+        feed, HTTP status and reason, the most frequent first; at most `most`."""
+        pipeline: list[dict[str, Any]] = [
+            {"$match": all_of(conditions_of(selection, State.DEAD))},
+            {"$sort": {"finished_at": -1}},
+            {"$limit": looked_at},
+            {"$match": {"acknowledged": {"$exists": False}}},
+            {
+                "$group": {
+                    "_id": {"feed": "$feed", "status": "$last.status", "reason": "$reason"},
+                    "count": {"$sum": 1},
+                    "first": {"$min": "$finished_at"},
+                    "last": {"$max": "$finished_at"},
+                    "example": {"$first": "$_id"},
+                }
+            },
+            {"$sort": {"count": -1}},
+            {"$limit": most},
+        ]
+        found = await (await self._collection.aggregate(pipeline)).to_list()
+        return [_dead_alike(document) for document in found]
 
     @query
     async def there(self, ids: Iterable[str]) -> list[str]:
@@ -236,6 +295,14 @@ class Listing:
 def _has_form(text: str) -> bool:
     """Whether a ledger can hold that text: not half of a surrogate pair."""
     return not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def _dead_alike(document: Document) -> DeadAlike:
+    of = document["_id"]
+    return DeadAlike(
+        of["feed"], of.get("status"), of.get("reason") or "",
+        document["count"], document["first"], document["last"], document["example"],
+    )  # fmt: skip
 
 
 def _by_time_alone(selection: Selection, feeds: Sequence[str]) -> Selection:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from app.core.keys import part_pattern
 from app.core.states import State
 from app.ledger.client import Document
 from app.ledger.indexes import in_state
 from app.ledger.reasons import kind_pattern, normal
 
+LONGEST_PART = 250
+"""Characters of a part of a key that is looked for: each has many forms, and a server takes no
+pattern of more than 32,764 bytes."""
 _OPEN_SINCE_LOGGED = (State.QUEUED, State.RETRYING)
 _BETWEEN = re.compile(r"(\d{1,9})(?:(\+)|-(\d{1,9}))?", re.ASCII)
 
@@ -53,6 +57,8 @@ class Selection:
     """Before this moment."""
     reason: str | None = None
     """Text within the reason or the last error, in any letter case."""
+    text: str | None = None
+    """Text within the key, as people write it, the reason or the last error, in any letter case."""
     reason_kind: str | None = None
     """What reasons of a kind have in common, as `app.ledger.reasons.normal` gives it. The ledger's
     server takes a few more than are of the kind: `takes` tells."""
@@ -90,15 +96,7 @@ def conditions_of(selection: Selection, state: State) -> list[Document]:
         conditions.append({moment: {"$gte": selection.since}})
     if selection.until:
         conditions.append({moment: {"$lt": selection.until}})
-    if selection.status is not None:
-        conditions.append({"last.status": selection.status})
-    if selection.without_status:
-        conditions.append({"last.status": {"$exists": False}})
-    if selection.reason_kind is not None:
-        conditions.append({"reason": {"$regex": kind_pattern(selection.reason_kind)}})
-    if selection.reason:
-        contains = {"$regex": re.escape(selection.reason), "$options": "i"}
-        conditions.append({"$or": [{"reason": contains}, {"last.error": contains}]})
+    conditions += _of_outcome(selection)
     if selection.attempts:
         most = selection.attempts.most
         conditions.append(
@@ -110,6 +108,32 @@ def conditions_of(selection: Selection, state: State) -> list[Document]:
     if selection.key_pattern:
         conditions.append({"key": {"$regex": selection.key_pattern, "$options": "i"}})
     return conditions
+
+
+def _of_outcome(selection: Selection) -> Iterator[Document]:
+    """What the last attempt came to."""
+    if selection.status is not None:
+        yield {"last.status": selection.status}
+    if selection.without_status:
+        yield {"last.status": {"$exists": False}}
+    if selection.reason_kind is not None:
+        yield {"reason": {"$regex": kind_pattern(selection.reason_kind)}}
+    if selection.reason:
+        yield {"$or": _said(selection.reason)}
+    if selection.text:
+        yield {"$or": [*_said(selection.text), *_in_key(selection.text)]}
+
+
+def _said(text: str) -> list[Document]:
+    """It stands in the reason or the last error."""
+    contains = {"$regex": re.escape(text), "$options": "i"}
+    return [{"reason": contains}, {"last.error": contains}]
+
+
+def _in_key(text: str) -> list[Document]:
+    if len(text) > LONGEST_PART:
+        return []
+    return [{"key": {"$regex": part_pattern(text), "$options": "i"}}]
 
 
 def all_of(conditions: Iterable[Document]) -> Document:

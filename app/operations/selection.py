@@ -35,6 +35,7 @@ def narrows(selection: Selection) -> bool:
             selection.since,
             selection.until,
             selection.reason,
+            selection.text,
             selection.reason_kind,
             selection.status,
             selection.without_status,

@@ -8,7 +8,7 @@ how far it got, and the next one goes on from there.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -37,8 +37,8 @@ class Matched(StrEnum):
     """A delivery's id, which is also its Idempotency-Key."""
     KEY = "key"
     BEGINNING = "beginning of a key"
-    REASON = "reason"
-    """Nothing has that id or key: a part of a reason or error."""
+    PART = "part"
+    """Nothing has that id or key: a part of a key, a reason or an error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,18 +99,37 @@ async def search(ledger: Ledger, feeds: Collection[str], asked: Asked) -> Found:
     return replace(found, count=await _count(ledger, selection))
 
 
+async def walk(
+    ledger: Ledger, selection: Selection, size: int, *, payloads: bool = False
+) -> AsyncIterator[list[Document]]:
+    """All that is selected, the newest first, in pages of at most `size`, of which some may be empty
+    where much is looked at for little. Raises the ledger's errors."""
+    selection = _worth_asking(selection)
+    order = Order.ID if selection.ids else Order.NEWEST
+    asked: Asked | None = Asked(selection, order=order, size=size)
+    while asked:
+        edge = await _edge(ledger, asked)
+        page = await ledger.listing.page(
+            selection, order, asked.place, size, edge=edge, payloads=payloads
+        )
+        yield [document for document in page if selection.takes(document)]
+        last = _place(page[-1]) if len(page) == size else _at_edge(edge, order)
+        asked = replace(asked, place=last) if last else None
+
+
 async def read_text(
     ledger: Ledger, feeds: Collection[str], asked: Asked
 ) -> tuple[Selection, Matched | None]:
     """What is selected with what the search box's text means: an id or Idempotency-Key, a key as
-    people write it, how keys begin, or, where the ledger has none of these, a part of a reason."""
+    people write it, how keys begin, or, where the ledger has none of these, a part of a key, a reason or
+    an error."""
     selection, text = asked.selection, asked.text
     if not text:
         return selection, None
     named = selection.feeds or ()
     meant = await look_up(ledger, text, feeds, named[0] if len(named) == 1 else None)
     if not meant.ids:
-        return replace(selection, reason=text), Matched.REASON
+        return replace(selection, text=text), Matched.PART
     ids = [one for one in meant.ids if not selection.ids or one in selection.ids]
     matched = Matched.ID if meant.ids == (text,) else Matched.KEY
     return replace(selection, ids=tuple(ids) or meant.ids), (
@@ -133,6 +152,7 @@ def _scans(selection: Selection) -> bool:
     """Whether something is selected that no index knows."""
     return not selection.ids and bool(
         selection.reason
+        or selection.text
         or selection.reason_kind is not None
         or selection.status
         or selection.without_status

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, timedelta
 from typing import Any
+
+from pymongo import AsyncMongoClient
+from pymongo.monitoring import CommandListener, CommandStartedEvent
 
 from app.core.clock import utc_now
 from app.core.states import State
+from app.ledger import Ledger
 from app.ledger.client import Document
 from app.ledger.indexes import MOMENTS
 from app.source.payload import key_text
@@ -51,3 +57,28 @@ async def put(console: Consoled, *documents: Document) -> None:
         await database["deliveries"].insert_many(deliveries)
     if attempts:
         await database["attempts"].insert_many(attempts)
+
+
+@asynccontextmanager
+async def ledger_commands(console: Consoled, url: str) -> AsyncIterator[list[str]]:
+    """The commands that the console's ledger is sent while it is open: their names, in order."""
+    sent: list[str] = []
+
+    class Listener(CommandListener):
+        def started(self, event: CommandStartedEvent) -> None:
+            sent.append(event.command_name)
+
+        def succeeded(self, event: object) -> None:
+            """Not looked at."""
+
+        failed = succeeded
+
+    operator, before = console.services.operator, console.services.operator.ledger
+    async with AsyncMongoClient[Document](
+        url, tz_aware=True, tzinfo=UTC, event_listeners=[Listener()]
+    ) as client:
+        operator.__dict__["ledger"] = Ledger(client)
+        try:
+            yield sent
+        finally:
+            operator.__dict__["ledger"] = before

@@ -279,6 +279,10 @@ async def _edge(ledger: Ledger, *, selection: Selection, order: Order) -> None:
     await ledger.listing.edge(selection, order, None, 20)
 
 
+async def _dead_by_reason(ledger: Ledger, *, selection: Selection) -> None:
+    await ledger.listing.dead_by_reason(selection, 200, 50)
+
+
 def _of_a_list(named: Selection) -> dict[str, list[Ask]]:
     """A page reads no more than itself of each state, wherever it begins; what no index knows, all
     that is selected.
@@ -328,6 +332,10 @@ def _of_a_list(named: Selection) -> dict[str, list[Ask]]:
             Ask(partial(_edge, selection=one, order=order), within=21 * 8)
             for one in (everything, dead(FEED, reason="nothing"))
             for order in (Order.NEWEST, Order.OLDEST)
+        ],
+        "listing.dead_by_reason": [
+            Ask(partial(_dead_by_reason, selection=one), within=2 * open_ones(State.DEAD) + 400)
+            for one in (Selection((State.DEAD,)), dead(FEED))
         ],
         "listing.count": [
             *(count(Selection((state,)), open_ones(state) + 100) for state in State),

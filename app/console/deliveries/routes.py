@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
+from starlette.responses import StreamingResponse
 
+from app.console.deliveries.exporting import Export, ExportAsked, Format, PayloadExport
 from app.console.deliveries.ref import LONGEST_REF
 from app.console.deliveries.schemas import DeliverySearch
 from app.console.deliveries.shown import (
@@ -33,6 +35,36 @@ async def search_deliveries(
 ) -> DeliveryPage:
     """Deliveries a page at a time, the newest first."""
     return await given.deliveries.search(by, asked)
+
+
+FILE: dict[int | str, dict[str, Any]] = {
+    200: {"content": {form.media_type: {"schema": {"type": "string"}} for form in Format}}
+}
+
+
+@router.get("/export", response_class=StreamingResponse, responses=FILE)
+async def export_deliveries(
+    asked: Annotated[ExportAsked, Query()], by: By, given: Given
+) -> StreamingResponse:
+    """All that a filter means as a file, the newest first, without payloads. A file that is not
+    complete says so in its last line."""
+    return file_of(await given.exporting.export(by, asked, asked.format))
+
+
+@router.post("/export", response_class=StreamingResponse, responses=FILE)
+async def export_payloads(export: PayloadExport, by: By, given: Given) -> StreamingResponse:
+    """The same with payloads. For operators; on record with the reason."""
+    found = await given.exporting.export(by, export.filter, export.format, export.why)
+    return file_of(found)
+
+
+def file_of(export: Export) -> StreamingResponse:
+    """The response that sends the file."""
+    headers = {
+        "Content-Disposition": f'attachment; filename="{export.name}"',
+        "Cache-Control": "no-store",
+    }
+    return StreamingResponse(export.parts, media_type=export.media_type, headers=headers)
 
 
 @router.get("/{ref}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
@@ -55,7 +55,7 @@ class DeliveryFilter(Schema):
 
     q: Annotated[Line, Field(min_length=1, max_length=LONGEST_QUERY)] | None = Field(
         default=None,
-        description="An id, a key as people write it, an Idempotency-Key, or a part of a reason.",
+        description="An id, an Idempotency-Key, a key as people write it, or a part of a key, reason or error.",
     )
     feed: list[FeedName] = Field(default=[], max_length=MOST_FEEDS)
     state: list[AnyState] = Field(
@@ -108,8 +108,17 @@ class DeliveryFilter(Schema):
     def query(self, **changed: Any) -> str:
         """The filter as the query of an address, without `?`; some of it `changed` (`None` or `[]`
         takes it out)."""
+        return urlencode(self.pairs(**changed))
+
+    def pairs(self, **changed: Any) -> list[tuple[str, str]]:
+        """The same as (name, value), for the fields of a form."""
         fields = self.model_dump(mode="json", exclude_defaults=True) | changed
-        return urlencode({name: one for name, one in fields.items() if one}, doseq=True)
+        return [
+            (name, str(one))
+            for name, value in fields.items()
+            for one in (value if isinstance(value, list) else [value])
+            if one
+        ]
 
     @classmethod
     def read(cls, pairs: Iterable[tuple[str, str]]) -> Self:
@@ -126,10 +135,17 @@ class DeliveryFilter(Schema):
                 fields[name] = text
         return cls.model_validate(fields)
 
+    @classmethod
+    def of_query(cls, query: str) -> Self:
+        """The filter of such a query. Raises as `read`."""
+        return cls.read(parse_qsl(query))
+
     @property
     def narrows(self) -> bool:
         """Whether anything but a state is asked for."""
-        return bool(self.model_dump(exclude_defaults=True, exclude={"state"}))
+        return bool(
+            self.model_dump(exclude_defaults=True, exclude={"state", "order", "limit", "after"})
+        )
 
 
 class DeliverySearch(DeliveryFilter):
