@@ -25,12 +25,17 @@ from app.console.feedback import routes as feedback
 from app.console.feeds import routes as feeds
 from app.console.health import routes as health
 from app.console.idempotency.middleware import Idempotent
+from app.console.origins import pages as origin_pages
 from app.console.origins import routes as origins
 from app.console.security.guard import Guard
 from app.console.services import Services
+from app.console.sessions import admin_pages as session_pages
 from app.console.sessions import pages as login
 from app.console.sessions import routes as sessions
+from app.console.tokens import pages as token_pages
 from app.console.tokens import routes as tokens
+from app.console.users import pages as user_pages
+from app.console.users import profile_pages
 from app.console.users import routes as users
 from app.core.errors import RowrelayError
 
@@ -53,6 +58,11 @@ PAGE_ROUTERS: tuple[APIRouter, ...] = (
     deliveries_pages.router,
     feedback_pages.router,
     login.router,
+    origin_pages.router,
+    profile_pages.router,
+    session_pages.router,
+    token_pages.router,
+    user_pages.router,
 )
 
 

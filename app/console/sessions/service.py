@@ -177,6 +177,18 @@ class Sessions:
             if await sessions.end(session_id, self._now()):
                 await self._audit.record(work, actor, "session.ended", found.user.name)
 
+    async def end_others(self, actor: Principal) -> int:
+        """End all of one's own sessions but the one that asks; returns how many. Raises `Forbidden`."""
+        actor.require(Permission.OWN_PROFILE)
+        async with self._store.writing() as work:
+            sessions = SessionRepository(work)
+            ended = await sessions.end_of_user(actor.user_id, self._now(), but=actor.means_id)
+            if ended:
+                await self._audit.record(
+                    work, actor, "session.others_ended", actor.name, after={"ended": ended}
+                )
+        return ended
+
     async def prune(self) -> int:
         """Delete sessions that expired a month ago, a bounded number at once; returns how many."""
         async with self._store.writing() as work:

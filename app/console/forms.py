@@ -1,0 +1,68 @@
+"""What a page's form sent: short texts by name, and what is wrong with each, so that it can be shown again
+with what was typed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import TypeVar
+
+from fastapi import Request
+from pydantic import BaseModel, ValidationError
+
+from app.console.errors import ConsoleError, Invalid, Stale
+
+S = TypeVar("S", bound=BaseModel)
+
+LONGEST_TYPED = 5000
+
+
+class Refused(Exception):
+    """The form was not taken."""
+
+    def __init__(self, errors: Mapping[str, str], problem: str | None = None, status: int = 422):
+        """`errors`: field → what would be right. `problem`: what is wrong with all of it."""
+        super().__init__(problem or "; ".join(errors.values()))
+        self.errors = errors
+        self.problem = problem
+        self.status = status
+
+    @classmethod
+    def of(cls, error: ConsoleError, fields: Collection[str]) -> Refused:
+        """What a service said: of one of these fields, or of all of it."""
+        name = (error.field or "").rpartition(".")[2]
+        if isinstance(error, Invalid) and name in fields:
+            return cls({name: str(error)}, status=error.status)
+        return cls({}, str(error), error.status)
+
+
+async def typed(request: Request, names: Collection[str]) -> dict[str, str]:
+    """What was typed into these fields; empty where one was not sent."""
+    form = await request.form()
+    sent = {name: form.get(name) for name in names}
+    return {
+        name: value[:LONGEST_TYPED].strip() if isinstance(value, str) else ""
+        for name, value in sent.items()
+    }
+
+
+def checked(schema: type[S], values: Mapping[str, object]) -> S:
+    """The values as that schema. Raises `Refused`, which says of each field what would be right."""
+    try:
+        return schema.model_validate(dict(values))
+    except ValidationError as error:
+        said = {
+            str(one["loc"][0]) if one["loc"] else "": one["msg"].removeprefix("Value error, ")
+            for one in reversed(error.errors())
+        }
+        raise Refused({name: f"takes {_lower(text)}" for name, text in said.items()}) from error
+
+
+def version_of(text: str) -> int:
+    """The version that a form was made of. Raises `Stale` for what is none."""
+    if text.isascii() and text.isdigit() and len(text) < 10:
+        return int(text)
+    raise Stale("the form does not say what it was made of: look at it again")
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]
