@@ -5,18 +5,15 @@ Celery is stuck.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
 from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 
 from app.core.errors import BrokerUnavailable
-from app.core.redis_url import parse_redis_url
 from app.core.unreached import why_unreached
+from app.redis.client import AWAY, drop_idle, open_redis
 
 T = TypeVar("T")
 
@@ -31,8 +28,7 @@ class Broker:
 
     def __init__(self, url: str, timeout: timedelta) -> None:
         """`timeout`: how long Redis may take to answer. Connects on first use."""
-        options = parse_redis_url(url).client_options(timeout.total_seconds())
-        self._redis = Redis(**options, retry=Retry(NoBackoff(), 0))
+        self._redis = open_redis(url, timeout.total_seconds())
 
     async def depths(self, queues: Sequence[str]) -> dict[str, int]:
         """Queue → messages that wait in it. Raises `BrokerUnavailable`."""
@@ -82,13 +78,8 @@ class Broker:
         """Put a question to Redis. Raises `BrokerUnavailable`."""
         try:
             return await question(self._redis)
-        except (RedisError, OSError) as error:
-            with suppress(
-                RedisError, OSError
-            ):  # closing a TLS connection waits for the other side, and may fail too
-                await self._redis.connection_pool.disconnect(
-                    inuse_connections=False
-                )  # kept ones are likely dead too
+        except AWAY as error:
+            await drop_idle(self._redis)
             raise unavailable(error) from error
 
     async def close(self) -> None:

@@ -16,6 +16,7 @@ RANKS = (
     ("app.feeds",),
     ("app.settings",),
     ("config",),
+    ("app.redis",),
     ("app.source", "app.ledger", "app.partner", "app.broker"),
     ("app.configuration",),
     ("app.intake", "app.delivery", "app.sending"),
@@ -47,7 +48,7 @@ DRIVERS = {
     "kombu": {"tasks"},
     "pymongo": {"app.ledger", "app.testbed"},
     "pyodbc": {"app.source"},
-    "redis": {"app.partner", "app.broker", "app.console", "app.testbed", "tasks"},
+    "redis": {"app.redis", "app.broker", "app.partner", "app.console", "app.testbed", "tasks"},
     "sqlalchemy": {"app.source", "app.console"},
     "typer": {"app.cli", "app.__main__", "app.testbed"},
 }

@@ -15,20 +15,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, cast
 
 import structlog
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 
-from app.core.redis_url import parse_redis_url
 from app.core.shown import one_line
 from app.partner.throttle.results import Results
 from app.partner.throttle.scripts import PROBE, RESERVE, SETTLE, SYNC, TRIP
+from app.redis.client import AWAY, drop_idle, open_redis
 
 log = structlog.get_logger()
 
@@ -83,11 +79,7 @@ class ThrottleStore:
         """`process` names this worker process among all; `timeout`: the seconds that Redis may take
         for one answer.
         """
-        self._redis = Redis(
-            **parse_redis_url(url).client_options(timeout),
-            health_check_interval=round(_LISTEN_SECONDS),
-            retry=Retry(NoBackoff(), 0),
-        )
+        self._redis = open_redis(url, timeout, health_check_interval=round(_LISTEN_SECONDS))
         self._process = process
         self.up = True
         """Whether the last call was answered. While it is not, only `sync` asks."""
@@ -210,7 +202,7 @@ class ThrottleStore:
                 async with aclosing(self._listen()) as heard:
                     async for message in heard:
                         yield message
-            except (RedisError, OSError, UnicodeDecodeError) as error:
+            except (*AWAY, UnicodeDecodeError) as error:
                 log.debug("throttle_listens_again", error=str(error))
             await asyncio.sleep(_AGAIN_SECONDS)
 
@@ -238,14 +230,9 @@ class ThrottleStore:
     async def _ask(self, question: Awaitable[Any]) -> Any:
         try:
             answer = await question
-        except (RedisError, OSError) as error:
+        except AWAY as error:
             self._lost(error)
-            with suppress(
-                RedisError, OSError
-            ):  # closing a TLS connection waits for the other side, and may fail too
-                await self._redis.connection_pool.disconnect(
-                    inuse_connections=False
-                )  # kept ones are likely dead too
+            await drop_idle(self._redis)
             return None
         if not self.up:
             self.up = True
