@@ -17,14 +17,10 @@ from tests.acceptance.test_programs import CELERY
 from tests.support.wait import wait_until
 
 REFUSED = {
-    ("worker", "--autoscale=8,2"): "WORKER_CONCURRENCY",
-    ("worker", "-B"): "celery -A celery_app beat",
     ("worker", "--pool=prefork"): "--pool processes",
-    ("worker", "--max-tasks-per-child", "5"): "no child processes",
-    ("worker", "--time-limit=5"): "a thread cannot be stopped",
-    ("worker", "--detach"): "--logfile",
     ("beat", "-S", "celery.beat:PersistentScheduler"): "feeds.toml",
 }
+"""Each other option: `tests/unit/tasks/test_celery_options.py`."""
 
 
 def test_what_cannot_be_honoured_is_refused_at_the_start(stack: Stack) -> None:
