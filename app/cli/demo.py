@@ -11,8 +11,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -25,9 +25,9 @@ import typer
 from rich.live import Live
 from rich.table import Table
 
+from app.cli.demo_books import FEED, balance, print_books
 from app.cli.loading import duration_option
 from app.cli.report import print_report
-from app.cli.tables import print_fields
 from app.cli.terminal import FOUND_WRONG, console, fail
 from app.core.clock import utc_now
 from app.core.period import Kind, Period
@@ -36,11 +36,9 @@ from app.ledger import Ledger
 from app.reports.reporting import Reporting
 from app.runtime.clients import ledger_at
 from app.testbed.embedded.process import NotStarted
-from app.testbed.embedded.source import connect
 from app.testbed.embedded.stack import ROOT, Stack
 from config import Settings
 
-FEED = "orders"
 REPORTS = Path("reports") / "demo"
 """Where the report's page is left, from the directory that the demo was started in."""
 
@@ -79,23 +77,6 @@ class Progress:
         return self.logged >= self.rows and self.open == 0
 
 
-@dataclass(frozen=True, slots=True)
-class Books:
-    """The account at the end: what the source held, the ledger says and the partner saw."""
-
-    rows: int
-    logged: int
-    delivered: int
-    dead: int
-    open: int
-    partner_requests: int
-    partner_unique: int
-    partner_duplicates: int
-    elapsed_s: float
-    rows_per_s: float
-    differences: list[str]
-
-
 def demo(
     *,
     rows: Annotated[int, typer.Option(min=1, help="Rows written to the source table.")] = 2000,
@@ -132,17 +113,20 @@ def demo(
     )  # so that nothing is left behind
     with tempfile.TemporaryDirectory(prefix="rowrelay-demo-") as directory:
         try:
-            with Stack(
-                Path(directory), faults=faults.value, gap_timeout="15s", temporary=True
-            ) as stack:
+            with (
+                Stack(
+                    Path(directory), faults=faults.value, gap_timeout="15s", temporary=True
+                ) as stack,
+                _opened(stack) as (runner, ledger),
+            ):
                 _start(stack, workers)
                 generator = stack.start_generator(rows, rate=rate, pattern=pattern.value)
-                progress = asyncio.run(_watch(stack, rows, patience.total_seconds()))
+                progress = runner.run(_watch(ledger, rows, patience.total_seconds()))
                 generator.wait(timeout=5)
-                books = asyncio.run(_balance(stack, progress))
-                _print_books(books)
+                books = runner.run(balance(stack, ledger, progress.elapsed_s))
+                print_books(books)
                 certified = _certify(stack)
-                asyncio.run(_report(stack, started_at, commands=keep))
+                runner.run(_report(ledger, started_at, commands=keep))
                 if json_file:
                     json_file.write_bytes(
                         orjson.dumps(asdict(books), option=orjson.OPT_INDENT_2) + b"\n"
@@ -164,23 +148,30 @@ def _start(stack: Stack, workers: int) -> None:
     stack.start_beat()
 
 
-async def _watch(stack: Stack, rows: int, patience: float) -> Progress:
+@contextmanager
+def _opened(stack: Stack) -> Iterator[tuple[asyncio.Runner, Ledger]]:
+    """The stack's ledger, and the loop that its client lives on."""
+    with asyncio.Runner() as runner:
+        ledger = ledger_at(stack.mongo_url, Settings().connect_timeout)
+        try:
+            yield runner, ledger
+        finally:
+            runner.run(ledger.close())
+
+
+async def _watch(ledger: Ledger, rows: int, patience: float) -> Progress:
     """Show progress until every row is settled or `patience` seconds have passed."""
     started = time.monotonic()
-    ledger = ledger_at(stack.mongo.url, Settings().connect_timeout)
-    try:
-        with Live(console=console, refresh_per_second=4) as live:
-            while True:
-                asked = time.monotonic()
-                progress = await _progress(ledger, rows, started)
-                live.update(_picture(progress))
-                if progress.settled or progress.elapsed_s > patience:
-                    break
-                await asyncio.sleep(max(0.25, 4 * (time.monotonic() - asked)))
-        console.print()  # where the output is no terminal, the live view ends without a line's end
-        return progress
-    finally:
-        await ledger.close()
+    with Live(console=console, refresh_per_second=4) as live:
+        while True:
+            asked = time.monotonic()
+            progress = await _progress(ledger, rows, started)
+            live.update(_picture(progress))
+            if progress.settled or progress.elapsed_s > patience:
+                break
+            await asyncio.sleep(max(0.25, 4 * (time.monotonic() - asked)))
+    console.print()  # where the output is no terminal, the live view ends without a line's end
+    return progress
 
 
 async def _progress(ledger: Ledger, rows: int, started: float) -> Progress:
@@ -217,60 +208,6 @@ def _picture(progress: Progress) -> Table:
     return table
 
 
-async def _balance(stack: Stack, progress: Progress) -> Books:
-    """Compare the source, the ledger and the partner by key."""
-    ledger = ledger_at(stack.mongo.url, Settings().connect_timeout)
-    try:
-        logged = await ledger.deliveries.ids(FEED)
-    finally:
-        await ledger.close()
-    with closing(connect(stack.database)) as source:
-        in_source = {f"{FEED}:{row[0]}" for row in source.execute("SELECT id FROM orders")}
-    with stack.partner() as partner:
-        counts = partner.get("/_simulator/counts").json()
-        seen = {orjson.loads(line)["key"] for line in partner.get("/_simulator/keys").iter_lines()}
-    delivered = {delivery_id for delivery_id, state in logged.items() if state is State.DELIVERED}
-    still_open = {delivery_id for delivery_id, state in logged.items() if state in OPEN_STATES}
-    return Books(
-        rows=len(in_source),
-        logged=len(logged),
-        delivered=len(delivered),
-        dead=sum(state is State.DEAD for state in logged.values()),
-        open=len(still_open),
-        partner_requests=counts["requests"],
-        partner_unique=len(seen),
-        partner_duplicates=counts["duplicates"],
-        elapsed_s=round(progress.elapsed_s, 2),
-        rows_per_s=round(len(delivered) / progress.elapsed_s, 1),
-        differences=[
-            *_difference("in the source but not in the ledger", in_source - logged.keys()),
-            *_difference("in the ledger but not in the source", logged.keys() - in_source),
-            *_difference("delivered, but never seen by the partner", delivered - seen),
-            *_difference("seen by the partner, but not delivered", seen - delivered),
-            *_difference("still open", still_open),
-        ],
-    )
-
-
-def _difference(what: str, ids: set[str]) -> list[str]:
-    """One line that names the first few ids; nothing for an empty set."""
-    if not ids:
-        return []
-    shown = ", ".join(sorted(ids)[:5]) + (", …" if len(ids) > 5 else "")
-    return [f"{len(ids)} {what}: {shown}"]
-
-
-def _print_books(books: Books) -> None:
-    account = {name: value for name, value in asdict(books).items() if name != "differences"}
-    print_fields(account)
-    for line in books.differences:
-        console.print(f"DIFFERENCE: {line}", style="red")
-    if not books.differences:
-        console.print(
-            "The books balance: every row of the source is settled, and every delivered row was seen."
-        )
-
-
 def _certify(stack: Stack) -> bool:
     """Reconcile, as an operator does. Returns whether the certificate is complete."""
     console.print("\nReconciled:")
@@ -280,19 +217,15 @@ def _certify(stack: Stack) -> bool:
     return asked.returncode == 0
 
 
-async def _report(stack: Stack, started_at: datetime, *, commands: bool) -> None:
+async def _report(ledger: Ledger, started_at: datetime, *, commands: bool) -> None:
     """Print the report of the demo's minutes, and leave its page. `commands` that look further:
     while all stays up.
     """
     minute = timedelta(minutes=1)
     begin = started_at.replace(second=0, microsecond=0)
     end = utc_now().replace(second=0, microsecond=0) + minute
-    ledger = ledger_at(stack.mongo.url, Settings().connect_timeout)
-    try:
-        reporting = Reporting(ledger, [FEED], zone=ZoneInfo("UTC"), folder=REPORTS)
-        reports, page = await reporting.snapshot(Period(Kind.HOUR, begin, end, "demo"))
-    finally:
-        await ledger.close()
+    reporting = Reporting(ledger, [FEED], zone=ZoneInfo("UTC"), folder=REPORTS)
+    reports, page = await reporting.snapshot(Period(Kind.HOUR, begin, end, "demo"))
     console.print()
     print_report(reports[0], commands=commands)
     console.print(f"The report as a page: {page.resolve()}", soft_wrap=True)

@@ -17,8 +17,7 @@ A page that reaches the end moves the cursor to the current version itself, so t
 nothing happens does not fall behind what is kept.
 
 `start = "beginning"` walks through the table by its key first, from the version that was current
-before: such a position is `[row's version, ["walk", "<version of the start>"], key…]`. A change
-since then comes again, as a change.
+before (`change_positions.py`). A change since then comes again, as a change.
 """
 
 from __future__ import annotations
@@ -35,13 +34,10 @@ from sqlalchemy import (
     FromClause,
     Row,
     Select,
-    bindparam,
-    false,
     func,
     inspect,
     literal_column,
     select,
-    true,
 )
 
 from app.core.cursors import Cursor
@@ -50,6 +46,14 @@ from app.core.position import Position
 from app.core.rows import Ahead
 from app.feeds.cursors.change_tracking import ChangeTrackingCursor
 from app.feeds.feed import Feed
+from app.source.cursors.change_positions import (
+    WALK,
+    ChangeOrder,
+    needed,
+    version,
+    walk_from,
+    walked,
+)
 from app.source.cursors.changed_rows import (
     DELETED,
     VERSION,
@@ -63,16 +67,13 @@ from app.source.cursors.changed_rows import (
     without_deletes,
 )
 from app.source.cursors.gaps import Gaps
-from app.source.cursors.keyset import Keyset, example_key
+from app.source.cursors.keyset import example_key
 from app.source.cursors.selection import Selection, Statement
 from app.source.cursors.strategy import CursorStrategy, advice
 from app.source.findings import Finding, Level
 from app.source.indexes import Index
 from app.source.payload import RowShape
-from app.source.position_codec import PartValue
 from app.source.table import Column, SourceTable
-
-_WALK = "walk"
 
 
 class ChangeTracking(CursorStrategy):
@@ -88,6 +89,7 @@ class ChangeTracking(CursorStrategy):
         self._sql = sql_of(selection)
         self._changes = Changes(selection)
         self._walk = Walk(replace(selection, rows=whole(selection)))
+        self._order = ChangeOrder(selection, self._changes, self._walk, self.moved_strategy)
         self.column = self._changes.column
 
     @classmethod
@@ -135,7 +137,7 @@ class ChangeTracking(CursorStrategy):
 
     @property
     def lowest(self) -> Position:
-        return _walk_from(0)
+        return walk_from(0)
 
     def start(self, where: int | str, horizon: Any = None) -> Statement | None:
         """The current version, before any row is read."""
@@ -149,13 +151,13 @@ class ChangeTracking(CursorStrategy):
         if where not in ("beginning", "now"):
             return int(where), ()
         current = int(rows[0][0]) if rows else 0
-        return (current if where == "now" else _walk_from(current)), ()
+        return (current if where == "now" else walk_from(current)), ()
 
     def page(self, position: Position, limit: int, horizon: Any = None) -> Statement:
         position = self.lowest if position is None else position
         rows, parameters = self._rows_after(position)
-        bound = self._order_at(position).below(horizon)
-        ordered = rows.order_by(*self._order_at(position).order).limit(limit)
+        bound = self._order.at(position).below(horizon)
+        ordered = rows.order_by(*self._order.at(position).order).limit(limit)
         return Statement(ordered if bound is None else ordered.where(bound), parameters)
 
     def latest(self, limit: int, horizon: Any = None) -> Statement:
@@ -163,7 +165,7 @@ class ChangeTracking(CursorStrategy):
         return self._walk.latest(limit, horizon)
 
     def last_upto(self, position: Position, limit: int) -> Statement:
-        order = self._order_at(position)
+        order = self._order.at(position)
         rows = order.every_row.where(self.upto(position)).order_by(
             *(column.desc() for column in order.order)
         )
@@ -179,35 +181,13 @@ class ChangeTracking(CursorStrategy):
         return Statement(select(func.count()).select_from(some), parameters)
 
     def beyond(self, position: Position, name: str = "position") -> ColumnElement[bool]:
-        if position is None:
-            return self.column.is_not(None)
-        if isinstance(position, int):
-            return self.column > bindparam(name, position, type_=BigInteger)
-        order, values = self._order_at(position), self._values(position)
-        return order.beyond(values, name) if values else true()
+        return self._order.beyond(position, name)
 
     def upto(self, position: Position, name: str = "upto") -> ColumnElement[bool]:
-        if isinstance(position, int):
-            return self.column <= bindparam(name, position, type_=BigInteger)
-        order, values = self._order_at(position), self._values(position)
-        return order.upto(values, name) if values else false()
+        return self._order.upto(position, name)
 
     def positions(self, rows: Sequence[Row[Any]], before: Position = None) -> list[Position]:
-        found: list[Position] = []
-        place, walked_place = (
-            self.selection.place(self.selection.cursor),
-            self._changes.extra_place + 1,
-        )
-        for row in rows:
-            walked = row[walked_place]
-            order = self._changes if walked is None else self._walk
-            (values,) = order.positions([row])
-            if isinstance(values, list):
-                before = (
-                    values if walked is None else [int(row[place]), [_WALK, str(walked)], *values]
-                )
-            found.append(before)
-        return found
+        return self._order.positions(rows, before)
 
     def reached(
         self, positions: Sequence[Position], before: Position, *, more: bool, horizon: Any = None
@@ -221,10 +201,10 @@ class ChangeTracking(CursorStrategy):
                     f"{self.change(before)} cannot be read past: no key of the next rows can be kept"
                 )
             return reached
-        if (walked := _walked(before)) is not None:
-            return walked
+        if (began := walked(before)) is not None:
+            return began
         last = positions[-1] if positions else before
-        return last if horizon is None else max(int(horizon), _version(before))
+        return last if horizon is None else max(int(horizon), version(before))
 
     @property
     def example(self) -> Position:
@@ -237,7 +217,7 @@ class ChangeTracking(CursorStrategy):
     def explained(self) -> Iterator[tuple[str, str, Statement]]:
         position: Position = [
             1990,
-            [_WALK, "2000"],
+            [WALK, "2000"],
             *(example_key(column) for column in self.selection.key),
         ]
         yield (
@@ -266,11 +246,11 @@ class ChangeTracking(CursorStrategy):
     def lost(self, position: Position, row: Row[Any]) -> Ahead | None:
         if row[0] is None:
             return Ahead(self._untracked(), certain=True)
-        needed, oldest, feed = _needed(position), int(row[0]), self.selection.feed
-        if needed >= oldest:
+        since, oldest, feed = needed(position), int(row[0]), self.selection.feed
+        if since >= oldest:
             return None
         reason = (
-            f"the cursor needs the changes after version {needed}, but those of {feed.table} are kept from version "
+            f"the cursor needs the changes after version {since}, but those of {feed.table} are kept from version "
             f"{oldest} on: the feed read nothing for longer than CHANGE_RETENTION, or the table was truncated, or "
             "tracking enabled anew; what was deleted in between is not known any more, all else is read again by: "
             f"python -m app feeds rewind {feed.name} --to beginning --dry-run; then rewind and resume"
@@ -286,7 +266,7 @@ class ChangeTracking(CursorStrategy):
         was read.
         """
         current = newest[0][0] if newest[0] else None
-        standing = _version(cursor.position)
+        standing = version(cursor.position)
         if current is None or standing <= int(current):
             return None
         reason = (
@@ -323,50 +303,6 @@ class ChangeTracking(CursorStrategy):
 
     def _rows_after(self, position: Position) -> tuple[Select[Any], dict[str, int]]:
         """The rows after a position, in no order, and the parameter that says which."""
-        rows = self._order_at(position).every_row.where(self.beyond(position))
-        walked = _walked(position)
-        return (
-            (rows, {"since": _needed(position)}) if walked is None else (rows, {"walked": walked})
-        )
-
-    def _order_at(self, position: Position) -> Keyset:
-        """What rows are in the order of, there. Raises `SourceRefused` for what another strategy,
-        or key, has left.
-        """
-        if isinstance(position, int):
-            return self._changes
-        if not isinstance(position, list) or not isinstance(position[0], int):
-            raise self.moved_strategy(position)
-        return self._changes if _walked(position) is None else self._walk
-
-    def _values(self, position: Position) -> list[PartValue]:
-        """What stands in the order, of a position that is a list."""
-        assert isinstance(position, list)  # noqa: S101 - `_order_at` looked
-        return position if _walked(position) is None else position[2:]
-
-
-def _walk_from(version: int) -> Position:
-    return [0, [_WALK, str(version)]]
-
-
-def _walked(position: Position) -> int | None:
-    """From which version on changes are read once the table has been; `None` where they are being
-    read.
-    """
-    tag = position[1] if isinstance(position, list) and len(position) > 1 else None
-    return int(tag[1]) if isinstance(tag, list) and tag[0] == _WALK else None
-
-
-def _version(position: Position) -> int:
-    """Up to which version, at least, the database had come when a cursor reached the position."""
-    leading = position[0] if isinstance(position, list) else position
-    walked = _walked(position)
-    return walked if walked is not None else int(str(leading))
-
-
-def _needed(position: Position) -> int:
-    """The changes after this version are needed to read on. A version may end amid the rows of one
-    transaction.
-    """
-    amid = isinstance(position, list) and _walked(position) is None
-    return _version(position) - amid
+        rows = self._order.at(position).every_row.where(self.beyond(position))
+        began = walked(position)
+        return rows, {"since": needed(position)} if began is None else {"walked": began}

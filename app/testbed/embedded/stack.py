@@ -115,11 +115,16 @@ class Stack:
         ]
 
     @property
+    def mongo_url(self) -> str:
+        """Where the ledger is."""
+        return self.settings.get("MONGO_URL", self.mongo.url)
+
+    @property
     def variables(self) -> dict[str, str]:
         """What Rowrelay reads from the environment to find this stack."""
         return {
             "REDIS_URL": self.redis.url,
-            "MONGO_URL": self.mongo.url,
+            "MONGO_URL": self.mongo_url,
             "SOURCE_URL": f"sqlite:///{self.database}",
             "FEEDS_FILE": str(self.directory / "feeds.toml"),
             "REPORTS_DIR": str(self.directory / "reports"),
