@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
 from app import VERSION
-from app.console import pages, problems
+from app.console import openapi, pages, problems
 from app.console.api_keys import routes as api_keys
 from app.console.audit import pages as audit_pages
 from app.console.audit import routes as audit
@@ -99,6 +99,7 @@ def make_app(services: Services) -> FastAPI:
         known=services.origins.is_known,
         failed=_failed,
     )
+    openapi.describe(app)
     app.state.services = services
     return app
 

@@ -54,7 +54,14 @@ def _in_utc(at: datetime) -> datetime:
         raise ValueError("a moment of the years 1 to 9999") from error
 
 
-Instant = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+def _as_written(value: object) -> object:
+    """A number is no moment: pydantic would take one for seconds since 1970."""
+    if isinstance(value, (int, float)) or (isinstance(value, str) and "-" not in value[1:]):
+        raise ValueError("a moment such as 2026-08-01T12:00:00Z")
+    return value
+
+
+Instant = Annotated[AwareDatetime, BeforeValidator(_as_written), AfterValidator(_in_utc)]
 """A moment with its time zone."""
 Why = Annotated[
     Line, Field(min_length=3, max_length=500, description="The reason, for the record.")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
-from app.console.schemas import Line, Schema, any_spelling
+from app.console.schemas import Instant, Line, Schema, any_spelling
 from app.console.security.roles import Role
 
 
@@ -18,7 +18,7 @@ class NewApiKey(Schema):
     role: Annotated[Role, any_spelling(Role)] = Field(
         description="What it may do; never more than its owner, who is whoever makes it."
     )
-    expires_at: AwareDatetime | None = Field(
+    expires_at: Instant | None = Field(
         default=None, description="When it ends; null: when it is revoked."
     )
 

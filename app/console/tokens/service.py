@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.console.audit.service import Audit
-from app.console.errors import Invalid, NotAuthenticated, NotFound
+from app.console.errors import Conflict, NotAuthenticated, NotFound
 from app.console.security.access_tokens import AccessTokens
 from app.console.security.opaque import hash_of, new_secret
 from app.console.security.roles import Means, Permission, Principal, Role
@@ -88,9 +88,9 @@ class Tokens:
         raise NotAuthenticated(_USED_TWICE)
 
     async def log_out(self, actor: Principal) -> None:
-        """End the family of the access token that asks. Raises `Invalid` for who came in otherwise."""
+        """End the family of the access token that asks. Raises `Conflict` for who came in otherwise."""
         if actor.means is not Means.TOKEN:
-            raise Invalid(f"ends a login of a program; you came in by {actor.means}")
+            raise Conflict(f"ends a login of a program; you came in by {actor.means}")
         async with self._store.writing() as work:
             family = await TokenRepository(work).family_of(actor.means_id)
             if family:
