@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -94,8 +95,13 @@ def _part(name: str) -> str:
     return next(prefix for prefix in prefixes if prefix in RANK)
 
 
+@cache
+def _nodes(path: Path) -> Sequence[ast.AST]:
+    return [*ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
+
+
 def _imported(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in _nodes(path):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -119,20 +125,24 @@ def test_every_file_lies_in_a_package_that_has_a_rank() -> None:
     assert not loose, "a package of `app/` has no rank, or a file lies outside of the packages"
 
 
-@pytest.mark.parametrize("path", _modules(), ids=_name)
-def test_a_module_imports_only_what_lies_below_it(path: Path) -> None:
-    assert not _of_parts_above(path)
+def test_a_module_imports_only_what_lies_below_it() -> None:
+    found = {_name(path): _of_parts_above(path) for path in _modules()}
+    assert {name: above for name, above in found.items() if above} == {}
 
 
-@pytest.mark.parametrize("path", _modules(), ids=_name)
-def test_a_library_is_imported_in_its_part_only(path: Path) -> None:
-    libraries = {name.split(".")[0] for name in _imported(path)} & set(DRIVERS)
-    assert {name for name in libraries if _part(_name(path)) not in DRIVERS[name]} == set()
+def test_a_library_is_imported_in_its_part_only() -> None:
+    found = {
+        (_name(path), library)
+        for path in _modules()
+        for library in {name.split(".")[0] for name in _imported(path)} & set(DRIVERS)
+        if _part(_name(path)) not in DRIVERS[library]
+    }
+    assert found == set()
 
 
 def _called(path: Path) -> Iterator[str]:
     """The names of what it calls; of a method, only where it is one of a class by its name."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in _nodes(path):
         match node:
             case ast.Call(func=ast.Name(id=name)):
                 yield name
@@ -143,8 +153,12 @@ def _called(path: Path) -> Iterator[str]:
 
 
 def test_a_command_imports_of_the_tasks_what_publishes() -> None:
+    known = {_name(path) for path in _modules()}
     imported = {
-        name for path in _modules() if _part(_name(path)) == "app.cli" for name in _ours(path)
+        name
+        for path in _modules()
+        if _part(_name(path)) == "app.cli"
+        for name in _ours(path, known)
     }
     assert {name for name in imported if name.startswith("tasks.")} == PUBLISHING
 
@@ -159,7 +173,7 @@ def test_a_configuration_is_loaded_with_everything_checked() -> None:
 
 
 def _attributes(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in _nodes(path):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
             yield f"{node.value.id}.{node.attr}"
 
@@ -173,15 +187,17 @@ def test_a_client_is_opened_where_all_are() -> None:
 
 
 def test_no_module_imports_itself_by_way_of_others() -> None:
-    graph = {_name(path): _ours(path) for path in _modules()}
+    known = {_name(path) for path in _modules()}
+    graph = {_name(path): _ours(path, known) for path in _modules()}
     done: set[str] = set()
     for name in graph:
         _walk(name, graph, (), done)
 
 
-def _ours(path: Path) -> set[str]:
-    """The modules that it imports of ours; of `from package import module`, the module."""
-    known = {_name(found) for found in _modules()}
+def _ours(path: Path, known: set[str]) -> set[str]:
+    """The modules that it imports of ours; of `from package import module`, the module. `known`: all
+    of ours.
+    """
     found = {name if name in known else name.rpartition(".")[0] for name in _imported(path)}
     return (found & known) - {_name(path)}
 
