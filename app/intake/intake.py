@@ -127,13 +127,6 @@ class Intake:
         await self._ledger.stats.add_logged(feed.name, logged.new, self._now(), logged.taken)
 
 
-async def backlog(feed: Feed, ledger: Ledger) -> int:
-    """How many deliveries of the feed are open: never too few, so that the bound holds."""
-    return await ledger.batches.owed(feed.name) + await ledger.backlog.retrying(
-        feed.name, feed.max_backlog
-    )
-
-
 def _moved(row: SourceRow, fact: Fact | None) -> bool:
     return fact is not None and not row.error and row.position != fact.position
 

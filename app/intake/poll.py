@@ -16,6 +16,7 @@ well. Within one process the second poll does not begin.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -32,8 +33,9 @@ from app.core.errors import ColumnsCame, CursorMoved, RowrelayError, SourceRefus
 from app.core.rows import Ahead, Page
 from app.core.unforeseen import is_bug, told
 from app.feeds.feed import Feed
+from app.intake.backlog import Backlog
 from app.intake.compare import several
-from app.intake.intake import Intake, Logged, backlog
+from app.intake.intake import Intake, Logged
 from app.intake.row_source import RowSource
 from app.ledger import Ledger
 from app.source.catalogue import origin_of, other_source
@@ -46,6 +48,10 @@ LOOK_UP_EVERY = timedelta(minutes=1)
 two rows share a key?
 """
 LOOKED_UP = 100
+REST = 4
+"""A follow-up poll waits for at least so many times as long as the poll before it took: a feed is
+followed up for a fifth of the time at most.
+"""
 
 
 @dataclass(slots=True)
@@ -85,6 +91,7 @@ class Polling:
         """Feeds whose backlog left no room when it was last asked for."""
         self.draining = False
         """No more pages are read."""
+        self._backlogs: dict[str, Backlog] = defaultdict(lambda: Backlog(ledger, now))
         self._rows_came: dict[str, datetime] = {}
         """Feed → when a poll of this process last logged rows."""
         self._looked_up: dict[str, datetime] = {}
@@ -149,7 +156,8 @@ class Polling:
         if not cursor.paused:
             await self._require_origin(feed, cursor)
         deadline = self._now() + feed.poll_budget
-        left = _Backlog(feed, self._ledger)
+        left = self._backlogs[feed.name]
+        left.begin(cursor)
         while True:
             if cursor.paused:
                 polled.stopped = "paused"
@@ -160,7 +168,7 @@ class Polling:
             ):
                 polled.stopped = "backing off"
                 return
-            if (polled.read or feed.name in self._full) and await left.is_used_up():
+            if (polled.read or feed.name in self._full) and await left.is_used_up(feed):
                 await self._leave_full(feed, polled)
                 return
             cursor, full = await self._read_page(feed, cursor, polled, left)
@@ -185,7 +193,7 @@ class Polling:
         await self._ledger.cursors.note_poll(feed.name, self._now())
 
     async def _read_page(
-        self, feed: Feed, cursor: Cursor, polled: Polled, left: _Backlog
+        self, feed: Feed, cursor: Cursor, polled: Polled, left: Backlog
     ) -> tuple[Cursor, bool]:
         """Read and log a page, within the process's memory budget, and where the backlog has room
         for it. Returns the moved cursor, and whether more rows are waiting.
@@ -193,12 +201,13 @@ class Polling:
         room = self._source.room(feed)
         try:
             page = await self._source.read_page(feed, cursor, self._now(), room)
-            if page.rows and await left.is_used_up():
+            if page.rows and await left.is_used_up(feed):
                 await self._leave_full(feed, polled)
                 return cursor, False
             self._full.discard(feed.name)
-            left.rows -= len(page.rows)
+            left.take(len(page.rows))
             cursor = await self._take(feed, page, cursor, polled)
+            left.end(cursor)
             if page.ahead:
                 await self._say_ahead(feed, page.ahead, cursor, polled)
             return cursor, page.full
@@ -303,22 +312,6 @@ class Polling:
             log.warning("cursor_ahead", feed=feed.name, reason=reason)
 
 
-@dataclass(slots=True)
-class _Backlog:
-    """How many more rows a poll may log. A poll that finds none never asks."""
-
-    feed: Feed
-    ledger: Ledger
-    rows: int = 0
-    """As far as known; what was logged since is taken off."""
-
-    async def is_used_up(self) -> bool:
-        """Asks the ledger where there is no room as far as known."""
-        if self.rows <= 0:
-            self.rows = self.feed.max_backlog - await backlog(self.feed, self.ledger)
-        return self.rows <= 0
-
-
 def next_follow_up(
     feed: Feed,
     polled: Polled,
@@ -334,6 +327,9 @@ def next_follow_up(
     A poll of beat's begins a chain of follow-up polls where rows came: in it, within the last
     interval (`busy`), or in another poll that was running. The chain ends when beat's next poll is
     due, so chains do not multiply.
+
+    After a page of what there was, it waits for `REST` times as long as that took: where the source,
+    the ledger or this process has too much to do, follow-ups leave it to beat's polls of all feeds.
     """
     if polled.stopped not in (UP_TO_DATE, BUDGET, ANOTHER):
         return None
@@ -341,6 +337,8 @@ def next_follow_up(
     if follow_up is None and not (rows_came or busy or polled.stopped == ANOTHER):
         return None
     after = feed.poll_soonest if follow_up is None or rows_came else 2 * follow_up.after
+    if polled.stopped == UP_TO_DATE and polled.read < feed.page_size:
+        after = max(after, REST * (now - began))
     until = follow_up.until if follow_up else began + feed.poll_every
     return FollowUp(after, until) if after <= LONGEST_FOLLOW_UP and now + after < until else None
 

@@ -22,6 +22,7 @@ import secrets
 from collections.abc import Collection as Names
 from collections.abc import Container, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from pymongo import ReturnDocument
@@ -36,6 +37,7 @@ from app.ledger.client import Collection, Database, Document, query, query_by_ti
 from app.ledger.indexes import ANY_FEED
 from app.ledger.leases import LONGEST, free, lapsed
 from app.ledger.merge import Order, feeds_in, first_of_each
+from app.ledger.together import Together, delete_each
 
 IDS_BYTES = 900_000
 """Of ids in one batch, unless a single one has more."""
@@ -66,6 +68,7 @@ class Batches:
 
     def __init__(self, database: Database) -> None:
         self._collection: Collection = database["batches"]
+        self._settled = Together(partial(delete_each, self._collection))
 
     @query
     async def insert(self, batches: Sequence[NewBatch], visible_at: datetime) -> None:
@@ -145,7 +148,7 @@ class Batches:
         """Delete the batch: nothing in it is queued any more. A no-op where the lease is no longer
         ours.
         """
-        await self._collection.delete_one({"_id": batch.id, "lease.token": batch.lease.token})
+        await self._settled.ask({"_id": batch.id, "lease.token": batch.lease.token})
 
     @query
     async def due(

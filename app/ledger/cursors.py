@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 
 from app.core.certificates import DiscrepancyKind
 from app.core.cursors import Cursor, FeedMoveKind, Notice, Origin
@@ -33,6 +34,7 @@ from app.ledger.cursor_documents import (
     ranges_after,
 )
 from app.ledger.stamp import Stamp
+from app.ledger.together import Together, upsert_each
 
 
 class Cursors:
@@ -40,11 +42,13 @@ class Cursors:
 
     def __init__(self, database: Database) -> None:
         self._collection: Collection = database["cursors"]
+        self._asked = Together(self._find_each)
+        self._noted = Together(partial(upsert_each, self._collection))
 
     @query
     async def get(self, feed: str) -> Cursor:
         """The feed's cursor; a new one, which has read nothing, where there is none yet."""
-        document = await self._collection.find_one({"_id": feed})
+        document = await self._asked.ask(feed)
         return cursor_of(document) if document else Cursor(feed)
 
     @query
@@ -140,14 +144,8 @@ class Cursors:
     @query
     async def note_poll(self, feed: str, now: datetime, error: str | None = None) -> None:
         """Record that the feed was polled, and what went wrong, if anything."""
-        await self._collection.update_one(
-            {"_id": feed},
-            {
-                "$set": {"last_poll_at": now, "last_error": error, "failures": 0, "retry_at": None},
-                "$setOnInsert": {"version": 0},
-            },
-            upsert=True,
-        )
+        noted = {"last_poll_at": now, "last_error": error, "failures": 0, "retry_at": None}
+        await self._noted.ask(({"_id": feed}, {"$set": noted, "$setOnInsert": {"version": 0}}))
 
     @query
     async def note_empty(self, cursor: Cursor, page: Page, now: datetime) -> None:
@@ -205,3 +203,10 @@ class Cursors:
     async def offer(self, feed: str, columns: Sequence[str]) -> None:
         """Record columns of the table besides those agreed: a feed that is resumed sends them."""
         await self._collection.update_one({"_id": feed}, {"$set": {"offered": list(columns)}})
+
+    async def _find_each(self, feeds: Sequence[str]) -> Sequence[Document | None]:
+        if len(feeds) == 1:
+            return [await self._collection.find_one({"_id": feeds[0]})]
+        found = await self._collection.find({"_id": {"$in": list(set(feeds))}}).to_list()
+        by_feed = {document["_id"]: document for document in found}
+        return [by_feed.get(feed) for feed in feeds]

@@ -26,12 +26,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 from pymongo import ReturnDocument, UpdateOne
 
 from app.core.attempts import Outcome, Result
 from app.ledger.client import Collection, Database, Document, query, query_once
 from app.ledger.reasons import normal, slug
+from app.ledger.together import Together, upsert_each
 
 REASONS_A_MINUTE = 20
 OTHER = "other"
@@ -98,6 +100,7 @@ class Stats:
 
     def __init__(self, database: Database) -> None:
         self._collection: Collection = database["stats"]
+        self._added = Together(partial(upsert_each, self._collection))
         self._reasons: dict[str, tuple[datetime, set[str]]] = {}
         """Feed → the minute counted last, and the reasons its document is known to have."""
 
@@ -207,8 +210,7 @@ class Stats:
     ) -> None:
         minute = _minute(now)
         if not failed:
-            wanted, update = _update(feed, minute, {"$inc": dict(counts)})
-            await self._collection.update_one(wanted, update, upsert=True)
+            await self._added.ask(_update(feed, minute, {"$inc": dict(counts)}))
             return
         named = self._count_reasons(feed, minute, failed, counts)
         wanted, update = _update(feed, minute, {"$inc": dict(counts), "$set": named})

@@ -13,7 +13,7 @@ from app.core.errors import LedgerUnavailable
 from app.core.parts import in_parts
 from app.core.rows import Columns, SourceRow
 from app.core.states import State
-from app.intake.intake import backlog
+from app.intake.backlog import backlog
 from app.ledger.delivery_documents import delivery_id
 from app.reconcile import bounds
 from app.reconcile.run import Run, named

@@ -70,8 +70,7 @@ def open_engine(
             product.prepare_url(parsed),
             connect_args=dict(product.connect_args(timeouts)),
             hide_parameters=True,
-            **_pool_options(product, parsed),
-            **product.engine_options,
+            **{**_pool_options(product, parsed), **product.engine_options},
         )
     except ImportError as error:
         raise _wrong(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -20,7 +21,7 @@ from app.feeds.feed import Feed
 from app.source.access import renewing
 from app.source.broken import gaps_stretch, page_stretch
 from app.source.columns import form_of, settled
-from app.source.cursors.gaps import GAP_RANGES, Gaps, Round, coarsen
+from app.source.cursors.gaps import GAP_RANGES, Gaps, Round, coarsen, expire
 from app.source.fetch import Fetching
 from app.source.plan import FeedPlan
 from app.source.portion import Portion
@@ -51,6 +52,10 @@ class Pages(Fetching):
         self._stopped_at: dict[str, int | None] = {}
         self._ahead_checked: dict[str, tuple[datetime, Position, Ahead | None]] = {}
         self._held_back: dict[str, tuple[datetime, Position, str | None]] = {}
+        self._apart: tuple[float, timedelta] | None = None
+        """When the source's clock was last asked, by the monotonic one, and by how much it is ahead
+        of ours.
+        """
 
     @renewing
     async def read_page(
@@ -108,8 +113,9 @@ class Pages(Fetching):
         )
         held = None if fresh.rows else await self._held(connection, plan, position, horizon, now)
         lowest = await _lowest(connection, plan, fresh) if cursor.lowest is None else None
-        if gaps or plan.strategy.missing(position, fresh.positions, now):
-            now = await _source_time(connection, plan, now)
+        opens = bool(plan.strategy.missing(position, fresh.positions, now))
+        if gaps or opens:
+            now = await self._gaps_time(connection, plan, gaps, now, opens=opens)
         self._stopped_at[feed.name] = gap_round.stopped_at
         arrived = [value for value in late.positions if isinstance(value, int)]
         kept, expired = gap_round.settle(arrived, now, plan.strategy.gap_timeout)
@@ -156,6 +162,27 @@ class Pages(Fetching):
             if position is None:
                 position, _ = plan.strategy.started(start, (), utc_now())
             return int(await one(connection, plan.strategy.waiting(position, limit)))
+
+    async def _gaps_time(
+        self, connection: AsyncConnection, plan: FeedPlan, gaps: Gaps, now: datetime, *, opens: bool
+    ) -> datetime:
+        """`now` by the source's clock, for the gaps' age.
+
+        The source is asked where a gap opens, or may be given up. For the others it is enough how
+        far the clocks were apart within `CHECK_EVERY`: they stay open either way.
+        """
+        known = self._apart
+        if (
+            not opens
+            and known is not None
+            and time.monotonic() - known[0] < CHECK_EVERY.total_seconds()
+        ):
+            _, due = expire(gaps, now + known[1], plan.strategy.gap_timeout)
+            if not due:
+                return now + known[1]
+        corrected = await _source_time(connection, plan, now)
+        self._apart = (time.monotonic(), corrected - now)
+        return corrected
 
     async def _ahead(
         self, connection: AsyncConnection, plan: FeedPlan, cursor: Cursor, now: datetime

@@ -23,7 +23,7 @@ from app.core.clock import Clock, server_clock, utc_now
 from app.core.errors import LedgerUnavailable, Refused, SourceRefused, Unavailable
 from app.core.states import State
 from app.feeds.feed import Feed
-from app.intake.intake import backlog
+from app.intake.backlog import backlog
 from app.jobs.schedule import JOBS
 from app.ledger import Ledger
 from app.ledger.counters import Sums

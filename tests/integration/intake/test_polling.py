@@ -5,6 +5,7 @@ bounds.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import pytest
@@ -14,6 +15,7 @@ from app.core.cursors import Cursor, FollowUp
 from app.core.errors import LedgerRefused, LedgerUnavailable, SourceUnavailable
 from app.core.rows import Page
 from app.feeds.feed import Feed
+from app.intake.backlog import KNOWN_FOR
 from app.ledger import Ledger
 from tests.support.doubles import MemorySource, VirtualClock
 from tests.support.feeds import make_feed
@@ -84,17 +86,10 @@ async def test_a_poll_that_finds_nothing_does_not_ask_what_is_open_and_one_of_a_
 ) -> None:
     relay = Relay(ledger, make_feed(page_size=4, max_backlog=8))
     relay.source = source = SlowSource(relay.clock)
-    owed, asked = ledger.batches.owed, 0
-
-    async def counted(feed: str) -> int:
-        nonlocal asked
-        asked += 1
-        return await owed(feed)
-
-    monkeypatch.setattr(ledger.batches, "owed", counted)
+    asked = _counted(ledger, monkeypatch)
     polling = relay.polling()
     await polling.poll(relay.feed)
-    assert (source.pages, asked) == (1, 0), "no rows"
+    assert (source.pages, asked.times) == (1, 0), "no rows"
     source.add(30)
     while (await polling.poll(relay.feed)).stopped != "backlog":
         pass
@@ -103,6 +98,73 @@ async def test_a_poll_that_finds_nothing_does_not_ask_what_is_open_and_one_of_a_
     assert source.pages == pages, "a full feed's table is not read at each poll"
     await relay.deliver_all()
     assert (await polling.poll(relay.feed)).read
+
+
+@dataclass
+class _Asked:
+    """How often the ledger was asked what of a feed is open."""
+
+    times: int = 0
+
+
+def _counted(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> _Asked:
+    owed, asked = ledger.batches.owed, _Asked()
+
+    async def counted(feed: str) -> int:
+        asked.times += 1
+        return await owed(feed)
+
+    monkeypatch.setattr(ledger.batches, "owed", counted)
+    return asked
+
+
+async def test_a_feed_that_has_a_row_now_and_then_is_asked_what_is_open_once_in_a_while(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    relay = Relay(ledger, make_feed(page_size=4, max_backlog=100))
+    polling, asked = relay.polling(), _counted(ledger, monkeypatch)
+    for _ in range(5):
+        relay.source.add(1)
+        assert (await polling.poll(relay.feed)).logged == 1
+        assert (await polling.poll(relay.feed)).logged == 0
+    assert asked.times == 1
+    relay.clock.advance(KNOWN_FOR)
+    relay.source.add(1)
+    await polling.poll(relay.feed)
+    assert asked.times == 2
+
+
+async def test_two_workers_that_take_turns_log_no_more_than_the_backlog_may_hold(
+    ledger: Ledger,
+) -> None:
+    relay = Relay(ledger, make_feed(page_size=4, max_backlog=20))
+    workers = [relay.polling(), relay.polling()]
+    logged = 0
+    for turn in range(10):
+        relay.source.add(3)
+        logged += (await workers[turn % 2].poll(relay.feed)).logged
+    assert 20 <= logged < 20 + relay.feed.page_size, "a page that began with room is logged whole"
+
+
+async def test_a_poll_that_failed_leaves_nothing_known_of_the_backlog(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    relay = Relay(ledger, make_feed(page_size=4, max_backlog=100))
+    polling, asked = relay.polling(), _counted(ledger, monkeypatch)
+    relay.source.add(1)
+    await polling.poll(relay.feed)
+    with monkeypatch.context() as patched:
+        patched.setattr(ledger.cursors, "advance", _refused)
+        relay.source.add(1)
+        with pytest.raises(LedgerRefused):
+            await polling.poll(relay.feed)
+    await ledger.cursors.note_poll(relay.feed.name, relay.clock())
+    await polling.poll(relay.feed)
+    assert asked.times == 2
+
+
+async def _refused(*_: object) -> None:
+    raise LedgerRefused("no")
 
 
 async def test_a_new_worker_logs_nothing_of_a_full_feed(ledger: Ledger) -> None:

@@ -17,9 +17,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import aiosqlite
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy import event
 
 from app.core.clock import utc_now
 from app.core.cursors import Cursor
@@ -153,6 +155,27 @@ async def test_a_page_that_ends_with_the_table_is_not_full(
     assert not (await Poller(source, a_feed(page_size=3)).read()).full
 
 
+async def test_a_read_asks_the_driver_for_its_page_and_for_nothing_else(
+    database: Database, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each call is a way to the connection's thread and back: what a poll costs is mostly that."""
+    database.insert(1)
+    feed = a_feed(start=0)
+    poller = Poller(source, feed, replace(Cursor("orders"), lowest=1))
+    await poller.poll()
+    await poller.poll()  # the first that finds nothing looks whether the cursor is ahead
+    calls: list[str] = []
+    ask: Any = aiosqlite.Connection._execute
+
+    async def counted(connection: Any, function: Any, *args: Any, **kwargs: Any) -> Any:
+        calls.append(function.__name__)
+        return await ask(connection, function, *args, **kwargs)
+
+    monkeypatch.setattr(aiosqlite.Connection, "_execute", counted)
+    assert await poller.poll() == []
+    assert calls == ["cursor", "execute", "fetchall", "close"], "no test of it, and no rollback"
+
+
 async def test_an_empty_table_gives_nothing_and_loses_nothing(
     database: Database, source: Source
 ) -> None:
@@ -219,6 +242,48 @@ async def test_no_gap_is_given_up_early_by_a_worker_whose_clock_is_wrong(
     assert [(gap.low, gap.high) for gap in poller.cursor.gaps] == [(None, 0), (2, 3)]
     database.insert(2)
     assert ids(await poller.poll(utc_now() + timedelta(hours=hours[1]))) == [2]
+
+
+async def test_the_source_is_asked_for_its_time_where_a_gap_opens_or_may_be_given_up(
+    database: Database, source: Source
+) -> None:
+    """Not by each poll for as long as a gap is open, which may be ten minutes."""
+    asked: list[str] = []
+
+    def note(*args: Any) -> None:
+        if "utc_now" in args[2]:
+            asked.append(args[2])
+
+    event.listen(source._engine.sync_engine, "before_cursor_execute", note)
+    poller = Poller(source, a_feed())
+    database.insert(1, 4)
+    await poller.poll(START)
+    opened = len(asked)
+    assert opened
+    for seconds in range(5):
+        await poller.poll(START + timedelta(seconds=seconds))
+    assert len(asked) == opened, "what was known is enough to leave them open"
+    database.insert(6)
+    await poller.poll(START + timedelta(seconds=5))
+    assert len(asked) == opened + 1, "one opened"
+    page = await poller.read(START + TIMEOUT)
+    assert len(asked) == opened + 2, "two are given up"
+    assert [gap.high for gap in page.expired] == [0, 3]
+    assert [gap.high for gap in page.gaps] == [5]
+
+
+async def test_a_gap_that_is_overdue_by_a_clock_that_was_set_forward_is_kept(
+    database: Database, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poller = Poller(source, a_feed())
+    database.insert(1, 4)
+    await poller.poll(utc_now())
+    monkeypatch.setattr(pages, "utc_now", lambda: utc_now() + 2 * TIMEOUT)
+    page = await poller.read(utc_now() + 2 * TIMEOUT)
+    assert [(gap.low, gap.high) for gap in page.gaps] == [(None, 0), (2, 3)]
+    monkeypatch.setattr(pages, "utc_now", utc_now)
+    page = await poller.read(utc_now())
+    assert [(gap.low, gap.high) for gap in page.gaps] == [(None, 0), (2, 3)], "as it was set back"
 
 
 async def test_a_gap_that_aged_while_nobody_polled_is_asked_for_before_it_expires(

@@ -18,12 +18,19 @@ UNTIL = NOW + timedelta(seconds=5)
 
 
 def _after(
-    seconds: float, logged: int = 0, follow_up: FollowUp | None = None, stopped: str = "up to date"
+    seconds: float,
+    logged: int = 0,
+    follow_up: FollowUp | None = None,
+    stopped: str = "up to date",
+    *,
+    took: float = 0.05,
 ) -> FollowUp | None:
+    """After a poll that ended so many seconds after beat's began: the first of its chain, or the
+    one that `follow_up` was due for, which took so long.
+    """
     now = NOW + timedelta(seconds=seconds)
-    return next_follow_up(
-        FEED, Polled(logged=logged, stopped=stopped), follow_up, began=NOW, now=now
-    )
+    began = now - timedelta(seconds=took) if follow_up else NOW
+    return next_follow_up(FEED, Polled(logged, logged, stopped), follow_up, began=began, now=now)
 
 
 def _in(seconds: float) -> FollowUp:
@@ -31,7 +38,7 @@ def _in(seconds: float) -> FollowUp:
 
 
 def test_a_poll_that_finds_rows_is_followed_up_soon() -> None:
-    assert _after(0.1, logged=1) == _in(0.25)
+    assert _after(0.05, logged=1) == _in(0.25)
     assert _after(1, logged=7, follow_up=_in(1)) == _in(0.25)
 
 
@@ -42,6 +49,18 @@ def test_an_idle_feed_is_left_to_beat() -> None:
 def test_each_follow_up_poll_that_finds_nothing_doubles_the_wait() -> None:
     assert _after(1, follow_up=_in(0.25)) == _in(0.5)
     assert _after(1, follow_up=_in(0.5)) == _in(1)
+
+
+def test_a_poll_that_took_long_is_followed_up_after_a_rest() -> None:
+    assert _after(0.5, logged=1) == _in(2)
+    assert _after(3, logged=1, follow_up=_in(0.25), took=0.25) == _in(1)
+    assert _after(3, follow_up=_in(0.25), took=0.25) == _in(1)
+    assert _after(3, logged=1, follow_up=_in(0.25), took=0.5) is None, "beat's poll comes first"
+
+
+def test_a_poll_that_had_pages_to_read_is_followed_up_soon_however_long_it_took() -> None:
+    assert _after(3, logged=FEED.page_size, follow_up=_in(0.25), took=3) == _in(0.25)
+    assert _after(3, stopped="budget") == _in(0.25)
 
 
 def test_a_chain_ends_before_beats_next_poll_begins_another() -> None:

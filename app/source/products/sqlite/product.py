@@ -143,6 +143,11 @@ SQLITE = Product(
     driver="aiosqlite",
     connect_args=_connect_args,
     prepare_url=_prepare_url,
+    engine_options={
+        "isolation_level": "AUTOCOMMIT",  # nothing is written, so there is nothing to roll back
+        "skip_autocommit_rollback": True,
+        "pool_pre_ping": False,  # a file does not close its connections
+    },
     in_one_connection=lambda url: url.database in (None, "", ":memory:"),
     on_connect=_on_connect,
     refuses=_refuses,
