@@ -18,6 +18,7 @@ from sqlalchemy.types import Boolean, DateTime, Numeric, TypeEngine
 
 from app.source.payload import Decoder
 from app.source.products.product import Product, Timeouts
+from app.source.products.sqlite.connection import connect
 from app.source.products.sqlite.cursors import CURSORS
 from app.source.products.sqlite.position_codecs import sqlite_codec
 
@@ -52,7 +53,7 @@ _OF_THE_STATEMENT = (
 
 def _connect_args(timeouts: Timeouts) -> Mapping[str, object]:
     """`timeout` is SQLite's busy timeout: how long a read waits for a writer's lock."""
-    return {"timeout": timeouts.connect}
+    return {"timeout": timeouts.connect, "async_creator_fn": connect}
 
 
 def _prepare_url(url: URL) -> URL:
