@@ -65,7 +65,15 @@ class RelayCelery(Celery):
         from app.runtime.loop import Runtime  # noqa: PLC0415 - as the class says
         from app.runtime.worker import open_worker  # noqa: PLC0415 - as the class says
 
-        return Runtime(lambda: open_worker(self.loaded, self.queue, self.activity))
+        return Runtime(
+            lambda: open_worker(
+                self.loaded, self.queue, self.activity, delivers=lambda: self.takes_from(DELIVER)
+            )
+        )
+
+    def takes_from(self, queue: str) -> bool:
+        """Whether this worker takes messages from that queue, at this moment."""
+        return queue in self.amqp.queues.consume_from
 
     @cached_property
     def Beat(self) -> Any:  # noqa: N802 - Celery's name

@@ -22,7 +22,7 @@ from functools import partial
 
 import structlog
 
-from app.core.batches import Batch
+from app.core.batches import Batch, NewBatch
 from app.core.clock import Clock, utc_now
 from app.core.under_way import About, UnderWay
 from app.delivery.deliver import Delivering
@@ -88,6 +88,19 @@ class Dispatch:
             self._begin(feed, share, batch_id, max(1, min(rows, feed.batch_size)))
         else:
             self._leave(name, batch_id)
+
+    def take(self, batch: NewBatch) -> bool:
+        """Take up a batch that was logged a moment ago, where its feed has room. `False`: it is for
+        whoever gets its message.
+        """
+        feed = self._feeds.get(batch.feed)
+        if feed is None or self._retired or self._delivering.draining:
+            return False
+        share = self.shares.of(feed.name)
+        if not self._has_room(feed, share):
+            return False
+        self._begin(feed, share, batch.id, batch.rows)
+        return True
 
     def retire(self) -> None:
         """Claim nothing more from the ledger: the process ends when its batches are done."""

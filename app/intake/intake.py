@@ -14,9 +14,10 @@ It may die between any two of its steps:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeAlias
 
 import structlog
 
@@ -43,6 +44,16 @@ _NEVER_TOO_MUCH = 700_000
 """Characters of payloads and keys: a page with no more needs no check of its batches' bytes."""
 
 
+Take: TypeAlias = Callable[[NewBatch], bool]
+"""Takes a batch up in this process at once, if it can; `False`: it is to be published."""
+
+
+def to_the_queue(batch: NewBatch) -> bool:
+    """Of a process that delivers nothing itself."""
+    del batch
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class Logged:
     """What became of rows that were logged."""
@@ -64,7 +75,13 @@ class Intake:
     """Takes rows in for one worker process."""
 
     def __init__(
-        self, ledger: Ledger, queue: Queue, *, message_wait: timedelta, now: Clock
+        self,
+        ledger: Ledger,
+        queue: Queue,
+        *,
+        message_wait: timedelta,
+        now: Clock,
+        take: Take = to_the_queue,
     ) -> None:
         """`message_wait`: after this long without a claim, the sweep treats a batch's message as
         lost.
@@ -73,6 +90,7 @@ class Intake:
         self._queue = queue
         self._message_wait = message_wait
         self._now = now
+        self._take = take
 
     async def log(self, feed: Feed, rows: Sequence[SourceRow]) -> Logged:
         """Log rows; those in the ledger already stay as they are. Call `send` with what this
@@ -113,13 +131,17 @@ class Intake:
         does not take.
 
         Of many batches only the first get a message; the others are due at once, for any worker
-        with room.
+        with room. One that comes alone gets none where this process takes it up itself: should it
+        die, the sweep finds the batch as if its message had been lost.
         """
         hints = logged.batches[:HINTS_A_FEED]
         if len(hints) < len(logged.batches):
             await self._ledger.batches.show([batch.id for batch in logged.batches], self._now())
+        if len(hints) == 1 and self._take(hints[0]):
+            hints = ()
         try:
-            await self._queue.publish(hints)
+            if hints:
+                await self._queue.publish(hints)
         except BrokerUnavailable as error:
             log.warning(
                 "publish_failed", feed=feed.name, batches=len(logged.batches), error=str(error)

@@ -35,7 +35,7 @@ from app.core.unforeseen import is_bug, told
 from app.feeds.feed import Feed
 from app.intake.backlog import Backlog
 from app.intake.compare import several
-from app.intake.intake import Intake, Logged
+from app.intake.intake import Intake, Logged, Take, to_the_queue
 from app.intake.row_source import RowSource
 from app.ledger import Ledger
 from app.source.catalogue import origin_of, other_source
@@ -78,13 +78,14 @@ class Polling:
         *,
         message_wait: timedelta,
         now: Clock = utc_now,
+        take: Take = to_the_queue,
     ) -> None:
         """`message_wait`: after this long without a claim, the sweep treats a batch's message as
-        lost.
+        lost. `take`: what this process may send itself needs none.
         """
         self._source = source
         self._ledger = ledger
-        self._intake = Intake(ledger, queue, message_wait=message_wait, now=now)
+        self._intake = Intake(ledger, queue, message_wait=message_wait, now=now, take=take)
         self._now = now
         self._under_way: set[str] = set()
         self._full: set[str] = set()

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -100,7 +100,11 @@ class Services:
 
 @asynccontextmanager
 async def open_worker(
-    config: Config | Loaded, queue: SiftedQueue, progress: Activity | None = None
+    config: Config | Loaded,
+    queue: SiftedQueue,
+    progress: Activity | None = None,
+    *,
+    delivers: Callable[[], bool] = lambda: False,
 ) -> AsyncIterator[Services]:
     """Open the clients, and make the ledger's indexes. At the end what is under way ends first,
     then every client is closed, the last opened first. What was open when one fails is closed
@@ -109,14 +113,15 @@ async def open_worker(
     Feeds are read after the last `await`: if the configuration is replaced while the clients open,
     the new feeds count.
 
-    `progress`: where it is told what the process does, and what fails.
+    `progress`: where it is told what the process does, and what fails. `delivers`: whether it takes
+    messages for batches, at this moment; then it takes some batches up without one.
 
     Raises `LedgerUnavailable` where the ledger cannot be reached, `ConfigError` for a source that
     cannot be opened.
     """
     async with AsyncExitStack() as closing:
         connected = await _connect(config, closing)
-        services = _wire(config, connected, queue, progress or Activity())
+        services = _wire(config, connected, queue, progress or Activity(), delivers)
         try:
             yield services
         finally:
@@ -163,7 +168,11 @@ async def _connect(config: Config | Loaded, closing: AsyncExitStack) -> _Clients
 
 
 def _wire(
-    config: Config | Loaded, of: _Clients, queue: SiftedQueue, progress: Activity
+    config: Config | Loaded,
+    of: _Clients,
+    queue: SiftedQueue,
+    progress: Activity,
+    delivers: Callable[[], bool],
 ) -> Services:
     """The use cases over these clients."""
     settings, ledger, worker, feeds = config.settings, of.ledger, process_name(), LiveFeeds(config)
@@ -177,6 +186,15 @@ def _wire(
         budget=of.budget,
     )
     under_way = UnderWay(progress)
+    dispatch = Dispatch(
+        delivering,
+        ledger,
+        of.throttles,
+        under_way,
+        feeds,
+        most_batches=settings.worker_batches,
+        lease=settings.lease,
+    )
     reconciling = Reconciling(of.source, ledger, queue, message_wait=settings.lease)
     reporting = reporting_of(config, ledger)
     purging = Purging(ledger, feeds, purge_settings(settings), prune_files=reporting.prune)
@@ -187,18 +205,16 @@ def _wire(
         source=of.source,
         partner=of.partner,
         throttles=of.throttles,
-        polling=Polling(of.source, ledger, queue, message_wait=settings.lease),
+        polling=Polling(
+            of.source,
+            ledger,
+            queue,
+            message_wait=settings.lease,
+            take=lambda batch: delivers() and dispatch.take(batch),
+        ),
         reconciling=reconciling,
         delivering=delivering,
-        dispatch=Dispatch(
-            delivering,
-            ledger,
-            of.throttles,
-            under_way,
-            feeds,
-            most_batches=settings.worker_batches,
-            lease=settings.lease,
-        ),
+        dispatch=dispatch,
         under_way=under_way,
         sweeping=Sweeping(ledger, queue, feeds, lease=settings.lease, limit=settings.sweep_limit),
         reporting=reporting,

@@ -346,3 +346,27 @@ async def test_hints_without_number_are_forgotten_rather_than_kept(world: World)
         async with asyncio.timeout(30):
             await worker.under_way.finished()
     assert not worker.dispatch._left
+
+
+async def test_a_batch_just_logged_is_taken_up_where_the_feed_has_room(world: World) -> None:
+    worker = world.worker()
+    worker.feeds[SLOW.name] = SLOW
+    batches = await world.log(SLOW, 40, hold=True)
+    taken = [batch for batch in batches if worker.dispatch.take(batch)]
+    assert worker.held(SLOW) == (len(taken), 2 * len(taken)), "at once, before any is claimed"
+    assert 0 < len(taken) < len(batches), "as many as the feed has room for"
+    world.release()
+    await until(
+        lambda: _all(world, SLOW, 2 * len(taken)), timeout=60, message="the rows that were taken"
+    )
+    assert await world.due(SLOW) == [], "the others wait for their messages"
+
+
+async def test_a_worker_that_ends_or_does_not_know_the_feed_takes_nothing_up(world: World) -> None:
+    stranger, retired, draining = world.worker(), world.worker(), world.worker()
+    retired.feeds[FAST.name] = draining.feeds[FAST.name] = FAST
+    retired.dispatch.retire()
+    draining.delivering.drain(timedelta(seconds=0))
+    (batch,) = await world.log(FAST, 1)
+    assert not any(worker.dispatch.take(batch) for worker in (stranger, retired, draining))
+    assert await world.leased(FAST) == world.partner.requests == 0

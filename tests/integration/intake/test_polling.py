@@ -10,12 +10,14 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from app.core.batches import NewBatch
 from app.core.budget import Reservation
 from app.core.cursors import Cursor, FollowUp
 from app.core.errors import LedgerRefused, LedgerUnavailable, SourceUnavailable
 from app.core.rows import Page
 from app.feeds.feed import Feed
 from app.intake.backlog import KNOWN_FOR
+from app.intake.poll import Polling
 from app.ledger import Ledger
 from tests.support.doubles import MemorySource, VirtualClock
 from tests.support.feeds import make_feed
@@ -68,6 +70,40 @@ async def test_rows_are_logged_in_batches_and_each_batch_is_one_message(relay: R
         relay.feed.name, now - minute_long, now + minute_long
     )
     assert minute["logged"] == 7
+
+
+@pytest.mark.parametrize(
+    ("rows", "takes", "published"),
+    [(2, True, 0), (2, False, 1), (3, True, 2), (0, True, 0)],
+    ids=["taken", "no room", "two batches", "none"],
+)
+async def test_a_batch_that_comes_alone_needs_no_message_where_its_process_takes_it(
+    relay: Relay, rows: int, takes: bool, published: int
+) -> None:
+    offered: list[str] = []
+
+    def take(batch: NewBatch) -> bool:
+        offered.append(batch.id)
+        return takes
+
+    polling = Polling(
+        relay.source,
+        relay.ledger,
+        relay.queue,
+        message_wait=MESSAGE_WAIT,
+        now=relay.clock,
+        take=take,
+    )
+    relay.source.add(rows)
+    await polling.poll(relay.feed)
+    messages = [batch_id for _, batch_id in relay.queue.messages]
+    assert len(messages) == published
+    assert len(offered) == int(rows == 2)
+    assert set(messages) | set(offered) == await relay.batches()
+    await everything_is_owed_once(relay)
+    relay.clock.advance(MESSAGE_WAIT)
+    due = await relay.ledger.batches.due(relay.clock(), 100)
+    assert {batch.id for batch in due} == await relay.batches(), "as if a message had been lost"
 
 
 async def test_a_feed_with_a_full_backlog_is_not_polled(ledger: Ledger) -> None:

@@ -235,3 +235,12 @@ def test_add_adds() -> None:
     from tasks.ping import add
 
     assert add.run(2, 3) == 5
+
+
+def test_a_worker_says_which_queues_it_takes_messages_from(loaded: config.Config) -> None:
+    from tasks.application import make_application
+
+    app = make_application(loaded)
+    assert app.takes_from("deliver")
+    app.amqp.queues.select(["poll"])  # as `celery worker -Q poll` does
+    assert (app.takes_from("poll"), app.takes_from("deliver")) == (True, False)
