@@ -18,13 +18,13 @@ one deletes it. No other sweep sends a batch before its deliveries are in it: it
 and deleted while they come, and they would wait as orphans.
 
 What is due is asked of the ledger at each look, and stays due until it is claimed. So which
-messages were sent a moment ago is kept in memory: where it is forgotten, a message more is sent.
+messages were sent is kept in memory: where it is forgotten, a message more is sent.
 """
 
 from __future__ import annotations
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -34,7 +34,7 @@ import structlog
 from app.broker.queue import HINTS_A_FEED, SiftedQueue
 from app.core.attempts import HOLD_LIMIT
 from app.core.batches import NewBatch
-from app.core.clock import Clock, server_clock, utc_now
+from app.core.clock import LONG_AGO, Clock, server_clock, utc_now
 from app.core.errors import BrokerUnavailable
 from app.feeds.feed import Feed
 from app.ledger import Ledger
@@ -46,6 +46,10 @@ log = structlog.get_logger()
 
 HINT_AGAIN = timedelta(seconds=5)
 """How long a message sent for a due batch counts as still on its way."""
+HINTS_AGAIN = 2
+"""Messages of a feed that are sent again, where nobody has claimed what the last ones were of: no
+worker had room, or they were lost. Whoever takes one takes the feed's others, as it has room.
+"""
 
 _DEFAULT_BATCH_SIZE = 100
 SIFTED_ABOVE = 500
@@ -57,6 +61,16 @@ _REST = 20
 """Sampling takes at most this fraction (one in …) of the time. Where it is slow, some minutes have
 no sample.
 """
+
+
+@dataclass(slots=True)
+class _Hinted:
+    """What was sent of a feed."""
+
+    batches: set[str]
+    """Of those that are due, the ones that have had a message."""
+    at: datetime
+    """When the last was sent."""
 
 
 @dataclass(slots=True)
@@ -100,8 +114,8 @@ class Sweeping:
         """
         self._known_unconfigured: set[str] = set()
         """Unconfigured feeds with open deliveries that were already reported."""
-        self._hinted: dict[str, datetime] = {}
-        """Batch id → when its message was last sent from here."""
+        self._hinted: dict[str, _Hinted] = {}
+        """Feed → which of its batches were sent messages from here."""
 
     async def sweep(self) -> Swept:
         """Put back what is due, and note how each feed stands. Raises the ledger's errors."""
@@ -251,18 +265,45 @@ class Sweeping:
                 return 0
             now = self._now()
             due = await self._ledger.batches.due(now, HINTS_A_FEED, paused, among=self._feeds)
-            hints = self._not_hinted(due, now)[:room]
+            hints = self._wanted(due, now)[:room]
             if hints:
                 await self._queue.publish(hints)
-                self._hinted |= {batch.id: now for batch in hints}
+            self._note_hinted(due, hints, now)
         except BrokerUnavailable as error:
             log.warning("publish_failed", error=str(error))
             return 0
         return len(hints)
 
-    def _not_hinted(self, due: Sequence[NewBatch], now: datetime) -> Sequence[NewBatch]:
-        """The batches for which no message was sent a moment ago."""
-        self._hinted = {
-            batch_id: at for batch_id, at in self._hinted.items() if abs(now - at) < HINT_AGAIN
-        }
-        return [batch for batch in due if batch.id not in self._hinted]
+    def _wanted(self, due: Sequence[NewBatch], now: datetime) -> Sequence[NewBatch]:
+        """The batches that are to get a message now: those that have had none, and a few of a feed
+        of which there are no others, and that got its last message a while ago.
+        """
+        found = [batch for batch in due if batch.id not in self._of(batch.feed).batches]
+        feeds, again = {batch.feed for batch in found}, Counter[str]()
+        for batch in due:
+            if (
+                batch.feed not in feeds
+                and again[batch.feed] < HINTS_AGAIN
+                and abs(now - self._of(batch.feed).at) >= HINT_AGAIN
+            ):
+                again[batch.feed] += 1
+                found.append(batch)
+        return found
+
+    def _note_hinted(
+        self, due: Sequence[NewBatch], hints: Sequence[NewBatch], now: datetime
+    ) -> None:
+        """These were sent. What is not due any more is forgotten."""
+        sent = {batch.id for batch in hints}
+        hinted: dict[str, _Hinted] = {}
+        for batch in due:
+            last = self._of(batch.feed)
+            known = hinted.setdefault(batch.feed, _Hinted(set(), last.at))
+            if batch.id in sent:
+                known.at = now
+            if batch.id in sent or batch.id in last.batches:
+                known.batches.add(batch.id)
+        self._hinted = hinted
+
+    def _of(self, feed: str) -> _Hinted:
+        return self._hinted.get(feed) or _Hinted(set(), LONG_AGO)

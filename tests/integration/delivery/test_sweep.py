@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from app.broker.queue import HINTS_A_FEED
-from app.delivery.sweep import HINT_AGAIN, Sweeping
+from app.delivery.sweep import HINT_AGAIN, HINTS_AGAIN, Sweeping
 from app.ledger import Ledger
 from tests.support.doubles import MemorySource, Mood
 from tests.support.feeds import make_feed
@@ -73,6 +73,38 @@ async def test_a_feed_with_much_to_send_gets_a_few_messages_and_hides_no_other(
     for batch_id in hinted[:3]:
         assert await ledger.batches.claim(batch_id, "orders", "w1", relay.clock(), LEASE)
     assert (await sweeping.requeue()).messages == 3, "as many as were claimed"
+    await ledger.batches.drop_due("small", relay.clock())
+    for _ in range(2):
+        relay.queue.messages.clear()
+        relay.clock.advance(HINT_AGAIN)
+        assert (await sweeping.requeue()).messages == HINTS_AGAIN, (
+            "whoever has room for one takes the others too"
+        )
+
+
+async def test_what_could_not_be_sent_is_sent_at_the_next_look(relay: Relay) -> None:
+    await relay.poll_rows(6)
+    relay.queue.messages.clear()
+    relay.clock.advance(MESSAGE_WAIT)
+    sweeping = relay.sweeping()
+    relay.queue.takes = 0
+    assert (await sweeping.requeue()).messages == 0
+    relay.queue.takes = None
+    assert (await sweeping.requeue()).messages == 3
+    assert (await sweeping.requeue()).messages == 0
+
+
+async def test_what_the_limit_left_out_is_sent_once_there_is_room(ledger: Ledger) -> None:
+    relay = Relay(ledger, make_feed(batch_size=1), sweep_limit=4)
+    sent = set(await relay.poll_rows(5))
+    relay.queue.messages.clear()
+    relay.clock.advance(MESSAGE_WAIT)
+    sweeping = relay.sweeping()
+    assert (await sweeping.requeue()).messages == 4
+    first = {batch_id for _, batch_id in relay.queue.messages}
+    relay.queue.messages.clear()
+    assert (await sweeping.requeue()).messages == 1
+    assert first | {batch_id for _, batch_id in relay.queue.messages} == sent
 
 
 async def test_a_feed_that_is_not_configured_gets_no_message(relay: Relay) -> None:
