@@ -61,15 +61,20 @@ class Together(Generic[Q, A]):
     async def _go(self) -> None:
         asked, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
         try:
-            await self._answer([(question, answer) for question, answer, _ in asked])
-        finally:
-            for _, answer, _ in asked:
-                answer.cancel()  # of those that were not answered: the loop ends
-            if self._waiting:
-                self._begin()
+            # whoever was cancelled meanwhile asks nothing any more
+            await self._answer([(one, answer) for one, answer, _ in asked if not answer.done()])
+        except asyncio.CancelledError:  # the event loop ends
+            for _, answer, _ in [*asked, *self._waiting]:
+                answer.cancel()
+            self._waiting = []
+            raise
+        if self._waiting:
+            self._begin()
 
     async def _answer(self, asked: Sequence[tuple[Q, asyncio.Future[A]]]) -> None:
         answers: Sequence[A | Exception]
+        if not asked:
+            return
         try:
             answers = await self._ask([question for question, _ in asked])
         except _OF_ONE as error:

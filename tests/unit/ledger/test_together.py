@@ -108,6 +108,24 @@ async def test_who_is_cancelled_takes_nobody_along() -> None:
     assert await server.together.ask(4) == 16
 
 
+async def test_what_nobody_waits_for_any_more_is_not_asked() -> None:
+    server = Server()
+    server.open.clear()
+    first = server.ask(2)
+    await server.until_asked(1)
+    second, third = server.ask(3, 4)
+    await asyncio.sleep(0)
+    second.cancel()
+    server.open.set()
+    assert await asyncio.gather(*first, third) == [4, 16]
+    (alone,) = server.ask(5)
+    await asyncio.sleep(0)
+    alone.cancel()
+    assert await asyncio.gather(alone, return_exceptions=True)
+    assert await server.together.ask(6) == 36
+    assert server.asked == [[2], [4], [6]]
+
+
 async def test_a_command_is_traced_as_part_of_what_asked_first() -> None:
     server = Server()
     PLACE.set("here")
