@@ -9,6 +9,7 @@ and sorts in memory where there are more.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -19,6 +20,8 @@ from app.ledger.client import Collection, Document
 
 MERGED = 100
 """Feeds that a server is asked to merge at once."""
+FEW = 200
+"""Documents that are read without asking of each feed by itself."""
 
 
 async def feeds_in(
@@ -43,7 +46,7 @@ class Order:
     moment: str
     """The field to go by: of an index on the feed and it."""
     fields: Document
-    """What is read of a document, beside the moment."""
+    """What is read of a document, beside the moment: the feed, and more."""
 
 
 async def first_of(
@@ -67,7 +70,24 @@ async def first_of_each(
 ) -> list[Document]:
     """The first `each` documents of every feed, in the order of all: what one has waiting hides no
     other's.
+
+    Where all feeds together have fewer than `FEW`, one question finds them.
     """
+    found = await first_of(collection, order, feeds, FEW)
+    if len(found) == FEW:
+        return await _asked_of_each(collection, order, feeds, each)
+    places: Counter[str] = Counter()
+    first = []
+    for document in found:
+        places[document["feed"]] += 1
+        if places[document["feed"]] <= each:
+            first.append(document)
+    return first
+
+
+async def _asked_of_each(
+    collection: Collection, order: Order, feeds: Sequence[str], each: int
+) -> list[Document]:
     found = await asyncio.gather(*(first_of(collection, order, [feed], each) for feed in feeds))
     return sorted(chain.from_iterable(found), key=itemgetter(order.moment))
 
@@ -81,6 +101,6 @@ async def fair_first_of(
     found = await first_of(collection, order, feeds, limit)
     if len(found) < limit or len(feeds) < 2:
         return found
-    parts = await first_of_each(collection, order, feeds, max(1, limit // len(feeds)))
+    parts = await _asked_of_each(collection, order, feeds, max(1, limit // len(feeds)))
     chosen = {document["_id"]: document for document in (*parts, *found)}
     return list(chosen.values())[:limit]

@@ -83,14 +83,14 @@ async def test_a_feed_with_much_to_send_gets_a_few_messages_and_hides_no_other(
 
 
 async def test_what_could_not_be_sent_is_sent_at_the_next_look(relay: Relay) -> None:
-    await relay.poll_rows(6)
+    sent = await relay.poll_rows(6)
     relay.queue.messages.clear()
     relay.clock.advance(MESSAGE_WAIT)
     sweeping = relay.sweeping()
     relay.queue.takes = 0
     assert (await sweeping.requeue()).messages == 0
     relay.queue.takes = None
-    assert (await sweeping.requeue()).messages == 3
+    assert (await sweeping.requeue()).messages == len(sent)
     assert (await sweeping.requeue()).messages == 0
 
 

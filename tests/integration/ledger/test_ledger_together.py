@@ -14,8 +14,9 @@ from app.core.batches import NewBatch
 from app.core.cursors import Cursor
 from app.core.errors import LedgerRefused
 from app.core.rows import Page
-from app.ledger import Ledger
+from app.ledger import Ledger, merge
 from app.ledger.client import Document
+from app.ledger.merge import FEW
 from tests.support.ledger import LATER, NOW, claim, log_batch
 
 FEEDS = [f"feed{number}" for number in range(30)]
@@ -123,6 +124,21 @@ async def test_batches_settled_at_once_are_deleted_but_for_those_that_another_ho
     await asyncio.gather(*map(counted.batches.settle, held))
     assert commands.sent == ["delete"]
     assert await counted.batches.existing(batch.id for batch in held) == {lost.id}
+
+
+@pytest.mark.parametrize("most", [4, FEW])
+async def test_what_is_due_of_many_feeds_is_one_question_unless_it_is_much(
+    counted: Ledger, commands: Commands, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(merge, "FEW", most)
+    batches = [await _batch(counted, name) for name in FEEDS[:5]]
+    more = [await _batch(counted, FEEDS[0]) for _ in range(3)]
+    commands.sent.clear()
+    due = await counted.batches.due(NOW, 2)
+    assert len(commands.sent) == (2 if most == FEW else 2 + 5), "which feeds; then"
+    assert {batch.id for batch in due} >= {batch.id for batch in batches[1:]}
+    assert len(due) == 4 + 2, "two of the feed that has more"
+    assert len({batch.id for batch in due} & {batch.id for batch in (batches[0], *more)}) == 2
 
 
 def _odd() -> list[tuple[int, str]]:
