@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -360,6 +361,25 @@ async def test_a_batch_just_logged_is_taken_up_where_the_feed_has_room(world: Wo
         lambda: _all(world, SLOW, 2 * len(taken)), timeout=60, message="the rows that were taken"
     )
     assert await world.due(SLOW) == [], "the others wait for their messages"
+
+
+async def test_what_is_taken_up_is_traced_as_part_of_the_poll_that_logged_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker, place, seen = world.worker(), ContextVar("place", default="nowhere"), list[str]()
+    deliver = worker.delivering.deliver
+
+    async def noted(*args: Any) -> Any:
+        seen.append(place.get())
+        return await deliver(*args)
+
+    monkeypatch.setattr(worker.delivering, "deliver", noted)
+    worker.feeds[FAST.name] = FAST
+    (batch,) = await world.log(FAST, 1)
+    place.set("poll")
+    assert worker.dispatch.take(batch)
+    await until(lambda: _all(world, FAST, 1), timeout=60, message="the row")
+    assert seen == ["poll"]
 
 
 async def test_a_worker_that_ends_or_does_not_know_the_feed_takes_nothing_up(world: World) -> None:

@@ -121,14 +121,14 @@ def test_one_trace_goes_from_the_poll_to_each_delivery_over_celery(tmp_path: Pat
             settings=settings,
         ) as stack:
             stack.start_beat()
-            worker = stack.start_worker()
+            workers = [stack.start_worker("-Q", queues) for queues in ("poll", "deliver")]
             stack.start_generator(ROWS).wait(timeout=30)
             wait_until(
                 lambda: sum(span.name == "attempt" for span in _spans(bodies)) == ROWS,
                 timeout=60,
                 message="the spans of every attempt",
             )
-            assert worker.stop(timeout=20) == 0
+            assert [worker.stop(timeout=20) for worker in workers] == [0, 0]
         spans = _spans(bodies)
         text = b"".join(bodies)
     by_id = {span.id: span for span in spans}
