@@ -43,33 +43,44 @@ class Together(Generic[Q, A]):
         """
         self._ask = ask
         self._waiting: list[tuple[Q, asyncio.Future[A], Context]] = []
+        self._busy = False
+        """A command is on its way."""
         self._asking: asyncio.Task[None] | None = None
+        """The command for those that have waited."""
 
     async def ask(self, question: Q) -> A:
         """The answer to this one. Raises what `ask` raises, or gives."""
-        answer: asyncio.Future[A] = asyncio.get_running_loop().create_future()
-        self._waiting.append((question, answer, copy_context()))
-        if self._asking is None or self._asking.done():
-            self._begin()
-        return await answer
+        if self._busy:
+            answer: asyncio.Future[A] = asyncio.get_running_loop().create_future()
+            self._waiting.append((question, answer, copy_context()))
+            return await answer
+        self._busy = True
+        try:
+            (found,) = await self._ask([question])
+        finally:
+            self._next()
+        if isinstance(found, Exception):
+            raise found
+        return found
 
-    def _begin(self) -> None:
-        """Ask what waits once the event loop comes round: whoever is about to ask is in time."""
-        context = self._waiting[0][2]
-        self._asking = asyncio.get_running_loop().create_task(self._go(), context=context)
+    def _next(self) -> None:
+        """Ask what has waited. Whoever was cancelled meanwhile asks nothing any more."""
+        self._waiting = [one for one in self._waiting if not one[1].done()]
+        self._busy = bool(self._waiting)
+        if self._busy:
+            context = self._waiting[0][2]
+            self._asking = asyncio.get_running_loop().create_task(self._go(), context=context)
 
     async def _go(self) -> None:
         asked, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
         try:
-            # whoever was cancelled meanwhile asks nothing any more
             await self._answer([(one, answer) for one, answer, _ in asked if not answer.done()])
         except asyncio.CancelledError:  # the event loop ends
             for _, answer, _ in [*asked, *self._waiting]:
                 answer.cancel()
-            self._waiting = []
             raise
-        if self._waiting:
-            self._begin()
+        finally:
+            self._next()
 
     async def _answer(self, asked: Sequence[tuple[Q, asyncio.Future[A]]]) -> None:
         answers: Sequence[A | Exception]

@@ -28,6 +28,7 @@ class Server:
     async def _squares(self, numbers: Sequence[int]) -> Sequence[int | Exception]:
         self.asked.append(list(numbers))
         self.places.append(PLACE.get())
+        await asyncio.sleep(0)
         await self.open.wait()
         if 13 in numbers:
             raise InvalidDocument("no form for 13")
@@ -48,10 +49,10 @@ async def test_who_asks_alone_is_answered_at_once() -> None:
     assert server.asked == [[2], [3]]
 
 
-async def test_what_is_asked_at_once_goes_together() -> None:
+async def test_what_is_asked_at_once_goes_together_but_for_the_first() -> None:
     server = Server()
-    assert await asyncio.gather(*server.ask(2, 3, 2)) == [4, 9, 4]
-    assert server.asked == [[2, 3, 2]]
+    assert await asyncio.gather(*server.ask(5, 2, 3, 2)) == [25, 4, 9, 4]
+    assert server.asked == [[5], [2, 3, 2]]
 
 
 async def test_what_comes_while_one_is_on_its_way_goes_in_the_next() -> None:
@@ -68,30 +69,36 @@ async def test_what_comes_while_one_is_on_its_way_goes_in_the_next() -> None:
 
 async def test_a_command_is_bounded() -> None:
     server = Server()
-    numbers = [20] * (MOST + 1)
-    assert await asyncio.gather(*server.ask(*numbers)) == [400] * (MOST + 1)
-    assert [len(asked) for asked in server.asked] == [MOST, 1]
+    numbers = [20] * (MOST + 2)
+    assert await asyncio.gather(*server.ask(*numbers)) == [400] * (MOST + 2)
+    assert [len(asked) for asked in server.asked] == [1, MOST, 1]
 
 
 async def test_what_has_no_form_is_its_own_fault_alone() -> None:
     server = Server()
-    found = await asyncio.gather(*server.ask(2, 13, 3), return_exceptions=True)
-    assert [found[0], found[2]] == [4, 9]
-    assert isinstance(found[1], InvalidDocument)
-    assert server.asked == [[2, 13, 3], [2], [13], [3]]
+    found = await asyncio.gather(*server.ask(1, 2, 13, 3), return_exceptions=True)
+    assert [found[0], found[1], found[3]] == [1, 4, 9]
+    assert isinstance(found[2], InvalidDocument)
+    assert server.asked == [[1], [2, 13, 3], [2], [13], [3]]
+    with pytest.raises(InvalidDocument):
+        await server.together.ask(13)
+    assert await server.together.ask(2) == 4
 
 
 async def test_an_error_of_one_is_raised_to_it_alone() -> None:
-    found = await asyncio.gather(*Server().ask(2, 19, 3), return_exceptions=True)
-    assert [found[0], found[2]] == [4, 9]
-    assert isinstance(found[1], KeyError)
+    server = Server()
+    found = await asyncio.gather(*server.ask(1, 2, 19, 3), return_exceptions=True)
+    assert [found[0], found[1], found[3]] == [1, 4, 9]
+    assert isinstance(found[2], KeyError)
+    with pytest.raises(KeyError):
+        await server.together.ask(19)
 
 
 async def test_a_server_that_is_away_is_away_for_all_and_is_asked_again_after() -> None:
     server = Server()
-    found = await asyncio.gather(*server.ask(2, 17), return_exceptions=True)
-    assert [type(error) for error in found] == [ConnectionError, ConnectionError]
-    assert server.asked == [[2, 17]], "each by itself would find it away again"
+    found = await asyncio.gather(*server.ask(1, 2, 17), return_exceptions=True)
+    assert [type(error) for error in found[1:]] == [ConnectionError, ConnectionError]
+    assert server.asked == [[1], [2, 17]], "each by itself would find it away again"
     assert await server.together.ask(2) == 4
 
 
@@ -118,19 +125,27 @@ async def test_what_nobody_waits_for_any_more_is_not_asked() -> None:
     second.cancel()
     server.open.set()
     assert await asyncio.gather(*first, third) == [4, 16]
-    (alone,) = server.ask(5)
-    await asyncio.sleep(0)
-    alone.cancel()
-    assert await asyncio.gather(alone, return_exceptions=True)
-    assert await server.together.ask(6) == 36
-    assert server.asked == [[2], [4], [6]]
+    assert server.asked == [[2], [4]]
 
 
 async def test_a_command_is_traced_as_part_of_what_asked_first() -> None:
+    server, asked = Server(), []
+    for place in ("here", "there", "elsewhere"):
+        PLACE.set(place)
+        asked += server.ask(2)
+    await asyncio.gather(*asked)
+    assert server.places == ["here", "there"]
+
+
+async def test_who_asks_alone_and_is_cancelled_leaves_the_way_free() -> None:
     server = Server()
-    PLACE.set("here")
-    await server.together.ask(2)
-    assert server.places == ["here"]
+    server.open.clear()
+    first, second = server.ask(2, 3)
+    await server.until_asked(1)
+    first.cancel()
+    await until(lambda: len(server.asked) == 2, message="the next question")
+    server.open.set()
+    assert await second == 9
 
 
 def test_a_loop_that_ended_leaves_the_next_one_free() -> None:
