@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 from app.core.errors import Problem
 from app.feeds.auth import AuthSchema
 from app.feeds.feed import Partner
 from app.partner.exchange import Reply, Request
-from app.partner.throttle.throttle import EndpointThrottle
+
+if TYPE_CHECKING:  # a configuration is checked by commands that do not ask Redis
+    from app.partner.throttle.throttle import EndpointThrottle
 
 FETCHED_WHEN_SENDING = "[access token, fetched when sending]"
 """Stands in a preview for what is fetched only when a request is sent."""

@@ -61,8 +61,15 @@ def test_what_asks_no_server_loads_no_driver(arguments: list[str]) -> None:
 
 
 def test_a_command_that_asks_the_ledger_alone_loads_no_other_servers_driver() -> None:
-    code, _, modules, _ = _run("health", "--help")
-    assert code == 0
+    """Its configuration is checked, and nobody answers."""
+    environment = {
+        "FEEDS_FILE": str(ROOT / "feeds.example.toml"),
+        "PARTNER_TOKEN": "t0ken",
+        "MONGO_URL": "mongodb://127.0.0.1:1/none",
+        "CONNECT_TIMEOUT": "1s",
+    }
+    code, _, modules, said = _run("jobs", environment=environment)
+    assert code == 1, said
     assert set(DRIVERS) & set(modules) == {"pymongo"}
 
 
