@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -20,6 +21,7 @@ from config import Settings
 LIFETIME = timedelta(minutes=10)
 ALGORITHM = "HS256"
 ISSUER = "rowrelay-console"
+SHORTEST_SECRET = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +93,31 @@ def secret_of(settings: Settings) -> str:
 
 
 def _kept(path: Path) -> str:
+    """The secret of that file, which is made whole or not at all: with half a secret, or none, anybody
+    could sign. Raises `ConfigError` for a file that holds none."""
+    if not path.exists():
+        _make(path)
+    found = path.read_text(encoding="utf-8", errors="replace").strip()
+    if len(found) < SHORTEST_SECRET:
+        problem = Problem(
+            "environment",
+            "CONSOLE_SECRET",
+            f"nothing, and no secret of {SHORTEST_SECRET} characters in {path}",
+            "delete that file, so that it is made anew; programs log in again then",
+        )
+        raise ConfigError([problem])
+    return found
+
+
+def _make(path: Path) -> None:
+    whole = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    handle = os.open(whole, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_text(encoding="ascii").strip()
-    made = secrets.token_urlsafe(48)
-    with os.fdopen(handle, "w", encoding="ascii") as file:
-        file.write(made + "\n")
-    return made
+        with os.fdopen(handle, "w", encoding="ascii") as file:
+            file.write(secrets.token_urlsafe(48) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        with suppress(FileExistsError):  # another process was faster
+            os.link(whole, path)
+    finally:
+        whole.unlink()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +79,9 @@ def _file_of(url: URL) -> URL:
             "name a file: sqlite:///console.db",
         )
         raise ConfigError([problem])
+    if not os.path.lexists(url.database):  # it will hold hashes of passwords, and who did what
+        with suppress(OSError):  # which connecting tells better
+            os.close(os.open(url.database, os.O_WRONLY | os.O_CREAT, 0o600))
     return url
 
 

@@ -111,15 +111,16 @@ class Users:
             if change.disabled is not None:
                 user.disabled_at = (user.disabled_at or self._now()) if change.disabled else None
             await session.flush()
-            if admin and not await UserRepository(session).active_admins():
-                raise Conflict(
-                    "nobody would be left who may manage users: make another admin first"
-                )
             if _rights(before) != _rights(_told(user)):
                 await self._log_out(session, user.id)
             await self._audit.record(
                 session, actor, "user.changed", user.name, before=before, after=_told(user)
             )
+            # Last: whoever takes another admin away has waited, or waits, for this entry of the log.
+            if admin and not await UserRepository(session).active_admins():
+                raise Conflict(
+                    "nobody would be left who may manage users: make another admin first"
+                )
             return user
 
     async def new_link(self, actor: Principal, user_id: str) -> tuple[User, Link]:

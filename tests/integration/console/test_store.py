@@ -167,6 +167,16 @@ async def test_of_two_changes_at_the_same_moment_one_is_told_that_it_is_stale(
     assert sorted(type(one).__name__ for one in answers) == ["Stale", "User"]
 
 
+async def test_two_admins_who_disable_each_other_leave_one(world: World) -> None:
+    users = [await world.users.get(SHELL, await world.user(name)) for name in ("mai", "nam")]
+    disabled = UserChange(disabled=True)
+    answers = await asyncio.gather(
+        *(world.users.change(SHELL, user.id, disabled, user.version) for user in users),
+        return_exceptions=True,
+    )
+    assert sorted(type(one).__name__ for one in answers) == ["Conflict", "User"]
+
+
 async def test_of_two_refreshes_at_the_same_moment_none_outlives_the_other(world: World) -> None:
     await world.user("mai")
     issued = await world.tokens.log_in("mai", PASSWORD, HERE)
