@@ -102,7 +102,7 @@ class Reader:
 async def reader(request: Request) -> Reader:
     """Who reads the page; nobody, where nobody is logged in."""
     try:
-        found = await services(request).authentication.principal(request)
+        found = await services(request).authentication.of_browser(request)
     except NotAuthenticated:
         return _nobody(request)
     return Reader(found, found.language)

@@ -76,6 +76,12 @@ class Authentication:
             return await self._of_session(secret, address)
         raise NotAuthenticated("log in, or send an access token or API key")
 
+    async def of_browser(self, connection: HTTPConnection) -> Principal:
+        """Who asks for a page: tokens and keys are for the API. Raises `NotAuthenticated`."""
+        if "authorization" in connection.headers:
+            raise NotAuthenticated("pages take a browser's session alone")
+        return await self.principal(connection)
+
     async def _of_session(self, secret: str, address: str) -> Principal:
         now = self._now()
         async with self._store.reading() as work:

@@ -206,6 +206,8 @@ def _expected(rule: Rule, who: str, path: str) -> str:
         return "let in"
     if who == "nobody":
         return "unknown" if path.startswith("/api/") else "to the login"
+    if who == "key" and not path.startswith("/api/"):
+        return "to the login"
     if who == "key":
         return "let in" if rule.least is VIEWER and not rule.persons_alone else "refused"
     return "let in" if Role(who).includes(rule.least) else "refused"
