@@ -19,6 +19,7 @@ log = structlog.get_logger()
 
 LONGEST_ANSWER = 200_000
 """Bytes of an answer that is kept."""
+JSON = "application/json"
 KEPT_HEADERS = ("content-type", "etag", "location")
 
 Who = Callable[[HTTPConnection], Awaitable[Principal]]
@@ -53,15 +54,14 @@ class Idempotent:
 
     async def _do(self, asked: Asked, scope: Scope, receive: Receive, send: Send) -> None:
         state = scope.setdefault("state", {})
-        answered = _Answered()
+        answered = _Answered(send)
         try:
             await self._app(scope, receive, answered.note)
         except Exception:
             await self._end(asked, Answer(500, {}, None))
             raise
         await self._end(asked, answered.to_keep(shows_secret=state.get("shown_once", False)))
-        for message in answered.messages:
-            await send(message)
+        await answered.let_go()
 
     async def _end(self, asked: Asked, answer: Answer) -> None:
         """What was done was done: that it cannot be kept is no reason to tell something else."""
@@ -72,21 +72,41 @@ class Idempotent:
 
 
 class _Answered:
-    """The messages of a response."""
+    """The messages of a response: held back until it is kept; let go at once where it will not be, as
+    an export of any length."""
 
-    def __init__(self) -> None:
-        self.messages: list[Message] = []
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._held: list[Message] = []
+        self._start: Message = {"status": 500, "headers": []}
+        self._body = bytearray()
+        self._kept = True
 
     async def note(self, message: Message) -> None:
-        self.messages.append(message)
+        """As the application sends it."""
+        self._held.append(message)
+        if message["type"] == "http.response.start":
+            self._start = message
+            kind = MutableHeaders(scope=message).get("content-type", JSON)
+            self._kept = kind.startswith(JSON)
+        elif self._kept:
+            self._body += message.get("body", b"")
+            self._kept = len(self._body) <= LONGEST_ANSWER
+        if not self._kept:
+            await self.let_go()
+
+    async def let_go(self) -> None:
+        """Send what is held."""
+        held, self._held = self._held, []
+        for message in held:
+            await self._send(message)
 
     def to_keep(self, *, shows_secret: bool) -> Answer:
-        start, *rest = self.messages
-        headers = MutableHeaders(scope=start)
+        """The response; without its body where that is not to be kept."""
+        headers = MutableHeaders(scope=self._start)
         kept = {name: headers[name] for name in KEPT_HEADERS if name in headers}
-        body = b"".join(one.get("body", b"") for one in rest)
-        text = None if shows_secret or len(body) > LONGEST_ANSWER else body.decode()
-        return Answer(start["status"], kept, text)
+        text = self._body.decode() if self._kept and not shows_secret else None
+        return Answer(self._start["status"], kept, text)
 
 
 def _again(before: Answer) -> Response:

@@ -105,8 +105,8 @@ class Idempotency:
             )
         if found.body is None:
             raise Conflict(
-                "the request with this Idempotency-Key was done, and its answer is shown once only:"
-                " it is not kept"
+                "the request with this Idempotency-Key was done; its answer is not kept, for it is shown"
+                " once only, or is a file"
             )
         return Answer(found.status, orjson.loads(found.headers or "{}"), found.body)
 

@@ -11,6 +11,7 @@ from app.console.security.roles import Role
 from app.console.store.tables import IdempotentRequest, Origin, User
 from app.core.clock import utc_now
 from tests.support.console import Consoled
+from tests.support.console_ledger import delivery, put
 
 ORIGINS = "/api/v1/origins"
 KEY = {"Idempotency-Key": "9f1c-1"}
@@ -139,3 +140,15 @@ async def test_a_request_that_is_too_long_is_refused(console: Consoled) -> None:
     long = await admin.post(ORIGINS, content=b" " * 1_000_001, headers=KEY)
     assert long.status_code == 413
     assert long.headers["content-type"] == "application/problem+json"
+
+
+async def test_a_file_is_sent_as_it_comes_and_not_kept(console: Consoled) -> None:
+    operator = await console.logged_in(Role.OPERATOR)
+    await put(console, delivery(7))
+    why = {"why": "the auditor asked"}
+    path = "/api/v1/deliveries/export"
+    first = await operator.post(path, json=why, headers=KEY)
+    assert (first.status_code, b"orders:7" in first.content) == (200, True)
+    assert not first.headers["content-type"].startswith("application/json")
+    again = await operator.post(path, json=why, headers=KEY)
+    assert (again.status_code, "not kept" in again.json()["detail"]) == (409, True)
