@@ -22,6 +22,8 @@ from app.console.deliveries import routes as deliveries
 from app.console.errors import NotAuthenticated
 from app.console.feedback import pages as feedback_pages
 from app.console.feedback import routes as feedback
+from app.console.feeds import events
+from app.console.feeds import pages as feed_pages
 from app.console.feeds import routes as feeds
 from app.console.health import routes as health
 from app.console.idempotency.middleware import Idempotent
@@ -46,6 +48,7 @@ API_ROUTERS: tuple[APIRouter, ...] = (
     dead_letters.router,
     deliveries.router,
     feedback.router,
+    events.router,
     feeds.router,
     origins.router,
     sessions.router,
@@ -57,6 +60,7 @@ PAGE_ROUTERS: tuple[APIRouter, ...] = (
     dead_letters_pages.router,
     deliveries_pages.router,
     feedback_pages.router,
+    feed_pages.router,
     login.router,
     origin_pages.router,
     profile_pages.router,

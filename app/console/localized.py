@@ -6,8 +6,10 @@ from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from babel import Locale
-from babel.dates import format_datetime, format_timedelta
+from babel.dates import format_datetime, format_time, format_timedelta
 from babel.numbers import format_decimal, format_percent
+
+_UNITS = (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1000), ("ms", 1))
 
 
 class Localized:
@@ -22,6 +24,20 @@ class Localized:
         if at is None:
             return "–"
         return format_datetime(at, "medium", tzinfo=self._zone, locale=self._locale)
+
+    def clock(self, at: datetime) -> str:
+        """The time of day, to the minute."""
+        return format_time(at, "short", tzinfo=self._zone, locale=self._locale)
+
+    def hour(self, at: datetime) -> str:
+        """The day of the week, and the time of day."""
+        local = format_datetime(at, "EEE ", tzinfo=self._zone, locale=self._locale)
+        return local + self.clock(at)
+
+    def latency(self, ms: float) -> str:
+        """A number of milliseconds in the unit in which it is short: `850 ms`, `12 s`, `3 min`."""
+        unit, length = next(one for one in _UNITS if ms >= one[1] or one[1] == 1)
+        return f"{format_decimal(ms / length, '#,##0.#', locale=self._locale)} {unit}"
 
     def number(self, value: float | None) -> str:
         """With the separators of the language; a dash for none."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -144,6 +145,16 @@ def render(
     if notice:
         response.delete_cookie(NOTICE, httponly=True, samesite="lax")
     return response
+
+
+def fragment(
+    who: Reader, template: str, now: datetime, told: Mapping[str, Any] | None = None
+) -> str:
+    """A part of a page, as its template makes it beyond any request: it has `reader`, `local` and
+    `now`, and what it is told."""
+    zone = who.principal.time_zone if who.principal else "UTC"
+    part = environment(who.language).get_template(template)
+    return part.render(reader=who, local=Localized(who.language, zone), now=now, **(told or {}))
 
 
 def go(path: str, notice: str | None = None) -> RedirectResponse:

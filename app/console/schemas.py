@@ -9,7 +9,16 @@ from enum import StrEnum
 from typing import Annotated, Any, Generic, TypeVar
 
 import orjson
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+)
 
 from app.console.errors import Invalid
 
@@ -69,6 +78,18 @@ Why = Annotated[
 
 
 Id = Annotated[str, Field(pattern="^[0-9a-f]{32}$", description="An id of this console.")]
+
+_WHY: TypeAdapter[str] = TypeAdapter(Why)
+
+
+def read_why(text: str) -> str:
+    """The reason that was typed into a form. Raises `Invalid` for none, and for one that cannot be
+    kept."""
+    try:
+        return _WHY.validate_python(text.strip())
+    except ValidationError as error:
+        said = "a reason of 3 to 500 characters, on one line"
+        raise Invalid(said, "why") from error
 
 
 def cursor_of(*fields: object) -> str:

@@ -7,6 +7,7 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 import uvicorn
 
@@ -63,6 +64,7 @@ async def _serve(
             ),
             lambda: tell(url),
             hung_up,
+            services.feeds.live.end,
         )
         await server.serve([listening])
 
@@ -75,16 +77,24 @@ class _Server(uvicorn.Server):
         config: uvicorn.Config,
         listens: Callable[[], None],
         hung_up: Callable[[], None],
+        stops: Callable[[], None],
     ) -> None:
-        """`hung_up`: called on SIGHUP."""
+        """`hung_up`: called on SIGHUP; `stops`: when it is told to end, before it waits for requests
+        under way."""
         super().__init__(config)
         self._listens = listens
         self._hung_up = hung_up
+        self._stops = stops
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """As uvicorn calls it."""
         await super().startup(sockets)
         self._listens()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """As uvicorn calls it."""
+        super().handle_exit(sig, frame)
+        self._stops()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -29,12 +29,15 @@ def at(address: str) -> Find:
 
 
 ADDRESSES: dict[str, Find] = {
+    "/feeds/{name}": at("/feeds/orders"),
+    "/feeds/{name}/preview": at("/feeds/orders/preview?key=1"),
+    "/feeds/{name}/rewind": at("/feeds/orders/rewind?to=beginning"),
     "/welcome/{link}": at("/welcome/not-a-link-any-more"),
 }
 """A route with parameters → where one such page is. Those without are visited as they are."""
 
-FILES: frozenset[str] = frozenset()
-"""Routes that answer with a file, which no browser shows as a page."""
+FILES = frozenset({"/overview/events"})
+"""Routes that answer with a file or a stream, which no browser shows as a page."""
 
 
 def routes() -> Iterator[str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -10,6 +11,7 @@ from app.configuration.loaded import Loaded
 from app.console.audit.service import Audit
 from app.console.errors import Conflict, Invalid, NotFound
 from app.console.feeds.lags import Lags
+from app.console.feeds.live import Live, Watch
 from app.console.feeds.overview import Overview, read_overview
 from app.console.feeds.rewind_tokens import LASTS, CountedRewind, RewindTokens
 from app.console.feeds.schemas import Range
@@ -87,9 +89,12 @@ class Feeds:
         self._histories: Histories | None = None
         self._tokens = RewindTokens()
         self._snapshot: Snapshot[Overview] = Snapshot(self._read_overview)
+        self.live = Live(self._snapshot.get)
+        """Tells of every new overview."""
 
     async def close(self) -> None:
         """Stop what is being read."""
+        self.live.end()
         await self._snapshot.close()
         await self._lags.close()
 
@@ -98,6 +103,14 @@ class Feeds:
         errors."""
         actor.require(Permission.LOOK)
         return await self._snapshot.get()
+
+    def watching(
+        self, actor: Principal, still: Callable[[], Awaitable[object]]
+    ) -> AbstractAsyncContextManager[Watch]:
+        """Be told of every new overview. `still`: see `Live.watching`. Raises `Forbidden`,
+        `TooMany`."""
+        actor.require(Permission.LOOK)
+        return self.live.watching(still)
 
     async def detail(self, actor: Principal, name: str, back: Range = Range.HOUR) -> Detail:
         """One feed, and its past. Raises `Forbidden`; `UnknownFeed` for one that neither feeds.toml

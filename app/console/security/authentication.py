@@ -62,8 +62,9 @@ class Authentication:
         self._idle = idle
         self._now = now
 
-    async def principal(self, connection: HTTPConnection) -> Principal:
-        """Who asks. Raises `NotAuthenticated`."""
+    async def principal(self, connection: HTTPConnection, *, used: bool = True) -> Principal:
+        """Who asks. `used`: a person or program does something; else it is only looked whether they
+        are logged in, and a session's idle time goes on. Raises `NotAuthenticated`."""
         address = address_of(connection)
         kind, _, credential = connection.headers.get("authorization", "").partition(" ")
         if kind:
@@ -73,7 +74,7 @@ class Authentication:
                 return await self._of_key(credential, address)
             return await self._of_token(credential, address)
         if secret := connection.cookies.get(self.cookie.name):
-            return await self._of_session(secret, address)
+            return await self._of_session(secret, address, used=used)
         raise NotAuthenticated("log in, or send an access token or API key")
 
     async def of_browser(self, connection: HTTPConnection) -> Principal:
@@ -82,13 +83,13 @@ class Authentication:
             raise NotAuthenticated("pages take a browser's session alone")
         return await self.principal(connection)
 
-    async def _of_session(self, secret: str, address: str) -> Principal:
+    async def _of_session(self, secret: str, address: str, *, used: bool) -> Principal:
         now = self._now()
         async with self._store.reading() as work:
             session = await SessionRepository(work).alive(hash_of(secret), now, now - self._idle)
         if session is None:
             raise NotAuthenticated("the session has ended: log in again")
-        if session.last_seen_at < now - SEEN_EVERY:
+        if used and session.last_seen_at < now - SEEN_EVERY:
             with suppress(StoreUnavailable):  # whoever only reads need not wait for a writer
                 async with self._store.writing() as work:
                     await SessionRepository(work).seen(session.id, now)
