@@ -17,6 +17,9 @@ from app.core.batches import NewBatch
 from app.feeds.feed import Feed
 from tasks.sifting import sift
 
+KNOCK_LASTS_SECONDS = 60
+"""Then beat has knocked by itself."""
+
 
 class CeleryQueue:
     """Sends `deliver` messages."""
@@ -34,6 +37,10 @@ class CeleryQueue:
     async def depth(self) -> int:
         """Messages that wait in the `deliver` queue. Raises `BrokerUnavailable`."""
         return await asyncio.to_thread(self._depth)
+
+    async def knock(self, task: str) -> None:
+        """Send the message of a periodic job's task. Raises `BrokerUnavailable`."""
+        await asyncio.to_thread(self._knock, task)
 
     async def sift(self, existing: Callable[[Iterable[str]], Awaitable[set[str]]]) -> None:
         """Clear the `deliver` queue of messages for batches that are not `existing`: see
@@ -64,6 +71,10 @@ class CeleryQueue:
                     producer=producer,
                     ignore_result=True,
                 )
+
+    def _knock(self, task: str) -> None:
+        with self._translated():
+            self._celery.send_task(task, ignore_result=True, expires=KNOCK_LASTS_SECONDS)
 
     def _depth(self) -> int:
         with self._translated(), self._celery.connection_or_acquire() as connection:

@@ -25,6 +25,14 @@ class Queue(Protocol):
         """Messages waiting for a worker. Raises `BrokerUnavailable`."""
 
 
+class KnockingQueue(Queue, Protocol):
+    """A queue that can also ask for a periodic job."""
+
+    async def knock(self, task: str) -> None:
+        """Have a worker look now which periods of the job are due, as beat does every minute. Raises
+        `BrokerUnavailable`."""
+
+
 class SiftedQueue(Queue, Protocol):
     """A queue that can be cleared of useless messages."""
 

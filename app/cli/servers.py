@@ -19,7 +19,7 @@ from app.core.errors import AmbiguousKey, LedgerUnavailable, RowrelayError, Unkn
 
 if TYPE_CHECKING:
     import config
-    from app.broker.queue import Queue
+    from app.broker.queue import KnockingQueue
     from app.configuration.loaded import Loaded
     from app.ledger import Ledger
     from app.runtime.operator import Operator
@@ -118,7 +118,7 @@ async def _set_clock(reader: Reader) -> None:
         await reader.ledger.read_clock()
 
 
-def open_queue(loaded: config.Config | Loaded) -> Queue:
+def open_queue(loaded: config.Config | Loaded) -> KnockingQueue:
     """The queue to the workers. Connects on first use."""
     from tasks import application  # noqa: PLC0415 - as the module says: this loads Celery
 

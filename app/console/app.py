@@ -27,6 +27,8 @@ from app.console.feeds import pages as feed_pages
 from app.console.feeds import routes as feeds
 from app.console.health import routes as health
 from app.console.idempotency.middleware import Idempotent
+from app.console.jobs import pages as job_pages
+from app.console.jobs import routes as jobs
 from app.console.origins import pages as origin_pages
 from app.console.origins import routes as origins
 from app.console.security.guard import Guard
@@ -39,6 +41,8 @@ from app.console.tokens import routes as tokens
 from app.console.users import pages as user_pages
 from app.console.users import profile_pages
 from app.console.users import routes as users
+from app.console.workers import pages as worker_pages
+from app.console.workers import routes as workers
 from app.core.errors import RowrelayError
 
 API = "/api/v1"
@@ -50,10 +54,12 @@ API_ROUTERS: tuple[APIRouter, ...] = (
     feedback.router,
     events.router,
     feeds.router,
+    jobs.router,
     origins.router,
     sessions.router,
     tokens.router,
     users.router,
+    workers.router,
 )
 PAGE_ROUTERS: tuple[APIRouter, ...] = (
     audit_pages.router,
@@ -61,12 +67,14 @@ PAGE_ROUTERS: tuple[APIRouter, ...] = (
     deliveries_pages.router,
     feedback_pages.router,
     feed_pages.router,
+    job_pages.router,
     login.router,
     origin_pages.router,
     profile_pages.router,
     session_pages.router,
     token_pages.router,
     user_pages.router,
+    worker_pages.router,
 )
 
 

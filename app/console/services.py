@@ -18,6 +18,7 @@ from app.console.feedback.service import FeedbackNotes
 from app.console.feeds.service import Feeds
 from app.console.health.service import Health
 from app.console.idempotency.service import Idempotency
+from app.console.jobs.service import Jobs
 from app.console.origins.service import Origins
 from app.console.security.access_tokens import AccessTokens, secret_of
 from app.console.security.authentication import Authentication, cookie_settings
@@ -29,6 +30,7 @@ from app.console.store.migrate import migrate, require_current
 from app.console.store.store import Store
 from app.console.tokens.service import Tokens
 from app.console.users.service import Users
+from app.console.workers.service import Workers
 from app.core.clock import Clock, utc_now
 from app.runtime.operator import OpenQueue, Operator, open_operator
 
@@ -138,6 +140,18 @@ class Services:
     def exporting(self) -> Exporting:
         """Searches as files."""
         return Exporting(self.operator, self.audit)
+
+    @cached_property
+    def workers(self) -> Workers:
+        """Workers and beat."""
+        workers = Workers(self.loaded, self.operator, self.now)
+        self.closing.push_async_callback(workers.close)
+        return workers
+
+    @cached_property
+    def jobs(self) -> Jobs:
+        """Periodic jobs."""
+        return Jobs(self.loaded, self.operator, self.audit, self.now)
 
     @cached_property
     def health(self) -> Health:

@@ -51,6 +51,8 @@ class Job:
     misfire: Misfire
     after: str | None = None
     """Waits until this job has finished the same period, well or badly."""
+    any_time: bool = False
+    """Its work is the same whatever the period: an operator may have it done between two."""
     grace: timedelta = timedelta(minutes=15)
     """`skip`: how late it may still start."""
 
@@ -61,9 +63,9 @@ class Job:
 
 
 REPORT_HOUR = Job("report-hour", Kind.HOUR, Misfire.ALL)
-RECONCILE = Job("reconcile", Kind.DAY, Misfire.ONCE)
+RECONCILE = Job("reconcile", Kind.DAY, Misfire.ONCE, any_time=True)
 REPORT_DAY = Job("report-day", Kind.DAY, Misfire.ALL, after=RECONCILE.name)
-PURGE = Job("purge", Kind.HOUR, Misfire.ONCE)
+PURGE = Job("purge", Kind.HOUR, Misfire.ONCE, any_time=True)
 JOBS = (REPORT_HOUR, RECONCILE, REPORT_DAY, PURGE)
 
 

@@ -13,7 +13,7 @@ from app.runtime.process import delivery_settings, process_name, purge_settings
 from app.runtime.reader import Reader
 
 if TYPE_CHECKING:
-    from app.broker.queue import Queue
+    from app.broker.queue import KnockingQueue
     from app.configuration.loaded import Loaded
     from app.feeds.feed import Feed
     from app.operations.replay import Replaying
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from app.retention.purge import Purging
     from config import Config
 
-OpenQueue = Callable[[], "Queue"]
+OpenQueue = Callable[[], "KnockingQueue"]
 """Opens the queue to the workers. That loads Celery, so only what publishes calls it."""
 
 
@@ -44,7 +44,7 @@ class Operator(Reader):
         return LiveFeeds(self.config)
 
     @cached_property
-    def queue(self) -> Queue:
+    def queue(self) -> KnockingQueue:
         """Where batches are published. Connects on first use."""
         return self._open_queue()
 
@@ -124,7 +124,7 @@ class Operator(Reader):
         return trial, store.up
 
 
-def _no_queue() -> Queue:
+def _no_queue() -> KnockingQueue:
     raise AssertionError("an operator that publishes is opened with the queue to publish to")
 
 

@@ -149,6 +149,8 @@ class MemoryQueue:
     def __init__(self) -> None:
         self.messages: list[tuple[str, str]] = []
         """(feed, batch id), oldest first."""
+        self.knocks: list[str] = []
+        """Tasks of periodic jobs."""
         self.takes: int | None = None
         """How many messages it takes before it is away; `None`: it stays."""
 
@@ -156,6 +158,10 @@ class MemoryQueue:
         for batch in batches:
             self._be_there()
             self.messages.append((batch.feed, batch.id))
+
+    async def knock(self, task: str) -> None:
+        self._be_there()
+        self.knocks.append(task)
 
     async def depth(self) -> int:
         if self.takes == 0:
