@@ -35,6 +35,7 @@ from app.core.states import OPEN_STATES, State
 from app.ledger import Ledger
 from app.reports.reporting import Reporting
 from app.runtime.clients import ledger_at
+from app.testbed.embedded.demo_console import start_console
 from app.testbed.embedded.process import NotStarted
 from app.testbed.embedded.stack import ROOT, Stack
 from config import Settings
@@ -98,7 +99,11 @@ def demo(
         Path | None, typer.Option("--json", help="Write the books to this file.")
     ] = None,
     keep: Annotated[
-        bool, typer.Option("--keep", help="Stay up until Ctrl-C, and say how to look around.")
+        bool,
+        typer.Option(
+            "--keep",
+            help="Stay up until Ctrl-C, with the operator console; says how to look around.",
+        ),
     ] = False,
 ) -> None:
     """Run the main job on embedded servers, with faults. Exit code 1 where the books do not
@@ -247,7 +252,10 @@ def ways_to_look(variables: Mapping[str, str], partner_url: str) -> list[str]:
 
 
 def _stay(stack: Stack) -> None:
-    """Keep everything running until Ctrl-C, and say how to look around."""
+    """Keep everything running until Ctrl-C, with the operator console, and say how to look around."""
+    pages = start_console(stack)
+    console.print(f"\nThe operator console: {pages.url}", soft_wrap=True)
+    console.print(f"  log in as {pages.name} with {pages.password}, a password of this run")
     console.print("\nStill running. In another terminal:")
     for line in ways_to_look(stack.variables, stack.partner_url):
         console.print(f"  {line}", soft_wrap=True)

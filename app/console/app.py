@@ -29,6 +29,7 @@ from app.console.health import routes as health
 from app.console.idempotency.middleware import Idempotent
 from app.console.jobs import pages as job_pages
 from app.console.jobs import routes as jobs
+from app.console.metrics import Measured
 from app.console.origins import pages as origin_pages
 from app.console.origins import routes as origins
 from app.console.security.guard import Guard
@@ -105,13 +106,14 @@ def make_app(services: Services) -> FastAPI:
         requests=services.idempotency,
         who=services.authentication.principal,
     )
-    app.add_middleware(  # the last one is the outermost
+    app.add_middleware(
         Guard,
         console_url=services.console_url,
         known=services.origins.is_known,
         failed=_failed,
     )
     openapi.describe(app)
+    app.add_middleware(Measured, metrics=services.metrics)  # the last one is the outermost
     app.state.services = services
     return app
 

@@ -15,6 +15,7 @@ from app.configuration.loaded import Loaded
 from app.configuration.reload import Reloader
 from app.console.app import make_app
 from app.console.background import background
+from app.console.metrics import metrics_served
 from app.console.services import open_services
 from app.core.errors import ConfigError, Problem
 from app.runtime.operator import OpenQueue
@@ -50,7 +51,14 @@ async def _serve(
     tell: Callable[[str], None],
     hung_up: Callable[[], None],
 ) -> None:
-    async with open_services(loaded, open_queue, url) as services, background(services):
+    settings = loaded.settings
+    async with (
+        open_services(loaded, open_queue, url) as services,
+        background(services),
+        metrics_served(
+            services.metrics, settings.console_metrics_host, settings.console_metrics_port
+        ),
+    ):
         server = _Server(
             uvicorn.Config(
                 make_app(services),

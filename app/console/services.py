@@ -19,6 +19,7 @@ from app.console.feeds.service import Feeds
 from app.console.health.service import Health
 from app.console.idempotency.service import Idempotency
 from app.console.jobs.service import Jobs
+from app.console.metrics import Metrics
 from app.console.origins.service import Origins
 from app.console.security.access_tokens import AccessTokens, secret_of
 from app.console.security.authentication import Authentication, cookie_settings
@@ -52,6 +53,7 @@ class Services:
         self.now = now
         self.closing = AsyncExitStack()
         self.store = Store(open_engine(settings))
+        self.metrics = Metrics(self.store, now)
         self.passwords = Passwords()
         self.access_tokens = AccessTokens(secret_of(settings), now)
         self.login_limits = LoginLimits(settings.redis, settings.connect_timeout)

@@ -23,6 +23,10 @@ class ConsoleSettings(BaseModel):
     """The address that it listens on."""
     console_port: int = Field(default=8800, ge=0, le=65535)
     """0: any that is free."""
+    console_metrics_host: str = "127.0.0.1"
+    """The address at which its own metrics are served, for Prometheus."""
+    console_metrics_port: int = Field(default=0, ge=0, le=65535)
+    """The port of its own metrics. 0: they are not served."""
     console_secret: SecretStr = SecretStr("")
     """Signs access tokens: at least 32 characters. Empty: made at the first start, and kept beside
     the SQLite database."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import orjson
 import psutil
 import pytest
@@ -75,3 +77,27 @@ def test_however_it_is_stopped_no_process_and_no_directory_is_left(
         timeout=ENDS_SECONDS,
         message="the directory to be removed",
     )
+
+
+def test_kept_it_serves_the_console_for_a_user_of_this_run(tmp_path: Path) -> None:
+    with start(tmp_path, "--rows", "20", "--rate", "0", "--faults", "none", "--keep") as demo:
+        assert demo.stdout is not None
+        told = ""
+        while "Ctrl-C" not in told:
+            line = demo.stdout.readline()
+            assert line, told
+            told += line
+        try:
+            found = re.search(r"console: (http://\S+)\n +log in as (\S+) with (\S+),", told)
+            assert found, told
+            url, name, password = found.groups()
+            with httpx.Client(base_url=url, headers={"Origin": url}, trust_env=False) as browser:
+                login = {"name": name, "password": password}
+                assert browser.post("/login", data=login).status_code == 303
+                me = browser.get("/api/v1/users/me").json()
+                assert (me["name"], me["role"]) == (name, "admin")
+        finally:
+            demo.send_signal(signal.SIGINT)
+        rest = demo.stdout.read()
+    assert demo.returncode == 0, told + rest
+    assert not list(tmp_path.glob("rowrelay-*"))

@@ -11,6 +11,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -69,7 +70,7 @@ def _mounted_files(service: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
 
 
 def test_every_service_that_the_installation_needs_is_there() -> None:
-    wanted = {"mssql", "mongo", "redis", "worker", "beat", "flower", "metrics"}
+    wanted = {"mssql", "mongo", "redis", "worker", "beat", "console", "flower", "metrics"}
     assert {name for name in LONG_RUNNING if "profiles" not in SERVICES[name]} == wanted
     assert {name: SERVICES[name]["profiles"] for name in LONG_RUNNING if name not in wanted} == {
         "simulator": ["demo"],
@@ -87,6 +88,7 @@ def test_ports_are_published_on_this_host_alone(name: str) -> None:
 
 def test_only_pages_are_published() -> None:
     assert {name for name in SERVICES if "ports" in SERVICES[name]} == {
+        "console",
         "flower",
         "metrics",
         "grafana",
@@ -126,7 +128,8 @@ def test_no_secret_is_in_the_environment_or_a_command(name: str) -> None:
     service = SERVICES[name]
     for variable, value in _environment(service).items():
         if _SECRET.search(variable) and not variable.endswith("_FILE"):
-            assert value == "", f"{variable} belongs into a file"
+            plain = value.startswith("sqlite:////") and "@" not in value
+            assert plain or value == "", f"{variable} belongs into a file"
     assert "password" not in shlex.join(map(str, service.get("command", ()))).lower()
 
 
@@ -150,6 +153,32 @@ def test_each_service_gets_the_secrets_that_it_reads_and_no_others(name: str) ->
     assert {
         value for value in _environment(service).values() if value.startswith("/run/secrets/")
     } <= given
+
+
+def test_the_console_has_a_network_of_its_own_and_keeps_its_database_in_a_volume() -> None:
+    beside = {name for name in SERVICES if "operators" in SERVICES[name].get("networks", ())}
+    assert beside == {"console"}
+    assert COMPOSE["networks"]["operators"] == COMPOSE["networks"]["console"]
+    service = SERVICES["console"]
+    assert "console:/var/lib/rowrelay" in service["volumes"]
+    assert _environment(service)["CONSOLE_DATABASE_URL"].startswith("sqlite:////var/lib/rowrelay/")
+    assert "/health/live" in service["healthcheck"]["test"][1]
+
+
+def test_every_file_that_the_package_reads_goes_into_a_wheel() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    packed = {
+        path
+        for package, patterns in project["tool"]["setuptools"]["package-data"].items()
+        for pattern in patterns
+        for path in (ROOT / package.replace(".", "/")).glob(pattern)
+    }
+    there = {
+        path
+        for path in (ROOT / "app").rglob("*")
+        if path.is_file() and path.suffix not in {".py", ".pyc", ".po"}
+    }
+    assert there <= packed, "say in pyproject.toml, package-data, that these go along"
 
 
 def test_only_a_worker_reaches_out() -> None:

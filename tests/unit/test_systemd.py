@@ -16,6 +16,7 @@ ANALYZE = shutil.which("systemd-analyze")
 def test_there_is_a_unit_for_each_process() -> None:
     assert [unit.stem for unit in UNITS] == [
         "rowrelay-beat",
+        "rowrelay-console",
         "rowrelay-flower",
         "rowrelay-metrics",
         "rowrelay-worker@",

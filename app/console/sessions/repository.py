@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import and_, or_, select, update
+from sqlalchemy import and_, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import joinedload
 
@@ -80,6 +80,12 @@ class SessionRepository:
         if user_id is not None:
             statement = statement.where(Session.user_id == user_id)
         return (await self._session.scalars(statement)).all()
+
+    async def count_open(self, now: datetime) -> int:
+        """How many have not ended."""
+        open_ones = select(func.count()).select_from(Session)
+        wanted = open_ones.where(Session.ended_at.is_(None), Session.expires_at > now)
+        return await self._session.scalar(wanted) or 0
 
     async def end(self, session_id: str, now: datetime) -> bool:
         """End it; `False` where it had ended."""

@@ -156,6 +156,10 @@ class Stack:
         self.beat = self._celery("beat", "beat")
         return self.beat
 
+    def start_console(self) -> Process:
+        """Start the operator console, where the settings say."""
+        return self._python("console", "app", "console")
+
     def start_generator(self, rows: int, *, rate: float = 0.0, pattern: str = "steady") -> Process:
         """Start writing rows to the source: `rate` a second, 0 for at once. Its last line of output
         is its account.
