@@ -30,6 +30,7 @@ from app.core.errors import ConfigError, Problem
 log = structlog.get_logger()
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+API = "/api/v1"
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 OTHER = "other"
 """The route of what no route takes, and a method that is none of HTTP's: a stranger adds no series."""
@@ -139,7 +140,11 @@ def route_of(scope: Scope) -> str:
     if scope["path"].startswith("/static/"):
         return "/static"
     path = getattr(scope.get("route"), "path", None)
-    return path if isinstance(path, str) and path else OTHER
+    if not isinstance(path, str) or not path:
+        return OTHER
+    # The API's routes know their path within it alone.
+    within = scope["path"].startswith(f"{API}/") and not path.startswith(f"{API}/")
+    return API + path if within else path
 
 
 @asynccontextmanager

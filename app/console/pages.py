@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote, unquote, urlsplit
 
-from babel.support import NullTranslations, Translations
 from fastapi import Depends, Request
 from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PrefixLoader, StrictUndefined
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -20,11 +18,11 @@ from app.console.dependencies import services
 from app.console.errors import NotAuthenticated
 from app.console.localized import Localized
 from app.console.problems import ProblemResponse
-from app.console.security.roles import LEAST, Permission, Principal, why_not
+from app.console.security.roles import LEAST, Permission, Principal
+from app.console.translations import LANGUAGES, translations
 from app.core.errors import RowrelayError
 
 HERE = Path(__file__).parent
-LANGUAGES = ("en", "vi")
 NOTICE, LONGEST_NOTICE = "rowrelay-notice", 2000
 """The cookie with what the next page says once, and how many characters of it."""
 
@@ -33,12 +31,6 @@ def _loader() -> ChoiceLoader:
     """A subject's templates by its name (`users/list.html`), and those that all share."""
     folders = {path.parent.name: FileSystemLoader(path) for path in HERE.glob("*/templates")}
     return ChoiceLoader([PrefixLoader(folders), FileSystemLoader(HERE / "templates")])
-
-
-@cache
-def translations(language: str) -> NullTranslations:
-    """What the pages say in that language; in English where there is none of it."""
-    return Translations.load(HERE / "locale", [language], "console")
 
 
 def _environment(language: str) -> Environment:
@@ -93,11 +85,17 @@ class Reader:
         """Why it is not, for a control that is disabled; empty where it is."""
         if self.may(permission):
             return ""
-        return why_not(self.by.role, Permission[permission])
+        wanted = Permission[permission]
+        return self.gettext(
+            "to %(permission)s takes the role %(role)s; yours is %(yours)s",
+            permission=self.gettext(wanted.value),
+            role=self.gettext(LEAST[wanted].value),
+            yours=self.gettext(self.by.role.value),
+        )
 
     def least(self, permission: str) -> str:
         """The least role that may."""
-        return LEAST[Permission[permission]].value
+        return self.gettext(LEAST[Permission[permission]].value)
 
 
 async def reader(request: Request) -> Reader:

@@ -3,58 +3,21 @@ keeps out, no sideways scroll on a narrow screen, and small."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
-
 import pytest
-from fastapi.routing import APIRoute
 
-from app.console.app import PAGE_ROUTERS
 from app.console.security.roles import Role
 from tests.support.browsing import Browsing, axe
+from tests.support.console_addresses import ADDRESSES, WITHOUT_LOGIN, address_of, routes
 
 MOST_BYTES = 60_000
 """Of a page with its style sheet and scripts, as sent."""
 
-Find = Callable[[Browsing], Awaitable[str]]
-
-
-def at(address: str) -> Find:
-    """An address that is known beforehand."""
-
-    async def find(browsing: Browsing) -> str:
-        del browsing
-        return address
-
-    return find
-
-
-ADDRESSES: dict[str, Find] = {
-    "/feeds/{name}": at("/feeds/orders"),
-    "/feeds/{name}/preview": at("/feeds/orders/preview?key=1"),
-    "/feeds/{name}/rewind": at("/feeds/orders/rewind?to=beginning"),
-    "/welcome/{link}": at("/welcome/not-a-link-any-more"),
-}
-"""A route with parameters → where one such page is. Those without are visited as they are."""
-
-FILES = frozenset({"/overview/events"})
-"""Routes that answer with a file or a stream, which no browser shows as a page."""
-
-
-def routes() -> Iterator[str]:
-    """The GET routes of pages."""
-    for router in PAGE_ROUTERS:
-        for route in router.routes:
-            if not isinstance(route, APIRoute) or route.path in FILES:
-                continue
-            if "GET" in (route.methods or ()):
-                yield route.path
-
 
 @pytest.mark.parametrize("route", sorted(set(routes())))
 async def test_a_page_is_for_everybody(browsing: Browsing, route: str) -> None:
-    assert "{" not in route or route in ADDRESSES, "say in ADDRESSES where such a page is"
-    address = await ADDRESSES[route](browsing) if "{" in route else route
-    page = await browsing.page(None if route in ("/login", "/welcome/{link}") else Role.ADMIN)
+    assert "{" not in route or route in ADDRESSES, "say in console_addresses where such a page is"
+    address = await address_of(browsing, route)
+    page = await browsing.page(None if address in WITHOUT_LOGIN else Role.ADMIN)
     answered = await page.goto(address)
     assert answered
     assert answered.status == 200

@@ -176,7 +176,7 @@ def test_every_file_that_the_package_reads_goes_into_a_wheel() -> None:
     there = {
         path
         for path in (ROOT / "app").rglob("*")
-        if path.is_file() and path.suffix not in {".py", ".pyc", ".po"}
+        if path.is_file() and path.suffix not in {".py", ".pyc"}
     }
     assert there <= packed, "say in pyproject.toml, package-data, that these go along"
 
@@ -299,7 +299,7 @@ def _commands() -> set[str]:
 
     return {
         command.name or str(getattr(command.callback, "__name__", ""))
-        for command in main.registered_commands
+        for command in (*main.registered_commands, *main.registered_groups)
     }
 
 
