@@ -6,7 +6,7 @@ import asyncio
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from types import FrameType
 
 import uvicorn
@@ -17,6 +17,7 @@ from app.console.app import make_app
 from app.console.background import background
 from app.console.metrics import metrics_served
 from app.console.services import open_services
+from app.console.tracing import traced
 from app.core.errors import ConfigError, Problem
 from app.runtime.operator import OpenQueue
 
@@ -58,10 +59,13 @@ async def _serve(
         metrics_served(
             services.metrics, settings.console_metrics_host, settings.console_metrics_port
         ),
+        AsyncExitStack() as closing,
     ):
+        app = make_app(services)
+        closing.enter_context(traced(app, services.store.engine))
         server = _Server(
             uvicorn.Config(
-                make_app(services),
+                app,
                 log_config=None,
                 log_level="warning",
                 access_log=False,

@@ -132,9 +132,9 @@ STEPS: tuple[Step[Any, Any, Any], ...] = (
 _started: TracerProvider | None = None
 
 
-def wanted() -> bool:
-    """Whether the environment asks for traces and the packages are there. Says so where they are
-    not.
+def wanted(needed: Sequence[str] = _NEEDED) -> bool:
+    """Whether the environment asks for traces and the packages `needed` are there. Says so where
+    they are not.
 
     The variables are OpenTelemetry's own, which its SDK reads: they are no settings of ours.
     """
@@ -143,7 +143,7 @@ def wanted() -> bool:
     exporter = os.environ.get("OTEL_TRACES_EXPORTER") or ("otlp" if named else "none")
     if exporter == "none" or os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return False
-    missing = [name for name in _NEEDED if not _found(name)]
+    missing = [name for name in needed if not _found(name)]
     if exporter != "otlp" or missing:
         log.warning(
             "traces_off",
@@ -167,15 +167,7 @@ def start(processor: SpanProcessor | None = None) -> None:
     over HTTP.
     """
     global _started  # noqa: PLW0603 - a process traces or does not
-    from opentelemetry.sdk.resources import Resource  # noqa: PLC0415 - an optional extra
-    from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
-
-    named = "OTEL_SERVICE_NAME" in os.environ or f"{_NAME}=" in os.environ.get(
-        "OTEL_RESOURCE_ATTRIBUTES", ""
-    )
-    resource = Resource.create({} if named else {_NAME: "rowrelay"})
-    _started = TracerProvider(resource=resource, shutdown_on_exit=False)
-    _started.add_span_processor(processor or _exporting())
+    _started = provider(processor)
     tracer = _started.get_tracer("rowrelay")
     traced: list[tuple[Step[Any, Any, Any], Callable[..., Any]]] = [
         (step, _traced(tracer, step)) for step in STEPS
@@ -184,6 +176,22 @@ def start(processor: SpanProcessor | None = None) -> None:
     for step, method in traced:
         setattr(step.owner, step.method.__name__, method)
     log.info("traces_on", steps=len(STEPS))
+
+
+def provider(processor: SpanProcessor | None = None, name: str = "rowrelay") -> TracerProvider:
+    """What spans are begun with; shut it down at the end. `name`: the service's, where the
+    environment names none.
+    """
+    from opentelemetry.sdk.resources import Resource  # noqa: PLC0415 - an optional extra
+    from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
+
+    named = "OTEL_SERVICE_NAME" in os.environ or f"{_NAME}=" in os.environ.get(
+        "OTEL_RESOURCE_ATTRIBUTES", ""
+    )
+    resource = Resource.create({} if named else {_NAME: name})
+    made = TracerProvider(resource=resource, shutdown_on_exit=False)
+    made.add_span_processor(processor or _exporting())
+    return made
 
 
 def _exporting() -> SpanProcessor:
@@ -205,11 +213,11 @@ def stop() -> None:
     global _started
     if _started is None:
         return
-    provider, _started = _started, None
+    started, _started = _started, None
     _instrumentor().uninstrument()
     for step in STEPS:
         setattr(step.owner, step.method.__name__, step.method)
-    provider.shutdown()
+    started.shutdown()
 
 
 def _traced(
