@@ -22,7 +22,9 @@ async def test_a_request_is_a_span_and_tells_nothing_of_what_was_asked(console: 
     within = [
         span for span in spans if span.parent and span.parent.span_id == request.context.span_id
     ]
-    assert any(span.name.startswith("SELECT") for span in within)
+    assert any(span.name.startswith("SELECT") for span in within), [
+        (span.name, span.parent) for span in spans
+    ]
     assert not any("/health" in span.name for span in spans)
     told = " ".join(str(value) for span in spans for value in (span.attributes or {}).values())
     assert "a-customers-key" not in told
