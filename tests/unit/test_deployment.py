@@ -297,9 +297,10 @@ def _commands() -> set[str]:
     """The names of `python -m app <command>`."""
     from app.cli.main import main
 
-    return {
+    groups = {str(group.name) for group in main.registered_groups}
+    return groups | {
         command.name or str(getattr(command.callback, "__name__", ""))
-        for command in (*main.registered_commands, *main.registered_groups)
+        for command in main.registered_commands
     }
 
 
