@@ -15,6 +15,8 @@ from app.console import openapi, pages, problems
 from app.console.api_keys import routes as api_keys
 from app.console.audit import pages as audit_pages
 from app.console.audit import routes as audit
+from app.console.certificates import pages as certificates_pages
+from app.console.certificates import routes as certificates
 from app.console.dead_letters import pages as dead_letters_pages
 from app.console.dead_letters import routes as dead_letters
 from app.console.deliveries import pages as deliveries_pages
@@ -32,6 +34,8 @@ from app.console.jobs import routes as jobs
 from app.console.metrics import Measured
 from app.console.origins import pages as origin_pages
 from app.console.origins import routes as origins
+from app.console.reports import pages as reports_pages
+from app.console.reports import routes as reports
 from app.console.security.guard import Guard
 from app.console.services import Services
 from app.console.sessions import admin_pages as session_pages
@@ -50,13 +54,15 @@ API = "/api/v1"
 API_ROUTERS: tuple[APIRouter, ...] = (
     api_keys.router,
     audit.router,
+    certificates.router,
     dead_letters.router,
     deliveries.router,
-    feedback.router,
     events.router,
+    feedback.router,
     feeds.router,
     jobs.router,
     origins.router,
+    reports.router,
     sessions.router,
     tokens.router,
     users.router,
@@ -64,14 +70,16 @@ API_ROUTERS: tuple[APIRouter, ...] = (
 )
 PAGE_ROUTERS: tuple[APIRouter, ...] = (
     audit_pages.router,
+    certificates_pages.router,
     dead_letters_pages.router,
     deliveries_pages.router,
-    feedback_pages.router,
     feed_pages.router,
+    feedback_pages.router,
     job_pages.router,
     login.router,
     origin_pages.router,
     profile_pages.router,
+    reports_pages.router,
     session_pages.router,
     token_pages.router,
     user_pages.router,

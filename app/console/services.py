@@ -11,6 +11,7 @@ import structlog
 from app.configuration.loaded import Loaded
 from app.console.api_keys.service import ApiKeys
 from app.console.audit.service import Audit
+from app.console.certificates.service import Certificates
 from app.console.dead_letters.service import DeadLetters
 from app.console.deliveries.exporting import Exporting
 from app.console.deliveries.service import Deliveries
@@ -21,6 +22,7 @@ from app.console.idempotency.service import Idempotency
 from app.console.jobs.service import Jobs
 from app.console.metrics import Metrics
 from app.console.origins.service import Origins
+from app.console.reports.service import Reports
 from app.console.security.access_tokens import AccessTokens, secret_of
 from app.console.security.authentication import Authentication, cookie_settings
 from app.console.security.login_limits import LoginLimits
@@ -154,6 +156,16 @@ class Services:
     def jobs(self) -> Jobs:
         """Periodic jobs."""
         return Jobs(self.loaded, self.operator, self.audit, self.now)
+
+    @cached_property
+    def reports(self) -> Reports:
+        """Reports that are kept."""
+        return Reports(self.operator)
+
+    @cached_property
+    def certificates(self) -> Certificates:
+        """What reconciliations found."""
+        return Certificates(self.operator)
 
     @cached_property
     def health(self) -> Health:

@@ -18,6 +18,7 @@ from app.core.certificates import Certificate, Discrepancy, DiscrepancyKind
 from app.core.states import State
 from app.ledger.client import Collection, Database, Document, query
 from app.ledger.ids import ids_under
+from app.ledger.indexes import BY_ID
 
 
 class Certificates:
@@ -49,6 +50,15 @@ class Certificates:
         """
         ids = ids_under(f"{feed}|") | {"$gte": certificate_id(feed, moment)}
         return await self._one({"_id": ids, "since": None, "begun_at": {"$gte": moment}}, 1)
+
+    @query
+    async def page(self, feed: str, before: datetime | None, size: int) -> list[Certificate]:
+        """The feed's certificates before that moment, those of a part of it too, the latest first."""
+        ids = ids_under(f"{feed}|")
+        if before:
+            ids |= {"$lt": certificate_id(feed, before)}
+        found = self._collection.find({"_id": ids}).hint(BY_ID).sort("_id", -1).limit(size)
+        return [_certificate(document) for document in await found.to_list()]
 
     async def _last(self, ids: Document) -> Certificate | None:
         """The one with the highest id in the range."""

@@ -18,9 +18,15 @@ from datetime import datetime
 from pymongo import errors as driver
 
 from app.ledger.client import Database, Document, query
+from app.ledger.ids import ids_under
+from app.ledger.indexes import BY_ID
 from app.ledger.outbox import OWED, Outbox, owing
+from app.ledger.selection import all_of
 
 CHANGES_KEPT = 50
+_HEADLINE = dict.fromkeys(
+    ("feed", "kind", "period", "start", "end", "revised.count", "report.totals"), 1
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +66,20 @@ class Reports(Outbox):
     async def get(self, feed: str, period: str) -> Document | None:
         """The report of that feed (`*`: all) and period, as stored."""
         return await self._collection.find_one({"_id": f"{feed}|{period}"})
+
+    @query
+    async def page(
+        self, feed: str, kind: str | None, prefix: str, before: str | None, size: int
+    ) -> list[Document]:
+        """The feed's reports whose period begins with `prefix`, before that period, the latest first
+        by name; of each the headline alone."""
+        ids: Document = ids_under(f"{feed}|")
+        if prefix:
+            ids |= {"$gte": f"{feed}|{prefix}", "$lt": f"{feed}|{prefix}\uffff"}
+        behind: Document = {"_id": {"$lt": f"{feed}|{before}"}} if before else {}
+        wanted = all_of([{"_id": ids}, behind, {"kind": kind} if kind else {}])
+        found = self._collection.find(wanted, _HEADLINE).hint(BY_ID).sort("_id", -1)
+        return await found.limit(size).to_list()
 
     @query
     async def insert(

@@ -1,4 +1,4 @@
-"""The last certificate of each feed, over all of it."""
+"""The last certificate of each feed, over all of it; and one feed's, with what it was given to read."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.core.certificates import Certificate
+from app.core.position import Gap, ReadRange
 from app.ledger import Ledger
 
 
@@ -38,3 +39,21 @@ async def read_certificates(
         if certificate and certificate.discrepancies:
             found.append(FeedCertificate(feed, certificate, configured=False))
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class FeedProof:
+    """What one feed's certificate stands on."""
+
+    certificate: Certificate | None
+    """The last over all of it; `None`: it was never reconciled."""
+    ranges: Sequence[ReadRange]
+    """What the cursor was given to read; what lies in none, an operator passed over."""
+    gaps: Sequence[Gap]
+    """Ids that are missing, and still asked for."""
+
+
+async def read_proof(ledger: Ledger, feed: str) -> FeedProof:
+    """The feed's last certificate, its read ranges and its gaps. Raises the ledger's errors."""
+    cursor = await ledger.cursors.get(feed)
+    return FeedProof(await ledger.certificates.latest(feed), cursor.spans, cursor.gaps)

@@ -5,7 +5,7 @@ of a feed.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -94,6 +94,10 @@ async def _about_restored(ledger: Ledger) -> None:
     assert claim
     await ledger.purges.note_purged(claim, DAY + timedelta(days=1))
     await ledger.counts.about(PAUSED, NOW)
+
+
+async def _certificates_page(ledger: Ledger, *, before: datetime | None) -> None:
+    await ledger.certificates.page(FEED, before, 20)
 
 
 def of_batches() -> dict[str, list[Ask]]:
@@ -230,6 +234,9 @@ def of_jobs() -> dict[str, list[Ask]]:
             Ask(lambda at: at.certificates.first_begun_since(FEED, DAY))
         ],
         "certificates.latest": [Ask(lambda at: at.certificates.latest(FEED))],
+        "certificates.page": [
+            Ask(partial(_certificates_page, before=before)) for before in (None, DAY)
+        ],
         "certificates.save": [Ask(lambda at: at.certificates.save(certificate))],
         "notifications.begin": [
             Ask(lambda at: at.notifications.begin(paused, NOW)),
@@ -260,6 +267,10 @@ def of_jobs() -> dict[str, list[Ask]]:
         "notifications.see": [Ask(lambda at: at.notifications.see(paused, NOW))],
         "notifications.take_turn": [Ask(lambda at: at.notifications.take_turn(NOW, LEASE))],
         "reports.claim": [Ask(lambda at: at.reports.claim(stored, until))],
+        "reports.page": [
+            Ask(lambda at: at.reports.page(FEED, None, "", None, 20)),
+            Ask(lambda at: at.reports.page(FEED, "day", "2026", "2026-02", 20), within=500),
+        ],
         "reports.get": [Ask(lambda at: at.reports.get(FEED, "new"))],
         "reports.insert": [Ask(lambda at: at.reports.insert(key, {}, ["mail"], NOW))],
         "reports.next_try": [Ask(lambda at: at.reports.next_try(key.id, until, None))],

@@ -14,27 +14,17 @@ from typing import Any
 
 import orjson
 
+from app.console.masked import HIDDEN
 from app.core.attempts import RESPONSE_LIMIT
 from app.core.keys import shown_key
 from app.core.masking import longest_first
 from app.partner.masking import masked, variants
 
-MASKED = "[masked]"
 _SHORTEST = 3
 """Characters of a value that is masked in a text; a shorter one stands in many a word."""
 _MOST = 500
 """Values of a row that are looked for."""
 _PERSONAL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+|(?<![\w.-])\+?\d(?:[ .-]?\d){8,}(?![\w.-])")
-
-
-def row_masked(payload: str | None) -> str | None:
-    """The row with its names and without its values; `None` where there is none."""
-    if not payload:
-        return payload
-    try:
-        return orjson.dumps(_emptied(orjson.loads(payload)), option=orjson.OPT_INDENT_2).decode()
-    except orjson.JSONDecodeError:
-        return MASKED
 
 
 def masks_row(payload: str | None, key: str) -> Callable[[str], str]:
@@ -71,10 +61,10 @@ def _masked(text: str, forms: Sequence[str], spared: Container[str]) -> str:
     there = [form for form in forms if form.casefold() in folded]
     if there:
         pattern = "|".join(map(re.escape, there))
-        text = re.sub(pattern, MASKED, text, flags=re.IGNORECASE)
+        text = re.sub(pattern, HIDDEN, text, flags=re.IGNORECASE)
     if len(text.encode("utf-8", "replace")) >= RESPONSE_LIMIT - 4:  # it was cut off
         text = masked(text, forms, cut=True)
-    return _PERSONAL.sub(lambda found: found[0] if found[0].casefold() in spared else MASKED, text)
+    return _PERSONAL.sub(lambda found: found[0] if found[0].casefold() in spared else HIDDEN, text)
 
 
 def _values(payload: str | None) -> list[str]:
@@ -94,11 +84,3 @@ def _texts(part: Any) -> Iterator[str]:
             yield from _texts(one)
     elif part is not None and not isinstance(part, bool):
         yield str(part)
-
-
-def _emptied(part: Any) -> Any:
-    if isinstance(part, dict):
-        return {name: _emptied(one) for name, one in part.items()}
-    if isinstance(part, list):
-        return [_emptied(one) for one in part[:1]]
-    return None if part is None else MASKED

@@ -17,6 +17,7 @@ from app.console.deliveries.schemas import DeliveryFilter, DeliverySearch
 from app.console.deliveries.shown import Action
 from app.console.dependencies import Given
 from app.console.errors import ConsoleError, Invalid
+from app.console.feedback.schemas import SubjectKind
 from app.console.pages import ReadBy, Reader, go, render
 from app.console.schemas import Why
 from app.console.services import Services
@@ -41,9 +42,7 @@ async def deliveries_page(request: Request, who: ReadBy, given: Given) -> Respon
     asked, page = DeliverySearch(), None
     try:
         asked = DeliverySearch.read(_absolute(typed, zone))
-        if (
-            asked.query() != DeliverySearch.read(typed).query()
-        ):  # a moment of the reader's own clock
+        if any(_by_own_clock(text) for name, text in typed if name in ("since", "until")):
             return RedirectResponse(f"/deliveries?{asked.query()}", 303)
         page = await given.deliveries.search(who.by, asked)
     except ValidationError as error:
@@ -141,8 +140,12 @@ async def _delivery_page(
             preview = await given.deliveries.request(who.by, ref)
         except RowrelayError as error:
             unseen = str(error)
+    notes = await given.feedback.of_subject(who.by, SubjectKind.DELIVERY, ref)
     found = {
         "delivery": shown,
+        "subject_kind": SubjectKind.DELIVERY.value,
+        "subject_id": ref,
+        "notes": notes,
         "preview": preview,
         "unseen": unseen,
         "payload": None,

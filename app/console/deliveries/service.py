@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from app.console.audit.service import Audit
 from app.console.deliveries.acting import Acting, obstacles
-from app.console.deliveries.masking import masks_personal, masks_row, row_masked
+from app.console.deliveries.masking import masks_personal, masks_row
 from app.console.deliveries.ref import read_ref
 from app.console.deliveries.schemas import DeliveryFilter, DeliverySearch
 from app.console.deliveries.shown import (
@@ -23,6 +23,7 @@ from app.console.deliveries.shown import (
     timeline_fields,
 )
 from app.console.errors import Conflict, Forbidden, Invalid, NotFound
+from app.console.masked import masked_body
 from app.console.schemas import cursor_of, read_cursor
 from app.console.security.roles import Permission, Principal
 from app.core.clock import Clock, utc_now
@@ -82,7 +83,7 @@ class Deliveries:
         return DeliveryShown(
             **fields_of(document, mask),
             **timeline_fields(timeline),
-            row=row_masked(timeline.payload),
+            row=timeline.payload and masked_body(timeline.payload),
             answers_masked=not actor.may(Permission.REVEAL),
             events=[event_of(event, mask) for event in timeline.events[-EVENTS:]],
             events_left_out=max(0, len(timeline.events) - EVENTS),
@@ -196,7 +197,7 @@ def _header(name: str, value: str, mask: Mask) -> str:
 
 def _body_masked(body: str, mask: Mask) -> str:
     """A body of JSON without its values, another with those of the row masked."""
-    return row_masked(body) or "" if body[:1] in ("{", "[") else mask(body)
+    return masked_body(body) if body[:1] in ("{", "[") else mask(body)
 
 
 def _cursor(way: str, order: Order, place: Place | None) -> str | None:
