@@ -26,7 +26,7 @@ async def dead_letters_page(request: Request, who: ReadBy, given: Given) -> Resp
         asked = GroupsAsked(feed=read.feed, since=read.since, until=read.until)
         found = await given.dead_letters.groups(by, asked)
     except ValidationError:
-        problem = "the address holds a feed or a moment that cannot be read"
+        problem = who.gettext("The address holds a feed or a moment that cannot be read.")
     except UnknownFeed as error:
         problem = str(error)
     told = {

@@ -75,7 +75,7 @@ async def export(
 ) -> Response:
     """The search in the address as a file with payloads."""
     asked = DeliveryFilter.read(request.query_params.multi_items())
-    found = await given.exporting.export(who.by, asked, Format.NDJSON, _reason(why))
+    found = await given.exporting.export(who.by, asked, Format.NDJSON, _reason(who, why))
     return file_of(found)
 
 
@@ -85,7 +85,7 @@ async def reveal(
 ) -> Response:
     """The same page with the row as it is sent, once."""
     try:
-        payload = await given.deliveries.reveal(who.by, ref, _reason(why))
+        payload = await given.deliveries.reveal(who.by, ref, _reason(who, why))
     except ConsoleError as error:
         return await _refused(request, who, given, ref, why, error)
     response = await _delivery_page(request, who, given, ref, {"payload": payload})
@@ -105,17 +105,31 @@ async def act(
 ) -> Response:
     """Replay, cancel or acknowledge it."""
     try:
-        done = await given.deliveries.act(who.by, ref, action, _reason(why), again=bool(again))
+        await given.deliveries.act(who.by, ref, action, _reason(who, why), again=bool(again))
     except ConsoleError as error:
         return await _refused(request, who, given, ref, why, error)
-    return go(f"/deliveries/{ref}", f"{action}: done. The delivery is {done.state} now.")
+    return go(f"/deliveries/{ref}", _notice(who, action))
 
 
-def _reason(why: str) -> str:
+def _notice(who: Reader, action: Action) -> str:
+    """What the page says once it is done."""
+    match action:
+        case Action.REPLAY:
+            return who.gettext("The delivery is queued again.")
+        case Action.CANCEL:
+            return who.gettext("The delivery is cancelled.")
+        case Action.ACKNOWLEDGE:
+            return who.gettext("The dead letter is acknowledged.")
+        case Action.WITHDRAW:
+            return who.gettext("The acknowledgement is withdrawn.")
+
+
+def _reason(who: Reader, why: str) -> str:
     try:
         return _WHY.validate_python(why.strip())
     except ValidationError as error:
-        raise Invalid("say why, on one line of 3 to 500 characters: it goes on record") from error
+        said = who.gettext("Say why, on one line of 3 to 500 characters: it goes on record.")
+        raise Invalid(said, "why") from error
 
 
 async def _refused(

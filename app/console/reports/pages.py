@@ -29,7 +29,7 @@ async def reports_page(request: Request, who: ReadBy, given: Given) -> Response:
         asked = ReportsAsked.model_validate(known)
         found = await given.reports.list(by, asked)
     except ValidationError:
-        problem = "the address asks for something that cannot be read: choose below"
+        problem = who.gettext("The address asks for something that cannot be read: choose below.")
     except ConsoleError as error:
         problem = str(error)
     told = {
@@ -50,7 +50,7 @@ async def compare_page(request: Request, who: ReadBy, given: Given) -> Response:
         asked = CompareAsked.model_validate(dict(request.query_params))
         compared = await given.reports.compare(by, asked)
     except ValidationError:
-        problem = "choose two periods, such as 2026-11-20 and 2026-11-21"
+        problem = who.gettext("Choose two periods, such as 2026-11-20 and 2026-11-21.")
     except ConsoleError as error:
         problem = str(error)
     told = {
