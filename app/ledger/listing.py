@@ -66,6 +66,21 @@ class Count:
     """Else there are more."""
 
 
+_DEAD_ALIKE: tuple[dict[str, Any], ...] = (
+    {"$match": {"acknowledged": {"$exists": False}}},
+    {
+        "$group": {
+            "_id": {"feed": "$feed", "status": "$last.status", "reason": "$reason"},
+            "count": {"$sum": 1},
+            "first": {"$min": "$finished_at"},
+            "last": {"$max": "$finished_at"},
+            "example": {"$first": "$_id"},
+        }
+    },
+    {"$sort": {"count": -1}},
+)
+
+
 @dataclass(frozen=True, slots=True)
 class DeadAlike:
     """Dead letters of one feed that died of the same status and reason, to the letter."""
@@ -185,27 +200,21 @@ class Listing:
     async def dead_by_reason(
         self, selection: Selection, looked_at: int, most: int
     ) -> list[DeadAlike]:
-        """The selection's dead letters, the newest `looked_at` of them, without acknowledged ones: by
-        feed, HTTP status and reason, the most frequent first; at most `most`."""
-        pipeline: list[dict[str, Any]] = [
-            {"$match": all_of(conditions_of(selection, State.DEAD))},
-            {"$sort": {"finished_at": -1}},
-            {"$limit": looked_at},
-            {"$match": {"acknowledged": {"$exists": False}}},
-            {
-                "$group": {
-                    "_id": {"feed": "$feed", "status": "$last.status", "reason": "$reason"},
-                    "count": {"$sum": 1},
-                    "first": {"$min": "$finished_at"},
-                    "last": {"$max": "$finished_at"},
-                    "example": {"$first": "$_id"},
-                }
-            },
-            {"$sort": {"count": -1}},
-            {"$limit": most},
-        ]
-        found = await (await self._collection.aggregate(pipeline)).to_list()
-        return [_dead_alike(document) for document in found]
+        """The selection's dead letters, the newest `looked_at` of each `MERGED` feeds, without
+        acknowledged ones: by feed, HTTP status and reason, the most frequent first; at most `most`."""
+        found: list[DeadAlike] = []
+        for feeds in await self._parts(selection, State.DEAD):
+            some = replace(selection, feeds=tuple(feeds))
+            pipeline: list[dict[str, Any]] = [
+                {"$match": all_of(conditions_of(some, State.DEAD))},
+                {"$sort": {"finished_at": -1}},
+                {"$limit": looked_at},
+                *_DEAD_ALIKE,
+                {"$limit": most},
+            ]
+            documents = await (await self._collection.aggregate(pipeline)).to_list()
+            found += map(_dead_alike, documents)
+        return sorted(found, key=lambda one: -one.count)[:most]
 
     @query
     async def there(self, ids: Iterable[str]) -> list[str]:

@@ -61,12 +61,14 @@ async def put(console: Consoled, *documents: Document) -> None:
 
 @asynccontextmanager
 async def ledger_commands(console: Consoled, url: str) -> AsyncIterator[list[str]]:
-    """The commands that the console's ledger is sent while it is open: their names, in order."""
+    """The commands that the console's ledger is sent while it is open: their names, in order; not
+    those of logging in."""
     sent: list[str] = []
 
     class Listener(CommandListener):
         def started(self, event: CommandStartedEvent) -> None:
-            sent.append(event.command_name)
+            if not event.command_name.startswith("sasl"):
+                sent.append(event.command_name)
 
         def succeeded(self, event: object) -> None:
             """Not looked at."""

@@ -72,7 +72,7 @@ async def test_a_report_is_read_and_downloaded_in_every_form(console: Consoled) 
         answer = await viewer.get(f"{address}/{form}")
         assert answer.text.lower().startswith(begins)
         assert (
-            answer.headers["content-disposition"] == f'attachment; filename="all-20261120.{form}"'
+            answer.headers["content-disposition"] == f'attachment; filename="all-2026-11-20.{form}"'
         )
         assert answer.headers["content-security-policy"].startswith("sandbox")
     assert (await viewer.get("/api/v1/reports/orders/2026-11-20")).status_code == 404
