@@ -22,7 +22,7 @@ from app.console.deliveries.shown import (
     Reveal,
     Revealed,
 )
-from app.console.dependencies import By, Given
+from app.console.dependencies import By, Given, ShownOnce
 
 router = APIRouter(prefix="/deliveries", tags=["deliveries"])
 
@@ -51,7 +51,7 @@ async def export_deliveries(
     return file_of(await given.exporting.export(by, asked, asked.format))
 
 
-@router.post("/export", response_class=StreamingResponse, responses=FILE)
+@router.post("/export", response_class=StreamingResponse, responses=FILE, dependencies=[ShownOnce])
 async def export_payloads(export: PayloadExport, by: By, given: Given) -> StreamingResponse:
     """The same with payloads. For operators; on record with the reason."""
     found = await given.exporting.export(by, export.filter, export.format, export.why)
@@ -73,7 +73,7 @@ async def read_delivery(ref: AnyRef, by: By, given: Given) -> DeliveryShown:
     return await given.deliveries.show(by, ref)
 
 
-@router.post("/{ref}/reveal")
+@router.post("/{ref}/reveal", dependencies=[ShownOnce])
 async def reveal_payload(ref: AnyRef, reveal: Reveal, by: By, given: Given) -> Revealed:
     """The row as it is sent. For operators; on record with the reason."""
     return Revealed(payload=await given.deliveries.reveal(by, ref, reveal.why))

@@ -11,7 +11,7 @@ from sqlalchemy import select
 
 from app.console.deliveries.ref import ref_of
 from app.console.security.roles import Role
-from app.console.store.tables import AuditEntry
+from app.console.store.tables import AuditEntry, IdempotentRequest
 from app.core.states import State
 from tests.support.console import Consoled
 from tests.support.console_ledger import NASTY, attempt, delivery, put
@@ -177,6 +177,17 @@ async def test_a_payload_is_revealed_to_an_operator_with_a_reason_and_on_record(
         ("delivery.reveal.refused", WHY["why"]),
         ("delivery.revealed", WHY["why"]),
     ]
+
+
+async def test_a_payload_that_was_revealed_is_not_kept_with_its_idempotency_key(
+    console: Consoled,
+) -> None:
+    await put(console, delivery("acme", "INV-2026/00060"))
+    operator = await console.logged_in(Role.OPERATOR)
+    once = {"Idempotency-Key": "reveal-1"}
+    assert (await operator.post(f"{ADDRESS}/reveal", json=WHY, headers=once)).status_code == 200
+    async with console.services.store.reading() as session:
+        assert (await session.scalars(select(IdempotentRequest.body))).all() == [None]
 
 
 async def test_the_request_that_would_be_sent_shows_no_value_of_the_row(console: Consoled) -> None:
