@@ -56,13 +56,18 @@ async def take(folder: Path, parts: list[str]) -> None:
                 statement.values(language="vi", time_zone="Asia/Ho_Chi_Minh", display_name="Linh")
             )
         for address in await addresses(browsing):
-            if not parts or any(part in address for part in parts):
+            if (
+                not parts
+                or address in parts
+                or any(part in address for part in parts if part != "/")
+            ):
                 await _all_ways(browsing, address, folder)
         print("\n".join(browsing.complaints))  # noqa: T201 - a command
 
 
 async def _all_ways(browsing: Browsing, address: str, folder: Path) -> None:
-    name = re.sub(r"[^a-z0-9]+", "-", address.lower()).strip("-")[:40] or "overview"
+    name = address if len(address) > 1 else "overview"
+    name = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40]
     for way, options in WAYS.items():
         page = await browsing.page(Role.ADMIN, name="linh" if way == "vi" else None, **options)  # type: ignore[arg-type] # of one dict
         await _picture(page, address, folder / f"{name}.{way}.png")
