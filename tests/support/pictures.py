@@ -21,8 +21,8 @@ from app.console.store.tables import User
 from app.core.logs import configure_logging
 from app.testbed.embedded.servers import EmbeddedMongo, EmbeddedRedis
 from tests.support.browsing import Browsing
-from tests.support.console_addresses import addresses
-from tests.support.console_scene import scene_config, set_scene
+from tests.support.console_addresses import addresses, delivery
+from tests.support.console_scene import INVOICE, scene_config, set_scene
 from tests.support.console_server import served_console
 
 WAYS = {
@@ -31,6 +31,13 @@ WAYS = {
     "narrow": {"width": 360},
     "vi": {"width": 1280},
 }
+
+DOCS = {
+    "/": ("console-overview", False),
+    "/feeds/orders": ("console-feed-dark", True),
+    delivery("invoices", INVOICE.replace("/", "%2F")): ("console-delivery", False),
+}
+"""Address → the name of its picture in docs/images, and whether that is dark."""
 
 
 async def take(folder: Path, parts: list[str]) -> None:
@@ -55,6 +62,7 @@ async def take(folder: Path, parts: list[str]) -> None:
             await session.execute(
                 statement.values(language="vi", time_zone="Asia/Ho_Chi_Minh", display_name="Linh")
             )
+        await _for_the_docs(browsing, folder)
         for address in await addresses(browsing):
             if (
                 not parts
@@ -63,6 +71,14 @@ async def take(folder: Path, parts: list[str]) -> None:
             ):
                 await _all_ways(browsing, address, folder)
         print("\n".join(browsing.complaints))  # noqa: T201 - a command
+
+
+async def _for_the_docs(browsing: Browsing, folder: Path) -> None:
+    for address, (name, dark) in DOCS.items():
+        page = await browsing.page(Role.ADMIN, dark=dark, width=1200, height=760)
+        await page.goto(address)
+        await page.screenshot(path=folder / f"{name}.png")
+    await browsing.close_pages()
 
 
 async def _all_ways(browsing: Browsing, address: str, folder: Path) -> None:
