@@ -15,6 +15,9 @@ LEFT, RIGHT, TOP, BOTTOM = 64, 8, 8, 22
 _NICE = (1, 2, 2.5, 5, 10)
 _GUIDES, _TICKS = 4, 6
 _SMALL_WIDTH, _SMALL_HEIGHT = 96, 24
+_DOT = "h3"
+_LOWEST = 2.0
+"""How high a bar of a small chart is at least: a few failures beside many deliveries are seen."""
 _BAR = 0.8
 """The part of its place that a bar takes."""
 
@@ -118,12 +121,16 @@ def small(good: Sequence[int], bad: Sequence[int]) -> Small:
 
     def bars(values: Sequence[int], room: float) -> str:
         return "".join(
-            _bar(place * index, middle, place * _BAR, middle + room * value / most)
+            _bar(place * index, middle, place * _BAR, middle + _seen(room * value / most))
             for index, value in enumerate(values)
             if value
         )
 
     return Small(_SMALL_WIDTH, _SMALL_HEIGHT, bars(good, -middle), bars(bad, _SMALL_HEIGHT - middle))  # fmt: skip
+
+
+def _seen(height: float) -> float:
+    return math.copysign(max(abs(height), _LOWEST), height)
 
 
 def _present(series: Sequence[Series]) -> list[float]:
@@ -171,7 +178,7 @@ def _line(values: Values, y: Callable[[float], float]) -> str:
             continue
         place = f"{_text(_x(index, len(values)))} {_text(y(value))}"
         alone = not pen and (index + 1 == len(values) or values[index + 1] is None)
-        parts.append(f"L{place}" if pen else f"M{place}{'h.1' if alone else ''}")
+        parts.append(f"L{place}" if pen else f"M{place}{_DOT if alone else ''}")
         pen = True
     return "".join(parts)
 

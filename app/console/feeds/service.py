@@ -35,9 +35,9 @@ from app.reads.subject import Subject, find_subject
 from app.runtime.operator import Operator
 
 RANGES = {
-    Range.HOUR: (timedelta(minutes=1), 60),
-    Range.DAY: (timedelta(minutes=15), 96),
-    Range.WEEK: (timedelta(hours=2), 84),
+    Range.HOUR: (timedelta(minutes=2), 30),
+    Range.DAY: (timedelta(minutes=30), 48),
+    Range.WEEK: (timedelta(hours=3), 56),
 }
 """Range → the length of a step, and how many there are."""
 
