@@ -19,7 +19,8 @@ ID = "0" * 32
 REF = ref_of("orders:7")
 PARAMETERS = {
     "user_id": ID, "key_id": ID, "origin_id": ID, "session_id": ID, "family": ID, "note_id": ID,
-    "ref": REF, "name": "orders", "feed": "orders", "link": "x" * 43, "action": "replay", "period": "2026-08-01",
+    "ref": REF, "name": "orders", "feed": "orders", "link": "x" * 43, "action": "replay",
+    "period": "2026-08-01", "form": "html", "operation_id": "x" * 24, "verb": "pause",
 }  # fmt: skip
 WHY = {"why": "because the test says so"}
 V1 = {"If-Match": '"1"'}
@@ -101,6 +102,15 @@ ROUTES: dict[str, Rule] = {
     "GET /api/v1/users/{user_id}": _own(ADMIN),
     "PATCH /api/v1/users/{user_id}": _own(ADMIN, json={}, headers=V1),
     "POST /api/v1/users/{user_id}/link": _own(ADMIN),
+    "GET /api/v1/certificates": Rule(VIEWER),
+    "GET /api/v1/certificates/{feed}": Rule(VIEWER),
+    "GET /api/v1/certificates/{feed}/history": Rule(VIEWER),
+    "GET /api/v1/reports": Rule(VIEWER),
+    "GET /api/v1/reports/compare": Rule(
+        VIEWER, query={"feed": "orders", "before": "2026-08-01", "after": "2026-08-02"}
+    ),
+    "GET /api/v1/reports/{feed}/{period}": Rule(VIEWER),
+    "GET /api/v1/reports/{feed}/{period}/{form}": Rule(VIEWER),
     "GET /health/live": Rule(None),
     "GET /health/ready": Rule(None),
     # Pages
@@ -139,6 +149,10 @@ ROUTES: dict[str, Rule] = {
     "GET /admin/origins/{origin_id}": Rule(ADMIN),
     "POST /admin/origins/{origin_id}": Rule(ADMIN, form={"version": "1"}),
     "POST /admin/origins/{origin_id}/delete": Rule(ADMIN, form={"version": "1"}),
+    "GET /reports": Rule(VIEWER),
+    "GET /reports/compare": Rule(VIEWER, query={"feed": "orders"}),
+    "GET /reports/{feed}/{period}": Rule(VIEWER),
+    "GET /certificates/{feed}": Rule(VIEWER),
     "GET /profile": _own(),
     "POST /profile": _own(form={"version": "1", "display_name": "x"}),
     "POST /profile/password": _own(form={"current": "x", "new": PASSWORD, "again": PASSWORD}),
