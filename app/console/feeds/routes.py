@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
 
-from app.console.dependencies import By, Given
+from app.console.dependencies import By, Given, ShownOnce
 from app.console.errors import Invalid
 from app.console.feeds.schemas import (
     AnyRange,
@@ -55,7 +55,7 @@ async def preview(name: Name, key: Annotated[Key, Query()], by: By, given: Given
     return preview_shown(await given.feeds.preview(by, name, key))
 
 
-@router.post("/{name}/preview")
+@router.post("/{name}/preview", dependencies=[ShownOnce])
 async def reveal_preview(name: Name, asked: PreviewAsked, by: By, given: Given) -> PreviewShown:
     """The same with the row's values, for a reason, on record."""
     return preview_shown(await given.feeds.preview(by, name, asked.key, asked.why))
