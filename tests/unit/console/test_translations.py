@@ -16,7 +16,8 @@ from tests.support.messages import catalogue, extracted, forms, is_translated, t
 TEMPLATES = sorted(LOCALE.parent.glob("**/templates/*.html"))
 _PLACEHOLDER = re.compile(r"%\((\w+)\)s|%%|%")
 _JINJA = re.compile(
-    r"\{#.*?#\}|\{%-?\s*trans\b.*?endtrans\s*-?%\}|\{%.*?%\}|\{\{.*?\}\}", re.DOTALL
+    r"\{% call \w+\(\) %\}[\w-]*\{% endcall %\}|\{#.*?#\}|\{%-?\s*trans\b.*?endtrans\s*-?%\}|\{%.*?%\}|\{\{.*?\}\}",
+    re.DOTALL,
 )
 _TAG = re.compile(r'<[^>]*>|[\w-]+="[^"]*"')
 _WORD = re.compile(r"[A-Za-z]{2,}")
