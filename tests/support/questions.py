@@ -208,6 +208,7 @@ def of_deliveries() -> dict[str, list[Ask]]:
             Ask(lambda at: at.state_counts.unacknowledged("nobody", 0, 100)),
         ],
         "state_counts.indexed": [Ask(lambda at: at.state_counts.indexed(), within=everything)],
+        "state_counts.unsettled": [Ask(lambda at: at.state_counts.unsettled(), within=everything)],
     }
 
 
