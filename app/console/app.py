@@ -32,6 +32,8 @@ from app.console.idempotency.middleware import Idempotent
 from app.console.jobs import pages as job_pages
 from app.console.jobs import routes as jobs
 from app.console.metrics import Measured
+from app.console.notifications import pages as notification_pages
+from app.console.notifications import routes as notifications
 from app.console.origins import pages as origin_pages
 from app.console.origins import routes as origins
 from app.console.reports import pages as reports_pages
@@ -61,6 +63,7 @@ API_ROUTERS: tuple[APIRouter, ...] = (
     feedback.router,
     feeds.router,
     jobs.router,
+    notifications.router,
     origins.router,
     reports.router,
     sessions.router,
@@ -77,6 +80,7 @@ PAGE_ROUTERS: tuple[APIRouter, ...] = (
     feedback_pages.router,
     job_pages.router,
     login.router,
+    notification_pages.router,
     origin_pages.router,
     profile_pages.router,
     reports_pages.router,

@@ -10,6 +10,7 @@ from functools import partial
 
 import structlog
 
+from app.console.notifications.telling import EVERY_SECONDS
 from app.console.services import Services
 from app.console.store.changes import PRUNED_AT_ONCE
 from app.core.errors import RowrelayError
@@ -38,6 +39,7 @@ def repeated(services: Services) -> tuple[Repeated, ...]:
         Repeated("prune_links", 3600.0, partial(_prune, services.users.prune_links)),
         Repeated("prune_sessions", 3600.0, partial(_prune, services.sessions.prune)),
         Repeated("prune_tokens", 600.0, partial(_prune, services.tokens.prune)),
+        Repeated("tell_users", EVERY_SECONDS, services.telling.tell),
         Repeated("read_clock", ASK_SECONDS, services.operator.ledger.read_clock),
     )
 

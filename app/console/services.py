@@ -21,6 +21,9 @@ from app.console.health.service import Health
 from app.console.idempotency.service import Idempotency
 from app.console.jobs.service import Jobs
 from app.console.metrics import Metrics
+from app.console.notifications.detection import Detection
+from app.console.notifications.service import Notifications
+from app.console.notifications.telling import Telling
 from app.console.origins.service import Origins
 from app.console.reports.service import Reports
 from app.console.security.access_tokens import AccessTokens, secret_of
@@ -36,6 +39,7 @@ from app.console.users.service import Users
 from app.console.workers.service import Workers
 from app.core.clock import Clock, utc_now
 from app.runtime.operator import OpenQueue, Operator, open_operator
+from app.runtime.senders import conditions_of, notifying_of
 
 log = structlog.get_logger()
 
@@ -166,6 +170,19 @@ class Services:
     def certificates(self) -> Certificates:
         """What reconciliations found."""
         return Certificates(self.operator)
+
+    @cached_property
+    def notifications(self) -> Notifications:
+        """Events, and what each user is told of."""
+        return Notifications(self.store, self.audit, self.loaded, self.operator.ledger, self.now)
+
+    @cached_property
+    def telling(self) -> Telling:
+        """Tells users of events."""
+        ledger, broker = self.operator.ledger, self.operator.broker
+        detection = Detection(ledger, notifying_of(self.loaded, ledger, broker), self.now)
+        conditions = conditions_of(self.loaded, ledger, broker)
+        return Telling(self.store, ledger, conditions, detection, self.loaded.settings, self.now)
 
     @cached_property
     def health(self) -> Health:

@@ -59,6 +59,12 @@ class Notifications(Outbox):
         return True
 
     @query
+    async def looked_at(self) -> datetime | None:
+        """When the last check was made; `None`: never."""
+        found = await self._collection.find_one({"_id": LOOKED})
+        return found["looked_at"] if found else None
+
+    @query
     async def kept(self) -> list[Document]:
         """The events that are on, and those that were recently, by id."""
         return await self._collection.find({"_id": {"$ne": LOOKED}}).sort("_id", 1).to_list()

@@ -48,6 +48,9 @@ class Limits:
     """Dead letters of a feed that nobody has acknowledged."""
     oldest: timedelta
     """How long a delivery may be open."""
+    dead_setting: str = "NOTIFY_DEAD"
+    """What a message calls the first."""
+    oldest_setting: str = "NOTIFY_OLDEST"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,25 +108,36 @@ class Conditions:
         for name, feed in self._feeds.items():
             cursor = await self._ledger.cursors.get(name)
             found += _of_cursor(feed, cursor, bounds, now)
-            found += await self._of_dead(name)
+            found += await self._of_dead(name, self._limits)
             if feed.cursor.unreconciled is None:
                 found += await self._of_certificate(name, due)
         for name in {*self._feeds, *await self._ledger.stats.feeds()}:
-            minutes = await self._ledger.stats.between(
-                name, now - SAMPLED_WITHIN, now + timedelta(minutes=1)
-            )
-            found += _of_minutes(
-                name, minutes, self._limits.oldest, now, tripped=tripped.get(name, False)
-            )
+            minutes = await self._minutes(name, now)
+            found += _of_breaker(name, minutes, now, tripped=tripped.get(name, False))
+            found += _of_oldest(name, minutes, self._limits, now)
         return Seen(tuple(found), unknown)
 
-    async def _of_dead(self, feed: str) -> list[Found]:
-        most = max(self._limits.dead + 1, DEAD_COUNTED)
-        count = await self._ledger.state_counts.unacknowledged(feed, self._limits.dead, most)
-        if count <= self._limits.dead:
+    async def above(self, limits: Limits, now: datetime) -> tuple[Found, ...]:
+        """The events that depend on limits, by these. Raises the ledger's errors."""
+        found = list[Found]()
+        for name in self._feeds:
+            found += await self._of_dead(name, limits)
+        for name in {*self._feeds, *await self._ledger.stats.feeds()}:
+            found += _of_oldest(name, await self._minutes(name, now), limits, now)
+        return tuple(found)
+
+    async def _minutes(self, feed: str, now: datetime) -> list[Document]:
+        return await self._ledger.stats.between(
+            feed, now - SAMPLED_WITHIN, now + timedelta(minutes=1)
+        )
+
+    async def _of_dead(self, feed: str, limits: Limits) -> list[Found]:
+        most = max(limits.dead + 1, DEAD_COUNTED)
+        count = await self._ledger.state_counts.unacknowledged(feed, limits.dead, most)
+        if count <= limits.dead:
             return []
         more = " or more" if count == most else ""
-        said = f"{count}{more} are not acknowledged; NOTIFY_DEAD allows {self._limits.dead}"
+        said = f"{count}{more} are not acknowledged; {limits.dead_setting} allows {limits.dead}"
         return [Found(Event.DEAD_LETTERS, feed, said)]
 
     # --- certificates
@@ -193,10 +207,10 @@ def _of_cursor(feed: Feed, cursor: Cursor, bounds: Bounds, now: datetime) -> Ite
         yield Found(Event.FEED_NOT_READ, feed.name, "; ".join(problems))
 
 
-def _of_minutes(
-    feed: str, minutes: Collection[Document], oldest: timedelta, now: datetime, *, tripped: bool
+def _of_breaker(
+    feed: str, minutes: Collection[Document], now: datetime, *, tripped: bool
 ) -> Iterator[Found]:
-    """What the last minutes of statistics show. `minutes`: oldest first."""
+    """What the last minutes of statistics show of it. `minutes`: oldest first."""
     opened = sum(
         minute.get("breaker", {}).get("opened", 0)
         for minute in minutes
@@ -208,10 +222,16 @@ def _of_minutes(
             feed,
             "too many of its partner's last answers were failures, or none came",
         )
+
+
+def _of_oldest(
+    feed: str, minutes: Collection[Document], limits: Limits, now: datetime
+) -> Iterator[Found]:
     gauges = [minute["gauge"] for minute in minutes if "gauge" in minute]
     since = gauges[-1]["oldest_open_at"] if gauges else None
-    if since and now - since > oldest:
-        said = f"{gauges[-1]['open']} are open, the oldest for {rough(now - since)}; NOTIFY_OLDEST is {rough(oldest)}"
+    if since and now - since > limits.oldest:
+        allowed = f"{limits.oldest_setting} is {rough(limits.oldest)}"
+        said = f"{gauges[-1]['open']} are open, the oldest for {rough(now - since)}; {allowed}"
         yield Found(Event.OLDEST_OPEN, feed, said)
 
 

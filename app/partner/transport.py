@@ -33,10 +33,17 @@ class Transport:
     used.
     """
 
-    def __init__(self, tls: Tls | None, connections: int, reader: Reader = Incoming) -> None:
+    def __init__(
+        self,
+        tls: Tls | None,
+        connections: int,
+        reader: Reader = Incoming,
+        names: Names | None = None,
+    ) -> None:
+        """`names`: which addresses it may connect to; by default any."""
         self._context = tls_context(tls)
         self._reader = reader
-        self._names = Names()
+        self._names = names or Names()
         self._places: dict[Origin, Place] = {}
         self._in_use: set[Pooled] = set()
         self._sweep: asyncio.TimerHandle | None = None

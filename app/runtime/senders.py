@@ -40,19 +40,24 @@ def reporting_of(config: Config | Loaded, ledger: Ledger) -> Reporting:
     )
 
 
+def conditions_of(config: Config | Loaded, ledger: Ledger, broker: Broker) -> Conditions:
+    """What finds the events that are on."""
+    settings, feeds = config.settings, LiveFeeds(config)
+    return Conditions(
+        ledger,
+        feeds,
+        Limits(settings.notify_dead, settings.notify_oldest),
+        lambda: Bounds.of(feeds.values(), settings),
+        breakers_of(broker, feeds),
+    )
+
+
 def notifying_of(config: Config | Loaded, ledger: Ledger, broker: Broker) -> Notifying:
     """Notifications. Opens nothing until one is sent."""
-    settings, feeds = config.settings, LiveFeeds(config)
-    limits = Limits(settings.notify_dead, settings.notify_oldest)
+    settings = config.settings
     return Notifying(
         ledger,
-        Conditions(
-            ledger,
-            feeds,
-            limits,
-            lambda: Bounds.of(feeds.values(), settings),
-            breakers_of(broker, feeds),
-        ),
+        conditions_of(config, ledger, broker),
         [
             *mails(settings, settings.notify_mail_to),
             *_webhooks(settings.notify_webhook_url, settings.notify_webhook_secret),

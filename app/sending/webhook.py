@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from app.core.url import parse_url
 from app.feeds.partner import Signing
 from app.partner.auth.basic import basic
+from app.partner.dial import Names
 from app.partner.exchange import Request, exchange
 from app.partner.failures import Undone
 from app.partner.signing import signer
@@ -26,8 +27,12 @@ class Webhook:
 
     name = "webhook"
 
-    def __init__(self, url: SecretStr, secret: SecretStr | None = None) -> None:
-        """`url` may hold a token, so it is never shown. `secret`: see `Signing.secrets`."""
+    def __init__(
+        self, url: SecretStr, secret: SecretStr | None = None, names: Names | None = None
+    ) -> None:
+        """`url` may hold a token, so it is never shown. `secret`: see `Signing.secrets`. `names`:
+        which addresses it may call; by default any."""
+        self._names = names
         self._url = parse_url(url.get_secret_value())
         self._sign = signer(Signing(secrets=(secret,))) if secret else None
 
@@ -40,7 +45,7 @@ class Webhook:
         if self._url.username is not None:
             headers["authorization"] = basic(self._url.username, self._url.password or "")
         request = Request("POST", self._url, headers, body, time_setting=None)
-        transport = await asyncio.to_thread(Transport, None, 1)
+        transport = await asyncio.to_thread(self._transport)
         try:
             reply = await exchange(transport, request, TIMEOUT_SECONDS)
         except Undone as error:
@@ -49,3 +54,6 @@ class Webhook:
             await transport.close()
         if not 200 <= reply.status <= 299:
             raise NotSent(f"webhook: answered {reply.status}")
+
+    def _transport(self) -> Transport:
+        return Transport(None, 1, names=self._names)

@@ -1,0 +1,69 @@
+"""The story of an auditor: follows a row, and finds what was tampered with."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from playwright.async_api import expect
+from sqlalchemy import text
+from typer.testing import CliRunner
+
+from app.cli.main import main
+from app.console.security.roles import Role
+from tests.support.browsing import Browsing, axe
+from tests.support.console_scene import INVOICE, REFUSED
+from tests.unit.configuration.test_config import GOOD
+
+
+async def test_an_auditor_follows_a_row_and_finds_the_entry_that_was_edited(
+    browsing: Browsing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await browsing.console.user(Role.OPERATOR)
+    page = await browsing.page(Role.VIEWER, name="auditor")
+
+    await page.goto("/deliveries?feed=invoices&since=2d")
+    async with page.expect_download() as downloading:
+        await page.get_by_role("link", name="CSV").click()
+    file = await (await downloading.value).path()
+    exported = await asyncio.to_thread(file.read_text, "utf-8")
+    assert "INV-2026/00060" in exported
+
+    await page.get_by_label("Find a delivery").fill(INVOICE)
+    await page.get_by_label("Find a delivery").press("Enter")
+    await page.locator("tbody a").first.click()
+    await expect(page.get_by_role("heading", level=1)).to_contain_text("INV-2026/00060")
+    assert "tax id missing" in REFUSED
+    await expect(page.locator("main")).to_contain_text("422")
+
+    await page.goto("/admin/audit")
+    await page.get_by_role("button", name="Verify the whole log").click()
+    await expect(page.get_by_role("status")).to_contain_text("each as it was written")
+    assert not await axe(page)
+
+    async with browsing.console.services.store.engine.begin() as connection:
+        edit = "UPDATE audit_entries SET subject = 'somebody else' WHERE number = 2"
+        await connection.execute(text(edit))
+    await page.get_by_role("button", name="Verify the whole log").click()
+    said = "entry 2 is not what was written"
+    await expect(page.get_by_role("alert")).to_contain_text(said)
+    await page.get_by_role("link", name="Show that place in the log").click()
+    await expect(page.locator("#entry-2")).to_contain_text("somebody else")
+    assert not await axe(page)
+
+    answer = await asyncio.to_thread(_command, browsing, tmp_path, monkeypatch)
+    assert answer == (1, f"rowrelay: audit: {said}\n")
+
+
+def _command(
+    browsing: Browsing, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[int, str]:
+    """`console audit verify`, over the same database: its exit code, and what it printed."""
+    (directory / "feeds.toml").write_text(GOOD, encoding="utf-8")
+    monkeypatch.chdir(directory)
+    given = browsing.console.services
+    monkeypatch.setenv("MONGO_URL", given.loaded.settings.mongo_url.get_secret_value())
+    monkeypatch.setenv("CONSOLE_DATABASE_URL", f"sqlite:///{given.store.engine.url.database}")
+    answer = CliRunner().invoke(main, ["console", "audit", "verify"])
+    return answer.exit_code, answer.stderr
