@@ -21,7 +21,7 @@ from app.console.store.tables import User
 from app.core.logs import configure_logging
 from app.testbed.embedded.servers import EmbeddedMongo, EmbeddedRedis
 from tests.support.browsing import Browsing
-from tests.support.console_addresses import addresses, delivery
+from tests.support.console_addresses import WITHOUT_LOGIN, addresses, delivery
 from tests.support.console_scene import INVOICE, scene_config, set_scene
 from tests.support.console_server import served_console
 
@@ -85,7 +85,8 @@ async def _all_ways(browsing: Browsing, address: str, folder: Path) -> None:
     name = address if len(address) > 1 else "overview"
     name = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40]
     for way, options in WAYS.items():
-        page = await browsing.page(Role.ADMIN, name="linh" if way == "vi" else None, **options)  # type: ignore[arg-type] # of one dict
+        role = None if address in WITHOUT_LOGIN else Role.ADMIN
+        page = await browsing.page(role, name="linh" if way == "vi" else None, **options)  # type: ignore[arg-type] # of one dict
         await _picture(page, address, folder / f"{name}.{way}.png")
     await browsing.close_pages()
 
