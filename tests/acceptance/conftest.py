@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -23,16 +23,25 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
 
 
 @pytest.fixture
-def stack(tmp_path: Path) -> Iterator[Stack]:
+def shared_ledger(mongo_database_url: str) -> Mapping[str, str]:
+    """Settings of a stack whose ledger is on the run's one MongoDB, in a database of its own: a server
+    for each test would take a second of the processor.
+    """
+    return {"MONGO_URL": mongo_database_url}
+
+
+@pytest.fixture
+def stack(tmp_path: Path, shared_ledger: Mapping[str, str]) -> Iterator[Stack]:
     """Servers and a faultless partner; the test starts workers and beat."""
-    with Stack(tmp_path, gap_timeout="10s") as running:
+    with Stack(tmp_path, gap_timeout="10s", settings=shared_ledger) as running:
         yield running
 
 
 @pytest.fixture
-def patient(tmp_path: Path) -> Iterator[Stack]:
+def patient(tmp_path: Path, shared_ledger: Mapping[str, str]) -> Iterator[Stack]:
     """As `stack`, for a test that counts requests and kills no worker: none is made twice for want
     of time.
     """
-    with Stack(tmp_path, gap_timeout="10s", partner_timeout="30s", settings=PATIENT) as running:
+    settings = {**PATIENT, **shared_ledger}
+    with Stack(tmp_path, gap_timeout="10s", partner_timeout="30s", settings=settings) as running:
         yield running

@@ -17,7 +17,7 @@ PAUSED_SECONDS = 30
 
 
 def _delivered(stack: Stack) -> int:
-    with pymongo.MongoClient[dict[str, object]](stack.mongo.url) as client:
+    with pymongo.MongoClient[dict[str, object]](stack.mongo_url) as client:
         return client.get_default_database()["deliveries"].count_documents({"state": "delivered"})
 
 

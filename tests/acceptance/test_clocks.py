@@ -47,7 +47,7 @@ def test_a_machine_whose_clock_is_set_wrong_goes_on_polling_sending_and_trying_a
     wall = Wall(tmp_path)
     stack.settings |= wall.settings
     beat, worker = stack.start_beat(), stack.start_worker()
-    with pymongo.MongoClient[dict[str, Any]](stack.mongo.url) as client:
+    with pymongo.MongoClient[dict[str, Any]](stack.mongo_url) as client:
         ledger: Ledger = client.get_default_database()
         stack.start_generator(20)
         wait_until(

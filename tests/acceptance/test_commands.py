@@ -6,31 +6,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 import orjson
 import pytest
 
 from app.testbed.embedded.stack import ROOT, Stack
+from tests.support.command import command
 from tests.support.wait import wait_until
 
 
-def command(environment: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run `python -m app …` from the project's root."""
-    return subprocess.run(
-        [sys.executable, "-m", *arguments],
-        env={**environment, "COLUMNS": "200"},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-
 def test_doctor_finds_all_well(stack: Stack) -> None:
-    answer = command(stack.environment, "app", "doctor", "--json")
+    answer = command(stack.environment, "doctor", "--json")
     assert answer.returncode == 0, answer.stdout + answer.stderr
     checks = orjson.loads(answer.stdout)["checks"]
     doubtful = {check["name"] for check in checks if check["level"] != "ok"}
@@ -57,7 +44,7 @@ def test_doctor_names_the_server_that_is_down(
     stack: Stack, setting: str, value: str, check: str
 ) -> None:
     answer = command(
-        {**stack.environment, setting: value, "CONNECT_TIMEOUT": "5s"}, "app", "doctor", "--json"
+        {**stack.environment, setting: value, "CONNECT_TIMEOUT": "5s"}, "doctor", "--json"
     )
     failed = {
         found["name"]: found["detail"]
@@ -73,7 +60,7 @@ def test_doctor_names_the_server_that_is_down(
 
 def test_doctor_names_the_partner_that_does_not_listen(stack: Stack) -> None:
     stack.partner_process.kill()
-    answer = command(stack.environment, "app", "doctor")
+    answer = command(stack.environment, "doctor")
     assert answer.returncode == 1
     assert "FAILED" in answer.stdout
     assert "partner orders" in answer.stdout
@@ -86,7 +73,7 @@ def test_doctor_names_a_column_that_the_body_wants_and_the_table_lacks(stack: St
     feeds.write_text(
         f'{text}\n[feeds.orders.body]\nreference = "$no_such"\nnumber = "$id"\n', encoding="utf-8"
     )
-    answer = command(stack.environment, "app", "doctor", "--json")
+    answer = command(stack.environment, "doctor", "--json")
     failed = {
         found["name"]: found["detail"]
         for found in orjson.loads(answer.stdout)["checks"]
@@ -99,7 +86,7 @@ def test_doctor_names_a_column_that_the_body_wants_and_the_table_lacks(stack: St
 
 def test_ping_goes_through_broker_worker_and_result_backend(stack: Stack) -> None:
     stack.start_worker()
-    answer = command(stack.environment, "app", "ping", "--json", "--timeout", "30")
+    answer = command(stack.environment, "ping", "--json", "--timeout", "30")
     assert answer.returncode == 0, answer.stdout + answer.stderr
     legs = orjson.loads(answer.stdout)
     assert legs["ok"]
@@ -107,7 +94,7 @@ def test_ping_goes_through_broker_worker_and_result_backend(stack: Stack) -> Non
 
 
 def test_ping_says_that_no_worker_answers(stack: Stack) -> None:
-    answer = command(stack.environment, "app", "ping", "--timeout", "0.5")
+    answer = command(stack.environment, "ping", "--timeout", "0.5")
     assert answer.returncode == 1
     assert "no worker answered within 0.5 s" in answer.stderr
     assert "Traceback" not in answer.stderr
@@ -120,25 +107,23 @@ def test_status_and_deliveries_tell_what_happened(patient: Stack) -> None:
     stack.start_generator(20)
 
     def delivered() -> bool:
-        (feed,) = orjson.loads(command(stack.environment, "app", "status", "--json").stdout)[
-            "feeds"
-        ]
+        (feed,) = orjson.loads(command(stack.environment, "status", "--json").stdout)["feeds"]
         return bool(
             feed["states"]["delivered"] == 20 and feed["open"] == 0 and feed["lag_rows"] == 0
         )
 
     wait_until(delivered, timeout=60, message="status to say 20 delivered")
     listed = orjson.loads(
-        command(stack.environment, "app", "deliveries", "list", "--json", "--limit", "5").stdout
+        command(stack.environment, "deliveries", "list", "--json", "--limit", "5").stdout
     )
     assert len(listed["deliveries"]) == 5
     assert "payload" not in listed["deliveries"][0]
     shown = orjson.loads(
-        command(stack.environment, "app", "deliveries", "show", "orders:7", "--json").stdout
+        command(stack.environment, "deliveries", "show", "orders:7", "--json").stdout
     )
     assert shown["delivery"]["state"] == "delivered"
     assert [attempt["outcome"] for attempt in shown["attempts"]] == ["delivered"]
-    missing = command(stack.environment, "app", "deliveries", "show", "orders:999")
+    missing = command(stack.environment, "deliveries", "show", "orders:999")
     assert (missing.returncode, missing.stderr.count("\n")) == (1, 1)
 
 
@@ -152,7 +137,10 @@ def test_every_configuration_problem_is_told_at_once(
         'cursor = { strategy = "identitty", column = "id" }\n[feeds.orders.partner]\ntimeout = "soon"\n'
     )
     environment = {"PATH": "/usr/bin:/bin", "FEEDS_FILE": str(feeds), "LEASE": "never"}
-    answer = command(environment, *program)
+    answer = subprocess.run(
+        [sys.executable, "-m", *program], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60,
+        check=False,
+    )  # fmt: skip
     told = answer.stderr
     assert answer.returncode == (2 if program[0] == "app" else 1)
     for field in (

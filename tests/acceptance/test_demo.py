@@ -56,6 +56,10 @@ def test_it_says_on_which_servers_it_runs_and_its_books_balance(tmp_path: Path) 
     assert "-m app" not in told, "a command whose servers are gone"
 
 
+def _more_than(count: int, found: list[psutil.Process]) -> list[psutil.Process]:
+    return found if len(found) > count else []
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_however_it_is_stopped_no_process_and_no_directory_is_left(
     tmp_path: Path, number: signal.Signals
@@ -65,8 +69,10 @@ def test_however_it_is_stopped_no_process_and_no_directory_is_left(
         while "the source" not in (line := demo.stdout.readline()):
             assert line, "the demo ended early"
         wait_until(lambda: list(tmp_path.glob("rowrelay-demo-*/worker1.log")), message="a worker")
-        started = psutil.Process(demo.pid).children(recursive=True)
-        assert len(started) > 6, "guards, servers, partner and worker"
+        started = wait_until(
+            lambda: _more_than(6, psutil.Process(demo.pid).children(recursive=True)),
+            message="guards, servers, partner and worker",
+        )
         demo.send_signal(number)
         rest = demo.stdout.read()
     assert "Traceback" not in rest

@@ -6,9 +6,7 @@ from __future__ import annotations
 
 import json
 import resource
-import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ import pymongo
 import pytest
 
 from app.testbed.embedded.stack import Stack
+from tests.support.command import command
 from tests.support.wait import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,10 +24,14 @@ LIMIT = 80
 
 
 @pytest.fixture
-def wide(tmp_path: Path) -> Iterator[Stack]:
+def wide(tmp_path: Path, shared_ledger: Mapping[str, str]) -> Iterator[Stack]:
     """A feed that wants 100 requests at once."""
     with Stack(
-        tmp_path, gap_timeout="10s", partner_timeout="60s", partner_options="concurrency = 100"
+        tmp_path,
+        gap_timeout="10s",
+        partner_timeout="60s",
+        partner_options="concurrency = 100",
+        settings=shared_ledger,
     ) as running:
         yield running
 
@@ -44,7 +47,7 @@ def test_what_does_not_fit_is_sent_later_and_costs_no_attempt(wide: Stack) -> No
         worker.pid, resource.RLIMIT_NOFILE, (LIMIT, LIMIT)
     )  # long before it has imported itself
     wide.start_beat()
-    with pymongo.MongoClient[dict[str, Any]](wide.mongo.url) as client:
+    with pymongo.MongoClient[dict[str, Any]](wide.mongo_url) as client:
         ledger = client.get_default_database()
         wait_until(
             lambda: ledger["deliveries"].count_documents({"state": "delivered"}) == ROWS,
@@ -54,9 +57,6 @@ def test_what_does_not_fit_is_sent_later_and_costs_no_attempt(wide: Stack) -> No
         assert ledger["attempts"].count_documents({}) == ROWS
     assert worker.alive
     assert f"may have {LIMIT} file descriptors and needs" in worker.log.read_text(encoding="utf-8")
-    health = subprocess.run(
-        [sys.executable, "-m", "app", "health", "--json"],
-        env=wide.environment, cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    health = command(wide.environment, "health", "--json")
     said = {check["role"]: check["found"] for check in json.loads(health.stdout)["checks"]}
     assert f"may have {LIMIT} file descriptors" in said["worker"]

@@ -7,7 +7,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TypeAlias
 
@@ -24,7 +24,7 @@ from app.testbed.embedded.process import Process
 from app.testbed.embedded.server import free_port
 from app.testbed.embedded.stack import ROOT, Stack
 from tests.acceptance.conftest import PATIENT
-from tests.acceptance.test_commands import command
+from tests.support.command import command
 from tests.support.wait import wait_until
 
 BOUND = 6
@@ -34,9 +34,10 @@ FOUND_SECONDS = 30
 
 
 @pytest.fixture
-def quick(tmp_path: Path) -> Iterator[Stack]:
+def quick(tmp_path: Path, shared_ledger: Mapping[str, str]) -> Iterator[Stack]:
     """A stack with a short bound."""
-    with Stack(tmp_path, gap_timeout="10s", settings={"PROGRESS_BOUND": f"{BOUND}s"}) as running:
+    settings = {"PROGRESS_BOUND": f"{BOUND}s", **shared_ledger}
+    with Stack(tmp_path, gap_timeout="10s", settings=settings) as running:
         yield running
 
 
@@ -100,7 +101,7 @@ class Metrics:
 
 def _health(stack: Stack, *arguments: str) -> dict[str, str]:
     """What the command says: name → what is wrong, of those that make no progress."""
-    answer = command(stack.environment, "app", "health", "--json", *arguments)
+    answer = command(stack.environment, "health", "--json", *arguments)
     checks = orjson.loads(answer.stdout)["checks"]
     dead = {check["name"]: check["found"] for check in checks if not check["live"]}
     assert answer.returncode == (1 if dead else 0)
@@ -235,14 +236,18 @@ DELIVERED = ("rowrelay_attempts_total", "orders", "delivered", "200")
 
 
 def test_the_metrics_agree_with_status_to_the_row_and_no_counter_goes_back(
-    tmp_path: Path, started: list[Process]
+    tmp_path: Path, started: list[Process], shared_ledger: Mapping[str, str]
 ) -> None:
     """Each reading of a process that serves is as old as it says, so one that reads everything anew
     is compared.
     """
     rows = 500
     with Stack(
-        tmp_path, gap_timeout="5s", faults="mild", partner_timeout="30s", settings=PATIENT
+        tmp_path,
+        gap_timeout="5s",
+        faults="mild",
+        partner_timeout="30s",
+        settings={**PATIENT, **shared_ledger},
     ) as stack:
         stack.start_beat()
         stack.start_worker()
@@ -273,10 +278,8 @@ def test_the_metrics_agree_with_status_to_the_row_and_no_counter_goes_back(
             counts = [found[name] for found in seen if name in found]
             assert counts == sorted(counts), "a counter never goes back"
 
-        (line,) = orjson.loads(command(stack.environment, "app", "status", "--json").stdout)[
-            "feeds"
-        ]
-        anew = _samples(command(stack.environment, "app", "metrics", "--once").stdout)
+        (line,) = orjson.loads(command(stack.environment, "status", "--json").stdout)["feeds"]
+        anew = _samples(command(stack.environment, "metrics", "--once").stdout)
         assert {
             state: anew.get(("rowrelay_deliveries", "orders", state), 0) for state in State
         } == line["states"]

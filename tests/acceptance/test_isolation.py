@@ -6,9 +6,7 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -19,8 +17,9 @@ import pytest
 
 from app.testbed.embedded.process import Process
 from app.testbed.embedded.source import connect
-from app.testbed.embedded.stack import ROOT, Stack
+from app.testbed.embedded.stack import Stack
 from tests.acceptance.conftest import PATIENT
+from tests.support.command import Ran, command
 from tests.support.holding_partner import HELD, HoldingPartner, holding_partner
 from tests.support.wait import wait_until
 
@@ -66,11 +65,8 @@ class Two:
         cursor = self.ledger["cursors"].find_one({"_id": feed})
         return cursor["last_poll_at"] if cursor else None
 
-    def app(self, *command: str) -> subprocess.CompletedProcess[str]:
-        argv = [sys.executable, "-m", "app", *command]
-        return subprocess.run(
-            argv, capture_output=True, text=True, env=self.stack.environment, cwd=ROOT, check=False
-        )
+    def app(self, *arguments: str) -> Ran:
+        return command(self.stack.environment, *arguments)
 
     def wait_for_polls(self) -> None:
         """Both feeds are polled twice more."""
@@ -91,7 +87,7 @@ def two_feeds(
         feeds = [("slow", partner.url + HELD), ("fast", partner.url + "/fast")]
         text = "".join(FEED.format(name=name, url=url) for name, url in feeds)
         (directory / "feeds.toml").write_text(text, encoding="utf-8")
-        with pymongo.MongoClient[dict[str, Any]](stack.mongo.url) as client:
+        with pymongo.MongoClient[dict[str, Any]](stack.mongo_url) as client:
             two = Two(stack, partner, client)
             two.add("fast", 0)
             two.add("slow", slow_rows)
@@ -100,8 +96,8 @@ def two_feeds(
 
 
 @pytest.fixture
-def two(tmp_path: Path) -> Iterator[Two]:
-    with two_feeds(tmp_path, PATIENT) as made:
+def two(tmp_path: Path, shared_ledger: Mapping[str, str]) -> Iterator[Two]:
+    with two_feeds(tmp_path, {**PATIENT, **shared_ledger}) as made:
         yield made
 
 

@@ -30,7 +30,7 @@ def client(stack: Stack) -> Iterator[Any]:
 
 @pytest.fixture
 def ledger(stack: Stack) -> Iterator[Ledger]:
-    with pymongo.MongoClient[dict[str, Any]](stack.mongo.url) as client:
+    with pymongo.MongoClient[dict[str, Any]](stack.mongo_url) as client:
         yield client.get_default_database()
 
 

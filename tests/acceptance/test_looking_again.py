@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from celery import Celery
@@ -13,12 +14,16 @@ from tests.support.wait import wait_until
 ROWS = 20
 
 
-def test_one_poll_of_beats_is_enough_for_as_long_as_rows_come(tmp_path: Path) -> None:
+def test_one_poll_of_beats_is_enough_for_as_long_as_rows_come(
+    tmp_path: Path, shared_ledger: Mapping[str, str]
+) -> None:
     """Without beat nothing sweeps either: a row whose first answer were not waited for would not be
     sent again.
     """
     with (
-        Stack(tmp_path, poll_every="10m", partner_timeout="30s", settings=PATIENT) as stack,
+        Stack(
+            tmp_path, poll_every="10m", partner_timeout="30s", settings={**PATIENT, **shared_ledger}
+        ) as stack,
         Celery(broker=stack.redis.url) as celery,
     ):
         stack.start_worker()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import orjson
@@ -19,7 +19,7 @@ from tests.support.wait import wait_until
 
 
 def _states(stack: Stack) -> dict[str, int]:
-    with pymongo.MongoClient[dict[str, object]](stack.mongo.url) as client:
+    with pymongo.MongoClient[dict[str, object]](stack.mongo_url) as client:
         groups = client.get_default_database()["deliveries"].aggregate(
             [{"$group": {"_id": "$state", "n": {"$sum": 1}}}]
         )
@@ -72,10 +72,13 @@ def test_every_row_arrives_though_workers_are_killed_and_redis_is_flushed(stack:
 
 
 @pytest.fixture
-def unbroken(tmp_path: Path) -> Iterator[Stack]:
+def unbroken(tmp_path: Path, shared_ledger: Mapping[str, str]) -> Iterator[Stack]:
     """A stack whose feed has no circuit breaker: it goes on trying."""
     with Stack(
-        tmp_path, gap_timeout="10s", partner_options="breaker = { enabled = false }"
+        tmp_path,
+        gap_timeout="10s",
+        partner_options="breaker = { enabled = false }",
+        settings=shared_ledger,
     ) as running:
         yield running
 
@@ -87,7 +90,7 @@ def test_rows_wait_while_no_partner_listens_and_all_arrive_once_it_is_back(unbro
     stack.start_beat()
     worker = stack.start_worker()
     stack.start_generator(rows)
-    with pymongo.MongoClient[dict[str, object]](stack.mongo.url) as client:
+    with pymongo.MongoClient[dict[str, object]](stack.mongo_url) as client:
         ledger = client.get_default_database()
         tried = {"attempts": {"$gte": 1}, "last.error": {"$regex": "^ConnectError"}}
         wait_until(

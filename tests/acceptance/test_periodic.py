@@ -15,7 +15,7 @@ from app.jobs.schedule import JOBS
 from app.ledger import Ledger
 from app.ledger.ticks import Tick, TickState
 from app.testbed.embedded.stack import Stack
-from tests.acceptance.test_commands import command
+from tests.support.command import command
 from tests.support.periodic import UTC_ZONE, all_ticks
 from tests.support.wait import wait_until
 
@@ -58,13 +58,13 @@ def _knock(stack: Stack, times: int) -> None:
 
 
 def test_each_job_is_done_once_however_many_messages_and_workers_there_are(stack: Stack) -> None:
-    asyncio.run(_leave_due(stack.mongo.url))
+    asyncio.run(_leave_due(stack.mongo_url))
     for _ in range(2):
         stack.start_worker()
 
     def knocked() -> list[Tick]:
         _knock(stack, times=3)
-        found = asyncio.run(_ended(stack.mongo.url))
+        found = asyncio.run(_ended(stack.mongo_url))
         return found if {tick.job for tick in found} == {job.name for job in JOBS} else []
 
     ticks = wait_until(knocked, timeout=60, message="each job to be done")
@@ -72,7 +72,7 @@ def test_each_job_is_done_once_however_many_messages_and_workers_there_are(stack
     assert {tick.job: (tick.state, tick.tries, tick.error) for tick in ticks} == {
         job.name: (TickState.DONE, 1, None) for job in JOBS
     }
-    told = command(stack.environment, "app", "jobs", "--json")
+    told = command(stack.environment, "jobs", "--json")
     assert told.returncode == 0, told.stdout + told.stderr
     jobs = {line["job"]: line for line in json.loads(told.stdout)["jobs"]}
     assert {name: line["last_done"] for name, line in jobs.items()} == {

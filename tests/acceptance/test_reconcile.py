@@ -4,8 +4,6 @@ processes.
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,7 +12,8 @@ import pymongo
 from pymongo.database import Database
 
 from app.core.clock import utc_now
-from app.testbed.embedded.stack import ROOT, Stack
+from app.testbed.embedded.stack import Stack
+from tests.support.command import command
 from tests.support.wait import wait_until
 
 LOST, SKIPPED, ROWS = 37, 5, 300
@@ -24,10 +23,7 @@ POLL_EVERY = 1.0
 
 def _reconcile(stack: Stack, *options: str) -> tuple[int, Any]:
     """Exit code and certificate."""
-    done = subprocess.run(
-        [sys.executable, "-m", "app", "reconcile", "--json", *options],
-        env=stack.environment, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+    done = command(stack.environment, "reconcile", "--json", *options)
     assert done.stdout, done.stderr
     return done.returncode, orjson.loads(done.stdout)["certificates"][0]
 
@@ -51,7 +47,7 @@ def test_exactly_what_is_missing_is_found_and_delivered(patient: Stack) -> None:
     stack.start_worker()
     beat = stack.start_beat()
     stack.start_generator(ROWS)
-    with pymongo.MongoClient[dict[str, Any]](stack.mongo.url) as client:
+    with pymongo.MongoClient[dict[str, Any]](stack.mongo_url) as client:
         ledger = client.get_default_database()
         deliveries, delivered = ledger["deliveries"], {"state": "delivered"}
 

@@ -17,7 +17,7 @@ import pytest
 from app.testbed.embedded.process import Process
 from app.testbed.embedded.stack import Stack
 from tests.acceptance.conftest import PATIENT
-from tests.acceptance.test_commands import command
+from tests.support.command import command
 from tests.support.wait import wait_until
 
 WAIT = 150
@@ -118,7 +118,7 @@ class Installation:
 
     def attempts(self, key: str) -> list[str]:
         """What came of each attempt at a delivery."""
-        with pymongo.MongoClient[dict[str, Any]](self.stack.mongo.url) as client:
+        with pymongo.MongoClient[dict[str, Any]](self.stack.mongo_url) as client:
             attempts = client.get_default_database()["attempts"]
             return [
                 found["outcome"]
@@ -126,7 +126,7 @@ class Installation:
             ]
 
     def heartbeats(self) -> list[dict[str, Any]]:
-        with pymongo.MongoClient[dict[str, Any]](self.stack.mongo.url) as client:
+        with pymongo.MongoClient[dict[str, Any]](self.stack.mongo_url) as client:
             return list(client.get_default_database()["progress"].find())
 
     def sends(self, rows: int, **versions: str) -> None:
@@ -237,9 +237,7 @@ def test_a_broken_file_changes_nothing_and_is_said_until_it_is_mended(
 
 def _health(running: Installation) -> dict[str, str]:
     """Worker and beat → what is said of them."""
-    checks = orjson.loads(command(running.stack.environment, "app", "health", "--json").stdout)[
-        "checks"
-    ]
+    checks = orjson.loads(command(running.stack.environment, "health", "--json").stdout)["checks"]
     return {
         check["name"]: check["found"] for check in checks if check["role"] in ("worker", "beat")
     }

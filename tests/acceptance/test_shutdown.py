@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +22,21 @@ ANSWER_SECONDS = 100
 
 
 @pytest.fixture
-def patient(tmp_path: Path) -> Iterator[Stack]:
+def patient(tmp_path: Path, shared_ledger: Mapping[str, str]) -> Iterator[Stack]:
     """A stack with a long lease and a slow sweep, so that neither can be what brings the rest back."""
     settings = {"LEASE": f"{LEASE_SECONDS}s", "SWEEP_EVERY": "60s", "SHUTDOWN_GRACE": "20s"}
     with Stack(
-        tmp_path, gap_timeout="10s", partner_timeout="30s", partner_options=_CAP, settings=settings
+        tmp_path,
+        gap_timeout="10s",
+        partner_timeout="30s",
+        partner_options=_CAP,
+        settings={**settings, **shared_ledger},
     ) as running:
         yield running
 
 
 @pytest.fixture
-def hasty(tmp_path: Path) -> Iterator[Stack]:
+def hasty(tmp_path: Path, shared_ledger: Mapping[str, str]) -> Iterator[Stack]:
     """A stack whose workers wait for requests in flight for far less than an answer takes."""
     settings = {"LEASE": f"{2 * LEASE_SECONDS}s", "SWEEP_EVERY": "60s", "SHUTDOWN_GRACE": "3s"}
     timeout = f"{2 * ANSWER_SECONDS}s"
@@ -41,7 +45,7 @@ def hasty(tmp_path: Path) -> Iterator[Stack]:
         gap_timeout="10s",
         partner_timeout=timeout,
         partner_options=_CAP,
-        settings=settings,
+        settings={**settings, **shared_ledger},
     ) as running:
         yield running
 
@@ -60,7 +64,7 @@ def _slow(stack: Stack, **faults: Any) -> None:
 
 
 def _delivered(stack: Stack) -> int:
-    with pymongo.MongoClient[dict[str, object]](stack.mongo.url) as client:
+    with pymongo.MongoClient[dict[str, object]](stack.mongo_url) as client:
         return client.get_default_database()["deliveries"].count_documents({"state": "delivered"})
 
 
@@ -104,7 +108,7 @@ def test_requests_that_do_not_end_within_the_grace_are_on_record_as_unknown(hast
     assert worker.stop(timeout=0.6 * ANSWER_SECONDS) == 0, (
         "it waited for the grace of 3 s, not for the answers"
     )
-    with pymongo.MongoClient[dict[str, Any]](hasty.mongo.url) as client:
+    with pymongo.MongoClient[dict[str, Any]](hasty.mongo_url) as client:
         ledger = client.get_default_database()
         cut_off = {"outcome": "unknown", "error": {"$regex": "^Shutdown"}}
         assert ledger["attempts"].count_documents(cut_off) == IN_FLIGHT

@@ -4,7 +4,7 @@ rate limit.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ TRAVEL_SECONDS = 1.0
 
 
 @pytest.fixture
-def limited(tmp_path: Path) -> Iterator[Stack]:
+def limited(tmp_path: Path, shared_ledger: Mapping[str, str]) -> Iterator[Stack]:
     """A stack whose feed has a rate limit."""
     options = f'rate_limit = "{RATE}/second"'
     with Stack(
@@ -31,7 +31,7 @@ def limited(tmp_path: Path) -> Iterator[Stack]:
         gap_timeout="10s",
         partner_timeout="30s",
         partner_options=options,
-        settings=PATIENT,
+        settings={**PATIENT, **shared_ledger},
     ) as running:
         yield running
 
@@ -47,7 +47,7 @@ def _set_faults(stack: Stack, **faults: Any) -> None:
 
 
 def _delivered(stack: Stack) -> int:
-    with pymongo.MongoClient[dict[str, object]](stack.mongo.url) as client:
+    with pymongo.MongoClient[dict[str, object]](stack.mongo_url) as client:
         return client.get_default_database()["deliveries"].count_documents({"state": "delivered"})
 
 

@@ -7,8 +7,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -25,8 +23,8 @@ from app.ledger import Ledger
 from app.ledger.client import Document
 from app.source.engine import open_engine
 from app.source.reader import Source
-from app.testbed.embedded.stack import ROOT
 from config import Config, load
+from tests.support.command import command
 from tests.support.doubles import MemoryQueue
 
 FEEDS = """\
@@ -54,12 +52,8 @@ class Desk:
 
     def run(self, *arguments: str) -> tuple[int, str, str]:
         """Exit code, stdout and stderr of a command."""
-        done = subprocess.run(
-            [sys.executable, "-m", "app", *arguments],
-            env=self.environment, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
-        )  # fmt: skip
-        assert "Traceback" not in done.stdout + done.stderr
-        return done.returncode, done.stdout, done.stderr
+        ran = command(self.environment, *arguments)
+        return ran.returncode, ran.stdout, ran.stderr
 
     def poll(self) -> None:
         async def polling() -> None:

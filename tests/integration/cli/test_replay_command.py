@@ -16,9 +16,7 @@ from typing import Any, TypeVar
 
 import orjson
 import pytest
-from typer.testing import CliRunner
 
-from app.cli.main import main
 from app.core.clock import utc_now
 from app.core.rows import SourceRow
 from app.ledger import Ledger
@@ -26,6 +24,7 @@ from app.ledger.batches import new_batch
 from app.ledger.client import Document
 from app.testbed.embedded.server import free_port
 from app.testbed.embedded.stack import ROOT
+from tests.support.command import command
 from tests.support.doubles import MemoryQueue
 from tests.support.ledger import listed
 from tests.support.wait import wait_until
@@ -58,10 +57,8 @@ class Desk:
 
     def run(self, *arguments: str) -> tuple[int, str, str]:
         """Exit code, stdout and stderr of a command."""
-        with self.start(*arguments) as process:
-            told, wrong = process.communicate(timeout=60)
-            assert "Traceback" not in told + wrong
-            return process.returncode, told, wrong
+        ran = command(self.environment, *arguments)
+        return ran.returncode, ran.stdout, ran.stderr
 
     def answer(self, *arguments: str) -> Document:
         """What a command that must succeed says in JSON."""
@@ -128,15 +125,15 @@ def test_killed_half_way_the_same_command_goes_on_and_each_is_replayed_once(desk
     """
     rows = 60
     desk.log_dead(rows)
-    command = ("replay", "--feed", "orders", "--rate", "40/second")
-    with desk.start(*command[:-1], "20/second") as process:
+    replay = ("replay", "--feed", "orders", "--rate", "40/second")
+    with desk.start(*replay[:-1], "20/second") as process:
         wait_until(lambda: desk.replayed() >= 10, timeout=30, message="ten to be replayed")
         process.kill()
     moved = desk.replayed()
     assert 10 <= moved < rows
-    assert desk.answer(*command) == {"selected": rows - moved, "moved": rows - moved, "skipped": {}}
+    assert desk.answer(*replay) == {"selected": rows - moved, "moved": rows - moved, "skipped": {}}
     assert {found["replay_count"] for found in desk.found()} == {1}
-    assert desk.answer(*command) == {"selected": 0, "moved": 0, "skipped": {}}
+    assert desk.answer(*replay) == {"selected": 0, "moved": 0, "skipped": {}}
 
 
 def test_a_dry_run_counts_and_shows_a_few_and_moves_nothing(desk: Desk) -> None:
@@ -160,8 +157,12 @@ def test_a_dry_run_counts_and_shows_a_few_and_moves_nothing(desk: Desk) -> None:
 def test_without_redis_what_is_logged_is_not_among_the_json(desk: Desk) -> None:
     desk.log_dead(2)
     desk.environment["REDIS_URL"] = f"redis://127.0.0.1:{free_port()}/0"
-    code, told, wrong = desk.run("replay", "--feed", "orders", "--json")
-    assert (code, orjson.loads(told)) == (0, {"selected": 2, "moved": 2, "skipped": {}})
+    with desk.start("replay", "--feed", "orders", "--json") as process:
+        told, wrong = process.communicate(timeout=60)
+    assert (process.returncode, orjson.loads(told)) == (
+        0,
+        {"selected": 2, "moved": 2, "skipped": {}},
+    )
     assert "publish_failed" in wrong
 
 
@@ -207,11 +208,10 @@ def test_one_client_of_the_ledger_serves_a_whole_command(
 
     monkeypatch.setattr(Ledger, "at", counting)
     monkeypatch.setattr("app.cli.servers.open_queue", lambda _: MemoryQueue())
-    for command in ("replay", "cancel"):
+    for move in ("replay", "cancel"):
         opened.clear()
-        done = CliRunner().invoke(main, [command, "orders:0", "--json"], env=desk.environment)
-        assert (done.exit_code, orjson.loads(done.stdout)["moved"]) == (0, 1)
-        assert len(opened) == 1, command
+        assert desk.answer(move, "orders:0")["moved"] == 1
+        assert len(opened) == 1, move
 
 
 def test_above_a_hundred_a_person_is_asked_first(desk: Desk) -> None:
