@@ -104,6 +104,10 @@ class Feeds:
         actor.require(Permission.LOOK)
         return await self._snapshot.get()
 
+    def forget(self) -> None:
+        """Have the overview read anew for who asks next: something has changed."""
+        self._snapshot.forget()
+
     def watching(
         self, actor: Principal, still: Callable[[], Awaitable[object]]
     ) -> AbstractAsyncContextManager[Watch]:
@@ -229,7 +233,7 @@ class Feeds:
             rewound = await self._operator.rewinding.rewind(feed, position, By(actor.name, why))
         except CursorMoved as error:
             raise Conflict(f"feed {name}: a poll moved its cursor meanwhile: try again") from error
-        self._snapshot.forget()
+        self.forget()
         await self._audit.note(
             actor,
             "feed.rewound",
@@ -253,7 +257,7 @@ class Feeds:
     async def _came_of(
         self, actor: Principal, name: str, action: str, why: str, before: Cursor, after: Cursor
     ) -> None:
-        self._snapshot.forget()
+        self.forget()
         await self._audit.note(
             actor, action, name, why=why, before=_pauses(before), after=_pauses(after)
         )
