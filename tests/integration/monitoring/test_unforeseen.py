@@ -68,7 +68,7 @@ from datetime import timedelta
 from pymongo import MongoClient
 from app.ledger import Ledger
 from app.ledger.batches import Batches
-from app.ledger.deliveries import Deliveries
+from app.ledger.requeueing import Requeueing
 from app.ledger.heartbeats import Role
 from app.ledger.ticks import Ticks
 from app.broker.depths import Broker
@@ -84,8 +84,8 @@ def failing(error):
 
 Source.read_page = failing(RuntimeError("what is in a row"))
 Batches.claim = failing(KeyError("what is in a row"))
-Deliveries.due_retries = failing(MemoryError())
-Deliveries.queued_batches = failing(ZeroDivisionError())
+Requeueing.due_retries = failing(MemoryError())
+Requeueing.queued_batches = failing(ZeroDivisionError())
 Ticks.latest = failing(ExceptionGroup("several", [IndexError()]))
 app.loader.import_default_modules()
 for name in sys.argv[1:]:
