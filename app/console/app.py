@@ -34,6 +34,8 @@ from app.console.jobs import routes as jobs
 from app.console.metrics import Measured
 from app.console.notifications import pages as notification_pages
 from app.console.notifications import routes as notifications
+from app.console.operations import pages as operation_pages
+from app.console.operations import routes as operations
 from app.console.origins import pages as origin_pages
 from app.console.origins import routes as origins
 from app.console.reports import pages as reports_pages
@@ -64,6 +66,7 @@ API_ROUTERS: tuple[APIRouter, ...] = (
     feeds.router,
     jobs.router,
     notifications.router,
+    operations.router,
     origins.router,
     reports.router,
     sessions.router,
@@ -81,6 +84,7 @@ PAGE_ROUTERS: tuple[APIRouter, ...] = (
     job_pages.router,
     login.router,
     notification_pages.router,
+    operation_pages.router,
     origin_pages.router,
     profile_pages.router,
     reports_pages.router,

@@ -40,6 +40,8 @@ def repeated(services: Services) -> tuple[Repeated, ...]:
         Repeated("prune_sessions", 3600.0, partial(_prune, services.sessions.prune)),
         Repeated("prune_tokens", 600.0, partial(_prune, services.tokens.prune)),
         Repeated("tell_users", EVERY_SECONDS, services.telling.tell),
+        Repeated("tidy_operations", 3600.0, services.operator.bulk.tidy),
+        Repeated("work_on_operations", 5.0, services.operator.operation_runner.watch),
         Repeated("read_clock", ASK_SECONDS, services.operator.ledger.read_clock),
     )
 

@@ -24,6 +24,7 @@ from app.console.metrics import Metrics
 from app.console.notifications.detection import Detection
 from app.console.notifications.service import Notifications
 from app.console.notifications.telling import Telling
+from app.console.operations.service import Operations
 from app.console.origins.service import Origins
 from app.console.reports.service import Reports
 from app.console.security.access_tokens import AccessTokens, secret_of
@@ -128,6 +129,11 @@ class Services:
     def deliveries(self) -> Deliveries:
         """Search, look, reveal, act on one."""
         return Deliveries(self.operator, self.audit, self.now)
+
+    @cached_property
+    def operations(self) -> Operations:
+        """Operations in bulk."""
+        return Operations(self.operator, self.deliveries, self.audit, self.now)
 
     @cached_property
     def idempotency(self) -> Idempotency:

@@ -18,6 +18,7 @@
     ├── LeaseLost            another worker holds the batch, or the purge (nothing lost; stop)
     ├── UnknownFeed          a feed name that `feeds.toml` does not have  (permanent)
     ├── AmbiguousKey         a key that means several deliveries          (permanent)
+    ├── OperationRefused     an operation in bulk that cannot be made, or not moved on as it stands
     └── NotStarted           a process of the demo or the tests did not come up (`app.testbed.embedded.process`)
 
 `retryable` carries the decision, so that no caller has to match on a class or a text.
@@ -163,3 +164,12 @@ class AmbiguousKey(RowrelayError):
     def __init__(self, typed: str, ids: Sequence[str]) -> None:
         shown = ", ".join(ids[:5]) + (", …" if len(ids) > 5 else "")
         super().__init__(f"{typed!r}: means {len(ids)} deliveries; name one of them: {shown}")
+
+
+class OperationRefused(RowrelayError):
+    """An operation in bulk cannot be made, or cannot be moved on as it stands."""
+
+    def __init__(self, said: str, field: str | None = None) -> None:
+        """`field`: the one at fault; `None`: it is not what was asked, but how things stand."""
+        super().__init__(said)
+        self.field = field

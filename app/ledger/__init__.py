@@ -27,6 +27,8 @@ from app.ledger.heartbeats import Heartbeats
 from app.ledger.indexes import ensure_indexes
 from app.ledger.listing import Listing
 from app.ledger.notifications import Notifications
+from app.ledger.operation_marks import OperationMarks
+from app.ledger.operations import Operations
 from app.ledger.operator_moves import Selections
 from app.ledger.pauses import Pauses
 from app.ledger.purge_watermarks import PurgeWatermarks
@@ -61,6 +63,8 @@ class Ledger:
         self.listing = Listing(self._database)
         self.notifications = Notifications(self._database)
         self.heartbeats = Heartbeats(self._database)
+        self.operation_marks = OperationMarks(self._database)
+        self.operations = Operations(self._database)
         self.pauses = Pauses(self._database)
         self.purges = Purges(self._database)
         self.reports = Reports(self._database)

@@ -37,6 +37,8 @@ TICKS_LATEST = "ticks_latest"
 TICKS_IN_STATE = "ticks_in_state"
 REPORTS_OWED = "reports_owed"
 NOTIFICATIONS_OWED = "notifications_owed"
+OPERATIONS_LATEST = "operations_latest"
+OPERATION_OF_FEED = "operation_of_feed"
 
 BY_ID = [("_id", 1)]
 """A hint for what names its documents by id and something else that has an index: a server that
@@ -101,6 +103,10 @@ INDEXES = {
     ),
     "batches": (IndexModel([("feed", 1), ("visible_at", 1)], name=BATCHES_OF_FEED),),
     "notifications": (IndexModel([("retry_at", 1)], name=NOTIFICATIONS_OWED, sparse=True),),
+    "operations": (
+        IndexModel([("created_at", -1), ("_id", -1)], name=OPERATIONS_LATEST),
+        IndexModel([("holds", 1)], name=OPERATION_OF_FEED, unique=True, sparse=True),
+    ),
     "reports": (IndexModel([("retry_at", 1)], name=REPORTS_OWED, sparse=True),),
     "ticks": (
         IndexModel([("job", 1), ("end", 1)], name=TICKS_LATEST),

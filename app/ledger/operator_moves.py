@@ -11,7 +11,8 @@ Fields of a delivery that these moves write, beside those of `app/ledger/deliver
     reread        {at, by, why}, when its row was last read again, because it had no payload
     kept_from     the moment that retention counts from, where it is not `finished_at`
 
-`why` is there only where the operator gave a reason.
+`why` is there only where the operator gave a reason; `operation`, the mark of an operation in bulk
+(`app.core.operations`), only where one made the move.
 
 Every move repeats the selection in its filter. A delivery that has changed since it was picked
 stays as it is, and repeating a move changes nothing. A cancelled delivery keeps the name of its
@@ -96,9 +97,8 @@ class Selections(Picking):
             "$push": {"replays": {"$each": [entry], "$slice": -REPLAYS_KEPT}},
             "$unset": dict.fromkeys(_OF_A_SETTLED_ONE, ""),
         }
-        return await self._move(
-            batch.delivery_ids, _replayable(selection, state, begun), change, {"batch": batch.id}
-        )
+        wanted = _replayable(selection, state, begun) + stamp.unmarked("replays")
+        return await self._move(batch.delivery_ids, wanted, change, {"batch": batch.id})
 
     @query
     async def to_reread(
@@ -176,12 +176,8 @@ class Selections(Picking):
             },
             "$unset": {"next_attempt_at": ""},
         }
-        return await self._move(
-            delivery_ids,
-            _cancellable(selection, state, stamp.at),
-            change,
-            {"cancelled.at": stamp.at},
-        )
+        wanted = _cancellable(selection, state, stamp.at) + stamp.unmarked("cancelled")
+        return await self._move(delivery_ids, wanted, change, {"cancelled.at": stamp.at})
 
     @query
     async def let_go(self, delivery_ids: Iterable[str], batch_ids: Iterable[str]) -> None:

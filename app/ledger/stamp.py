@@ -19,9 +19,17 @@ class Stamp:
     by: str
     at: datetime
     why: str | None = None
+    operation: str | None = None
+    """The mark of an operation in bulk: it moves nothing that carries its mark already."""
 
     @property
     def document(self) -> Document:
-        """As it is stored, within bounds: `why` only where there is one."""
-        why = {"why": self.why[:WHY_LIMIT]} if self.why else {}
-        return {"at": self.at, "by": self.by[:BY_LIMIT]} | why
+        """As it is stored, within bounds: `why` and `operation` only where there are such."""
+        made: Document = {"at": self.at, "by": self.by[:BY_LIMIT]}
+        if self.why:
+            made["why"] = self.why[:WHY_LIMIT]
+        return made | ({"operation": self.operation} if self.operation else {})
+
+    def unmarked(self, field: str) -> list[Document]:
+        """The condition that this operation has not moved it yet. `field`: where such a move is told."""
+        return [{f"{field}.operation": {"$ne": self.operation}}] if self.operation else []

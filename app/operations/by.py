@@ -18,7 +18,9 @@ class By:
     """`user@host` of a command; elsewhere a name that people know."""
     why: str | None = None
     """`None`: none was given."""
+    operation: str | None = None
+    """The mark of the operation in bulk that does it; `None`: it is none."""
 
     def at(self, moment: datetime) -> Stamp:
         """As the ledger records it."""
-        return Stamp(self.who, moment, self.why)
+        return Stamp(self.who, moment, self.why, self.operation)

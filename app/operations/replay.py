@@ -65,8 +65,22 @@ ROOM_SECONDS = 2.0
 WAIT_SECONDS = 0.25
 """How long to wait before asking again whether there is room."""
 BEING_SENT = "still being sent"
+NOT_NOW = FEED_PAUSED, NOT_CONFIGURED = "feed paused", "feed not configured"
+"""Why nothing of a feed can be replayed now."""
 BACKLOG_EVERY = 1000
 """The feeds' backlogs are asked for once in so many deliveries moved."""
+
+
+@dataclass(slots=True)
+class Room:
+    """What of a replay is on its way, kept over several calls that make up one."""
+
+    chunk: int
+    """How many deliveries are moved at once, at most."""
+    wait: Callable[[float], Awaitable[object]]
+    """How it waits, so many seconds; what this raises ends the replay."""
+    unsettled: dict[str, int] = field(default_factory=dict)
+    """As `Run.unsettled`."""
 
 
 @dataclass(slots=True)
@@ -80,15 +94,18 @@ class Run:
     """Deliveries a second."""
     account: Account
     tell: Tell
-    unsettled: dict[str, int] = field(default_factory=dict)
+    wait: Callable[[float], Awaitable[object]]
+    chunk: int
+    """How many deliveries are moved at once."""
+    unsettled: dict[str, int]
     """Batches of this run that are not known to be settled: id → how many deliveries."""
     being_sent: set[str] = field(default_factory=set)
     """Passed over, since a worker holds them: no more than workers have in flight."""
 
-    @property
-    def chunk(self) -> int:
-        """How many deliveries are moved at once."""
-        return min(CHUNK_LIMIT, math.ceil(self.rate * CHUNK_SECONDS))
+
+def chunk_of(per_second: float, seconds: float) -> int:
+    """How many deliveries are moved at once: what the rate allows in that time, within bounds."""
+    return min(CHUNK_LIMIT, math.ceil(per_second * seconds))
 
 
 class Replaying:
@@ -131,9 +148,15 @@ class Replaying:
         return Preview(account, counted)
 
     async def replay(
-        self, selection: Selection, rate: Rate, by: By, tell: Tell = lambda *_: None
+        self,
+        selection: Selection,
+        rate: Rate,
+        by: By,
+        tell: Tell = lambda *_: None,
+        room: Room | None = None,
     ) -> Account:
         """Put the selected deliveries back to `queued`, at most `rate`, recorded as done by `by`.
+        `room`: that of the replay which this is a part of.
 
         Returns once all have moved, not once they are sent. Raises the ledger's errors; running it
         again goes on.
@@ -144,7 +167,11 @@ class Replaying:
         account = previewed.account
         open_feeds = [feed for feed in self._feeds if feed not in paused]
         per_second = rate.count / rate.per_seconds
-        run = Run(narrowed(selection, open_feeds), self._now(), by, per_second, account, tell)
+        room = room or Room(chunk_of(per_second, CHUNK_SECONDS), self._sleep)
+        run = Run(
+            narrowed(selection, open_feeds), self._now(), by, per_second, account, tell,
+            room.wait, room.chunk, room.unsettled,
+        )  # fmt: skip
         if self._source and any(group.never_read for group in previewed.counted):
             reading = Rereading(self._ledger, self._feeds, self._source, by.at(run.begun))
             with persistent(sleep=self._sleep, tell=waits(account, tell)):
@@ -163,8 +190,8 @@ class Replaying:
         if not group.has_payload and not (group.never_read and self._source):
             return "no payload"
         if group.feed not in self._feeds:
-            return "feed not configured"
-        return "feed paused" if group.feed in paused else None
+            return NOT_CONFIGURED
+        return FEED_PAUSED if group.feed in paused else None
 
     async def _replay_state(self, run: Run, state: State) -> None:
         after: Picked | None = None
@@ -183,7 +210,7 @@ class Replaying:
                 run.account.moved += moved
                 run.tell(run.account.moved, "")
                 due = max(due, started) + moved / run.rate
-                await self._sleep(max(0.0, due - time.monotonic()))
+                await run.wait(max(0.0, due - time.monotonic()))
 
     async def _replay_chunk(self, run: Run, state: State, picked: Sequence[Picked]) -> int:
         """Batches, moves, messages: see the module's note on dying in between. Returns how many
@@ -192,7 +219,7 @@ class Replaying:
         batches = list(self._batches(picked))
         now = self._now()
         await self._ledger.batches.insert(batches, now + self._message_wait)
-        run.unsettled |= {batch.id: len(batch.delivery_ids) for batch in batches}
+        run.unsettled.update({batch.id: len(batch.delivery_ids) for batch in batches})
         await self._mark(state, picked, now)
         stamp = run.by.at(now)
         moved = [
@@ -253,13 +280,12 @@ class Replaying:
         ask_backlog = run.account.moved % BACKLOG_EVERY < run.chunk
         while reason := await self._no_room(run, feeds if ask_backlog else set()):
             run.tell(run.account.moved, reason)
-            await self._sleep(WAIT_SECONDS)
+            await run.wait(WAIT_SECONDS)
 
     async def _no_room(self, run: Run, feeds: set[str]) -> str | None:
         existing = await self._ledger.batches.existing(run.unsettled)
-        run.unsettled = {
-            batch: count for batch, count in run.unsettled.items() if batch in existing
-        }
+        for batch in run.unsettled.keys() - set(existing):
+            del run.unsettled[batch]
         unsettled = sum(run.unsettled.values())
         if unsettled > max(run.chunk, run.rate * ROOM_SECONDS):
             return f"{unsettled} of this replay are still to be sent; is a worker running?"

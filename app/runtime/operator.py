@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from app.broker.queue import KnockingQueue
     from app.configuration.loaded import Loaded
     from app.feeds.feed import Feed
+    from app.operations.bulk import Bulk
+    from app.operations.bulk_runner import OperationRunner
     from app.operations.replay import Replaying
     from app.operations.rewind import Rewinding
     from app.operations.trial import Trial
@@ -48,9 +50,9 @@ class Operator(Reader):
         """Where batches are published. Connects on first use."""
         return self._open_queue()
 
-    @cached_property
+    @property
     def replaying(self) -> Replaying:
-        """Puts deliveries back to queued."""
+        """Puts deliveries back to queued, of the feeds as they are now."""
         from app.operations.replay import Replaying  # noqa: PLC0415 - each command loads the use case that it runs
 
         settings = self.config.settings
@@ -61,6 +63,22 @@ class Operator(Reader):
             message_wait=settings.lease,
             source=lambda: self.source,
         )
+
+    @cached_property
+    def bulk(self) -> Bulk:
+        """Operations in bulk, as operators see them."""
+        from app.operations.bulk import Bulk  # noqa: PLC0415 - as above
+
+        return Bulk(self.ledger, lambda: self.feeds, lambda: self.replaying)
+
+    @cached_property
+    def operation_runner(self) -> OperationRunner:
+        """Works on operations in bulk."""
+        from app.operations.bulk_run import RunSettings  # noqa: PLC0415 - as above
+        from app.operations.bulk_runner import OperationRunner  # noqa: PLC0415 - as above
+
+        settings = RunSettings(process_name(), self.config.settings.lease)
+        return OperationRunner(self.ledger, lambda: self.feeds, lambda: self.replaying, settings)
 
     def reconciling(self, *, heal_at_most: int) -> Reconciling:
         """Compares the source with the ledger. `heal_at_most`: rows that one run logs."""

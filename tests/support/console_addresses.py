@@ -12,7 +12,11 @@ from app.console.deliveries.ref import ref_of
 from app.console.security.roles import Role
 from app.console.store.tables import Origin
 from app.core.clock import utc_now
+from app.core.operations import OperationKind, Pace
 from app.core.period import Kind, period_of, previous
+from app.ledger.selection import Selection
+from app.operations.bulk import NewOperation
+from app.operations.by import By
 from tests.support.browsing import Browsing
 from tests.support.console_scene import INVOICE, ZONE
 
@@ -57,6 +61,14 @@ def delivery(feed: str, key: str) -> str:
     return f"/deliveries/{ref_of(f'{feed}:{key}')}"
 
 
+async def _operation(browsing: Browsing) -> str:
+    """An operation that is frozen, or about to be."""
+    bulk = browsing.console.services.operator.bulk
+    orders = Selection((), feeds=("orders",))
+    new = NewOperation("every-page", OperationKind.REPLAY, orders, Pace("1/second"))
+    return f"/operations/{(await bulk.create(new, By('ada', 'to be looked at'))).id}"
+
+
 async def _origin(browsing: Browsing) -> str:
     store = browsing.console.services.store
     async with store.writing() as session:
@@ -81,6 +93,7 @@ def _yesterday() -> str:
 
 
 ADDRESSES: dict[str, Find] = {
+    "/operations/{}": _operation,
     "/welcome/{}": _at("/welcome/not-a-link-any-more"),
     "/deliveries/{}": _at(delivery("invoices", INVOICE.replace("/", "%2F"))),
     "/feeds/{}": _at("/feeds/orders"),

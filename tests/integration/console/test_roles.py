@@ -22,6 +22,7 @@ PARAMETERS = {
     "ref": REF, "name": "orders", "feed": "orders", "link": "x" * 43, "action": "replay",
     "period": "2026-08-01", "form": "html", "operation_id": "x" * 24, "verb": "pause",
 }  # fmt: skip
+OPERATION = {"kind": "replay", "filter": {"feed": ["orders"]}}
 WHY = {"why": "because the test says so"}
 V1 = {"If-Match": '"1"'}
 
@@ -86,6 +87,15 @@ ROUTES: dict[str, Rule] = {
     "GET /api/v1/notifications/settings": _own(),
     "PUT /api/v1/notifications/settings": _own(json={}, headers=V1),
     "POST /api/v1/notifications/settings/test": _own(),
+    "GET /api/v1/operations": Rule(VIEWER),
+    "POST /api/v1/operations": Rule(OPERATOR, json=OPERATION | WHY),
+    "POST /api/v1/operations/preview": Rule(OPERATOR, json=OPERATION),
+    "GET /api/v1/operations/{operation_id}": Rule(VIEWER),
+    "GET /api/v1/operations/{operation_id}/deliveries": Rule(VIEWER),
+    "POST /api/v1/operations/{operation_id}/start": Rule(OPERATOR, json=WHY, headers=V1),
+    "POST /api/v1/operations/{operation_id}/resume": Rule(OPERATOR, json=WHY, headers=V1),
+    "POST /api/v1/operations/{operation_id}/pause": Rule(OPERATOR, json=WHY),
+    "POST /api/v1/operations/{operation_id}/abandon": Rule(OPERATOR, json=WHY),
     "GET /api/v1/origins": Rule(ADMIN),
     "POST /api/v1/origins": Rule(ADMIN, json={"origin": "https://x.example"}),
     "GET /api/v1/origins/{origin_id}": Rule(ADMIN),
@@ -151,6 +161,13 @@ ROUTES: dict[str, Rule] = {
     "GET /notifications": _own(),
     "POST /notifications": _own(form={"version": "1"}),
     "POST /notifications/test": _own(),
+    "GET /operations": Rule(VIEWER),
+    "GET /operations/new": Rule(VIEWER),
+    "POST /operations": Rule(
+        OPERATOR, form={"kind": "replay", "filter": "feed=orders", "id": ID} | WHY
+    ),
+    "GET /operations/{operation_id}": Rule(VIEWER),
+    "POST /operations/{operation_id}/{verb}": Rule(OPERATOR, form=WHY),
     "GET /admin/origins": Rule(ADMIN),
     "POST /admin/origins": Rule(ADMIN, form={"origin": "https://y.example"}),
     "GET /admin/origins/{origin_id}": Rule(ADMIN),

@@ -25,9 +25,11 @@ from tests.support.busy_ledger import fill
 from tests.support.plans import Explained
 from tests.support.questions import Ask, of_an_operator, of_deliveries
 from tests.support.questions_of_jobs import of_a_feed, of_batches, of_jobs, of_retention
+from tests.support.questions_of_operations import of_operations
 
 QUESTIONS: dict[str, list[Ask]] = {
-    **of_deliveries(), **of_an_operator(), **of_batches(), **of_retention(), **of_jobs(), **of_a_feed()
+    **of_deliveries(), **of_an_operator(), **of_batches(), **of_retention(), **of_jobs(), **of_a_feed(),
+    **of_operations(),
 }  # fmt: skip
 
 INSERTS = {
@@ -38,12 +40,15 @@ INSERTS = {
     "deliveries.log",
     "deliveries.log_skipped",
     "deliveries.log_unreadable",
+    "operations.add",
+    "operations.add_to_set",
 }
 """They insert documents by their ids, and ask nothing."""
 
 SMALL = {
     "cursors": "one document a feed",
     "notifications": "one document an event that is on, or was on within a week: a few a feed and process",
+    "operations": "one document an operation in bulk, for 90 days",
     "progress": "one document a process",
 }
 """Collections that may be read whole, and why they stay small."""
