@@ -106,7 +106,10 @@ ADDRESSES: dict[str, Find] = {
 }
 """A route with parameters → where one such page is. Those without are visited as they are."""
 
-ALSO: dict[str, str] = {"/operations/new": "/operations/new?feed=orders&state=dead"}
+ALSO: dict[str, str] = {
+    "/operations/new": "/operations/new?feed=orders&state=dead",
+    "/reports/compare": f"/reports/compare?feed=orders&left={_yesterday()}&right={_yesterday()}",
+}
 """What a route without parameters is asked besides."""
 
 MORE = (
