@@ -46,6 +46,7 @@ def migrate(
     to: Annotated[
         str, typer.Argument(help="A revision: `head`, `base`, or the number of a migration.")
     ] = "head",
+    as_json: AsJson = False,
 ) -> None:
     """Bring the console's database to the schema of this version, or back to an older one."""
     from app.console.store import engine  # noqa: PLC0415 - as above
@@ -62,6 +63,9 @@ def migrate(
 
     with errors_told():
         before, now = asyncio.run(migrating())
+    if as_json:
+        print_json({"before": before, "now": now})
+        return
     out.print(f"schema {now or 'none'}" + ("" if before == now else f", before {before or 'none'}"))
 
 
@@ -76,14 +80,13 @@ def add_user(
 
     from app.console.security.roles import of_command  # noqa: PLC0415 - as above
     from app.console.users.schemas import NewUser  # noqa: PLC0415 - as above
+    from app.core.wrong_values import allowed  # noqa: PLC0415 - as above
 
     try:
         new = NewUser.model_validate({"name": name, "role": role})
     except ValidationError as error:
         wrong = error.errors()[0]
-        fail(
-            f"{wrong['loc'][0]} {wrong['input']!r}: {wrong['msg'].removeprefix('Value error, ')}", 2
-        )
+        fail(f"{wrong['loc'][0]} {wrong['input']!r}: takes {allowed(wrong)}", 2)
     user, link = _with_services(lambda given: given.users.create(of_command(operator()), new))
     if as_json:
         print_json(

@@ -94,10 +94,15 @@ def secret_of(settings: Settings) -> str:
 
 def _kept(path: Path) -> str:
     """The secret of that file, which is made whole or not at all: with half a secret, or none, anybody
-    could sign. Raises `ConfigError` for a file that holds none."""
-    if not path.exists():
-        _make(path)
-    found = path.read_text(encoding="utf-8", errors="replace").strip()
+    could sign. Raises `ConfigError` for a file that holds none, or cannot be kept."""
+    try:
+        if not path.exists():
+            _make(path)
+        found = path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError as error:
+        said = f"nothing, and {path} cannot be kept: {error.strerror}"
+        do = "set it, or let CONSOLE_DATABASE_URL name a file in a directory that can be written"
+        raise ConfigError([Problem("environment", "CONSOLE_SECRET", said, do)]) from error
     if len(found) < SHORTEST_SECRET:
         problem = Problem(
             "environment",
