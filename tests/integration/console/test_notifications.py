@@ -4,8 +4,9 @@ and no secret of theirs is shown again."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from datetime import datetime, timedelta
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import httpx
@@ -21,10 +22,12 @@ from app.notifications.notify import Notifying
 from app.operations.by import By
 from app.operations.pause import pause, resume
 from app.runtime.senders import conditions_of
-from tests.support.console import Consoled
+from tests.support.console import Consoled, cheap_passwords, console_config, running_console
 from tests.support.harmless import assert_harmless
 from tests.support.hooks import listener
 from tests.support.hostile import SCRIPTS
+from tests.support.ledger import claim, failed, loaded, log_batch
+from tests.support.mailbox import Mailbox, mailbox
 
 SETTINGS = "/api/v1/notifications/settings"
 TOKEN = "s3cret-token"  # noqa: S105 - of the listener's URL
@@ -50,6 +53,37 @@ def time() -> Time:
     return Time()
 
 
+@pytest.fixture
+async def box() -> AsyncIterator[Mailbox]:
+    async with mailbox() as opened:
+        yield opened
+
+
+@pytest.fixture
+async def mailing(
+    tmp_path: Path,
+    mongo_database_url: str,
+    clean_redis_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    box: Mailbox,
+) -> AsyncIterator[Consoled]:
+    """A console of an installation that has a mail server, and does not look for events itself."""
+    monkeypatch.setattr("app.console.services.Passwords", cheap_passwords)
+    configured = console_config(
+        tmp_path,
+        mongo_database_url,
+        clean_redis_url,
+        smtp_host="127.0.0.1",
+        smtp_port=box.port,
+        smtp_security="none",
+        report_mail_from="rowrelay@example.org",
+        report_mail_to="ops@example.org",
+    )
+    async with running_console(configured) as running:
+        await running.services.operator.ledger.prepare()
+        yield running
+
+
 def _telling(console: Consoled, time: Time) -> Telling:
     """As the console's own, by a clock that the test moves."""
     given = console.services
@@ -67,6 +101,16 @@ async def _set(client: httpx.AsyncClient, **change: object) -> httpx.Response:
     read = await client.get(SETTINGS)
     given = {"enabled": True, "events": ["feed-paused"]} | change
     return await client.put(SETTINGS, json=given, headers={"If-Match": read.headers["etag"]})
+
+
+async def _mailed(client: httpx.AsyncClient, **change: object) -> httpx.Response:
+    read = await client.get("/api/v1/users/me")
+    headers = {"If-Match": read.headers["etag"]}
+    profile = {"email": "vy@example.org", "time_zone": "Asia/Ho_Chi_Minh"}
+    assert (
+        await client.patch("/api/v1/users/me", json=profile, headers=headers)
+    ).status_code == 200
+    return await _set(client, **change)
 
 
 async def _pause(console: Consoled) -> None:
@@ -110,6 +154,64 @@ async def test_a_webhook_is_told_once_reminded_and_given_the_all_clear(
         await telling.tell()
         assert _kinds(received)[4:] == ["began"]
         assert len({head["webhook-id"] for head, _ in received}) == 5
+
+
+async def test_mail_goes_to_the_profile_s_address_in_the_user_s_time_zone(
+    mailing: Consoled, box: Mailbox, time: Time
+) -> None:
+    viewer = await mailing.logged_in(Role.VIEWER)
+    assert (await _mailed(viewer)).status_code == 200
+    await _pause(mailing)
+    assert await _telling(mailing, time).tell() == 1
+    assert box.recipients == [["vy@example.org"]]
+    assert "orders" in box.messages[0]["Subject"]
+    assert "(Asia/Ho_Chi_Minh)" in box.messages[0].get_content()
+
+
+async def test_in_quiet_hours_nothing_is_sent_and_afterwards_what_is_still_on(
+    mailing: Consoled, box: Mailbox, time: Time
+) -> None:
+    viewer = await mailing.logged_in(Role.VIEWER)
+    zone = ZoneInfo("Asia/Ho_Chi_Minh")
+    clock = time.at.astimezone(zone)
+    quiet = {
+        "quiet_from": f"{clock - timedelta(hours=1):%H:%M}",
+        "quiet_until": f"{clock + timedelta(hours=2):%H:%M}",
+    }
+    assert (await _mailed(viewer, **quiet)).status_code == 200
+    telling = _telling(mailing, time)
+    await _pause(mailing)
+    for _ in range(2):
+        assert await telling.tell() == 0
+        time.pass_by(minutes=1)
+    await _resume(mailing)
+    for _ in range(6):
+        assert await telling.tell() == 0
+        time.pass_by(minutes=1)
+    await _pause(mailing)
+    assert await telling.tell() == 0
+    time.pass_by(hours=2, minutes=5)
+    assert await telling.tell() == 1
+    assert len(box.messages) == 1
+    assert "is paused" in box.messages[0]["Subject"]
+
+
+async def test_each_user_has_limits_of_their_own(
+    mailing: Consoled, box: Mailbox, time: Time
+) -> None:
+    ledger = mailing.services.operator.ledger
+    batch = await log_batch(ledger, 1, 2, 3)
+    claimed = await claim(ledger, batch)
+    found = await loaded(ledger, claimed)
+    await ledger.deliveries.fail(claimed, [failed(one, None) for one in found.values()], time())
+    patient = await mailing.logged_in(Role.VIEWER, "patient")
+    hasty = await mailing.logged_in(Role.VIEWER, "hasty")
+    events = ["dead letters"]
+    assert (await _mailed(patient, events=events, dead_above=3)).status_code == 200
+    assert (await _mailed(hasty, events=events, dead_above=2)).status_code == 200
+    assert await _telling(mailing, time).tell() == 1
+    text = box.messages[0].get_content()
+    assert "3 are not acknowledged; your setting allows 2" in text
 
 
 async def test_a_message_that_is_not_taken_is_tried_again_under_the_same_id(
