@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import BaseRoute
 from starlette.staticfiles import StaticFiles
 
 from app import VERSION
@@ -106,13 +109,7 @@ def make_app(services: Services) -> FastAPI:
         redoc_url=None,
         separate_input_output_schemas=False,
     )
-    api = APIRouter(prefix=API, responses=problems.RESPONSES)
-    for router in API_ROUTERS:
-        api.include_router(router)
-    app.include_router(api)
-    app.include_router(health.router)
-    for router in PAGE_ROUTERS:
-        app.include_router(router)
+    app.router.routes.extend(_routes())
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
     app.add_exception_handler(RowrelayError, _error)
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -132,6 +129,18 @@ def make_app(services: Services) -> FastAPI:
     app.add_middleware(Measured, metrics=services.metrics)  # the last one is the outermost
     app.state.services = services
     return app
+
+
+@cache
+def _routes() -> Sequence[BaseRoute]:
+    """All routes, made once a process: they find the services by the application that is asked."""
+    root = FastAPI(openapi_url=None)
+    api = APIRouter(prefix=API, responses=problems.RESPONSES)
+    for router in API_ROUTERS:
+        api.include_router(router)
+    for router in (api, health.router, *PAGE_ROUTERS):
+        root.include_router(router)
+    return [*root.routes]
 
 
 async def _failed(request: Request, error: Exception) -> Response:

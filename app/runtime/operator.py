@@ -50,9 +50,9 @@ class Operator(Reader):
         """Where batches are published. Connects on first use."""
         return self._open_queue()
 
-    @property
+    @cached_property
     def replaying(self) -> Replaying:
-        """Puts deliveries back to queued, of the feeds as they are now."""
+        """Puts deliveries back to queued, of the feeds as they are at each moment."""
         from app.operations.replay import Replaying  # noqa: PLC0415 - each command loads the use case that it runs
 
         settings = self.config.settings

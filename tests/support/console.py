@@ -19,6 +19,8 @@ from app.console.security.passwords import Passwords
 from app.console.security.roles import Role, of_command
 from app.console.services import Services, open_services
 from app.console.sessions.service import Caller
+from app.console.store.engine import open_engine, sqlite_file
+from app.console.store.migrate import migrate
 from app.console.users.schemas import NewUser
 from app.feeds.feed import Feed
 from tests.support.doubles import MemoryQueue
@@ -88,10 +90,29 @@ def console_config(
     return config.Config(made, {feed.name: feed for feed in feeds or [make_feed()]})
 
 
+_MIGRATED: list[bytes] = []
+"""An SQLite database at this version's schema, made once a process."""
+
+
+async def _migrated(settings: config.Settings) -> None:
+    """Put one in the place of a database that is not there yet."""
+    file = sqlite_file(settings)
+    if file is None or file.exists():
+        return
+    if _MIGRATED:
+        file.write_bytes(_MIGRATED[0])
+        return
+    engine = open_engine(settings)
+    await migrate(engine)
+    await engine.dispose()
+    _MIGRATED.append(file.read_bytes())
+
+
 @asynccontextmanager
 async def running_console(loaded: config.Config, url: str = URL) -> AsyncIterator[Consoled]:
     """The application, started as uvicorn starts it. `url`: where browsers find it."""
     queue = MemoryQueue()
+    await _migrated(loaded.settings)
     async with (
         open_services(Loaded(loaded), lambda: queue, url) as services,
         AsyncExitStack() as closing,

@@ -245,6 +245,7 @@ def of_jobs() -> dict[str, list[Ask]]:
         "notifications.claim": [Ask(lambda at: at.notifications.claim(event, until))],
         "notifications.end": [Ask(lambda at: at.notifications.end(event, ["mail"], NOW))],
         "notifications.forget": [Ask(lambda at: at.notifications.forget(NOW))],
+        "notifications.looked_at": [Ask(lambda at: at.notifications.looked_at())],
         "notifications.kept": [Ask(lambda at: at.notifications.kept())],
         "notifications.next_try": [
             Ask(lambda at: at.notifications.next_try(paused.id, until, None))

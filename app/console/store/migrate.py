@@ -31,6 +31,8 @@ async def migrate(engine: AsyncEngine, revision: str = "head") -> tuple[str | No
     with _opened(engine):
         async with engine.begin() as connection:
             before = await connection.run_sync(_revision)
+            if before == (_revisions()[0] if revision == "head" else revision):
+                return before, before
             await connection.run_sync(_go, revision)
             return before, await connection.run_sync(_revision)
 

@@ -56,7 +56,7 @@ from tests.support.steps import (
 from tests.support.witness import Process, Step, Witness
 
 COLLECTIONS = ("attempts", "batches", "cursors", "deliveries", "stats")
-EXAMPLES = 30
+EXAMPLES = 12
 LEASE = timedelta(minutes=1)
 STEPS = 50
 ROUNDS = 80

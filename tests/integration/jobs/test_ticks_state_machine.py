@@ -37,7 +37,7 @@ from tests.support.stateful import LONG, run_at_random
 from tests.support.steps import Crashed, Fate, Steps, stepped_ledger
 from tests.support.steps import Kind as Struck
 
-EXAMPLES = 10
+EXAMPLES = 6
 STEPS = 30
 HOUR = timedelta(hours=1)
 ALL, ONCE = Job("all", Kind.HOUR, Misfire.ALL), Job("once", Kind.HOUR, Misfire.ONCE)

@@ -16,6 +16,7 @@ import pytest
 from app.core.errors import OperationRefused
 from app.core.operations import Operation, OperationKind, OperationState, Pace, Phase, Stop
 from app.core.states import State
+from app.delivery.sweep import Sweeping
 from app.ledger import Ledger
 from app.ledger.operations import EXPIRES, KEPT
 from app.ledger.reasons import normal
@@ -27,6 +28,7 @@ from app.operations.by import By
 from app.operations.replay import Replaying
 from tests.integration.operations.test_replay import FEED, LEASE, World
 from tests.support.doubles import MemoryQueue, Mood, ScriptedPartner, VirtualClock
+from tests.support.stateful import LONG
 from tests.support.steps import Crashed, Fate, Kind, Steps, stepped_ledger, stepped_queue
 from tests.support.wait import until
 
@@ -46,6 +48,11 @@ class Office:
         self.bulk = Bulk(world.ledger, lambda: self.feeds, world.replaying, world.clock)
         self.sends = True
         """Whether a worker runs."""
+        self.sweeps = False
+        """Whether beat has it swept."""
+        self._sweeping = Sweeping(
+            world.ledger, world.queue, self.feeds, lease=LEASE, limit=100, now=world.clock
+        )
 
     def runner(self, steps: Steps | None = None, **changes: Any) -> OperationRunner:
         steps = steps or Steps(Fate())
@@ -71,6 +78,8 @@ class Office:
     async def sleep(self, seconds: float) -> None:
         """Time passes, and a worker sends what is queued."""
         self.world.clock.advance(timedelta(seconds=seconds))
+        if self.sweeps:
+            await self._sweeping.requeue()
         while self.sends and self.world.queue.messages:
             await self.world.deliver(self.world.queue.messages.pop(0)[1])
         await asyncio.sleep(0)
@@ -447,11 +456,12 @@ async def test_a_mark_outside_of_the_set_is_found(office: Office) -> None:
 
 
 @pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("step", range(1, 40, 2))
+@pytest.mark.parametrize("step", range(1, 40, 1 if LONG else 4))
 async def test_wherever_a_runner_dies_another_goes_on_and_each_moves_once(
     office: Office, step: int, after: bool
 ) -> None:
     await office.world.fail(*keys(6))
+    office.sweeps = True
     pace = Pace("6/second", canary=2, stop_ratio=0.5)
     dying = office.runner(Steps(Fate(Kind.CRASH, step, after)))
     await office.create(pace=pace)

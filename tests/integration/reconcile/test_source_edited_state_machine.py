@@ -40,7 +40,7 @@ from tests.support.doubles import MemoryQueue, VirtualClock
 from tests.support.sources import source_feed
 from tests.support.stateful import LONG, run_at_random
 
-EXAMPLES, STEPS = 12, 30
+EXAMPLES, STEPS = 8, 30
 COLLECTIONS = ("batches", "certificates", "cursors", "deliveries", "floors", "walks")
 COLUMNS = {"identity": "id", "rowversion": "rv", "timestamp": "at"}
 WAIT = timedelta(minutes=1)

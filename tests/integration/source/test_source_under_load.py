@@ -29,9 +29,8 @@ async def test_every_committed_row_is_read_exactly_once_and_no_gap_stays(
         await writers.prepare()
         column = "id" if strategy == "identity" else "rv"
         source = tables.source()
-        reader = Reader(
-            source, source_feed(tables.named("written"), strategy, column, cursor_max_gaps=100_000)
-        )
+        bound = {"cursor_max_gaps": 100_000} if strategy == "identity" else {}
+        reader = Reader(source, source_feed(tables.named("written"), strategy, column, **bound))
         seen: Counter[str] = Counter()
         writing = asyncio.create_task(writers.write())
         while not writing.done():
