@@ -44,12 +44,24 @@ def pytest_configure(config: pytest.Config) -> None:
     """Give each worker of pytest-xdist ports of its own: none may take one that another has drawn
     and not bound yet.
     """
+    _plain_tracebacks()
     config.stash[USED] = ServersUsed()
     config.pluginmanager.register(config.stash[USED])
     if worker := os.environ.get("PYTEST_XDIST_WORKER"):
         slices = len(server_module._PORTS) // PORTS_EACH
         begin = PORTS_EACH * (int(worker.removeprefix("gw")) % slices)
         server_module._PORTS = server_module._PORTS[begin : begin + PORTS_EACH]
+
+
+def _plain_tracebacks() -> None:
+    """Until a command sets up logging, a fault is logged as Python prints it: structlog's default, with
+    the locals of every frame, takes seconds for one that went through a web framework.
+    """
+    *others, _ = structlog.get_config()["processors"]
+    plain = structlog.dev.ConsoleRenderer(
+        colors=False, exception_formatter=structlog.dev.plain_traceback
+    )
+    structlog.configure(processors=[*others, plain])
 
 
 @contextmanager

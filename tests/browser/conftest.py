@@ -1,7 +1,7 @@
 """The console as people see it: uvicorn behind a socket, and Chromium.
 
 Tests, console and browser's connection share one event loop for the whole run, so a test may ask the
-services what a page only tells. One browser serves the run, one console with the scene a module, and each
+services what a page only tells. One browser serves the run, one console with the scene serves them all, and each
 page has a context of its own.
 """
 
@@ -50,7 +50,7 @@ async def chromium() -> AsyncIterator[Browser]:
         await browser.close()
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def stage(
     chromium: Browser,
     tmp_path_factory: pytest.TempPathFactory,
@@ -58,7 +58,8 @@ async def stage(
     mongo_admin_url: str,
     redis_url: str,
 ) -> AsyncIterator[Browsing]:
-    """A console with the scene, for a module's tests."""
+    """A console with the scene, for all the tests here: it takes seconds to set. A test leaves the feeds
+    running, and counts only what it named itself."""
     directory = tmp_path_factory.mktemp("console")
     database = f"rowrelay_test_{uuid4().hex[:12]}"
     url = urlunsplit(urlsplit(mongo_url)._replace(path=f"/{database}"))
@@ -73,7 +74,7 @@ async def stage(
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def browsing(stage: Browsing) -> AsyncIterator[Browsing]:
-    """The module's console, for one test: its pages are closed afterwards, and none may have complained."""
+    """That console, for one test: its pages are closed afterwards, and none may have complained."""
     try:
         yield stage
     finally:

@@ -50,7 +50,6 @@ async def test_an_auditor_follows_a_row_and_finds_the_entry_that_was_edited(
     await page.goto("/admin/audit")
     await page.get_by_role("button", name="Verify the whole log").click()
     await expect(page.get_by_role("status")).to_contain_text("each as it was written")
-    assert not await axe(page)
 
     async with browsing.console.services.store.engine.begin() as connection:
         edit = "UPDATE audit_entries SET subject = 'somebody else' WHERE number = 2"
@@ -98,7 +97,6 @@ async def test_an_admin_lets_an_origin_in_and_its_page_is_answered_at_once(
         assert await elsewhere.evaluate(ASKS, url) == "kept out"
 
         await page.get_by_role("link", name=known).click()
-        assert not await axe(page)
         await page.get_by_label("Let its pages in").uncheck()
         await page.get_by_role("button", name="Change").click()
         await elsewhere.goto(known)

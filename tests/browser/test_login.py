@@ -5,7 +5,7 @@ from __future__ import annotations
 from playwright.async_api import expect
 
 from app.console.security.roles import Role
-from tests.support.browsing import Browsing, axe, log_in
+from tests.support.browsing import Browsing, log_in
 
 
 async def test_who_logs_in_comes_to_the_page_that_was_asked_for(browsing: Browsing) -> None:
@@ -17,10 +17,3 @@ async def test_who_logs_in_comes_to_the_page_that_was_asked_for(browsing: Browsi
     await expect(page.get_by_label("Name")).to_have_value(name)
     await log_in(page, name)
     await page.wait_for_url("**/profile")
-
-
-async def test_the_login_is_readable_by_everybody(browsing: Browsing) -> None:
-    for dark in (False, True):
-        page = await browsing.page(dark=dark)
-        await page.goto("/login")
-        assert not await axe(page)

@@ -97,11 +97,9 @@ async def test_an_operator_replays_500_and_a_canary_stops_it_until_the_cause_is_
         await page.get_by_label("Stop at failures above (percent)").fill("20")
         await say(page, "Freeze the set", "vouchers are there again")
         await shows(page, "The set is frozen")
-        assert not await axe(page)
         await say(page, "Start", "the partner says they are there")
         await shows(page, "5 of 5 of the canary failed")
         assert partner.requests == 5, "and no other was sent"
-        assert not await axe(page)
 
         partner.mended = True
         await console.services.operator.ledger.pauses.resume("orders")

@@ -94,11 +94,14 @@ async def log_in(page: Page, name: str, password: str = PASSWORD) -> None:
     await page.wait_for_load_state()
 
 
-async def axe(page: Page) -> list[str]:
-    """What axe finds wrong: a line an element, with the rule, where, and what it says. None: nothing."""
+async def axe(page: Page, rule: str | None = None) -> list[str]:
+    """What axe finds wrong: a line an element, with the rule, where, and what it says. None: nothing.
+
+    `rule`: asked for alone. What another color scheme changes is `color-contrast`."""
     if not await page.evaluate("'axe' in window"):
         await page.evaluate(AXE_SCRIPT)
-    options = {"runOnly": {"type": "tag", "values": WCAG}, "resultTypes": ["violations"]}
+    only = {"type": "rule", "values": [rule]} if rule else {"type": "tag", "values": WCAG}
+    options = {"runOnly": only, "resultTypes": ["violations"]}
     found = await page.evaluate(f"axe.run(document, {json.dumps(options)})")
     return [
         f"{one['id']}: {' '.join(map(str, node['target']))}: {node['failureSummary']}"
