@@ -12,6 +12,7 @@ import socket
 import tempfile
 import time
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
@@ -207,18 +208,27 @@ def packaged(package: str, program: str) -> str | None:
     return next((str(file.locate()) for file in files if file.name == program), None)
 
 
+GIVEN = 20
+_given: deque[int] = deque(maxlen=GIVEN)
+"""The ports that were given last."""
+
+
 def free_port() -> int:
     """A port of 127.0.0.1 that nothing listens on.
 
     It lies below the range that systems give to outgoing connections: there, a client that keeps
     connecting to a server which is down can be given the server's own port, and then talks to
-    itself and keeps the server from coming back.
+    itself and keeps the server from coming back. None is given twice within `GIVEN` calls: servers
+    that start side by side have not bound theirs yet.
     """
     while True:
         port = random.choice(_PORTS)
+        if port in _given:
+            continue
         with socket.socket() as probe:
             try:
                 probe.bind((HOST, port))
             except OSError:
                 continue
-            return port
+        _given.append(port)
+        return port

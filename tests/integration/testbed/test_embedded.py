@@ -24,7 +24,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from app.testbed.embedded import servers
 from app.testbed.embedded.process import NotStarted, Process
-from app.testbed.embedded.server import HOST, NoServer, Server
+from app.testbed.embedded.server import GIVEN, HOST, NoServer, Server, free_port
 from app.testbed.embedded.servers import EmbeddedMongo, EmbeddedRedis
 from app.testbed.embedded.source import connect, create_source
 from app.testbed.simulator.generator import LATE_SECONDS, Pattern, generate
@@ -344,3 +344,9 @@ def test_a_writer_waits_for_its_turn_and_then_gives_up(
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(sqlite3.OperationalError, match="locked"):
             generate(path, 1)
+
+
+def test_servers_that_start_side_by_side_are_given_ports_of_their_own() -> None:
+    given = [free_port() for _ in range(5 * GIVEN)]
+    for first in range(len(given) - GIVEN):
+        assert len(set(given[first : first + GIVEN])) == GIVEN

@@ -43,7 +43,7 @@ def body(*parts: object) -> str:
 
 def sent(task: str, *args: object, **kwargs: Any) -> Message:
     """A message as Celery makes it and kombu puts it into Redis."""
-    made = Celery("rowrelay").amqp.as_task_v2("8a5f2d1e-1", task, args, kwargs, expires=30)
+    made = Celery("rowrelay").amqp.as_task_v2("8a5f2d1e-1", task, args, kwargs, expires=3600)
     return {
         "body": body(*made.body),
         "content-encoding": "utf-8",
