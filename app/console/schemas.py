@@ -92,6 +92,9 @@ def read_why(text: str) -> str:
         raise Invalid(said, "why") from error
 
 
+_ANOTHER_LIST = "not the `next` of a page of this list"
+
+
 def cursor_of(*fields: object) -> str:
     """Where a page ended, as URL-safe text."""
     return urlsafe_b64encode(orjson.dumps(fields)).decode().rstrip("=")
@@ -106,7 +109,7 @@ def read_cursor(text: str | None, *kinds: type) -> tuple[Any, ...] | None:
     except ValueError as error:
         raise Invalid("not the `next` of a page", "query.after") from error
     if not isinstance(fields, list) or [type(one) for one in fields] != list(kinds):
-        raise Invalid("not the `next` of a page of this list", "query.after")
+        raise Invalid(_ANOTHER_LIST, "query.after")
     return tuple(fields)
 
 
@@ -118,18 +121,35 @@ def read_number_cursor(text: str | None) -> int | None:
     return int(fields[0]) if fields else None
 
 
-def read_moment_cursor(text: str | None) -> tuple[datetime, str] | None:
-    """A cursor of a moment and an id. Raises `Invalid`."""
+MomentPlace = tuple[datetime, str]
+"""Where a page of a list by moments ends: the moment and id of its last item."""
+
+
+def moment_cursor(place: MomentPlace | None) -> str | None:
+    """The cursor of that place; `None`: there is no next page."""
+    return cursor_of(place[0].isoformat(), place[1]) if place else None
+
+
+def read_moment_cursor(text: str | None) -> MomentPlace | None:
+    """The place that a cursor names, its moment in UTC. Raises `Invalid`."""
     fields = read_cursor(text, str, str)
     if fields is None:
         return None
-    try:
-        at = datetime.fromisoformat(fields[0])
-    except ValueError as error:
-        raise Invalid("not the `next` of a page of this list", "query.after") from error
-    if at.tzinfo is None or not str(fields[1]).isprintable():
-        raise Invalid("not the `next` of a page of this list", "query.after")
+    at = read_cursor_moment(fields[0])
+    if not str(fields[1]).isprintable():
+        raise Invalid(_ANOTHER_LIST, "query.after")
     return at, fields[1]
+
+
+def read_cursor_moment(text: str) -> datetime:
+    """The moment that stands in a cursor, in UTC. Raises `Invalid`, also for one without a zone."""
+    try:
+        at = datetime.fromisoformat(text)
+        if at.tzinfo is not None:
+            return at.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise Invalid(_ANOTHER_LIST, "query.after") from error
+    raise Invalid(_ANOTHER_LIST, "query.after")
 
 
 def any_spelling(kind: type[E]) -> BeforeValidator:

@@ -9,6 +9,7 @@ from sqlalchemy import and_, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import joinedload
 
+from app.console.schemas import MomentPlace
 from app.console.store.changes import delete_some, rows_changed
 from app.console.store.tables import ApiKey, User
 
@@ -50,7 +51,7 @@ class ApiKeyRepository:
             select(ApiKey).options(joinedload(ApiKey.owner)).where(ApiKey.id == key_id)
         )
 
-    async def page(self, before: tuple[datetime, str] | None, limit: int) -> Sequence[ApiKey]:
+    async def page(self, before: MomentPlace | None, limit: int) -> Sequence[ApiKey]:
         """Keys with their owners, the newest first, from before that moment and id; also those that
         were revoked."""
         statement = (

@@ -8,7 +8,15 @@ from fastapi import APIRouter, Query
 
 from app.console.api_keys.schemas import ApiKeyMade, ApiKeyShown, NewApiKey
 from app.console.dependencies import By, Given, ShownOnce
-from app.console.schemas import PAGE, Cursor, Id, Limit, Page, cursor_of, read_moment_cursor
+from app.console.schemas import (
+    PAGE,
+    Cursor,
+    Id,
+    Limit,
+    Page,
+    moment_cursor,
+    read_moment_cursor,
+)
 from app.console.store.tables import ApiKey
 
 router = APIRouter(prefix="/api-keys", tags=["api-keys"])
@@ -25,7 +33,7 @@ async def list_keys(
     found, following = await given.api_keys.list(by, read_moment_cursor(after), limit)
     return Page(
         items=[_shown(key) for key in found],
-        next=cursor_of(following[0].isoformat(), following[1]) if following else None,
+        next=moment_cursor(following),
     )
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from app.console.api_keys.repository import ApiKeyRepository
 from app.console.api_keys.schemas import NewApiKey
 from app.console.audit.service import Audit
 from app.console.errors import Forbidden, Invalid, NotFound
+from app.console.schemas import MomentPlace
 from app.console.security.opaque import hash_of, new_key, shown_of
 from app.console.security.roles import Permission, Principal
 from app.console.store.changes import PRUNED_AT_ONCE
@@ -58,8 +59,8 @@ class ApiKeys:
         return key, secret
 
     async def list(
-        self, actor: Principal, before: tuple[datetime, str] | None, limit: int
-    ) -> tuple[Sequence[ApiKey], tuple[datetime, str] | None]:
+        self, actor: Principal, before: MomentPlace | None, limit: int
+    ) -> tuple[Sequence[ApiKey], MomentPlace | None]:
         """Keys with their owners, the newest first, and where the next page begins. Raises
         `Forbidden`."""
         actor.require(Permission.MANAGE_TOKENS)

@@ -9,7 +9,7 @@ from app.console.certificates.schemas import (
     GapShown,
     RangeShown,
 )
-from app.console.schemas import Page, cursor_of, read_moment_cursor
+from app.console.schemas import Page, moment_cursor, read_moment_cursor
 from app.console.security.roles import Permission, Principal
 from app.reads.certificates import read_certificates, read_proof
 from app.reads.lookup import require_feeds
@@ -63,5 +63,5 @@ class Certificates:
             feed, place[0] if place else None, limit + 1
         )
         page = [CertificateShown.of(one) for one in found[:limit]]
-        more = len(found) > limit
-        return Page(items=page, next=cursor_of(page[-1].at.isoformat(), feed) if more else None)
+        following = (page[-1].at, feed) if len(found) > limit else None
+        return Page(items=page, next=moment_cursor(following))

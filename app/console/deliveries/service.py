@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 from app.console.audit.service import Audit
 from app.console.deliveries.acting import Acting, obstacles
@@ -24,7 +23,7 @@ from app.console.deliveries.shown import (
 )
 from app.console.errors import Conflict, Forbidden, Invalid, NotFound
 from app.console.masked import masked_body
-from app.console.schemas import cursor_of, read_cursor
+from app.console.schemas import cursor_of, read_cursor, read_cursor_moment
 from app.console.security.roles import Permission, Principal
 from app.core.clock import Clock, utc_now
 from app.core.errors import ConfigError
@@ -210,10 +209,7 @@ def _place_of(asked: DeliverySearch) -> tuple[Place | None, bool]:
     if fields is None:
         return None, False
     way, order, at, last = fields
-    try:
-        moment = datetime.fromisoformat(at).astimezone(UTC)
-    except (ValueError, OverflowError) as error:
-        raise Invalid("not the `next` of a page of this list", "query.after") from error
+    moment = read_cursor_moment(at)
     if order != asked.order or way not in ("next", "previous"):
         raise Invalid(f"of a list in another order: {order}", "query.after")
     return Place(moment, last), way == "previous"

@@ -12,11 +12,11 @@ from starlette.responses import Response
 from app.console.deliveries.ref import ref_of
 from app.console.dependencies import Given
 from app.console.errors import Invalid
-from app.console.feedback.routes import place_cursor, read_place
+from app.console.feedback.routes import read_place
 from app.console.feedback.schemas import LONGEST, NewFeedback
 from app.console.feedback.service import may_resolve
 from app.console.pages import ReadBy, go, render, safe_path
-from app.console.schemas import PAGE
+from app.console.schemas import PAGE, moment_cursor
 
 router = APIRouter(prefix="/admin/feedback", include_in_schema=False)
 
@@ -33,7 +33,7 @@ async def feedback_page(request: Request, who: ReadBy, given: Given) -> Response
     except Invalid:
         place = None
     notes, following = await given.feedback.list(by, place, PAGE, open_only=not every)
-    cursor = place_cursor(following)
+    cursor = moment_cursor(following)
     kept = {"all": "on"} if every else {}
     told = {
         "notes": notes,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 
 from sqlalchemy import and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import joinedload
 
+from app.console.schemas import MomentPlace
 from app.console.store.tables import Feedback
 
 
@@ -30,7 +30,7 @@ class FeedbackRepository:
 
     async def page(
         self,
-        before: tuple[datetime, str] | None,
+        before: MomentPlace | None,
         limit: int,
         *,
         subject_hash: str | None = None,

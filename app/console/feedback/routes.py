@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
@@ -10,8 +9,15 @@ from fastapi import APIRouter, Path, Query
 from app.console.dependencies import By, Given
 from app.console.errors import Invalid
 from app.console.feedback.schemas import AnyKind, FeedbackShown, NewFeedback, SubjectId, SubjectKind
-from app.console.feedback.service import Place
-from app.console.schemas import PAGE, Cursor, Limit, Page, cursor_of, read_cursor
+from app.console.schemas import (
+    PAGE,
+    Cursor,
+    Limit,
+    MomentPlace,
+    Page,
+    moment_cursor,
+    read_moment_cursor,
+)
 
 router = APIRouter(prefix="/feedback", tags=["feedback"])
 
@@ -36,7 +42,7 @@ async def list_feedback(
     place, subject = read_place(after), _subject(subject_kind, subject_id)
     notes, following = await given.feedback.list(by, place, limit, subject=subject, open_only=open)
     shown = [FeedbackShown.of(note) for note in notes]
-    return Page(items=shown, next=place_cursor(following))
+    return Page(items=shown, next=moment_cursor(following))
 
 
 @router.post("", status_code=201)
@@ -51,23 +57,12 @@ async def resolve_feedback(note_id: NoteId, by: By, given: Given) -> FeedbackSho
     return FeedbackShown.of(await given.feedback.resolve(by, note_id))
 
 
-def read_place(after: str | None) -> Place | None:
+def read_place(after: str | None) -> MomentPlace | None:
     """The place that a cursor names. Raises `Invalid`."""
-    fields = read_cursor(after, str, str)
-    if fields is None:
-        return None
-    try:
-        at = datetime.fromisoformat(fields[0])
-    except ValueError as error:
-        raise Invalid("not the `next` of a page of this list", "query.after") from error
-    if at.tzinfo is None or not fields[1].isalnum():
+    place = read_moment_cursor(after)
+    if place and not place[1].isalnum():
         raise Invalid("not the `next` of a page of this list", "query.after")
-    return at, fields[1]
-
-
-def place_cursor(place: Place | None) -> str | None:
-    """The cursor of a place."""
-    return cursor_of(place[0].isoformat(), place[1]) if place else None
+    return place
 
 
 def _subject(kind: SubjectKind | None, subject_id: str | None) -> tuple[SubjectKind, str] | None:

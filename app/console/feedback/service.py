@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from datetime import datetime
 
 from app.configuration.loaded import Loaded
 from app.console.audit.service import Audit
@@ -12,6 +11,7 @@ from app.console.deliveries.ref import read_ref
 from app.console.errors import Forbidden, NotFound
 from app.console.feedback.repository import FeedbackRepository
 from app.console.feedback.schemas import NewFeedback, SubjectKind
+from app.console.schemas import MomentPlace
 from app.console.security.roles import Permission, Principal, why_not
 from app.console.store.store import Store
 from app.console.store.tables import Feedback
@@ -21,9 +21,6 @@ from app.runtime.operator import Operator
 
 SHOWN = 50
 """Notes of one subject that its page shows."""
-
-Place = tuple[datetime, str]
-"""Where a page ends: the moment and id of its last note."""
 
 
 class FeedbackNotes:
@@ -75,12 +72,12 @@ class FeedbackNotes:
     async def list(
         self,
         actor: Principal,
-        before: Place | None,
+        before: MomentPlace | None,
         limit: int,
         *,
         subject: tuple[SubjectKind, str] | None = None,
         open_only: bool = False,
-    ) -> tuple[Sequence[Feedback], Place | None]:
+    ) -> tuple[Sequence[Feedback], MomentPlace | None]:
         """The latest notes before that place, and where the next page begins. Raises as `of_subject`."""
         actor.require(Permission.LOOK)
         hashed = _hash(subject[0], _stored(*subject)) if subject else None

@@ -6,7 +6,6 @@ import secrets
 from collections.abc import Awaitable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
 
 from app.console.audit.service import Audit
 from app.console.deliveries.masking import masks_personal
@@ -25,7 +24,7 @@ from app.console.operations.schemas import (
     SampleShown,
     Verb,
 )
-from app.console.schemas import cursor_of, read_cursor
+from app.console.schemas import cursor_of, moment_cursor, read_cursor, read_moment_cursor
 from app.console.security.roles import Permission, Principal
 from app.core.clock import Clock, utc_now
 from app.core.errors import AmbiguousKey, LeaseLost, OperationRefused, UnknownFeed
@@ -97,11 +96,11 @@ class Operations:
         ledger's errors."""
         actor.require(Permission.LOOK)
         found = await self._operator.ledger.operations.page(
-            asked.limit + 1, _place(asked.after), states=asked.state, feed=asked.feed
+            asked.limit + 1, read_moment_cursor(asked.after), states=asked.state, feed=asked.feed
         )
         page = found[: asked.limit]
-        more = len(found) > asked.limit
-        return page, cursor_of(page[-1].created_at.isoformat(), page[-1].id) if more else None
+        last = page[-1] if len(found) > asked.limit else None
+        return page, moment_cursor((last.created_at, last.id) if last else None)
 
     async def get(self, actor: Principal, operation_id: str) -> Operation:
         """One operation. Raises `Forbidden`, `NotFound` and the ledger's errors."""
@@ -242,13 +241,3 @@ def _refusals() -> Iterator[None]:
 
 def _line(document: Document) -> DeliveryLine:
     return DeliveryLine(**fields_of(document, masks_personal(document["key"])))
-
-
-def _place(after: str | None) -> tuple[datetime, str] | None:
-    fields = read_cursor(after, str, str)
-    if fields is None:
-        return None
-    try:
-        return datetime.fromisoformat(fields[0]).astimezone(UTC), fields[1]
-    except (ValueError, OverflowError) as error:
-        raise Invalid("not the `next` of a page of this list", "query.after") from error

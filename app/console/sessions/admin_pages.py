@@ -10,7 +10,7 @@ from starlette.responses import Response
 from app.console.dependencies import Given
 from app.console.errors import Invalid
 from app.console.pages import ReadBy, go, render
-from app.console.schemas import PAGE, Id, cursor_of, read_moment_cursor
+from app.console.schemas import PAGE, Id, moment_cursor, read_moment_cursor
 
 router = APIRouter(prefix="/admin/sessions", include_in_schema=False)
 
@@ -26,7 +26,7 @@ async def sessions_page(request: Request, who: ReadBy, given: Given) -> Response
     except Invalid:
         before = None
     found, following = await given.sessions.page(by, before, PAGE, of_all=True, user_id=user)
-    cursor = cursor_of(following[0].isoformat(), following[1]) if following else None
+    cursor = moment_cursor(following)
     kept = {"user": user} if user else {}
     told = {
         "sessions": found,

@@ -9,6 +9,7 @@ from sqlalchemy import and_, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import joinedload
 
+from app.console.schemas import MomentPlace
 from app.console.store.changes import delete_some, rows_changed
 from app.console.store.tables import Session, User
 
@@ -58,7 +59,7 @@ class SessionRepository:
         seen_since: datetime,
         user_id: str | None,
         limit: int,
-        before: tuple[datetime, str] | None = None,
+        before: MomentPlace | None = None,
     ) -> Sequence[Session]:
         """Sessions that have not ended and were used since then, with their users, the newest first,
         from before that moment and id; of one user, or all."""

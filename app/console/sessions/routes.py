@@ -7,7 +7,15 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from app.console.dependencies import By, Given
-from app.console.schemas import PAGE, Cursor, Id, Limit, Page, cursor_of, read_moment_cursor
+from app.console.schemas import (
+    PAGE,
+    Cursor,
+    Id,
+    Limit,
+    Page,
+    moment_cursor,
+    read_moment_cursor,
+)
 from app.console.sessions.schemas import SessionShown
 from app.console.store.tables import Session
 
@@ -28,7 +36,7 @@ async def list_sessions(
     found, following = await given.sessions.page(by, before, limit, of_all=all, user_id=user)
     return Page(
         items=[_shown(one, by.means_id) for one in found],
-        next=cursor_of(following[0].isoformat(), following[1]) if following else None,
+        next=moment_cursor(following),
     )
 
 

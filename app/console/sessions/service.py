@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.console.audit.service import Audit
 from app.console.errors import NotAuthenticated, NotFound
+from app.console.schemas import MomentPlace
 from app.console.security.login_limits import LoginLimits
 from app.console.security.opaque import hash_of, new_secret
 from app.console.security.passwords import Passwords
@@ -146,12 +147,12 @@ class Sessions:
     async def page(
         self,
         actor: Principal,
-        before: tuple[datetime, str] | None,
+        before: MomentPlace | None,
         limit: int,
         *,
         of_all: bool = False,
         user_id: str | None = None,
-    ) -> tuple[Sequence[Session], tuple[datetime, str] | None]:
+    ) -> tuple[Sequence[Session], MomentPlace | None]:
         """Sessions that can be used, the newest first: one's own, or as an admin all, or those of one
         user; and where the next page begins. Raises `Forbidden`."""
         own = not of_all and user_id in {None, actor.user_id}

@@ -14,7 +14,7 @@ from app.console.dependencies import Given
 from app.console.errors import ConsoleError, Forbidden, Invalid, NotAuthenticated, NotFound
 from app.console.forms import Refused, checked, typed
 from app.console.pages import ReadBy, Reader, go, render
-from app.console.schemas import PAGE, Id, cursor_of, read_moment_cursor
+from app.console.schemas import PAGE, Id, MomentPlace, moment_cursor, read_moment_cursor
 from app.console.services import Services
 
 router = APIRouter(prefix="/admin/tokens", include_in_schema=False)
@@ -25,8 +25,6 @@ DAYS = ("30", "90", "365", "")
 """How long a key may last; empty: until it is revoked."""
 ELSEWHERE = (Forbidden, NotAuthenticated, NotFound)
 """Errors that have a page of their own."""
-
-Place = tuple[datetime, str]
 
 
 @router.get("")
@@ -99,14 +97,13 @@ async def _page(
     return render(request, who, "tokens/list.html", told, refused.status if refused else 200)
 
 
-def _place(after: str | None) -> Place | None:
+def _place(after: str | None) -> MomentPlace | None:
     try:
         return read_moment_cursor(after)
     except Invalid:
         return None
 
 
-def _url(name: str, place: Place | None) -> str | None:
-    if place is None:
-        return None
-    return f"{HERE}?{urlencode({name: cursor_of(place[0].isoformat(), place[1])})}"
+def _url(name: str, place: MomentPlace | None) -> str | None:
+    cursor = moment_cursor(place)
+    return f"{HERE}?{urlencode({name: cursor})}" if cursor else None

@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, and_, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import joinedload
 
+from app.console.schemas import MomentPlace
 from app.console.store.changes import delete_some, rows_changed
 from app.console.store.tables import RefreshToken, RevokedToken
 
@@ -60,7 +61,7 @@ class TokenRepository:
         )
 
     async def families(
-        self, now: datetime, user_id: str | None, before: tuple[datetime, str] | None, limit: int
+        self, now: datetime, user_id: str | None, before: MomentPlace | None, limit: int
     ) -> Sequence[RefreshToken]:
         """The token that can be used of each family, with its user: the last refreshed first, from
         before that moment and family; of one user, or all."""

@@ -15,7 +15,7 @@ from app.console.schemas import (
     Id,
     Limit,
     Page,
-    cursor_of,
+    moment_cursor,
     read_moment_cursor,
 )
 from app.console.store.tables import RefreshToken
@@ -65,7 +65,7 @@ async def list_families(
     own = await given.tokens.family_of(by)
     return Page(
         items=[_shown(one, own) for one in found],
-        next=cursor_of(following[0].isoformat(), following[1]) if following else None,
+        next=moment_cursor(following),
     )
 
 

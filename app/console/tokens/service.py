@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.console.audit.service import Audit
 from app.console.errors import Conflict, NotAuthenticated, NotFound
+from app.console.schemas import MomentPlace
 from app.console.security.access_tokens import AccessTokens
 from app.console.security.opaque import hash_of, new_secret
 from app.console.security.roles import Means, Permission, Principal, Role
@@ -108,12 +109,12 @@ class Tokens:
     async def list(
         self,
         actor: Principal,
-        before: tuple[datetime, str] | None,
+        before: MomentPlace | None,
         limit: int,
         *,
         of_all: bool = False,
         user_id: str | None = None,
-    ) -> tuple[Sequence[RefreshToken], tuple[datetime, str] | None]:
+    ) -> tuple[Sequence[RefreshToken], MomentPlace | None]:
         """Families that have not ended, the last refreshed first: one's own, or as an admin all, or
         those of one user. Each by its newest token; and where the next page begins. Raises
         `Forbidden`."""
