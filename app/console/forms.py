@@ -3,13 +3,14 @@ with what was typed."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
-from app.console.errors import ConsoleError, Invalid, Stale
+from app.console.errors import ConsoleError, Forbidden, Invalid, NotAuthenticated, NotFound, Stale
 
 S = TypeVar("S", bound=BaseModel)
 
@@ -33,6 +34,36 @@ class Refused(Exception):
         if isinstance(error, Invalid) and name in fields:
             return cls({name: str(error)}, status=error.status)
         return cls({}, str(error), error.status)
+
+
+_ELSEWHERE = (Forbidden, NotAuthenticated, NotFound)
+"""Errors that have a page of their own."""
+
+
+@contextmanager
+def refusals(fields: Collection[str]) -> Iterator[None]:
+    """What a service refuses becomes `Refused`: of one of these fields, or of all of the form."""
+    try:
+        yield
+    except _ELSEWHERE:
+        raise
+    except ConsoleError as error:
+        raise Refused.of(error, fields) from error
+
+
+def told_of(refused: Refused | None) -> dict[str, object]:
+    """What the page of a form is told of a refusal: `errors`, `problem`, and whether the form is
+    `stale`."""
+    return {
+        "errors": refused.errors if refused else {},
+        "problem": refused.problem if refused else None,
+        "stale": refused is not None and refused.status == Stale.status,
+    }
+
+
+def status_of(refused: Refused | None) -> int:
+    """The HTTP status of the page of a form."""
+    return refused.status if refused else 200
 
 
 async def typed(request: Request, names: Collection[str]) -> dict[str, str]:

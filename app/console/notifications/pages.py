@@ -8,8 +8,8 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app.console.dependencies import Given
-from app.console.errors import ConsoleError, Forbidden, NotAuthenticated
-from app.console.forms import Refused, checked, typed, version_of
+from app.console.errors import ConsoleError
+from app.console.forms import Refused, checked, refusals, status_of, typed, version_of
 from app.console.notifications.routes import shown
 from app.console.notifications.schemas import SettingsChange, Tested
 from app.console.pages import ReadBy, Reader, go, render
@@ -26,7 +26,6 @@ TEXTS = (
     "channel", "webhook_url", "webhook_format", "feeds", "dead_above", "oldest_minutes",
     "remind_minutes", "quiet_from", "quiet_until",
 )  # fmt: skip
-ELSEWHERE = (Forbidden, NotAuthenticated)
 RENAMED = {"oldest_above_seconds": "oldest_minutes", "remind_seconds": "remind_minutes"}
 
 
@@ -43,14 +42,10 @@ async def change_settings(request: Request, who: ReadBy, given: Given) -> Respon
     events = [str(one) for one in (await request.form()).getlist("events")][: len(Event)]
     try:
         change = checked(SettingsChange, _values(form, events))
-        await given.notifications.change(by, change, version_of(form["version"]))
+        with refusals(TEXTS):
+            await given.notifications.change(by, change, version_of(form["version"]))
     except Refused as refused:
         return await _page(request, who, given, form | {"events": events}, refused)
-    except ELSEWHERE:
-        raise
-    except ConsoleError as error:
-        refused_too = Refused.of(error, TEXTS)
-        return await _page(request, who, given, form | {"events": events}, refused_too)
     return go(HERE, who.gettext("What you are told of was changed."))
 
 
@@ -58,11 +53,10 @@ async def change_settings(request: Request, who: ReadBy, given: Given) -> Respon
 async def test_settings(request: Request, who: ReadBy, given: Given) -> Response:
     """Send a test message, and say what came of it."""
     try:
-        tested = await given.notifications.test(who.by)
-    except ELSEWHERE:
-        raise
-    except ConsoleError as error:
-        return await _page(request, who, given, None, Refused({}, str(error), error.status))
+        with refusals(()):
+            tested = await given.notifications.test(who.by)
+    except Refused as refused:
+        return await _page(request, who, given, None, refused)
     return await _page(request, who, given, None, None, tested)
 
 
@@ -118,7 +112,7 @@ async def _page(
         "events_problem": problem,
         "kinds": [(event.value, words_of(event).wrong) for event in Event],
     }
-    return render(request, who, "notifications/list.html", told, refused.status if refused else 200)
+    return render(request, who, "notifications/list.html", told, status_of(refused))
 
 
 async def _events(who: Reader, given: Services) -> tuple[Sequence[Notified], str | None]:

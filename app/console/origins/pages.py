@@ -9,8 +9,8 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app.console.dependencies import Given
-from app.console.errors import ConsoleError, Forbidden, Invalid, NotAuthenticated, NotFound
-from app.console.forms import Refused, checked, typed, version_of
+from app.console.errors import Invalid
+from app.console.forms import Refused, checked, refusals, status_of, told_of, typed, version_of
 from app.console.origins.schemas import NewOrigin, OriginChange
 from app.console.pages import ReadBy, Reader, go, render
 from app.console.schemas import PAGE, Id, cursor_of, read_cursor
@@ -21,8 +21,6 @@ router = APIRouter(prefix="/admin/origins", include_in_schema=False)
 
 HERE = "/admin/origins"
 FIELDS = ("origin", "note")
-ELSEWHERE = (Forbidden, NotAuthenticated, NotFound)
-"""Errors that have a page of their own."""
 
 
 @router.get("")
@@ -36,13 +34,10 @@ async def add_origin(request: Request, who: ReadBy, given: Given) -> Response:
     """Let an origin in, from now on."""
     by, form = who.by, await typed(request, FIELDS)
     try:
-        origin = await given.origins.create(by, checked(NewOrigin, form))
+        with refusals(FIELDS):
+            origin = await given.origins.create(by, checked(NewOrigin, form))
     except Refused as refused:
         return await _list(request, who, given, form, refused)
-    except ELSEWHERE:
-        raise
-    except ConsoleError as error:
-        return await _list(request, who, given, form, Refused.of(error, FIELDS))
     return go(HERE, who.gettext("%(origin)s is let in.", origin=origin.origin))
 
 
@@ -59,14 +54,10 @@ async def change_origin(request: Request, who: ReadBy, given: Given, origin_id: 
     values = {"origin": form["origin"], "note": form["note"], "enabled": form["enabled"] == "on"}
     try:
         change = checked(OriginChange, values)
-        origin = await given.origins.change(by, origin_id, change, version_of(form["version"]))
+        with refusals(FIELDS):
+            origin = await given.origins.change(by, origin_id, change, version_of(form["version"]))
     except Refused as refused:
         return _one(request, who, await given.origins.get(by, origin_id), values, refused)
-    except ELSEWHERE:
-        raise
-    except ConsoleError as error:
-        now = await given.origins.get(by, origin_id)
-        return _one(request, who, now, values, Refused.of(error, FIELDS))
     return go(HERE, who.gettext("%(origin)s was changed.", origin=origin.origin))
 
 
@@ -75,12 +66,10 @@ async def delete_origin(request: Request, who: ReadBy, given: Given, origin_id: 
     """Let an origin in no more, and forget it."""
     by, form = who.by, await typed(request, ("version",))
     try:
-        await given.origins.delete(by, origin_id, version_of(form["version"]))
-    except ELSEWHERE:
-        raise
-    except ConsoleError as error:
-        now = await given.origins.get(by, origin_id)
-        return _one(request, who, now, None, Refused.of(error, ()))
+        with refusals(()):
+            await given.origins.delete(by, origin_id, version_of(form["version"]))
+    except Refused as refused:
+        return _one(request, who, await given.origins.get(by, origin_id), None, refused)
     return go(HERE, who.gettext("The origin was deleted."))
 
 
@@ -100,10 +89,9 @@ async def _list(
         "origins": origins,
         "next_url": f"{HERE}?{urlencode({'after': cursor_of(following)})}" if following else None,
         "typed": form or dict.fromkeys(FIELDS, ""),
-        "errors": refused.errors if refused else {},
-        "problem": refused.problem if refused else None,
+        **told_of(refused),
     }
-    return render(request, who, "origins/list.html", told, refused.status if refused else 200)
+    return render(request, who, "origins/list.html", told, status_of(refused))
 
 
 def _one(
@@ -116,8 +104,6 @@ def _one(
     told = {
         "origin": origin,
         "typed": form or {name: getattr(origin, name) for name in (*FIELDS, "enabled")},
-        "errors": refused.errors if refused else {},
-        "problem": refused.problem if refused else None,
-        "stale": refused is not None and refused.status == 412,
+        **told_of(refused),
     }
-    return render(request, who, "origins/one.html", told, refused.status if refused else 200)
+    return render(request, who, "origins/one.html", told, status_of(refused))

@@ -11,8 +11,8 @@ from starlette.responses import Response
 
 from app.console.api_keys.schemas import NewApiKey
 from app.console.dependencies import Given
-from app.console.errors import ConsoleError, Forbidden, Invalid, NotAuthenticated, NotFound
-from app.console.forms import Refused, checked, typed
+from app.console.errors import Invalid
+from app.console.forms import Refused, checked, refusals, status_of, told_of, typed
 from app.console.pages import ReadBy, Reader, go, render
 from app.console.schemas import PAGE, Id, MomentPlace, moment_cursor, read_moment_cursor
 from app.console.services import Services
@@ -23,8 +23,6 @@ HERE = "/admin/tokens"
 FIELDS = ("name", "role", "days")
 DAYS = ("30", "90", "365", "")
 """How long a key may last; empty: until it is revoked."""
-ELSEWHERE = (Forbidden, NotAuthenticated, NotFound)
-"""Errors that have a page of their own."""
 
 
 @router.get("")
@@ -42,13 +40,10 @@ async def make_key(request: Request, who: ReadBy, given: Given) -> Response:
         new = checked(
             NewApiKey, {"name": form["name"], "role": form["role"], "expires_at": expires}
         )
-        key, secret = await given.api_keys.create(by, new)
+        with refusals(FIELDS):
+            key, secret = await given.api_keys.create(by, new)
     except Refused as refused:
         return await _page(request, who, given, form, refused)
-    except ELSEWHERE:
-        raise
-    except ConsoleError as error:
-        return await _page(request, who, given, form, Refused.of(error, FIELDS))
     page = render(request, who, "tokens/made.html", {"key": key, "secret": secret})
     page.headers["Cache-Control"] = "no-store"
     return page
@@ -91,10 +86,9 @@ async def _page(
         "families": families,
         "next_families": _url("programs", more),
         "typed": form or {"name": "", "role": "viewer", "days": "90"},
-        "errors": refused.errors if refused else {},
-        "problem": refused.problem if refused else None,
+        **told_of(refused),
     }
-    return render(request, who, "tokens/list.html", told, refused.status if refused else 200)
+    return render(request, who, "tokens/list.html", told, status_of(refused))
 
 
 def _place(after: str | None) -> MomentPlace | None:

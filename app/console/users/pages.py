@@ -9,8 +9,8 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app.console.dependencies import Given
-from app.console.errors import ConsoleError, Forbidden, Invalid, NotAuthenticated, NotFound
-from app.console.forms import Refused, checked, typed, version_of
+from app.console.errors import Invalid
+from app.console.forms import Refused, checked, refusals, status_of, told_of, typed, version_of
 from app.console.pages import ReadBy, Reader, go, render
 from app.console.schemas import PAGE, Id, cursor_of, read_cursor
 from app.console.services import Services
@@ -23,8 +23,6 @@ router = APIRouter(prefix="/admin/users", include_in_schema=False)
 HERE = "/admin/users"
 NEW = ("name", "display_name", "email", "role")
 CHANGED = ("display_name", "email", "role")
-ELSEWHERE = (Forbidden, NotAuthenticated, NotFound)
-"""Errors that have a page of their own."""
 
 
 @router.get("")
@@ -39,13 +37,10 @@ async def make_user(request: Request, who: ReadBy, given: Given) -> Response:
     by, form = who.by, await typed(request, NEW)
     try:
         new = checked(NewUser, {name: text or None for name, text in form.items()})
-        user, link = await given.users.create(by, new)
+        with refusals(NEW):
+            user, link = await given.users.create(by, new)
     except Refused as refused:
         return await _list(request, who, given, form, refused)
-    except ELSEWHERE:
-        raise
-    except ConsoleError as error:
-        return await _list(request, who, given, form, Refused.of(error, NEW))
     return _link(request, who, user, link)
 
 
@@ -61,14 +56,10 @@ async def change_user(request: Request, who: ReadBy, given: Given, user_id: Id) 
     by, form = who.by, await typed(request, (*CHANGED, "version"))
     try:
         change = checked(UserChange, {name: form[name] or None for name in CHANGED})
-        user = await given.users.change(by, user_id, change, version_of(form["version"]))
+        with refusals(CHANGED):
+            user = await given.users.change(by, user_id, change, version_of(form["version"]))
     except Refused as refused:
         return _one(request, who, await given.users.get(by, user_id), form, refused)
-    except ELSEWHERE:
-        raise
-    except ConsoleError as error:
-        now = await given.users.get(by, user_id)
-        return _one(request, who, now, form, Refused.of(error, CHANGED))
     return go(HERE, who.gettext("%(name)s was changed.", name=user.name))
 
 
@@ -77,15 +68,12 @@ async def change_state(request: Request, who: ReadBy, given: Given, user_id: Id)
     """Let a user log in no more, or again."""
     by, form = who.by, await typed(request, ("disabled", "version"))
     disabled = form["disabled"] == "on"
+    change = UserChange(disabled=disabled)
     try:
-        user = await given.users.change(
-            by, user_id, UserChange(disabled=disabled), version_of(form["version"])
-        )
-    except ELSEWHERE:
-        raise
-    except ConsoleError as error:
-        now = await given.users.get(by, user_id)
-        return _one(request, who, now, None, Refused.of(error, ()))
+        with refusals(()):
+            user = await given.users.change(by, user_id, change, version_of(form["version"]))
+    except Refused as refused:
+        return _one(request, who, await given.users.get(by, user_id), None, refused)
     if disabled:
         return go(HERE, who.gettext("%(name)s may not log in any more.", name=user.name))
     return go(HERE, who.gettext("%(name)s may log in.", name=user.name))
@@ -114,10 +102,9 @@ async def _list(
         "users": users,
         "next_url": f"{HERE}?{urlencode({'after': cursor_of(following)})}" if following else None,
         "typed": form or dict.fromkeys(NEW, ""),
-        "errors": refused.errors if refused else {},
-        "problem": refused.problem if refused else None,
+        **told_of(refused),
     }
-    return render(request, who, "users/list.html", told, refused.status if refused else 200)
+    return render(request, who, "users/list.html", told, status_of(refused))
 
 
 def _one(
@@ -130,11 +117,9 @@ def _one(
     told = {
         "user": user,
         "typed": form or {name: getattr(user, name) or "" for name in CHANGED},
-        "errors": refused.errors if refused else {},
-        "problem": refused.problem if refused else None,
-        "stale": refused is not None and refused.status == 412,
+        **told_of(refused),
     }
-    return render(request, who, "users/one.html", told, refused.status if refused else 200)
+    return render(request, who, "users/one.html", told, status_of(refused))
 
 
 def _link(request: Request, who: Reader, user: User, link: Link) -> Response:

@@ -10,8 +10,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app.console.dependencies import Given
-from app.console.errors import ConsoleError, Forbidden, NotAuthenticated
-from app.console.forms import Refused, checked, typed, version_of
+from app.console.forms import Refused, checked, refusals, status_of, told_of, typed, version_of
 from app.console.pages import ReadBy, Reader, go, render
 from app.console.schemas import Id
 from app.console.security.roles import LEAST, Permission, Role
@@ -23,7 +22,6 @@ router = APIRouter(include_in_schema=False)
 HERE = "/profile"
 FIELDS = ("display_name", "email", "language", "time_zone", "theme")
 PASSWORD = ("current", "new", "again")
-ELSEWHERE = (Forbidden, NotAuthenticated)
 
 
 @router.get("/profile")
@@ -38,13 +36,10 @@ async def change_profile(request: Request, who: ReadBy, given: Given) -> Respons
     by, form = who.by, await typed(request, (*FIELDS, "version"))
     try:
         change = checked(ProfileChange, {name: form[name] or None for name in FIELDS})
-        await given.users.change_profile(by, change, version_of(form["version"]))
+        with refusals(FIELDS):
+            await given.users.change_profile(by, change, version_of(form["version"]))
     except Refused as refused:
         return await _page(request, who, given, form, refused)
-    except ELSEWHERE:
-        raise
-    except ConsoleError as error:
-        return await _page(request, who, given, form, Refused.of(error, FIELDS))
     return go(HERE, who.gettext("Your profile was changed."))
 
 
@@ -58,11 +53,9 @@ async def change_password(request: Request, who: ReadBy, given: Given) -> Respon
         refused = Refused({"again": who.gettext("the two are not the same")})
         return await _page(request, who, given, None, refused)
     try:
-        await given.users.change_password(by, current, new)
-    except ELSEWHERE:
-        raise
-    except ConsoleError as error:
-        refused = Refused.of(error, (*PASSWORD, "password"))
+        with refusals((*PASSWORD, "password")):
+            await given.users.change_password(by, current, new)
+    except Refused as refused:
         errors = {
             "new" if name == "password" else name: said for name, said in refused.errors.items()
         }
@@ -105,10 +98,8 @@ async def _page(
         "user": user,
         "sessions": await given.sessions.list(who.by),
         "typed": form or {name: getattr(user, name) or "" for name in FIELDS},
-        "errors": refused.errors if refused else {},
-        "problem": refused.problem if refused else None,
-        "stale": refused is not None and refused.status == 412,
+        **told_of(refused),
         "languages": [(Language.ENGLISH, "English"), (Language.VIETNAMESE, "Tiếng Việt")],
         "zones": sorted(available_timezones()),
     }
-    return render(request, who, "users/profile.html", told, refused.status if refused else 200)
+    return render(request, who, "users/profile.html", told, status_of(refused))
