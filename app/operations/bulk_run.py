@@ -46,23 +46,18 @@ from app.core.operations import (
 from app.core.states import State
 from app.feeds.feed import Feed
 from app.ledger import Ledger
-from app.ledger.client import Document
-from app.ledger.listing import Order, Place, moment_of
 from app.ledger.operation_documents import selection_of
 from app.ledger.operations import InSet
 from app.ledger.persistence import persistent
-from app.ledger.selection import Selection
 from app.operations.bulk import LARGEST, rate_of
 from app.operations.bulk_chunk import Acting, Chunk, Obstacle, chunk_of_rows
 from app.operations.replay import Replaying, Room, chunk_of
+from app.reads.search import walk
 
 log = structlog.get_logger()
 
 AT_ONCE = 1000
 """Deliveries that are read, or written down, together."""
-LOOKED_AT = 20_000
-"""Deliveries that one question looks through for those that are selected."""
-BEHIND_ALL = "\U0010ffff"
 CHUNK_SECONDS = 0.5
 """A chunk is what the rate allows in this time."""
 WINDOW = 200
@@ -158,20 +153,17 @@ class OperationRun:
         """Write down what is selected and had come there before the operation was made."""
         operation = self._operation
         assert operation.lease  # noqa: S101 - it was claimed
-        walk, selection = operation.lease.token, selection_of(operation.chosen)
+        token, selection = operation.lease.token, selection_of(operation.chosen)
         until = min(filter(None, (selection.until, operation.created_at)))
         selection = replace(selection, until=until)
-        after: Place | None = None
         size = 0
-        while size <= self._settings.largest:
-            found, following = await self._selected(selection, after)
-            some = [(State(one["state"]), one["_id"]) for one in found if selection.takes(one)]
-            size += await self._operations.add_to_set(operation, walk, some)
+        async for found in walk(self._ledger, selection, AT_ONCE):
+            some = [(State(one["state"]), one["_id"]) for one in found]
+            size += await self._operations.add_to_set(operation, token, some)
             await self._renew(f"{size} written down")
-            if following is None:
+            if size > self._settings.largest:
                 break
-            after = following
-        size = await self._operations.size_of(operation, walk)
+        size = await self._operations.size_of(operation, token)
         largest = self._settings.largest
         if size > largest:
             await self._end(
@@ -181,21 +173,7 @@ class OperationRun:
             await self._end(OperationState.ABANDONED, "nothing was selected any more")
         else:
             said = self._happened("frozen", f"{size} deliveries")
-            await self._operations.freeze(operation, walk, size, said)
-
-    async def _selected(
-        self, selection: Selection, after: Place | None
-    ) -> tuple[list[Document], Place | None]:
-        """The next of the selected, and where to go on; `None`: nowhere. No more is looked at than one
-        answer may take, however rare they are."""
-        listing, order = self._ledger.listing, Order.OLDEST
-        edge = None
-        if not selection.ids:
-            edge = await listing.edge(selection, order, after, LOOKED_AT)
-        found = await listing.page(selection, order, after, AT_ONCE, edge=edge)
-        if len(found) == AT_ONCE or (found and selection.ids):
-            return found, Place(moment_of(found[-1]), found[-1]["_id"])
-        return found, Place(edge, BEHIND_ALL) if edge else None
+            await self._operations.freeze(operation, token, size, said)
 
     # --- it is gone through
 
