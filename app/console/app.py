@@ -134,7 +134,7 @@ def make_app(services: Services) -> FastAPI:
 @cache
 def _routes() -> Sequence[BaseRoute]:
     """All routes, made once a process: they find the services by the application that is asked."""
-    root = FastAPI(openapi_url=None)
+    root = APIRouter()
     api = APIRouter(prefix=API, responses=problems.RESPONSES)
     for router in API_ROUTERS:
         api.include_router(router)

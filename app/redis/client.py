@@ -10,18 +10,18 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from app.core.redis_url import parse_redis_url
+from app.core.redis_url import RedisUrl, parse_redis_url
 
 AWAY = (RedisError, OSError)
 """What a question raises where Redis does not answer, or refuses it."""
 
 
-def open_redis(url: str, timeout: float, **options: Any) -> Redis:
+def open_redis(url: str | RedisUrl, timeout: float, **options: Any) -> Redis:
     """A client of the Redis at that URL. `timeout`: seconds that an answer may take; `options`: of
     redis-py. Connects on first use, and tries nothing again. Raises `WrongRedisUrl`.
     """
-    connecting = parse_redis_url(url).client_options(timeout)
-    return Redis(**connecting, **options, retry=Retry(NoBackoff(), 0))
+    place = url if isinstance(url, RedisUrl) else parse_redis_url(url)
+    return Redis(**place.client_options(timeout), **options, retry=Retry(NoBackoff(), 0))
 
 
 async def drop_idle(redis: Redis) -> None:

@@ -49,7 +49,7 @@ DRIVERS = {
     "kombu": {"tasks"},
     "pymongo": {"app.ledger", "app.testbed"},
     "pyodbc": {"app.source"},
-    "redis": {"app.redis", "app.broker", "app.partner", "app.console", "app.testbed", "tasks"},
+    "redis": {"app.redis", "app.broker", "app.partner", "app.testbed", "tasks"},
     "sqlalchemy": {"app.source", "app.console"},
     "typer": {"app.cli", "app.__main__", "app.testbed"},
 }

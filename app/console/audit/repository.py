@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import func, or_, select, update
@@ -86,13 +86,3 @@ class AuditRepository:
         if until:
             statement = statement.where(AuditEntry.at < until)
         return (await self._session.scalars(statement)).all()
-
-
-async def all_entries(session: AsyncSession, at_once: int = 1000) -> AsyncIterator[AuditEntry]:
-    """Every entry in order, without holding more than `at_once`."""
-    audit, number = AuditRepository(session), 0
-    while entries := await audit.in_order(number + 1, at_once):
-        for entry in entries:
-            number = entry.number
-            yield entry
-        session.expunge_all()

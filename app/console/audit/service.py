@@ -70,6 +70,15 @@ class Audit:
         )
         await AuditRepository(session).append(entry)
 
+    async def require(
+        self, actor: Principal, permission: Permission, action: str, subject: str, **told: Any
+    ) -> None:
+        """Require a permission, and have it on record where it is not given, as `<action>.refused`.
+        Raises `Forbidden`."""
+        if not actor.may(permission):
+            await self.note(actor, f"{action}.refused", subject, **told)
+        actor.require(permission)
+
     async def note(self, actor: Principal, action: str, subject: str, **told: Any) -> None:
         """Write an entry of what happens elsewhere, as in the ledger, in a transaction of its own."""
         async with self._store.writing() as session:

@@ -17,7 +17,6 @@ from app.console.csv_text import BOM, csv_line
 from app.console.deliveries.masking import masks_personal
 from app.console.deliveries.schemas import DeliveryFilter
 from app.console.deliveries.shown import DeliveryLine, fields_of
-from app.console.errors import Forbidden
 from app.console.schemas import Schema, Why
 from app.console.security.roles import Permission, Principal
 from app.core.errors import RowrelayError
@@ -90,12 +89,10 @@ class Exporting:
             "payloads": why is not None,
         }
         actor.require(Permission.EXPORT)
-        if why is not None and not actor.may(Permission.REVEAL):
-            await self._audit.note(
-                actor, "deliveries.export.refused", "deliveries", why=why, after=told
+        if why is not None:
+            await self._audit.require(
+                actor, Permission.REVEAL, "deliveries.export", "deliveries", why=why, after=told
             )
-            actor.require(Permission.REVEAL)
-            raise Forbidden("payloads")
         ledger, feeds = self._operator.ledger, self._operator.feeds
         await require_feeds(ledger, feeds, asked.feed)
         selection, _ = await read_text(ledger, feeds, Asked(asked.selection(), asked.q))

@@ -93,9 +93,7 @@ class Deliveries:
         """The row of a delivery as it is sent; on record before it is given. Raises `Forbidden`,
         `NotFound`, `Conflict` where there is none, and the ledger's errors."""
         delivery_id = read_ref(ref)
-        if not actor.may(Permission.REVEAL):
-            await self._audit.note(actor, "delivery.reveal.refused", delivery_id, why=why)
-        actor.require(Permission.REVEAL)
+        await self._audit.require(actor, Permission.REVEAL, "delivery.reveal", delivery_id, why=why)
         payload: str | None = (await self._document(ref)).get("payload")
         if not payload:
             raise Conflict("there is no payload: retention has dropped it, or it was never read")
@@ -139,11 +137,9 @@ class Deliveries:
         that was delivered. Raises `Forbidden`, which is on record too, `NotFound`, `Conflict` where it
         cannot be done, and the ledger's errors."""
         delivery_id = read_ref(ref)
-        try:
-            actor.require(Permission.OPERATE)
-        except Forbidden:
-            await self._audit.note(actor, f"delivery.{action}.refused", delivery_id, why=why)
-            raise
+        await self._audit.require(
+            actor, Permission.OPERATE, f"delivery.{action}", delivery_id, why=why
+        )
         document = await self._document(ref)
         state = await self._acting.act(actor, document, action, why, again=again)
         return Done(ref=ref, action=action, state=state)

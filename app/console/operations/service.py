@@ -12,7 +12,7 @@ from app.console.deliveries.masking import masks_personal
 from app.console.deliveries.ref import ref_of
 from app.console.deliveries.service import Deliveries
 from app.console.deliveries.shown import DeliveryLine, fields_of
-from app.console.errors import Conflict, ConsoleError, Forbidden, Invalid, NotFound
+from app.console.errors import Conflict, ConsoleError, Invalid, NotFound
 from app.console.operations.schemas import (
     Chosen,
     Counted,
@@ -170,11 +170,9 @@ class Operations:
         self, actor: Principal, verb: str, operation_id: str, why: str, after: object = None
     ) -> None:
         """Check the permission, and have it on record that it was asked for, or refused."""
-        try:
-            actor.require(Permission.OPERATE)
-        except Forbidden:
-            await self._audit.note(actor, f"operation.{verb}.refused", operation_id, why=why)
-            raise
+        await self._audit.require(
+            actor, Permission.OPERATE, f"operation.{verb}", operation_id, why=why
+        )
         await self._audit.note(actor, f"operation.{verb}.asked", operation_id, why=why, after=after)
 
     async def _selection(self, actor: Principal, chosen: Chosen) -> Selection:

@@ -17,11 +17,10 @@ import structlog
 from limits import RateLimitItem, RateLimitItemPerMinute
 from limits.aio.storage import MemoryStorage, RedisStorage
 from limits.aio.strategies import MovingWindowRateLimiter, RateLimiter
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from app.console.errors import TooMany
 from app.core.redis_url import RedisUrl
+from app.redis.client import AWAY, open_redis
 
 log = structlog.get_logger()
 
@@ -47,7 +46,7 @@ class LoginLimits:
 
     def __init__(self, redis: RedisUrl, timeout: timedelta) -> None:
         """`timeout`: how long Redis may take to answer. Connects on first use."""
-        self._client = Redis(**redis.client_options(timeout.total_seconds()))
+        self._client = open_redis(redis, timeout.total_seconds())
         pool: Any = self._client.connection_pool
         storage = RedisStorage(
             "async+redis://", implementation="redispy", key_prefix=KEYS, connection_pool=pool
@@ -76,7 +75,7 @@ class LoginLimits:
         """Ask Redis; this process while it is away."""
         try:
             return await question(self._limiter())
-        except (RedisError, OSError):
+        except AWAY:
             log.warning(
                 "login_limits_in_memory", why="Redis does not answer", seconds=AGAIN_SECONDS
             )

@@ -4,7 +4,6 @@ role may do."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from zoneinfo import available_timezones
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -15,7 +14,7 @@ from app.console.pages import ReadBy, Reader, go, render
 from app.console.schemas import Id
 from app.console.security.roles import LEAST, Permission, Role
 from app.console.services import Services
-from app.console.users.schemas import Language, ProfileChange
+from app.console.users.schemas import Language, ProfileChange, time_zones
 
 router = APIRouter(include_in_schema=False)
 
@@ -100,6 +99,6 @@ async def _page(
         "typed": form or {name: getattr(user, name) or "" for name in FIELDS},
         **told_of(refused),
         "languages": [(Language.ENGLISH, "English"), (Language.VIETNAMESE, "Tiếng Việt")],
-        "zones": sorted(available_timezones()),
+        "zones": time_zones(),
     }
     return render(request, who, "users/profile.html", told, status_of(refused))

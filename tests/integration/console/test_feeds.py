@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from app.console.audit.repository import all_entries
+from app.console.audit.repository import AuditRepository
 from app.console.security.roles import Role
 from app.core.attempts import Outcome
 from app.core.clock import utc_now
@@ -111,7 +111,7 @@ async def test_a_pause_is_told_at_once_and_on_record_before_and_after(console: C
 async def _actions(console: Consoled) -> list[tuple[str, str, str | None]]:
     """What is on record of feeds and rows."""
     async with console.services.store.reading() as session:
-        entries = [one async for one in all_entries(session)]
+        entries = await AuditRepository(session).in_order(1, 1000)
     of_feeds = [one for one in entries if one.action.startswith(("feed.", "row."))]
     return [(one.action, one.subject, one.why) for one in of_feeds]
 
