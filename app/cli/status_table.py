@@ -23,6 +23,9 @@ SPARE = (
 )  # fmt: skip
 """Columns that a narrow terminal goes without, the first of them first."""
 
+_NEAR = timedelta(hours=12)
+"""How far away a time of day can be that is said without its date."""
+
 _SLOWEST = 0.1
 """Rows a second that are shown as a number."""
 
@@ -73,8 +76,8 @@ def _row(line: FeedStatus, now: datetime) -> list[object]:
 
 
 def said_of(state: FeedState, now: datetime) -> str:
-    """The state, and until when, on the clock that `now` is of; with the date where that is another
-    day.
+    """The state, and until when, on the clock that `now` is of; with the date where that is half a
+    day away or more, since a date takes the room of another column.
     """
     if state.until is None:
         return state.stand.value
@@ -82,7 +85,7 @@ def said_of(state: FeedState, now: datetime) -> str:
     stand = state.stand.value.removesuffix(" open")  # each column of a terminal counts
     return (
         f"{stand} until {until:%H:%M:%S}"
-        if until.date() == now.date()
+        if until - now < _NEAR
         else f"{stand} until {until:%d %b %H:%M}"
     )
 

@@ -123,9 +123,7 @@ async def test_a_feed_is_one_line_of_80_columns_with_what_an_operator_asks_first
     assert [line.split()[0] for line in lines[:2]] == ["orders", "invoices"]
     orders, invoices, *below = lines
     assert max(map(len, [title, header, orders, invoices])) <= 80
-    assert re.search(r" breaker until \d\d:\d\d:\d\d |until \d\d \w+ \d\d:\d\d ", orders), (
-        "until when is never cut"
-    )
+    assert re.search(r" breaker until \d\d:\d\d:\d\d ", orders), "until when is never cut"
     assert " 1 h " in orders
     assert "503" in orders
     assert "idle" in invoices

@@ -61,13 +61,17 @@ def test_what_keeps_a_feed_most_is_its_state_and_until_when(
     assert found == FeedState(stand, None if seconds is None else NOW + timedelta(seconds=seconds))
 
 
-def test_until_when_is_said_on_the_operators_clock_with_the_date_of_another_day() -> None:
+def test_until_when_is_said_on_the_operators_clock_with_the_date_where_it_is_far() -> None:
     there = NOW.astimezone(ZoneInfo("Europe/Berlin"))
     assert said_of(FeedState(Stand.IDLE), there) == "idle"
     assert (
         said_of(FeedState(Stand.COOLDOWN, NOW + timedelta(seconds=5)), there)
         == "cooldown until 13:00:20"
     )
+    assert (
+        said_of(FeedState(Stand.BREAKER_OPEN, NOW + timedelta(hours=11, minutes=30)), there)
+        == "breaker until 00:30:15"
+    ), "of the next day, in the width of the same day's: no column goes at eleven at night"
     assert (
         said_of(FeedState(Stand.COOLDOWN, NOW + timedelta(hours=12)), there)
         == "cooldown until 22 Nov 01:00"
