@@ -1,14 +1,13 @@
-"""What delivering a logged row costs, beside the least it could: a bare aiohttp loop posting to the
-same partner.
+"""What a row costs, beside the least it could: a bare aiohttp loop posting to the same partner.
 
     python -m bench.row_cost [--rows 1000] [--rounds 5]
 
-Claiming, loading, sending and recording; not polling, logging and Celery's messages, which
-`scripts/bench` includes.
+*Taken in*: read from the source and logged. *Delivered*: claimed, loaded, sent and recorded. Not
+Celery's messages, which `scripts/bench` includes.
 
 Embedded servers, partner answering at once, rows of about 500 bytes, 100 requests in flight. Prints
-CPU µs a row and rows a second of both, medians of the rounds, which are interleaved, and the ratio
-of CPU. A first round is not counted.
+CPU µs a row of this process and of the ledger server, and rows a second: medians of the rounds,
+which are interleaved, and the ratio of CPU. A first round is not counted.
 """
 
 from __future__ import annotations
@@ -19,11 +18,13 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple
 
 import aiohttp
+import pymongo
 import uvloop
 
 import config
@@ -32,6 +33,8 @@ from app.core.logs import configure_logging
 from app.runtime.loop import spare_from_collection
 from app.runtime.worker import Services, open_worker
 from app.testbed.embedded.stack import Stack
+from bench.report import spread, table, whole
+from bench.usage import cpu_s
 
 AT_ONCE = 16
 """Batches under way, as in a worker's pool of threads."""
@@ -40,11 +43,22 @@ BODY = b'{"id":1,"text":"' + b"x" * 480 + b'"}'
 
 
 class Cost(NamedTuple):
-    """What a round came to."""
+    """What one part of a round came to."""
 
     cpu_us: float
     """A row, of this process."""
+    ledger_us: float
+    """A row, of the ledger server's process."""
     rows_per_s: float
+
+
+class Round(NamedTuple):
+    """The same rows, three times."""
+
+    taken_in: Cost
+    delivered: Cost
+    bare: Cost
+    """As many bare posts."""
 
 
 class Messages:
@@ -82,39 +96,51 @@ def print_costs(rows: int, rounds: int) -> None:
         os.environ.update(stack.variables)
         configure_logging("WARNING", "json")
         stack.start_generator(rows * (rounds + 1)).wait(timeout=120)
-        found = uvloop.run(_measure(config.load(), rows, rounds))
-    for name, costs in zip(("delivered row", "bare post"), zip(*found, strict=True), strict=True):
-        cpu, rate = [cost.cpu_us for cost in costs], [cost.rows_per_s for cost in costs]
-        print(
-            f"{name:<14}{statistics.median(cpu):>6.0f} µs ({min(cpu):.0f} to {max(cpu):.0f})"
-            f"{statistics.median(rate):>8.0f} rows/s ({min(rate):.0f} to {max(rate):.0f})"
-        )
-    print(
-        f"{'ratio':<14}{statistics.median(ours.cpu_us / bare.cpu_us for ours, bare in found):>6.2f}"
+        found = uvloop.run(_measure(config.load(), _ledger_pid(stack), rows, rounds))
+    print(table(("", "CPU, µs a row", "ledger server", "rows/s"), map(_line, *_by_part(found))))
+    for name, of in (("delivered", (1,)), ("both", (0, 1))):
+        ratio = statistics.median(sum(r[part].cpu_us for part in of) / r.bare.cpu_us for r in found)
+        print(f"{name} ÷ bare post: {ratio:.2f}")
+
+
+def _by_part(found: Sequence[Round]) -> tuple[Sequence[str], Sequence[Sequence[Cost]]]:
+    return ("taken in", "delivered", "bare post"), list(zip(*found, strict=True))
+
+
+def _line(name: str, costs: Sequence[Cost]) -> list[str]:
+    return [name, *(spread([cost[place] for cost in costs], whole) for place in range(3))]
+
+
+def _ledger_pid(stack: Stack) -> int:
+    with pymongo.MongoClient[dict[str, object]](stack.mongo.admin_url) as client:
+        return int(client.admin.command("serverStatus")["pid"])
+
+
+async def _measure(loaded: config.Config, ledger: int, rows: int, rounds: int) -> list[Round]:
+    """What each part costs, each round."""
+    messages = Messages()
+    feed = loaded.feeds["orders"].model_copy(
+        update={"page_size": rows, "poll_budget": timedelta(0)}  # a poll reads one page
     )
-
-
-async def _measure(loaded: config.Config, rows: int, rounds: int) -> list[tuple[Cost, Cost]]:
-    """What ours and the bare loop cost, each round."""
-    messages, feed = Messages(), loaded.feeds["orders"]
-    share = rows // feed.batch_size
     measured = []
     async with open_worker(loaded, messages) as services, aiohttp.ClientSession() as session:
         spare_from_collection()
-        while (await services.polling.poll(feed)).stopped == "budget":
-            pass
-        for number in range(rounds + 1):
-            batches = messages.batches[number * share : (number + 1) * share]
-            ours = await _cost(deliver(services, batches), rows)
-            bare = await _cost(_post(session, str(feed.partner.url), rows), rows)
-            measured.append((ours, bare))
+        for _ in range(rounds + 1):
+            messages.batches.clear()
+            parts = (
+                services.polling.poll(feed),
+                deliver(services, messages.batches),
+                _post(session, str(feed.partner.url), rows),
+            )
+            measured.append(Round(*[await _cost(part, ledger, rows) for part in parts]))
     return measured[1:]
 
 
-async def _cost(work: Awaitable[None], rows: int) -> Cost:
-    cpu, started = time.process_time(), time.perf_counter()
+async def _cost(work: Awaitable[object], ledger: int, rows: int) -> Cost:
+    server, cpu, started = cpu_s([ledger]), time.process_time(), time.perf_counter()
     await work
-    return Cost((time.process_time() - cpu) / rows * 1e6, rows / (time.perf_counter() - started))
+    cpu, seconds = time.process_time() - cpu, time.perf_counter() - started
+    return Cost(cpu / rows * 1e6, (cpu_s([ledger]) - server) / rows * 1e6, rows / seconds)
 
 
 async def deliver(services: Services, batches: Iterable[NewBatch]) -> None:
