@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
 from app.core.deliveries import Delivery
+from app.core.record import record
 
 
 class Outcome(StrEnum):
@@ -51,7 +52,7 @@ the next attempt.
 """
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Answer:
     """What one HTTP request came to: a status, or an error in its place."""
 
@@ -86,7 +87,7 @@ class Answer:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Verdict:
     """What happens next with a delivery, decided from one answer."""
 
@@ -105,7 +106,7 @@ class Verdict:
     """
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Result:
     """One attempt made and judged: what the ledger records."""
 

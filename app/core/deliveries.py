@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 
+from app.core.record import record
 
-@dataclass(frozen=True, slots=True)
+
+@record
 class Delivery:
     """One source row on its way to the partner."""
 

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from app.core.position import Gap, Position
+from app.core.record import record
 
 Columns: TypeAlias = "tuple[tuple[str, str], ...]"
 """Columns of a source table, in order: name and type, in the database's words."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SourceRow:
     """One row as read from the source."""
 
