@@ -170,7 +170,7 @@ class Delivering:
             owed = await self._sending.send_all(feed, throttle, work)
         finally:
             del self._under_way[work.batch.lease.token]
-            work.results.put_nowait(None)
+            work.results.end()
             await writing
         if work.failed and not (work.tasks and isinstance(work.failed, RowrelayError)):
             raise work.failed

@@ -57,7 +57,9 @@ class Recording:
         """
         ended = False
         while not ended:
-            group, ended = await _next_group(work.results, self._settings)
+            group, ended = await work.results.group(
+                self._settings.group_size, self._settings.group_wait
+            )
             if group:
                 await _report(throttle, group)
                 await self._record_patiently(feed, work, group)
@@ -127,26 +129,6 @@ class Recording:
             work.stopped = reason
             await self._pauses.add(feed, reason)
             log.error("feed_paused", feed=feed.name, reason=reason)
-
-
-async def _next_group(
-    results: asyncio.Queue[Result | None], settings: DeliverySettings
-) -> tuple[list[Result], bool]:
-    """Wait for a result, then for more until the group is full or has waited long enough. True:
-    there are no more.
-    """
-    group: list[Result] = []
-    item = await results.get()
-    try:
-        async with asyncio.timeout(settings.group_wait.total_seconds()):
-            while item is not None:
-                group.append(item)
-                if len(group) >= settings.group_size:
-                    return group, False
-                item = await results.get()
-    except TimeoutError:
-        return group, False
-    return group, True
 
 
 async def _report(throttle: EndpointThrottle, group: Sequence[Result]) -> None:

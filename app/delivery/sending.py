@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from functools import partial
 
 import structlog
@@ -20,7 +21,7 @@ from app.core.clock import Clock
 from app.core.deliveries import Delivery
 from app.core.parts import in_parts
 from app.core.unforeseen import Troubles
-from app.delivery.policy import judge
+from app.delivery.policy import accepted, judge
 from app.delivery.sink import Sink
 from app.delivery.work import Work
 from app.feeds.feed import Feed
@@ -144,17 +145,22 @@ class Sending:
     async def _send(
         self, feed: Feed, throttle: EndpointThrottle, delivery: Delivery, work: Work
     ) -> None:
-        async with throttle.slots:
+        slots = throttle.slots
+        if not slots.take():
+            await slots.wait()
+        try:
             if throttle.guarded and not work.stopped:
                 await self._wait_for_turn(throttle, work)
             if work.stopped or self._now() >= work.until:
                 return
             answer = await self._request(feed, delivery, work)
+        finally:
+            slots.leave()
         if answer.ruling is Ruling.OURS:
             self._lacking(throttle, answer)
         elif self._troubles.current():
             self._troubles.passed(SENDING, feed.name)
-        verdict = judge(
+        verdict = accepted(answer) or judge(
             answer,
             attempt=delivery.attempts + 1,
             created_at=delivery.owed_since,
@@ -169,7 +175,7 @@ class Sending:
             work.stopped = verdict.pause_reason
         if len(delivery.payload) > _LONG:
             delivery = replace(delivery, payload="")
-        work.results.put_nowait(Result(delivery, answer, verdict))
+        work.results.put(Result(delivery, answer, verdict))
 
     async def _wait_for_turn(self, throttle: EndpointThrottle, work: Work) -> None:
         """Wait until the endpoint may be called; where that is too far away, stop the batch until
@@ -181,7 +187,7 @@ class Sending:
             work.back_at = until
 
     async def _request(self, feed: Feed, delivery: Delivery, work: Work) -> Answer:
-        at, started = self._now(), time.monotonic()
+        started = time.monotonic()
         work.in_flight.add(delivery.id)
         try:
             return await self._sink.send(feed, delivery)
@@ -196,9 +202,9 @@ class Sending:
             text = f"{type(error).__name__}: not foreseen; see send_failed in the worker's log"
         finally:
             work.in_flight.discard(delivery.id)
-        return Answer(
-            at, round((time.monotonic() - started) * 1000), error=text, ruling=Ruling.LOST
-        )
+        seconds = time.monotonic() - started
+        at = self._now() - timedelta(seconds=seconds)
+        return Answer(at, round(seconds * 1000), error=text, ruling=Ruling.LOST)
 
     def _lacking(self, throttle: EndpointThrottle, answer: Answer) -> None:
         """Report which local resource is missing, and use less of it."""

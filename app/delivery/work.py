@@ -37,6 +37,56 @@ class Watcher:
 NOBODY = Watcher()
 
 
+class Results:
+    """What requests came to and is yet to be recorded, handed over in groups. Used on one event
+    loop, by one who takes groups.
+    """
+
+    def __init__(self) -> None:
+        self._came: list[Result] = []
+        self._wanted = 0
+        """So many are waited for."""
+        self._enough: asyncio.Future[None] | None = None
+        self._ended = False
+
+    def put(self, result: Result) -> None:
+        """One more."""
+        self._came.append(result)
+        if self._enough is not None and len(self._came) >= self._wanted:
+            self._wake()
+
+    def end(self) -> None:
+        """There are no more."""
+        self._ended = True
+        self._wake()
+
+    async def group(self, size: int, wait: timedelta) -> tuple[list[Result], bool]:
+        """Wait for a result, then for more until there are `size` or so long has passed. Returns at
+        most `size`; true: there are no more.
+        """
+        await self._until(1, None)
+        await self._until(size, wait.total_seconds())
+        group, self._came = self._came[:size], self._came[size:]
+        return group, self._ended and not self._came
+
+    async def _until(self, wanted: int, seconds: float | None) -> None:
+        if self._ended or len(self._came) >= wanted:
+            return
+        loop = asyncio.get_running_loop()
+        self._wanted, self._enough = wanted, loop.create_future()
+        timer = None if seconds is None else loop.call_later(seconds, self._wake)
+        try:
+            await self._enough
+        finally:
+            self._enough = None
+            if timer is not None:
+                timer.cancel()
+
+    def _wake(self) -> None:
+        if self._enough is not None and not self._enough.done():
+            self._enough.set_result(None)
+
+
 @dataclass(slots=True)
 class Work:
     """One claimed batch under way."""
@@ -61,8 +111,7 @@ class Work:
     """Why a portion could not be loaded."""
     cut_off: bool = False
     """We no longer wait for requests in flight."""
-    results: asyncio.Queue[Result | None] = field(default_factory=asyncio.Queue)
-    """`None`: there are no more."""
+    results: Results = field(default_factory=Results)
     outcomes: dict[Outcome, int] = field(default_factory=lambda: defaultdict(int))
     recorded: int = 0
 

@@ -256,8 +256,12 @@ def _content(reply: Reply) -> tuple[bytes, str | None]:
 
 def _text(redact: Callable[..., str], body: bytes) -> str:
     """The body as text, secrets masked, at most `RESPONSE_LIMIT` bytes in UTF-8."""
+    if not body:
+        return ""
     kept = body[:RESPONSE_LIMIT]
     text = redact(kept.decode("utf-8", "replace"), cut=len(kept) == RESPONSE_LIMIT)
+    if len(text) <= RESPONSE_LIMIT and text.isascii():
+        return text
     return text.encode()[:RESPONSE_LIMIT].decode("utf-8", "ignore")
 
 

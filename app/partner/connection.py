@@ -63,15 +63,14 @@ class Connection(asyncio.Protocol):
         self.keep_alive: str | None = None
         """The last `Keep-Alive` header."""
 
-    async def ask(self, head: bytes, body: bytes, limit: int, deadline: float) -> Incoming:
-        """Send a request, and wait for its answer until `deadline` (by the loop's clock).
+    async def ask(self, head: bytes, body: bytes, limit: int) -> Incoming:
+        """Send a request, and wait for its answer until `expire` is called.
 
         Returns the answer, of whose body `limit` bytes are kept. Raises `Undone` where there is
         none to judge by its status: `Expired`, `Stale`, or as `exchange_failed` has it.
         """
         assert self._transport is not None  # noqa: S101  made with the connection
         self._incoming, self._answer = self._reader(limit), self._loop.create_future()
-        timer = self._loop.call_at(deadline, self._expire)
         if len(body) <= PIECE:
             self._transport.write(head + body)
         else:
@@ -83,8 +82,14 @@ class Connection(asyncio.Protocol):
         except asyncio.CancelledError:
             self.abort()
             raise
-        finally:
-            timer.cancel()
+
+    def expire(self) -> None:
+        """The request's time is up: its answer is what has come of it."""
+        incoming = self._incoming
+        if incoming is not None and incoming.ends(in_order=True):
+            self._settle(incoming)
+        elif incoming is not None:
+            self._fail(Expired(_status(incoming)))
 
     def silent(self) -> bool:
         """Whether nothing has come that was not asked for, its end included, not even what the loop
@@ -182,13 +187,6 @@ class Connection(asyncio.Protocol):
         self.broke_off = self.served and failure is Failure.DISCONNECTED
         kind = Stale if self.broke_off and self._unread else Undone
         self._fail(kind(f"{failure}: {text}", ruling, _status(incoming)))
-
-    def _expire(self) -> None:
-        incoming = self._incoming
-        if incoming is not None and incoming.ends(in_order=True):
-            self._settle(incoming)
-        elif incoming is not None:
-            self._fail(Expired(_status(incoming)))
 
     def _stop_listening_for_quiet(self) -> None:
         if self._quiet is not None:

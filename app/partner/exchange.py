@@ -10,9 +10,12 @@ from dataclasses import dataclass, replace
 
 from app import VERSION
 from app.core.attempts import RESPONSE_LIMIT, Ruling
+from app.core.record import record
 from app.core.url import Url
+from app.partner.connection import Connection
 from app.partner.failures import Expired, Failure, Stale, Undone, connecting_failed, is_ours
 from app.partner.head import Fields
+from app.partner.incoming import Incoming
 from app.partner.kept import Pooled
 from app.partner.transport import Transport
 
@@ -26,7 +29,7 @@ DEFAULT_HEADERS: Mapping[str, str] = {
 SENT_AGAIN = "the kept connection was closed without an answer: sent once more on a new one"
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@record
 class Request:
     """An HTTP request. It may hold secrets, so its repr shows no fields."""
 
@@ -43,10 +46,14 @@ class Request:
     """The setting that bounds the whole exchange, named when it fails."""
     resend: bool = True
     """Send it once more where a kept connection closed before the first byte of the answer."""
+    ready: bytes = b""
+    """Its head, where that is made already."""
+
+    __repr__ = object.__repr__
 
     def having(self, headers: Mapping[str, str]) -> Request:
         """A copy with these headers added or replaced."""
-        return replace(self, headers={**self.headers, **headers})
+        return replace(self, headers={**self.headers, **headers}, ready=b"")
 
     def all_headers(self) -> dict[str, str]:
         """The headers as sent."""
@@ -57,13 +64,20 @@ class Request:
 
     def head(self) -> bytes:
         """Request line and headers as sent. Raises `Undone` for what HTTP cannot carry."""
+        if self.ready:
+            return self.ready
         lines = [f"{self.method} {self.url.target} HTTP/1.1"]
         lines += [f"{name}: {value}" for name, value in self.all_headers().items()]
         text = "".join(lines)
-        if "\n" in text or "\r" in text or not text.isascii():
+        if not carried(text):
             raise Undone("the request has a header that HTTP cannot carry", Ruling.REFUSED)
         lines += ("", "")
         return "\r\n".join(lines).encode("ascii")
+
+
+def carried(text: str) -> bool:
+    """Whether HTTP can carry it in a header."""
+    return text.isascii() and "\n" not in text and "\r" not in text
 
 
 @dataclass(slots=True)
@@ -94,10 +108,9 @@ async def exchange(
     any moment. One that arrived and was not answered may have been processed: it is lost, and
     stands on record as such before the row is sent again.
     """
-    head, deadline = request.head(), transport.loop.time() + seconds
-    turn = Turn(transport, request, seconds, deadline)
-    await turn.begin()
+    head, turn = request.head(), Turn(transport, request, seconds)
     try:
+        await turn.begin()
         pooled = transport.reuse(request.url)
         if pooled is None:
             return await _ask(turn, await turn.open(), head, limit)
@@ -111,44 +124,58 @@ async def exchange(
         text = f"{Failure.DEADLINE}: no complete answer within {_named(seconds, request)}"
         raise Undone(text, Ruling.LOST, error.status) from error
     finally:
-        await turn.end()
+        turn.end()
 
 
 class Turn:
-    """A request's slot for a connection, and how long it may wait for one."""
+    """A request's slot for a connection, and how long it has."""
 
-    __slots__ = ("_connect_by", "_request", "_seconds", "_transport", "deadline")
+    __slots__ = (
+        "_asked", "_deadline", "_expired", "_has_slot", "_request", "_seconds", "_transport",
+    )  # fmt: skip
 
-    def __init__(
-        self, transport: Transport, request: Request, seconds: float, deadline: float
-    ) -> None:
+    def __init__(self, transport: Transport, request: Request, seconds: float) -> None:
+        """Its time begins."""
         self._transport, self._request, self._seconds = transport, request, seconds
-        self.deadline = deadline
-        within = request.connect_seconds
-        self._connect_by = (
-            deadline if within is None else min(deadline, deadline - seconds + within)
-        )
+        self._asked: Connection | None = None
+        """The connection whose answer is awaited."""
+        self._expired = self._has_slot = False
+        self._deadline = transport.deadlines.begin(self, seconds)
 
     @property
-    def body(self) -> bytes:
-        """What the request carries."""
-        return self._request.body
+    def _connect_by(self) -> float:
+        within = self._request.connect_seconds
+        return self._deadline - (0 if within is None else max(0, self._seconds - within))
 
     async def begin(self) -> None:
         """Wait for a connection to be free. Raises `Undone`."""
         slots = self._transport.slots
-        if slots.taken < slots.limit:
-            return await slots.__aenter__()
-        try:
-            async with asyncio.timeout_at(self._connect_by):
-                await slots.__aenter__()
-        except TimeoutError as error:
-            raise self._undone(error, Ruling.FAILED) from error
-        return None
+        if not slots.take():
+            try:
+                async with asyncio.timeout_at(self._connect_by):
+                    await slots.wait()
+            except TimeoutError as error:
+                raise self._undone(error, Ruling.FAILED) from error
+        self._has_slot = True
 
-    async def end(self) -> None:
+    def end(self) -> None:
         """Free the connection's slot."""
-        await self._transport.slots.__aexit__()
+        self._transport.deadlines.end(self, self._seconds)
+        if self._has_slot:
+            self._transport.slots.leave()
+
+    def expire(self) -> None:
+        """The time is up."""
+        self._expired = True
+        if self._asked is not None:
+            self._asked.expire()
+
+    async def ask(self, connection: Connection, head: bytes, limit: int) -> Incoming:
+        """The answer to the request. Raises as `Connection.ask` does."""
+        if self._expired:
+            raise Expired(None)
+        self._asked = connection
+        return await connection.ask(head, self._request.body, limit)
 
     async def open(self, *, after_sending: bool = False) -> Pooled:
         """A new connection. Raises `Undone`: nothing can have been processed, but for what was sent
@@ -170,7 +197,7 @@ class Turn:
             ruling = Ruling.OURS
         if failure is Failure.CONNECT_TIMEOUT:
             text = "no connection within partner.connect_timeout"
-            if self._connect_by == self.deadline:
+            if self._connect_by == self._deadline:
                 failure, text = (
                     Failure.DEADLINE,
                     f"no connection within {_named(self._seconds, self._request)}",
@@ -187,7 +214,7 @@ async def _ask(
     turn: Turn, pooled: Pooled, head: bytes, limit: int, note: str | None = None
 ) -> Reply:
     try:
-        incoming = await pooled.connection.ask(head, turn.body, limit, turn.deadline)
+        incoming = await turn.ask(pooled.connection, head, limit)
     finally:
         turn.give_back(pooled)
     assert incoming.head is not None  # noqa: S101  an answer that counts has one

@@ -121,6 +121,8 @@ def codings_of(fields: Fields) -> list[str]:
     content codings.
     """
     content, transfer = fields.joined("content-encoding"), fields.joined("transfer-encoding")
+    if content is None and transfer is None:
+        return []
     names = [*_tokens(content or ""), *_tokens(transfer or "")]
     return [name for name in reversed(names) if name not in ("chunked", "identity")]
 

@@ -62,6 +62,7 @@ class Pooled:
         self.expires_at = now + random.uniform(*AGE_SECONDS)
         """From then on it serves no new request."""
         self.idle_since = self.idle_until = now
+        connection.when_left = partial(place.left, self)
 
     def usable(self, now: float) -> bool:
         """Whether it may serve again: it is not too old, and has received nothing unasked."""
@@ -116,7 +117,6 @@ class Place:
             self._longest = IDLE_SECONDS
         pooled.idle_since = now
         pooled.idle_until = now + min(IDLE_SECONDS if said is None else said, self._longest)
-        pooled.connection.when_left = partial(self._left, pooled)
         self._idle.append(pooled)
         return None
 
@@ -146,8 +146,8 @@ class Place:
             self._keeps = first.connection.silent()
         return self._keeps
 
-    def _left(self, pooled: Pooled, now: float) -> None:
-        """The other side closed an idle connection."""
+    def left(self, pooled: Pooled, now: float) -> None:
+        """The other side closed a connection; one that was idle tells how long it keeps them."""
         if pooled not in self._idle:
             return
         self._idle.remove(pooled)
@@ -169,7 +169,7 @@ def _said(keep_alive: str | None) -> float | None:
     """How long it is kept by `Keep-Alive: timeout=5, max=100`, which many servers send; `None`: it
     does not say.
     """
-    for part in (keep_alive or "").split(","):
+    for part in keep_alive.split(",") if keep_alive else ():
         name, _, value = part.partition("=")
         if name.strip().lower() == "timeout":
             with suppress(ValueError):

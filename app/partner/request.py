@@ -26,7 +26,8 @@ from app.partner.body import (
     to_json,
     unsendable,
 )
-from app.partner.exchange import Request
+from app.partner.exchange import Request, carried
+from app.partner.failures import Undone
 from app.partner.headers import PRINTABLE, uncarried
 from app.partner.masking import feed_secrets, masked
 from app.partner.problems import problems
@@ -52,6 +53,10 @@ class Prepared:
     row_headers: Mapping[str, Reference] = field(default_factory=dict)
     """Header name, as written → the column its value comes from."""
     sign: Sign | None = None
+    opening: bytes = b""
+    """The head's lines that all requests have in common; empty where a row or a signature adds to
+    them.
+    """
     status_url: str | None = None
     success: Success | None = None
 
@@ -75,6 +80,10 @@ class Prepared:
         body = delivery.payload.encode() if self.render is None else self.body(delivery.payload)
         if self.sign is not None:
             headers.update(self.sign(delivery.id, body.decode()))
+        ready = b""
+        if self.opening and carried(delivery.id):
+            own = f"idempotency-key: {delivery.id}\r\ncontent-length: {len(body)}\r\n\r\n"
+            ready = self.opening + own.encode("ascii")
         # A partner that can be asked is asked before a row goes a second time.
         return Request(
             self.method,
@@ -83,6 +92,7 @@ class Prepared:
             body,
             self.connect_seconds,
             resend=self.status_url is None,
+            ready=ready,
         )
 
     def can_ask(self, delivery: Delivery) -> bool:
@@ -151,22 +161,25 @@ def prepare(feed: Feed) -> Prepared:
     if found:
         raise ConfigError(found)
     partner, auth = feed.partner, kind_of(feed.partner)
+    headers = _headers(feed, auth)
+    row_headers = {
+        name: text
+        for name, value in partner.headers.items()
+        if isinstance(text := parse_text(value), Reference)
+    }
     return Prepared(
         feed=feed,
         auth=auth,
         method=partner.method,
         url=partner.url,
-        headers=_headers(feed, auth),
+        headers=headers,
         deadline_seconds=partner.timeout.total_seconds(),
         connect_seconds=partner.connect_timeout.total_seconds(),
         secrets=feed_secrets(feed),
         render=None if feed.body is None else renderer(feed.body),
-        row_headers={
-            name: text
-            for name, value in partner.headers.items()
-            if isinstance(text := parse_text(value), Reference)
-        },
+        row_headers=row_headers,
         sign=signer(partner.signing) if partner.signing else None,
+        opening=b"" if row_headers or partner.signing else _opening(feed, headers),
         status_url=partner.status_url,
         success=partner.success,
     )
@@ -181,6 +194,15 @@ def _headers(feed: Feed, auth: AuthKind[Any]) -> dict[str, str]:
             headers[name.lower()] = text
     headers |= {name.lower(): value for name, value in auth.headers().items()}
     return {name: value for name, value in headers.items() if name not in auth.sets}
+
+
+def _opening(feed: Feed, headers: Mapping[str, str]) -> bytes:
+    """A head as `Request.head` makes it, but for the headers of one row's request."""
+    try:
+        head = Request("GET", feed.partner.url, headers).head()
+    except Undone:
+        return b""  # each row's request says so
+    return feed.partner.method.encode() + head.removeprefix(b"GET").removesuffix(b"\r\n")
 
 
 def _header_text(row: Row, name: str, reference: Reference) -> str | None:

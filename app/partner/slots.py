@@ -31,9 +31,16 @@ class Slots:
         self._limit = limit
         self._let_in()
 
-    async def __aenter__(self) -> None:
+    def take(self) -> bool:
+        """Take one if that needs no waiting, without the cost of a coroutine."""
         if self._taken < self._limit and not self._waiting:
             self._taken += 1
+            return True
+        return False
+
+    async def wait(self) -> None:
+        """Take one, in turn with others who wait."""
+        if self.take():
             return
         turn = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
@@ -43,9 +50,17 @@ class Slots:
             self._give_up(turn)
             raise
 
-    async def __aexit__(self, *_: object) -> None:
+    def leave(self) -> None:
+        """Give one back."""
         self._taken -= 1
-        self._let_in()
+        if self._waiting:
+            self._let_in()
+
+    async def __aenter__(self) -> None:
+        await self.wait()
+
+    async def __aexit__(self, *_: object) -> None:
+        self.leave()
 
     def _let_in(self) -> None:
         while self._waiting and self._taken < self._limit:

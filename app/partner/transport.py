@@ -17,6 +17,7 @@ import certifi
 from app.core.url import Origin, Url
 from app.feeds.partner import Tls
 from app.partner.connection import Reader
+from app.partner.deadlines import Deadlines
 from app.partner.dial import Names, dial
 from app.partner.incoming import Incoming
 from app.partner.kept import Place, Pooled
@@ -49,6 +50,7 @@ class Transport:
         self._sweep: asyncio.TimerHandle | None = None
         self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._deadlines: Deadlines | None = None
         self.slots = Slots(connections)
         """To be held while a connection is."""
 
@@ -60,6 +62,13 @@ class Transport:
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
         return self._loop
+
+    @property
+    def deadlines(self) -> Deadlines:
+        """When the requests under way must have ended."""
+        if self._deadlines is None:
+            self._deadlines = Deadlines(self.loop)
+        return self._deadlines
 
     def reuse(self, url: Url) -> Pooled | None:
         """A kept connection that can serve again; `None`: there is none."""
@@ -105,6 +114,8 @@ class Transport:
         self._closed = True
         if self._sweep is not None:
             self._sweep.cancel()
+        if self._deadlines is not None:
+            self._deadlines.close()
         for pooled in [
             *self._in_use,
             *(pooled for place in self._places.values() for pooled in place),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -9,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.attempts import Answer, Outcome, Verdict
-from app.delivery.policy import HOLD_LIMIT, UNDER_WAY_WAIT, backoff, judge
+from app.core.attempts import Answer, Outcome, Ruling, Verdict
+from app.delivery.policy import HOLD_LIMIT, UNDER_WAY_WAIT, accepted, backoff, judge
 from app.feeds.feed import Retry
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -54,6 +55,16 @@ def verdict_on(
         now=NOW,
         draw=lambda: draw,
     )
+
+
+@given(STATUSES, st.none() | st.sampled_from(Ruling), st.none() | st.just("cut off"))
+def test_the_short_way_for_what_was_accepted_says_what_the_long_one_does(
+    status: int | None, ruling: Ruling | None, error: str | None
+) -> None:
+    given_answer = replace(answer(status, error=error), ruling=ruling)
+    short, verdict = accepted(given_answer), verdict_on(given_answer)
+    assert short in (None, verdict)
+    assert short or verdict.outcome is not Outcome.DELIVERED or ruling
 
 
 @pytest.mark.parametrize(
