@@ -110,11 +110,9 @@ class Intake:
         facts = (
             await self._ledger.audit.facts_of(list(known)) if known else {}
         )  # before they are noted as seen again
-        again = [row for row in rows if delivery_id(feed.name, row) in known]
-        if known and _rows_move(feed):
-            await deliveries.note_seen(
-                feed.name, [row for row in rows if delivery_id(feed.name, row) in known], now
-            )
+        again = [row for row in rows if known and delivery_id(feed.name, row) in known]
+        if again and _rows_move(feed):
+            await deliveries.note_seen(feed.name, again, now)
         unreadable = ((delivery_id(feed.name, row), row.error or "") for row in sifted.unreadable)
         dead = [(name, error) for name, error in unreadable if name not in known]
         skipped = len(sifted.skipped) - len(skipped_before)

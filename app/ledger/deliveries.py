@@ -57,14 +57,15 @@ class Deliveries:
     async def log(
         self, filled: Iterable[tuple[NewBatch, Sequence[SourceRow]]], now: datetime
     ) -> list[str]:
-        """Log each batch's rows as `queued`. Returns the ids of those logged before, which stay as
-        they are.
+        """Log each batch's rows, in the order of its ids, as `queued`. Returns the ids of those
+        logged before, which stay as they are.
         """
-        documents = [
-            logged(batch.feed, row, now) | {"state": State.QUEUED.value, "batch": batch.id}
-            for batch, rows in filled
-            for row in rows
-        ]
+        documents: list[Document] = []
+        for batch, rows in filled:
+            for known_as, row in zip(batch.delivery_ids, rows, strict=True):
+                document = logged(known_as, batch.feed, row, now)
+                document["state"], document["batch"] = State.QUEUED.value, batch.id
+                documents.append(document)
         return await insert_telling_duplicates(self._collection, documents)
 
     @query
@@ -73,7 +74,7 @@ class Deliveries:
     ) -> list[str]:
         """Log rows that have no payload as dead letters, each with its reason. Returns as `log`."""
         documents = [
-            logged(feed, row, now)
+            logged(delivery_id(feed, row), feed, row, now)
             | {"state": State.DEAD.value, "reason": why_dead(row), "finished_at": now}
             for row in rows
         ]
@@ -87,7 +88,7 @@ class Deliveries:
         `log`.
         """
         documents = [
-            logged(feed, row, now)
+            logged(delivery_id(feed, row), feed, row, now)
             | {"state": State.SKIPPED.value, "reason": reason, "finished_at": now}
             for row, reason in rows
         ]

@@ -59,9 +59,10 @@ def ids_of(feed: str, after: str = "") -> Document:
     return {"_id": ids_under(f"{feed}:", after)}
 
 
-def logged(feed: str, row: SourceRow, now: datetime) -> Document:
-    return {
-        "_id": delivery_id(feed, row),
+def logged(known_as: str, feed: str, row: SourceRow, now: datetime) -> Document:
+    """`known_as`: its `delivery_id`."""
+    document: Document = {
+        "_id": known_as,
         "feed": feed,
         "key": row.key,
         "position": row.position,
@@ -69,7 +70,10 @@ def logged(feed: str, row: SourceRow, now: datetime) -> Document:
         "created_at": now,
         "attempts": 0,
         "place": place_hash(row.position),
-    } | ({} if row.content is None else {"content": row.content})
+    }
+    if row.content is not None:
+        document["content"] = row.content
+    return document
 
 
 def why_dead(row: SourceRow) -> str:

@@ -72,20 +72,18 @@ class RowShape:
         """The row as it goes on. One that cannot be sent carries the reason in `error`, and an
         empty payload.
         """
-        found = self.key_row(row, position)
-        if found.error:
-            return found
+        key, error = self._identity(row, position)
+        if error is not None:
+            return SourceRow(key, position, "", error)
         values = self._values(row)
         try:
             payload = payload_json(dict(zip(self.names, values, strict=True)))
         except RowUnreadable as error:
-            return SourceRow(found.key, position, "", str(error))
+            return SourceRow(key, position, "", str(error))
         if len(payload) > self.max_payload:
             reason = f"payload of {len(payload)} bytes is over max_payload {self.max_payload}"
-            return SourceRow(found.key, position, "", reason)
-        return SourceRow(
-            found.key, position, payload.decode(), content=self._content(found.key, values)
-        )
+            return SourceRow(key, position, "", reason)
+        return SourceRow(key, position, payload.decode(), content=self._content(key, values))
 
     def content_row(self, row: Sequence[Any], position: Position) -> SourceRow:
         """The row's key, position and hash, without a payload. One whose content has no JSON form
