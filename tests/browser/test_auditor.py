@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from aiohttp import web
-from playwright.async_api import expect
+from playwright.async_api import Page, expect
 from sqlalchemy import text
 from typer.testing import CliRunner
 
 from app.cli.main import main
 from app.console.security.roles import Role
+from app.core.clock import utc_now
 from tests.support.browsing import Browsing, axe
-from tests.support.console_scene import INVOICE, REFUSED
+from tests.support.console_scene import INVOICE
 from tests.unit.configuration.test_config import GOOD
 
 ASKS = """async (url) => {
@@ -33,19 +35,22 @@ async def test_an_auditor_follows_a_row_and_finds_the_entry_that_was_edited(
     await browsing.console.user(Role.OPERATOR)
     page = await browsing.page(Role.VIEWER, name="auditor")
 
-    await page.goto("/deliveries?feed=invoices&since=2d")
-    async with page.expect_download() as downloading:
-        await page.get_by_role("link", name="CSV").click()
-    file = await (await downloading.value).path()
-    exported = await asyncio.to_thread(file.read_text, "utf-8")
-    assert "INV-2026/00060" in exported
+    exported = await _export_of_yesterday(page, "invoices")
+    assert any(INVOICE in line for line in exported)
 
-    await page.get_by_label("Find a delivery").fill(INVOICE)
-    await page.get_by_label("Find a delivery").press("Enter")
-    await page.locator("tbody a").first.click()
-    await expect(page.get_by_role("heading", level=1)).to_contain_text("INV-2026/00060")
-    assert "tax id missing" in REFUSED
-    await expect(page.locator("main")).to_contain_text("422")
+    await page.goto("/feeds/invoices")
+    await page.get_by_role("link", name="Certificates").click()
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Certificate of invoices")
+    vouched = page.locator("dt", has_text="Source rows").locator("xpath=following-sibling::dd[1]")
+    await expect(vouched).to_have_text(str(len(exported)))  # the day was the feed's first
+    await page.get_by_role("row", name="dead").get_by_role("link").click()
+    await page.get_by_role("table").get_by_role("link", name=INVOICE).click()
+    await expect(page.get_by_role("heading", level=1)).to_contain_text(INVOICE)
+    attempts = page.get_by_role("region", name="What happened").get_by_role("listitem")
+    attempt = attempts.filter(has_text="Attempt")
+    await expect(attempt).to_have_count(1)
+    await expect(attempt).to_contain_text("422")
+    await expect(attempt).to_contain_text("tax id missing")
 
     await page.goto("/admin/audit")
     await page.get_by_role("button", name="Verify the whole log").click()
@@ -63,6 +68,22 @@ async def test_an_auditor_follows_a_row_and_finds_the_entry_that_was_edited(
 
     answer = await asyncio.to_thread(_command, browsing, tmp_path, monkeypatch)
     assert answer == (1, f"rowrelay: audit: {said}\n")
+
+
+async def _export_of_yesterday(page: Page, feed: str) -> list[str]:
+    """The deliveries of a feed that were settled then, as a file: its lines without the first."""
+    today = utc_now().replace(hour=0, minute=0, second=0, microsecond=0)
+    await page.goto("/deliveries")
+    await page.get_by_label("Feed", exact=True).select_option(feed)
+    await page.get_by_label("From").fill(f"{today - timedelta(days=1):%Y-%m-%dT%H:%M:%S}")
+    await page.get_by_label("Before").fill(f"{today:%Y-%m-%dT%H:%M:%S}")
+    await page.locator("main").get_by_role("button", name="Search").click()
+    async with page.expect_download() as downloading:
+        await page.get_by_role("link", name="CSV").click()
+    file = await (await downloading.value).path()
+    text = await asyncio.to_thread(file.read_text, "utf-8")
+    _, *lines = text.splitlines()
+    return lines
 
 
 def _command(

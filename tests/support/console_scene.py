@@ -31,6 +31,7 @@ from app.ledger.heartbeats import Configured, Heartbeat, Role
 from app.ledger.ticks import StepDone, TickState
 from app.operations.by import By
 from app.operations.pause import pause
+from app.reconcile import Reconciling
 from app.reports.reporting import Reporting
 from tests.support.console import Consoled, console_config
 from tests.support.doubles import VirtualClock
@@ -217,8 +218,16 @@ async def _yesterday(scene: Scene) -> None:
         await scene.later(55)
     operator = scene.console.services.operator
     scene.clock.time = max(today + timedelta(minutes=5), scene.clock.time)
+    reconciling = Reconciling(
+        operator.source,
+        operator.ledger,
+        scene.console.queue,
+        message_wait=LEASE,
+        heal_at_most=0,
+        now=scene.clock,
+    )
     for name in ("orders", "invoices"):
-        await operator.reconciling(heal_at_most=0).reconcile(scene.feeds[name])
+        await reconciling.reconcile(scene.feeds[name])
     yesterday = previous(period_of(today, Kind.DAY, ZONE), ZONE)
     folder = scene.console.services.loaded.settings.reports_dir
     later = today + timedelta(days=1)
