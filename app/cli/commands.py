@@ -57,6 +57,10 @@ COMMANDS = {
         "notifications",
         "Events that are on, and those that were over within a week: what was said of each, and whether it was taken.",
     ),
+    "operations": (
+        "operations",
+        "Replay, cancel or acknowledge many deliveries in two steps: freeze the set, then act on it.",
+    ),
     "ping": (
         "ping",
         "Send `add(2, 3)` through broker, worker and result backend, and say how long each leg took.",

@@ -101,7 +101,7 @@ def carry_out(
         _print_dry_run(words.done, previewed, as_json)
         return
     _confirm(words.verb, previewed, yes, again=words.again)
-    with _progress(words.doing, previewed.account, as_json) as tell:
+    with progress(words.doing, previewed.account.movable, as_json=as_json) as tell:
         account = act(tell)
     _print_done(words.done, account, as_json)
 
@@ -124,9 +124,9 @@ def _confirm(verb: str, previewed: Preview, yes: bool, *, again: bool) -> None:
 
 
 @contextmanager
-def _progress(doing: str, account: Account, as_json: bool) -> Iterator[Tell]:
+def progress(doing: str, total: int | None, *, as_json: bool) -> Iterator[Tell]:
     """A progress bar on a terminal; elsewhere one line on stderr, the first time that something is
-    waited for.
+    waited for. `total`: `None` where it is not known yet.
     """
     errors = PlainConsole(stderr=True)
     columns = (
@@ -139,7 +139,7 @@ def _progress(doing: str, account: Account, as_json: bool) -> Iterator[Tell]:
     with Progress(
         *columns, console=errors, disable=as_json or not errors.is_terminal, transient=True
     ) as bar:
-        task = bar.add_task(doing, total=account.movable)
+        task = bar.add_task(doing, total=total)
 
         def tell(moved: int, waits: str) -> None:
             bar.update(task, completed=moved, description=f"{doing}: {waits}" if waits else doing)

@@ -15,7 +15,13 @@ from contextlib import AsyncExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from app.cli.terminal import WRONG_USAGE, fail
-from app.core.errors import AmbiguousKey, LedgerUnavailable, RowrelayError, UnknownFeed
+from app.core.errors import (
+    AmbiguousKey,
+    LedgerUnavailable,
+    OperationRefused,
+    RowrelayError,
+    UnknownFeed,
+)
 
 if TYPE_CHECKING:
     import config
@@ -31,11 +37,15 @@ T = TypeVar("T")
 @contextmanager
 def errors_told() -> Iterator[None]:
     """One of our errors becomes one line and exit code 1, or 2 where something was named that is
-    not there; no traceback."""
+    not there, or an option cannot be taken; no traceback."""
     try:
         yield
     except (UnknownFeed, AmbiguousKey) as error:
         fail(str(error), WRONG_USAGE)
+    except OperationRefused as error:
+        if error.field:
+            fail(f"{error.field}: {error}", WRONG_USAGE)
+        fail(str(error))
     except RowrelayError as error:
         fail(str(error))
 

@@ -145,12 +145,18 @@ class Operations:
 
     @query
     async def claim(
-        self, worker: str, token: str, now: datetime, lease: timedelta
+        self,
+        worker: str,
+        token: str,
+        now: datetime,
+        lease: timedelta,
+        only: str | None = None,
     ) -> Operation | None:
         """Take the oldest operation that is to be worked on and that nobody holds, under that token;
-        `None`: there is none. When repeated, it finds its own lease."""
+        `None`: there is none. `only`: of that id. When repeated, it finds its own lease."""
         document = await self._operations.find_one_and_update(
             {
+                **({"_id": only} if only else {}),
                 "state": {"$in": [state.value for state in WORKED_ON]},
                 "$or": [*free(now)["$or"], {"lease.token": token}],
             },

@@ -48,6 +48,11 @@ TAKES: Mapping[OperationKind, tuple[State, ...]] = {
     OperationKind.ACKNOWLEDGE: (State.DEAD,),
 }
 """Kind → the states that it can be used on; of a replay, the first where none is named."""
+DEFAULT_RATE: Mapping[OperationKind, str] = {
+    OperationKind.REPLAY: "50/second",
+    OperationKind.CANCEL: "1000/second",
+    OperationKind.ACKNOWLEDGE: "1000/second",
+}
 LARGEST = 1_000_000
 """Deliveries that a set holds."""
 IDS = 1000
@@ -337,13 +342,13 @@ def _check_pace(new: NewOperation) -> None:
             f"a {new.kind} sends nothing that could fail: only a replay has it", "canary"
         )
     if not 0 <= pace.canary <= LARGEST_CANARY:
-        raise OperationRefused(f"0 to {LARGEST_CANARY}", "canary")
+        raise OperationRefused(f"a canary of 0 to {LARGEST_CANARY}", "canary")
     if pace.canary and pace.stop_ratio is None:
         raise OperationRefused(
             "a canary needs it: above which part of failures it stops", "stop_ratio"
         )
     if pace.stop_ratio is not None and not 0 <= pace.stop_ratio <= 1:
-        raise OperationRefused("0 to 1", "stop_ratio")
+        raise OperationRefused("a ratio of 0 to 1", "stop_ratio")
 
 
 def _first_phase(operation: Operation) -> Phase:

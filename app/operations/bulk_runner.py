@@ -13,8 +13,8 @@ from contextlib import suppress
 import structlog
 
 from app.core.clock import Clock, utc_now
-from app.core.errors import RowrelayError
-from app.core.operations import Operation
+from app.core.errors import OperationRefused, RowrelayError
+from app.core.operations import WORKED_ON, Operation
 from app.feeds.feed import Feed
 from app.ledger import Ledger
 from app.operations.bulk_run import OperationRun, RunSettings
@@ -72,6 +72,34 @@ class OperationRunner:
             worked += 1
         return worked
 
+    async def work_on(self, operation_id: str, tell: Callable[[Operation], None]) -> Operation:
+        """Work on that one, or wait for who does, until it is frozen, paused, or has ended; returns it
+        then. `tell`: told of it every second. Raises `OperationRefused` for an id that is not known,
+        and the ledger's errors."""
+        while True:
+            operation = await self._ledger.operations.get(operation_id)
+            if operation is None:
+                raise OperationRefused(f"no operation has the id {operation_id[:64]}", "id")
+            tell(operation)
+            if operation.state not in WORKED_ON:
+                return operation
+            if claimed := await self._claim(operation_id):
+                await self._work_and_tell(claimed, tell)
+            else:
+                await self._sleep(EVERY_SECONDS)
+
+    async def _work_and_tell(self, operation: Operation, tell: Callable[[Operation], None]) -> None:
+        working = asyncio.create_task(self._work(operation), name=operation.id)
+        try:
+            while not working.done():
+                await asyncio.wait({working}, timeout=EVERY_SECONDS)
+                with suppress(RowrelayError):  # it is only told of
+                    if found := await self._ledger.operations.get(operation.id):
+                        tell(found)
+        finally:
+            working.cancel()
+            await asyncio.gather(working, return_exceptions=True)
+
     async def _work(self, operation: Operation) -> None:
         try:
             await self._run(operation).work()
@@ -88,10 +116,10 @@ class OperationRunner:
             log.warning("operations_not_looked_at", error=str(error))
             return None
 
-    async def _claim(self) -> Operation | None:
+    async def _claim(self, only: str | None = None) -> Operation | None:
         settings = self._settings
         return await self._ledger.operations.claim(
-            settings.worker, secrets.token_hex(8), self._now(), settings.lease
+            settings.worker, secrets.token_hex(8), self._now(), settings.lease, only
         )
 
     def _run(self, operation: Operation) -> OperationRun:

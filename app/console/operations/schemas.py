@@ -16,7 +16,7 @@ from app.core.operations import Ask, Operation, OperationKind, OperationState, P
 from app.core.states import State
 from app.ledger.operation_documents import selection_of
 from app.ledger.operations import InSet
-from app.operations.bulk import LARGEST_CANARY
+from app.operations.bulk import DEFAULT_RATE, LARGEST_CANARY
 from app.reads.difference import How
 
 AnyKind = Annotated[OperationKind, any_spelling(OperationKind)]
@@ -24,12 +24,6 @@ AnyOperationState = Annotated[OperationState, any_spelling(OperationState)]
 OperationId = Annotated[str, Field(min_length=8, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
 RateText = Annotated[Line, Field(min_length=3, max_length=40, examples=["50/second", "600/minute"])]
 Ratio = Annotated[float, Field(ge=0, le=1)]
-
-DEFAULT_RATE = {
-    OperationKind.REPLAY: "50/second",
-    OperationKind.CANCEL: "1000/second",
-    OperationKind.ACKNOWLEDGE: "1000/second",
-}
 
 
 class Chosen(Schema):
