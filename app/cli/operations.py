@@ -19,7 +19,7 @@ from app.cli.terminal import FOUND_WRONG, AsJson, console, fail, print_json
 from app.core.keys import part_pattern
 from app.core.operations import Operation, OperationKind, OperationState, Pace
 from app.ledger.selection import Selection
-from app.operations.bulk import DEFAULT_RATE, NewOperation
+from app.operations.bulk_request import DEFAULT_RATE, NewOperation
 from app.operations.by import By
 from app.runtime.operator import Operator
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Generic, TypeVar
@@ -23,6 +24,7 @@ from pydantic import (
 from app.console.errors import Invalid
 
 T = TypeVar("T")
+P = TypeVar("P")
 E = TypeVar("E", bound=StrEnum)
 
 PAGE, LONGEST_PAGE = 50, 200
@@ -119,6 +121,13 @@ def read_number_cursor(text: str | None) -> int | None:
     if fields and not -(2**63) <= fields[0] < 2**63:  # what a database takes
         raise Invalid("not the `next` of a page", "query.after")
     return int(fields[0]) if fields else None
+
+
+def cut(found: Sequence[T], limit: int, place: Callable[[T], P]) -> tuple[Sequence[T], P | None]:
+    """The items of a page, of those found where one more than `limit` were asked for; and, where there
+    are more behind it, the place of its last, from which the next page goes on."""
+    page = found[:limit]
+    return page, place(page[-1]) if len(found) > limit else None
 
 
 MomentPlace = tuple[datetime, str]

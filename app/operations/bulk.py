@@ -7,13 +7,9 @@ is under way at a time: starting a second is refused until the first has ended.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from hashlib import sha256
-
-import orjson
 
 from app.core.clock import Clock, utc_now
 from app.core.errors import LedgerUnavailable, OperationRefused
@@ -24,12 +20,10 @@ from app.core.operations import (
     Operation,
     OperationKind,
     OperationState,
-    Pace,
     Phase,
     Stop,
 )
-from app.core.states import OPEN_STATES, State
-from app.feeds.feed import Feed, Rate, parse_rate
+from app.feeds.feed import Feed
 from app.ledger import Ledger
 from app.ledger.client import Document, within
 from app.ledger.listing import Count
@@ -37,29 +31,14 @@ from app.ledger.operation_documents import chosen_of
 from app.ledger.operations import EXPIRES, KEPT
 from app.ledger.selection import Selection
 from app.operations.acknowledge import Acknowledging
+from app.operations.bulk_request import TAKES, NewOperation
 from app.operations.by import By
 from app.operations.cancel import Cancelling
 from app.operations.replay import Replaying
 from app.operations.selection import SAMPLE, Previewing, meant, narrows
 
-TAKES: Mapping[OperationKind, tuple[State, ...]] = {
-    OperationKind.REPLAY: (State.DEAD, State.CANCELLED, State.DELIVERED),
-    OperationKind.CANCEL: tuple(OPEN_STATES),
-    OperationKind.ACKNOWLEDGE: (State.DEAD,),
-}
-"""Kind → the states that it can be used on; of a replay, the first where none is named."""
-DEFAULT_RATE: Mapping[OperationKind, str] = {
-    OperationKind.REPLAY: "50/second",
-    OperationKind.CANCEL: "1000/second",
-    OperationKind.ACKNOWLEDGE: "1000/second",
-}
-LARGEST = 1_000_000
-"""Deliveries that a set holds."""
 IDS = 1000
 """Deliveries that a selection names, at most."""
-FASTEST = 10_000
-"""Deliveries a second."""
-LARGEST_CANARY = 1000
 COUNTED_WHOLE = 10_000
 """Up to so many, a preview reads each and says what would be skipped, and why."""
 LOOK_SECONDS = 5.0
@@ -68,18 +47,6 @@ DELETIONS = 200
 """Steps of one tidying, of `DELETED_AT_ONCE` each."""
 
 _ONE_FEED = "an operation is of one feed, whose partner its canary and rate are about: name one"
-_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
-
-
-@dataclass(frozen=True, slots=True)
-class NewOperation:
-    """What an operator asks for."""
-
-    id: str
-    """Theirs: the same one asked for twice is one operation."""
-    kind: OperationKind
-    selection: Selection
-    pace: Pace
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,17 +62,6 @@ class BulkPreview:
     """Why some would stay as they are → how many; `None`: too many to look at each."""
     sample: Sequence[Document]
     """A few, without their payloads; none where finding them took too long."""
-
-
-def rate_of(pace: Pace) -> Rate:
-    """Its rate. Raises `OperationRefused`."""
-    try:
-        rate = parse_rate(pace.rate)
-    except ValueError as error:
-        raise OperationRefused(f"found {pace.rate!r}: takes {error}", "rate") from error
-    if not isinstance(rate, Rate) or rate.count / rate.per_seconds > FASTEST:
-        raise OperationRefused(f"found {pace.rate!r}: at most {FASTEST}/second", "rate")
-    return rate
 
 
 class Bulk:
@@ -153,13 +109,11 @@ class Bulk:
         """Make it; a runner then writes its set down. The same one asked for again, by its id, is the
         one that is there. Raises as `preview` does, and `OperationRefused` for a pace that cannot be
         taken, for an id that means another operation, and where nothing is selected."""
-        if not _ID.fullmatch(new.id):
-            raise OperationRefused("8 to 64 letters, digits, - and _", "id")
-        _check_pace(new)
+        new.check()
         there = await self._ledger.operations.get(new.id)
         if there is None:
             there = await self._add(new, by)
-        if there.request != _request_of(new):
+        if there.request != new.request:
             raise OperationRefused(f"{new.id} is another operation: take a new id")
         return there
 
@@ -173,7 +127,7 @@ class Bulk:
             kind=new.kind,
             feed=feed,
             chosen=chosen_of(selection),
-            request=_request_of(new),
+            request=new.request,
             pace=new.pace,
             by=by.who,
             why=by.why,
@@ -327,28 +281,6 @@ class Bulk:
 
     def _happened(self, by: By, what: str) -> Happened:
         return Happened(self._now(), by.who, what, by.why)
-
-
-def _request_of(new: NewOperation) -> str:
-    asked = [new.kind.value, chosen_of(new.selection), asdict(new.pace)]
-    return sha256(orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)).hexdigest()
-
-
-def _check_pace(new: NewOperation) -> None:
-    pace = new.pace
-    rate_of(pace)
-    if new.kind is not OperationKind.REPLAY and (pace.canary or pace.stop_ratio is not None):
-        raise OperationRefused(
-            f"a {new.kind} sends nothing that could fail: only a replay has it", "canary"
-        )
-    if not 0 <= pace.canary <= LARGEST_CANARY:
-        raise OperationRefused(f"a canary of 0 to {LARGEST_CANARY}", "canary")
-    if pace.canary and pace.stop_ratio is None:
-        raise OperationRefused(
-            "a canary needs it: above which part of failures it stops", "stop_ratio"
-        )
-    if pace.stop_ratio is not None and not 0 <= pace.stop_ratio <= 1:
-        raise OperationRefused("a ratio of 0 to 1", "stop_ratio")
 
 
 def _first_phase(operation: Operation) -> Phase:

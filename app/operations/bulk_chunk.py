@@ -22,7 +22,7 @@ from app.ledger.operations import InSet
 from app.ledger.selection import Selection
 from app.operations.account import CHANGED, Account, Tell
 from app.operations.acknowledge import ACKNOWLEDGED, Acknowledging
-from app.operations.bulk import rate_of
+from app.operations.bulk_request import rate_of
 from app.operations.by import By
 from app.operations.cancel import Cancelling
 from app.operations.replay import BEING_SENT, NOT_NOW, Replaying, Room

@@ -49,8 +49,8 @@ from app.ledger import Ledger
 from app.ledger.operation_documents import selection_of
 from app.ledger.operations import InSet
 from app.ledger.persistence import persistent
-from app.operations.bulk import LARGEST, rate_of
 from app.operations.bulk_chunk import Acting, Chunk, Obstacle, chunk_of_rows
+from app.operations.bulk_request import LARGEST, rate_of
 from app.operations.replay import Replaying, Room, chunk_of
 from app.reads.search import walk
 

@@ -15,7 +15,7 @@ from app.core.clock import utc_now
 from app.core.operations import OperationKind, Pace
 from app.core.period import Kind, period_of, previous
 from app.ledger.selection import Selection
-from app.operations.bulk import NewOperation
+from app.operations.bulk_request import NewOperation
 from app.operations.by import By
 from tests.support.browsing import Browsing
 from tests.support.console_scene import INVOICE, ZONE

@@ -9,7 +9,7 @@ from app.console.api_keys.repository import ApiKeyRepository
 from app.console.api_keys.schemas import NewApiKey
 from app.console.audit.service import Audit
 from app.console.errors import Forbidden, Invalid, NotFound
-from app.console.schemas import MomentPlace
+from app.console.schemas import MomentPlace, cut
 from app.console.security.opaque import hash_of, new_key, shown_of
 from app.console.security.roles import Permission, Principal
 from app.console.store.changes import PRUNED_AT_ONCE
@@ -66,8 +66,7 @@ class ApiKeys:
         actor.require(Permission.MANAGE_TOKENS)
         async with self._store.reading() as work:
             found = await ApiKeyRepository(work).page(before, limit + 1)
-        page = found[:limit]
-        return page, (page[-1].created_at, page[-1].id) if len(found) > limit else None
+        return cut(found, limit, lambda last: (last.created_at, last.id))
 
     async def revoke(self, actor: Principal, key_id: str) -> None:
         """Refuse a key from now on. Raises `Forbidden`; `NotFound`, also for one that was revoked."""

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.console.audit.chain import fields_of
 from app.console.audit.repository import AuditRepository
 from app.console.audit.verification import AT_ONCE, Known, Verified, Walk
+from app.console.schemas import cut
 from app.console.security.roles import Permission, Principal
 from app.console.store.store import Store
 from app.console.store.tables import AuditEntry
@@ -107,8 +108,7 @@ class Audit:
                 since=asked.since,
                 until=asked.until,
             )
-        page = found[:limit]
-        return page, page[-1].number if len(found) > limit else None
+        return cut(found, limit, lambda last: last.number)
 
     async def verified(self, actor: Principal) -> Verified:
         """As `verify`, for who may read the log. Raises `Forbidden`, `StoreUnavailable`."""

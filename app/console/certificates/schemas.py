@@ -8,9 +8,10 @@ from typing import Self
 
 from pydantic import Field
 
+from app.console.feeds.schemas import GapShown
 from app.console.schemas import Schema
 from app.core.certificates import Certificate, DiscrepancyKind
-from app.core.position import Gap, Position, ReadRange
+from app.core.position import Position, ReadRange
 
 
 class DiscrepancyShown(Schema):
@@ -89,19 +90,6 @@ class RangeShown(Schema):
     def of(cls, found: ReadRange) -> Self:
         """Of a range in the ledger."""
         return cls(after=_text_or_none(found.after), upto=_text_or_none(found.upto))
-
-
-class GapShown(Schema):
-    """Ids that were missing when their range was read, and are still asked for."""
-
-    low: int | None = Field(description="null: everything up to `high`.")
-    high: int
-    since: datetime
-
-    @classmethod
-    def of(cls, found: Gap) -> Self:
-        """Of a gap in the ledger."""
-        return cls(low=found.low, high=found.high, since=found.since)
 
 
 class FeedProof(FeedCertificate):

@@ -6,10 +6,10 @@ from app.console.certificates.schemas import (
     CertificateShown,
     FeedCertificate,
     FeedProof,
-    GapShown,
     RangeShown,
 )
-from app.console.schemas import Page, moment_cursor, read_moment_cursor
+from app.console.feeds.schemas import GapShown
+from app.console.schemas import Page, cut, moment_cursor, read_moment_cursor
 from app.console.security.roles import Permission, Principal
 from app.reads.certificates import read_certificates, read_proof
 from app.reads.lookup import require_feeds
@@ -48,7 +48,7 @@ class Certificates:
             configured=feed in self._operator.feeds,
             certificate=CertificateShown.of(proof.certificate) if proof.certificate else None,
             ranges=[RangeShown.of(one) for one in proof.ranges],
-            gaps=[GapShown.of(one) for one in proof.gaps],
+            gaps=[GapShown.model_validate(one) for one in proof.gaps],
         )
 
     async def history(
@@ -62,6 +62,6 @@ class Certificates:
         found = await self._operator.ledger.certificates.page(
             feed, place[0] if place else None, limit + 1
         )
-        page = [CertificateShown.of(one) for one in found[:limit]]
-        following = (page[-1].at, feed) if len(found) > limit else None
-        return Page(items=page, next=moment_cursor(following))
+        page, following = cut(found, limit, lambda last: (last.at, feed))
+        shown = [CertificateShown.of(one) for one in page]
+        return Page(items=shown, next=moment_cursor(following))

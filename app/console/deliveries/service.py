@@ -104,8 +104,11 @@ class Deliveries:
         """The request that would be sent now, values of the row and secrets masked. Raises
         `Forbidden`, `NotFound`, `Conflict` for a feed that is not configured, and the errors of the
         ledger and the source."""
+        return await self.request_of(actor, await self._document(ref))
+
+    async def request_of(self, actor: Principal, document: Document) -> RequestShown:
+        """The same of a stored delivery."""
         actor.require(Permission.LOOK)
-        document = await self._document(ref)
         feed = self._operator.feeds.get(document["feed"])
         if feed is None:
             raise Conflict(f"feed {document['feed']} is not in feeds.toml: nothing is sent for it")

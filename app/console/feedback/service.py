@@ -11,7 +11,7 @@ from app.console.deliveries.ref import read_ref
 from app.console.errors import Forbidden, NotFound
 from app.console.feedback.repository import FeedbackRepository
 from app.console.feedback.schemas import NewFeedback, SubjectKind
-from app.console.schemas import MomentPlace
+from app.console.schemas import MomentPlace, cut
 from app.console.security.roles import Permission, Principal, why_not
 from app.console.store.store import Store
 from app.console.store.tables import Feedback
@@ -85,9 +85,7 @@ class FeedbackNotes:
             found = await FeedbackRepository(session).page(
                 before, limit + 1, subject_hash=hashed, open_only=open_only
             )
-        page = found[:limit]
-        following = (page[-1].created_at, page[-1].id) if len(found) > limit else None
-        return page, following
+        return cut(found, limit, lambda last: (last.created_at, last.id))
 
     async def resolve(self, actor: Principal, note_id: str) -> Feedback:
         """Mark a note as dealt with: its author may, and who may operate. One that is stays as it is.

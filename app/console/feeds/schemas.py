@@ -139,7 +139,7 @@ class SettingShown(Schema):
 
 
 class GapShown(Schema):
-    """Identity values that were missing when their range was read."""
+    """Identity values that were missing when their range was read, and are still asked for."""
 
     low: int | None = Field(description="null: everything up to `high`.")
     high: int

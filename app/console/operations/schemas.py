@@ -16,7 +16,7 @@ from app.core.operations import Ask, Operation, OperationKind, OperationState, P
 from app.core.states import State
 from app.ledger.operation_documents import selection_of
 from app.ledger.operations import InSet
-from app.operations.bulk import DEFAULT_RATE, LARGEST_CANARY
+from app.operations.bulk_request import DEFAULT_RATE, LARGEST_CANARY
 from app.reads.difference import How
 
 AnyKind = Annotated[OperationKind, any_spelling(OperationKind)]

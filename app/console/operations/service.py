@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Iterator, Mapping
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
 from app.console.audit.service import Audit
 from app.console.deliveries.masking import masks_personal
-from app.console.deliveries.ref import ref_of
 from app.console.deliveries.service import Deliveries
 from app.console.deliveries.shown import DeliveryLine, fields_of
 from app.console.errors import Conflict, ConsoleError, Invalid, NotFound
@@ -24,7 +23,7 @@ from app.console.operations.schemas import (
     SampleShown,
     Verb,
 )
-from app.console.schemas import cursor_of, moment_cursor, read_cursor, read_moment_cursor
+from app.console.schemas import cursor_of, cut, moment_cursor, read_cursor, read_moment_cursor
 from app.console.security.roles import Permission, Principal
 from app.core.clock import Clock, utc_now
 from app.core.errors import AmbiguousKey, LeaseLost, OperationRefused, UnknownFeed
@@ -32,7 +31,8 @@ from app.core.operations import Operation, OperationKind
 from app.ledger.client import Document
 from app.ledger.operations import InSet
 from app.ledger.selection import Selection
-from app.operations.bulk import TAKES, BulkPreview, NewOperation
+from app.operations.bulk import BulkPreview
+from app.operations.bulk_request import TAKES, NewOperation
 from app.operations.by import By
 from app.reads.difference import RequestDifference, request_difference
 from app.runtime.operator import Operator
@@ -91,16 +91,14 @@ class Operations:
 
     async def page(
         self, actor: Principal, asked: OperationsAsked
-    ) -> tuple[list[Operation], str | None]:
+    ) -> tuple[Sequence[Operation], str | None]:
         """A page, the newest first, and the cursor of the next. Raises `Forbidden`, `Invalid`, and the
         ledger's errors."""
         actor.require(Permission.LOOK)
         found = await self._operator.ledger.operations.page(
             asked.limit + 1, read_moment_cursor(asked.after), states=asked.state, feed=asked.feed
         )
-        page = found[: asked.limit]
-        last = page[-1] if len(found) > asked.limit else None
-        return page, moment_cursor((last.created_at, last.id) if last else None)
+        return cut(found, asked.limit, lambda last: moment_cursor((last.created_at, last.id)))
 
     async def get(self, actor: Principal, operation_id: str) -> Operation:
         """One operation. Raises `Forbidden`, `NotFound` and the ledger's errors."""
@@ -114,15 +112,14 @@ class Operations:
 
     async def deliveries(
         self, actor: Principal, operation_id: str, limit: int, after: str | None
-    ) -> tuple[list[InSet], str | None]:
+    ) -> tuple[Sequence[InSet], str | None]:
         """A page of its set, in the order in which it is gone through. Raises as `get` does, and
         `Invalid`."""
         operation = await self.get(actor, operation_id)
         fields = read_cursor(after, str)
         place = fields[0] if fields else ""
         found = await self._operator.ledger.operations.in_order(operation, limit + 1, place)
-        page = found[:limit]
-        return page, cursor_of(page[-1].place) if len(found) > limit else None
+        return cut(found, limit, lambda last: cursor_of(last.place))
 
     async def states(self, actor: Principal, operation: Operation) -> Mapping[str, int]:
         """Where those stand now that it moved last, at most `LOOKED_AT`: state → how many. Raises
@@ -200,7 +197,7 @@ class Operations:
         document = await self._operator.ledger.deliveries.get(first["_id"]) or first
         request, untold = None, None
         try:
-            request = await self._deliveries.request(actor, ref_of(first["_id"]))
+            request = await self._deliveries.request_of(actor, document)
         except ConsoleError as error:
             untold = str(error)
         compared = await self._difference(document)

@@ -10,6 +10,7 @@ from app.console.audit.service import Audit
 from app.console.errors import Conflict, NotFound, Stale
 from app.console.origins.repository import OriginRepository
 from app.console.origins.schemas import NewOrigin, OriginChange
+from app.console.schemas import cut
 from app.console.security.roles import Permission, Principal
 from app.console.store.store import Store
 from app.console.store.tables import Origin
@@ -38,8 +39,7 @@ class Origins:
         actor.require(Permission.MANAGE_ORIGINS)
         async with self._store.reading() as session:
             found = await OriginRepository(session).page(after, limit + 1)
-        page = found[:limit]
-        return page, page[-1].origin if len(found) > limit else None
+        return cut(found, limit, lambda last: last.origin)
 
     async def get(self, actor: Principal, origin_id: str) -> Origin:
         """One origin. Raises `Forbidden`, `NotFound`."""

@@ -16,7 +16,7 @@ from app.console.reports.schemas import (
     ReportsAsked,
     ReportShown,
 )
-from app.console.schemas import Page, cursor_of, read_cursor
+from app.console.schemas import Page, cursor_of, cut, read_cursor
 from app.console.security.roles import Permission, Principal
 from app.reads.reports import Kept, kept_report, list_reports
 from app.reports.files import Format, rendered
@@ -59,9 +59,8 @@ class Reports:
             before=cursor[0] if cursor else None,
             size=asked.limit + 1,
         )
-        lines = [ReportLine(**asdict(line)) for line in found[: asked.limit]]
-        more = len(found) > asked.limit
-        return Page(items=lines, next=cursor_of(lines[-1].period) if more else None)
+        page, following = cut(found, asked.limit, lambda last: cursor_of(last.period))
+        return Page(items=[ReportLine(**asdict(line)) for line in page], next=following)
 
     async def read(self, actor: Principal, feed: str, period: str) -> ReportShown:
         """One report. Raises `Forbidden`, `NotFound`, `Conflict` for one of a version that cannot be

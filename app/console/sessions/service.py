@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.console.audit.service import Audit
 from app.console.errors import NotAuthenticated, NotFound
-from app.console.schemas import MomentPlace
+from app.console.schemas import MomentPlace, cut
 from app.console.security.login_limits import LoginLimits
 from app.console.security.opaque import hash_of, new_secret
 from app.console.security.passwords import Passwords
@@ -162,8 +162,7 @@ class Sessions:
         async with self._store.reading() as work:
             sessions = SessionRepository(work)
             found = await sessions.open(now, now - self._idle, of, limit + 1, before)
-        page = found[:limit]
-        return page, (page[-1].created_at, page[-1].id) if len(found) > limit else None
+        return cut(found, limit, lambda last: (last.created_at, last.id))
 
     async def end(self, actor: Principal, session_id: str) -> None:
         """End a session: one's own, or as an admin anybody's. Raises `NotFound`, also for another's

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.console.audit.service import Audit
 from app.console.errors import Conflict, NotAuthenticated, NotFound
-from app.console.schemas import MomentPlace
+from app.console.schemas import MomentPlace, cut
 from app.console.security.access_tokens import AccessTokens
 from app.console.security.opaque import hash_of, new_secret
 from app.console.security.roles import Means, Permission, Principal, Role
@@ -123,9 +123,7 @@ class Tokens:
         of = None if of_all and user_id is None else user_id or actor.user_id
         async with self._store.reading() as work:
             found = await TokenRepository(work).families(self._now(), of, before, limit + 1)
-        page = found[:limit]
-        following = (page[-1].created_at, page[-1].family) if len(found) > limit else None
-        return page, following
+        return cut(found, limit, lambda last: (last.created_at, last.family))
 
     async def family_of(self, actor: Principal) -> str | None:
         """The family of the token that asks; `None` for who came in otherwise."""

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.console.audit.service import Audit
 from app.console.errors import Conflict, Invalid, NotFound, Stale
+from app.console.schemas import cut
 from app.console.security.login_limits import LoginLimits
 from app.console.security.opaque import hash_of, new_secret
 from app.console.security.passwords import Passwords
@@ -80,8 +81,7 @@ class Users:
         actor.require(Permission.MANAGE_USERS)
         async with self._store.reading() as session:
             found = await UserRepository(session).page(after, limit + 1)
-        page = found[:limit]
-        return page, page[-1].name if len(found) > limit else None
+        return cut(found, limit, lambda last: last.name)
 
     async def get(self, actor: Principal, user_id: str) -> User:
         """One user. Raises `Forbidden`, `NotFound`."""

@@ -21,7 +21,8 @@ from app.ledger import Ledger
 from app.ledger.operations import EXPIRES, KEPT
 from app.ledger.reasons import normal
 from app.ledger.selection import Selection
-from app.operations.bulk import Bulk, NewOperation
+from app.operations.bulk import Bulk
+from app.operations.bulk_request import NewOperation
 from app.operations.bulk_run import RunSettings
 from app.operations.bulk_runner import OperationRunner
 from app.operations.by import By
