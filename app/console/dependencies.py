@@ -42,6 +42,8 @@ MaybeBy = Annotated[Principal | None, Depends(maybe_principal)]
 
 PUBLIC: dict[str, Any] = {"security": []}
 """`openapi_extra` of a route that asks for no login."""
+MAY_LOG_IN: dict[str, Any] = {"security": [{}, {"bearer": []}]}
+"""`openapi_extra` of a route that a program may ask with its access token, or with what it sends."""
 
 
 def _shown_once(connection: HTTPConnection) -> None:

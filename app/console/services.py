@@ -31,6 +31,7 @@ from app.console.security.access_tokens import AccessTokens, secret_of
 from app.console.security.authentication import Authentication, cookie_settings
 from app.console.security.login_limits import LoginLimits
 from app.console.security.passwords import Passwords
+from app.console.security.sealing import Sealing
 from app.console.sessions.service import Sessions
 from app.console.store.engine import open_engine
 from app.console.store.migrate import migrate, require_current
@@ -62,7 +63,8 @@ class Services:
         self.store = Store(open_engine(settings))
         self.metrics = Metrics(self.store, now)
         self.passwords = Passwords()
-        self.access_tokens = AccessTokens(secret_of(settings), now)
+        self.secret = secret_of(settings)
+        self.access_tokens = AccessTokens(self.secret, now)
         self.login_limits = LoginLimits(settings.redis, settings.connect_timeout)
         self.authentication = Authentication(
             self.store,
@@ -71,6 +73,11 @@ class Services:
             settings.console_session_idle,
             now,
         )
+
+    @cached_property
+    def sealing(self) -> Sealing:
+        """Seals what the console's database keeps and nobody but the console may read."""
+        return Sealing(self.secret)
 
     @cached_property
     def audit(self) -> Audit:
@@ -121,7 +128,7 @@ class Services:
     @cached_property
     def feeds(self) -> Feeds:
         """How feeds are doing, and what is done with them."""
-        feeds = Feeds(self.loaded, self.operator, self.audit, self.now)
+        feeds = Feeds(self.loaded, self.operator, self.audit, self.secret, self.now)
         self.closing.push_async_callback(feeds.close)
         return feeds
 
@@ -138,7 +145,7 @@ class Services:
     @cached_property
     def idempotency(self) -> Idempotency:
         """Answers to requests that may be repeated."""
-        return Idempotency(self.store, secret_of(self.loaded.settings), self.now)
+        return Idempotency(self.store, self.secret, self.now)
 
     @cached_property
     def feedback(self) -> FeedbackNotes:
@@ -180,7 +187,8 @@ class Services:
     @cached_property
     def notifications(self) -> Notifications:
         """Events, and what each user is told of."""
-        return Notifications(self.store, self.audit, self.loaded, self.operator.ledger, self.now)
+        ledger = self.operator.ledger
+        return Notifications(self.store, self.audit, self.loaded, ledger, self.sealing, self.now)
 
     @cached_property
     def telling(self) -> Telling:
@@ -188,7 +196,8 @@ class Services:
         ledger, broker = self.operator.ledger, self.operator.broker
         detection = Detection(ledger, notifying_of(self.loaded, ledger, broker), self.now)
         conditions = conditions_of(self.loaded, ledger, broker)
-        return Telling(self.store, ledger, conditions, detection, self.loaded.settings, self.now)
+        settings = self.loaded.settings
+        return Telling(self.store, ledger, conditions, detection, settings, self.sealing, self.now)
 
     @cached_property
     def health(self) -> Health:
@@ -201,10 +210,11 @@ class Services:
         engine = self.store.engine
         if engine.dialect.name != "sqlite":
             await require_current(engine)
-            return
-        before, now = await migrate(engine)
-        if before != now:
-            log.info("console_database_migrated", before=before, now=now)
+        else:
+            before, now = await migrate(engine)
+            if before != now:
+                log.info("console_database_migrated", before=before, now=now)
+        await self.notifications.seal_all()
 
 
 @asynccontextmanager

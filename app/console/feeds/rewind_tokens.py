@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import secrets
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
-import orjson
+import jwt
 
 from app.console.errors import Conflict
+from app.console.security.access_tokens import ALGORITHM
 
 LASTS = timedelta(minutes=10)
+ISSUER = "rowrelay-console-rewind"
+"""Not that of access tokens: neither is taken for the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +33,15 @@ class CountedRewind:
 
 
 class RewindTokens:
-    """Signs and reads them, with a secret that this process alone has."""
+    """Signs and reads them: JWTs that no other use of the console's secret takes."""
 
-    def __init__(self) -> None:
-        self._secret = secrets.token_bytes(32)
+    def __init__(self, secret: str) -> None:
+        """`secret`: the same for each process, so that one does what another has counted."""
+        self._secret = secret
 
     def sign(self, counted: CountedRewind) -> str:
         """As URL-safe text."""
-        told = orjson.dumps(asdict(counted))
-        return urlsafe_b64encode(self._signature(told) + told).decode()
+        return jwt.encode({"iss": ISSUER, **asdict(counted)}, self._secret, ALGORITHM)
 
     def read(self, token: str, user_id: str, feed: str, to: str, now: datetime) -> CountedRewind:
         """What was counted. Raises `Conflict` for a token of something else, or of too long ago."""
@@ -56,15 +55,10 @@ class RewindTokens:
         return counted
 
     def _opened(self, token: str) -> CountedRewind | None:
-        """`None`: it was not signed by us."""
+        """`None`: it was not signed by us, for this."""
         try:
-            raw = urlsafe_b64decode(token)
-        except ValueError:
+            told = jwt.decode(token, self._secret, [ALGORITHM], issuer=ISSUER)
+        except jwt.InvalidTokenError:
             return None
-        signature, told = raw[:32], raw[32:]
-        if not hmac.compare_digest(signature, self._signature(told)):
-            return None
-        return CountedRewind(**orjson.loads(told))
-
-    def _signature(self, told: bytes) -> bytes:
-        return hmac.digest(self._secret, told, hashlib.sha256)
+        del told["iss"]
+        return CountedRewind(**told)

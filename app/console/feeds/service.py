@@ -79,15 +79,21 @@ class Feeds:
     """Reads and operates feeds."""
 
     def __init__(
-        self, loaded: Loaded, operator: Operator, audit: Audit, now: Clock = utc_now
+        self,
+        loaded: Loaded,
+        operator: Operator,
+        audit: Audit,
+        secret: str,
+        now: Clock = utc_now,
     ) -> None:
+        """`secret`: the console's, which signs what was counted before a rewind."""
         self._loaded = loaded
         self._operator = operator
         self._audit = audit
         self._now = now
         self._lags = Lags(operator)
         self._histories: Histories | None = None
-        self._tokens = RewindTokens()
+        self._tokens = RewindTokens(secret)
         self._snapshot: Snapshot[Overview] = Snapshot(self._read_overview)
         self.live = Live(self._snapshot.get)
         """Tells of every new overview."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from pydantic import SecretStr
 
 from app.console.errors import Invalid
 from app.console.notifications.schemas import Channel
 from app.console.security.roles import Role
+from app.console.security.sealing import Sealing
 from app.console.store.tables import NotificationSettings, User
 from app.core.url import parse_url
 from app.runtime.senders import mails
@@ -16,12 +19,26 @@ from app.sending.webhook import Webhook
 from config import Settings
 
 
-def channel_of(kept: NotificationSettings, user: User, settings: Settings) -> Sender:
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How one user is told."""
+
+    sender: Sender
+    secret: str = ""
+    """What of its address no error may tell."""
+
+
+def way_of(kept: NotificationSettings, user: User, settings: Settings, sealing: Sealing) -> Way:
     """The way that the user chose. Raises `Invalid`, which says what it lacks."""
     if kept.channel == Channel.WEBHOOK:
         if not kept.webhook_url:
             raise Invalid("a webhook takes its URL", "body.webhook_url")
-        return Webhook(SecretStr(kept.webhook_url), None, guard_of(user))
+        url = sealing.open(kept.webhook_url)
+        if url is None:
+            said = "the webhook's URL cannot be read under this CONSOLE_SECRET: enter it again"
+            raise Invalid(said, "body.webhook_url")
+        target = parse_url(url).target
+        return Way(Webhook(SecretStr(url), None, guard_of(user)), target if len(target) > 1 else "")
     if not user.email:
         raise Invalid("mail takes an address: give your profile one", "body.channel")
     senders = mails(settings, user.email)
@@ -29,7 +46,7 @@ def channel_of(kept: NotificationSettings, user: User, settings: Settings) -> Se
         raise Invalid(
             "no mail server is configured: it takes SMTP_HOST and REPORT_MAIL_FROM", "body.channel"
         )
-    return senders[0]
+    return Way(senders[0])
 
 
 def guard_of(user: User) -> Guarded:
@@ -51,13 +68,11 @@ async def may_use(url: str, user: User) -> None:
         await guard.close()
 
 
-async def tried(sender: Sender, outgoing: Outgoing, kept: NotificationSettings) -> str | None:
+async def tried(way: Way, outgoing: Outgoing) -> str | None:
     """Send it. Returns why it was not taken, without the webhook's path and query, or `None`."""
     try:
-        await sender.send(outgoing)
+        await way.sender.send(outgoing)
     except NotSent as error:
         said = str(error)
-        if kept.webhook_url and len(target := parse_url(kept.webhook_url).target) > 1:
-            said = said.replace(target, "/…")
-        return said
+        return said.replace(way.secret, "/…") if way.secret else said
     return None

@@ -42,6 +42,12 @@ class NotificationRepository:
         )
         return (await self._session.scalars(statement)).all()
 
+    async def unsealed(self, prefix: str) -> Sequence[NotificationSettings]:
+        """Settings with a webhook's URL that does not begin so."""
+        url = NotificationSettings.webhook_url
+        statement = select(NotificationSettings).where(url.is_not(None), ~url.startswith(prefix))
+        return (await self._session.scalars(statement)).all()
+
     async def sent(self, user_id: str) -> Sequence[NotificationSent]:
         """The events that the user is told of, or was."""
         statement = (

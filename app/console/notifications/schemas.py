@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from app.console.schemas import Line, Schema, Version, any_spelling
 from app.core.events import Event
@@ -21,7 +22,13 @@ class Channel(StrEnum):
     WEBHOOK = "webhook"
 
 
+LONGEST_URL = 1400
+"""Bytes. Sealed, it has to fit into its column."""
+
+
 def _webhook(url: str) -> str:
+    if len(url.encode()) > LONGEST_URL:
+        raise ValueError(f"a URL of at most {LONGEST_URL} bytes")
     if url:
         try:
             parse_url(url)
@@ -30,9 +37,16 @@ def _webhook(url: str) -> str:
     return url
 
 
-Clock = Annotated[str, Field(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$", examples=["22:00"])]
+def _clock(text: object) -> object:
+    if isinstance(text, str) and not re.fullmatch(_CLOCK, text):
+        raise ValueError("a time of day such as 22:00")
+    return text
+
+
+_CLOCK = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"
+Clock = Annotated[str, BeforeValidator(_clock), Field(pattern=_CLOCK, examples=["22:00"])]
 AnyEvent = Annotated[Event, any_spelling(Event)]
-WebhookUrl = Annotated[Line, Field(max_length=2000), AfterValidator(_webhook)]
+WebhookUrl = Annotated[Line, Field(max_length=LONGEST_URL), AfterValidator(_webhook)]
 
 
 class _Settings(Schema):

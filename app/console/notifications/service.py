@@ -10,11 +10,12 @@ import orjson
 
 from app.configuration.loaded import Loaded
 from app.console.audit.service import Audit
-from app.console.errors import NotFound, Stale, TooMany
-from app.console.notifications.channels import channel_of, may_use, tried
+from app.console.errors import Conflict, NotFound, Stale, TooMany
+from app.console.notifications.channels import may_use, tried, way_of
 from app.console.notifications.repository import NotificationRepository
 from app.console.notifications.schemas import Channel, SettingsChange, Tested
 from app.console.security.roles import Permission, Principal
+from app.console.security.sealing import PREFIX, Sealing
 from app.console.store.store import Store
 from app.console.store.tables import NotificationSettings, User
 from app.console.users.repository import UserRepository
@@ -37,12 +38,19 @@ class Notifications:
     """Manages one's own settings, and reads events."""
 
     def __init__(
-        self, store: Store, audit: Audit, loaded: Loaded, ledger: Ledger, now: Clock = utc_now
+        self,
+        store: Store,
+        audit: Audit,
+        loaded: Loaded,
+        ledger: Ledger,
+        sealing: Sealing,
+        now: Clock = utc_now,
     ) -> None:
         self._store = store
         self._audit = audit
         self._loaded = loaded
         self._ledger = ledger
+        self._sealing = sealing
         self._now = now
         self._tested: dict[str, datetime] = {}
 
@@ -81,8 +89,11 @@ class Notifications:
                 raise Stale("the settings were changed meanwhile: read them again, then repeat")
             before = _told(kept)
             _apply(kept, change)
+            if change.webhook_url is not None:
+                url = change.webhook_url
+                kept.webhook_url = self._sealing.seal(url) if url else None
             if kept.enabled:
-                channel_of(kept, user, self._loaded.settings)
+                way_of(kept, user, self._loaded.settings, self._sealing)
             await session.flush()
             after = _told(kept) | ({"webhook_changed": True} if change.webhook_url else {})
             await self._audit.record(
@@ -94,16 +105,31 @@ class Notifications:
         """Send a test message the way that is set, as every other goes. Raises `Forbidden`;
         `Invalid` where something lacks; `TooMany`."""
         kept, user = await self.settings(actor)
-        sender, now = channel_of(kept, user, self._loaded.settings), self._now()
+        way, now = way_of(kept, user, self._loaded.settings, self._sealing), self._now()
         last = self._tested.get(user.id)
         if last is not None and now - last < TEST_APART:
             raise TooMany("wait a few seconds between two tests", int(TEST_APART.total_seconds()))
         self._tested[user.id] = now
-        error = await tried(sender, _trial(user, kept, now), kept)
+        error = await tried(way, _trial(user, kept, now))
         await self._audit.note(
             actor, "notifications.tested", user.name, after={"way": kept.channel, "error": error}
         )
         return Tested(channel=Channel(kept.channel), taken=error is None, error=error)
+
+    async def seal_all(self) -> int:
+        """Seal what was kept before webhooks' URLs were; returns how many."""
+        async with self._store.reading() as session:
+            if not await NotificationRepository(session).unsealed(PREFIX):
+                return 0
+        try:
+            async with self._store.writing() as session:
+                plain = await NotificationRepository(session).unsealed(PREFIX)
+                for kept in plain:
+                    assert kept.webhook_url is not None  # noqa: S101 - by what was asked for
+                    kept.webhook_url = self._sealing.seal(kept.webhook_url)
+        except Conflict:  # another console was faster
+            return 0
+        return len(plain)
 
 
 def unchanged(user_id: str) -> NotificationSettings:
@@ -120,8 +146,6 @@ def _apply(kept: NotificationSettings, change: SettingsChange) -> None:
     kept.channel, kept.webhook_format = change.channel.value, change.webhook_format.value
     kept.events = orjson.dumps(sorted({event.value for event in change.events})).decode()
     kept.feeds = orjson.dumps(sorted({*change.feeds})).decode()
-    if change.webhook_url is not None:
-        kept.webhook_url = change.webhook_url or None
 
 
 def _told(kept: NotificationSettings) -> dict[str, object]:

@@ -18,9 +18,10 @@ import orjson
 import structlog
 
 from app.console.errors import Conflict, Invalid
-from app.console.notifications.channels import channel_of, tried
+from app.console.notifications.channels import tried, way_of
 from app.console.notifications.detection import Detection
 from app.console.notifications.repository import NotificationRepository
+from app.console.security.sealing import Sealing
 from app.console.store.store import Store
 from app.console.store.tables import NotificationSent, NotificationSettings
 from app.core.clock import Clock, utc_now
@@ -60,6 +61,7 @@ class Telling:
         conditions: Conditions,
         detection: Detection,
         settings: Settings,
+        sealing: Sealing,
         now: Clock = utc_now,
     ) -> None:
         self._store = store
@@ -67,6 +69,7 @@ class Telling:
         self._conditions = conditions
         self._detection = detection
         self._settings = settings
+        self._sealing = sealing
         self._now = now
         self._free = asyncio.Semaphore(AT_ONCE)
 
@@ -174,8 +177,8 @@ class Telling:
 
     async def _tried(self, kept: NotificationSettings, row: NotificationSent) -> str | None:
         try:
-            sender = channel_of(kept, kept.user, self._settings)
-            return await tried(sender, outgoing_of(kept, row), kept)
+            way = way_of(kept, kept.user, self._settings, self._sealing)
+            return await tried(way, outgoing_of(kept, row))
         except Invalid as error:  # what was set does not do any more
             return str(error)
         except Exception as error:  # the other users must not wait for it

@@ -194,6 +194,7 @@ class NotificationSettings(Base):
     channel: Mapped[str] = mapped_column(String(10), default="mail")
     """`mail` or `webhook`."""
     webhook_url: Mapped[str | None] = mapped_column(Unicode(2000), default=None)
+    """Sealed (`security/sealing.py`)."""
     webhook_format: Mapped[str] = mapped_column(String(10), default="json")
     events: Mapped[str] = mapped_column(UnicodeText, default="[]")
     """JSON: the kinds of event."""

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from app.console.dependencies import PUBLIC, By, From, Given, MaybeBy, ShownOnce
+from app.console.dependencies import MAY_LOG_IN, PUBLIC, By, From, Given, MaybeBy, ShownOnce
 from app.console.errors import NotAuthenticated
 from app.console.schemas import (
     PAGE,
@@ -37,7 +37,7 @@ async def refresh(old: Refresh, by: From, given: Given) -> TokensIssued:
     return _issued(given.now(), await given.tokens.refresh(old.refresh_token, by))
 
 
-@router.post("/revoke", status_code=204)
+@router.post("/revoke", status_code=204, openapi_extra=MAY_LOG_IN)
 async def revoke(who: MaybeBy, by: From, given: Given, token: Refresh | None = None) -> None:
     """Log a program out: the login of the refresh token that is given, else of the access token that
     asks. Its access tokens are refused from then on."""

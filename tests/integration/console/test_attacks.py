@@ -324,6 +324,10 @@ async def test_behind_tls_the_cookie_is_tied_to_the_host(
         assert all(flag in cookie for flag in ("Secure", "HttpOnly", "Path=/"))
         assert begun.headers["strict-transport-security"] == "max-age=31536000"
         secret = cookie.partition("=")[2].partition(";")[0]
-        gone = await client.post("/logout", headers={"Cookie": f"__Host-rowrelay={secret}"})
+        session = {"Cookie": f"__Host-rowrelay={secret}"}
+        told = await client.post("/profile/sessions/end-others", headers=session)
+        assert told.headers["set-cookie"].startswith("rowrelay-notice=")
+        assert "Secure" in told.headers["set-cookie"]
+        gone = await client.post("/logout", headers=session)
         assert gone.status_code == 303
         assert "Secure" in gone.headers["set-cookie"], "else a browser does not take it away"

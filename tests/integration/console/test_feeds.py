@@ -21,7 +21,13 @@ from app.feeds.auth import BearerAuth
 from app.feeds.feed import Partner
 from app.ledger.heartbeats import Configured, Heartbeat
 from app.ledger.heartbeats import Role as Process
-from tests.support.console import Consoled, cheap_passwords, console_config, running_console
+from tests.support.console import (
+    PASSWORD,
+    Consoled,
+    cheap_passwords,
+    console_config,
+    running_console,
+)
 from tests.support.feeds import make_feed
 from tests.support.ledger import log_batch
 
@@ -201,6 +207,23 @@ async def test_a_rewind_takes_no_token_of_another_count(console: Consoled) -> No
         assert (await client.post(path, json=asked | {"why": WHY})).status_code == 409
     assert (await operator.post(address, json={"to": "no position"})).status_code == 422
     assert (await console.services.operator.ledger.cursors.get("orders")).position is None
+
+
+async def test_a_rewind_is_counted_by_one_process_and_done_by_another(console: Consoled) -> None:
+    operator = await console.logged_in(Role.OPERATOR)
+    address = "/api/v1/feeds/orders/rewind"
+    token = (await operator.post(address, json={"to": "8"})).json()["token"]
+    async with running_console(console.services.loaded.current) as other:
+        other.ids = console.ids
+        elsewhere = await other.logged_in(Role.OPERATOR)
+        asked = {"to": "8", "token": token, "why": WHY}
+        assert (await elsewhere.post(address, json=asked)).json()["done"] is True
+    bearer = {"Authorization": f"Bearer {token}"}
+    assert (await operator.get("/api/v1/users/me", headers=bearer)).status_code == 401
+    login = {"name": "operator", "password": PASSWORD}
+    access = (await operator.post("/api/v1/tokens", json=login)).json()["access_token"]
+    refused = await operator.post(address, json=asked | {"token": access})
+    assert (refused.status_code, "not the token of a count" in refused.text) == (409, True)
 
 
 async def test_a_worker_with_another_feeds_toml_is_told_of(console: Consoled) -> None:

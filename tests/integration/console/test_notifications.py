@@ -16,6 +16,8 @@ import pytest
 from app.console.notifications.detection import Detection
 from app.console.notifications.telling import Telling
 from app.console.security.roles import Role
+from app.console.security.sealing import Sealing
+from app.console.store.tables import NotificationSettings
 from app.core.clock import utc_now
 from app.notifications.notification import Form
 from app.notifications.notify import Notifying
@@ -94,7 +96,8 @@ def _telling(console: Consoled, time: Time) -> Telling:
         ledger, conditions, [], Form.JSON, remind=remind, zone=ZoneInfo("UTC"), now=time
     )
     detection = Detection(ledger, notifying, time)
-    return Telling(given.store, ledger, conditions, detection, given.loaded.settings, time)
+    settings = given.loaded.settings
+    return Telling(given.store, ledger, conditions, detection, settings, given.sealing, time)
 
 
 async def _set(client: httpx.AsyncClient, **change: object) -> httpx.Response:
@@ -119,6 +122,10 @@ async def _pause(console: Consoled) -> None:
 
 async def _resume(console: Consoled) -> None:
     await resume(console.services.operator.ledger, "orders", By("mai", "they are back"))
+
+
+def _on_disk(directory: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in directory.glob("console.db*"))
 
 
 def _kinds(received: list[tuple[dict[str, str], bytes]]) -> list[str]:
@@ -357,7 +364,9 @@ async def test_two_tests_in_a_row_are_one_too_many(console: Consoled) -> None:
         assert (statuses, len(received)) == ([200, 429], 1)
 
 
-async def test_the_webhook_s_url_is_never_shown_again(console: Consoled) -> None:
+async def test_the_webhook_s_url_is_never_shown_again_nor_kept_as_it_is(
+    console: Consoled, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     admin = await console.logged_in(Role.ADMIN)
     async with listener([]) as (url, received):
         first = await _set(admin, channel="webhook", webhook_url=url)
@@ -371,8 +380,29 @@ async def test_the_webhook_s_url_is_never_shown_again(console: Consoled) -> None
     for answer in (first, kept, page, audit, await admin.get(SETTINGS)):
         assert TOKEN not in answer.text
         assert "/hook" not in answer.text
+    on_disk = _on_disk(tmp_path)
+    assert b"sealed:" in on_disk
+    assert TOKEN.encode() not in on_disk
+    assert TOKEN not in "".join(capsys.readouterr())
     removed = await _set(admin, enabled=False, webhook_url="")
     assert removed.json()["webhook_set"] is False
+
+
+async def test_a_webhook_that_was_kept_as_it_is_gets_sealed_and_takes_the_secret_to_be_read(
+    console: Consoled,
+) -> None:
+    given, admin = console.services, await console.logged_in(Role.ADMIN)
+    async with listener([]) as (url, received):
+        await _set(admin, channel="webhook", webhook_url=url)
+        async with given.store.writing() as session:
+            kept = await session.get_one(NotificationSettings, console.ids["admin"])
+            kept.webhook_url = url  # as an older version did
+        assert [await given.notifications.seal_all() for _ in range(2)] == [1, 0]
+        assert (await admin.post(f"{SETTINGS}/test")).json()["taken"] is True
+        assert len(received) == 1
+    given.notifications._sealing = Sealing("another secret")
+    unread = await admin.post(f"{SETTINGS}/test")
+    assert (unread.status_code, "enter it again" in unread.text) == (422, True)
 
 
 @pytest.mark.parametrize(
