@@ -36,6 +36,7 @@ SECONDS: Json = {"description": "In how many seconds to come again.", "schema": 
 ASKS_FOR: Json = {"description": "What to send.", "schema": {"type": "string"}}
 
 REFUSED = {
+    "400": "The body is no text in UTF-8.",
     "401": "Nobody is logged in, or the token is not valid any more.",
     "403": "Not permitted to this role; or another site's page asks.",
     "404": "There is none of that id.",
@@ -75,7 +76,7 @@ def _complete(spec: Json) -> None:
     for path, method, operation in _operations(spec):
         _require_version(operation)
         _tell_problems(path, method, operation)
-        if method == "post" and "security" not in operation:
+        if method == "post" and operation.get("security") != []:
             operation.setdefault("parameters", []).append(IDEMPOTENCY_KEY)
         if path in versioned and method in {"get", "patch", "put"}:
             _ok(operation)["headers"] = {"ETag": ETAG}
@@ -109,10 +110,13 @@ def _ok(operation: Json) -> Json:
 
 def _tell_problems(path: str, method: str, operation: Json) -> None:
     statuses = {"401", "403", "422", "503"}
+    statuses |= {status for status in operation["responses"] if status in REFUSED}
     if "{" in path:
         statuses.add("404")
     if method != "get":
         statuses |= {"409", "413"}
+    if "requestBody" in operation:
+        statuses.add("400")
     if _takes_version(operation):
         statuses |= {"412", "428"}
     if path.endswith(("/tokens", "/password")):

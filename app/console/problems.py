@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 from fastapi import Request
@@ -21,6 +21,10 @@ from app.core.errors import (
     Unavailable,
     UnknownFeed,
 )
+from app.core.wrong_values import allowed
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 log = structlog.get_logger()
 
@@ -47,16 +51,16 @@ class Problem(BaseModel):
 
 
 RESPONSES: dict[int | str, dict[str, Any]] = {
-    "4XX": {
-        "description": "Refused: why, and what to do.",
-        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
-    },
     "5XX": {
         "description": "The console, or a server behind it, cannot answer now.",
         "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
     },
 }
-"""What every endpoint may answer besides its success."""
+"""What every endpoint may answer besides what is described for it (`openapi.py`)."""
+REFUSES: dict[int, dict[int | str, dict[str, Any]]] = {
+    status: {status: {}} for status in (404, 409, 429)
+}
+"""Status → `responses` of a route that refuses with it, which its method and path do not tell."""
 
 
 class ProblemResponse(JSONResponse):
@@ -108,9 +112,7 @@ async def invalid(_request: Request, error: Exception) -> ProblemResponse:
     """The answer to values that FastAPI did not take."""
     assert isinstance(error, RequestValidationError)  # noqa: S101 - as above
     errors = [
-        FieldProblem(
-            field=".".join(map(str, one["loc"])), said=one["msg"].removeprefix("Value error, ")
-        )
+        FieldProblem(field=".".join(map(str, one["loc"])), said=allowed(cast("ErrorDetails", one)))
         for one in error.errors()
     ]
     detail = "; ".join(f"{one.field}: {one.said}" for one in errors)

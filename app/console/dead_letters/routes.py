@@ -8,11 +8,12 @@ from fastapi import APIRouter, Query
 
 from app.console.dead_letters.schemas import GroupsAsked, GroupsShown
 from app.console.dependencies import By, Given
+from app.console.problems import REFUSES
 
 router = APIRouter(prefix="/dead-letters", tags=["dead letters"])
 
 
-@router.get("")
+@router.get("", responses=REFUSES[404])
 async def group_dead_letters(
     asked: Annotated[GroupsAsked, Query()], by: By, given: Given
 ) -> GroupsShown:

@@ -23,13 +23,14 @@ from app.console.deliveries.shown import (
     Revealed,
 )
 from app.console.dependencies import By, Given, ShownOnce
+from app.console.problems import REFUSES
 
 router = APIRouter(prefix="/deliveries", tags=["deliveries"])
 
 AnyRef = Annotated[str, Path(max_length=LONGEST_REF, description="The `ref` of a delivery.")]
 
 
-@router.get("")
+@router.get("", responses=REFUSES[404])
 async def search_deliveries(
     asked: Annotated[DeliverySearch, Query()], by: By, given: Given
 ) -> DeliveryPage:
@@ -37,7 +38,7 @@ async def search_deliveries(
     return await given.deliveries.search(by, asked)
 
 
-FILE: dict[int | str, dict[str, Any]] = {
+FILE: dict[int | str, dict[str, Any]] = REFUSES[404] | {
     200: {"content": {form.media_type: {"schema": {"type": "string"}} for form in Format}}
 }
 
@@ -79,7 +80,7 @@ async def reveal_payload(ref: AnyRef, reveal: Reveal, by: By, given: Given) -> R
     return Revealed(payload=await given.deliveries.reveal(by, ref, reveal.why))
 
 
-@router.get("/{ref}/request")
+@router.get("/{ref}/request", responses=REFUSES[409])
 async def preview_request(ref: AnyRef, by: By, given: Given) -> RequestShown:
     """The request that would be sent now, values and secrets masked. Sends nothing."""
     return await given.deliveries.request(by, ref)

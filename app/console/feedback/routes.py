@@ -9,6 +9,7 @@ from fastapi import APIRouter, Path, Query
 from app.console.dependencies import By, Given
 from app.console.errors import Invalid
 from app.console.feedback.schemas import AnyKind, FeedbackShown, NewFeedback, SubjectId, SubjectKind
+from app.console.problems import REFUSES
 from app.console.schemas import (
     PAGE,
     Cursor,
@@ -24,7 +25,7 @@ router = APIRouter(prefix="/feedback", tags=["feedback"])
 NoteId = Annotated[str, Path(max_length=32)]
 
 
-@router.get("")
+@router.get("", responses=REFUSES[404])
 async def list_feedback(
     by: By,
     given: Given,
@@ -45,7 +46,7 @@ async def list_feedback(
     return Page(items=shown, next=moment_cursor(following))
 
 
-@router.post("", status_code=201)
+@router.post("", status_code=201, responses=REFUSES[404])
 async def leave_feedback(new: NewFeedback, by: By, given: Given) -> FeedbackShown:
     """Leave a note on a delivery or a feed."""
     return FeedbackShown.of(await given.feedback.leave(by, new))

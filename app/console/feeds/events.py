@@ -11,6 +11,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from app.console.dependencies import By, Given
 from app.console.feeds.live import Watch
 from app.console.feeds.shown import overview_shown
+from app.console.problems import REFUSES
 from app.console.services import Services
 
 router = APIRouter(prefix="/events", tags=["feeds"])
@@ -30,7 +31,7 @@ def still_in(request: Request, given: Services) -> Callable[[], Awaitable[object
 Watching = Annotated[Watch, Depends(watching)]
 
 
-@router.get("", response_class=EventSourceResponse)
+@router.get("", response_class=EventSourceResponse, responses=REFUSES[429])
 async def events(watch: Watching) -> AsyncIterable[ServerSentEvent]:
     """`overview`: as `GET /feeds` answers, every 2 seconds or so; `unavailable`: why there is none now;
     `end`: nothing follows, since the login has ended or the console stops. A comment every 15

@@ -29,6 +29,7 @@ from app.console.feeds.shown import (
     preview_shown,
     rewound_shown,
 )
+from app.console.problems import REFUSES
 
 router = APIRouter(prefix="/feeds", tags=["feeds"])
 
@@ -49,7 +50,7 @@ async def read_feed(
     return detail_shown(await given.feeds.detail(by, name, range))
 
 
-@router.get("/{name}/preview")
+@router.get("/{name}/preview", responses=REFUSES[409])
 async def preview(name: Name, key: Annotated[Key, Query()], by: By, given: Given) -> PreviewShown:
     """The request that would be sent for a row, without the row's values. Nothing is sent."""
     return preview_shown(await given.feeds.preview(by, name, key))

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Response
 from app.console.dependencies import By, Given, IfMatch, etag
 from app.console.notifications.schemas import EventShown, SettingsChange, SettingsShown, Tested
 from app.console.notifications.service import PLAIN
+from app.console.problems import REFUSES
 from app.console.schemas import Page
 from app.console.store.tables import NotificationSettings, User
 
@@ -21,7 +22,7 @@ async def list_events(by: By, given: Given) -> Page[EventShown]:
     return Page(items=[EventShown.model_validate(one) for one in found], next=None)
 
 
-@router.get("/settings")
+@router.get("/settings", responses=REFUSES[404])
 async def read_settings(by: By, given: Given, response: Response) -> SettingsShown:
     """One's own settings."""
     kept, user = await given.notifications.settings(by)
@@ -29,7 +30,7 @@ async def read_settings(by: By, given: Given, response: Response) -> SettingsSho
     return shown(kept, user)
 
 
-@router.put("/settings")
+@router.put("/settings", responses=REFUSES[404])
 async def change_settings(
     change: SettingsChange, version: IfMatch, by: By, given: Given, response: Response
 ) -> SettingsShown:
@@ -39,7 +40,7 @@ async def change_settings(
     return shown(kept, user)
 
 
-@router.post("/settings/test")
+@router.post("/settings/test", responses=REFUSES[404] | REFUSES[429])
 async def test_settings(by: By, given: Given) -> Tested:
     """Send a test message the way that is set, as every other goes."""
     return await given.notifications.test(by)

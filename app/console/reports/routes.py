@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from app.console.deliveries.schemas import FeedName
 from app.console.dependencies import By, Given
+from app.console.problems import REFUSES
 from app.console.reports.schemas import (
     CompareAsked,
     Comparison,
@@ -25,12 +26,12 @@ router = APIRouter(prefix="/reports", tags=["reports"])
 
 AFeed = Annotated[FeedName, Path(description="A feed; `*`: all of them together.")]
 APeriod = Annotated[PeriodName, Path(description="A day or an hour, by name.")]
-FILE: dict[int | str, dict[str, Any]] = {
+FILE: dict[int | str, dict[str, Any]] = REFUSES[409] | {
     200: {"content": {kind: {"schema": {"type": "string"}} for kind in MEDIA_TYPES.values()}}
 }
 
 
-@router.get("")
+@router.get("", responses=REFUSES[404])
 async def list_reports(
     asked: Annotated[ReportsAsked, Query()], by: By, given: Given
 ) -> Page[ReportLine]:
@@ -38,7 +39,7 @@ async def list_reports(
     return await given.reports.list(by, asked)
 
 
-@router.get("/compare")
+@router.get("/compare", responses=REFUSES[404] | REFUSES[409])
 async def compare_reports(
     asked: Annotated[CompareAsked, Query()], by: By, given: Given
 ) -> Comparison:
@@ -46,7 +47,7 @@ async def compare_reports(
     return await given.reports.compare(by, asked)
 
 
-@router.get("/{feed}/{period}")
+@router.get("/{feed}/{period}", responses=REFUSES[409])
 async def read_report(feed: AFeed, period: APeriod, by: By, given: Given) -> ReportShown:
     """One report."""
     return await given.reports.read(by, feed, period)

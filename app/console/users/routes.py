@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from app.console.dependencies import By, Given, IfMatch, ShownOnce, etag
+from app.console.problems import REFUSES
 from app.console.schemas import PAGE, Cursor, Id, Limit, Page, cursor_of, read_cursor
 from app.console.store.tables import User
 from app.console.users.schemas import (
@@ -24,13 +25,13 @@ from app.console.users.service import Link
 router = APIRouter(prefix="/users", tags=["users"])
 
 
-@router.get("/me")
+@router.get("/me", responses=REFUSES[404])
 async def read_profile(by: By, given: Given, response: Response) -> ProfileShown:
     """One's own profile."""
     return _profile(await given.users.profile(by), response)
 
 
-@router.patch("/me")
+@router.patch("/me", responses=REFUSES[404])
 async def change_profile(
     change: ProfileChange, version: IfMatch, by: By, given: Given, response: Response
 ) -> ProfileShown:
@@ -38,7 +39,7 @@ async def change_profile(
     return _profile(await given.users.change_profile(by, change, version), response)
 
 
-@router.post("/me/password", status_code=204)
+@router.post("/me/password", status_code=204, responses=REFUSES[404])
 async def change_password(change: PasswordChange, by: By, given: Given) -> None:
     """Change one's own password; every other session ends."""
     await given.users.change_password(by, change.current, change.new)
