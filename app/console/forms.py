@@ -9,8 +9,10 @@ from typing import TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from app.console.errors import ConsoleError, Forbidden, Invalid, NotAuthenticated, NotFound, Stale
+from app.core.wrong_values import allowed
 
 S = TypeVar("S", bound=BaseModel)
 
@@ -82,10 +84,10 @@ def checked(schema: type[S], values: Mapping[str, object]) -> S:
         return schema.model_validate(dict(values))
     except ValidationError as error:
         said = {
-            str(one["loc"][0]) if one["loc"] else "": one["msg"].removeprefix("Value error, ")
+            str(one["loc"][0]) if one["loc"] else "": what_is_right(one)
             for one in reversed(error.errors())
         }
-        raise Refused({name: f"takes {_lower(text)}" for name, text in said.items()}) from error
+        raise Refused(said) from error
 
 
 def version_of(text: str) -> int:
@@ -95,5 +97,6 @@ def version_of(text: str) -> int:
     raise Stale("the form does not say what it was made of: look at it again")
 
 
-def _lower(text: str) -> str:
-    return text[:1].lower() + text[1:]
+def what_is_right(wrong: ErrorDetails) -> str:
+    """What a schema would take in the place of one value."""
+    return allowed(wrong) if wrong["type"] == "missing" else f"it takes {allowed(wrong)}"

@@ -11,7 +11,9 @@ from urllib.parse import quote, unquote, urlsplit
 
 from fastapi import Depends, Request
 from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PrefixLoader, StrictUndefined
+from starlette.requests import HTTPConnection
 from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.types import Receive, Scope, Send
 
 from app import VERSION
 from app.console.dependencies import services
@@ -19,7 +21,7 @@ from app.console.errors import NotAuthenticated
 from app.console.localized import Localized
 from app.console.problems import ProblemResponse
 from app.console.security.roles import LEAST, Permission, Principal
-from app.console.translations import LANGUAGES, translations
+from app.console.translations import LANGUAGES, sentences, translations
 from app.core.errors import RowrelayError
 
 HERE = Path(__file__).parent
@@ -76,6 +78,11 @@ class Reader:
         """What a page says from Python, in the reader's language. `values`: for `%(name)s` in it."""
         said = translations(self.language).gettext(message)
         return said % values if values else said
+
+    def say(self, text: object) -> str:
+        """What a service or the ledger says in English, in the reader's language; what is none of our
+        sentences, as of a partner or a source, as it is. Empty for `None`."""
+        return "" if text is None else sentences(self.language).say(str(text))
 
     def may(self, permission: str) -> bool:
         """Whether it is permitted to them."""
@@ -141,8 +148,13 @@ def render(
     )
     response = HTMLResponse(html, status)
     if notice:
-        response.delete_cookie(NOTICE, httponly=True, samesite="lax")
+        response.delete_cookie(NOTICE, secure=_secure(request), httponly=True, samesite="lax")
     return response
+
+
+def _secure(connection: HTTPConnection) -> bool:
+    """Whether cookies are for TLS alone, as the session's is."""
+    return services(connection).authentication.cookie.secure
 
 
 def fragment(
@@ -155,12 +167,23 @@ def fragment(
     return part.render(reader=who, local=Localized(who.language, zone), now=now, **(told or {}))
 
 
+class _Noticed(RedirectResponse):
+    """To a page that says something once."""
+
+    def __init__(self, path: str, notice: str) -> None:
+        super().__init__(path, 303)
+        self._notice = notice
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As the server calls it, and knows whether it is reached by TLS."""
+        secure, said = _secure(HTTPConnection(scope)), quote(self._notice)
+        self.set_cookie(NOTICE, said, max_age=30, secure=secure, httponly=True, samesite="lax")
+        await super().__call__(scope, receive, send)
+
+
 def go(path: str, notice: str | None = None) -> RedirectResponse:
     """After a form was taken: on to that page, which says `notice` once."""
-    response = RedirectResponse(path, 303)
-    if notice:
-        response.set_cookie(NOTICE, quote(notice), max_age=30, httponly=True, samesite="lax")
-    return response
+    return _Noticed(path, notice) if notice else RedirectResponse(path, 303)
 
 
 def safe_path(text: str | None, otherwise: str = "/") -> str:
@@ -191,7 +214,7 @@ async def error_page(request: Request, found: ProblemResponse) -> Response:
     except RowrelayError:
         who = _nobody(request)
     said = found.problem
-    told = {"title": said.title, "said": said.detail}
+    told = {"title": who.say(said.title), "said": who.say(said.detail)}
     page = render(request, who, "error.html", told, said.status)
     for name in ("Allow", "Retry-After"):
         if name in found.headers:

@@ -14,6 +14,8 @@ from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 from babel.support import NullTranslations, Translations
 
+from app.console.sentences import CONTEXT, Sentences
+
 LOCALE = Path(__file__).parent / "locale"
 DOMAIN = "console"
 LANGUAGES = ("en", "vi")
@@ -36,3 +38,16 @@ def translations(language: str) -> NullTranslations:
         write_mo(compiled, read_po(written, locale=language, domain=DOMAIN))
     compiled.seek(0)
     return Translations(compiled, DOMAIN)
+
+
+@cache
+def sentences(language: str) -> Sentences:
+    """What Python made, in that language; in English as it is."""
+    path = catalogue_of(language)
+    if language not in LANGUAGES or not path.exists():
+        return Sentences({}, lambda word: word)
+    with path.open("rb") as written:
+        kept = read_po(written, locale=language, domain=DOMAIN)
+    translated = {str(one.id): str(one.string) for one in kept if one.context == CONTEXT}
+    plain = translations(language).gettext
+    return Sentences(translated, lambda word: plain(word) if word else word)

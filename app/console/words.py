@@ -24,3 +24,21 @@ PERMISSIONS = (
     N_("manage origins"),
     N_("manage tokens and API keys"),
 )
+
+TITLES = (N_("Conflict"), N_("Not Found"), N_("Method Not Allowed"))
+"""Of pages that say what was wrong."""
+VALUES = (N_("a number"), N_("a text"), N_("a list"), N_("a table"), N_("a date"), N_("valid JSON"))
+"""What a field of a form takes (`app/core/wrong_values.py`)."""
+JOBS = (N_("waits"), N_("late"), N_("due"))
+"""How a periodic job stands (`app/reads/jobs.py`)."""
+FIGURES = (
+    N_("retries"),
+    N_("statuses"),
+    N_("none"),
+    N_("open"),
+    N_("through"),
+    N_("new"),
+    N_("missing"),
+    N_("delivery"),
+)
+"""Of reports and certificates."""

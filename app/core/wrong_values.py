@@ -30,7 +30,9 @@ _KINDS = {
     "int": "a whole number",
     "float": "a number",
     "finite_number": "a number that is not infinite",
+    "json_invalid": "valid JSON",
     "string": "a text",
+    "string_pattern_mismatch": "a text of another form",
     "tuple": "a list",
     "list": "a list",
     "dict": "a table",
@@ -42,6 +44,7 @@ _KINDS = {
     "datetime": "a date and time",
     "time": "a time of day",
     "time_delta": DURATION,
+    "timezone_aware": "a moment with its time zone",
 }
 """By the start of the library's name for an error; longer names take precedence."""
 _BOUNDS = {
@@ -50,6 +53,13 @@ _BOUNDS = {
     "less_than": ("lt", "less than {}"),
     "less_than_equal": ("le", "{} or less"),
 }
+_SIZES = {
+    "too_short": ("at least 1 entry", "at least {} entries"),
+    "too_long": ("at most 1 entry", "at most {} entries"),
+    "string_too_short": ("at least 1 character", "at least {} characters"),
+    "string_too_long": ("at most 1 character", "at most {} characters"),
+}
+"""By the library's name for an error: of one, and of several."""
 _ANOTHER = "another value"
 _UNITS = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 
@@ -120,12 +130,11 @@ def _of_size(kind: str, context: Mapping[str, Any]) -> str | None:
     if kind in _BOUNDS:
         name, text = _BOUNDS[kind]
         return text.format(_bound(context[name]))
-    for side, word in (("min", "at least"), ("max", "at most")):
-        if f"{side}_length" in context and kind.endswith(("short", "long")):
-            count = context[f"{side}_length"]
-            what = "character" if kind.startswith("string") else "entry"
-            return f"{word} {count} {what if count == 1 else {'entry': 'entries'}.get(what, what + 's')}"
-    return None
+    if kind not in _SIZES:
+        return None
+    one, several = _SIZES[kind]
+    count = context["min_length" if kind.endswith("short") else "max_length"]
+    return one if count == 1 else several.format(count)
 
 
 def _of_kind(kind: str) -> str:

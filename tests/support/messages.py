@@ -9,7 +9,9 @@ from babel.messages.catalog import Catalog, Message
 from babel.messages.extract import DEFAULT_KEYWORDS, extract_from_dir
 from babel.messages.pofile import read_po, write_po
 
+from app.console.sentences import CONTEXT
 from app.console.translations import DOMAIN, LANGUAGES, LOCALE, catalogue_of
+from tests.support.sentences import sentences
 
 CONSOLE = LOCALE.parent
 METHODS = [("**.py", "python"), ("**/templates/**.html", "jinja2"), ("templates/**.html", "jinja2")]
@@ -26,6 +28,8 @@ def extracted() -> Catalog:
     ):
         del file, line
         found.add(message, auto_comments=comments, context=context)
+    for sentence in sentences():
+        found.add(sentence, context=CONTEXT)
     return found
 
 

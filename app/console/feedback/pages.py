@@ -15,6 +15,7 @@ from app.console.errors import Invalid
 from app.console.feedback.routes import read_place
 from app.console.feedback.schemas import LONGEST, NewFeedback
 from app.console.feedback.service import may_resolve
+from app.console.forms import what_is_right
 from app.console.pages import ReadBy, go, render, safe_path
 from app.console.schemas import PAGE, moment_cursor
 
@@ -61,8 +62,7 @@ async def leave(
     try:
         new = NewFeedback.model_validate(typed)
     except ValidationError as error:
-        wrong = error.errors()[0]
-        said = wrong["msg"].removeprefix("Value error, ")
+        said = what_is_right(error.errors()[0])
         told = typed | {"next": safe_path(next, HERE), "problem": said, "longest": LONGEST}
         return render(request, who, "feedback/new.html", told, 422)
     await given.feedback.leave(by, new)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -23,7 +24,7 @@ from app.console.feeds.shown import GAPS, failing_of, position_shown
 from app.console.pages import ReadBy, Reader, fragment, go, render
 from app.console.schemas import read_why
 from app.console.services import Services
-from app.operations.pause import Part
+from app.operations.pause import Part, Resumed
 from app.reads.history import Step
 
 router = APIRouter(include_in_schema=False)
@@ -55,7 +56,9 @@ async def events(
     by = who.by
     async for news in watch.news():
         if news.overview is None:
-            yield ServerSentEvent(event="unavailable", raw_data=news.trouble.replace("\n", " "))
+            yield ServerSentEvent(
+                event="unavailable", raw_data=who.say(news.trouble).replace("\n", " ")
+            )
             continue
         form = ("page", by.language, by.time_zone)
         html = news.as_text(form, lambda found: _rows(who, found))
@@ -170,11 +173,8 @@ async def pause(
     why: Typed = "",
 ) -> Response:
     """Pause it, or a part of it."""
-    try:
-        done = await given.feeds.pause(who.by, name, part, read_why(why))
-    except ConsoleError as error:
-        return await _feed_page(request, who, given, name, refused=error, typed={"why": why})
-    return go(_address(name), done.cursor.stopped)
+    do = partial(given.feeds.pause, who.by, name, part)
+    return await _controlled(request, who, given, name, why, do)
 
 
 @router.post("/feeds/{name}/resume")
@@ -187,12 +187,28 @@ async def resume(
     why: Typed = "",
 ) -> Response:
     """Go on with it, or with a part of it."""
+    do = partial(given.feeds.resume, who.by, name, part)
+    said = who.gettext("resumed"), who.gettext("it was not paused")
+    return await _controlled(request, who, given, name, why, do, said)
+
+
+async def _controlled(
+    request: Request,
+    who: Reader,
+    given: Services,
+    name: str,
+    why: str,
+    do: Callable[[str], Awaitable[Resumed]],
+    said: tuple[str, str] = ("", ""),
+) -> Response:
+    """Do it for that reason, and back to the page, which says what is paused then. `said`: in front of
+    that, where something changed, and where nothing did."""
     try:
-        done = await given.feeds.resume(who.by, name, part, read_why(why))
+        done = await do(read_why(why))
     except ConsoleError as error:
         return await _feed_page(request, who, given, name, refused=error, typed={"why": why})
-    said = who.gettext("resumed") if done.changed else who.gettext("it was not paused")
-    return go(_address(name), "; ".join(filter(None, (said, done.cursor.stopped))))
+    told = (said[0 if done.changed else 1], who.say(done.cursor.stopped))
+    return go(_address(name), "; ".join(filter(None, told)))
 
 
 @router.get("/feeds/{name}/preview")
@@ -264,7 +280,7 @@ async def rewind(
         counted = await given.feeds.count_rewind(who.by, name, to)
         told = {"name": name, "to": to, "counted": counted, "problem": str(error), "why": why}
         return render(request, who, "feeds/rewind.html", told, error.status)
-    return go(_address(name), f"{done.stood_said} → {done.stands_said}")
+    return go(_address(name), f"{who.say(done.stood_said)} → {who.say(done.stands_said)}")
 
 
 def _address(name: str) -> str:

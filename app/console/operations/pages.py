@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Annotated, Any
 from urllib.parse import parse_qsl, urlencode
 
@@ -14,8 +14,8 @@ from starlette.responses import Response
 from app.console.deliveries.schemas import DeliveryFilter
 from app.console.dependencies import Given
 from app.console.errors import ConsoleError, Forbidden, NotFound
+from app.console.forms import what_is_right
 from app.console.operations.schemas import (
-    DEFAULT_RATE,
     Chosen,
     NewOperationAsked,
     OperationsAsked,
@@ -28,6 +28,7 @@ from app.console.pages import ReadBy, Reader, go, render
 from app.console.services import Services
 from app.core.operations import Operation, OperationKind, OperationState
 from app.core.states import OPEN_STATES
+from app.operations.bulk_request import DEFAULT_RATE
 
 router = APIRouter(prefix="/operations", include_in_schema=False)
 
@@ -44,7 +45,7 @@ async def operations_page(request: Request, who: ReadBy, given: Given) -> Respon
     """All operations, the newest first."""
     typed = {name: request.query_params.get(name, "") for name in ("state", "feed", "after")}
     problem: str | None = None
-    page: list[Operation] = []
+    page: Sequence[Operation] = []
     following: str | None = None
     try:
         asked = OperationsAsked.model_validate(
@@ -111,7 +112,8 @@ async def create(
         return await _new(request, who, given, pairs, typed, _said(error), 422)
     except ConsoleError as error:
         return await _new(request, who, given, pairs, typed, str(error), error.status)
-    return go(f"/operations/{operation.id}", "The set is being frozen. Nothing has moved yet.")
+    said = who.gettext("The set is being frozen. Nothing has moved yet.")
+    return go(f"/operations/{operation.id}", said)
 
 
 @router.get("/{operation_id}")
@@ -245,13 +247,5 @@ def _said(error: ValidationError) -> str:
     told: list[str] = []
     for one in error.errors()[:5]:
         where = ".".join(str(part) for part in one["loc"]) or "form"
-        told.append(f"{where}: {_plain(one)}")
+        told.append(f"{where}: {what_is_right(one)}")
     return "; ".join(told)
-
-
-def _plain(error: Mapping[str, Any]) -> str:
-    message = str(error["msg"])
-    return (
-        message.removeprefix("Value error, ")[:1].lower()
-        + message.removeprefix("Value error, ")[1:]
-    )
