@@ -29,7 +29,8 @@ SOURCES = (
     "sending/webhook.py", "source/broken.py", "source/catalogue.py", "source/columns.py",
     "source/cursors/identity.py", "source/cursors/keyset.py", "source/cursors/rowversion.py",
     "source/cursors/strategy.py", "source/cursors/timestamp.py", "source/fetch.py", "source/lookup.py",
-    "source/pages.py", "source/payload.py", "source/plan.py", "ledger/error_text.py",
+    "source/pages.py", "source/payload.py", "source/plan.py", "source/engine.py",
+    "source/products/mssql/errors.py", "broker/depths.py", "ledger/client.py", "ledger/error_text.py",
 )  # fmt: skip
 """What pages show of `app/`: refusals, and reasons of ours that the ledger keeps."""
 NOT_SHOWN = frozenset(
@@ -60,6 +61,7 @@ OF_PROGRAMS = frozenset(
         "The console, or a server behind it, cannot answer now.", "%(name)s from %(had)s to %(now)s",
         "Value error, ", "dead letters", "api key", "does not support retryable writes",
         "etryable writes are not supported", "requires authentication", "full error:",
+        "Can't open lib", "certificate verify failed",
     }
 )  # fmt: skip
 """Texts of these sources that no page shows."""
