@@ -73,7 +73,7 @@ class Settings(SourceSettings, SendingSettings, ConsoleSettings, BaseSettings):
     sweep_every: Duration = timedelta(seconds=10)
     sweep_limit: int = Field(default=1000, ge=1, le=100_000)
     """Batches, and deliveries of each kind, that one sweep puts back at most."""
-    group_size: int = Field(default=100, ge=1, le=1000)
+    group_size: int = Field(default=250, ge=1, le=1000)
     """Results written to the ledger together."""
     group_wait: Duration = timedelta(milliseconds=200)
     """The longest a result waits for others to be written with."""

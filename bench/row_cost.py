@@ -30,6 +30,7 @@ import uvloop
 import config
 from app.core.batches import NewBatch
 from app.core.logs import configure_logging
+from app.feeds.feed import Feed
 from app.runtime.loop import spare_from_collection
 from app.runtime.worker import Services, open_worker
 from app.testbed.embedded.stack import Stack
@@ -120,7 +121,11 @@ async def _measure(loaded: config.Config, ledger: int, rows: int, rounds: int) -
     """What each part costs, each round."""
     messages = Messages()
     feed = loaded.feeds["orders"].model_copy(
-        update={"page_size": rows, "poll_budget": timedelta(0)}  # a poll reads one page
+        update={
+            "page_size": rows,
+            "poll_budget": timedelta(0),  # a poll reads one page
+            "batch_size": Feed.model_fields["batch_size"].default,
+        }
     )
     measured = []
     async with open_worker(loaded, messages) as services, aiohttp.ClientSession() as session:

@@ -3,7 +3,7 @@ of it.
 
 A message is a hint that a batch of a feed is owed, and no more. Where the feed has room the batch
 is claimed at once. Where it has none the batch stays in the ledger and is made due: whichever
-worker has room for the feed first takes it, this one as soon as rows of the feed are recorded here.
+worker has room for the feed first takes it, this one as soon as rows of the feed are answered here.
 So nothing of what cannot be sent now is held in memory or in Redis, and nobody waits for it.
 
 Who has room takes what is due as long as there is some (`Share.more`). Where that ends with a
@@ -36,6 +36,10 @@ TASK = "deliver"
 """The task's name wherever work is reported."""
 CLAIMS_AHEAD = 4
 """Open claims at once for one feed, each of whichever batch is due: how many are due nobody knows.
+"""
+TOLD_PARTS = 25
+"""In so many parts a batch makes room as its rows are answered: asking whether there is any is not
+for each row of a large one.
 """
 LEAVE_SECONDS = 0.05
 """How long batches that found no room are gathered, to be made due together."""
@@ -178,6 +182,9 @@ class Running(Watcher):
         self.feed = feed
         self.share = share
         self.has_claimed = False
+        self._answered = 0
+        """Rows that the share was not told of yet."""
+        self._told_at = 1
         self._dispatch = dispatch
         self._holding = holding
         self._about = about
@@ -199,13 +206,23 @@ class Running(Watcher):
 
     def loaded(self, rows: int) -> None:
         """This many of its rows are still to be sent."""
+        self._told_at = max(1, rows // TOLD_PARTS)
         self._holding.loaded(rows)
         self._dispatch.fill(self.feed.name, self.share)
 
-    def recorded(self, rows: int) -> None:
-        """This many of them are settled."""
-        self._holding.recorded(rows)
+    def settled(self, rows: int) -> None:
+        """This many of them need no request."""
+        self._holding.answered(rows)
         self._dispatch.fill(self.feed.name, self.share)
+
+    def answered(self) -> None:
+        """One of them is answered. So the next batch is there before this one is sent, however long
+        the ledger takes to record.
+        """
+        self._answered += 1
+        if self._answered >= self._told_at:
+            answered, self._answered = self._answered, 0
+            self.settled(answered)
 
     def end(self) -> None:
         """The batch is settled or released."""

@@ -117,7 +117,6 @@ class Recording:
         if made or dead_unsent:
             await self._ledger.stats.add_results(work.batch.feed, [*made, *dead_unsent], now)
         work.recorded += len(group)
-        work.watcher.recorded(len(group))
         for result in group:
             work.outcomes[result.verdict.outcome] += 1
             self._seen(result)

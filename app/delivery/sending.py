@@ -78,7 +78,7 @@ class Sending:
                 if loaded is None:
                     break
                 settled = len(portion.ids) - loaded
-                work.watcher.recorded(settled)
+                work.watcher.settled(settled)
                 owed -= settled
         return owed
 
@@ -176,6 +176,7 @@ class Sending:
         if len(delivery.payload) > _LONG:
             delivery = replace(delivery, payload="")
         work.results.put(Result(delivery, answer, verdict))
+        work.watcher.answered()
 
     async def _wait_for_turn(self, throttle: EndpointThrottle, work: Work) -> None:
         """Wait until the endpoint may be called; where that is too far away, stop the batch until

@@ -22,7 +22,7 @@ class Share:
 
     batches: int = 0
     rows: int = 0
-    """Claimed, and not recorded yet; as many as may come with a batch that is being claimed."""
+    """Claimed, and not answered yet; as many as may come with a batch that is being claimed."""
     more: bool = False
     """Batches of the feed are due in the ledger, as far as we know."""
     asking: int = 0
@@ -86,8 +86,8 @@ class Holding:
         self._share.rows += rows - self._rows
         self._rows = rows
 
-    def recorded(self, rows: int) -> None:
-        """This many of them are settled."""
+    def answered(self, rows: int) -> None:
+        """This many of them are answered, or need no request."""
         self.loaded(max(0, self._rows - rows))
 
     def end(self) -> None:

@@ -30,8 +30,11 @@ class Watcher:
     def loaded(self, rows: int) -> None:
         """This many of its rows are still to be sent."""
 
-    def recorded(self, rows: int) -> None:
-        """This many of them are settled."""
+    def settled(self, rows: int) -> None:
+        """This many of them need no request."""
+
+    def answered(self) -> None:
+        """One of them is answered, and yet to be recorded."""
 
 
 NOBODY = Watcher()

@@ -202,7 +202,7 @@ class Feed(Frozen):
     poll_budget: Duration = timedelta(seconds=20)
     """How long one poll may go on reading pages before it lets others run."""
     page_size: int = Field(default=1000, ge=1, le=50_000)
-    batch_size: int = Field(default=100, ge=1, le=1000)
+    batch_size: int = Field(default=250, ge=1, le=1000)
     max_backlog: int = Field(default=100_000, ge=1)
     """Above this many open deliveries the feed is not polled."""
     max_payload: int = Field(default=1_000_000, ge=1, le=15_000_000)

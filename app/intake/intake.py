@@ -129,14 +129,13 @@ class Intake:
         does not take.
 
         Of many batches only the first get a message; the others are due at once, for any worker
-        with room. One that comes alone gets none where this process takes it up itself: should it
-        die, the sweep finds the batch as if its message had been lost.
+        with room. Those that this process takes up itself get none: should it die, the sweep finds
+        them as if their messages had been lost.
         """
         hints = logged.batches[:HINTS_A_FEED]
         if len(hints) < len(logged.batches):
             await self._ledger.batches.show([batch.id for batch in logged.batches], self._now())
-        if len(hints) == 1 and self._take(hints[0]):
-            hints = ()
+        hints = tuple(batch for batch in hints if not self._take(batch))
         try:
             if hints:
                 await self._queue.publish(hints)

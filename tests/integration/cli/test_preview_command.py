@@ -18,10 +18,11 @@ from app.core.cursors import Cursor
 from app.core.rows import NewForm, Page, SourceRow
 from app.intake.poll import Polling
 from app.ledger import Ledger
+from app.ledger.batches import new_batch
 from app.source.engine import open_engine
 from app.source.reader import Source
 from tests.support.doubles import MemoryQueue
-from tests.support.ledger import LEASE, NOW, batch_of
+from tests.support.ledger import LEASE, NOW
 
 FEEDS = """
 [feeds.orders]
@@ -100,7 +101,8 @@ def test_a_row_of_the_ledger_is_shown_as_it_was_logged(
 
     async def log_row() -> None:
         ledger = Ledger.at(mongo_database_url, timedelta(seconds=5))
-        await ledger.deliveries.log([(batch_of(), [row])], NOW)
+        batch = new_batch("orders", [f"orders:{row.key}"])
+        await ledger.deliveries.log([(batch, [row])], NOW)
         await ledger.close()
 
     asyncio.run(log_row())

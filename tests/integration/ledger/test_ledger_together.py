@@ -59,6 +59,15 @@ async def counted(
         yield opened
 
 
+async def test_a_batch_of_any_size_is_loaded_by_one_question(
+    counted: Ledger, commands: Commands
+) -> None:
+    batch = await claim(counted, await log_batch(counted, *range(300)))
+    commands.sent.clear()
+    assert len(await counted.deliveries.load(batch)) == 300
+    assert commands.sent == ["find"]
+
+
 async def test_cursors_asked_for_at_once_are_few_questions(
     counted: Ledger, commands: Commands
 ) -> None:

@@ -21,10 +21,10 @@ def test_a_feed_holds_rows_for_its_requests_and_some_ahead_whatever_its_batches_
     assert len(take(Shares(1000), "orders", rows=1000)) == 1
 
 
-def test_room_comes_with_rows_that_are_recorded_and_not_only_with_whole_batches() -> None:
+def test_room_comes_with_rows_that_are_answered_and_not_only_with_whole_batches() -> None:
     shares = Shares(1000)
     held = take(shares, "orders", rows=10)
-    held[0].recorded(9)
+    held[0].answered(9)
     assert len(take(shares, "orders", rows=10)) == 1
     for one in held:
         one.end()
@@ -35,9 +35,9 @@ def test_what_is_expected_is_replaced_by_what_came() -> None:
     share = Share()
     one = Holding(share, 100)
     one.loaded(3)
-    one.recorded(1)
+    one.answered(1)
     assert share.rows == 2
-    one.recorded(5)
+    one.answered(5)
     assert share.rows == 0
     one.end()
     assert share == Share()
