@@ -48,6 +48,10 @@ LOOK_UP_EVERY = timedelta(minutes=1)
 two rows share a key?
 """
 LOOKED_UP = 100
+FEW, FEW_WAIT = 10, 2.5
+"""A poll that brought fewer rows than this is followed up so many times later: each of them pays
+more for it.
+"""
 REST = 4
 """A follow-up poll waits for at least so many times as long as the poll before it took: a feed is
 followed up for a fifth of the time at most.
@@ -337,7 +341,12 @@ def next_follow_up(
     rows_came = polled.logged > 0 or polled.stopped == BUDGET
     if follow_up is None and not (rows_came or busy or polled.stopped == ANOTHER):
         return None
-    after = feed.poll_soonest if follow_up is None or rows_came else 2 * follow_up.after
+    if polled.logged >= FEW or polled.stopped == BUDGET:
+        after = feed.poll_soonest
+    elif follow_up is None or rows_came:
+        after = FEW_WAIT * feed.poll_soonest
+    else:
+        after = 2 * follow_up.after
     if polled.stopped == UP_TO_DATE and polled.read < feed.page_size:
         after = max(after, REST * (now - began))
     until = follow_up.until if follow_up else began + feed.poll_every

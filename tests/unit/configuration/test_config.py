@@ -52,7 +52,7 @@ def test_a_feed_needs_four_fields_and_the_rest_has_defaults(place: Path) -> None
     feed = checks.load().feed("orders")
     assert (feed.table, feed.key) == ("dbo.orders", ("id",))
     assert feed.poll_every == timedelta(seconds=5)
-    assert feed.poll_soonest == timedelta(milliseconds=250)
+    assert feed.poll_soonest == timedelta(milliseconds=100)
     assert (feed.page_size, feed.batch_size, feed.max_backlog) == (1000, 250, 100_000)
     assert (feed.retry.max_attempts, feed.retry.max_age) == (None, timedelta(days=3))
 

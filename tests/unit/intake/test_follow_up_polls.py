@@ -13,7 +13,7 @@ from app.intake.poll import ANOTHER, Polled, next_follow_up
 from tests.support.feeds import make_feed
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
-FEED = make_feed(poll_every=timedelta(seconds=5), poll_soonest=timedelta(milliseconds=250))
+FEED = make_feed(poll_every=timedelta(seconds=5), poll_soonest=timedelta(milliseconds=100))
 UNTIL = NOW + timedelta(seconds=5)
 
 
@@ -42,6 +42,11 @@ def test_a_poll_that_finds_rows_is_followed_up_soon() -> None:
     assert _after(1, logged=7, follow_up=_in(1)) == _in(0.25)
 
 
+def test_a_poll_that_finds_many_rows_is_followed_up_sooner() -> None:
+    assert _after(0.02, logged=10) == _in(0.1)
+    assert _after(1, logged=10, follow_up=_in(1), took=0.02) == _in(0.1)
+
+
 def test_an_idle_feed_is_left_to_beat() -> None:
     assert _after(0.1) is None
 
@@ -60,7 +65,7 @@ def test_a_poll_that_took_long_is_followed_up_after_a_rest() -> None:
 
 def test_a_poll_that_had_pages_to_read_is_followed_up_soon_however_long_it_took() -> None:
     assert _after(3, logged=FEED.page_size, follow_up=_in(0.25), took=3) == _in(0.25)
-    assert _after(3, stopped="budget") == _in(0.25)
+    assert _after(3, stopped="budget") == _in(0.1)
 
 
 def test_a_chain_ends_before_beats_next_poll_begins_another() -> None:
@@ -83,7 +88,7 @@ def test_rows_that_were_known_are_no_reason_to_look_again() -> None:
 
 
 def test_what_the_budget_cut_short_goes_on_at_once() -> None:
-    assert _after(0.1, stopped="budget") == _in(0.25)
+    assert _after(0.1, stopped="budget") == _in(0.1)
 
 
 def test_no_look_is_sent_further_ahead_than_the_broker_keeps_a_message_out_of_sight() -> None:
