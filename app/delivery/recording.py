@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
@@ -48,7 +49,7 @@ class Recording:
         self._pauses = pauses
         self._refusals = Refusals(ledger)
         self._now = now
-        self._seen = seen or _log_attempt
+        self._seen = seen
 
     async def write_in_groups(self, feed: Feed, throttle: EndpointThrottle, work: Work) -> None:
         """Write results in groups of up to `group_size`, none kept longer than `group_wait`, until
@@ -119,7 +120,16 @@ class Recording:
         work.recorded += len(group)
         for result in group:
             work.outcomes[result.verdict.outcome] += 1
-            self._seen(result)
+        self._tell(group)
+
+    def _tell(self, group: Sequence[Result]) -> None:
+        """Tell whoever is to see each result: the log, where it is that detailed."""
+        tell = self._seen
+        if tell is None and log.is_enabled_for(logging.DEBUG):
+            tell = _log_attempt
+        if tell is not None:
+            for result in group:
+                tell(result)
 
     async def _pause_if_asked(self, feed: Feed, work: Work, group: Sequence[Result]) -> None:
         result = next((result for result in group if result.verdict.pause_reason), None)

@@ -23,6 +23,7 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
+_ANY_MARK = tuple(mark for mark, _ in _MARKS)
 _MOST_CODINGS = 3
 """Codings around one body. Each is unpacked within the bound, so this bounds the work."""
 
@@ -85,10 +86,10 @@ _UNPACKING: dict[str, Callable[[bytes, int], bytes]] = {
 
 
 def _as_utf8(fields: Fields, body: bytes) -> bytes:
-    for mark, charset in _MARKS:
-        if body.startswith(mark):
-            body = body[len(mark) :]
-            return body if charset == "utf-8" else _recoded(body, charset)
+    if body.startswith(_ANY_MARK):
+        mark, charset = next(one for one in _MARKS if body.startswith(one[0]))
+        body = body[len(mark) :]
+        return body if charset == "utf-8" else _recoded(body, charset)
     named = _CHARSET.search(fields.get("content-type") or "")
     return (
         _recoded(body, named[1])
