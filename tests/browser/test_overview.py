@@ -17,11 +17,13 @@ async def test_a_pause_appears_by_itself_with_its_reason_as_text(browsing: Brows
     await page.get_by_text("Kept up to date.").wait_for()
     link = page.locator('a[href="/feeds/orders"]')
     await link.focus()
+    await page.evaluate("document.querySelector('[data-live] table').dataset.kept = 'yes'")
     try:
         await pause(ledger, "orders", By("somebody", HOSTILE))
         await page.get_by_text(HOSTILE).wait_for()
         assert "rr5f3c" not in await page.title()
         assert await page.evaluate("document.activeElement.getAttribute('href')") == "/feeds/orders"
+        assert await page.locator("table[data-kept]").count() == 1, "only its cell is new"
     finally:
         await resume(ledger, "orders", By("somebody"))
     await page.get_by_text(HOSTILE).wait_for(state="detached")

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Annotated, Any
 from urllib.parse import quote
 
+import orjson
 from fastapi import APIRouter, Depends, Form, Path, Query, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.responses import Response
@@ -15,8 +16,9 @@ from app.console import charts
 from app.console.dependencies import Given
 from app.console.errors import ConsoleError, Invalid
 from app.console.feedback.schemas import SubjectKind
+from app.console.feeds.cells import changed_cells
 from app.console.feeds.events import still_in
-from app.console.feeds.live import Watch
+from app.console.feeds.live import News, Watch
 from app.console.feeds.overview import Overview
 from app.console.feeds.schemas import AnyPart, AnyRange, Range
 from app.console.feeds.service import Detail
@@ -52,18 +54,36 @@ async def watching(request: Request, who: ReadBy, given: Given) -> AsyncIterator
 async def events(
     watch: Annotated[Watch, Depends(watching)], who: ReadBy
 ) -> AsyncIterable[ServerSentEvent]:
-    """The overview's table whenever it was read anew, in the reader's language."""
-    by = who.by
+    """The overview's table whenever it was read anew, in the reader's language: `rows`, and then of it
+    `cells`, those that changed."""
+    before: tuple[str, str] | None = None
     async for news in watch.news():
         if news.overview is None:
             yield ServerSentEvent(
                 event="unavailable", raw_data=who.say(news.trouble).replace("\n", " ")
             )
             continue
-        form = ("page", by.language, by.time_zone)
-        html = news.as_text(form, lambda found: _rows(who, found))
-        yield ServerSentEvent(event="rows", raw_data=html)
+        rows = _page_rows(who, news)
+        cells = _changed(who, news, before) if before else ""
+        yield ServerSentEvent(event="cells" if cells else "rows", raw_data=cells or rows)
+        before = (news.overview.at.isoformat(), rows)
     yield ServerSentEvent(event="end", raw_data="end")
+
+
+def _page_rows(who: Reader, news: News) -> str:
+    form = ("page", who.by.language, who.by.time_zone)
+    return news.as_text(form, lambda found: _rows(who, found))
+
+
+def _changed(who: Reader, news: News, before: tuple[str, str]) -> str:
+    """Which cells differ from those of before (its moment, and its rows), as JSON; empty: more than
+    cells does. Made once for all who have the same before."""
+
+    def write(_: Overview) -> str:
+        changed = changed_cells(before[1], _page_rows(who, news))
+        return "" if changed is None else orjson.dumps(changed).decode()
+
+    return news.as_text(("cells", who.by.language, who.by.time_zone, before[0]), write)
 
 
 def _rows(who: Reader, found: Overview) -> str:

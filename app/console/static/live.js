@@ -1,8 +1,9 @@
 // Keeps the overview up to date by server-sent events, while the page is looked at. Without it, or where
 // it fails, the page is one of its moment, and has a link to load it anew.
 //
-// What comes is a part of a page that the server made, with everything in it escaped; it is parsed in a
-// document of its own, where nothing runs, and only what differs is put in place of what was there.
+// What comes is a part of a page that the server made, with everything in it escaped: first all of it, then its
+// cells that changed, each by its place. It is parsed in a document of its own, where nothing runs, and only what
+// differs is put in place of what was there.
 
 const region = document.querySelector("[data-live]");
 const state = document.querySelector("[data-live-state]");
@@ -28,6 +29,19 @@ function show(html) {
   }
 }
 
+function showCells(changed) {
+  const cells = region.querySelectorAll("p, th, td");
+  for (const [place, html] of changed) {
+    const made = new DOMParser().parseFromString(`<table><tbody><tr>${html}`, "text/html").querySelector("p, th, td");
+    const before = cells[place];
+    if (!before || before.localName !== made?.localName) continue;
+    const focus = before.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
+    const now = document.importNode(made, true);
+    before.replaceWith(now);
+    if (focus) [...now.querySelectorAll("a")].find((link) => link.getAttribute("href") === focus)?.focus();
+  }
+}
+
 function close() {
   source?.close();
   source = null;
@@ -38,6 +52,10 @@ function open() {
   source = new EventSource(region.dataset.live);
   source.addEventListener("rows", (event) => {
     show(event.data);
+    say("on");
+  });
+  source.addEventListener("cells", (event) => {
+    showCells(JSON.parse(event.data));
     say("on");
   });
   source.addEventListener("unavailable", () => say("off"));

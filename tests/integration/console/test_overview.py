@@ -136,6 +136,11 @@ async def test_events_tell_of_a_pause_in_json_and_as_rows(
         await pause(ledger, "orders", By("somebody", WHY))
         await told.until('"state":"paused"')
         await rows.until(WHY)
+    whole, *later = rows.text.split("event: ")[1:]
+    assert whole.startswith("rows")
+    told_of_it = next(event for event in later if WHY in event)
+    assert told_of_it.startswith("cells"), "the rest is not sent again"
+    assert len(told_of_it) < len(whole) / 2
     assert not console.services.feeds.live._watches, "nobody is read for any more"
     assert console.services.feeds.live._reading is None
 
