@@ -27,13 +27,19 @@ class Moment(TypeDecorator[datetime]):
         exact = DATETIME2(precision=6)  # type: ignore[no-untyped-call] # the library's
         return dialect.type_descriptor(exact if dialect.name == "mssql" else DateTime())
 
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - SQLAlchemy's signature
-        """Raises `ValueError` for a moment without a zone."""
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
+        """Raises `ValueError` for a moment without a zone.
+
+        To SQL Server as text, which it takes exactly: of a `datetime` pyodbc sends as many digits of
+        the second as the driver says of the first of its types of time, and for some that is none
+        (an entry of the audit log would not be what its hash was made of).
+        """
         if value is None:
             return None
         if value.tzinfo is None:
             raise ValueError("a moment without a time zone")
-        return value.astimezone(UTC).replace(tzinfo=None)
+        moment = value.astimezone(UTC).replace(tzinfo=None)
+        return moment.isoformat() if dialect.name == "mssql" else moment
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - as above
         """The moment with its zone."""
