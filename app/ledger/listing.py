@@ -16,12 +16,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
-from itertools import islice
-from typing import Any
+from itertools import chain, islice
+from typing import Any, TypeVar
 
 from pymongo import errors as driver
 
@@ -35,10 +35,12 @@ from app.ledger.merge import MERGED, feeds_in
 from app.ledger.selection import Selection, all_of, conditions_of
 
 COUNTED = 100_000
-"""Deliveries that are counted, of each state."""
+"""Deliveries that are counted."""
 COUNT_SECONDS = 2.0
 """What all counting may take."""
 _BEGINNING, _ASKED = 100, 200
+
+T = TypeVar("T")
 
 
 class Order(StrEnum):
@@ -140,14 +142,13 @@ class Listing:
     ) -> list[Document]:
         if order is Order.ID or selection.ids:
             return await self._by_id(selection, after, size)
-        found: list[Document] = []
-        for state in selection.states:
+
+        async def of_state(some: Selection, state: State) -> list[Document]:
             moment = MOMENTS[state]
-            for feeds in await self._parts(selection, state):
-                some = replace(selection, feeds=tuple(feeds))
-                wanted = all_of([*conditions_of(some, state), *_before_edge(moment, order, edge)])
-                found += await self._in_time(wanted, moment, order, after, size)
-        return _in_order(found, order)[:size]
+            wanted = all_of([*conditions_of(some, state), *_before_edge(moment, order, edge)])
+            return await self._in_time(wanted, moment, order, after, size)
+
+        return _in_order(await self._of_each(selection, of_state), order)[:size]
 
     @query
     async def edge(
@@ -156,19 +157,34 @@ class Listing:
         """How far one gets behind `after` by looking at `looked_at` deliveries of each of the
         selection's states and feeds, whatever else is selected: a moment; `None`: at all of them.
         """
-        edges: list[datetime] = []
-        for state in selection.states:
+
+        async def of_state(some: Selection, state: State) -> list[datetime]:
             moment = MOMENTS[state]
-            for feeds in await self._parts(selection, state):
-                wanted = all_of(conditions_of(_by_time_alone(selection, feeds), state))
-                if after:
-                    beyond = "$lte" if order is Order.NEWEST else "$gte"
-                    wanted = all_of([wanted, {moment: {beyond: after.at}}])
-                way = -1 if order is Order.NEWEST else 1
-                found = self._collection.find(wanted, {"_id": 0, moment: 1}).sort(moment, way)
-                edges += [one[moment] for one in await found.skip(looked_at).limit(1).to_list()]
+            wanted = all_of(conditions_of(_by_time_alone(some), state))
+            if after:
+                beyond = "$lte" if order is Order.NEWEST else "$gte"
+                wanted = all_of([wanted, {moment: {beyond: after.at}}])
+            way = -1 if order is Order.NEWEST else 1
+            found = self._collection.find(wanted, {"_id": 0, moment: 1}).sort(moment, way)
+            return [one[moment] for one in await found.skip(looked_at).limit(1).to_list()]
+
+        edges = await self._of_each(selection, of_state)
         nearest = max if order is Order.NEWEST else min
         return nearest(edges) if edges else None
+
+    async def _of_each(
+        self, selection: Selection, ask: Callable[[Selection, State], Awaitable[list[T]]]
+    ) -> list[T]:
+        """Ask of each state, all of them at once, and within each of as many feeds together as a
+        server merges."""
+
+        async def of_state(state: State) -> list[T]:
+            found: list[T] = []
+            for feeds in await self._parts(selection, state):
+                found += await ask(replace(selection, feeds=tuple(feeds)), state)
+            return found
+
+        return [*chain.from_iterable(await asyncio.gather(*map(of_state, selection.states)))]
 
     async def _parts(self, selection: Selection, state: State) -> Iterable[Sequence[str]]:
         """The feeds to ask for, as many together as a server merges."""
@@ -179,22 +195,21 @@ class Listing:
     async def count(
         self, selection: Selection, *, most: int = COUNTED, seconds: float = COUNT_SECONDS
     ) -> Count | None:
-        """How many are selected: of each state up to `most`; `None` where that takes longer than
-        `seconds`.
-        """
-        number, exact, until = 0, True, time.monotonic() + seconds
+        """How many are selected, up to `most`; `None` where that takes longer than `seconds`."""
+        number, until = 0, time.monotonic() + seconds
         by_id: dict[str, Any] = {"hint": BY_ID} if selection.ids else {}
         for state in selection.states:
             left = int((until - time.monotonic()) * 1000)
             wanted = all_of(conditions_of(selection, state))
             try:
-                found = await self._collection.count_documents(
-                    wanted, limit=most, maxTimeMS=max(1, left), **by_id
+                number += await self._collection.count_documents(
+                    wanted, limit=most - number, maxTimeMS=max(1, left), **by_id
                 )
             except driver.ExecutionTimeout:
                 return None
-            number, exact = number + found, exact and found < most
-        return Count(number, exact)
+            if number >= most:
+                return Count(most, exact=False)
+        return Count(number)
 
     @query
     async def dead_by_reason(
@@ -314,10 +329,10 @@ def _dead_alike(document: Document) -> DeadAlike:
     )  # fmt: skip
 
 
-def _by_time_alone(selection: Selection, feeds: Sequence[str]) -> Selection:
+def _by_time_alone(selection: Selection) -> Selection:
     """What of a selection its index knows."""
     return Selection(
-        selection.states, feeds=tuple(feeds), since=selection.since, until=selection.until
+        selection.states, feeds=selection.feeds, since=selection.since, until=selection.until
     )
 
 

@@ -21,7 +21,7 @@ from app.ledger.listing import Count, Order, Place, moment_of
 from app.ledger.selection import Selection
 from app.reads.lookup import look_up, require_feeds
 
-LOOKED_AT = 20_000
+LOOKED_AT = 10_000
 """Deliveries of each state."""
 COUNTED = 10_000
 """Deliveries that are counted; then there are "10,000 and more"."""
@@ -96,7 +96,8 @@ async def search(ledger: Ledger, feeds: Collection[str], asked: Asked) -> Found:
         return Found(selection, matched, (), too_slow=True)
     if edge:
         return found
-    return replace(found, count=await _count(ledger, selection))
+    count = await ledger.listing.count(selection, most=COUNTED, seconds=COUNT_SECONDS)
+    return replace(found, count=count)
 
 
 async def walk(
@@ -204,10 +205,3 @@ def _at_edge(edge: datetime | None, order: Order) -> Place | None:
     if edge is None:
         return None
     return Place(edge, "" if order is Order.NEWEST else _BEHIND_ALL)
-
-
-async def _count(ledger: Ledger, selection: Selection) -> Count | None:
-    count = await ledger.listing.count(selection, most=COUNTED, seconds=COUNT_SECONDS)
-    if count is None or count.number < COUNTED:
-        return count
-    return Count(COUNTED, exact=False)
