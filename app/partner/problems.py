@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
 
 from app.core.errors import Problem
 from app.core.signing_secret import usable
 from app.feeds.feed import Feed
+from app.feeds.partner import Tls
 from app.partner.auth.kind import kind_of
 from app.partner.body import Reference, parse_text, references, renderer
 from app.partner.headers import PRINTABLE, uncarried, usable_name
@@ -69,22 +72,46 @@ def _auth_problems(feed: Feed) -> Iterator[Problem]:
 
 
 def _file_problems(feed: Feed) -> Iterator[Problem]:
-    tls = feed.partner.tls
-    if tls is None and authorities_named() == (None, None):
+    tls, named = feed.partner.tls, authorities_named()
+    if tls is None and named == (None, None):
         return
-    try:
-        tls_context(tls)
-    except (OSError, ValueError) as error:  # the latter for a path that no file can have
-        found = getattr(error, "strerror", None) or "a path that no file can have"
-        if tls is None:
-            yield Problem("environment", "SSL_CERT_FILE", found, "a readable PEM file, or nothing")
-            return
+    found = _unusable(tls, *named)
+    if found and tls is None:
+        yield Problem("environment", "SSL_CERT_FILE", found, "a readable PEM file, or nothing")
+    elif found:
         yield Problem(
             "feeds",
             f"feeds.{feed.name}.partner.tls",
             found,
             "readable PEM files, and the key's password",
         )
+
+
+def _unusable(tls: Tls | None, file: str | None, folder: str | None) -> str | None:
+    """Why its files, or those that the environment names, cannot be used; `None`: they can."""
+    try:
+        if tls:
+            tls_context(tls)
+        else:
+            _read_authorities(file, folder, _written_at(file))
+    except (OSError, ValueError) as error:  # the latter for a path that no file can have
+        return getattr(error, "strerror", None) or "a path that no file can have"
+    return None
+
+
+@lru_cache(4)
+def _read_authorities(file: str | None, folder: str | None, written_at: float | None) -> None:
+    """Read those that the environment names, once until the file is written anew: it takes up to
+    80 ms, for which a person who looks at a request would wait. Raises as `tls_context`."""
+    del file, folder, written_at
+    tls_context(None)
+
+
+def _written_at(file: str | None) -> float | None:
+    try:
+        return Path(file).stat().st_mtime if file else None
+    except (OSError, ValueError):
+        return None
 
 
 def _signing_problems(feed: Feed) -> Iterator[Problem]:
