@@ -19,7 +19,7 @@ from app.core.clock import Clock, utc_now
 from app.core.errors import UnknownFeed
 from app.runtime.operator import Operator
 
-SHOWN = 50
+SHOWN = 10
 """Notes of one subject that its page shows."""
 
 

@@ -23,6 +23,8 @@ HERE = "/admin/tokens"
 FIELDS = ("name", "role", "days")
 DAYS = ("30", "90", "365", "")
 """How long a key may last; empty: until it is revoked."""
+EACH = PAGE // 2
+"""Keys, and programs, on one page."""
 
 
 @router.get("")
@@ -78,8 +80,8 @@ async def _page(
     refused: Refused | None = None,
 ) -> Response:
     places = {name: _place(request.query_params.get(name)) for name in ("keys", "programs")}
-    keys, more_keys = await given.api_keys.list(who.by, places["keys"], PAGE)
-    families, more = await given.tokens.list(who.by, places["programs"], PAGE, of_all=True)
+    keys, more_keys = await given.api_keys.list(who.by, places["keys"], EACH)
+    families, more = await given.tokens.list(who.by, places["programs"], EACH, of_all=True)
     told = {
         "keys": keys,
         "next_keys": _url("keys", more_keys),
