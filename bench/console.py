@@ -1,214 +1,296 @@
-"""What pages and endpoints of the console take with many deliveries behind them, and what a live
-overview keeps in memory.
+"""What each page and endpoint of the console takes with many deliveries behind it.
 
-    python -m bench.console [--old 5000000] [--dead 10000] [--live 60]
+    python -m bench.console [--old 5000000] [--dead 10000] [--times 40] [--only TEXT]
+                            [--keep DIRECTORY --ledger URL]
 
 An embedded mongod, and the console's own SQLite file; the application is called in this process,
-without a socket. Deliveries are written as they are later: settled, a second apart, the last ones
-dead. Prints, of each address, milliseconds (p50 and p95 of 40 requests, after one), statements asked of
-the console's database, and bytes sent; the overview also where it is read anew each time. Then 20
-readers watch it for `--live` seconds: the process's memory before and after. Five million take about
-three gigabytes of disk.
+without a socket, by an admin. Behind it is the scene of `bench.console_ledger` and `bench.console_people`.
+Prints, of each GET route and of searches with each filter: milliseconds (p50 and p95 of `--times` requests,
+after one), statements asked of the console's database and of the ledger, the most documents and index entries
+that one statement of the ledger read, and bytes sent. `!` marks a statement that goes through a
+collection without an index and read more than `FEW` documents; `slow` and `large` what is over the bounds.
+
+`--keep` with `--ledger`, a mongod that runs: the scene is written there once, and used again. Five
+million deliveries take about three gigabytes of disk.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import resource
+import gzip
+import secrets
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime, timedelta
-from itertools import islice
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
 import httpx
-from pymongo import MongoClient, WriteConcern
-from sqlalchemy import event
+from fastapi.routing import iter_route_contexts
+from pymongo import AsyncMongoClient, MongoClient
+from pymongo.monitoring import CommandStartedEvent
 
-import config
-from app.broker.queue import KnockingQueue
-from app.configuration.loaded import Loaded
-from app.console.app import make_app
-from app.console.feeds.live import Watch
-from app.console.security.roles import Role, of_command
-from app.console.services import Services, open_services
-from app.console.sessions.service import Caller
-from app.console.users.schemas import NewUser
-from app.feeds.feed import Feed
-from app.testbed.embedded.stack import Stack
+import app.console
+from app.console.security.roles import Role
+from app.core.clock import LONG_AGO
+from app.core.logs import configure_logging
+from app.ledger import Ledger
+from app.ledger.client import Document
+from app.testbed.embedded.servers import EmbeddedMongo, EmbeddedRedis
+from bench.console_ledger import Size, fill, old_id
+from bench.console_people import FROZEN, people
+from bench.console_routes import STREAMS, Known, addresses, searches
+from tests.support.console import Consoled, running_console
+from tests.support.console_scene import scene_config, set_scene
+from tests.support.overheard import Overheard
+from tests.support.statements import statements
 
-TIMES, AT_ONCE, READERS = 40, 5000, 20
-PATHS = (
-    "/",
-    "/api/v1/feeds",
-    "/feeds/orders",
-    "/feeds/orders?range=week",
-    "/api/v1/feeds/orders",
-    "/workers",
-    "/jobs",
-    "/deliveries",
-    "/api/v1/deliveries",
-    "/api/v1/deliveries?q=orders:42",
-    "/dead-letters",
-    "/api/v1/dead-letters",
+FEW = 1000
+STATIC_FILES = Path(app.console.__file__).parent / "static"
+SLOW_MS, LARGE = 100, 60_000
+"""Milliseconds at p95; bytes of a page with its style sheet and scripts."""
+STATIC = sum(len(gzip.compress(one.read_bytes())) for one in STATIC_FILES.iterdir())
+_ASKS = ("find", "aggregate", "count", "distinct")
+_OF_THE_SESSION = (
+    "lsid",
+    "$db",
+    "$clusterTime",
+    "readConcern",
+    "maxTimeMS",
+    "txnNumber",
+    "comment",
 )
 
 
 def main() -> None:
-    """Write the deliveries, ask, and print."""
+    """Write the scene, ask, and print."""
+    asked = _arguments()
+    configure_logging("WARNING", "text")
+    with ExitStack() as closing:
+        directory = asked.keep or Path(closing.enter_context(tempfile.TemporaryDirectory()))
+        directory.mkdir(exist_ok=True)
+        redis = closing.enter_context(EmbeddedRedis())
+        url, about = asked.ledger, "the mongod of --ledger"
+        if not url:
+            mongo = closing.enter_context(EmbeddedMongo())
+            url, about = mongo.url, mongo.description
+        print(about, flush=True)
+        asyncio.run(_measure(directory, url, redis.url, asked))
+
+
+def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--old", type=int, default=5_000_000, help="deliveries")
     parser.add_argument("--dead", type=int, default=10_000, help="dead letters among them")
-    parser.add_argument("--live", type=int, default=60, help="seconds")
+    parser.add_argument("--times", type=int, default=40, help="requests of each address")
+    parser.add_argument("--only", default="", help="addresses that have this text in them")
+    parser.add_argument("--keep", type=Path, help="where the scene's files stay")
+    parser.add_argument("--ledger", help="the URL of a mongod that runs")
     asked = parser.parse_args()
-    with (
-        tempfile.TemporaryDirectory(prefix="rowrelay-") as directory,
-        Stack(Path(directory), temporary=True) as stack,
-    ):
-        print(stack.mongo.description, flush=True)
-        _write(stack.mongo.url, asked.old, asked.dead)
-        asyncio.run(_measure(Path(directory), stack, asked.live))
+    if bool(asked.keep) != bool(asked.ledger):
+        parser.error("--keep and --ledger go together")
+    return asked
 
 
-def _write(url: str, count: int, dead: int) -> None:
-    with MongoClient[dict[str, Any]](url) as client:
-        deliveries = client.get_default_database()["deliveries"].with_options(
-            write_concern=WriteConcern(w=1)
-        )
-        waiting = _old(count, dead)
-        while some := list(islice(waiting, AT_ONCE)):
-            deliveries.insert_many(some, ordered=False)
-    print(f"{count:,} deliveries, of these {dead:,} dead", flush=True)
+async def _measure(
+    directory: Path, mongo_url: str, redis_url: str, given: argparse.Namespace
+) -> None:
+    config = scene_config(directory, mongo_url, redis_url)
+    async with running_console(config) as console:
+        with MongoClient[Document](mongo_url) as client:
+            there = client.get_default_database("celery_logs")[
+                "deliveries"
+            ].estimated_document_count()
+        if not there:
+            await _write(console, directory, mongo_url, Size(given.old, given.dead))
+        async with _watched(console, mongo_url) as asked:
+            admin = await console.logged_in(Role.ADMIN, f"bench-{secrets.token_hex(4)}")
+            known = await _known(console, asked.database, given.old)
+            _print_head(there or given.old)
+            for address in _addresses(console, known):
+                if given.only in address:
+                    _print(address, await _ask(admin, address, asked, given.times))
 
 
-def _old(count: int, dead: int) -> Iterator[dict[str, Any]]:
-    begin = datetime.now(UTC) - timedelta(seconds=count)
-    for number in range(count):
-        at, died = begin + timedelta(seconds=number), number >= count - dead
-        yield {
-            "_id": f"orders:{number}", "feed": "orders", "key": f"{number}", "position": number,
-            "created_at": at, "attempts": 1, "state": "dead" if died else "delivered", "finished_at": at,
-            "last": {"at": at, "status": 404 if died else 200}, **({"reason": "404 Not Found"} if died else {}),
-        }  # fmt: skip
+async def _write(console: Consoled, directory: Path, url: str, size: Size) -> None:
+    """The scene, then what is older: without indexes, which are made in the end."""
+    begun = time.monotonic()
+    await set_scene(console, directory)
+    with MongoClient[Document](url) as client:
+        client.get_default_database("celery_logs")["deliveries"].drop_indexes()
+    await asyncio.to_thread(fill, url, size)
+    await console.services.operator.ledger.prepare()
+    await people(console.services)
+    took = time.monotonic() - begun
+    print(f"{size.count:,} deliveries, {size.dead:,} of them dead, in {took:.0f} s", flush=True)
+
+
+async def _known(console: Consoled, ledger: Any, old: int) -> Known:
+    """What addresses name."""
+    dead = await ledger["deliveries"].find_one(
+        {
+            "state": "dead",
+            "feed": "orders",
+            "finished_at": {"$gt": LONG_AGO},
+            "_id": {"$regex": "^orders:1.{7}$"},
+        },
+        sort=[("finished_at", -1)],
+    )
+    days = ledger["reports"].find({"feed": "orders", "kind": "day"}).sort("period", -1)
+    last, before = await days.limit(2).to_list()
+    assert dead
+    async with console.services.store.reading() as work:
+        user = (await work.connection()).exec_driver_sql
+        (of_user,) = (await user("SELECT id FROM users LIMIT 1")).one()
+        (of_origin,) = (await user("SELECT id FROM origins LIMIT 1")).one()
+    return Known(
+        day=last["period"],
+        day_before=before["period"],
+        dead=dead["_id"],
+        delivered=old_id(old // 2 // 6 * 6),
+        user=of_user,
+        origin=of_origin,
+        operation=FROZEN,
+    )
+
+
+def _addresses(console: Consoled, known: Known) -> Iterator[str]:
+    routes = sorted(
+        {
+            str(route.path)
+            for route in iter_route_contexts(console.app.routes)
+            if "GET" in (route.methods or ())
+        }
+        - STREAMS
+    )
+    for route in routes:
+        yield from addresses(route, known)
+    yield from searches(known)
+
+
+# --- statements
+
+
+class _Asked(Overheard):
+    """What is asked of the ledger, and of the console's database, since it was cleared."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.store: list[str] = []
+        self.database: Any = None
+
+    def started(self, event: CommandStartedEvent) -> None:
+        if event.command_name in _ASKS:
+            self.questions.append(dict(event.command))
+
+    def clear(self) -> None:
+        self.store.clear()
+        self.questions.clear()
 
 
 @asynccontextmanager
-async def _opened(directory: Path, stack: Stack) -> AsyncIterator[Services]:
-    given = {
-        "mongo_url": stack.mongo.url,
-        "redis_url": stack.variables["REDIS_URL"],
-        "source_url": f"sqlite:///{directory}/none.db",
-        "console_database_url": f"sqlite:///{directory}/console.db",
-    }
-    feed = Feed.model_validate({
-        "name": "orders", "table": "orders", "key": "id",
-        "cursor": {"strategy": "identity", "column": "id"},
-        "partner": {"url": "http://partner.invalid/rows"},
-    })  # fmt: skip
-    loaded = config.Config(config.Settings.model_validate(given), {"orders": feed})
-    async with open_services(Loaded(loaded), _no_queue) as services:
-        await services.operator.ledger.prepare()
-        yield services
-
-
-def _no_queue() -> KnockingQueue:
-    raise AssertionError("nothing is published here")
-
-
-async def _measure(directory: Path, stack: Stack, live: int) -> None:
-    async with _opened(directory, stack) as services, AsyncExitStack() as closing:
-        client = await closing.enter_async_context(await _logged_in(services))
-        asked: list[str] = []
-        event.listen(
-            services.store.engine.sync_engine,
-            "before_cursor_execute",
-            lambda _c, _cursor, statement, *_more: asked.append(statement),
-        )
-        print(f"{'':<40}{'p50 ms':>9}{'p95 ms':>9}{'statements':>12}{'bytes':>9}", flush=True)
-        for path in PATHS:
-            await _ask(client, path, asked)
-        await _ask(client, "/", asked, "/, read anew", services)
-        await _live(services, live)
-
-
-async def _logged_in(services: Services) -> httpx.AsyncClient:
-    word = "a password of this run"
-    user, link = await services.users.create(
-        of_command("bench"), NewUser(name="bench", role=Role.ADMIN)
+async def _watched(console: Consoled, url: str) -> AsyncIterator[_Asked]:
+    """A console that is listened to."""
+    asked, services = _Asked(), console.services
+    before = services.operator.ledger
+    client: AsyncMongoClient[Document] = AsyncMongoClient(
+        url, tz_aware=True, tzinfo=UTC, event_listeners=[asked]
     )
-    await services.users.set_password(link.url.rpartition("/")[2], word, "127.0.0.1")
-    begun = await services.sessions.log_in(user.name, word, Caller("127.0.0.1", "bench"))
-    transport = httpx.ASGITransport(make_app(services))
-    cookies = {services.authentication.cookie.name: begun.secret}
-    return httpx.AsyncClient(
-        transport=transport, base_url="http://127.0.0.1:8800", cookies=cookies, timeout=60
-    )
+    async with client:
+        asked.database = client.get_default_database("celery_logs")
+        services.operator.__dict__["ledger"] = Ledger(client)
+        with statements(services.store.engine) as asked.store:
+            yield asked
+        services.operator.__dict__["ledger"] = before
 
 
-async def _ask(
-    client: httpx.AsyncClient,
-    path: str,
-    asked: list[str],
-    name: str | None = None,
-    anew: Services | None = None,
-) -> None:
-    answer = await client.get(path)
-    answer.raise_for_status()
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What the ledger's server read for one statement, at most."""
+
+    most: int = 0
+    without_index: bool = False
+
+
+async def _explained(asked: _Asked) -> _Read:
+    """The statements, explained once each, as the server runs them."""
+    found = _Read()
+    for command in [*asked.questions]:
+        plain = {name: value for name, value in command.items() if name not in _OF_THE_SESSION}
+        said = await asked.database.command("explain", plain, verbosity="executionStats")
+        read, scans = _most_read(said), "COLLSCAN" in str(said)
+        found = _Read(max(found.most, read), found.without_index or (scans and read > FEW))
+    return found
+
+
+def _most_read(said: object) -> int:
+    """The most documents, or index entries, that any stage says it examined."""
+    if isinstance(said, list):
+        return max(map(_most_read, said), default=0)
+    if not isinstance(said, dict):
+        return 0
+    own = max(int(said.get(name, 0)) for name in ("totalDocsExamined", "totalKeysExamined"))
+    return max([own, *map(_most_read, said.values())])
+
+
+# --- measured and printed
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    p50: float
+    p95: float
+    store: float
+    ledger: float
+    read: _Read
+    sent: int
+    status: int
+
+
+async def _ask(client: httpx.AsyncClient, address: str, asked: _Asked, times: int) -> _Measured:
+    asked.clear()
+    answer = await client.get(address)
+    read = await _explained(asked)
     took: list[float] = []
     asked.clear()
-    for _ in range(TIMES):
-        if anew:
-            anew.feeds.forget()
+    for _ in range(times):
         begun = time.monotonic()
-        await client.get(path)
+        answer = await client.get(address)
         took.append(1000 * (time.monotonic() - begun))
     took.sort()
-    statements = sum(not one.startswith("BEGIN") for one in asked) / TIMES
-    p50, p95 = took[TIMES // 2], took[TIMES * 95 // 100]
-    print(
-        f"{name or path:<40}{p50:9.1f}{p95:9.1f}{statements:12.1f}{len(answer.content):9,}",
-        flush=True,
+    return _Measured(
+        took[times // 2],
+        took[times * 95 // 100],
+        len(asked.store) / times,
+        len(asked.questions) / times,
+        read,
+        len(answer.content),
+        answer.status_code,
     )
 
 
-async def _live(services: Services, seconds: int) -> None:
-    """Readers who watch: what the process keeps for them, in MB."""
-    told = [0] * READERS
-
-    async def still() -> None:
-        """They are logged in."""
-
-    async def read(watch: Watch, number: int) -> None:
-        async for _ in watch.news():
-            told[number] += 1
-
-    async with AsyncExitStack() as closing:
-        watches = [
-            await closing.enter_async_context(services.feeds.live.watching(still))
-            for _ in range(READERS)
-        ]
-        reading = [asyncio.create_task(read(one, number)) for number, one in enumerate(watches)]
-        await asyncio.sleep(min(5, seconds))
-        before = _megabytes()
-        await asyncio.sleep(max(0, seconds - 5))
-        after = _megabytes()
-        for task in reading:
-            task.cancel()
-        await asyncio.gather(*reading, return_exceptions=True)
-    said = f"{READERS} readers live for {seconds} s, told {min(told)} times"
-    print(f"{said}: {before:.1f} MB after 5 s, {after:.1f} MB at the end", flush=True)
+def _print_head(count: int) -> None:
+    print(f"{count:,} deliveries")
+    head = f"{'':<70}{'p50 ms':>8}{'p95 ms':>8}{'store':>7}{'ledger':>8}{'read':>9}{'bytes':>10}"
+    print(head, flush=True)
 
 
-def _megabytes() -> float:
-    """What the process has in memory now."""
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * resource.getpagesize() / 2**20
+def _print(address: str, one: _Measured) -> None:
+    shown = address if len(address) < 70 else f"{address[:66]}…"
+    remarks = [
+        *(["!"] if one.read.without_index else []),
+        *(["slow"] if one.p95 > SLOW_MS else []),
+        *(["large"] if one.sent + STATIC > LARGE and not address.startswith("/api/") else []),
+        *([str(one.status)] if one.status >= 300 else []),
+    ]
+    numbers = f"{one.p50:8.1f}{one.p95:8.1f}{one.store:7.1f}{one.ledger:8.1f}{one.read.most:9,}{one.sent:10,}"
+    print(f"{shown:<70}{numbers} {' '.join(remarks)}".rstrip(), flush=True)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ class DemoConsole:
     url: str
     name: str
     password: str
+    pid: int
 
 
 def start_console(stack: Stack) -> DemoConsole:
@@ -55,7 +56,7 @@ def start_console(stack: Stack) -> DemoConsole:
         set_by = client.post(link, data={"password": password, "again": password})
     if set_by.status_code != 303:
         raise NotStarted(f"console: no password could be set: {set_by.status_code}")
-    return DemoConsole(url, NAME, password)
+    return DemoConsole(url, NAME, password, process.pid)
 
 
 def _add_user(stack: Stack) -> str:

@@ -11,6 +11,7 @@ from fastapi.routing import iter_route_contexts
 
 from app.console.deliveries.ref import ref_of
 from app.console.security.roles import Role
+from bench.console_routes import ADDRESSES, STREAMS
 from tests.support.console import PASSWORD, Consoled
 from tests.support.console_ledger import delivery, put
 
@@ -213,6 +214,8 @@ async def test_every_route_is_in_the_table(console: Consoled) -> None:
     found = _routes(console)
     assert sorted(found - ROUTES.keys()) == [], "write here who may use them"
     assert sorted(ROUTES.keys() - found) == [], "there are none of these any more"
+    pages = {route.removeprefix("GET ") for route in found if route.startswith("GET ")}
+    assert pages == {*ADDRESSES, *STREAMS}, "bench.console measures every page and endpoint"
 
 
 async def _as(console: Consoled, who: str) -> httpx.AsyncClient:
