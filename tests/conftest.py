@@ -1,7 +1,7 @@
 """Servers for every test: embedded ones, or those that TEST_REDIS_URL and TEST_MONGO_URL name.
 
 What the tests find in a named Redis database is flushed, so name one that holds nothing else. In a
-named MongoDB each test has a database of its own, which is dropped; a URL with a login names its
+named MongoDB the tests have databases of their own, which are dropped; a URL with a login names its
 `authSource`.
 """
 
@@ -13,19 +13,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
-from urllib.parse import urlsplit, urlunsplit
-from uuid import uuid4
 
 import pytest
 import redis
 import structlog
 from hypothesis import HealthCheck, settings
-from pymongo import MongoClient
 
 from app.core import logs
 from app.testbed.embedded import server as server_module
 from app.testbed.embedded.server import NoServer, Server
 from app.testbed.embedded.servers import EmbeddedMongo, EmbeddedRedis
+from tests.support.databases import Databases, of_database
 from tests.support.servers_used import ServersUsed, named_mongo, named_redis
 
 PORTS_EACH = 2000
@@ -150,10 +148,25 @@ def clean_redis_url(redis_url: str) -> str:
     return redis_url
 
 
+@pytest.fixture(scope="session")
+def databases(mongo_admin_url: str) -> Iterator[Databases]:
+    """The databases of the tests on that MongoDB."""
+    opened = Databases(mongo_admin_url)
+    yield opened
+    opened.close()
+
+
 @pytest.fixture
-def mongo_database_url(mongo_url: str, mongo_admin_url: str) -> Iterator[str]:
-    """A MongoDB URL with a database for this test alone, which is dropped afterwards."""
-    name = f"rowrelay_test_{uuid4().hex[:12]}"
-    yield urlunsplit(urlsplit(mongo_url)._replace(path=f"/{name}"))
-    with MongoClient[dict[str, Any]](mongo_admin_url) as client:
-        client.drop_database(name)
+def mongo_database_url(mongo_url: str, databases: Databases) -> Iterator[str]:
+    """A MongoDB URL with a database for this test alone: the ledger's indexes are there, and no
+    document.
+    """
+    with databases.prepared() as name:
+        yield of_database(mongo_url, name)
+
+
+@pytest.fixture
+def bare_database_url(mongo_url: str, databases: Databases) -> Iterator[str]:
+    """As `mongo_database_url`, without anything in it."""
+    with databases.bare() as name:
+        yield of_database(mongo_url, name)

@@ -23,11 +23,11 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
 
 
 @pytest.fixture
-def shared_ledger(mongo_database_url: str) -> Mapping[str, str]:
+def shared_ledger(bare_database_url: str) -> Mapping[str, str]:
     """Settings of a stack whose ledger is on the run's one MongoDB, in a database of its own: a server
     for each test would take a second of the processor.
     """
-    return {"MONGO_URL": mongo_database_url}
+    return {"MONGO_URL": bare_database_url}
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ from app.ledger import Ledger
 @pytest.fixture
 async def ledger(mongo_database_url: str) -> AsyncIterator[Ledger]:
     opened = Ledger.at(mongo_database_url, timedelta(seconds=5))
-    await opened.prepare()
     yield opened
     await opened.close()
 
@@ -29,6 +28,5 @@ def runner() -> Iterator[asyncio.Runner]:
 def runner_ledger(runner: asyncio.Runner, mongo_database_url: str) -> Iterator[Ledger]:
     """As `ledger`, for a test that runs coroutines itself."""
     opened = Ledger.at(mongo_database_url, timedelta(seconds=5))
-    runner.run(opened.prepare())
     yield opened
     runner.run(opened.close())

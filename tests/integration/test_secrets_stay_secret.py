@@ -182,7 +182,6 @@ def log_lines(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
 async def run_until_it_fails(loaded: config.Config, feed: Feed) -> None:
     """Poll the feed, and send what was logged, as a worker would."""
     ledger = Ledger.at(loaded.settings.mongo_url.get_secret_value(), timedelta(seconds=5))
-    await ledger.prepare()
     source, queue = Source(open_engine("sqlite:///shop.db", timedelta(seconds=5))), MemoryQueue()
     terms = DeliverySettings("w", timedelta(minutes=1), 50, timedelta(milliseconds=10))
     await Polling(source, ledger, queue, message_wait=timedelta(minutes=1)).poll(feed)

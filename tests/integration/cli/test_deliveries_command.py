@@ -60,7 +60,6 @@ class Desk:
         async def asking() -> T:
             ledger = Ledger.at(self.url, timedelta(seconds=5))
             try:
-                await ledger.prepare()
                 return await question(ledger)
             finally:
                 await ledger.close()

@@ -203,7 +203,6 @@ def poll(place: Path, ledger_url: str) -> None:
         ledger = Ledger.at(ledger_url, timedelta(seconds=5))
         source = Source(open_engine(f"sqlite:///{place}/shop.db", timedelta(seconds=5)))
         try:
-            await ledger.prepare()
             await Polling(source, ledger, MemoryQueue(), message_wait=LEASE).poll(
                 config.load().feeds["orders"]
             )

@@ -50,7 +50,6 @@ def _add(
     day = utc_now().replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=days)
 
     async def write(ledger: Ledger) -> None:
-        await ledger.prepare()
         deliveries: list[Document] = []
         attempts: list[Document] = []
         for key in range(count):

@@ -60,7 +60,6 @@ class Desk:
             url = self.config.settings.mongo_url.get_secret_value()
             ledger = Ledger.at(url, timedelta(seconds=5))
             source = Source(open_engine(self.environment["SOURCE_URL"], timedelta(seconds=5)))
-            await ledger.prepare()
             for feed in self.config.feeds.values():
                 await Polling(
                     source, ledger, MemoryQueue(), message_wait=timedelta(minutes=1)

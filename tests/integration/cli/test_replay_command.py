@@ -83,7 +83,6 @@ class Desk:
         """Put dead letters, or settled ones, into the ledger, `orders:0` and so on."""
 
         async def write(ledger: Ledger) -> None:
-            await ledger.prepare()
             rows = [SourceRow(str(key), key, f'{{"id": {key}}}') for key in range(count)]
             batch = new_batch("orders", [f"orders:{row.key}" for row in rows])
             await ledger.deliveries.log([(batch, rows)], utc_now())

@@ -128,7 +128,6 @@ def place(
 
     async def log_dead() -> None:
         ledger = Ledger.at(mongo_database_url, timedelta(seconds=5))
-        await ledger.prepare()
         await ledger.deliveries.log([(batch_of(1), [SourceRow("1", 1, '{"id": 1}')])], utc_now())
         dead = {"$set": {"state": "dead", "finished_at": utc_now()}, "$unset": {"batch": ""}}
         await ledger._database["deliveries"].update_many({}, dead)

@@ -18,5 +18,4 @@ async def console(
     monkeypatch.setattr("app.console.services.Passwords", cheap_passwords)
     configured = console_config(tmp_path, mongo_database_url, clean_redis_url)
     async with running_console(configured) as running:
-        await running.services.operator.ledger.prepare()
         yield running

@@ -53,7 +53,6 @@ async def console(
     feeds = [make_feed("orders", partner=PARTNER), make_feed("refunds"), make_feed("idle")]
     loaded = console_config(tmp_path, mongo_database_url, clean_redis_url, feeds)
     async with running_console(loaded) as running:
-        await running.services.operator.ledger.prepare()
         yield running
 
 

@@ -82,7 +82,6 @@ async def mailing(
         report_mail_to="ops@example.org",
     )
     async with running_console(configured) as running:
-        await running.services.operator.ledger.prepare()
         yield running
 
 

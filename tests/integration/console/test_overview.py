@@ -313,7 +313,6 @@ async def _questions(running: Consoled, mongo_url: str) -> dict[str, int]:
     client = AsyncMongoClient[dict[str, Any]](mongo_url, tz_aware=True, event_listeners=[overheard])
     ledger = Ledger(client)
     running.services.operator.__dict__["ledger"] = ledger
-    await ledger.prepare()
     viewer = await running.logged_in(Role.VIEWER, f"viewer-{len(running.services.loaded.feeds)}")
     found: dict[str, int] = {}
     try:

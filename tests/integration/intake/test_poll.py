@@ -59,7 +59,6 @@ class System:
 @pytest.fixture
 async def system(tmp_path: Path, mongo_database_url: str) -> AsyncIterator[System]:
     ledger = Ledger.at(mongo_database_url, timedelta(seconds=5))
-    await ledger.prepare()
     async with source_tables("sqlite", tmp_path) as tables:
         await tables.make("orders", id="IDENTITY", note="NVARCHAR", rv="ROWVERSION")
         source = tables.source()

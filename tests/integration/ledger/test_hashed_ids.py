@@ -100,7 +100,6 @@ class Desk:
             ledger = Ledger.at(self.url, timedelta(seconds=5))
             source = Source(open_engine(f"sqlite:///{self.place}/shop.db", timedelta(seconds=5)))
             try:
-                await ledger.prepare()
                 return await ask(ledger, source)
             finally:
                 await source.close()

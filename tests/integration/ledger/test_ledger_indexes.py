@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import pytest
 
 from app.ledger import Ledger
 from app.ledger.indexes import INDEXES, RETIRED
+
+
+@pytest.fixture
+async def ledger(bare_database_url: str) -> AsyncIterator[Ledger]:
+    """One that nobody has prepared."""
+    opened = Ledger.at(bare_database_url, timedelta(seconds=5))
+    yield opened
+    await opened.close()
 
 
 async def _has_exactly_those_named(ledger: Ledger) -> None:

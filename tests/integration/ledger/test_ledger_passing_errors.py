@@ -36,6 +36,7 @@ from app.operations.cancel import Cancelling
 from app.operations.replay import Replaying
 from app.retention.archive.restore import Restoring
 from app.retention.purge_lock import PurgeLock
+from tests.support.databases import Databases
 from tests.support.doubles import VirtualClock
 from tests.support.mongods import Client, failing, replica_set, url_of
 from tests.support.periodic import Office
@@ -77,8 +78,9 @@ KINDS: Mapping[str, tuple[tuple[str, ...], dict[str, Any]]] = {
 
 @pytest.fixture(scope="module")
 def server_url() -> Iterator[str]:
+    """The driver looks again at a server that it took for lost as soon as it may, not after 10 s."""
     with replica_set(1) as members:
-        yield url_of(members)
+        yield f"{url_of(members)}&heartbeatFrequencyMS=500"
 
 
 @pytest.fixture(scope="module")
@@ -87,8 +89,10 @@ def mongo_url(server_url: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def mongo_admin_url(server_url: str) -> str:
-    return server_url
+def databases(server_url: str) -> Iterator[Databases]:
+    opened = Databases(server_url)
+    yield opened
+    opened.close()
 
 
 @pytest.fixture(autouse=True)

@@ -104,13 +104,16 @@ def _path(span: Seen, by_id: Mapping[bytes, Seen]) -> list[str]:
 
 
 @without_extra
-def test_one_trace_goes_from_the_poll_to_each_delivery_over_celery(tmp_path: Path) -> None:
+def test_one_trace_goes_from_the_poll_to_each_delivery_over_celery(
+    tmp_path: Path, bare_database_url: str
+) -> None:
     with _collector() as (url, bodies):
         settings = {
             "OTEL_EXPORTER_OTLP_ENDPOINT": url,
             "OTEL_BSP_SCHEDULE_DELAY": "200",
             "TOKEN": SECRET,
             "LEASE": "60s",
+            "MONGO_URL": bare_database_url,
         }
         options = 'auth = { type = "bearer", token = "${TOKEN}" }'
         with Stack(
@@ -150,15 +153,18 @@ def test_one_trace_goes_from_the_poll_to_each_delivery_over_celery(tmp_path: Pat
     names = {span.name for span in spans if span.trace in traces}
     assert names >= {"read page", "log page", "move cursor", "claim", "record results"}
     assert {span.service for span in spans} == {"rowrelay"}
-    for unwanted in (SECRET, "Ada Byron", stack.partner_url, stack.redis.url, stack.mongo.url):
+    for unwanted in (SECRET, "Ada Byron", stack.partner_url, stack.redis.url, stack.mongo_url):
         assert unwanted.encode() not in text
 
 
 @without_extra
-def test_a_collector_that_is_away_costs_no_row_and_no_shutdown(tmp_path: Path) -> None:
+def test_a_collector_that_is_away_costs_no_row_and_no_shutdown(
+    tmp_path: Path, bare_database_url: str
+) -> None:
     settings = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9",
         "OTEL_BSP_SCHEDULE_DELAY": "100",
+        "MONGO_URL": bare_database_url,
     }
     with Stack(tmp_path, gap_timeout="5s", settings=settings) as stack, stack.partner() as partner:
         stack.start_beat()

@@ -126,7 +126,6 @@ async def _at_once(_: float) -> None:
 @pytest.fixture
 async def office(mongo_database_url: str) -> AsyncIterator[Office]:
     ledger = Ledger.at(mongo_database_url, timedelta(seconds=5))
-    await ledger.prepare()
     clock = VirtualClock()
     yield Office(World(ledger, clock, MemoryQueue(), ScriptedPartner(clock)))
     await ledger.close()
@@ -456,15 +455,14 @@ async def test_a_mark_outside_of_the_set_is_found(office: Office) -> None:
 # --- killed
 
 
-@pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("step", range(1, 40, 1 if LONG else 4))
+@pytest.mark.parametrize("step", range(1, 40, 1 if LONG else 3))
 async def test_wherever_a_runner_dies_another_goes_on_and_each_moves_once(
-    office: Office, step: int, after: bool
+    office: Office, step: int
 ) -> None:
     await office.world.fail(*keys(6))
     office.sweeps = True
     pace = Pace("6/second", canary=2, stop_ratio=0.5)
-    dying = office.runner(Steps(Fate(Kind.CRASH, step, after)))
+    dying = office.runner(Steps(Fate(Kind.CRASH, step, after=True)))
     await office.create(pace=pace)
     with suppress(Crashed):
         await dying.work_off()
