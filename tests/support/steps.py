@@ -36,6 +36,7 @@ class Kind(StrEnum):
 
     NOTHING = "nothing"
     CRASH = "crash"
+    """Before a step is after the one before it: what is left behind is the same, so one of the two will do."""
     FREEZE = "freeze"
     """All of the process stands still until it is thawed, as with SIGSTOP: its leases run out
     meanwhile.
