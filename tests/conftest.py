@@ -27,6 +27,8 @@ from tests.support.databases import Databases, of_database
 from tests.support.servers_used import ServersUsed, named_mongo, named_redis
 
 PORTS_EACH = 2000
+AUTHORITIES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+"""What this machine trusts besides is no matter of the tests, and is read at each load of a configuration."""
 settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
@@ -43,6 +45,8 @@ def pytest_configure(config: pytest.Config) -> None:
     and not bound yet.
     """
     _plain_tracebacks()
+    for name in AUTHORITIES:
+        os.environ.pop(name, None)
     config.stash[USED] = ServersUsed()
     config.pluginmanager.register(config.stash[USED])
     if worker := os.environ.get("PYTEST_XDIST_WORKER"):

@@ -92,7 +92,7 @@ def _strategy(path: tuple[str, ...]) -> str:
     return "timestamp" if path in {("cursor", "clock"), ("cursor", "lag")} else "identity"
 
 
-def _written(path: tuple[str, ...], value: str) -> str:
+def _written(path: tuple[str, ...], value: str, name: str) -> str:
     """A feed of only what it must have, and one key with that value."""
     tables = {
         ("table",): '"t"', ("key",): '"id"', ("cursor", "strategy"): f'"{_strategy(path)}"',
@@ -102,14 +102,15 @@ def _written(path: tuple[str, ...], value: str) -> str:
         at: text for at, text in tables.items() if at[: len(path)] != path and path[: len(at)] != at
     }
     lines = [f"{'.'.join(at)} = {text}" for at, text in (kept | {path: value}).items()]
-    return "\n".join(["[feeds.orders]", *lines])
+    return "\n".join([f"[feeds.{name}]", *lines, ""])
 
 
 @pytest.mark.parametrize("path", PATHS, ids=".".join)
 def test_a_wrong_value_of_a_feeds_key_is_told_in_plain_words(
     place: Path, path: tuple[str, ...]
 ) -> None:
-    told = [text for value in VALUES for text in _told(place, _written(path, value))]
+    feeds = [_written(path, value, f"orders{number}") for number, value in enumerate(VALUES)]
+    told = _told(place, "\n".join(feeds))
     assert told, "none of these values is right for every key"
     assert [text for text in told if OF_A_LIBRARY.search(_without_input(text))] == []
     assert all(text.startswith("feeds.toml: feeds.orders") for text in told)
