@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -24,8 +25,10 @@ from app.testbed.embedded import server as server_module
 from app.testbed.embedded.server import NoServer, Server
 from app.testbed.embedded.servers import EmbeddedMongo, EmbeddedRedis
 from tests.support.databases import Databases, of_database
+from tests.support.order import in_order
 from tests.support.servers_used import ServersUsed, named_mongo, named_redis
 
+HERE = Path(__file__).parent
 PORTS_EACH = 2000
 AUTHORITIES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 """What this machine trusts besides is no matter of the tests, and is read at each load of a configuration."""
@@ -53,6 +56,13 @@ def pytest_configure(config: pytest.Config) -> None:
         slices = len(server_module._PORTS) // PORTS_EACH
         begin = PORTS_EACH * (int(worker.removeprefix("gw")) % slices)
         server_module._PORTS = server_module._PORTS[begin : begin + PORTS_EACH]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where several processes run them, in the order for so many."""
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    items[:] = in_order(items, processes, lambda item: item.path.parts[len(HERE.parts) :])
 
 
 def _plain_tracebacks() -> None:
