@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import orjson
@@ -13,11 +14,27 @@ import pytest
 
 from app.testbed.embedded.stack import ROOT, Stack
 from tests.support.command import command
+from tests.support.databases import Databases, of_database
 from tests.support.wait import wait_until
 
 
-def test_doctor_finds_all_well(stack: Stack) -> None:
-    answer = command(stack.environment, "doctor", "--json")
+@pytest.fixture(scope="module")
+def servers(
+    tmp_path_factory: pytest.TempPathFactory, mongo_url: str, databases: Databases
+) -> Iterator[Stack]:
+    """For what needs no worker: one stack, which a test leaves as it found it."""
+    with (
+        databases.bare() as name,
+        Stack(
+            tmp_path_factory.mktemp("servers"),
+            settings={"MONGO_URL": of_database(mongo_url, name)},
+        ) as running,
+    ):
+        yield running
+
+
+def test_doctor_finds_all_well(servers: Stack) -> None:
+    answer = command(servers.environment, "doctor", "--json")
     assert answer.returncode == 0, answer.stdout + answer.stderr
     checks = orjson.loads(answer.stdout)["checks"]
     doubtful = {check["name"] for check in checks if check["level"] != "ok"}
@@ -41,10 +58,10 @@ def test_doctor_finds_all_well(stack: Stack) -> None:
     ],
 )
 def test_doctor_names_the_server_that_is_down(
-    stack: Stack, setting: str, value: str, check: str
+    servers: Stack, setting: str, value: str, check: str
 ) -> None:
     answer = command(
-        {**stack.environment, setting: value, "CONNECT_TIMEOUT": "5s"}, "doctor", "--json"
+        {**servers.environment, setting: value, "CONNECT_TIMEOUT": "5s"}, "doctor", "--json"
     )
     failed = {
         found["name"]: found["detail"]
@@ -58,22 +75,25 @@ def test_doctor_names_the_server_that_is_down(
     assert len(failed) == 1
 
 
-def test_doctor_names_the_partner_that_does_not_listen(stack: Stack) -> None:
-    stack.partner_process.kill()
-    answer = command(stack.environment, "doctor")
+def test_doctor_names_the_partner_that_does_not_listen(servers: Stack) -> None:
+    servers.partner_process.kill()
+    answer = command(servers.environment, "doctor")
+    servers.restart_partner()
     assert answer.returncode == 1
     assert "FAILED" in answer.stdout
     assert "partner orders" in answer.stdout
     assert "Traceback" not in answer.stdout + answer.stderr
 
 
-def test_doctor_names_a_column_that_the_body_wants_and_the_table_lacks(stack: Stack) -> None:
-    feeds = Path(stack.environment["FEEDS_FILE"])
-    text = feeds.read_text(encoding="utf-8")
+def test_doctor_names_a_column_that_the_body_wants_and_the_table_lacks(
+    servers: Stack, tmp_path: Path
+) -> None:
+    text = Path(servers.environment["FEEDS_FILE"]).read_text(encoding="utf-8")
+    feeds = tmp_path / "feeds.toml"
     feeds.write_text(
         f'{text}\n[feeds.orders.body]\nreference = "$no_such"\nnumber = "$id"\n', encoding="utf-8"
     )
-    answer = command(stack.environment, "doctor", "--json")
+    answer = command({**servers.environment, "FEEDS_FILE": str(feeds)}, "doctor", "--json")
     failed = {
         found["name"]: found["detail"]
         for found in orjson.loads(answer.stdout)["checks"]
@@ -94,8 +114,8 @@ def test_ping_goes_through_broker_worker_and_result_backend(stack: Stack) -> Non
     assert legs["total_ms"] >= max(legs["to_broker_ms"], through)
 
 
-def test_ping_says_that_no_worker_answers(stack: Stack) -> None:
-    answer = command(stack.environment, "ping", "--timeout", "0.5")
+def test_ping_says_that_no_worker_answers(servers: Stack) -> None:
+    answer = command(servers.environment, "ping", "--timeout", "0.5")
     assert answer.returncode == 1
     assert "no worker answered within 0.5 s" in answer.stderr
     assert "Traceback" not in answer.stderr

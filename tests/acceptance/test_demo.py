@@ -86,7 +86,8 @@ def test_however_it_is_stopped_no_process_and_no_directory_is_left(
 
 
 def test_kept_it_serves_the_console_for_a_user_of_this_run(tmp_path: Path) -> None:
-    with start(tmp_path, "--rows", "20", "--rate", "0", "--faults", "none", "--keep") as demo:
+    options = ["--rows", "20", "--rate", "0", "--pattern", "steady", "--faults", "none", "--keep"]
+    with start(tmp_path, *options) as demo:
         assert demo.stdout is not None
         told = ""
         while "Ctrl-C" not in told:

@@ -241,7 +241,7 @@ def test_the_metrics_agree_with_status_to_the_row_and_no_counter_goes_back(
     """Each reading of a process that serves is as old as it says, so one that reads everything anew
     is compared.
     """
-    rows = 500
+    rows = 200
     with Stack(
         tmp_path,
         gap_timeout="5s",

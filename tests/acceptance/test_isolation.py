@@ -31,7 +31,7 @@ cursor = {{ strategy = "identity", column = "id" }}
 poll_every = "1s"
 partner = {{ url = "{url}", timeout = "1h" }}
 """
-SLOW_ROWS, FAST_ROWS, CONCURRENCY = 3000, 300, 100
+SLOW_ROWS, FAST_ROWS, CONCURRENCY = 1000, 200, 100
 
 
 class Two:
@@ -169,11 +169,13 @@ def test_a_worker_that_comes_to_a_full_one_gets_its_part(two: Two) -> None:
     wait_until(lambda: two.delivered("slow") == SLOW_ROWS, timeout=120, message="every row")
 
 
-def test_processes_that_end_after_a_few_tasks_end_what_they_have_taken_over(tmp_path: Path) -> None:
+def test_processes_that_end_after_a_few_tasks_end_what_they_have_taken_over(
+    tmp_path: Path, shared_ledger: Mapping[str, str]
+) -> None:
     """`--pool processes --max-tasks-per-child`: a lease of ten minutes shows that nothing is left
     behind.
     """
-    settings = {"LEASE": "10m", "SHUTDOWN_GRACE": "60s"}
+    settings = {"LEASE": "10m", "SHUTDOWN_GRACE": "60s", **shared_ledger}
     with two_feeds(tmp_path, settings, slow_rows=50) as two:
         worker = two.stack.start_worker(
             "--pool", "processes", "--concurrency", "2", "--max-tasks-per-child", "10"

@@ -5,7 +5,7 @@ secrets nor payloads.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from app.testbed.embedded.stack import Stack
 from tests.acceptance.test_nothing_is_lost import _delivered, _kill, _settled
 from tests.support.wait import wait_until
 
-ROWS = 400
+ROWS = 200
 PLANTED = "pl4nted"
 """In every secret and every row of the run; as written, and in none of the names that logs may
 hold.
@@ -37,9 +37,14 @@ HOSTILE = {
 
 
 @pytest.fixture
-def hostile(tmp_path: Path) -> Iterator[Stack]:
+def hostile(tmp_path: Path, shared_ledger: Mapping[str, str]) -> Iterator[Stack]:
     """A stack whose Redis has a password; secrets are in the URLs, the headers and the environment."""
-    settings = {"LOG_LEVEL": "DEBUG", "LOG_FORMAT": "json", "TOKEN": "pl4nted-bearer"}
+    settings = {
+        "LOG_LEVEL": "DEBUG",
+        "LOG_FORMAT": "json",
+        "TOKEN": "pl4nted-bearer",
+        **shared_ledger,
+    }
     with Stack(tmp_path, gap_timeout="5s", partner_options=PARTNER, settings=settings) as stack:
         with redis.Redis.from_url(stack.redis.url) as server:
             server.config_set("requirepass", "pl4nted-redis")

@@ -46,14 +46,14 @@ def _kill(worker: Process) -> None:
 
 
 def test_every_row_arrives_though_workers_are_killed_and_redis_is_flushed(stack: Stack) -> None:
-    rows = 5000
+    rows = 1500
     with stack.partner() as partner:
         partner.put(
             "/_simulator/faults", json={"slow": 0.2, "slow_seconds": [0.05, 0.3]}
         ).raise_for_status()
     stack.start_beat()
     worker = stack.start_worker()
-    stack.start_generator(rows, rate=700, pattern="late-commit")
+    stack.start_generator(rows, rate=300, pattern="late-commit")
     for share in (0.1, 0.35, 0.6):
         wait_until(
             lambda: _delivered(stack) >= rows * share,  # noqa: B023 - called in the same turn
@@ -84,7 +84,7 @@ def unbroken(tmp_path: Path, shared_ledger: Mapping[str, str]) -> Iterator[Stack
 
 
 def test_rows_wait_while_no_partner_listens_and_all_arrive_once_it_is_back(unbroken: Stack) -> None:
-    stack, rows = unbroken, 1500
+    stack, rows = unbroken, 500
     address = stack.partner_url
     stack.partner_process.kill()
     stack.start_beat()
@@ -120,7 +120,7 @@ def test_rows_wait_while_no_partner_listens_and_all_arrive_once_it_is_back(unbro
 
 
 def test_two_beats_send_no_row_twice(patient: Stack) -> None:
-    stack, rows = patient, 500
+    stack, rows = patient, 200
     beats = [stack.start_beat(), stack.start_beat()]
     stack.start_worker()
     stack.start_worker()

@@ -18,6 +18,7 @@ from app.testbed.embedded.process import Process
 from app.testbed.embedded.stack import Stack
 from tests.acceptance.conftest import PATIENT
 from tests.support.command import command
+from tests.support.databases import Databases, of_database
 from tests.support.wait import wait_until
 
 WAIT = 150
@@ -150,10 +151,18 @@ class Installation:
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+def running(
+    tmp_path_factory: pytest.TempPathFactory, mongo_url: str, databases: Databases
+) -> Iterator[Installation]:
     partner = Partner()
     threading.Thread(target=partner.serve_forever, daemon=True).start()
-    with Stack(tmp_path_factory.mktemp("reload"), settings=PATIENT) as stack:
+    with (
+        databases.bare() as name,
+        Stack(
+            tmp_path_factory.mktemp("reload"),
+            settings={**PATIENT, "MONGO_URL": of_database(mongo_url, name)},
+        ) as stack,
+    ):
         installation = Installation(stack, partner)
         wait_until(
             lambda: len(installation.heartbeats()) == 2, timeout=WAIT, message="a worker and beat"

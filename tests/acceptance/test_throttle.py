@@ -61,7 +61,7 @@ def _most_in_a_second(arrivals: list[float]) -> int:
 
 
 def test_a_retry_after_holds_every_worker_and_loses_nothing(patient: Stack) -> None:
-    stack, first, rows = patient, 400, 1500
+    stack, first, rows = patient, 200, 800
     stack.start_beat()
     stack.start_worker()
     stack.start_worker()
@@ -82,7 +82,7 @@ def test_a_retry_after_holds_every_worker_and_loses_nothing(patient: Stack) -> N
 
 
 def test_two_workers_together_keep_the_rate_limit(limited: Stack) -> None:
-    rows = 12 * RATE
+    rows = 6 * RATE
     limited.start_beat()
     limited.start_worker()
     limited.start_worker()

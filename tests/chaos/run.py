@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,15 +24,25 @@ _IMPATIENT: dict[str, Any] = {
 }
 
 
-def run_cell(cell: Cell, root: Path, *, rows: int = ROWS, rate: float = RATE) -> Books:
+def run_cell(
+    cell: Cell,
+    root: Path,
+    *,
+    rows: int = ROWS,
+    rate: float = RATE,
+    settings: Mapping[str, str] | None = None,
+) -> Books:
     """Let rows flow, let the fault happen, wait for recovery, and do the books. Raises
-    `AssertionError`.
+    `AssertionError`. `settings`: beside the cell's own; with `MONGO_URL` the ledger is there, unless the
+    cell has members of its own.
     """
     directory = directory_of(root, cell.name.replace("/", "-"))
     with (
         _replica_set(cell, directory) as members,
         Stack(
-            directory, gap_timeout="10s", settings={**cell.settings, **_settings(members)}
+            directory,
+            gap_timeout="10s",
+            settings={**(settings or {}), **cell.settings, **_settings(members)},
         ) as stack,
         _client(stack.variables["MONGO_URL"]) as client,
     ):
