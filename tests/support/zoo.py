@@ -248,6 +248,7 @@ class AlertingServer:
     def __init__(self, keeper: Keeper, context: ssl.SSLContext) -> None:
         self._keeper, self._context = keeper, context
         self._listener = socket.create_server((keeper.manner.host, 0))
+        self._open: socket.socket | None = None
         self._thread = threading.Thread(target=self._accept, daemon=True)
 
     def __enter__(self) -> int:
@@ -256,8 +257,10 @@ class AlertingServer:
         return port
 
     def __exit__(self, *_: object) -> None:
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
+        for one in (self._listener, self._open):  # a client may keep its connection for later
+            if one is not None:
+                with suppress(OSError):
+                    one.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self._thread.join()
 
@@ -266,6 +269,7 @@ class AlertingServer:
             while True:
                 accepted, _ = self._listener.accept()
                 with accepted:
+                    self._open = accepted
                     accepted.settimeout(SECONDS)
                     self._serve(accepted)
 

@@ -356,7 +356,7 @@ READ = st.tuples(st.sampled_from(["timestamp", "rowversion"]), st.sampled_from([
 
 
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
     declared=st.sampled_from(

@@ -738,7 +738,7 @@ def commit_orders(draw: st.DrawFn) -> list[list[int]]:
     return [committed[low:high] for low, high in zip([0, *cuts], [*cuts, 40], strict=True)]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(commit_orders(), st.integers(1, 9), st.sampled_from([10, 1000]))
 def test_every_committed_row_is_read_in_whatever_order_it_commits(
     groups: list[list[int]], page_size: int, max_gaps: int

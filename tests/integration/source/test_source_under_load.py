@@ -1,4 +1,4 @@
-"""100,000 rows of four writers that commit out of order and roll back, polled meanwhile: each read
+"""30,000 rows of four writers that commit out of order and roll back, polled meanwhile: each read
 exactly once.
 """
 
@@ -15,7 +15,7 @@ import pytest
 from tests.support.sources import PRODUCTS, START, Reader, source_feed, source_tables
 from tests.support.writers import Writers
 
-ROWS = 100_000
+ROWS = 30_000
 
 
 @pytest.mark.timeout(600)
