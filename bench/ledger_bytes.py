@@ -102,7 +102,9 @@ async def _deliver(feed: Feed, ledger: Ledger, queue: Kept, payload: int) -> Non
     text = f'{{"note":"{"x" * max(payload - len(empty), 0)}"}}'
     rows = [SourceRow(str(1_000_000 + number), number, text) for number in range(1, ROWS + 1)]
     intake = Intake(ledger, queue, message_wait=SECONDS, now=utc_now)
-    await intake.send(feed, await intake.log(feed, rows))
+    logged = await intake.log(feed, rows)
+    await intake.send(feed, logged)
+    await intake.count(feed, logged)
     async with PartnerClient([feed]) as partner:
         delivering = Delivering(
             ledger, partner, DeliverySettings("host:1", SECONDS, 50, timedelta(milliseconds=10))

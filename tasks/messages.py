@@ -37,10 +37,13 @@ REASONS = frozenset({
     "unknown_feed", "wrong_key", "gone", "expired",
 })  # fmt: skip
 """Why a message is dropped: `docs/operations.md` explains each."""
+POLLED_TOGETHER = 16
+"""Feeds that one message asks to poll at most: so several workers have a part of them."""
 SAID_EVERY_SECONDS = 10.0
 """How often drops for the same reason are logged."""
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
+_NAME = re.compile(NAME)
 _BATCH = re.compile(rf"({NAME})-[0-9a-f]{{16}}")
 """As `app.ledger.batches.new_batch` makes them: the feed, and a random part."""
 _TRACE = ("traceparent", "tracestate", "baggage")
@@ -293,7 +296,9 @@ def _deliver(args: list[Any], kwargs: Arguments, _: Mapping[str, Feed]) -> None:
 
 
 def _poll(args: list[Any], kwargs: Arguments, feeds: Mapping[str, Feed]) -> None:
-    """Beat's poll, or a follow-up, which ends when beat's next poll is due."""
+    """Beat's poll, of one feed or several, or a follow-up, which ends when beat's next poll is due."""
+    if kwargs.keys() == {"feeds"}:
+        return _poll_several(args, kwargs, feeds)
     feed = _feed_of(kwargs, feeds)
     if kwargs.keys() == {"feed"}:
         return _require(args, kwargs, "feed")
@@ -303,6 +308,20 @@ def _poll(args: list[Any], kwargs: Arguments, feeds: Mapping[str, Feed]) -> None
     if not (_is_number(after, LONGEST_FOLLOW_UP.total_seconds()) and _is_number(until, latest)):
         raise Dropped("arguments", f"a poll after {_shown(after)} s, until {_shown(until)}")
     return None
+
+
+def _poll_several(args: list[Any], kwargs: Arguments, feeds: Mapping[str, Feed]) -> None:
+    """One that this worker does not know, or knows no more, is passed over: the others are polled."""
+    _require(args, kwargs, "feeds")
+    names = kwargs["feeds"]
+    if (
+        not isinstance(names, list)
+        or len(names) > POLLED_TOGETHER
+        or not all(isinstance(name, str) and _NAME.fullmatch(name) for name in names)
+    ):
+        raise Dropped("arguments", f"polls of {_shown(str(names))}")
+    if not any(name in feeds for name in names):
+        raise Dropped("unknown_feed", f"feeds {_shown(', '.join(names))}")
 
 
 def _add(args: list[Any], kwargs: Arguments, _: Mapping[str, Feed]) -> None:

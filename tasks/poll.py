@@ -1,4 +1,4 @@
-"""Poll one feed for new rows, and again, sooner than beat does, while rows come.
+"""Poll feeds for new rows, and again, sooner than beat does, while rows come.
 
 A follow-up poll is no message: the process that polled keeps the time itself. So a worker that has
 much to do is not given more to receive, and beat's polls of other feeds do not wait behind
@@ -8,7 +8,9 @@ follow-ups. See docs/decisions/0025-looking-again.md.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -27,10 +29,15 @@ log = structlog.get_logger()
 
 @shared_task(name="poll", base=RelayTask, bind=True)
 def poll(
-    self: RelayTask, feed: str, after: float | None = None, until: float | None = None
+    self: RelayTask,
+    feed: str | None = None,
+    after: float | None = None,
+    until: float | None = None,
+    *,
+    feeds: Sequence[str] = (),
 ) -> None:
-    """Log the feed's new rows and queue them; while rows come, poll it again before beat's next
-    poll.
+    """Log the new rows of the feed, or of each of the feeds, and queue them; while rows come, poll
+    it again before beat's next poll. None of them waits for another.
 
     `after` (seconds) and `until` (seconds since 1970): the follow-up that this is, where an earlier
     version sent it.
@@ -38,7 +45,8 @@ def poll(
     follow_up = None
     if after is not None and until is not None:
         follow_up = FollowUp(timedelta(seconds=after), datetime.fromtimestamp(until, UTC))
-    self.hand_over(lambda services: poll_feed(services, feed, follow_up), feed, alone=False)
+    for name in feeds if feed is None else [feed]:
+        self.hand_over(partial(poll_feed, name=name, follow_up=follow_up), name, alone=False)
 
 
 async def poll_feed(services: Services, name: str, follow_up: FollowUp | None = None) -> None:

@@ -109,6 +109,11 @@ class Cursor:
     """What operators did with the feed, the latest last: as many as the ledger keeps."""
 
     @property
+    def tells_of_trouble(self) -> bool:
+        """Whether the last poll that was noted met with any: the next one that goes well says so."""
+        return bool(self.last_error or self.failures or self.retry_at)
+
+    @property
     def stopped(self) -> str | None:
         """What of the feed is paused, and why; `None`: nothing is."""
         said = []

@@ -154,6 +154,7 @@ class Sending:
             if work.stopped or self._now() >= work.until:
                 return
             answer = await self._request(feed, delivery, work)
+            throttle.answered(answer)
         finally:
             slots.leave()
         if answer.ruling is Ruling.OURS:

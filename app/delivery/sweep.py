@@ -94,8 +94,11 @@ class Sweeping:
         limit: int,
         now: Clock = utc_now,
         steady: Callable[[], float] = time.monotonic,
+        quiet: Callable[[], Sequence[str]] = list,
     ) -> None:
-        """`steady`: seconds of a clock that is never set, by which it rests."""
+        """`steady`: seconds of a clock that is never set, by which it rests. `quiet`: feeds whose
+        endpoint is not to be asked for a while, as far as this process knows.
+        """
         self._ledger = ledger
         self._queue = queue
         self._feeds = feeds
@@ -103,6 +106,7 @@ class Sweeping:
         self._limit = limit
         self._now = now
         self._steady = steady
+        self._quiet = quiet
         self._sampled: datetime | None = None
         """The last minute that this process sampled."""
         self._rested_at = 0.0
@@ -130,7 +134,12 @@ class Sweeping:
         return await self._requeue(await self._ledger.pauses.paused())
 
     async def _requeue(self, paused: Sequence[str]) -> Swept:
-        swept = Swept(await self._requeue_retries(paused), await self._republish(paused))
+        """Retries of a feed of which nothing may be sent now stay as they are until it may.
+        Batches are offered all the same: they are parked, and not overdue.
+        """
+        swept = Swept(
+            await self._requeue_retries([*paused, *self._quiet()]), await self._republish(paused)
+        )
         if swept.retries or swept.messages:
             log.info("swept", retries=swept.retries, messages=swept.messages)
         return swept
@@ -221,9 +230,9 @@ class Sweeping:
         for feed in set(await self._ledger.batches.feeds()) - owed.keys() - self._feeds.keys():
             await self._ledger.batches.drop_due(feed, now - self._lease)
 
-    async def _requeue_retries(self, paused: Sequence[str]) -> int:
+    async def _requeue_retries(self, left: Sequence[str]) -> int:
         now = self._now()
-        due = await self._ledger.requeueing.due_retries(now, self._limit, paused, among=self._feeds)
+        due = await self._ledger.requeueing.due_retries(now, self._limit, left, among=self._feeds)
         return await self._gather(
             due, lambda batch: self._ledger.requeueing.requeue_due(batch, now)
         )

@@ -9,7 +9,7 @@ from app.core.cursors import Cursor
 from app.feeds.feed import Feed
 from app.ledger import Ledger
 
-KNOWN_FOR = timedelta(seconds=5)
+KNOWN_FOR = timedelta(seconds=20)
 """For so long it is known what room there was: a poll of several pages does not ask for each, nor
 does each of the polls of a feed that has a row now and then.
 """

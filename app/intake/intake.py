@@ -93,8 +93,8 @@ class Intake:
         self._take = take
 
     async def log(self, feed: Feed, rows: Sequence[SourceRow]) -> Logged:
-        """Log rows; those in the ledger already stay as they are. Call `send` with what this
-        returns.
+        """Log rows; those in the ledger already stay as they are. Call `send` and `count` with what
+        this returns.
         """
         now = self._now()
         sifted = sift(feed.filter, rows)
@@ -125,8 +125,7 @@ class Intake:
         )
 
     async def send(self, feed: Feed, logged: Logged) -> None:
-        """Publish the batches' messages, and count the rows. The sweep publishes what the broker
-        does not take.
+        """Publish the batches' messages. The sweep publishes what the broker does not take.
 
         Of many batches only the first get a message; the others are due at once, for any worker
         with room. Those that this process takes up itself get none: should it die, the sweep finds
@@ -143,6 +142,9 @@ class Intake:
             log.warning(
                 "publish_failed", feed=feed.name, batches=len(logged.batches), error=str(error)
             )
+
+    async def count(self, feed: Feed, logged: Logged) -> None:
+        """Count the rows in the statistics."""
         await self._ledger.stats.add_logged(feed.name, logged.new, self._now(), logged.taken)
 
 

@@ -5,13 +5,14 @@ A poll may die between any two of its steps:
 
 1. while logging (see `app.intake.intake`): the next poll reads the page again, and rows already
    logged stay as they are;
-2. after the logging, before the cursor: the same;
-3. after the cursor, before the messages: the sweep finds the batches by `visible_at` and sends
-   them.
+2. after the logging, before the messages: the same, and the sweep finds the batches by `visible_at`
+   and sends them;
+3. after the messages, before the cursor: the next poll reads the page again, and finds all of it
+   logged. What is sent meanwhile is in the ledger, so nothing depends on the cursor.
 
-Two polls of one feed at the same time read the same page. Each row is logged once, and one of the
-polls loses the compare-and-set; what it logged is in its own batches, so it publishes those as
-well. Within one process the second poll does not begin.
+Two polls of one feed at the same time read the same page. Each row is logged once, by one of them,
+in its own batches, which it publishes; and one of the polls loses the compare-and-set. Within one
+process the second poll does not begin.
 """
 
 from __future__ import annotations
@@ -43,6 +44,10 @@ from app.source.catalogue import origin_of, other_source
 log = structlog.get_logger()
 
 UP_TO_DATE, BUDGET, ANOTHER = "up to date", "budget", "another poll"
+CURSOR_KNOWN_FOR = timedelta(seconds=1)
+"""How long a follow-up poll goes by the cursor as the poll before it left it: as long as a worker
+goes by its knowledge that a feed is not paused. A cursor that was moved meanwhile is not moved.
+"""
 LOOK_UP_EVERY = timedelta(minutes=1)
 """How often rows that were read again at another position are looked up, at most `LOOKED_UP`: do
 two rows share a key?
@@ -52,9 +57,9 @@ FEW, FEW_WAIT = 10, 2.5
 """A poll that brought fewer rows than this is followed up so many times later: each of them pays
 more for it.
 """
-REST = 4
+REST = 2
 """A follow-up poll waits for at least so many times as long as the poll before it took: a feed is
-followed up for a fifth of the time at most.
+followed up for a third of the time at most.
 """
 
 
@@ -69,6 +74,8 @@ class Polled:
     """Why it ended: one of the above, `backlog`, `paused`, `backing off` or `worker stops`."""
     again: FollowUp | None = None
     """The follow-up poll; `None`: beat's next poll is soon enough. If it is lost, no row is."""
+    follows: bool = False
+    """It is a follow-up poll itself."""
 
 
 class Polling:
@@ -97,6 +104,8 @@ class Polling:
         self.draining = False
         """No more pages are read."""
         self._backlogs: dict[str, Backlog] = defaultdict(lambda: Backlog(ledger, now))
+        self._cursors: dict[str, tuple[datetime, Cursor]] = {}
+        """Feed → its cursor as the last poll left it, and when that was asked of the ledger."""
         self._rows_came: dict[str, datetime] = {}
         """Feed → when a poll of this process last logged rows."""
         self._looked_up: dict[str, datetime] = {}
@@ -112,7 +121,7 @@ class Polling:
         each time, up to `POLL_WAIT_LIMIT`. Raises `SourceUnavailable`, the ledger's errors, and
         unforeseen ones.
         """
-        polled, began = Polled(), self._now()
+        polled, began = Polled(follows=follow_up is not None), self._now()
         if feed.name in self._under_way:
             polled.stopped = ANOTHER
             polled.again = next_follow_up(feed, polled, follow_up, began=began, now=began)
@@ -157,7 +166,7 @@ class Polling:
         self.draining = True
 
     async def _read_pages(self, feed: Feed, polled: Polled) -> None:
-        cursor = await self._ledger.cursors.get(feed.name)
+        asked_at, cursor = await self._cursor(feed, polled)
         if not cursor.paused:
             await self._require_origin(feed, cursor)
         deadline = self._now() + feed.poll_budget
@@ -176,12 +185,24 @@ class Polling:
             if (polled.read or feed.name in self._full) and await left.is_used_up(feed):
                 await self._leave_full(feed, polled)
                 return
+            before = cursor
             cursor, full = await self._read_page(feed, cursor, polled, left)
+            if cursor is not before:
+                asked_at = self._now()
             if not full:
+                self._cursors[feed.name] = asked_at, cursor
                 return
             if reason := self._enough(deadline):
                 polled.stopped = reason
                 return
+
+    async def _cursor(self, feed: Feed, polled: Polled) -> tuple[datetime, Cursor]:
+        """The feed's cursor, and when it was asked for."""
+        now = self._now()
+        asked_at, known = self._cursors.pop(feed.name, (now, None))
+        if known and polled.follows and timedelta() <= now - asked_at < CURSOR_KNOWN_FOR:
+            return asked_at, known
+        return now, await self._ledger.cursors.get(feed.name)
 
     def _enough(self, deadline: datetime) -> str | None:
         """Why no further page is read now; `None`: one is."""
@@ -228,7 +249,7 @@ class Polling:
             raise SourceRefused(other_source(feed, cursor.origin))
 
     async def _take(self, feed: Feed, page: Page, cursor: Cursor, polled: Polled) -> Cursor:
-        """Log the page, move the cursor, publish the messages: in this order. Returns the moved
+        """Log the page, publish the messages, move the cursor: in this order. Returns the moved
         cursor.
         """
         for gap in page.expired:
@@ -244,18 +265,20 @@ class Polling:
         moves = page.position != cursor.position or page.gaps != cursor.gaps
         found_lowest = cursor.lowest is None and page.lowest is not None
         if not (page.rows or moves or page.form or found_lowest):
-            await self._ledger.cursors.note_empty(cursor, page, self._now())
+            if not polled.follows or cursor.tells_of_trouble or page.held != cursor.held:
+                await self._ledger.cursors.note_empty(cursor, page, self._now())
             return cursor
         logged = await self._intake.log(feed, page.rows)
         await self._notice(feed, logged)
+        await self._intake.send(feed, logged)
         try:
             cursor = await self._ledger.cursors.advance(cursor, page, self._now())
         except CursorMoved:
-            await self._intake.send(feed, logged)
+            await self._intake.count(feed, logged)
             raise
         polled.read += len(page.rows)
         polled.logged += logged.new
-        await self._intake.send(feed, logged)
+        await self._intake.count(feed, logged)
         return cursor
 
     async def _notice(self, feed: Feed, logged: Logged) -> None:

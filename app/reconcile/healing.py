@@ -86,6 +86,7 @@ async def _log(run: Run, rows: Sequence[SourceRow]) -> dict[str, State]:
         LedgerUnavailable
     ):  # the messages are out; what counts them must not be done twice, and may fall short
         await run.means.intake.send(run.feed, logged)
+        await run.means.intake.count(run.feed, logged)
     states = await run.ledger.audit.states_of([delivery_id(run.feed.name, row) for row in rows])
     return {
         row.key: states[known]

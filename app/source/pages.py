@@ -106,11 +106,13 @@ class Pages(Fetching):
             late += await _ask(asking, gap_round, GAP_STATEMENTS - 1, rest, must=False)
         if lost := await _lost(connection, plan, position):
             return Page((), cursor.position, cursor.gaps, full=False, ahead=lost)
-        ahead = (
-            None
-            if fresh.rows
-            else await self._ahead(connection, plan, replace(cursor, position=position), now)
-        )
+        reached = plan.strategy.reached(fresh.positions, position, more=fresh.more, horizon=horizon)
+        standing = replace(cursor, position=position)
+        ahead: Ahead | None = None
+        if fresh.rows:
+            self._not_ahead(standing, reached)
+        else:
+            ahead = await self._ahead(connection, plan, standing, now)
         held = None if fresh.rows else await self._held(connection, plan, position, horizon, now)
         lowest = await _lowest(connection, plan, fresh) if cursor.lowest is None else None
         opens = bool(plan.strategy.missing(position, fresh.positions, now))
@@ -122,9 +124,7 @@ class Pages(Fetching):
         opened = plan.strategy.missing(position, fresh.positions, now)
         return Page(
             rows=await source_rows(plan, matching(plan, late + fresh)),
-            position=plan.strategy.reached(
-                fresh.positions, position, more=fresh.more, horizon=horizon
-            ),
+            position=reached,
             gaps=coarsen(kept + opened, plan.strategy.max_gaps),
             full=fresh.more or not gap_round.complete,
             expired=expired,
@@ -188,7 +188,7 @@ class Pages(Fetching):
         self, connection: AsyncConnection, plan: FeedPlan, cursor: Cursor, now: datetime
     ) -> Ahead | None:
         """Whether the cursor is ahead of the table: checked once a minute, and remembered in
-        between.
+        between, also while it moves past rows that were read.
         """
         position = cursor.position
         checked_at, standing, found = self._ahead_checked.get(plan.feed.name, (None, None, None))
@@ -199,6 +199,12 @@ class Pages(Fetching):
         found = await ahead_of(connection, plan, cursor)
         self._ahead_checked[plan.feed.name] = (now, position, found)
         return found
+
+    def _not_ahead(self, cursor: Cursor, reached: Position) -> None:
+        """Rows were read up to there: if the cursor was not ahead of the table, it is not now."""
+        checked_at, standing, found = self._ahead_checked.get(cursor.feed, (None, None, None))
+        if checked_at is not None and standing == cursor.position and found is None:
+            self._ahead_checked[cursor.feed] = (checked_at, reached, None)
 
     async def _held(
         self,

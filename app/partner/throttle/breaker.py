@@ -18,6 +18,7 @@ import structlog
 from app.core.attempts import Answer
 from app.core.backoff import doubled
 from app.feeds.feed import Breaker, Feed
+from app.partner.throttle.concurrency import ConcurrencyShare
 from app.partner.throttle.cooldown import Cooldown
 from app.partner.throttle.results import Results, Window, failed, of_the_endpoint
 from app.partner.throttle.store import Shared, ThrottleStore
@@ -39,18 +40,16 @@ class CircuitBreaker:
         steady: Callable[[], float],
         *,
         sync: Callable[[], Awaitable[None]],
-        processes: Callable[[], int],
+        share: ConcurrencyShare,
     ) -> None:
-        """`sync` tells and hears what all know; `processes` are those that send to the endpoint, as
-        far as known.
-        """
+        """`sync` tells and hears what all know; `share`: this process's requests in flight."""
         self._feed = feed
         self._settings = feed.partner.breaker
         self._store = store
         self._cooldown = cooldown
         self._steady = steady
         self._sync = sync
-        self._processes = processes
+        self._share = share
         self.generation = 0
         """Which opening it is open, or half-open, with; 0: closed."""
         self.reopened = 0
@@ -160,7 +159,8 @@ class CircuitBreaker:
         open_for = min(open_for, self._longest_open())
         self.open_until = self._cooldown.moment_in(open_for)
         self._no_probe_until = 0.0
-        self._probes_left = max(1, self._settings.probes // self._processes())
+        self._probes_left = max(1, self._settings.probes // self._share.live)
+        self._share.start_slowly(self._probes_left)
         self._cooldown.be_quiet(self.open_until)
         log.warning("breaker_opened", feed=self._feed.name, seconds=round(open_for, 1))
 

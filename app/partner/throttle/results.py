@@ -28,6 +28,15 @@ def failed(answer: Answer) -> bool:
     )
 
 
+def is_well(answer: Answer) -> bool:
+    """Whether an answer says that the endpoint takes requests again."""
+    return (
+        answer.status is not None
+        and answer.status != HTTPStatus.TOO_MANY_REQUESTS
+        and not failed(answer)
+    )
+
+
 def of_the_endpoint(answer: Answer) -> bool:
     """Whether the answer says anything of the endpoint: a row of which no request can be made does
     not.

@@ -65,6 +65,27 @@ class Shared:
     """Failures in a row, by all, of whatever age."""
 
 
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a process says of one endpoint. Times in seconds."""
+
+    feed: str
+    lease: float
+    """For so long it counts as alive."""
+    hold: float
+    """What remains of a hold known here."""
+    results: Results
+    """Since the last time, for the breaker's window of `buckets` buckets of `bucket` seconds."""
+    bucket: float
+    buckets: int
+    in_a_row: int
+    """What was last heard of failures in a row, should Redis have forgotten."""
+    unwanted: float
+    """A half-open breaker closes where its probes succeeded and nobody has asked for another for so
+    long.
+    """
+
+
 def endpoint_keys(feed: str, *names: str) -> list[str]:
     """The keys of an endpoint. The braces keep them on one node of a Redis Cluster."""
     return [f"rowrelay:{{{feed}}}:{name}" for name in names]
@@ -88,46 +109,36 @@ class ThrottleStore:
             self._redis.register_script, scripts
         )
 
-    async def sync(
-        self,
-        feed: str,
-        *,
-        lease: float,
-        hold: float,
-        results: Results,
-        in_a_row: int,
-        bucket: float,
-        buckets: int,
-        unwanted: float,
-    ) -> Shared | None:
-        """Say what this process knows, be counted as alive for `lease` seconds, and hear what all
-        know.
-
-        `hold`: seconds that remain of a hold known here. `results`: since the last time, for the
-        breaker's window of `buckets` buckets of `bucket` seconds. `in_a_row`: what was last heard
-        of failures in a row, should Redis have forgotten. `unwanted`: a half-open breaker closes
-        where its probes succeeded and nobody has asked for another for so many seconds. Asks even
-        while Redis is away.
+    async def sync(self, said: Said) -> Shared | None:
+        """Say what this process knows, be counted as alive, and hear what all know. Asks even while
+        Redis is away.
         """
-        counts = [results.sent, results.failed, *_micros(bucket), buckets]
-        arguments: list[str | int] = [
+        found = await self.sync_all([said])
+        return found[0] if found else None
+
+    async def sync_all(self, said: Sequence[Said]) -> Sequence[Shared] | None:
+        """The same for several endpoints, with one trip."""
+        async with self._redis.pipeline(transaction=False) as asking:
+            for one in said:
+                keys = endpoint_keys(one.feed, "clock", "live", "counts")
+                await self._sync(keys, self._with(one.feed, self._said(one)), client=asking)
+            answers = await self._ask(asking.execute())
+        if answers is None:
+            return None
+        return [_heard(one.feed, answer) for one, answer in zip(said, answers, strict=True)]
+
+    def _said(self, one: Said) -> list[str | int]:
+        results = one.results
+        counts = [results.sent, results.failed, *_micros(one.bucket), one.buckets]
+        return [
             self._process,
-            *_micros(lease, hold),
+            *_micros(one.lease, one.hold),
             *counts,
             *_micros(_HOLD_SLACK_SECONDS),
+            results.trailing,
+            one.in_a_row,
+            *_micros(one.unwanted),
         ]
-        arguments += [results.trailing, in_a_row, *_micros(unwanted)]
-        answer = await self._ask(
-            self._sync(endpoint_keys(feed, "clock", "live", "counts"), self._with(feed, arguments))
-        )
-        if answer is None:
-            return None
-        hold_left, open_left, *counted, junk = answer
-        if junk:
-            log.warning(
-                "throttle_junk", feed=feed, keys=junk, done="deleted: no hash or sorted set of ours"
-            )
-        return Shared(hold_left / _MICRO, open_left / _MICRO, *counted)
 
     async def trip(self, feed: str, generation: int, open_for: float, reopened: int) -> int | None:
         """Open the breaker unless another was faster: then 0. `generation`: the one that failed; 0
@@ -255,6 +266,15 @@ def _told(text: str) -> tuple[str, str, float] | None:
     if not remaining.isdecimal() or len(remaining) > _MICROS_DIGITS:
         return None
     return feed, what, min(int(remaining) / _MICRO, KEPT_SECONDS)
+
+
+def _heard(feed: str, answer: Sequence[int]) -> Shared:
+    hold_left, open_left, *counted, junk = answer
+    if junk:
+        log.warning(
+            "throttle_junk", feed=feed, keys=junk, done="deleted: no hash or sorted set of ours"
+        )
+    return Shared(hold_left / _MICRO, open_left / _MICRO, *counted)
 
 
 def _micros(*seconds: float) -> list[int]:

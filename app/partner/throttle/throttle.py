@@ -31,8 +31,8 @@ from app.partner.throttle.breaker import CircuitBreaker
 from app.partner.throttle.concurrency import ALIVE_SECONDS, ConcurrencyShare
 from app.partner.throttle.cooldown import JITTER_SECONDS, Cooldown
 from app.partner.throttle.rate import PATIENCE_SECONDS, RateLimit
-from app.partner.throttle.results import BUCKETS
-from app.partner.throttle.store import Shared, ThrottleStore
+from app.partner.throttle.results import BUCKETS, failed, is_well
+from app.partner.throttle.store import Said, Shared, ThrottleStore
 
 BACKLOG_SECONDS = 20.0
 """How far the requests that already wait may fill the rate limit before more batches are parked.
@@ -63,13 +63,15 @@ class EndpointThrottle:
         self.share = ConcurrencyShare(feed, part, steady, alone=store is None)
         self.rate = RateLimit(feed, store, self.share)
         self.breaker = CircuitBreaker(
-            feed, store, self.cooldown, steady, sync=self.sync, processes=lambda: self.share.live
+            feed, store, self.cooldown, steady, sync=self.sync, share=self.share
         )
         self.slots = self.share.slots
         """To be held by each request in flight."""
         self._steady = steady
         self._steps_back = server_clock.steps_back
         self._telling: asyncio.Task[None] | None = None
+        self._failed_in_a_row = 0
+        """Of this process's requests."""
 
     def take(self, feed: Feed, part: float) -> None:
         """Go by what the feed says now. What is known of the endpoint, as a hold, stays."""
@@ -129,12 +131,25 @@ class EndpointThrottle:
         """The partner wants no request before `until` (Retry-After). Holds here from now on; the
         others are told.
         """
-        if (
-            self.cooldown.hold(until)
-            and self.store
-            and (self._telling is None or self._telling.done())
-        ):
+        if self._hold(until) and self.store and (self._telling is None or self._telling.done()):
             self._telling = asyncio.create_task(self._tell_hold())
+
+    def answered(self, answer: Answer) -> None:
+        """A request was answered, or was not. Where the endpoint had been left alone and is well,
+        more go at once; where it fails again and again, only a few until the breaker is told.
+        """
+        if failed(answer):
+            self._failed_in_a_row += 1
+            breaker = self.feed.partner.breaker
+            if breaker.enabled and self._failed_in_a_row == breaker.min_requests:
+                self.share.start_slowly(breaker.probes)
+            return
+        self._failed_in_a_row = 0
+        if not self.share.starts_slowly or self.breaker.is_open or self.cooldown.seconds():
+            return
+        held_until = self.cooldown.held_until
+        if is_well(answer) and (held_until is None or answer.at >= held_until):
+            self.share.went_well()
 
     def ease(self, *, machine: bool) -> None:
         """A local resource is missing. Of this machine: no more requests at once, for a while, than
@@ -161,19 +176,42 @@ class EndpointThrottle:
 
     async def sync(self) -> None:
         """One beat: say what is known here, hear what all know. Does nothing without a store."""
-        if self.store is None:
-            return
+        if self.store is not None:
+            said = self.say()
+            await self.heard(said, await self.store.sync(said))
+
+    def say(self) -> Said:
+        """What is known here, to be told to the others. Call `heard` with it."""
         self._mind_the_time()
-        shared = await self._tell(self.store)
-        if shared is not None:
-            await self._hear(self.store, shared)
+        settings = self.feed.partner.breaker
+        return Said(
+            self.feed.name,
+            lease=ALIVE_SECONDS,
+            hold=self.cooldown.held_seconds(),
+            results=self.breaker.hand_over(),
+            bucket=settings.window.total_seconds() / BUCKETS,
+            buckets=BUCKETS,
+            in_a_row=self.breaker.in_a_row,
+            unwanted=settings.open_for.total_seconds(),
+        )
+
+    async def heard(self, said: Said, shared: Shared | None) -> None:
+        """What all know. `None`: Redis is away, and what was said was not told."""
+        if shared is None or self.store is None:
+            self.share.redis_away()
+            self.breaker.take_back(said.results)
+            return
+        if shared.hold > self.cooldown.held_seconds() + JITTER_SECONDS:
+            self._hold(self.cooldown.moment_in(shared.hold))
+        self.share.share_out(shared.live, shared.rank)
+        await self.breaker.hear(self.store, shared)
 
     async def hear(self, what: str, remaining: float) -> None:
         """Another process has told something: a hold with the seconds that remain, or that it is
         worth asking.
         """
         if what == "hold":
-            self.cooldown.hold(self.cooldown.moment_in(remaining))
+            self._hold(self.cooldown.moment_in(remaining))
         else:
             await self.sync()
 
@@ -183,6 +221,13 @@ class EndpointThrottle:
             await self._telling
 
     # --- inside
+
+    def _hold(self, until: datetime) -> bool:
+        """Whether that is news."""
+        if not self.cooldown.hold(until):
+            return False
+        self.share.start_slowly(1)
+        return True
 
     async def _pause(self) -> float:
         """Seconds until it is worth asking again; 0: a request may start now."""
@@ -210,26 +255,3 @@ class EndpointThrottle:
             self._steps_back = server_clock.steps_back
             self.cooldown.forget()
             self.breaker.forget_time()
-
-    async def _tell(self, store: ThrottleStore) -> Shared | None:
-        settings, results = self.feed.partner.breaker, self.breaker.hand_over()
-        shared = await store.sync(
-            self.feed.name,
-            lease=ALIVE_SECONDS,
-            hold=self.cooldown.held_seconds(),
-            results=results,
-            in_a_row=self.breaker.in_a_row,
-            bucket=settings.window.total_seconds() / BUCKETS,
-            buckets=BUCKETS,
-            unwanted=settings.open_for.total_seconds(),
-        )
-        if shared is None:
-            self.share.redis_away()
-            self.breaker.take_back(results)
-        return shared
-
-    async def _hear(self, store: ThrottleStore, shared: Shared) -> None:
-        if shared.hold > self.cooldown.held_seconds() + JITTER_SECONDS:
-            self.cooldown.hold(self.cooldown.moment_in(shared.hold))
-        self.share.share_out(shared.live, shared.rank)
-        await self.breaker.hear(store, shared)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 import structlog
 
 from app.core.clock import Clock, utc_now
+from app.core.parts import in_parts
 from app.feeds.feed import Feed
 from app.partner.throttle.store import ThrottleStore
 from app.partner.throttle.throttle import EndpointThrottle
@@ -17,6 +18,8 @@ from app.partner.throttle.throttle import EndpointThrottle
 log = structlog.get_logger()
 
 BEAT_SECONDS = 1.0
+ASKED_AT_ONCE = 50
+"""Endpoints asked for with one trip to Redis, each by a script of its own."""
 
 
 class Throttles:
@@ -61,6 +64,10 @@ class Throttles:
         """The feed's throttle, if `of` has made it."""
         return self._throttles.get(feed.name)
 
+    def quiet(self) -> list[str]:
+        """Feeds of which no batch had better be claimed now, as far as this process knows."""
+        return [name for name, one in self._throttles.items() if one.parked_until() is not None]
+
     def take(self, feeds: Mapping[str, Feed], removed: Iterable[str], part: float) -> None:
         """Follow these feeds from now on, and drop those `removed`."""
         self._feeds, self._part = dict(feeds), part
@@ -91,22 +98,27 @@ class Throttles:
     async def _beat(self) -> None:
         while True:
             await asyncio.sleep(BEAT_SECONDS)
-            await self._sync_all(self._throttles.values())
+            await self._sync_all(list(self._throttles.values()))
 
     async def _listen(self, store: ThrottleStore) -> None:
         async for message in store.messages():
             if message is None:
-                await self._sync_all(self._throttles.values())
+                await self._sync_all(list(self._throttles.values()))
             elif (throttle := self._throttles.get(message[0])) is not None:
                 await throttle.hear(message[1], message[2])
 
     async def _sync_all(self, throttles: Iterable[EndpointThrottle]) -> None:
-        """Ask for each; once Redis has not answered, the others can wait for the next beat. Never
-        raises: whoever asks goes on for as long as the process runs."""
+        """Ask for all, some at a time; once Redis has not answered, the others can wait for the next
+        beat. Never raises: whoever asks goes on for as long as the process runs."""
         try:
-            for throttle in list(throttles):
-                await throttle.sync()
-                if self._store and not self._store.up:
+            for some in in_parts(throttles, ASKED_AT_ONCE):
+                if self._store is None:
+                    return
+                said = [throttle.say() for throttle in some]
+                heard = await self._store.sync_all(said)
+                for place, throttle in enumerate(some):
+                    await throttle.heard(said[place], heard[place] if heard else None)
+                if not self._store.up:
                     return
         except Exception as error:
             log.exception("throttle_failed", kind=type(error).__name__)

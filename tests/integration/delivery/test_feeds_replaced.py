@@ -135,17 +135,18 @@ async def test_limits_change_at_once_and_what_the_partner_asked_for_stays() -> N
     throttles = Throttles()
     feed = make_feed(concurrency=10)
     throttle = await throttles.of(feed)
-    throttle.hold(utc_now() + timedelta(minutes=5))
     changed = _changed(feed, concurrency=4, rate_limit=Rate(count=1, per_seconds=3600))
     throttles.take({feed.name: changed}, (), 1.0)
     assert await throttles.of(feed) is throttle, (
         "a batch under way shares the limits with those that come"
     )
     assert (throttle.slots.limit, throttle.feed) == (4, changed)
-    assert throttle.held_for() > 200
     throttles.take({feed.name: _changed(feed, concurrency=20)}, (), 0.5)
     assert throttle.slots.limit == 10, "as much of it as this process has room for"
+    throttle.hold(utc_now() + timedelta(minutes=5))
+    throttles.take({feed.name: _changed(feed, concurrency=30)}, (), 1.0)
     assert throttle.held_for() > 200
+    assert throttle.slots.limit == 1, "it is begun with one after a hold, however many may go"
 
 
 def _guarded(throttle: EndpointThrottle) -> bool:

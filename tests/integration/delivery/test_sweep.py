@@ -198,6 +198,26 @@ async def test_a_delivery_is_dead_when_its_attempts_are_spent(relay: Relay) -> N
     assert len(await relay.ledger.attempts.of_delivery("orders:1")) == 4
 
 
+async def test_retries_wait_while_nothing_may_be_sent_to_their_endpoint(relay: Relay) -> None:
+    """Gathered into batches they would be offered, parked and offered again."""
+    relay.partner.moods = [Mood.FAILS]
+    await relay.poll_rows(5)
+    await relay.deliver_all()
+    relay.clock.advance(LONGEST_BACKOFF)
+    quiet = ["orders"]
+    sweeping = Sweeping(
+        relay.ledger, relay.queue, {"orders": relay.feed}, lease=LEASE, limit=100,
+        now=relay.clock, quiet=lambda: quiet,
+    )  # fmt: skip
+    assert (await sweeping.requeue()).retries == 0
+    await relay.poll_rows(2)
+    relay.queue.messages.clear()
+    relay.clock.advance(LONGEST_BACKOFF)
+    assert (await sweeping.requeue()).messages == 1, "a batch is offered, for its worker to park"
+    quiet.clear()
+    assert (await sweeping.requeue()).retries == 5
+
+
 @pytest.mark.parametrize("sending_alone", [False, True])
 async def test_a_paused_feed_is_not_swept(relay: Relay, *, sending_alone: bool) -> None:
     pauses = relay.ledger.pauses

@@ -17,11 +17,11 @@ from app.core.errors import LedgerRefused, LedgerUnavailable, SourceUnavailable
 from app.core.rows import Page
 from app.feeds.feed import Feed
 from app.intake.backlog import KNOWN_FOR
-from app.intake.poll import Polling
+from app.intake.poll import CURSOR_KNOWN_FOR, Polling
 from app.ledger import Ledger
 from tests.support.doubles import MemorySource, VirtualClock
 from tests.support.feeds import make_feed
-from tests.support.relay import MESSAGE_WAIT, Relay
+from tests.support.relay import MESSAGE_WAIT, Relay, replaced
 from tests.support.steps import Crashed, Fate, Kind, Steps, stepped_ledger
 
 
@@ -103,6 +103,79 @@ async def test_batches_that_their_process_takes_need_no_message(
     relay.clock.advance(MESSAGE_WAIT)
     due = await relay.ledger.batches.due(relay.clock(), 100)
     assert {batch.id for batch in due} == await relay.batches(), "as if a message had been lost"
+
+
+async def test_what_is_logged_is_on_its_way_before_the_cursor_moves(relay: Relay) -> None:
+    """A row waits for one command of the ledger less."""
+    seen: list[int] = []
+
+    async def advance(cursor: Cursor, page: Page, now: datetime) -> Cursor:
+        seen.append(len(relay.queue.messages))
+        return await relay.ledger.cursors.advance(cursor, page, now)
+
+    relay.source.add(3)
+    await relay.polling(replaced(relay.ledger, "cursors", advance=advance)).poll(relay.feed)
+    assert seen == [2]
+    await everything_is_owed_once(relay)
+
+
+async def test_a_follow_up_poll_that_finds_nothing_writes_nothing_unless_there_was_trouble(
+    relay: Relay,
+) -> None:
+    noted: list[str] = []
+
+    async def note_empty(cursor: Cursor, page: Page, now: datetime) -> None:
+        noted.append(cursor.feed)
+        await relay.ledger.cursors.note_empty(cursor, page, now)
+
+    polling = relay.polling(replaced(relay.ledger, "cursors", note_empty=note_empty))
+    follow_up = FollowUp(timedelta(seconds=1), relay.clock() + timedelta(minutes=1))
+    await polling.poll(relay.feed)
+    assert noted == ["orders"], "of beat's polls status tells when the last was"
+    await polling.poll(relay.feed, follow_up)
+    assert noted == ["orders"]
+    await relay.ledger.cursors.note_poll("orders", relay.clock(), "the cursor is ahead")
+    relay.clock.advance(CURSOR_KNOWN_FOR)
+    await polling.poll(relay.feed, follow_up)
+    assert noted == ["orders"] * 2
+    assert (await relay.ledger.cursors.get("orders")).last_error is None
+
+
+async def test_a_follow_up_poll_goes_by_the_cursor_that_it_knows_for_a_second(relay: Relay) -> None:
+    asked: list[str] = []
+
+    async def get(feed: str) -> Cursor:
+        asked.append(feed)
+        return await relay.ledger.cursors.get(feed)
+
+    polling = relay.polling(replaced(relay.ledger, "cursors", get=get))
+    follow_up = FollowUp(timedelta(seconds=1), relay.clock() + timedelta(minutes=1))
+    relay.source.add(1)
+    await polling.poll(relay.feed)
+    relay.source.add(1)
+    assert (await polling.poll(relay.feed, follow_up)).logged == 1
+    assert (await polling.poll(relay.feed, follow_up)).logged == 0
+    assert len(asked) == 1
+    await relay.ledger.pauses.pause("orders", "by hand")
+    relay.clock.advance(CURSOR_KNOWN_FOR)
+    assert (await polling.poll(relay.feed, follow_up)).stopped == "paused"
+    await relay.ledger.pauses.resume("orders")
+    await polling.poll(relay.feed)
+    await polling.poll(relay.feed)
+    assert len(asked) == 4, "beat's polls always ask"
+
+
+async def test_a_cursor_that_another_process_moved_is_not_moved_by_a_follow_up_poll(
+    relay: Relay,
+) -> None:
+    polling = relay.polling()
+    follow_up = FollowUp(timedelta(seconds=1), relay.clock() + timedelta(minutes=1))
+    await polling.poll(relay.feed)
+    await relay.poll_rows(3)
+    moved = await relay.ledger.cursors.get("orders")
+    assert (await polling.poll(relay.feed, follow_up)).stopped == "another poll"
+    assert await relay.ledger.cursors.get("orders") == moved
+    await everything_is_owed_once(relay)
 
 
 async def test_a_feed_with_a_full_backlog_is_not_polled(ledger: Ledger) -> None:

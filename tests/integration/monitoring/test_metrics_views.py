@@ -15,7 +15,7 @@ from app.core.errors import BrokerUnavailable
 from app.core.states import State
 from app.ledger import Ledger
 from app.partner.throttle.results import Results
-from app.partner.throttle.store import ThrottleStore
+from app.partner.throttle.store import Said, ThrottleStore
 from app.partner.throttle.view import BreakerState, EndpointView, view_endpoints
 from tests.support.ledger import LATER, NOW, claim, failed, loaded, log_batch, source_rows, succeed
 from tests.support.wait import until
@@ -42,7 +42,7 @@ async def view(broker: Broker, feed: str = "orders") -> EndpointView:
 
 
 async def sync(store: ThrottleStore, hold: float = 0.0) -> None:
-    await store.sync(
+    said = Said(
         "orders",
         lease=5.0,
         hold=hold,
@@ -52,6 +52,7 @@ async def sync(store: ThrottleStore, hold: float = 0.0) -> None:
         buckets=10,
         unwanted=10.0,
     )
+    await store.sync(said)
 
 
 async def test_depths_are_those_of_the_queues_and_0_where_nothing_waits(

@@ -20,7 +20,7 @@ from app.core.clock import utc_now
 from app.core.url import parse_url
 from app.feeds.feed import Breaker, Feed, Partner, Rate
 from app.partner.throttle import throttles as throttles_module
-from app.partner.throttle.store import CHANNEL, ThrottleStore
+from app.partner.throttle.store import CHANNEL, Said, Shared, ThrottleStore
 from app.partner.throttle.throttle import EndpointThrottle
 from app.partner.throttle.throttles import Throttles
 from app.partner.throttle.view import BreakerState, view_endpoints
@@ -242,6 +242,30 @@ async def test_the_shares_of_living_processes_add_up_to_the_cap(clean_redis_url:
             lambda: all(throttle.slots.limit == 50 for throttle in throttles),
             message="the share of the one who left",
         )
+
+
+async def test_a_beat_keeps_all_endpoints_together_with_one_trip(
+    clean_redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+    sync_all = ThrottleStore.sync_all
+
+    async def noted(self: ThrottleStore, said: Sequence[Said]) -> Sequence[Shared] | None:
+        asked.append([one.feed for one in said])
+        return await sync_all(self, said)
+
+    monkeypatch.setattr(ThrottleStore, "sync_all", noted)
+    throttles = Throttles(ThrottleStore(clean_redis_url, "p0", timeout=3.0))
+    feeds = [_feed().model_copy(update={"name": name}) for name in ("orders", "bills")]
+    found = [await throttles.of(feed) for feed in feeds]
+    found[0].hold(utc_now() + timedelta(seconds=60))
+    throttles.start()
+    try:
+        await until(lambda: ["orders", "bills"] in asked)
+        assert [throttle.share.live for throttle in found] == [1, 1]
+        assert [throttle.held_for() > 30 for throttle in found] == [True, False], "each its own"
+    finally:
+        await throttles.close()
 
 
 async def test_the_share_stays_while_redis_is_away(own_redis: EmbeddedRedis) -> None:

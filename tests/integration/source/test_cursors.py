@@ -409,8 +409,12 @@ async def test_whether_the_cursor_is_ahead_is_looked_at_once_a_minute(
     await tables.write("orders", _rows(1, 2))
     await reader.poll()
     assert (await reader.page()).ahead is None
+    await tables.write("orders", _rows(3))
+    await reader.poll(START + timedelta(seconds=30))
     await tables.run(f"DELETE FROM {tables.named('orders')}")  # noqa: S608 - names of ours
-    assert (await reader.page(START + timedelta(seconds=59))).ahead is None
+    assert (await reader.page(START + timedelta(seconds=59))).ahead is None, (
+        "rows that it moves past are no reason to look again"
+    )
     assert (await reader.page(START + timedelta(seconds=61))).ahead is not None
 
 

@@ -17,7 +17,7 @@ from app.broker.depths import Broker
 from app.core.errors import BrokerUnavailable
 from app.core.redis_url import parse_redis_url
 from app.partner.throttle.results import Results
-from app.partner.throttle.store import ThrottleStore
+from app.partner.throttle.store import Said, ThrottleStore
 from app.reads.doctor.broker import NAME, ask, check_broker
 from app.reads.doctor.check import Check
 from app.runtime.reader import open_reader
@@ -26,15 +26,7 @@ from tasks.application import make_application
 from tasks.probes import probes
 from tests.support.tls_front import Front, tls_front
 
-SAID: dict[str, Any] = {
-    "lease": 1,
-    "hold": 0,
-    "results": Results(),
-    "in_a_row": 0,
-    "bucket": 1,
-    "buckets": 1,
-    "unwanted": 1,
-}
+SAID = Said("f", lease=1, hold=0, results=Results(), in_a_row=0, bucket=1, buckets=1, unwanted=1)
 
 PATIENCE = timedelta(seconds=20)
 
@@ -69,7 +61,7 @@ async def test_each_client_connects_where_the_authority_is_trusted(
     broker, store = Broker(url, timedelta(seconds=20)), ThrottleStore(url, "w", timeout=20)
     try:
         assert await broker.depths(["deliver"]) == {"deliver": 0}
-        assert await store.sync("f", **SAID) is not None
+        assert await store.sync(SAID) is not None
     finally:
         await broker.close()
         await store.close()
@@ -88,7 +80,7 @@ async def test_no_client_talks_to_a_server_that_it_cannot_trust(front: Front) ->
     try:
         with pytest.raises(BrokerUnavailable, match="certificate verify failed"):
             await broker.depths(["deliver"])
-        assert await store.sync("f", **SAID) is None
+        assert await store.sync(SAID) is None
     finally:
         await broker.close()
         await store.close()

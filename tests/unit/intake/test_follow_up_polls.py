@@ -57,10 +57,10 @@ def test_each_follow_up_poll_that_finds_nothing_doubles_the_wait() -> None:
 
 
 def test_a_poll_that_took_long_is_followed_up_after_a_rest() -> None:
-    assert _after(0.5, logged=1) == _in(2)
-    assert _after(3, logged=1, follow_up=_in(0.25), took=0.25) == _in(1)
-    assert _after(3, follow_up=_in(0.25), took=0.25) == _in(1)
-    assert _after(3, logged=1, follow_up=_in(0.25), took=0.5) is None, "beat's poll comes first"
+    assert _after(0.5, logged=1) == _in(1)
+    assert _after(3, logged=1, follow_up=_in(0.25), took=0.5) == _in(1)
+    assert _after(3, follow_up=_in(0.25), took=0.5) == _in(1)
+    assert _after(3, logged=1, follow_up=_in(0.25), took=1) is None, "beat's poll comes first"
 
 
 def test_a_poll_that_had_pages_to_read_is_followed_up_soon_however_long_it_took() -> None:

@@ -158,10 +158,10 @@ def test_a_beat_whose_machine_is_set_back_goes_on_sending(
     from tasks.application import make_application
 
     app = make_application(loaded)
+    started, passed = time.monotonic(), 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: started + passed)
     entries = Service(app, scheduler_cls=app.conf.beat_scheduler).scheduler.schedule
     sent = {name: next(entry) for name, entry in entries.items()}
-    real, passed = time.monotonic, 0.0
-    monkeypatch.setattr(time, "monotonic", lambda: real() + passed)
     monkeypatch.setattr(time, "time", lambda: 0.0)
     assert not any(entry.is_due()[0] for entry in sent.values())
     passed = 400.0

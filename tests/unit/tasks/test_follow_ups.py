@@ -10,10 +10,10 @@ from typing import Any
 
 from app.core.clock import utc_now
 from app.core.cursors import FollowUp
-from app.core.under_way import UnderWay
+from app.core.under_way import About, UnderWay
 from app.intake.poll import Polled
 from app.monitoring.heartbeat import Activity
-from tasks.poll import poll_feed
+from tasks.poll import poll, poll_feed
 from tests.support.feeds import make_feed
 
 FEED = make_feed()
@@ -85,3 +85,27 @@ async def test_a_feed_that_went_meanwhile_is_polled_no_more() -> None:
     worker.config.feeds.clear()
     await _let_timers_run(worker)
     assert polling.asked == [None]
+
+
+async def test_a_message_of_several_feeds_polls_each_and_passes_over_one_that_went() -> None:
+    polled: list[str] = []
+
+    class Polls(Chain):
+        async def poll(self, feed: Any, follow_up: FollowUp | None) -> Polled:
+            polled.append(feed.name)
+            if feed.name == "broken":
+                raise ValueError("of this feed alone")
+            return await super().poll(feed, follow_up)
+
+    worker = services(Polls([]))
+    names = ["broken", FEED.name, "gone", "bills"]
+    worker.config.feeds |= {name: make_feed(name=name) for name in ("broken", "bills")}
+    task: Any = SimpleNamespace(
+        hand_over=lambda work, name, *, alone: worker.under_way.start(
+            lambda: work(worker), About("poll", name), alone=alone
+        )
+    )
+    body: Any = poll.run
+    body.__func__(task, feeds=names)
+    await worker.under_way.finished()
+    assert polled == ["broken", FEED.name, "bills"]
