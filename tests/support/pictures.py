@@ -33,11 +33,11 @@ WAYS = {
 }
 
 DOCS = {
-    "/": ("console-overview", False),
-    "/feeds/orders": ("console-feed-dark", True),
-    delivery("invoices", INVOICE.replace("/", "%2F")): ("console-delivery", False),
+    "/": ("console-overview", "dark"),
+    delivery("invoices", INVOICE.replace("/", "%2F")): ("console-delivery", "light"),
+    "/deliveries?q=INV-2026&state=dead": ("console-vietnamese", "vi"),
 }
-"""Address → the name of its picture in docs/images, and whether that is dark."""
+"""Address → the name of its picture in docs/images, and in which of `WAYS` it is taken."""
 
 
 async def take(folder: Path, parts: list[str]) -> None:
@@ -74,8 +74,11 @@ async def take(folder: Path, parts: list[str]) -> None:
 
 
 async def _for_the_docs(browsing: Browsing, folder: Path) -> None:
-    for address, (name, dark) in DOCS.items():
-        page = await browsing.page(Role.ADMIN, dark=dark, width=1200, height=760)
+    for address, (name, way) in DOCS.items():
+        user = "linh" if way == "vi" else None
+        page = await browsing.page(
+            Role.ADMIN, name=user, dark=way == "dark", width=1200, height=760
+        )
         await page.goto(address)
         await page.screenshot(path=folder / f"{name}.png")
     await browsing.close_pages()
