@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
@@ -19,12 +20,16 @@ from app.ledger.listing import Order
 from app.ledger.selection import Between, Selection
 
 NO_STATUS = "none"
+_NUMBER = re.compile(r"\s*[+-]?\d+([.,_]\d+)*\s*")
 MOST_FEEDS, MOST_REFS = 100, 500
 LONGEST_QUERY = 3000
 """Characters of the search box: a key of 1,024 characters, percent-encoded."""
 
 
 def _moment(value: object) -> object:
+    """A number alone is neither: who sends one may mean seconds since 1970, or ago."""
+    if isinstance(value, (int, float)) or (isinstance(value, str) and _NUMBER.fullmatch(value)):
+        raise ValueError("a moment such as 2026-08-01T12:00:00Z, or a duration ago such as 2h")
     return moment_of_text(value, utc_now()) if isinstance(value, str) else value
 
 
@@ -37,7 +42,14 @@ AnyState = Annotated[State, any_spelling(State)]
 Moment = Annotated[
     datetime,
     BeforeValidator(_moment),
-    WithJsonSchema({"type": "string", "format": "date-time"}),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "format": "date-time"},
+                {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?(ms|s|m|h|d)$"},
+            ]
+        }
+    ),
 ]
 """ISO 8601, of UTC where it names no zone; or a duration ago, such as `2h`, which is read at once."""
 FeedName = Annotated[Line, Field(min_length=1, max_length=200)]

@@ -53,7 +53,14 @@ def test_a_filter_is_the_selection_that_the_ledger_is_asked() -> None:
 
 @pytest.mark.parametrize(
     ("name", "text"),
-    [("attempts", "5-2"), ("status", "99"), ("state", "lost"), ("since", "soon"), ("ref", "%%")],
+    [
+        ("attempts", "5-2"),
+        ("status", "99"),
+        ("state", "lost"),
+        ("since", "soon"),
+        ("until", "7196"),
+        ("ref", "%%"),
+    ],
 )
 def test_what_cannot_be_read_is_refused_and_not_passed_over(name: str, text: str) -> None:
     with pytest.raises(ValidationError):
