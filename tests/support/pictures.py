@@ -33,7 +33,6 @@ WAYS = {
 }
 
 DOCS = {
-    "/": ("console-overview", "dark"),
     delivery("invoices", INVOICE.replace("/", "%2F")): ("console-delivery", "light"),
     "/deliveries?q=INV-2026&state=dead": ("console-vietnamese", "vi"),
 }
