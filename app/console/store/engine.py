@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from app.core.errors import ConfigError, Problem
-from app.source.engine import async_url
+from app.source.engine import async_url, source_name
 from app.source.products.product import Timeouts
 from app.source.products.registry import product_of
 from config import Settings
@@ -80,8 +79,12 @@ def _file_of(url: URL) -> URL:
         )
         raise ConfigError([problem])
     if not os.path.lexists(url.database):  # it will hold hashes of passwords, and who did what
-        with suppress(OSError):  # which connecting tells better
+        try:
             os.close(os.open(url.database, os.O_WRONLY | os.O_CREAT, 0o600))
+        except OSError as error:
+            found = f"{source_name(url)}, which cannot be opened: {error.strerror}"
+            do = "a file in a directory that is there and can be written"
+            raise ConfigError([Problem("environment", SETTING, found, do)]) from error
     return url
 
 

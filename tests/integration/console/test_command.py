@@ -35,7 +35,11 @@ def environment(tmp_path: Path) -> dict[str, str]:
         (("add-user", "bo", "--role", "boss"), {}, "takes 'viewer', 'operator' or 'admin'"),
         (("add-user", "b o"), {}, "beginning with a letter or digit"),
         (("migrate",), {"CONSOLE_DATABASE_URL": "sqlite:////nowhere/x.db"}, "cannot be opened"),
-        (("add-user", "bo"), {"CONSOLE_DATABASE_URL": "sqlite:////nowhere/x.db"}, "cannot be kept"),
+        (
+            ("add-user", "bo"),
+            {"CONSOLE_DATABASE_URL": "sqlite:////nowhere/x.db"},
+            "cannot be opened",
+        ),
         (
             ("migrate",),
             {"CONSOLE_DATABASE_URL": "postgresql://ada:hush-hush@127.0.0.1:9/x"},

@@ -37,6 +37,15 @@ def test_a_file_with_half_a_secret_signs_nothing(settings: Any, tmp_path: Path, 
         secret_of(settings)
 
 
+def test_a_secret_that_cannot_be_kept_says_where(tmp_path: Path) -> None:
+    nowhere = f"sqlite:///{tmp_path}/nowhere/console.db"
+    configured = console_config(
+        tmp_path, "mongodb://127.0.0.1/x", "redis://127.0.0.1/0", console_database_url=nowhere
+    )
+    with pytest.raises(ConfigError, match=r"nowhere/console\.db\.secret cannot be kept"):
+        secret_of(configured.settings)
+
+
 async def test_the_database_is_for_its_owner_alone(settings: Any, tmp_path: Path) -> None:
     engine = open_engine(settings)
     async with engine.begin() as connection:
