@@ -75,6 +75,8 @@ class ByHeartbeat:
         self._loaded = loaded
         self._ledger = ledger
         self._troubles = Troubles()
+        self._heard: int | None = None
+        """The process whose heartbeat was there."""
         self._host, self._pid, self._started_at = socket.gethostname(), os.getpid(), utc_now()
         self._name = f"watch@{self._host}-{self._pid}"
 
@@ -108,7 +110,13 @@ class ByHeartbeat:
         now = utc_now()
         known = await self._ledger.heartbeats.since(now - KEPT, host=self._host)
         heartbeats = [one for one in known if one.pid == pid and one.role is not Role.WATCH]
-        if not heartbeats:
+        if heartbeats:
+            self._heard = pid
+        elif (
+            pid == self._heard
+        ):  # it took its heartbeat back: it ends on purpose, and may take its time
+            return None
+        else:
             return "it has sent no heartbeat yet"
         bounds = Bounds.of(self._loaded.feeds.values(), self._loaded.settings)
         return (

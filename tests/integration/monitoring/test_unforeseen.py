@@ -32,7 +32,7 @@ from app.intake.poll import Polling
 from app.jobs.periodic import Periodic, Result, Step
 from app.jobs.schedule import REPORT_HOUR
 from app.ledger import Ledger
-from app.ledger.heartbeats import Heartbeat
+from app.ledger.heartbeats import Heartbeat, Role
 from app.monitoring.health import Bounds, held_back, judge_feed
 from app.source.plan import plan_table
 from app.source.products.registry import PRODUCTS
@@ -331,3 +331,18 @@ async def test_a_watchdog_whose_checks_fail_is_said_everywhere_until_one_ends_we
     assert await check(os.getpid()) == "it has sent no heartbeat yet"
     assert "watch" not in await said(environment, "health")
     assert 'task="watch"' not in await said(environment, "metrics", "--once")
+
+
+async def test_a_process_that_ends_on_purpose_is_given_its_time_by_the_watchdog(
+    environment: dict[str, str], ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes its heartbeat back first; ended a second time, a worker would cut requests off."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    check, now = ByHeartbeat(config.load(), ledger), utc_now()
+    here = Heartbeat(Role.BEAT, "beat@here", socket.gethostname(), 4711, now, now, sent_seconds=0.1)
+    await ledger.heartbeats.put(here)
+    assert await check(4711) is None
+    await ledger.heartbeats.leave(Role.BEAT, "beat@here", 4711)
+    assert await check(4711) is None
+    assert await check(4712) == "it has sent no heartbeat yet"
