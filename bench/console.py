@@ -36,6 +36,7 @@ from pymongo.monitoring import CommandStartedEvent
 
 import app.console
 from app.console.security.roles import Role
+from app.console.serve import leave_out_of_collections
 from app.core.clock import LONG_AGO
 from app.core.logs import configure_logging
 from app.ledger import Ledger
@@ -112,6 +113,7 @@ async def _measure(
         async with _watched(console, mongo_url) as asked:
             admin = await console.logged_in(Role.ADMIN, f"bench-{secrets.token_hex(4)}")
             known = await _known(console, asked.database, given.old)
+            leave_out_of_collections()
             _print_head(there or given.old)
             for address in _addresses(console, known):
                 if given.only in address:

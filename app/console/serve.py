@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -63,6 +64,7 @@ async def _serve(
     ):
         app = make_app(services)
         closing.enter_context(traced(app, services.store.engine))
+        leave_out_of_collections()
         server = _Server(
             uvicorn.Config(
                 app,
@@ -79,6 +81,13 @@ async def _serve(
             services.feeds.live.end,
         )
         await server.serve([listening])
+
+
+def leave_out_of_collections() -> None:
+    """Have the garbage collector leave alone what is loaded by now, once and for all: going through
+    it took 170 ms, again and again, in which nobody was answered."""
+    gc.collect()
+    gc.freeze()
 
 
 class _Server(uvicorn.Server):
