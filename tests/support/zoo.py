@@ -248,7 +248,7 @@ class AlertingServer:
     def __init__(self, keeper: Keeper, context: ssl.SSLContext) -> None:
         self._keeper, self._context = keeper, context
         self._listener = socket.create_server((keeper.manner.host, 0))
-        self._open: socket.socket | None = None
+        self._open: list[tuple[socket.socket, threading.Thread]] = []
         self._thread = threading.Thread(target=self._accept, daemon=True)
 
     def __enter__(self) -> int:
@@ -257,21 +257,27 @@ class AlertingServer:
         return port
 
     def __exit__(self, *_: object) -> None:
-        for one in (self._listener, self._open):  # a client may keep its connection for later
-            if one is not None:
-                with suppress(OSError):
-                    one.shutdown(socket.SHUT_RDWR)
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self._thread.join()
+        for accepted, serving in self._open:  # a client may keep its connection for later
+            with suppress(OSError):
+                accepted.shutdown(socket.SHUT_RDWR)
+            serving.join()
 
     def _accept(self) -> None:
         with suppress(OSError):
             while True:
                 accepted, _ = self._listener.accept()
-                with accepted:
-                    self._open = accepted
-                    accepted.settimeout(SECONDS)
-                    self._serve(accepted)
+                serving = threading.Thread(target=self._attend, args=(accepted,), daemon=True)
+                self._open.append((accepted, serving))
+                serving.start()
+
+    def _attend(self, accepted: socket.socket) -> None:
+        with accepted:
+            accepted.settimeout(SECONDS)
+            self._serve(accepted)
 
     def _serve(self, accepted: socket.socket) -> None:
         try:
