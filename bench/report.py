@@ -147,9 +147,10 @@ def _installed(environment: str, names: Sequence[str]) -> str:
     python = PEERS / environment / "bin" / "python"
     if not python.exists():
         return ""
-    return subprocess.run(
-        [str(python), "-c", _ASK, *names], capture_output=True, text=True, check=True
-    ).stdout.strip()
+    asked = subprocess.run(
+        [str(python), "-c", _ASK, *names], capture_output=True, text=True, check=False
+    )
+    return asked.stdout.strip()  # of an environment that lacks some, nothing: its peers did not run
 
 
 def publish(section: Section, head: str, *, write: bool, json_file: Path | None) -> None:

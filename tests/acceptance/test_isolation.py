@@ -68,6 +68,11 @@ class Two:
     def app(self, *arguments: str) -> Ran:
         return command(self.stack.environment, *arguments)
 
+    def sending(self) -> dict[str, int]:
+        """Rows of each feed, as `status` has them."""
+        lines = json.loads(self.app("status", "--json").stdout)["feeds"]
+        return {line["feed"]: line["sending"] for line in lines}
+
     def wait_for_polls(self) -> None:
         """Both feeds are polled twice more."""
         for _ in range(2):
@@ -127,11 +132,11 @@ def test_every_row_of_one_feed_arrives_before_any_answer_of_the_others_partner(t
     assert two.app("ping").returncode == 0
     health = two.app("health")
     assert health.returncode == 0, health.stdout
-    sending = {
-        line["feed"]: line["sending"]
-        for line in json.loads(two.app("status", "--json").stdout)["feeds"]
-    }
-    assert CONCURRENCY <= sending["slow"] <= 3 * CONCURRENCY
+    wait_until(
+        lambda: CONCURRENCY <= two.sending()["slow"] <= 3 * CONCURRENCY,
+        timeout=120,
+        message="the worker to say what it is sending, which it does with each heartbeat",
+    )
     two.partner.let_go.set()
     wait_until(
         lambda: two.delivered("slow") == SLOW_ROWS, timeout=120, message="the slow feed's rows"
