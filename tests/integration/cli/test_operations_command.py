@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from functools import partial
+
+import pytest
+
 from app.core.states import State
+from app.ledger import Ledger
+from app.operations.bulk_run import RunSettings
 from tests.integration.cli.test_replay_command import Desk, desk
+from tests.support.console_ledger import delivery
 
 __all__ = ["desk"]
 
-from app.ledger import Ledger
-from tests.support.console_ledger import delivery
-
 WHY = ("--why", "the partner mended it")
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody delivers here, so an operation does not wait for a minute for what it moved last."""
+    settings = partial(RunSettings, last_patience=timedelta(seconds=1))
+    monkeypatch.setattr("app.operations.bulk_run.RunSettings", settings)
 
 
 async def _two_more(ledger: Ledger) -> None:
