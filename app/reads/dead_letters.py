@@ -11,7 +11,6 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
 
 from app.core.states import State
 from app.ledger import Ledger
@@ -27,8 +26,6 @@ GROUPS = 200
 SECONDS = 5.0
 _AT_ONCE = 500
 """Reasons that are looked at before anything else on the event loop has its turn."""
-_kind_of = lru_cache(2 * REASONS)(normal)
-"""The kinds of so many reasons are remembered: making one takes 20 µs, and most are there at the next look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +82,7 @@ async def _grouped(alike: Iterable[DeadAlike]) -> list[Group]:
     for number, one in enumerate(alike):
         if number % _AT_ONCE == 0:
             await asyncio.sleep(0)
-        kind = _kind_of(one.reason)
+        kind = normal(one.reason)
         known = groups.get((one.feed, one.status, kind))
         groups[one.feed, one.status, kind] = _joined(known, one, kind)
     return list(groups.values())
