@@ -36,11 +36,11 @@ from pymongo.monitoring import CommandStartedEvent
 
 import app.console
 from app.console.security.roles import Role
-from app.console.serve import leave_out_of_collections
 from app.core.clock import LONG_AGO
 from app.core.logs import configure_logging
 from app.ledger import Ledger
 from app.ledger.client import Document
+from app.runtime.process import freeze_loaded
 from app.testbed.embedded.servers import EmbeddedMongo, EmbeddedRedis
 from bench.console_ledger import Size, fill, old_id
 from bench.console_people import FROZEN, people
@@ -113,7 +113,7 @@ async def _measure(
         async with _watched(console, mongo_url) as asked:
             admin = await console.logged_in(Role.ADMIN, f"bench-{secrets.token_hex(4)}")
             known = await _known(console, asked.database, given.old)
-            leave_out_of_collections()
+            freeze_loaded()
             _print_head(there or given.old)
             for address in _addresses(console, known):
                 if given.only in address:

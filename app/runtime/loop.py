@@ -19,6 +19,7 @@ from typing import TypeVar
 
 import structlog
 
+from app.runtime.process import freeze_loaded
 from app.runtime.worker import Services
 
 try:
@@ -147,6 +148,5 @@ def spare_from_collection() -> None:
     Modules, feeds and clients stay until the end. What is made from here on is collected as before,
     less often.
     """
-    gc.collect()
-    gc.freeze()
+    freeze_loaded()
     gc.set_threshold(COLLECT_AFTER)
