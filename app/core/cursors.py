@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from app.core.certificates import DiscrepancyKind
+from app.core.clock import AGREED
 from app.core.position import Gap, Position, ReadRange
 from app.core.rows import Columns
 
@@ -59,6 +60,20 @@ class FeedMove:
     """In a few words: `polling`, `from id 70 to the beginning`."""
 
 
+READS_ON = timedelta(seconds=2)
+"""How long a worker that has a page more to read is believed to be reading it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A worker that reads page after page."""
+
+    by: str
+    """The process."""
+    until: datetime
+    """From then on it is taken for gone, or too slow to be waited for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Cursor:
     """How far a feed has been read, and what is still missing behind that point."""
@@ -107,6 +122,19 @@ class Cursor:
     """What polls came across, one a kind; a certificate that finds it no more forgets it."""
     moves: tuple[FeedMove, ...] = ()
     """What operators did with the feed, the latest last: as many as the ledger keeps."""
+    reading: Reading | None = None
+    """Who moved it last, having more to read."""
+
+    def is_read_by_another(self, process: str | None, now: datetime) -> bool:
+        """Whether another process than this one reads the next page at the moment. What a wrong
+        clock wrote is not believed.
+        """
+        reading = self.reading
+        return (
+            reading is not None
+            and reading.by != process
+            and now < reading.until <= now + READS_ON + AGREED
+        )
 
     @property
     def tells_of_trouble(self) -> bool:

@@ -12,7 +12,7 @@ A poll may die between any two of its steps:
 
 Two polls of one feed at the same time read the same page. Each row is logged once, by one of them,
 in its own batches, which it publishes; and one of the polls loses the compare-and-set. Within one
-process the second poll does not begin.
+process the second poll does not begin, nor does it while another process reads page after page.
 """
 
 from __future__ import annotations
@@ -90,14 +90,17 @@ class Polling:
         message_wait: timedelta,
         now: Clock = utc_now,
         take: Take = to_the_queue,
+        process: str | None = None,
     ) -> None:
         """`message_wait`: after this long without a claim, the sweep treats a batch's message as
-        lost. `take`: what this process may send itself needs none.
+        lost. `take`: what this process may send itself needs none. `process`: the name by which
+        others know that it reads; without one they are not told.
         """
         self._source = source
         self._ledger = ledger
         self._intake = Intake(ledger, queue, message_wait=message_wait, now=now, take=take)
         self._now = now
+        self._process = process
         self._under_way: set[str] = set()
         self._full: set[str] = set()
         """Feeds whose backlog left no room when it was last asked for."""
@@ -168,6 +171,9 @@ class Polling:
     async def _read_pages(self, feed: Feed, polled: Polled) -> None:
         asked_at, cursor = await self._cursor(feed, polled)
         if not cursor.paused:
+            if cursor.is_read_by_another(self._process, self._now()):
+                polled.stopped = ANOTHER
+                return
             await self._require_origin(feed, cursor)
         deadline = self._now() + feed.poll_budget
         left = self._backlogs[feed.name]
@@ -272,7 +278,7 @@ class Polling:
         await self._notice(feed, logged)
         await self._intake.send(feed, logged)
         try:
-            cursor = await self._ledger.cursors.advance(cursor, page, self._now())
+            cursor = await self._ledger.cursors.advance(cursor, page, self._now(), self._process)
         except CursorMoved:
             await self._intake.count(feed, logged)
             raise

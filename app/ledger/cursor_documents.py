@@ -7,7 +7,7 @@ from dataclasses import asdict
 from datetime import datetime
 
 from app.core.certificates import DiscrepancyKind
-from app.core.cursors import Cursor, FeedMove, FeedMoveKind, Notice, Origin
+from app.core.cursors import Cursor, FeedMove, FeedMoveKind, Notice, Origin, Reading
 from app.core.position import Gap, ReadRange
 from app.core.rows import NewForm, Page
 from app.ledger.client import Document
@@ -83,6 +83,7 @@ def cursor_of(document: Document) -> Cursor:
             for kind, found in document.get("notices", {}).items()
         ),
         moves=tuple(map(_move, document.get("moves", ()))),
+        reading=_reading(document.get("reading")),
     )
 
 
@@ -102,6 +103,10 @@ def _move(document: Document) -> FeedMove:
         document.get("why"),
         document["detail"],
     )
+
+
+def _reading(document: Document | None) -> Reading | None:
+    return Reading(document["by"], document["until"]) if document else None
 
 
 def origin_document(origin: Origin) -> Document:

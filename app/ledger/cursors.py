@@ -5,7 +5,8 @@ is paused, and what operators did with it.
 last_row_at, last_error,
  paused, paused_reason, sends, sending_paused, paused_by, failures, retry_at, columns [{name,
  type}], offered, noted, noted_at, held, held_since, origin {table, key, strategy, column}, lowest,
- notices {<kind>: {said, at}}, resumes, refused {count, at}, moves [{kind, at, by, why, detail}]}
+ notices {<kind>: {said, at}}, resumes, refused {count, at}, moves [{kind, at, by, why, detail}],
+ reading {by, until}}
 
 `moves`: what operators did with the feed, the last `MOVES_KEPT`; each is written by the update that
 does it. `app/ledger/pauses.py` has what pauses a feed.
@@ -18,7 +19,7 @@ from datetime import datetime
 from functools import partial
 
 from app.core.certificates import DiscrepancyKind
-from app.core.cursors import Cursor, FeedMoveKind, Notice, Origin
+from app.core.cursors import READS_ON, Cursor, FeedMoveKind, Notice, Origin
 from app.core.errors import CursorMoved
 from app.core.position import ReadRange
 from app.core.rows import Page
@@ -52,10 +53,13 @@ class Cursors:
         return cursor_of(document) if document else Cursor(feed)
 
     @query
-    async def advance(self, cursor: Cursor, page: Page, now: datetime) -> Cursor:
-        """Move the cursor past a page that is in the ledger. Raises `CursorMoved` where another
-        poll was faster.
+    async def advance(
+        self, cursor: Cursor, page: Page, now: datetime, reader: str | None = None
+    ) -> Cursor:
+        """Move the cursor past a page that is in the ledger; where more rows wait, say that the
+        process of that name goes on reading. Raises `CursorMoved` where another poll was faster.
         """
+        reads_on = reader is not None and page.full
         moved: Document = {
             "position": page.position,
             "gaps": gap_documents(page.gaps),
@@ -66,6 +70,7 @@ class Cursors:
             "retry_at": None,
             "held": page.held,
             "held_since": held_since(cursor, page, now),
+            "reading": {"by": reader, "until": now + READS_ON} if reads_on else None,
         }
         if page.rows:
             moved["last_row_at"] = now

@@ -211,6 +211,7 @@ def _wire(
             queue,
             message_wait=settings.lease,
             take=lambda batch: delivers() and dispatch.take(batch),
+            process=worker,
         ),
         reconciling=reconciling,
         delivering=delivering,

@@ -39,13 +39,14 @@ class Relay:
     def __post_init__(self) -> None:
         self.partner = ScriptedPartner(self.clock)
 
-    def polling(self, ledger: Ledger | None = None) -> Polling:
+    def polling(self, ledger: Ledger | None = None, process: str | None = None) -> Polling:
         return Polling(
             self.source,
             ledger or self.ledger,
             self.queue,
             message_wait=MESSAGE_WAIT,
             now=self.clock,
+            process=process,
         )
 
     def delivering(

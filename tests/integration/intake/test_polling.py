@@ -12,12 +12,12 @@ import pytest
 
 from app.core.batches import NewBatch
 from app.core.budget import Reservation
-from app.core.cursors import Cursor, FollowUp
+from app.core.cursors import READS_ON, Cursor, FollowUp
 from app.core.errors import LedgerRefused, LedgerUnavailable, SourceUnavailable
 from app.core.rows import Page
 from app.feeds.feed import Feed
 from app.intake.backlog import KNOWN_FOR
-from app.intake.poll import CURSOR_KNOWN_FOR, Polling
+from app.intake.poll import CURSOR_KNOWN_FOR, Polled, Polling
 from app.ledger import Ledger
 from tests.support.doubles import MemorySource, VirtualClock
 from tests.support.feeds import make_feed
@@ -109,9 +109,11 @@ async def test_what_is_logged_is_on_its_way_before_the_cursor_moves(relay: Relay
     """A row waits for one command of the ledger less."""
     seen: list[int] = []
 
-    async def advance(cursor: Cursor, page: Page, now: datetime) -> Cursor:
+    async def advance(
+        cursor: Cursor, page: Page, now: datetime, reader: str | None = None
+    ) -> Cursor:
         seen.append(len(relay.queue.messages))
-        return await relay.ledger.cursors.advance(cursor, page, now)
+        return await relay.ledger.cursors.advance(cursor, page, now, reader)
 
     relay.source.add(3)
     await relay.polling(replaced(relay.ledger, "cursors", advance=advance)).poll(relay.feed)
@@ -397,6 +399,54 @@ async def test_two_polls_at_once_log_each_row_once(relay: Relay) -> None:
     await relay.deliver_all()
     assert set((await relay.states()).values()) == {"delivered"}, (
         "whichever poll logged a row, its message was sent"
+    )
+
+
+class MeetingSource(MemorySource):
+    """Whenever a page was read, but for the first, another process polls the feed too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.other: Polling | None = None
+        self.met: list[Polled] = []
+
+    async def read_page(
+        self, feed: Feed, cursor: Cursor, now: datetime, room: Reservation | None = None
+    ) -> Page:
+        if cursor.version and (other := self.other) is not None:
+            self.met.append(await other.poll(feed))
+        return await super().read_page(feed, cursor, now, room)
+
+
+async def test_while_a_process_reads_page_after_page_no_other_reads_the_same_pages(
+    ledger: Ledger,
+) -> None:
+    relay = Relay(ledger, make_feed(page_size=4))
+    relay.source = source = MeetingSource()
+    source.add(20)
+    source.other = relay.polling(process="other")
+    polled = await relay.polling(process="one").poll(relay.feed)
+    assert (polled.read, polled.stopped) == (20, "up to date")
+    assert [(each.read, each.stopped) for each in source.met] == [(0, "another poll")] * 4
+    source.add(1)
+    assert (await source.other.poll(relay.feed)).read == 1, "the other was done"
+    await everything_is_owed_once(relay)
+
+
+async def test_a_process_that_died_with_pages_to_read_is_not_waited_for(ledger: Ledger) -> None:
+    relay = Relay(ledger, make_feed(page_size=4, poll_budget=timedelta(seconds=6)))
+    relay.source = SlowSource(relay.clock)
+    relay.source.add(20)
+    dead = relay.polling(process="dead")
+    assert (await dead.poll(relay.feed)).read == 4
+    other = relay.polling(process="other")
+    assert (await other.poll(relay.feed)).stopped == "another poll"
+    relay.clock.advance(READS_ON)
+    assert (await other.poll(relay.feed)).read == 4
+    assert (await other.poll(relay.feed)).read == 4, "its own reading keeps no process away"
+    relay.clock.advance(-timedelta(hours=1))
+    assert (await relay.polling(process="third").poll(relay.feed)).read == 4, (
+        "what a clock that was an hour ahead wrote is not believed"
     )
 
 
