@@ -22,12 +22,13 @@ import tempfile
 from pathlib import Path
 
 from app.testbed.embedded.process import NotStarted
-from bench.compare import compare, slow, two
+from bench.compare import compare, slow
 from bench.latency import Load, latency
 from bench.ledger_size import ledger_size
 from bench.million import million
 from bench.report import Section, header, publish
 from bench.scene import Job, Scene
+from bench.two import two
 
 MOST_ROWS = 90_000
 """In a comparison: one poll reads them all, so they must stay below `max_backlog`."""

@@ -1,14 +1,11 @@
 """The comparison: every contestant, with the ledger and without, and the limits: the same work,
 interleaved rounds.
 
-`two` (two workers against one) and `slow` (a partner that takes 50 ms) are the same with others in
-the ring.
+`slow` (a partner that takes 50 ms) is the same with others in the ring.
 """
 
 from __future__ import annotations
 
-import os
-import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,12 +15,13 @@ import orjson
 
 from app.testbed.embedded.stack import ROOT
 from bench.contestants import CONTESTANTS, Contestant
+from bench.figures import cell, cpu, good, median, plain
 from bench.limits import LOOPS
-from bench.report import Section, say, spread, table, whole
+from bench.report import Section, say, table
 from bench.rounds import Figures, run_round
 from bench.scene import Job, Scene
 
-ONE_WORKER, TWO_WORKERS = "Rowrelay, 1 worker", "Rowrelay, 2 workers"
+ONE_WORKER = "Rowrelay, 1 worker"
 SLOW = (
     "Rowrelay, 1 worker",
     "taskiq, aiohttp",
@@ -89,27 +87,6 @@ def compare(scene: Scene, job: Job, rounds: int, only: Sequence[str]) -> Section
         body,
         results,
     )
-
-
-def two(scene: Scene, job: Job, rounds: int, only: Sequence[str]) -> Section:
-    """Two workers against one."""
-    entries = list(_contestants(job, only or (ONE_WORKER, TWO_WORKERS)))
-    results = _run(
-        scene, [entry for entry in entries if entry.name in (ONE_WORKER, TWO_WORKERS)], rounds
-    )
-    rate = {
-        name: _median(figures, lambda one: one.rows_per_s) for name, figures in results.full.items()
-    }
-    told = ""
-    if all(rate.get(name) for name in (ONE_WORKER, TWO_WORKERS)):
-        both = results.full[TWO_WORKERS]
-        told = (
-            f"Two workers made {rate[TWO_WORKERS] / rate[ONE_WORKER]:.2f} times the rows a second of one. "
-            f"All processes together then kept {_median(both, lambda one: one.cores_busy):.2f} of {os.cpu_count()} "
-            f"cores busy, the ledger server {_median(both, _ledger_busy):.2f}."
-        )
-    body = "\n\n".join(filter(None, [_job_table(results), told, _notes(results)]))
-    return Section("two", f"Two worker processes against one, {job.rows:,} rows", body, results)
 
 
 def slow(scene: Scene, job: Job, rounds: int, only: Sequence[str]) -> Section:
@@ -209,34 +186,6 @@ def _run(scene: Scene, entries: Sequence[Entry], rounds: int) -> Results:
 # --- telling
 
 
-def _good(figures: Sequence[Figures]) -> list[Figures]:
-    """The rounds, where none failed: a contestant that loses rows now and then has no figure."""
-    return [] if any(one.wrong for one in figures) else list(figures)
-
-
-def _median(figures: Sequence[Figures], value: Callable[[Figures], float]) -> float:
-    return statistics.median([value(one) for one in _good(figures)] or [0.0])
-
-
-def _cell(figures: Sequence[Figures], value: Callable[[Figures], float]) -> str:
-    return (
-        "failed"
-        if figures and not _good(figures)
-        else spread([value(one) for one in _good(figures)], whole)
-    )
-
-
-def _plain(
-    figures: Sequence[Figures], value: Callable[[Figures], float], form: str = ",.0f"
-) -> str:
-    """A median alone, where the spread would crowd the table."""
-    return format(_median(figures, value), form) if _good(figures) else "–"
-
-
-def _cpu(*groups: str) -> Callable[[Figures], float]:
-    return lambda one: sum(one.cpu_us.get(group, 0.0) for group in groups)
-
-
 _COLUMNS = (
     "contestant", "rows/s, no ledger", "rows/s, full job", "worker CPU, no ledger", "worker CPU, full job",
     "producer and beat", "ledger server", "Redis", "partner", "cores busy", "memory MiB", "duplicates",
@@ -253,17 +202,17 @@ def _job_row(name: str, results: Results) -> list[str]:
     full, bare = results.full[name], results.bare.get(name, [])
     return [
         name,
-        _cell(bare, lambda one: one.rows_per_s),
-        _cell(full, lambda one: one.rows_per_s),
-        _cell(bare, _cpu("worker")),
-        _cell(full, _cpu("worker")),
-        _plain(full, _cpu("producer", "beat")),
-        _plain(full, _cpu("ledger")),
-        _plain(full, _cpu("redis")),
-        _plain(full, _cpu("partner")),
-        _plain(full, lambda one: one.cores_busy, ".2f"),
-        _plain(full, lambda one: one.memory_mib),
-        _plain([*full, *bare], lambda one: one.requests - one.unique),
+        cell(bare, lambda one: one.rows_per_s),
+        cell(full, lambda one: one.rows_per_s),
+        cell(bare, cpu("worker")),
+        cell(full, cpu("worker")),
+        plain(full, cpu("producer", "beat")),
+        plain(full, cpu("ledger")),
+        plain(full, cpu("redis")),
+        plain(full, cpu("partner")),
+        plain(full, lambda one: one.cores_busy, ".2f"),
+        plain(full, lambda one: one.memory_mib),
+        plain([*full, *bare], lambda one: one.requests - one.unique),
     ]
 
 
@@ -273,9 +222,9 @@ def _limits_table(results: Results) -> str:
     rows = (
         [
             name,
-            _cell(figures, lambda one: one.rows_per_s),
-            _cell(figures, _cpu("worker")),
-            _cell(figures, _cpu("server")),
+            cell(figures, lambda one: one.rows_per_s),
+            cell(figures, cpu("worker")),
+            cell(figures, cpu("server")),
         ]
         for name, figures in results.limits.items()
     )
@@ -285,7 +234,7 @@ def _limits_table(results: Results) -> str:
 def _ledger_limits(results: Results) -> str:
     """What the ledger server could take of one insert and one update a row, and of nothing else."""
     rate = {
-        name: _median(results.limits.get(LOOPS[name].title, []), lambda one: one.rows_per_s)
+        name: median(results.limits.get(LOOPS[name].title, []), lambda one: one.rows_per_s)
         for name in LOOPS
     }
     if not all(rate[name] for name in ("insert", "update", "update-one")):
@@ -307,7 +256,7 @@ def _ledger_busy(one: Figures) -> float:
 def _ratios(results: Results) -> str:
     """How Rowrelay stands to the best of each kind, and to the limit."""
     ours = results.full.get(ONE_WORKER, [])
-    if not _good(ours):
+    if not good(ours):
         return ""
     fast = {name: figures for name, figures in results.full.items() if name.endswith(", aiohttp")}
     prefork = {
@@ -318,11 +267,11 @@ def _ratios(results: Results) -> str:
         *_against("best Celery prefork", ours, prefork),
     ]
     bare = results.limits.get(LOOPS["aiohttp"].title, [])
-    if _good(bare):
-        times = _median(ours, _cpu("worker")) / _median(bare, _cpu("worker"))
+    if good(bare):
+        times = median(ours, cpu("worker")) / median(bare, cpu("worker"))
         rows.append(["worker CPU a row, Rowrelay ÷ bare aiohttp post", f"{times:.2f}"])
     rows.append(
-        ["cores that the ledger server used meanwhile", f"{_median(ours, _ledger_busy):.2f}"]
+        ["cores that the ledger server used meanwhile", f"{median(ours, _ledger_busy):.2f}"]
     )
     return table((ONE_WORKER, ""), rows)
 
@@ -330,18 +279,20 @@ def _ratios(results: Results) -> str:
 def _against(
     kind: str, ours: Sequence[Figures], theirs: Mapping[str, Sequence[Figures]]
 ) -> Iterator[list[str]]:
-    good = {name: figures for name, figures in theirs.items() if _good(figures)}
-    if not good:
+    unfailed = {name: figures for name, figures in theirs.items() if good(figures)}
+    if not unfailed:
         return
-    rates = {name: _median(figures, lambda one: one.rows_per_s) for name, figures in good.items()}
+    rates = {
+        name: median(figures, lambda one: one.rows_per_s) for name, figures in unfailed.items()
+    }
     best = max(rates, key=lambda name: rates[name])
     yield [
         f"rows/s, Rowrelay ÷ {kind} ({best})",
-        f"{_median(ours, lambda one: one.rows_per_s) / rates[best]:.2f}",
+        f"{median(ours, lambda one: one.rows_per_s) / rates[best]:.2f}",
     ]
     for group, title in (("worker", "worker CPU a row"), ("ledger", "ledger server's CPU a row")):
-        used = {name: _median(figures, _cpu(group)) for name, figures in good.items()}
-        least, own = min(used, key=lambda name: used[name]), _median(ours, _cpu(group))
+        used = {name: median(figures, cpu(group)) for name, figures in unfailed.items()}
+        least, own = min(used, key=lambda name: used[name]), median(ours, cpu(group))
         if own and used[least]:
             yield [f"{title}, {kind} ({least}) ÷ Rowrelay", f"{used[least] / own:.2f}"]
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import redis
 from celery import Celery
 
+from app.partner.throttle.store import endpoint_keys
+from app.partner.throttle.throttles import BEAT_SECONDS
 from app.testbed.embedded.process import NotStarted, Process
 from app.testbed.embedded.stack import ROOT
 from bench.scene import Place
@@ -35,6 +39,8 @@ class Running:
     """Begin with the rows of these ids, first to last, which are in the source. Returns at once."""
     processes: Sequence[Process]
     """Whose logs to look at when something went wrong."""
+    is_warm: Callable[[], bool] = lambda: True
+    """Whether every process has had its part in sending."""
 
     def failure(self) -> str:
         """What the processes that ended said; else the last lines of all."""
@@ -159,7 +165,24 @@ class Rowrelay:
             beat = run("beat", "beat", "--loglevel", "WARNING")
             groups = {"worker": _pids(workers), "producer": _pids(pollers), "beat": [beat.pid]}
             broker = started.enter_context(Celery(broker=place.scene.redis.url))
-            yield Running(groups, lambda *_: _ask_for_a_poll(broker), [*workers, *pollers, beat])
+            yield Running(
+                groups,
+                lambda *_: _ask_for_a_poll(broker),
+                [*workers, *pollers, beat],
+                lambda: self._all_send(place),
+            )
+
+    def _all_send(self, place: Place) -> bool:
+        """Whether every worker has its share of the requests in flight. One that comes new to a
+        partner begins with a single one, and has its share a beat or two after it has first sent.
+        """
+        if self.workers <= 1:
+            return True
+        with redis.Redis.from_url(place.scene.redis.url) as client:
+            if client.zcard(endpoint_keys("orders", "live")[0]) < self.workers:
+                return False
+        time.sleep(2.5 * BEAT_SECONDS)
+        return True
 
     def _variables(self, place: Place) -> dict[str, str]:
         feeds = place.directory / "feeds.toml"
@@ -167,7 +190,7 @@ class Rowrelay:
             poll_every=self.poll_every,
             poll_budget=self.poll_budget,
             partner=place.scene.partner.url,
-            in_flight=place.job.in_flight * self.workers,
+            in_flight=place.job.in_flight * max(1, self.workers),
         )
         feeds.write_text(text, encoding="utf-8")
         return {

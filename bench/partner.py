@@ -8,7 +8,8 @@ for these:
     PUT /_bench/delay/<ms>/<first>     answer after so many milliseconds from now on, and forget what arrived; a key
                                        of a lower number than the first is a request, and none of
                                        the rows
-    GET /_bench/counts                 {"requests", "unique", "last": [the keys that arrived last, at most 200]}
+    GET /_bench/counts                 {"requests", "unique", "bytes": received, "last": [the keys that arrived
+                                       last, at most 200]}
     GET /_bench/wait/<unique>/<ms>     the same, once so many unique keys have arrived, or after so many milliseconds
     GET /_bench/arrivals               {key: when it first arrived, in seconds since 1970}
 
@@ -44,6 +45,7 @@ class Partner:
     def __init__(self) -> None:
         self.delay_s = 0.0
         self.requests = 0
+        self.bytes = 0
         self.first = 0
         self.arrived: dict[bytes, float] = {}
         self._waiting: list[tuple[int, asyncio.Transport]] = []
@@ -63,7 +65,8 @@ class Partner:
         """Answer whoever runs the benchmark."""
         match method, path:
             case b"PUT", ["delay", ms, first]:
-                self.delay_s, self.requests, self.first = float(ms) / 1000, 0, int(first)
+                self.delay_s, self.first = float(ms) / 1000, int(first)
+                self.requests = self.bytes = 0
                 self.arrived.clear()
                 _write(transport, {})
             case b"GET", ["counts"]:
@@ -77,7 +80,12 @@ class Partner:
 
     def _counts(self) -> dict[str, object]:
         last = [key.decode() for key in islice(reversed(self.arrived), LAST_KEYS)]
-        return {"requests": self.requests, "unique": len(self.arrived), "last": last}
+        return {
+            "requests": self.requests,
+            "unique": len(self.arrived),
+            "bytes": self.bytes,
+            "last": last,
+        }
 
     def _wait(self, unique: int, seconds: float, transport: asyncio.Transport) -> None:
         self._waiting.append((unique, transport))
@@ -119,15 +127,16 @@ class Connection(asyncio.Protocol):
             if len(self._buffer) < whole:
                 return
             original, self._buffer = self._buffer[:end] + b"\r\n", self._buffer[whole:]
-            self._answer(head, original)
+            self._answer(head, original, whole)
 
-    def _answer(self, head: bytes, original: bytes) -> None:
+    def _answer(self, head: bytes, original: bytes, size: int) -> None:
         assert self._transport is not None
         line = original[: original.find(b"\r\n")]
         if _CONTROL in line:
             method, path, _ = line.split(b" ")
             self._partner.control(method, path.decode().split("/")[2:], self._transport)
             return
+        self._partner.bytes += size
         start = head.find(_KEY) + len(_KEY)
         self._partner.take(original[start : original.find(b"\r\n", start)].strip())
         if self._partner.delay_s:

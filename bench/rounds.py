@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 from app.testbed.embedded.process import NotStarted
 from bench.contestants import Contestant, Running
@@ -12,7 +14,10 @@ from bench.scene import Database, Document, Job, Place, Scene
 from bench.usage import Meter
 
 WARM_UP_ROWS = 500
-"""Rows sent before the measurement: every process has opened its clients, and has run its code."""
+"""Rows sent before the measurement, so that processes have opened their clients and run their code."""
+WARM_UP_AGAIN_ROWS = 2_000
+"""Sent again, while not every process has had its part in sending."""
+WARM_UPS = 10
 LOOK_SECONDS = 0.25
 """How often memory is looked at."""
 PROBE_SECONDS = 0.01
@@ -54,22 +59,46 @@ class Figures:
         return sum(self.cpu_us.values()) * self.rows_per_s / 1e6
 
 
-def run_round(scene: Scene, contestant: Contestant, job: Job) -> Figures:
+Around: TypeAlias = Callable[[Place, Running], AbstractContextManager[None]]
+"""What holds while a round is measured, as cores given to processes."""
+
+
+@contextmanager
+def as_it_is(_place: Place, _running: Running) -> Iterator[None]:
+    """Nothing is done to the processes."""
+    yield
+
+
+def run_round(scene: Scene, contestant: Contestant, job: Job, around: Around = as_it_is) -> Figures:
     """Run one round. A contestant that fails gives figures that say why."""
     with scene.place(contestant.name, job) as place, contestant.start(place) as running:
         try:
-            place.add_rows(1, WARM_UP_ROWS)
-            running.go(1, WARM_UP_ROWS)
-            wait_for_outcomes(place, WARM_UP_ROWS, Meter({"worker": running.groups["worker"]}))
-            scene.partner.reset(job.answer_ms, WARM_UP_ROWS + 1)
-            return _measure(place, running)
+            sent = warm_up(place, running)
+            scene.partner.reset(job.answer_ms, sent + 1)
+            with around(place, running):
+                figures = _measure(place, running, sent + 1)
+            return replace(figures, wrong=check(place, _ids(sent + 1, job.rows)))
         except (NotStarted, Stuck) as error:
             return Figures(job.rows, wrong=[f"{error}\n{running.failure()}"])
 
 
-def _measure(place: Place, running: Running) -> Figures:
+def warm_up(place: Place, running: Running) -> int:
+    """Send rows until every process has had its part. Returns how many. Raises `Stuck`."""
+    meter, sent = Meter({"worker": running.groups["worker"]}), 0
+    for _ in range(WARM_UPS):
+        more = WARM_UP_AGAIN_ROWS if sent else WARM_UP_ROWS
+        place.add_rows(sent + 1, sent + more)
+        running.go(sent + 1, sent + more)
+        sent += more
+        wait_for_outcomes(place, sent, meter)
+        if running.is_warm():
+            return sent
+    raise Stuck(f"after {sent} rows not every worker has had its part in sending")
+
+
+def _measure(place: Place, running: Running, first: int) -> Figures:
     job, scene = place.job, place.scene
-    first, last = WARM_UP_ROWS + 1, WARM_UP_ROWS + job.rows
+    last = first + job.rows - 1
     place.add_rows(first, last)
     meter = Meter({**running.groups, **(scene.servers)})
     started = time.monotonic()
@@ -84,8 +113,11 @@ def _measure(place: Place, running: Running) -> Figures:
         memory_mib=meter.peak_mib,
         requests=counts["requests"],
         unique=counts["unique"],
-        wrong=check(place, {f"orders:{number}" for number in range(first, last + 1)}),
     )
+
+
+def _ids(first: int, rows: int) -> set[str]:
+    return {f"orders:{number}" for number in range(first, first + rows)}
 
 
 def wait_for_outcomes(place: Place, rows: int, meter: Meter) -> Document:

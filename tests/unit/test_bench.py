@@ -42,7 +42,9 @@ def test_a_section_replaces_its_own_text_alone(tmp_path: Path) -> None:
         write_section("z", "new\n", document)
 
 
-@pytest.mark.parametrize("mode", ["compare", "slow", "two", "latency", "million", "ledger-size"])
+@pytest.mark.parametrize(
+    "mode", ["compare", "slow", "two", "latency", "million", "ledger-size", "capacity"]
+)
 def test_the_documentation_has_a_place_for_every_mode(mode: str) -> None:
     assert f"<!-- bench: {mode} -->\n" in DOCUMENT.read_text(encoding="utf-8")
 

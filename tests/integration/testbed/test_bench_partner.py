@@ -48,12 +48,13 @@ async def test_requests_in_pieces_and_several_at_once_are_each_counted_once() ->
         assert await answer(reader) == {
             "requests": 3,
             "unique": 2,
+            "bytes": 3 * len(ROW % 1),
             "last": ["orders:2", "orders:1"],
         }
         writer.write(b"PUT /_bench/delay/0/0 HTTP/1.1\r\nContent-Length: 0\r\n\r\n")
         await answer(reader)
         writer.write(b"GET /_bench/counts HTTP/1.1\r\n\r\n")
-        assert await answer(reader) == {"requests": 0, "unique": 0, "last": []}
+        assert await answer(reader) == {"requests": 0, "unique": 0, "bytes": 0, "last": []}
 
 
 async def test_whoever_waits_is_told_when_the_rows_are_there_or_the_time_is_over() -> None:
@@ -62,5 +63,6 @@ async def test_whoever_waits_is_told_when_the_rows_are_there_or_the_time_is_over
         assert (await answer(reader))["unique"] == 0
         writer.write(b"GET /_bench/wait/1/60000 HTTP/1.1\r\n\r\n" + ROW % 7)
         told = [await answer(reader), await answer(reader)]
-        assert {"requests": 1, "unique": 1, "last": ["orders:7"]} in told
+        seen = {"requests": 1, "unique": 1, "bytes": len(ROW % 7), "last": ["orders:7"]}
+        assert seen in told
         assert {"accepted": True} in told
