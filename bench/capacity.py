@@ -4,10 +4,11 @@ here.
     python -m bench.capacity [--rows 10000] [--rounds 3] [--ledger-cores 8] [--feeds 8] … [--write]
 
 Measures on embedded servers what a row costs each part, with one process that polls and one that
-sends to a partner that takes 50 ms; how long one feed's page takes, with nobody sending; and what
-workers cost that have nothing to do. Then prints, for 1 to 64 workers, what each part could take,
-and for some rates what they need. Everything else, as the ledger's cores and latencies between
-machines, is assumed: see the options, and docs/performance.md, "Capacity".
+sends to a partner that takes 50 ms; how long one feed's page takes, with nobody sending; what
+workers cost that have nothing to do; and what a row costs with several. Then prints, for 1 to 64
+workers, what each part could take, and for some rates what they need. Everything else, as the
+ledger's cores and latencies between machines, is assumed: see the options, and docs/performance.md,
+"Capacity".
 """
 
 from __future__ import annotations
@@ -28,15 +29,18 @@ from app.feeds.feed import Feed
 from app.testbed.embedded.process import NotStarted
 from bench.capacity_model import Costs, Site, costs_table, limits_table, needed_table
 from bench.contestants import Rowrelay, Running
-from bench.report import Section, header, publish, say
-from bench.rounds import STUCK_SECONDS, Stuck, run_round, warm_up
+from bench.report import Section, header, publish, say, table, whole
+from bench.rounds import STUCK_SECONDS, Figures, Stuck, run_round, warm_up
 from bench.scene import Job, Place, Scene
 from bench.usage import Meter
 
 ANSWER_MS = 50.0
-IDLE_SECONDS = 8.0
-IDLE_WORKERS = (1, 4)
+IDLE_SECONDS = 10.0
+IDLE_WORKERS = (1, 5)
 """What one more costs is the difference, by the workers more."""
+
+CROWD, CROWD_IN_FLIGHT = (1, 2, 4, 6), 20
+"""Workers; 400 rows/s each at most, so that the machine has room for them all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,25 +86,28 @@ def main() -> None:
             Scene(Path(directory), mongo_url=options.mongo_url) as scene,
         ):
             costs = measure(scene, options.rows, options.rounds)
+            crowd = measure_crowd(scene, options.rows // CROWD[-1])
             command = shlex.join(["python", "-m", "bench.capacity", *sys.argv[1:]])
             head = header(scene, command, load)
     except (NotStarted, Stuck) as error:
         sys.exit(f"bench: {error}")
-    publish(section(costs, site), head, write=options.write, json_file=options.json)
+    publish(section(costs, site, crowd), head, write=options.write, json_file=options.json)
 
 
-def section(costs: Costs, site: Site) -> Section:
-    """The tables, with what was assumed."""
+def section(costs: Costs, site: Site, crowd: str = "") -> Section:
+    """The tables, with what was assumed; `crowd`: what `measure_crowd` gave."""
     body = "\n\n".join(
         [
             costs_table(costs, site),
+            f"Does a row cost more where more workers share the work? {CROWD_IN_FLIGHT} requests in flight a worker, "
+            f"on the {os.cpu_count()} cores of this machine:\n\n{crowd}",
             _assumed(site),
             f"What each part could take, with one feed:\n\n{limits_table(costs, replace(site, feeds=1))}",
             f"And with {site.feeds} feeds:\n\n{limits_table(costs, site)}",
             f"What to buy:\n\n{needed_table(costs, site)}",
         ]
     )
-    return Section("capacity", "What is used up first", body, {"costs": costs, "site": site})
+    return Section("capacity", "Capacity", body, {"costs": costs, "site": site})
 
 
 def _assumed(site: Site) -> str:
@@ -134,29 +141,50 @@ def measure(scene: Scene, rows: int, rounds: int) -> Costs:
     )
 
 
-def _rows(scene: Scene, rows: int) -> dict[str, float]:
-    """What a row costs, with the poller apart."""
+def _round(scene: Scene, rowrelay: Rowrelay, job: Job) -> tuple[Figures, Counters]:
+    """One round, and what was counted, by the rows. Raises `Stuck` where it failed."""
     told: list[Counters] = []
 
     @contextmanager
     def counted(_place: Place, _running: Running) -> Iterator[None]:
         before = counters(scene)
         yield
-        told.append(counters(scene).since(before, rows))
+        told.append(counters(scene).since(before, job.rows))
 
-    job = Job(rows, answer_ms=ANSWER_MS)
-    figures = run_round(scene, Rowrelay("capacity", poller=True), job, counted)
+    figures = run_round(scene, rowrelay, job, counted)
     if figures.wrong:
         raise Stuck(figures.wrong[0])
+    return figures, told[0]
+
+
+def measure_crowd(scene: Scene, rows: int) -> str:
+    """What a row costs with more and more workers, each of which sends as little as one alone."""
+    lines = []
+    for workers in CROWD:
+        job = Job(rows * workers, in_flight=CROWD_IN_FLIGHT, answer_ms=ANSWER_MS)
+        figures, told = _round(scene, Rowrelay(f"capacity, {workers}", workers=workers), job)
+        say(f"{workers} workers with {CROWD_IN_FLIGHT} in flight: {figures.rows_per_s:,.0f} rows/s")
+        costs = [figures.rows_per_s, figures.cpu_us["worker"], figures.cpu_us["ledger"]]
+        lines.append([str(workers), *map(whole, [*costs, 1000 * told.commands])])
+    return table(
+        ("workers", "rows/s", "worker CPU, µs a row", "ledger's, µs", "its commands, 1,000 rows"),
+        lines,
+    )
+
+
+def _rows(scene: Scene, rows: int) -> dict[str, float]:
+    """What a row costs, with the poller apart."""
+    poller_apart = Rowrelay("capacity", poller=True)
+    figures, told = _round(scene, poller_apart, Job(rows, answer_ms=ANSWER_MS))
     return {
         "deliver_us": figures.cpu_us["worker"],
         "take_in_us": figures.cpu_us["producer"],
         "ledger_us": figures.cpu_us["ledger"],
         "redis_us": figures.cpu_us["redis"],
-        "ledger_commands": told[0].commands,
-        "ledger_bytes": told[0].network_bytes,
-        "journal_bytes": told[0].journal_bytes,
-        "partner_bytes": told[0].partner_bytes,
+        "ledger_commands": told.commands,
+        "ledger_bytes": told.network_bytes,
+        "journal_bytes": told.journal_bytes,
+        "partner_bytes": told.partner_bytes,
     }
 
 

@@ -55,7 +55,7 @@ class Site:
     waits in line."""
     feeds: int = 8
     """Feeds with rows at the same time."""
-    concurrency: int = 250
+    concurrency: int = 1_000
     """Requests in flight a feed: what is set as its `concurrency`."""
     partner_ms: float = 50.0
     source_ms: float = 10.0
