@@ -198,8 +198,8 @@ class Feed(Frozen):
     poll_every: Duration = timedelta(seconds=5)
     poll_soonest: Duration = timedelta(milliseconds=100)
     """While rows come, how soon the feed is polled again, after fewer than ten rows two and a half
-    times as late; each follow-up poll that finds none doubles the wait, until beat's next poll. At
-    `poll_every`, or above 30 s: no follow-up polls."""
+    times as late; each follow-up poll that finds none doubles the wait, for a second after ten rows
+    or more once only, until beat's next poll. At `poll_every`, or above 30 s: no follow-up polls."""
     poll_budget: Duration = timedelta(seconds=20)
     """How long one poll may go on reading pages before it lets others run."""
     page_size: int = Field(default=1000, ge=1, le=50_000)

@@ -20,7 +20,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import structlog
@@ -29,13 +28,14 @@ from app.broker.queue import Queue
 from app.core.backoff import doubled
 from app.core.certificates import Discrepancy, DiscrepancyKind
 from app.core.clock import AGREED, Clock, utc_now
-from app.core.cursors import LONGEST_FOLLOW_UP, POLL_WAIT_LIMIT, Cursor, FollowUp, Notice
+from app.core.cursors import POLL_WAIT_LIMIT, Cursor, FollowUp, Notice
 from app.core.errors import ColumnsCame, CursorMoved, RowrelayError, SourceRefused
 from app.core.rows import Ahead, Page
 from app.core.unforeseen import is_bug, told
 from app.feeds.feed import Feed
 from app.intake.backlog import Backlog
 from app.intake.compare import several
+from app.intake.follow_ups import ANOTHER, BUDGET, Chain, Polled
 from app.intake.intake import Intake, Logged, Take, to_the_queue
 from app.intake.row_source import RowSource
 from app.ledger import Ledger
@@ -43,7 +43,6 @@ from app.source.catalogue import origin_of, other_source
 
 log = structlog.get_logger()
 
-UP_TO_DATE, BUDGET, ANOTHER = "up to date", "budget", "another poll"
 CURSOR_KNOWN_FOR = timedelta(seconds=1)
 """How long a follow-up poll goes by the cursor as the poll before it left it: as long as a worker
 goes by its knowledge that a feed is not paused. A cursor that was moved meanwhile is not moved.
@@ -53,29 +52,6 @@ LOOK_UP_EVERY = timedelta(minutes=1)
 two rows share a key?
 """
 LOOKED_UP = 100
-FEW, FEW_WAIT = 10, 2.5
-"""A poll that brought fewer rows than this is followed up so many times later: each of them pays
-more for it.
-"""
-REST = 2
-"""A follow-up poll waits for at least so many times as long as the poll before it took: a feed is
-followed up for a third of the time at most.
-"""
-
-
-@dataclass(slots=True)
-class Polled:
-    """What one poll did."""
-
-    read: int = 0
-    logged: int = 0
-    """Rows that were new in the ledger."""
-    stopped: str = UP_TO_DATE
-    """Why it ended: one of the above, `backlog`, `paused`, `backing off` or `worker stops`."""
-    again: FollowUp | None = None
-    """The follow-up poll; `None`: beat's next poll is soon enough. If it is lost, no row is."""
-    follows: bool = False
-    """It is a follow-up poll itself."""
 
 
 class Polling:
@@ -109,8 +85,7 @@ class Polling:
         self._backlogs: dict[str, Backlog] = defaultdict(lambda: Backlog(ledger, now))
         self._cursors: dict[str, tuple[datetime, Cursor]] = {}
         """Feed → its cursor as the last poll left it, and when that was asked of the ledger."""
-        self._rows_came: dict[str, datetime] = {}
-        """Feed → when a poll of this process last logged rows."""
+        self._chains: dict[str, Chain] = defaultdict(Chain)
         self._looked_up: dict[str, datetime] = {}
         """Feed → when rows that were read again were last looked up by their keys."""
 
@@ -125,9 +100,13 @@ class Polling:
         unforeseen ones.
         """
         polled, began = Polled(follows=follow_up is not None), self._now()
+        chain = self._chains[feed.name]
         if feed.name in self._under_way:
+            chain.meet(feed, follow_up, began)
             polled.stopped = ANOTHER
-            polled.again = next_follow_up(feed, polled, follow_up, began=began, now=began)
+            return polled
+        if not chain.begin(feed, follow_up, began):
+            polled.stopped = ANOTHER
             return polled
         self._under_way.add(feed.name)
         try:
@@ -156,12 +135,7 @@ class Polling:
                 logged=polled.logged,
                 stopped=polled.stopped,
             )
-        now = self._now()
-        if polled.logged:
-            self._rows_came[feed.name] = now
-        came = self._rows_came.get(feed.name)
-        busy = came is not None and now - came < feed.poll_every
-        polled.again = next_follow_up(feed, polled, follow_up, began=began, now=now, busy=busy)
+        polled.again = chain.after(feed, polled, follow_up, began=began, now=self._now())
         return polled
 
     def drain(self) -> None:
@@ -170,6 +144,7 @@ class Polling:
 
     async def _read_pages(self, feed: Feed, polled: Polled) -> None:
         asked_at, cursor = await self._cursor(feed, polled)
+        self._chains[feed.name].see(cursor)
         if not cursor.paused:
             if cursor.is_read_by_another(self._process, self._now()):
                 polled.stopped = ANOTHER
@@ -195,6 +170,7 @@ class Polling:
             cursor, full = await self._read_page(feed, cursor, polled, left)
             if cursor is not before:
                 asked_at = self._now()
+                self._chains[feed.name].leave(cursor)
             if not full:
                 self._cursors[feed.name] = asked_at, cursor
                 return
@@ -344,42 +320,6 @@ class Polling:
         await self._ledger.cursors.note_poll(feed.name, self._now(), reason)
         if cursor.last_error != reason:
             log.warning("cursor_ahead", feed=feed.name, reason=reason)
-
-
-def next_follow_up(
-    feed: Feed,
-    polled: Polled,
-    follow_up: FollowUp | None,
-    *,
-    began: datetime,
-    now: datetime,
-    busy: bool = False,
-) -> FollowUp | None:
-    """When the follow-up poll is due, after a poll that beat sent (`follow_up` is `None`) or that
-    was one itself.
-
-    A poll of beat's begins a chain of follow-up polls where rows came: in it, within the last
-    interval (`busy`), or in another poll that was running. The chain ends when beat's next poll is
-    due, so chains do not multiply.
-
-    After a page of what there was, it waits for `REST` times as long as that took: where the source,
-    the ledger or this process has too much to do, follow-ups leave it to beat's polls of all feeds.
-    """
-    if polled.stopped not in (UP_TO_DATE, BUDGET, ANOTHER):
-        return None
-    rows_came = polled.logged > 0 or polled.stopped == BUDGET
-    if follow_up is None and not (rows_came or busy or polled.stopped == ANOTHER):
-        return None
-    if polled.logged >= FEW or polled.stopped == BUDGET:
-        after = feed.poll_soonest
-    elif follow_up is None or rows_came:
-        after = FEW_WAIT * feed.poll_soonest
-    else:
-        after = 2 * follow_up.after
-    if polled.stopped == UP_TO_DATE and polled.read < feed.page_size:
-        after = max(after, REST * (now - began))
-    until = follow_up.until if follow_up else began + feed.poll_every
-    return FollowUp(after, until) if after <= LONGEST_FOLLOW_UP and now + after < until else None
 
 
 def wait_after(failures: int, poll_every: timedelta) -> timedelta:

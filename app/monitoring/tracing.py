@@ -25,8 +25,9 @@ from app.core.deliveries import Delivery
 from app.core.rows import Page, SourceRow
 from app.delivery.deliver import Delivering
 from app.feeds.feed import Feed
+from app.intake.follow_ups import Polled
 from app.intake.intake import Intake
-from app.intake.poll import Polled, Polling
+from app.intake.poll import Polling
 from app.ledger.attempts import Attempts
 from app.ledger.batches import Batches
 from app.ledger.cursors import Cursors

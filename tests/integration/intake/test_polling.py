@@ -17,7 +17,8 @@ from app.core.errors import LedgerRefused, LedgerUnavailable, SourceUnavailable
 from app.core.rows import Page
 from app.feeds.feed import Feed
 from app.intake.backlog import KNOWN_FOR
-from app.intake.poll import CURSOR_KNOWN_FOR, Polled, Polling
+from app.intake.follow_ups import Polled
+from app.intake.poll import CURSOR_KNOWN_FOR, Polling
 from app.ledger import Ledger
 from tests.support.doubles import MemorySource, VirtualClock
 from tests.support.feeds import make_feed
@@ -456,6 +457,32 @@ async def test_a_process_does_not_poll_a_feed_twice_at_once(relay: Relay) -> Non
     polled = await asyncio.gather(polling.poll(relay.feed), polling.poll(relay.feed))
     assert sorted(each.read for each in polled) == [0, 12]
     assert (await polling.poll(relay.feed)).stopped == "up to date"
+
+
+async def test_a_follow_up_poll_that_beats_poll_meets_keeps_the_chain_going(relay: Relay) -> None:
+    polling = relay.polling()
+    relay.source.add(3)
+    chain = (await polling.poll(relay.feed)).again
+    assert chain is not None
+    relay.clock.advance(relay.feed.poll_every)
+    relay.source.add(3)
+    follow_up, beats = await asyncio.gather(
+        polling.poll(relay.feed, FollowUp(chain.after, relay.clock() + timedelta(seconds=1))),
+        polling.poll(relay.feed),
+    )
+    assert (follow_up.logged, beats.stopped, beats.again) == (3, "another poll", None)
+    assert follow_up.again is not None
+    assert follow_up.again.until == relay.clock() + relay.feed.poll_every
+
+
+async def test_beats_poll_goes_on_following_up_a_feed_whose_rows_another_process_took(
+    relay: Relay,
+) -> None:
+    await relay.poll_rows(3)
+    other = relay.polling()
+    assert (await other.poll(relay.feed)).again is not None, "rows are coming"
+    relay.clock.advance(relay.feed.poll_every)
+    assert (await other.poll(relay.feed)).again is None
 
 
 @pytest.mark.parametrize("step", range(1, 18))

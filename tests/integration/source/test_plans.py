@@ -18,7 +18,8 @@ from sqlalchemy.exc import DBAPIError
 from app.core.cursors import Cursor
 from app.core.errors import SourceUnavailable
 from app.feeds.feed import Feed
-from app.intake.poll import Polled, Polling
+from app.intake.follow_ups import Polled
+from app.intake.poll import Polling
 from app.ledger import Ledger
 from app.reads.doctor.check import Check
 from app.reads.doctor.source import check_feed

@@ -11,7 +11,7 @@ from typing import Any
 from app.core.clock import utc_now
 from app.core.cursors import FollowUp
 from app.core.under_way import About, UnderWay
-from app.intake.poll import Polled
+from app.intake.follow_ups import Polled
 from app.monitoring.heartbeat import Activity
 from tasks.poll import poll, poll_feed
 from tests.support.feeds import make_feed
