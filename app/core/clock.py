@@ -38,6 +38,11 @@ _TICK_SECONDS = 0.001
 """A server tells its time in whole milliseconds."""
 
 
+def whole_ms(moment: datetime) -> datetime:
+    """The moment as the ledger keeps it: in whole milliseconds."""
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
 @dataclass(frozen=True, slots=True)
 class _Reading:
     """What one answer of the server's shows, in seconds."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TypeAlias
 
 from app.core.position import Gap, Position
@@ -29,6 +31,16 @@ class SourceRow:
     """With `capture = "changes"`: which change of the row this is. Part of the delivery's id."""
     content: int | None = None
     """A hash of what the row holds (see `source.content`); `None` where it has no JSON form."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedRows:
+    """The rows of a batch, all of which were new when they were logged a moment ago."""
+
+    rows: Sequence[SourceRow]
+    """In the order of the batch's ids."""
+    at: datetime
+    """When they were logged, as the ledger has it: in whole milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)

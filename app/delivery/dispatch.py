@@ -24,10 +24,11 @@ import structlog
 
 from app.core.batches import Batch, NewBatch
 from app.core.clock import Clock, utc_now
+from app.core.rows import LoggedRows
 from app.core.under_way import About, UnderWay
 from app.delivery.deliver import Delivering
 from app.delivery.shares import Holding, Share, Shares
-from app.delivery.work import Watcher
+from app.delivery.work import InHand, Watcher
 from app.feeds.feed import Feed
 from app.ledger import Ledger
 from app.partner.throttle.throttles import Throttles
@@ -93,9 +94,9 @@ class Dispatch:
         else:
             self._leave(name, batch_id)
 
-    def take(self, batch: NewBatch) -> bool:
+    def take(self, batch: NewBatch, rows: LoggedRows | None = None) -> bool:
         """Take up a batch that was logged a moment ago, where its feed has room. `False`: it is for
-        whoever gets its message.
+        whoever gets its message. With its `rows`, nothing of it need be loaded.
         """
         feed = self._feeds.get(batch.feed)
         if feed is None or self._retired or self._delivering.draining:
@@ -103,7 +104,8 @@ class Dispatch:
         share = self.shares.of(feed.name)
         if not self._has_room(feed, share):
             return False
-        self._begin(feed, share, batch.id, batch.rows)
+        in_hand = self._delivering.keep(batch, rows) if rows else None
+        self._begin(feed, share, batch.id, batch.rows, in_hand)
         return True
 
     def retire(self) -> None:
@@ -126,18 +128,29 @@ class Dispatch:
             share, throttle.slots.limit if throttle else feed.partner.concurrency
         )
 
-    def _begin(self, feed: Feed, share: Share, batch_id: str | None, rows: int) -> None:
+    def _begin(
+        self,
+        feed: Feed,
+        share: Share,
+        batch_id: str | None,
+        rows: int,
+        in_hand: InHand | None = None,
+    ) -> None:
         about = About(TASK, feed.name, batch_id, rests=False)
         running = Running(self, feed, share, Holding(share, rows), about)
         context = (
             Context() if batch_id is None else None
         )  # it has nothing to do with the batch that made room for it
-        self._under_way.start(partial(self._see_through, running, batch_id), about, context=context)
+        self._under_way.start(
+            partial(self._see_through, running, batch_id, in_hand), about, context=context
+        )
 
-    async def _see_through(self, running: Running, batch_id: str | None) -> None:
+    async def _see_through(
+        self, running: Running, batch_id: str | None, in_hand: InHand | None
+    ) -> None:
         share, told = running.share, running.share.told
         try:
-            await self._delivering.deliver(running.feed, batch_id, running)
+            await self._delivering.deliver(running.feed, batch_id, running, in_hand=in_hand)
             if batch_id is None and not running.has_claimed and share.told == told:
                 share.more = False
         except BaseException:

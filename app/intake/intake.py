@@ -14,8 +14,8 @@ It may die between any two of its steps:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TypeAlias
 
@@ -25,10 +25,10 @@ from app.broker.queue import HINTS_A_FEED, Queue
 from app.core.batches import NewBatch
 from app.core.budget import BATCH, cost, text_bytes
 from app.core.certificates import Discrepancy
-from app.core.clock import Clock
+from app.core.clock import Clock, whole_ms
 from app.core.errors import BrokerUnavailable
 from app.core.parts import in_parts
-from app.core.rows import SourceRow
+from app.core.rows import LoggedRows, SourceRow
 from app.feeds.feed import Feed
 from app.feeds.filter import sift
 from app.intake.compare import clashes
@@ -44,13 +44,14 @@ _NEVER_TOO_MUCH = 700_000
 """Characters of payloads and keys: a page with no more needs no check of its batches' bytes."""
 
 
-Take: TypeAlias = Callable[[NewBatch], bool]
-"""Takes a batch up in this process at once, if it can; `False`: it is to be published."""
+Take: TypeAlias = Callable[[NewBatch, LoggedRows | None], bool]
+"""Takes a batch up in this process at once, if it can; `False`: it is to be published. With its rows,
+where all of them were new."""
 
 
-def to_the_queue(batch: NewBatch) -> bool:
+def to_the_queue(batch: NewBatch, rows: LoggedRows | None) -> bool:
     """Of a process that delivers nothing itself."""
-    del batch
+    del batch, rows
     return False
 
 
@@ -63,6 +64,8 @@ class Logged:
     new: int
     """Rows that the ledger did not have."""
     taken: Taken
+    rows: Mapping[str, LoggedRows] = field(default_factory=dict)
+    """Of the batches, by their ids, whose rows were all new."""
     clashes: tuple[Discrepancy, ...] = ()
     """Rows whose id was in the ledger already, with other content."""
     moved: tuple[str, ...] = ()
@@ -120,9 +123,13 @@ class Intake:
         moved = tuple(
             row.key for row in again if _moved(row, facts.get(delivery_id(feed.name, row)))
         )
-        return Logged(
-            batches, len(rows) - len(before), Taken(len(rows), skipped, dead), found, moved
-        )
+        new = {
+            batch.id: LoggedRows(part, whole_ms(now))
+            for batch, part in filled
+            if known.isdisjoint(batch.delivery_ids)
+        }
+        taken = Taken(len(rows), skipped, dead)
+        return Logged(batches, len(rows) - len(before), taken, new, found, moved)
 
     async def send(self, feed: Feed, logged: Logged) -> None:
         """Publish the batches' messages. The sweep publishes what the broker does not take.
@@ -134,7 +141,7 @@ class Intake:
         hints = logged.batches[:HINTS_A_FEED]
         if len(hints) < len(logged.batches):
             await self._ledger.batches.show([batch.id for batch in logged.batches], self._now())
-        hints = tuple(batch for batch in hints if not self._take(batch))
+        hints = tuple(batch for batch in hints if not self._take(batch, logged.rows.get(batch.id)))
         try:
             if hints:
                 await self._queue.publish(hints)

@@ -2,7 +2,7 @@
 
     {_id, feed, ids, n, bytes, visible_at, parked_at, lease {token, until, worker}, first {token,
     until, worker}, fence,
-     tries}
+     tries, changed}
 
 A batch is inserted before its deliveries name it, and deleted only by the holder of its lease when
 none of them is still queued in it. `visible_at` is from when on it is due. Until then it is taken
@@ -11,7 +11,8 @@ a lease runs. A due batch that no worker holds may be claimed by any worker with
 is when it was last put off for its endpoint, perhaps for longer than a lease. `first` is the lease
 since which the batch was never released: it sent the deliveries not fenced since. `fence` is what
 the deliveries carried when it was released. `n` is the number of its ids, and `bytes` the size of
-its rows, where known when it was made.
+its rows, where known when it was made. `changed`: an operator may have moved some of its
+deliveries, so that whoever claims it reads them, even who logged them a moment ago.
 
 A batch document stays below `IDS_BYTES` and a little: ids of long keys make it end sooner.
 """
@@ -94,6 +95,41 @@ class Batches:
             return _claimed(fresh, taken, first=taken)
         left = await self._take(named | {"$or": lapsed(now)}, taken)
         return _claimed(left, taken, first=_lease(left["first"])) if left else None
+
+    @query
+    async def claim_logged(
+        self, batch: NewBatch, worker: str, now: datetime, lease: timedelta
+    ) -> Batch | None:
+        """Take a batch that nobody has held, and none of whose deliveries has been moved, for
+        `lease`: they are as they were logged. `None`: it is to be claimed by `claim`, if at all.
+        """
+        taken = Lease(token=secrets.token_hex(8), until=now + lease, worker=worker)
+        unchanged = {
+            "_id": batch.id,
+            "feed": batch.feed,
+            "tries": 0,
+            "lease": None,
+            "changed": None,
+        }
+        claimed = await self._collection.update_one(unchanged, _taking(taken, first=True))
+        if not claimed.modified_count:
+            return None
+        return Batch(
+            batch.id,
+            batch.feed,
+            batch.delivery_ids,
+            lease=taken,
+            first=taken,
+            tries=1,
+            content_bytes=batch.content_bytes,
+        )
+
+    @query
+    async def note_changed(self, batch_ids: Iterable[str]) -> None:
+        """Deliveries of these batches are about to be moved by an operator: see `changed`."""
+        await self._collection.update_many(
+            {"_id": {"$in": list(batch_ids)}}, {"$set": {"changed": True}}
+        )
 
     @query
     async def claim_next(
@@ -278,10 +314,7 @@ class Batches:
 
         `first`: no worker has held it before.
         """
-        lease = {"token": taken.token, "until": taken.until, "worker": taken.worker}
-        held = {"lease": lease, "visible_at": taken.until} | ({"first": lease} if first else {})
-        update = {"$set": held, "$inc": {"tries": 1}}
-        before = ReturnDocument.BEFORE
+        before, update = ReturnDocument.BEFORE, _taking(taken, first=first)
         return await self._collection.find_one_and_update(
             wanted, update, sort=sort, return_document=before
         )
@@ -305,6 +338,12 @@ def _document(batch: NewBatch, visible_at: datetime) -> Document:
     }
     known = {} if batch.content_bytes is None else {"bytes": batch.content_bytes}
     return document | {"tries": 0} | known
+
+
+def _taking(taken: Lease, *, first: bool) -> Document:
+    lease = {"token": taken.token, "until": taken.until, "worker": taken.worker}
+    held = {"lease": lease, "visible_at": taken.until} | ({"first": lease} if first else {})
+    return {"$set": held, "$inc": {"tries": 1}}
 
 
 def _claimed(before: Document, taken: Lease, first: Lease) -> Batch:

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, cast
 
 from app.core.batches import Lease
+from app.core.clock import whole_ms
 from app.core.operations import (
     Ask,
     ClosingSum,
@@ -36,7 +37,7 @@ def chosen_of(selection: Selection) -> Document:
     for name in _PLAIN:
         value = getattr(selection, name)
         if isinstance(value, datetime):  # as the ledger gives it back
-            value = value.replace(microsecond=value.microsecond // 1000 * 1000)
+            value = whole_ms(value)
         if value not in (None, (), False):
             chosen[name] = list(value) if isinstance(value, tuple) else value
     if selection.attempts:

@@ -68,8 +68,10 @@ class Cancelling:
             ids = [one.id for one in picked]
             for feed in {one.feed for one in picked}:  # under the moment at which the cancel began
                 await self._ledger.counts.mark(feed, [stamp.at], self._now())
-            account.moved += await self._ledger.selections.cancel(selection, state, ids, stamp)
             batches = {one.batch for one in picked if one.batch}
+            if batches:  # first: who has its rows in memory is to read them anew
+                await self._ledger.batches.note_changed(batches)
+            account.moved += await self._ledger.selections.cancel(selection, state, ids, stamp)
             await self._ledger.selections.let_go(
                 ids, batches - await self._ledger.batches.held(batches)
             )

@@ -210,7 +210,7 @@ def _wire(
             ledger,
             queue,
             message_wait=settings.lease,
-            take=lambda batch: delivers() and dispatch.take(batch),
+            take=lambda batch, rows: delivers() and dispatch.take(batch, rows),
             process=worker,
         ),
         reconciling=reconciling,

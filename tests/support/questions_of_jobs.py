@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from app.core.attempts import Outcome
+from app.core.batches import NewBatch
 from app.core.certificates import Certificate, DiscrepancyKind
 from app.core.cursors import Cursor, Notice, Origin
 from app.core.errors import LeaseLost
@@ -108,6 +109,13 @@ def of_batches() -> dict[str, list[Ask]]:
         "batches.claim": [
             Ask(lambda at: at.batches.claim(batch_name(FEED, 100), FEED, "w1", NOW, LEASE))
         ],
+        "batches.claim_logged": [
+            Ask(
+                lambda at: at.batches.claim_logged(
+                    NewBatch("of nobody", FEED, ()), "w1", NOW, LEASE
+                )
+            )
+        ],
         "batches.claim_next": [Ask(lambda at: at.batches.claim_next(FEED, "w1", LATER, LEASE))],
         "batches.due": [
             Ask(lambda at: at.batches.due(NOW, 20)),
@@ -121,6 +129,7 @@ def of_batches() -> dict[str, list[Ask]]:
         "batches.held": [Ask(lambda at: at.batches.held(named))],
         "batches.hasten": [Ask(lambda at: at.batches.hasten(NOW))],
         "batches.leased": [Ask(lambda at: at.batches.leased(FEED, NOW), within=own)],
+        "batches.note_changed": [Ask(lambda at: at.batches.note_changed(named))],
         "batches.overdue": [
             Ask(lambda at: at.batches.overdue(NOW), within=open_ones(State.QUEUED) // BATCH),
             Ask(lambda at: at.batches.overdue(NOW, [FEED]), within=own),

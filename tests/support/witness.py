@@ -68,15 +68,23 @@ class Witness:
         if batch and batch.previous:
             assert batch.previous.until <= self._clock(), "claimed under a running lease"
 
+    def _claim_logged(self, step: Step) -> None:
+        batch: Batch | None = step.result
+        if batch:
+            step.process.batch = batch
+            self._holds(step, set(batch.delivery_ids))
+
     def _fence(self, step: Step) -> None:
         batch: Batch = step.args[0]
         self._fenced[batch.id] = max(self._fenced[batch.id], batch.tries)
 
     def _load(self, step: Step) -> None:
-        loaded = {delivery.id for delivery in step.result}
-        step.process.unsettled = loaded
+        self._holds(step, {delivery.id for delivery in step.result})
+
+    def _holds(self, step: Step, to_send: set[str]) -> None:
+        step.process.unsettled = to_send
         for other in step.others:
-            assert not (other.holds_at(self._clock()) and other.unsettled & loaded), (
+            assert not (other.holds_at(self._clock()) and other.unsettled & to_send), (
                 "two workers hold one delivery"
             )
 

@@ -26,8 +26,10 @@ from hypothesis.stateful import (
 )
 
 from app.broker.queue import SiftedQueue
+from app.core.batches import NewBatch
 from app.core.cursors import Cursor
 from app.core.errors import RowrelayError
+from app.core.rows import LoggedRows
 from app.core.states import OPEN_STATES, State
 from app.delivery.deliver import Delivering
 from app.delivery.sweep import Sweeping
@@ -105,16 +107,20 @@ class Relay(RuleBasedStateMachine):
         )
         self.frozen: list[tuple[Process, asyncio.Future[Any]]] = []
         self.witness = Witness(self.clock)
+        self.in_hand: list[tuple[NewBatch, LoggedRows]] = []
+        """What workers took up as they logged it, and have yet to claim."""
+        self.off: set[str] = set()
+        """Cancelled before anybody claimed their batch."""
         self.paused = False
         self.orphans_are_possible = False
         self.broken = False
 
-    @initialize(rows=st.sampled_from([9, 5, 2, 0]))
-    def begin(self, rows: int) -> None:
+    @initialize(rows=st.sampled_from([9, 5, 2, 0]), takes=st.booleans())
+    def begin(self, rows: int, takes: bool) -> None:
         self.runner.run(_emptied(self.ledger))
         if rows:
             self.source.add(rows)
-            self.poll(Fate())
+            self.poll(Fate(), takes)
 
     # --- the source
 
@@ -123,9 +129,10 @@ class Relay(RuleBasedStateMachine):
         late=st.integers(0, 2),
         unreadable=st.sampled_from([False, False, True]),
         fate=fates,
+        takes=st.booleans(),
     )
     def rows_arrive_and_are_polled(
-        self, count: int, late: int, unreadable: bool, fate: Fate
+        self, count: int, late: int, unreadable: bool, fate: Fate, takes: bool
     ) -> None:
         """The ids in front of the rows that are there belong to transactions that have not ended
         yet.
@@ -134,7 +141,7 @@ class Relay(RuleBasedStateMachine):
         ids = self.source.add(count)
         if unreadable:
             self.source.unreadable.add(ids[0])
-        self.poll(fate)
+        self.poll(fate, takes)
 
     @precondition(lambda self: self.source.open)
     @rule(pick=st.integers(0, 9), commits=st.booleans())
@@ -147,9 +154,18 @@ class Relay(RuleBasedStateMachine):
 
     # --- the use cases
 
-    @rule(fate=fates)
-    def poll(self, fate: Fate) -> None:
-        self._start(fate, self._poll)
+    @rule(fate=fates, takes=st.booleans())
+    def poll(self, fate: Fate, takes: bool = False) -> None:
+        self._start(fate, partial(self._poll, takes=takes))
+
+    @precondition(lambda self: self.in_hand)
+    @rule(fate=fates, pick=st.integers(0, 9), cancels=st.booleans())
+    def deliver_what_was_taken_up(self, fate: Fate, pick: int, cancels: bool) -> None:
+        """However late: an operator, or another worker, may have come first."""
+        batch, logged = self.in_hand.pop(pick % len(self.in_hand))
+        if cancels:
+            self.operator_cancels(Fate(), {int(logged.rows[0].key)})
+        self._start(fate, partial(self._deliver_in_hand, batch, logged))
 
     @rule(fates=st.lists(fates, min_size=1, max_size=3), after=waits)
     def workers_take_what_is_due(self, fates: list[Fate], after: timedelta) -> None:
@@ -234,6 +250,20 @@ class Relay(RuleBasedStateMachine):
                 selection, By("operator")
             ),
         )
+        if not self.frozen:
+            self.off |= self._off(self.runner.run(self._snapshot()), rows)
+
+    def _off(self, now: Snapshot, rows: set[int]) -> set[str]:
+        """Which of these are cancelled and were never sent, nor are they with a worker that may
+        send them.
+        """
+        named = {f"{FEED.name}:{row}" for row in rows}
+        return {
+            one
+            for one in named & now.deliveries.keys() - self.partner.payloads.keys()
+            if now.deliveries[one]["state"] == State.CANCELLED
+            and "batch" not in now.deliveries[one]
+        }
 
     # --- what is promised
 
@@ -245,6 +275,7 @@ class Relay(RuleBasedStateMachine):
             self._rows_behind_the_cursor_are_logged(now)
             self._delivered_is_a_fact(now)
             self._requests_are_of_logged_rows(now)
+            self._cancelled_in_time_is_never_sent(now)
             self._attempts_are_counted_once(now)
             self._deliveries_are_with_their_holders(now)
         except AssertionError:
@@ -273,6 +304,12 @@ class Relay(RuleBasedStateMachine):
     def _requests_are_of_logged_rows(self, now: Snapshot) -> None:
         for delivery_id, payloads in self.partner.payloads.items():
             assert set(payloads) == {now.deliveries[delivery_id]["payload"]}, "one key, one content"
+
+    def _cancelled_in_time_is_never_sent(self, now: Snapshot) -> None:
+        """Unless an operator replays it, which makes it `queued` first."""
+        stay = (State.CANCELLED, State.DELIVERED)
+        self.off = {i for i in self.off if now.deliveries[i]["state"] in stay}
+        assert not self.off & self.partner.payloads.keys()
 
     def _attempts_are_counted_once(self, now: Snapshot) -> None:
         """A success recorded after a take-over was counted as unknown before, and counts again: by
@@ -390,25 +427,37 @@ class Relay(RuleBasedStateMachine):
                 self.broken = True
                 raise unexpected[0]
 
-    async def _poll(self, process: Process) -> object:
+    async def _poll(self, process: Process, *, takes: bool = False) -> object:
+        def take(batch: NewBatch, rows: LoggedRows | None) -> bool:
+            if takes and rows:
+                self.in_hand.append((batch, rows))
+            return takes
+
         source, ledger, queue = (
             stepped_source(self.source, process.steps),
             self._ledger(process),
             self._queue(process),
         )
         return await Polling(
-            source, ledger, queue, message_wait=timedelta(seconds=30), now=self.clock
+            source, ledger, queue, message_wait=timedelta(seconds=30), now=self.clock, take=take
         ).poll(FEED)
 
     async def _deliver(self, batch_id: str, process: Process) -> object:
+        return await self._delivering(process).deliver(FEED, batch_id)
+
+    async def _deliver_in_hand(self, batch: NewBatch, rows: LoggedRows, process: Process) -> object:
+        delivering = self._delivering(process)
+        in_hand = delivering.keep(batch, rows)
+        assert in_hand
+        return await delivering.deliver(FEED, batch.id, in_hand=in_hand)
+
+    def _delivering(self, process: Process) -> Delivering:
         """Groups end by their size alone, so that a run does not depend on how fast the machine is."""
         terms = DeliverySettings(
             worker="w", lease=LEASE, group_size=2, group_wait=timedelta(hours=1)
         )
         partner = stepped_partner(self.partner, process.steps)
-        return await Delivering(self._ledger(process), partner, terms, now=self.clock).deliver(
-            FEED, batch_id
-        )
+        return Delivering(self._ledger(process), partner, terms, now=self.clock)
 
     async def _replay(self, selection: Selection, process: Process) -> object:
         feeds = {FEED.name: FEED.model_copy(update={"max_backlog": 1000})}

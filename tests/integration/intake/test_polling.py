@@ -14,7 +14,7 @@ from app.core.batches import NewBatch
 from app.core.budget import Reservation
 from app.core.cursors import READS_ON, Cursor, FollowUp
 from app.core.errors import LedgerRefused, LedgerUnavailable, SourceUnavailable
-from app.core.rows import Page
+from app.core.rows import LoggedRows, Page
 from app.feeds.feed import Feed
 from app.intake.backlog import KNOWN_FOR
 from app.intake.follow_ups import Polled
@@ -83,7 +83,7 @@ async def test_batches_that_their_process_takes_need_no_message(
 ) -> None:
     offered: list[str] = []
 
-    def take(batch: NewBatch) -> bool:
+    def take(batch: NewBatch, _: LoggedRows | None) -> bool:
         offered.append(batch.id)
         return len(offered) <= room
 
