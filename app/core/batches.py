@@ -57,6 +57,15 @@ class Batch:
     """
     content_bytes: int | None = None
     """What its rows held when it was made; `None`: not known."""
+    changed: bool = False
+    """An operator may have moved some of its deliveries."""
+
+    @property
+    def as_logged(self) -> bool:
+        """Whether its deliveries are as they were when it was made: nobody else has held it, and
+        no operator has moved any.
+        """
+        return self.tries == 1 and not self.changed
 
     @property
     def fence(self) -> str | None:

@@ -4,13 +4,14 @@ A row in memory exists several times over for a moment: as the driver returned i
 document on its way to or from the ledger, as the body of a request. So it counts `COPIES` times,
 with Python's overhead: its *cost*.
 
-The budget has three lanes, so that slow work delays only its own kind:
+The budget has four lanes, so that slow work delays only its own kind:
 
 | lane | for | part |
 | --- | --- | --- |
 | reading | pages of the source, until they are in the ledger; never waits for a partner | 1/4 |
-| sending | rows of batches, until their request is over | 5/8 |
+| sending | rows of batches, until their request is over | 9/16 |
 | sending a little | the same, for at most 1/64 of the budget: the usual batch of small rows | 1/8 |
+| keeping | rows that were logged and wait to be sent, counted once (`once`); nobody waits for it | 1/16 |
 
 Small batches use the larger lane when their own is full.
 
@@ -43,6 +44,11 @@ that waits for its partner must not hold up the rest of its feed."""
 def cost(content_bytes: int, rows: int = 1) -> int:
     """The memory that rows with so many bytes of content cost."""
     return COPIES * (content_bytes + ROW_BYTES * rows)
+
+
+def once(content_bytes: int, rows: int) -> int:
+    """The memory of rows that nothing is done with: they exist a single time."""
+    return content_bytes + ROW_BYTES * rows
 
 
 def text_bytes(text: str) -> int:
@@ -106,7 +112,8 @@ class Budget:
         few = max(limit // 8, 1)
         self._few_at_once = limit // 64
         self._reading, self._few = _Lane(max(limit // 4, 1)), _Lane(few)
-        self._sending = _Lane(max(limit - limit // 4 - few, 1))
+        self._keeping = _Lane(max(limit // 16, 1))
+        self._sending = _Lane(max(limit - limit // 4 - few - limit // 16, 1))
         self._alone: _Lane | None = None
         """The lane that a request larger than it has to itself."""
 
@@ -118,6 +125,10 @@ class Budget:
     def reading(self, owner: str) -> Reservation:
         """For a page of that feed: holds nothing yet."""
         return Reservation(self, self._reading, owner)
+
+    def keeping(self, owner: str) -> Reservation:
+        """For rows of that feed that were logged: holds nothing yet. Only to be taken at once."""
+        return Reservation(self, self._keeping, owner)
 
     def sending(self, owner: str, size: int) -> Reservation:
         """For rows of that feed which cost so much: holds nothing yet."""

@@ -18,8 +18,8 @@ was not sent. Neither costs an attempt, and the sweep brings both back when thei
 Rows are loaded as the process's memory allows (`app/core/budget.py`): a batch of small rows at
 once, one of large rows a portion after the other, and what a row took is given back as soon as its
 request is over. A batch that waits for memory keeps its lease; one that is stopped is given back
-with what was not loaded. A batch whose rows this process logged a moment ago, and still has in memory, is not
-loaded at all, unless somebody else has touched it since (`InHand`).
+with what was not loaded. What this process logged a moment ago and still has in memory (`kept.py`)
+is not loaded, unless somebody has come in between.
 
 `leases.py` has the batch and its lease, `sending.py` the rows, `recording.py` the results,
 `work.py` what they share.
@@ -35,18 +35,18 @@ import structlog
 
 from app.broker.queue import Queue
 from app.core.attempts import Outcome, Result
-from app.core.batches import Batch, NewBatch
+from app.core.batches import Batch
 from app.core.budget import Budget
 from app.core.clock import Clock, utc_now
 from app.core.errors import RowrelayError
-from app.core.rows import LoggedRows
 from app.core.unforeseen import Troubles
+from app.delivery.kept import KeptRows
 from app.delivery.leases import Leases
 from app.delivery.pauses import Pauses
 from app.delivery.recording import Recording
 from app.delivery.sending import SENDING, Sending
 from app.delivery.sink import Sink
-from app.delivery.work import NOBODY, DeliverySettings, InHand, Watcher, Work
+from app.delivery.work import NOBODY, DeliverySettings, Watcher, Work
 from app.feeds.feed import Feed
 from app.ledger import Ledger
 from app.partner.throttle.throttle import EndpointThrottle
@@ -81,7 +81,10 @@ class Delivering:
         self.troubles = troubles or Troubles()
         self._pauses = Pauses(ledger, resumed=sink.forget_token)
         self._leases = Leases(ledger, settings, queue, now)
-        self._sending = Sending(ledger, sink, self.troubles, budget or Budget(), now)
+        budget = budget or Budget()
+        self.kept = KeptRows(budget, now)
+        """What it logged and may send."""
+        self._sending = Sending(ledger, sink, self.troubles, budget, now)
         self._recording = Recording(ledger, settings, self._pauses, now, seen)
         self.draining = False
         """Nothing more is claimed or sent."""
@@ -95,29 +98,14 @@ class Delivering:
         watcher: Watcher = NOBODY,
         *,
         only: str | None = None,
-        in_hand: InHand | None = None,
     ) -> dict[Outcome, int] | None:
         """Send the batch's open deliveries. `batch_id` `None`: the batch of the feed that has been
-        due the longest. `in_hand`: what is kept of it; given back when this ends.
+        due the longest.
 
         Returns how many had each outcome; `None` where it was not ours to send. With `only` the
         delivery of that id, where it is one of them, and the others are given back at once. Raises
         `LedgerUnavailable`: the batch then waits for its lease to run out.
         """
-        try:
-            return await self._deliver(feed, batch_id, watcher, only, in_hand)
-        finally:
-            if in_hand is not None:
-                in_hand.reserved.release()
-
-    async def _deliver(
-        self,
-        feed: Feed,
-        batch_id: str | None,
-        watcher: Watcher,
-        only: str | None,
-        in_hand: InHand | None,
-    ) -> dict[Outcome, int] | None:
         if self.draining:
             if batch_id is not None:
                 await self._leases.hand_back(feed.name, batch_id)
@@ -131,14 +119,10 @@ class Delivering:
                 await self._batches.park(batch_id, feed.name, until, self._now())
                 log.debug("batch_parked", batch=batch_id, feed=feed.name, until=until)
             return None
-        batch = await self._leases.claim_logged(in_hand.batch) if in_hand else None
-        if batch is not None:
-            watcher.claimed(batch, waited=False)
-        else:
-            in_hand, batch = None, await self._claim(feed, batch_id, watcher)
+        batch = await self._claim(feed, batch_id, watcher)
         if batch is None:
             return None
-        work = Work(batch, watcher, batch.lease.until, in_hand, only)
+        work = Work(batch, watcher, batch.lease.until, self.kept.take(batch), only)
         async with self._leases.renewing(work):
             owed = await self._see_through(feed, throttle, work)
         await self._leases.finish(work, owed, publish=self.draining)
@@ -155,13 +139,6 @@ class Delivering:
         said = "feeds.toml of this worker does not name it"
         if self.troubles.lacking(SENDING, feed, said):
             log.warning("feed_not_configured", feed=feed, batch=batch_id, found=said)
-
-    def keep(self, batch: NewBatch, rows: LoggedRows) -> InHand | None:
-        """Keep the rows of a batch that was logged a moment ago, where there is memory for them.
-        Give what this returns to `deliver`.
-        """
-        reserved = self._sending.reserve_at_once(batch)
-        return InHand(batch, rows, reserved) if reserved else None
 
     def drain(self, grace: timedelta) -> None:
         """Claim nothing more and send nothing more. Requests in flight have `grace` to end; what
@@ -198,6 +175,8 @@ class Delivering:
             owed = await self._sending.send_all(feed, throttle, work)
         finally:
             del self._under_way[work.batch.lease.token]
+            if work.kept is not None:
+                work.kept.reserved.release()
             work.results.end()
             await writing
         if work.failed and not (work.tasks and isinstance(work.failed, RowrelayError)):

@@ -28,7 +28,7 @@ from app.core.rows import LoggedRows
 from app.core.under_way import About, UnderWay
 from app.delivery.deliver import Delivering
 from app.delivery.shares import Holding, Share, Shares
-from app.delivery.work import InHand, Watcher
+from app.delivery.work import Watcher
 from app.feeds.feed import Feed
 from app.ledger import Ledger
 from app.partner.throttle.throttles import Throttles
@@ -96,16 +96,18 @@ class Dispatch:
 
     def take(self, batch: NewBatch, rows: LoggedRows | None = None) -> bool:
         """Take up a batch that was logged a moment ago, where its feed has room. `False`: it is for
-        whoever gets its message. With its `rows`, nothing of it need be loaded.
+        whoever gets its message. Its `rows` are kept for this process to send, whenever it claims
+        them.
         """
         feed = self._feeds.get(batch.feed)
         if feed is None or self._retired or self._delivering.draining:
             return False
+        if rows is not None:
+            self._delivering.kept.keep(batch, rows)
         share = self.shares.of(feed.name)
         if not self._has_room(feed, share):
             return False
-        in_hand = self._delivering.keep(batch, rows) if rows else None
-        self._begin(feed, share, batch.id, batch.rows, in_hand)
+        self._begin(feed, share, batch.id, batch.rows)
         return True
 
     def retire(self) -> None:
@@ -128,29 +130,18 @@ class Dispatch:
             share, throttle.slots.limit if throttle else feed.partner.concurrency
         )
 
-    def _begin(
-        self,
-        feed: Feed,
-        share: Share,
-        batch_id: str | None,
-        rows: int,
-        in_hand: InHand | None = None,
-    ) -> None:
+    def _begin(self, feed: Feed, share: Share, batch_id: str | None, rows: int) -> None:
         about = About(TASK, feed.name, batch_id, rests=False)
         running = Running(self, feed, share, Holding(share, rows), about)
         context = (
             Context() if batch_id is None else None
         )  # it has nothing to do with the batch that made room for it
-        self._under_way.start(
-            partial(self._see_through, running, batch_id, in_hand), about, context=context
-        )
+        self._under_way.start(partial(self._see_through, running, batch_id), about, context=context)
 
-    async def _see_through(
-        self, running: Running, batch_id: str | None, in_hand: InHand | None
-    ) -> None:
+    async def _see_through(self, running: Running, batch_id: str | None) -> None:
         share, told = running.share, running.share.told
         try:
-            await self._delivering.deliver(running.feed, batch_id, running, in_hand=in_hand)
+            await self._delivering.deliver(running.feed, batch_id, running)
             if batch_id is None and not running.has_claimed and share.told == told:
                 share.more = False
         except BaseException:

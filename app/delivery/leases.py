@@ -49,15 +49,6 @@ class Leases:
             batch = await batches.claim(batch_id, feed, settings.worker, now, settings.lease)
         return (batch, batch.due_since is not None and batch.due_since <= now) if batch else None
 
-    async def claim_logged(self, batch: NewBatch) -> Batch | None:
-        """Claim a batch that was logged a moment ago. `None`: somebody held it, or its deliveries
-        are no longer as they were logged.
-        """
-        terms = self._settings
-        return await self._ledger.batches.claim_logged(
-            batch, terms.worker, self._now(), terms.lease
-        )
-
     async def take_over(self, batch: Batch, previous: Lease) -> None:
         """Settle what the lease before ours left: successes on record count, everything else is
         `unknown`.

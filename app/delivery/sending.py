@@ -7,16 +7,15 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
-from typing import TypeAlias
 
 import structlog
 
 from app.core.attempts import Answer, Result, Ruling
-from app.core.batches import Batch, NewBatch
+from app.core.batches import Batch
 from app.core.budget import Budget, Reservation, cost, text_bytes
 from app.core.clock import Clock
 from app.core.deliveries import Delivery
@@ -24,7 +23,7 @@ from app.core.parts import in_parts
 from app.core.unforeseen import Troubles
 from app.delivery.policy import accepted, judge
 from app.delivery.sink import Sink
-from app.delivery.work import InHand, Work
+from app.delivery.work import Work
 from app.feeds.feed import Feed
 from app.ledger import Ledger
 from app.partner.failures import Failure
@@ -34,9 +33,6 @@ log = structlog.get_logger()
 
 SENDING = "sending"
 """What a lack of our own is said of."""
-
-Start: TypeAlias = Callable[[Delivery], "asyncio.Task[None]"]
-"""Begins to send one."""
 
 _LONG = 10_000
 """Characters of a payload that is not kept until its result is recorded."""
@@ -71,40 +67,22 @@ class Sending:
         Returns how many deliveries of the batch were to be sent, or may have been: those that were
         not loaded count.
         """
-
-        def start(delivery: Delivery) -> asyncio.Task[None]:
-            return sending.create_task(self._send(feed, throttle, delivery, work))
-
-        async with asyncio.TaskGroup() as sending:
-            if work.in_hand is not None:
-                return _begin_in_hand(work, work.in_hand, start)
-            return await self._send_portions(work, start)
-
-    async def _send_portions(self, work: Work, start: Start) -> int:
         portions = await self._portions(work.batch)
         owed = sum(len(portion.ids) for portion in portions)
         work.watcher.loaded(owed)
-        for portion in portions:
-            if work.only is not None and work.only not in portion.ids:
-                continue
-            loaded = await self._send_portion(work, portion, start)
-            if loaded is None:
-                break
-            settled = len(portion.ids) - loaded
-            work.watcher.settled(settled)
-            owed -= settled
+        async with asyncio.TaskGroup() as sending:
+            for portion in portions:
+                if work.only is not None and work.only not in portion.ids:
+                    continue
+                loaded = await self._send_portion(feed, throttle, work, sending, portion)
+                if loaded is None:
+                    break
+                settled = len(portion.ids) - loaded
+                work.watcher.settled(settled)
+                owed -= settled
         return owed
 
     # --- loading
-
-    def reserve_at_once(self, batch: NewBatch) -> Reservation | None:
-        """Memory for the batch's rows, if it is free now."""
-        if batch.content_bytes is None:
-            return None
-        size = cost(batch.content_bytes, batch.rows)
-        reserved = self._budget.sending(batch.feed, size)
-        fits = size <= self._budget.portion and reserved.take(size)
-        return reserved if fits else None
 
     async def _portions(self, batch: Batch) -> list[Portion]:
         """What of the batch is loaded together: all of it, unless its rows are large, or nobody
@@ -118,21 +96,38 @@ class Sending:
         parts = in_parts(costs, len(costs), (costs.__getitem__, most))
         return [Portion(part, sum(costs[known_id] for known_id in part)) for part in parts]
 
-    async def _send_portion(self, work: Work, portion: Portion, start: Start) -> int | None:
+    async def _send_portion(
+        self,
+        feed: Feed,
+        throttle: EndpointThrottle,
+        work: Work,
+        sending: asyncio.TaskGroup,
+        portion: Portion,
+    ) -> int | None:
         """Load these once there is room for them, and begin to send each. Returns how many were
         still to be sent; `None`: nothing more of the batch is.
         """
-        reserved = self._budget.sending(work.batch.feed, portion.cost)
+        reserved = self._budget.sending(feed.name, portion.cost)
         if not await self._has_room(work, reserved, portion.cost):
             reserved.release()
             return None
         try:
-            loaded = await self._ledger.deliveries.load(work.batch, portion.ids)
+            loaded = (
+                work.kept.deliveries()
+                if work.kept
+                else await self._ledger.deliveries.load(work.batch, portion.ids)
+            )
         except Exception as error:  # noqa: BLE001 - it is raised, once what was loaded before is sent
             reserved.release()
             work.failed = error
             return None
-        _begin(work, loaded, reserved, start)
+        for delivery, its_cost in _shared_out(loaded, reserved):
+            if work.only not in (None, delivery.id):
+                reserved.release(its_cost)
+                continue
+            task = sending.create_task(self._send(feed, throttle, delivery, work))
+            task.add_done_callback(partial(_give_back, reserved, its_cost))
+            work.tasks[delivery.id] = task
         return len(loaded)
 
     async def _has_room(self, work: Work, reserved: Reservation, size: int) -> bool:
@@ -225,33 +220,16 @@ class Sending:
         throttle.ease(machine=said.startswith(Failure.LOCAL_ERROR))
 
 
-def _begin_in_hand(work: Work, in_hand: InHand, start: Start) -> int:
-    deliveries = in_hand.deliveries()
-    work.watcher.loaded(len(deliveries))
-    _begin(work, deliveries, in_hand.reserved, start)
-    return len(deliveries)
-
-
-def _begin(work: Work, deliveries: Sequence[Delivery], reserved: Reservation, start: Start) -> None:
-    """Begin to send each; what was reserved for it is given back when its request is over."""
-    for delivery, its_cost in _shared_out(deliveries, reserved):
-        if work.only not in (None, delivery.id):
-            reserved.release(its_cost)
-            continue
-        task = work.tasks[delivery.id] = start(delivery)
-        task.add_done_callback(partial(_give_back, reserved, its_cost))
-
-
 def _give_back(reserved: Reservation, size: int, _: asyncio.Task[None]) -> None:
     reserved.release(size)
 
 
 def _shared_out(
-    deliveries: Sequence[Delivery], reserved: Reservation
+    loaded: Sequence[Delivery], reserved: Reservation
 ) -> Iterator[tuple[Delivery, int]]:
     """Pairs each delivery with its part of the reservation, and gives back what was reserved for
     others.
     """
-    costs = [cost(text_bytes(delivery.payload)) for delivery in deliveries]
+    costs = [cost(text_bytes(delivery.payload)) for delivery in loaded]
     reserved.release(max(reserved.size - sum(costs), 0))
-    return zip(deliveries, costs, strict=True)
+    return zip(loaded, costs, strict=True)

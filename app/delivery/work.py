@@ -8,10 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from app.core.attempts import Outcome, Result
-from app.core.batches import Batch, NewBatch
-from app.core.budget import Reservation
-from app.core.deliveries import Delivery
-from app.core.rows import LoggedRows
+from app.core.batches import Batch
+from app.delivery.kept import Kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,24 +20,6 @@ class DeliverySettings:
     lease: timedelta
     group_size: int
     group_wait: timedelta
-
-
-@dataclass(frozen=True, slots=True)
-class InHand:
-    """A batch that this process logged a moment ago, and its rows: they need not be loaded."""
-
-    batch: NewBatch
-    rows: LoggedRows
-    reserved: Reservation
-    """The memory that they take."""
-
-    def deliveries(self) -> list[Delivery]:
-        """As they would be loaded, if nothing has moved them since."""
-        feed, logged_at = self.batch.feed, self.rows.at
-        return [
-            Delivery(known_as, feed, row.key, row.payload, logged_at)
-            for known_as, row in zip(self.batch.delivery_ids, self.rows.rows, strict=True)
-        ]
 
 
 class Watcher:
@@ -119,8 +99,8 @@ class Work:
     watcher: Watcher
     until: datetime
     """When the lease runs out, as last renewed."""
-    in_hand: InHand | None = None
-    """Its rows; `None`: they are loaded."""
+    kept: Kept | None = None
+    """Its rows, as this process logged them; `None`: they are loaded."""
     only: str | None = None
     """The only delivery to send; `None`: send all."""
     stopped: str | None = None

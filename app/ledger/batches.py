@@ -12,7 +12,7 @@ is when it was last put off for its endpoint, perhaps for longer than a lease. `
 since which the batch was never released: it sent the deliveries not fenced since. `fence` is what
 the deliveries carried when it was released. `n` is the number of its ids, and `bytes` the size of
 its rows, where known when it was made. `changed`: an operator may have moved some of its
-deliveries, so that whoever claims it reads them, even who logged them a moment ago.
+deliveries, so that who claims it reads them, even if it has them in memory.
 
 A batch document stays below `IDS_BYTES` and a little: ids of long keys make it end sooner.
 """
@@ -97,36 +97,8 @@ class Batches:
         return _claimed(left, taken, first=_lease(left["first"])) if left else None
 
     @query
-    async def claim_logged(
-        self, batch: NewBatch, worker: str, now: datetime, lease: timedelta
-    ) -> Batch | None:
-        """Take a batch that nobody has held, and none of whose deliveries has been moved, for
-        `lease`: they are as they were logged. `None`: it is to be claimed by `claim`, if at all.
-        """
-        taken = Lease(token=secrets.token_hex(8), until=now + lease, worker=worker)
-        unchanged = {
-            "_id": batch.id,
-            "feed": batch.feed,
-            "tries": 0,
-            "lease": None,
-            "changed": None,
-        }
-        claimed = await self._collection.update_one(unchanged, _taking(taken, first=True))
-        if not claimed.modified_count:
-            return None
-        return Batch(
-            batch.id,
-            batch.feed,
-            batch.delivery_ids,
-            lease=taken,
-            first=taken,
-            tries=1,
-            content_bytes=batch.content_bytes,
-        )
-
-    @query
     async def note_changed(self, batch_ids: Iterable[str]) -> None:
-        """Deliveries of these batches are about to be moved by an operator: see `changed`."""
+        """An operator is about to move deliveries of these batches."""
         await self._collection.update_many(
             {"_id": {"$in": list(batch_ids)}}, {"$set": {"changed": True}}
         )
@@ -314,7 +286,10 @@ class Batches:
 
         `first`: no worker has held it before.
         """
-        before, update = ReturnDocument.BEFORE, _taking(taken, first=first)
+        lease = {"token": taken.token, "until": taken.until, "worker": taken.worker}
+        held = {"lease": lease, "visible_at": taken.until} | ({"first": lease} if first else {})
+        update = {"$set": held, "$inc": {"tries": 1}}
+        before = ReturnDocument.BEFORE
         return await self._collection.find_one_and_update(
             wanted, update, sort=sort, return_document=before
         )
@@ -340,12 +315,6 @@ def _document(batch: NewBatch, visible_at: datetime) -> Document:
     return document | {"tries": 0} | known
 
 
-def _taking(taken: Lease, *, first: bool) -> Document:
-    lease = {"token": taken.token, "until": taken.until, "worker": taken.worker}
-    held = {"lease": lease, "visible_at": taken.until} | ({"first": lease} if first else {})
-    return {"$set": held, "$inc": {"tries": 1}}
-
-
 def _claimed(before: Document, taken: Lease, first: Lease) -> Batch:
     return Batch(
         id=before["_id"],
@@ -358,6 +327,7 @@ def _claimed(before: Document, taken: Lease, first: Lease) -> Batch:
         due_since=before["visible_at"],
         inherited=before.get("fence"),
         content_bytes=before.get("bytes"),
+        changed=before.get("changed", False),
     )
 
 

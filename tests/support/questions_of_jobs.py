@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from app.core.attempts import Outcome
-from app.core.batches import NewBatch
 from app.core.certificates import Certificate, DiscrepancyKind
 from app.core.cursors import Cursor, Notice, Origin
 from app.core.errors import LeaseLost
@@ -108,13 +107,6 @@ def of_batches() -> dict[str, list[Ask]]:
     return {
         "batches.claim": [
             Ask(lambda at: at.batches.claim(batch_name(FEED, 100), FEED, "w1", NOW, LEASE))
-        ],
-        "batches.claim_logged": [
-            Ask(
-                lambda at: at.batches.claim_logged(
-                    NewBatch("of nobody", FEED, ()), "w1", NOW, LEASE
-                )
-            )
         ],
         "batches.claim_next": [Ask(lambda at: at.batches.claim_next(FEED, "w1", LATER, LEASE))],
         "batches.due": [

@@ -67,11 +67,7 @@ class Witness:
         step.process.batch = batch
         if batch and batch.previous:
             assert batch.previous.until <= self._clock(), "claimed under a running lease"
-
-    def _claim_logged(self, step: Step) -> None:
-        batch: Batch | None = step.result
-        if batch:
-            step.process.batch = batch
+        if batch and batch.as_logged:  # its rows may be in memory, and are then not loaded
             self._holds(step, set(batch.delivery_ids))
 
     def _fence(self, step: Step) -> None:

@@ -369,9 +369,9 @@ async def test_what_is_taken_up_is_traced_as_part_of_the_poll_that_logged_it(
     worker, place, seen = world.worker(), ContextVar("place", default="nowhere"), list[str]()
     deliver = worker.delivering.deliver
 
-    async def noted(*args: Any, **more: Any) -> Any:
+    async def noted(*args: Any) -> Any:
         seen.append(place.get())
-        return await deliver(*args, **more)
+        return await deliver(*args)
 
     monkeypatch.setattr(worker.delivering, "deliver", noted)
     worker.feeds[FAST.name] = FAST

@@ -107,7 +107,7 @@ class Relay(RuleBasedStateMachine):
         )
         self.frozen: list[tuple[Process, asyncio.Future[Any]]] = []
         self.witness = Witness(self.clock)
-        self.in_hand: list[tuple[NewBatch, LoggedRows]] = []
+        self.kept: list[tuple[NewBatch, LoggedRows]] = []
         """What workers took up as they logged it, and have yet to claim."""
         self.off: set[str] = set()
         """Cancelled before anybody claimed their batch."""
@@ -158,14 +158,14 @@ class Relay(RuleBasedStateMachine):
     def poll(self, fate: Fate, takes: bool = False) -> None:
         self._start(fate, partial(self._poll, takes=takes))
 
-    @precondition(lambda self: self.in_hand)
+    @precondition(lambda self: self.kept)
     @rule(fate=fates, pick=st.integers(0, 9), cancels=st.booleans())
     def deliver_what_was_taken_up(self, fate: Fate, pick: int, cancels: bool) -> None:
         """However late: an operator, or another worker, may have come first."""
-        batch, logged = self.in_hand.pop(pick % len(self.in_hand))
+        batch, logged = self.kept.pop(pick % len(self.kept))
         if cancels:
             self.operator_cancels(Fate(), {int(logged.rows[0].key)})
-        self._start(fate, partial(self._deliver_in_hand, batch, logged))
+        self._start(fate, partial(self._deliver_kept, batch, logged))
 
     @rule(fates=st.lists(fates, min_size=1, max_size=3), after=waits)
     def workers_take_what_is_due(self, fates: list[Fate], after: timedelta) -> None:
@@ -430,7 +430,7 @@ class Relay(RuleBasedStateMachine):
     async def _poll(self, process: Process, *, takes: bool = False) -> object:
         def take(batch: NewBatch, rows: LoggedRows | None) -> bool:
             if takes and rows:
-                self.in_hand.append((batch, rows))
+                self.kept.append((batch, rows))
             return takes
 
         source, ledger, queue = (
@@ -445,11 +445,10 @@ class Relay(RuleBasedStateMachine):
     async def _deliver(self, batch_id: str, process: Process) -> object:
         return await self._delivering(process).deliver(FEED, batch_id)
 
-    async def _deliver_in_hand(self, batch: NewBatch, rows: LoggedRows, process: Process) -> object:
+    async def _deliver_kept(self, batch: NewBatch, logged: LoggedRows, process: Process) -> object:
         delivering = self._delivering(process)
-        in_hand = delivering.keep(batch, rows)
-        assert in_hand
-        return await delivering.deliver(FEED, batch.id, in_hand=in_hand)
+        delivering.kept.keep(batch, logged)
+        return await delivering.deliver(FEED, batch.id)
 
     def _delivering(self, process: Process) -> Delivering:
         """Groups end by their size alone, so that a run does not depend on how fast the machine is."""

@@ -93,7 +93,7 @@ async def test_a_feed_that_has_its_share_lets_others_pass() -> None:
 
 async def test_what_waits_for_a_partner_keeps_no_page_and_no_small_batch_waiting() -> None:
     budget = Budget(LIMIT)
-    slow = [budget.sending(f"slow{number}", PORTION) for number in range(5)]
+    slow = [budget.sending(f"slow{number}", PORTION) for number in range(4)]
     assert all(hold.take(PORTION) for hold in slow)
     assert not budget.sending("another", PORTION).take(PORTION), "the sending lane was to be full"
     assert budget.reading("another").take(PORTION)
