@@ -1,27 +1,29 @@
-"""What a row takes in the ledger: the BSON size of its documents, for a payload of a given size.
+"""What a row takes in the ledger: its documents as BSON, and what they take on disk, with the indexes.
 
-    python -m bench.ledger_bytes [--payload 500] [--rows-a-day 1000000]
+    python -m bench.ledger_bytes [--payload 500] [--rows 20000] [--compressor zstd]
 
-A few rows are logged, delivered to a partner on this machine, and looked at. A server compresses
-documents on disk, and adds its indexes: measure yours with `db.stats()`.
+Rows like those of a shop are logged, delivered to a partner on this machine, and looked at once the
+server has written a checkpoint.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
+import random
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import bson
-from pymongo import AsyncMongoClient
+import pymongo
 
 from app.core.batches import NewBatch
 from app.core.clock import utc_now
+from app.core.logs import configure_logging
 from app.core.rows import SourceRow
 from app.delivery.deliver import Delivering
 from app.delivery.work import DeliverySettings
@@ -35,8 +37,21 @@ from app.testbed.simulator.partner import serve
 from bench.ledger_size import NoQueue
 from bench.report import table
 
-ROWS = 100
 SECONDS = timedelta(seconds=30)
+COLLECTIONS = ("deliveries", "attempts", "stats")
+_WORDS = (
+    "address", "blue", "carrier", "customer", "delivery", "discount", "express", "gift", "invoice",
+    "item", "label", "note", "order", "paid", "parcel", "pending", "policy", "quantity", "refund",
+    "return", "shipping", "small", "standard", "street", "warehouse",
+)  # fmt: skip
+
+
+class Size(NamedTuple):
+    """What one collection takes, in bytes a row."""
+
+    bson: float
+    disk: float
+    indexes: float
 
 
 class Kept(NoQueue):
@@ -51,35 +66,50 @@ class Kept(NoQueue):
 
 
 def main() -> None:
-    """Print a table: collection, bytes a document, documents a row."""
+    """Print a table: collection; bytes a row as BSON, on disk, of its indexes."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--payload", type=int, default=500, help="bytes of a row as JSON")
+    parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--rows-a-day", type=int, default=1_000_000)
+    parser.add_argument("--compressor", choices=("snappy", "zlib", "zstd"), default="snappy")
     options = parser.parse_args()
+    configure_logging("WARNING", "json")
     try:
         with (
             tempfile.TemporaryDirectory(prefix="rowrelay-bench-") as place,
             EmbeddedMongo(Path(place)) as mongo,
         ):
-            sizes = asyncio.run(_measure(mongo.url, options.payload))
+            _prepare(mongo.admin_url, options.compressor)
+            asyncio.run(_fill(mongo.url, options.rows, options.payload))
+            sizes = _sizes(mongo.admin_url, options.rows)
     except NotStarted as error:
         sys.exit(f"bench: {error}")
-    row = sum(sizes.values())
-    lines = [[name, f"{size:,.0f}"] for name, size in sizes.items()]
-    print(table(("collection", "bytes a row, BSON"), [*lines, ["together", f"{row:,.0f}"]]))
-    day = options.rows_a_day
-    print(
-        f"\n{day:,} rows a day: {day * row / 1e9:.2f} GB a day before compression and without indexes,"
-    )
-    print(
-        f"of which {day * options.payload / 1e9:.2f} GB are payloads, dropped after `payload_days`."
-    )
+    _print(sizes, options)
 
 
-async def _measure(url: str, payload: int) -> dict[str, float]:
-    """Deliver some rows; collection → bytes a row."""
+def _print(sizes: Mapping[str, Size], options: argparse.Namespace) -> None:
+    together = Size(*map(sum, zip(*sizes.values(), strict=True)))
+    lines = [
+        [name, *(f"{part:,.0f}" for part in size)]
+        for name, size in [*sizes.items(), ("together", together)]
+    ]
+    print(table(("bytes a row", "BSON", f"on disk, {options.compressor}", "indexes"), lines))
+    day, disk = options.rows_a_day, together.disk + together.indexes
+    print(f"\n{day:,} rows a day: {day * disk / 1e9:.2f} GB a day on disk, with indexes.")
+
+
+def _prepare(url: str, compressor: str) -> None:
+    """The collections, with that compressor."""
+    engine = {"wiredTiger": {"configString": f"block_compressor={compressor}"}}
+    with pymongo.MongoClient[dict[str, Any]](url) as client:
+        for name in COLLECTIONS:
+            client.get_default_database().create_collection(name, storageEngine=engine)
+
+
+async def _fill(url: str, rows: int, payload: int) -> None:
+    """Log and deliver the rows."""
     async with serve() as partner:
         feed = Feed.model_validate({
             "name": "orders",
@@ -90,17 +120,43 @@ async def _measure(url: str, payload: int) -> dict[str, float]:
         })  # fmt: skip
         ledger, queue = Ledger.at(url, SECONDS), Kept()
         await ledger.prepare()
-        await _deliver(feed, ledger, queue, payload)
+        for start in range(0, rows, feed.page_size):
+            page = [
+                _row(number, payload) for number in range(start, min(start + feed.page_size, rows))
+            ]
+            await _deliver(feed, ledger, queue, page)
         await ledger.close()
-    async with AsyncMongoClient[dict[str, Any]](url) as client:
+
+
+def _row(number: int, payload: int) -> SourceRow:
+    draw = random.Random(number)
+    order = {
+        "id": 1_000_000 + number,
+        "customer": draw.choice(_WORDS).title(),
+        "amount": f"{draw.random() * 1000:.2f}",
+        "sku": f"{draw.getrandbits(48):012X}",
+        "created_at": f"2026-01-01T{draw.randrange(24):02}:{draw.randrange(60):02}:00.{draw.randrange(1000):03}",
+        "note": "",
+    }
+    left = payload - len(json.dumps(order))
+    order["note"] = " ".join(draw.choices(_WORDS, k=max(left, 0) // 3))[: max(left, 0)]
+    return SourceRow(str(order["id"]), number + 1, json.dumps(order))
+
+
+def _sizes(url: str, rows: int) -> dict[str, Size]:
+    with pymongo.MongoClient[dict[str, Any]](url) as client:
+        client.admin.command("fsync")
         database = client.get_default_database()
-        return {name: await _bytes(database[name]) for name in ("deliveries", "attempts", "stats")}
+        return {name: _size(database.command("collStats", name), rows) for name in COLLECTIONS}
 
 
-async def _deliver(feed: Feed, ledger: Ledger, queue: Kept, payload: int) -> None:
-    empty = '{"note":""}'
-    text = f'{{"note":"{"x" * max(payload - len(empty), 0)}"}}'
-    rows = [SourceRow(str(1_000_000 + number), number, text) for number in range(1, ROWS + 1)]
+def _size(stats: Mapping[str, Any], rows: int) -> Size:
+    on_disk = stats["storageSize"] - stats["freeStorageSize"]
+    return Size(stats["size"] / rows, on_disk / rows, stats["totalIndexSize"] / rows)
+
+
+async def _deliver(feed: Feed, ledger: Ledger, queue: Kept, rows: Sequence[SourceRow]) -> None:
+    queue.batches.clear()
     intake = Intake(ledger, queue, message_wait=SECONDS, now=utc_now)
     logged = await intake.log(feed, rows)
     await intake.send(feed, logged)
@@ -111,10 +167,6 @@ async def _deliver(feed: Feed, ledger: Ledger, queue: Kept, payload: int) -> Non
         )
         for batch in queue.batches:
             await delivering.deliver(feed, batch.id)
-
-
-async def _bytes(collection: Any) -> float:
-    return sum([len(bson.encode(found)) async for found in collection.find()]) / ROWS
 
 
 if __name__ == "__main__":

@@ -88,7 +88,7 @@ class Batches:
 
         The id comes from Redis, where anyone may have put it.
         """
-        taken = Lease(token=secrets.token_hex(8), until=now + lease, worker=worker)
+        taken = Lease(token=secrets.token_hex(6), until=now + lease, worker=worker)
         named: Document = {"_id": {"$eq": batch_id}, "feed": feed}
         fresh = await self._take(named | {"lease": None}, taken, first=True)
         if fresh:
@@ -110,7 +110,7 @@ class Batches:
         """Claim the feed's longest due batch that no worker holds, for `lease`; `None`: there is
         none.
         """
-        taken = Lease(token=secrets.token_hex(8), until=now + lease, worker=worker)
+        taken = Lease(token=secrets.token_hex(6), until=now + lease, worker=worker)
         waiting = {"feed": feed, "visible_at": {"$lte": now}, "lease": None}
         before = await self._take(waiting, taken, first=True, sort=[("visible_at", 1)])
         return _claimed(before, taken, first=taken) if before else None
