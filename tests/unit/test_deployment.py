@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 import config
 from app.configuration import checks
@@ -366,6 +367,24 @@ def test_no_server_of_the_tests_comes_with_the_product() -> None:
     assert not [word for word in ("requirements-dev", *servers) if word in dockerfile]
     development = _pins("requirements-dev.txt")
     assert all(any(package.startswith(server) for package in development) for server in servers)
+
+
+def test_each_python_that_ci_tests_is_looked_for_and_can_be_set_up() -> None:
+    """SecantusDB has no wheel for Python 3.14, and its source did not build."""
+    workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8"))
+    versions = workflow["jobs"]["test"]["strategy"]["matrix"]["python"]
+    bootstrap = (ROOT / "scripts/bootstrap").read_text(encoding="utf-8")
+    assert {f"python{version}" for version in versions} <= set(bootstrap.split())
+    (pin,) = re.findall(
+        r"^secantusdb.*$", (ROOT / "requirements-dev.txt").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    marker = Requirement(pin).marker
+    assert marker
+    assert [v for v in versions if marker.evaluate({"python_version": v})] == [
+        "3.11",
+        "3.12",
+        "3.13",
+    ]
 
 
 def test_every_locked_package_has_hashes() -> None:

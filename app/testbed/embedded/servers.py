@@ -149,8 +149,8 @@ class EmbeddedMongo(Server):
         if importlib.util.find_spec("secantus"):
             return _secantus(data, self.port)
         raise NoServer(
-            f"mongo: no server found ({self._refusal}); install mongod, or run pip install secantusdb, "
-            "or set MONGO_URL to one that runs"
+            f"mongo: no server found ({self._refusal}); install mongod, or with Python 3.13 or "
+            "older run pip install secantusdb, or set MONGO_URL to one that runs"
         )
 
     def ping(self) -> bool:
