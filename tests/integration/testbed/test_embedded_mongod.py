@@ -4,6 +4,7 @@ does not run.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -27,6 +28,11 @@ from app.testbed.embedded.stack import ROOT
 from tests.support.wait import wait_until
 
 Client = MongoClient[dict[str, Any]]
+
+needs_the_stand_in = pytest.mark.skipif(
+    sys.version_info >= (3, 14) and not importlib.util.find_spec("secantus"),
+    reason="SecantusDB has no wheel for Python 3.14",
+)
 
 PATIENCE_SECONDS = 60
 """What an election may take on a machine that stands still for seconds."""
@@ -135,6 +141,7 @@ def test_one_that_does_not_run_is_passed_over_and_named(
         find_mongod()
 
 
+@needs_the_stand_in
 def test_where_no_mongod_runs_its_stand_in_does_and_says_why(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -150,6 +157,7 @@ def test_where_no_mongod_runs_its_stand_in_does_and_says_why(
         client.get_default_database()["rows"].insert_one({"_id": 1})
 
 
+@needs_the_stand_in
 def test_one_that_has_a_version_and_does_not_start_is_replaced_too(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
