@@ -1,7 +1,7 @@
 """How many rows a second an installation takes, and what is used up first: from costs measured
 here.
 
-    python -m bench.capacity [--rows 10000] [--rounds 3] [--ledger-cores 8] [--feeds 8] … [--write]
+    python -m bench.capacity [--rows 10000] [--rounds 3] [--ledger-cores 8] [--members 3] … [--write]
 
 Measures on embedded servers what a row costs each part, with one process that polls and one that
 sends to a partner that takes 50 ms; how long one feed's page takes, with nobody sending; what
@@ -27,6 +27,7 @@ from pathlib import Path
 
 from app.feeds.feed import Feed
 from app.testbed.embedded.process import NotStarted
+from app.testbed.embedded.replica_set import EmbeddedReplicaSet
 from bench.capacity_model import Costs, Site, costs_table, limits_table, needed_table
 from bench.contestants import Rowrelay, Running
 from bench.report import Section, header, publish, say, table, whole
@@ -83,7 +84,8 @@ def main() -> None:
     try:
         with (
             tempfile.TemporaryDirectory(prefix="rowrelay-bench-") as directory,
-            Scene(Path(directory), mongo_url=options.mongo_url) as scene,
+            _ledger(options) as mongo_url,
+            Scene(Path(directory), mongo_url=mongo_url) as scene,
         ):
             costs = measure(scene, options.rows, options.rounds)
             crowd = measure_crowd(scene, options.rows // CROWD[-1])
@@ -92,6 +94,17 @@ def main() -> None:
     except (NotStarted, Stuck) as error:
         sys.exit(f"bench: {error}")
     publish(section(costs, site, crowd), head, write=options.write, json_file=options.json)
+
+
+@contextmanager
+def _ledger(options: argparse.Namespace) -> Iterator[str | None]:
+    """The URL of the ledger server to measure; `None`: the usual embedded one."""
+    if options.mongo_url or options.members == 1:
+        yield options.mongo_url
+        return
+    with EmbeddedReplicaSet(members=options.members) as members:
+        members.primary()
+        yield members.admin_url
 
 
 def section(costs: Costs, site: Site, crowd: str = "") -> Section:
@@ -237,6 +250,13 @@ def _options() -> argparse.Namespace:
         parser.add_argument(name, type=type(one.default), default=one.default)
     parser.add_argument(
         "--mongo-url", metavar="URL", help="a ledger server that runs; else an embedded one"
+    )
+    parser.add_argument(
+        "--members",
+        type=int,
+        choices=range(1, 8),
+        default=1,
+        help="of the embedded ledger's replica set; the primary's costs are measured",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write what was found there")
     parser.add_argument(
