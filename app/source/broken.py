@@ -196,14 +196,9 @@ def page_stretch(position: Position, limit: int, horizon: Any) -> Stretch:
 
     def part(plan: FeedPlan, positions: Sequence[Position], low: int, high: int) -> Statement:
         after = positions[low - 1] if low else position
-        page = plan.strategy.page(after, limit, horizon)
-        # No limit: a row that came meanwhile may make the part longer, and must not push another
-        # out of it.
-        return Statement(
-            page.select.where(plan.strategy.upto(positions[high - 1])).limit(None), page.parameters
-        )
+        return plan.strategy.page_upto(after, positions[high - 1], horizon)
 
-    return Stretch(lambda plan: plan.strategy.page(position, limit, horizon), part, position)
+    return Stretch(lambda plan: plan.strategy.next_page(position, limit, horizon), part, position)
 
 
 def walked_stretch(stretch: ScanRange, after: Position, limit: int) -> Stretch:

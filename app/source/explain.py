@@ -89,21 +89,19 @@ def _statements(plan: FeedPlan) -> Iterator[tuple[str, str, Statement]]:
     yield (
         "page",
         "each poll; again while a page is full",
-        strategy.page(position, feed.page_size + 1, horizon),
+        strategy.next_page(position, feed.page_size + 1, horizon),
     )
     if plan.scales is not None:
-        sizes = plan.scales.strategy.page(position, feed.page_size + 1, horizon)
+        sizes = plan.scales.strategy.next_page(position, feed.page_size + 1, horizon)
         yield (
             "sizes",
             "in front of each page, where rows may be large: what the next ones hold",
             sizes,
         )
-        page = strategy.page(position, feed.page_size + 1, horizon)
-        upto = page.select.where(strategy.upto(position)).limit(None)
         yield (
             "page, up to a row",
             "in place of the page, after its sizes: the rows that memory has room for",
-            Statement(upto, page.parameters),
+            strategy.page_upto(position, position, horizon),
         )
     yield from strategy.explained()
     if (clock := strategy.clock()) is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any, ClassVar
 
@@ -55,6 +56,8 @@ _GAP_SIZES = (1, 10, GAP_RANGES)
 """Statements exist for these numbers of ranges, the rest filled with empty ones: few texts, so
 plans are reused.
 """
+LIMITS_KEPT = 8
+"""Statements of a page that are kept, one for each limit."""
 _EMPTY_RANGE = (1, 0)
 _LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 _NO_INTEGERS = (Boolean, Date, DateTime, Float, LargeBinary, String, Time, Uuid)
@@ -79,6 +82,9 @@ class Identity(CursorStrategy):
         self._rows = select(*selection.columns(selection.rows))
         self._pages = self._rows.order_by(self.column)
         self._ids = select(self.column).where(self.column.is_not(None))
+        beyond = self._pages.where(self.column > bindparam("after", type_=BigInteger))
+        self._next = lru_cache(LIMITS_KEPT)(beyond.limit)
+        self._upto = beyond.where(self.column <= bindparam("upto", type_=BigInteger))
         self._late = {size: self._late_statement(size) for size in _GAP_SIZES}
 
     @property
@@ -141,6 +147,18 @@ class Identity(CursorStrategy):
     def page(self, position: Position, limit: int, horizon: Any = None) -> Statement:
         del horizon
         return Statement(self._pages.where(self.beyond(position)).limit(limit))
+
+    def next_page(self, position: Position, limit: int, horizon: Any = None) -> Statement:
+        after = self._id(position)
+        if after is None:
+            return self.page(position, limit, horizon)
+        return Statement(self._next(limit), {"after": after})
+
+    def page_upto(self, position: Position, upto: Position, horizon: Any = None) -> Statement:
+        after = self._id(position)
+        if after is None:
+            return super().page_upto(position, upto, horizon)
+        return Statement(self._upto, {"after": after, "upto": self._id(upto)})
 
     def latest(self, limit: int, horizon: Any = None) -> Statement:
         del horizon

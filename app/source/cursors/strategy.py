@@ -135,6 +135,20 @@ class CursorStrategy(ABC):
         never OFFSET.
         """
 
+    def next_page(self, position: Position, limit: int, horizon: Any = None) -> Statement:
+        """As `page`, for each poll. A strategy that can keep the statement has its values in the
+        parameters: making one anew costs more than running it.
+        """
+        return self.page(position, limit, horizon)
+
+    def page_upto(self, position: Position, upto: Position, horizon: Any = None) -> Statement:
+        """The rows after `position`, in order, up to and with the one at `upto`, as `page`.
+
+        No limit: a row that came meanwhile may make them more, and must not push another out.
+        """
+        page = self.page(position, 1, horizon)
+        return Statement(page.select.where(self.upto(upto)).limit(None), page.parameters)
+
     @abstractmethod
     def latest(self, limit: int, horizon: Any = None) -> Statement:
         """The newest rows that a page could read now, at most `limit`: newest first."""

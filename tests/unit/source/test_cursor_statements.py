@@ -43,7 +43,7 @@ TYPES: dict[str, TypeEngine[Any]] = {
     "zoned_at": _untyped(mssql.DATETIMEOFFSET),
     "status": mssql.NVARCHAR(length=10),
 }
-OURS = ("key", "position", "low", "high", "horizon", "lag_ms")
+OURS = ("key", "position", "low", "high", "horizon", "lag_ms", "after", "upto")
 """Columns named as our parameters are."""
 TYPES |= dict.fromkeys(OURS, mssql.NVARCHAR(length=10))
 
@@ -213,9 +213,30 @@ def test_a_column_of_where_may_be_named_as_our_parameters_are(column: str) -> No
     ):
         assert f":{column}_1 AND" in page
         assert f":{column}_2 AND" in page
-    assert f":{column}_1" in _sql(
-        _plan("identity", "id", where=where).strategy.late((Gap(1, 4, NOW),) * 3, 6)
+    identities = _plan("identity", "id", where=where).strategy
+    assert f":{column}_1" in _sql(identities.late((Gap(1, 4, NOW),) * 3, 6))
+    assert f":{column}_1 AND" in _sql(identities.page_upto(1, 4))
+
+
+def test_identity_asks_each_poll_by_the_same_statement() -> None:
+    strategy = _plan("identity", "id").strategy
+    page, next_page = strategy.next_page(2000, 11), strategy.next_page(2042, 11)
+    assert page.select is next_page.select
+    assert _sql(page) == _page(_plan("identity", "id"), 2000).replace(":id_1", ":after")
+    assert (_values(page), _values(next_page)) == ({"after": 2000}, {"after": 2042})
+    assert "TOP 7 " in _sql(strategy.next_page(2000, 7))
+    part, next_part = strategy.page_upto(2000, 2011), strategy.page_upto(2042, 2053)
+    assert part.select is next_part.select
+    assert _sql(part) == (
+        "SELECT [id] FROM [dbo].[my orders] WHERE [id] > :after AND [id] <= :upto ORDER BY [id]"
     )
+    assert _values(next_part) == {"after": 2042, "upto": 2053}
+
+
+def test_identity_that_has_read_nothing_begins_with_the_first_id() -> None:
+    strategy = _plan("identity", "id").strategy
+    assert _sql(strategy.next_page(None, 11)) == _page(_plan("identity", "id"), None)
+    assert "WHERE [id] IS NOT NULL AND [id] <= :id_1" in _sql(strategy.page_upto(None, 2011))
 
 
 def test_identity_pages_by_id_and_asks_for_gaps_in_few_statement_texts() -> None:
