@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ async def console(
 ) -> AsyncIterator[Consoled]:
     """A console over a source of 12 rows and three feeds of it."""
     monkeypatch.setattr("app.console.services.Passwords", cheap_passwords)
-    with sqlite3.connect(tmp_path / "source.db") as source:
+    with closing(sqlite3.connect(tmp_path / "source.db")) as source, source:
         source.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY, customer TEXT)")
         source.executemany(
             "INSERT INTO orders VALUES (?, ?)", [(i, f"Nguyen {i}") for i in range(1, 13)]

@@ -6,7 +6,7 @@ import asyncio
 import json
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -230,7 +230,7 @@ async def test_a_feeds_page_shows_its_charts_with_tables_and_works_by_forms(
 
 
 async def test_a_rewind_by_page_counts_first(tmp_path: Path, console: Consoled) -> None:
-    with sqlite3.connect(tmp_path / "source.db") as source:
+    with closing(sqlite3.connect(tmp_path / "source.db")) as source, source:
         source.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY)")
         source.executemany("INSERT INTO orders VALUES (?)", [(i,) for i in range(1, 9)])
     operator, ledger = await console.logged_in(Role.OPERATOR), console.services.operator.ledger
