@@ -76,11 +76,16 @@ def poll_rate(costs: Costs, site: Site) -> float:
     return costs.page_rows / ms * 1000
 
 
+def worker_rate(costs: Costs, site: Site) -> float:
+    """Rows a second that one worker takes in and delivers with a core of its own."""
+    return (1e6 * site.busy - costs.idle_worker_us) / (costs.deliver_us + costs.take_in_us)
+
+
 def limits(costs: Costs, site: Site, workers: int) -> dict[str, float]:
     """Part → rows a second that it could take."""
     core = 1e6 * site.busy
     return {
-        "workers": workers * (core - costs.idle_worker_us) / (costs.deliver_us + costs.take_in_us),
+        "workers": workers * worker_rate(costs, site),
         "ledger": max(0.0, site.ledger_cores * core - workers * costs.idle_ledger_us)
         / costs.ledger_us,
         "polls": site.feeds * poll_rate(costs, site),
@@ -119,9 +124,7 @@ class Needed:
 def needed(costs: Costs, site: Site, rows: float) -> Needed:
     """What so many rows a second take."""
     core = 1e6 * site.busy
-    workers = math.ceil(
-        rows * (costs.deliver_us + costs.take_in_us) / (core - costs.idle_worker_us)
-    )
+    workers = math.ceil(rows / worker_rate(costs, site))
     return Needed(
         workers=workers,
         ledger_cores=math.ceil((rows * costs.ledger_us + workers * costs.idle_ledger_us) / core),
@@ -162,7 +165,7 @@ def _needed_lines(costs: Costs, site: Site, rates: Sequence[int]) -> Iterator[li
         yield [
             *map(whole, (rate, one.workers, one.ledger_cores, one.feeds, one.in_flight)),
             f"{one.redis:.2f}",
-            *map(whole, (one.network_mbit,)),
+            whole(one.network_mbit),
             f"{one.journal_mb:.1f}",
             whole(one.commands),
         ]

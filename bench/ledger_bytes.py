@@ -14,16 +14,16 @@ import json
 import random
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pymongo
 
-from app.core.batches import NewBatch
 from app.core.clock import utc_now
 from app.core.logs import configure_logging
+from app.core.parts import in_parts
 from app.core.rows import SourceRow
 from app.delivery.deliver import Delivering
 from app.delivery.work import DeliverySettings
@@ -34,8 +34,8 @@ from app.partner.client import PartnerClient
 from app.testbed.embedded.process import NotStarted
 from app.testbed.embedded.servers import EmbeddedMongo
 from app.testbed.simulator.partner import serve
-from bench.ledger_size import NoQueue
 from bench.report import table
+from bench.row_cost import Messages
 
 SECONDS = timedelta(seconds=30)
 COLLECTIONS = ("deliveries", "attempts", "stats")
@@ -52,17 +52,6 @@ class Size(NamedTuple):
     bson: float
     disk: float
     indexes: float
-
-
-class Kept(NoQueue):
-    """Holds the batches it was sent."""
-
-    def __init__(self) -> None:
-        self.batches: list[NewBatch] = []
-
-    async def publish(self, batches: Sequence[NewBatch]) -> None:
-        """Keep them."""
-        self.batches += batches
 
 
 def main() -> None:
@@ -118,13 +107,19 @@ async def _fill(url: str, rows: int, payload: int) -> None:
             "cursor": {"strategy": "identity", "column": "id"},
             "partner": {"url": f"{partner.url}/v1/orders"},
         })  # fmt: skip
-        ledger, queue = Ledger.at(url, SECONDS), Kept()
+        ledger, messages = Ledger.at(url, SECONDS), Messages()
+        terms = DeliverySettings("host:1", SECONDS, 50, timedelta(milliseconds=10))
         await ledger.prepare()
-        for start in range(0, rows, feed.page_size):
-            page = [
-                _row(number, payload) for number in range(start, min(start + feed.page_size, rows))
-            ]
-            await _deliver(feed, ledger, queue, page)
+        intake = Intake(ledger, messages, message_wait=SECONDS, now=utc_now)
+        async with PartnerClient([feed]) as client:
+            delivering = Delivering(ledger, client, terms)
+            for numbers in in_parts(range(rows), feed.page_size):
+                logged = await intake.log(feed, [_row(number, payload) for number in numbers])
+                await intake.send(feed, logged)
+                await intake.count(feed, logged)
+                for batch in messages.batches:
+                    await delivering.deliver(feed, batch.id)
+                messages.batches.clear()
         await ledger.close()
 
 
@@ -153,20 +148,6 @@ def _sizes(url: str, rows: int) -> dict[str, Size]:
 def _size(stats: Mapping[str, Any], rows: int) -> Size:
     on_disk = stats["storageSize"] - stats["freeStorageSize"]
     return Size(stats["size"] / rows, on_disk / rows, stats["totalIndexSize"] / rows)
-
-
-async def _deliver(feed: Feed, ledger: Ledger, queue: Kept, rows: Sequence[SourceRow]) -> None:
-    queue.batches.clear()
-    intake = Intake(ledger, queue, message_wait=SECONDS, now=utc_now)
-    logged = await intake.log(feed, rows)
-    await intake.send(feed, logged)
-    await intake.count(feed, logged)
-    async with PartnerClient([feed]) as partner:
-        delivering = Delivering(
-            ledger, partner, DeliverySettings("host:1", SECONDS, 50, timedelta(milliseconds=10))
-        )
-        for batch in queue.batches:
-            await delivering.deliver(feed, batch.id)
 
 
 if __name__ == "__main__":

@@ -41,14 +41,14 @@ BATCH = 16 * 2**20
 that waits for its partner must not hold up the rest of its feed."""
 
 
-def cost(content_bytes: int, rows: int = 1) -> int:
-    """The memory that rows with so many bytes of content cost."""
-    return COPIES * (content_bytes + ROW_BYTES * rows)
-
-
 def once(content_bytes: int, rows: int) -> int:
     """The memory of rows that nothing is done with: they exist a single time."""
     return content_bytes + ROW_BYTES * rows
+
+
+def cost(content_bytes: int, rows: int = 1) -> int:
+    """The memory that rows with so many bytes of content cost."""
+    return COPIES * once(content_bytes, rows)
 
 
 def text_bytes(text: str) -> int:

@@ -122,7 +122,7 @@ class Delivering:
         batch = await self._claim(feed, batch_id, watcher)
         if batch is None:
             return None
-        work = Work(batch, watcher, batch.lease.until, self.kept.take(batch), only)
+        work = Work(batch, watcher, batch.lease.until, only)
         async with self._leases.renewing(work):
             owed = await self._see_through(feed, throttle, work)
         await self._leases.finish(work, owed, publish=self.draining)
@@ -170,6 +170,7 @@ class Delivering:
         self._under_way[work.batch.lease.token] = work
         if self.draining:
             work.stopped = "shutdown"
+        work.kept = self.kept.take(work.batch)
         writing = asyncio.create_task(self._recording.write_in_groups(feed, throttle, work))
         try:
             owed = await self._sending.send_all(feed, throttle, work)

@@ -7,7 +7,6 @@ was not kept, or is no longer as it was logged, is loaded.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -46,7 +45,7 @@ class KeptRows:
     def __init__(self, budget: Budget, now: Clock) -> None:
         self._budget = budget
         self._now = now
-        self._of: OrderedDict[str, Kept] = OrderedDict()
+        self._of: dict[str, Kept] = {}
         """Batch id → its rows; the oldest first."""
 
     def keep(self, batch: NewBatch, logged: LoggedRows) -> None:

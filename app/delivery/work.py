@@ -99,10 +99,10 @@ class Work:
     watcher: Watcher
     until: datetime
     """When the lease runs out, as last renewed."""
-    kept: Kept | None = None
-    """Its rows, as this process logged them; `None`: they are loaded."""
     only: str | None = None
     """The only delivery to send; `None`: send all."""
+    kept: Kept | None = None
+    """Its rows, as this process logged them; `None`: they are loaded."""
     stopped: str | None = None
     """Why we send nothing more of the batch."""
     back_at: datetime | None = None

@@ -123,8 +123,9 @@ class Intake:
         moved = tuple(
             row.key for row in again if _moved(row, facts.get(delivery_id(feed.name, row)))
         )
+        at = whole_ms(now)
         new = {
-            batch.id: LoggedRows(part, whole_ms(now))
+            batch.id: LoggedRows(part, at)
             for batch, part in filled
             if known.isdisjoint(batch.delivery_ids)
         }

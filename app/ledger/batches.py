@@ -88,7 +88,7 @@ class Batches:
 
         The id comes from Redis, where anyone may have put it.
         """
-        taken = Lease(token=secrets.token_hex(6), until=now + lease, worker=worker)
+        taken = _new_lease(worker, now + lease)
         named: Document = {"_id": {"$eq": batch_id}, "feed": feed}
         fresh = await self._take(named | {"lease": None}, taken, first=True)
         if fresh:
@@ -110,7 +110,7 @@ class Batches:
         """Claim the feed's longest due batch that no worker holds, for `lease`; `None`: there is
         none.
         """
-        taken = Lease(token=secrets.token_hex(6), until=now + lease, worker=worker)
+        taken = _new_lease(worker, now + lease)
         waiting = {"feed": feed, "visible_at": {"$lte": now}, "lease": None}
         before = await self._take(waiting, taken, first=True, sort=[("visible_at", 1)])
         return _claimed(before, taken, first=taken) if before else None
@@ -329,6 +329,10 @@ def _claimed(before: Document, taken: Lease, first: Lease) -> Batch:
         content_bytes=before.get("bytes"),
         changed=before.get("changed", False),
     )
+
+
+def _new_lease(worker: str, until: datetime) -> Lease:
+    return Lease(token=secrets.token_hex(6), until=until, worker=worker)
 
 
 def _lease(document: Document) -> Lease:
