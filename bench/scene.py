@@ -101,7 +101,8 @@ class Scene:
     def _start(self) -> None:
         self._running.enter_context(self.redis)
         if self._mongo_url is None:
-            embedded = self._running.enter_context(EmbeddedMongo(self.directory / "mongo"))
+            server = EmbeddedMongo(self.directory / "mongo", deployed=True)
+            embedded = self._running.enter_context(server)
             self._mongo_url, admin_url = embedded.url, embedded.admin_url
         else:
             admin_url = self._mongo_url

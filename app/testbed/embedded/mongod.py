@@ -35,6 +35,12 @@ LEDGER_USER = "rowrelay"
 _ANSWER_SECONDS = 30.0
 """How long `mongod --version` may take on a busy machine."""
 
+_AS_DEPLOYED = ("--wiredTigerCacheSizeGB", "0.5")
+_FOR_TESTS = (
+    *("--wiredTigerCacheSizeGB", "0.25", "--journalCommitInterval", "10"),
+    *("--wiredTigerEngineConfigString", "log=(prealloc=false,file_max=16MB)"),
+)
+
 Client = MongoClient[dict[str, Any]]
 
 
@@ -54,16 +60,18 @@ class Mongod:
         *,
         in_set: bool = True,
         test_commands: bool = False,
+        deployed: bool = False,
     ) -> Sequence[str]:
         """The command of a member of the replica set, or of a server alone, that keeps its data in
         `data`.
 
         Without `keyfile` it asks for no login. With `test_commands` it fails on command
-        (`configureFailPoint`).
+        (`configureFailPoint`). `deployed`: its cache and journal are those of deploy/mongo, in
+        place of ones that suit tests.
 
         A write concern of "majority" is answered once the journal is written, so that what was
-        acknowledged outlives SIGKILL. The journal is also written every 10 ms instead of every 100,
-        which is what a dropped database waits for. Small journal files and no capture of
+        acknowledged outlives SIGKILL. For tests the journal is also written every 10 ms instead of
+        every 100, which is what a dropped database waits for. Small journal files and no capture of
         diagnostics spare each server some 300 MB of disk, and it does not wait 15 s for clients to
         go when it is asked to end.
         """
@@ -82,8 +90,7 @@ class Mongod:
             *(("--replSet", REPLICA_SET, "--oplogSize", "1024") if in_set else ()),
             *(("--keyFile", str(keyfile)) if keyfile else ()),
             *(("--setParameter", "enableTestCommands=1") if test_commands else ()),
-            *("--wiredTigerCacheSizeGB", "0.25", "--journalCommitInterval", "10"),
-            *("--wiredTigerEngineConfigString", "log=(prealloc=false,file_max=16MB)"),
+            *(_AS_DEPLOYED if deployed else _FOR_TESTS),
             *("--setParameter", "diagnosticDataCollectionEnabled=false"),
             *("--setParameter", "scramSHA256IterationCount=5000"),
             *("--setParameter", "shutdownTimeoutMillisForSignaledShutdown=1000"),

@@ -92,13 +92,21 @@ class EmbeddedMongo(Server):
     acknowledged.
 
     A write acknowledged with `w=majority`, the default of a replica set, is there after
-    `restart()`.
+    `restart()`. `deployed`: with the cache and the journal that Compose gives it, in place of ones
+    that suit tests; for measurements.
     """
 
     name = "mongo"
 
-    def __init__(self, directory: Path | None = None, *, scratch: Path | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path | None = None,
+        *,
+        scratch: Path | None = None,
+        deployed: bool = False,
+    ) -> None:
         super().__init__(directory, scratch=scratch)
+        self._deployed = deployed
         self._credentials = Credentials()
         self._initiated = False
         self._mongod: Mongod | None = None
@@ -143,9 +151,8 @@ class EmbeddedMongo(Server):
     def command(self, data: Path) -> Sequence[str]:
         """`mongod` or SecantusDB. Raises `NoServer`."""
         if self._mongod is not None:
-            return self._mongod.command(
-                data, self.port, self._credentials.write_key(data.parent / "keyfile")
-            )
+            keyfile = self._credentials.write_key(data.parent / "keyfile")
+            return self._mongod.command(data, self.port, keyfile, deployed=self._deployed)
         if importlib.util.find_spec("secantus"):
             return _secantus(data, self.port)
         raise NoServer(

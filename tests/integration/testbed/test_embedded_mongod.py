@@ -110,6 +110,16 @@ def test_the_ledgers_user_may_read_and_write_and_is_no_administrator(one: Embedd
         assert client.admin.command("serverStatus")["ok"] == 1
 
 
+def test_a_benchmarks_server_has_the_cache_and_journal_of_the_deployed_one() -> None:
+    started = (ROOT / "deploy/mongo/start.sh").read_text()
+    cache = re.search(r"--wiredTigerCacheSizeGB \"\$\{CACHE_GB:-([\d.]+)\}\"", started)
+    assert cache
+    with EmbeddedMongo(deployed=True) as server, Client(server.admin_url) as client:
+        storage = client.admin.command("getCmdLineOpts")["parsed"]["storage"]
+    engine = {"engineConfig": {"cacheSizeGB": float(cache[1])}}
+    assert {key: storage[key] for key in storage if key != "dbPath"} == {"wiredTiger": engine}
+
+
 def test_two_servers_have_different_passwords() -> None:
     assert EmbeddedMongo().admin_url != EmbeddedMongo().admin_url
 
