@@ -5,7 +5,7 @@ before decision 27.
 
 An embedded mongod, a partner that answers at once, rows of about 500 bytes. In each round, in
 turns, the same code logs so many rows and delivers them over other indexes: as they are; as they
-were before decision 27; and as they are but for one. Prints CPU of the ledger's server in µs a row,
+were before decision 27; as they are but for one; and none at all. Prints CPU of the ledger's server in µs a row,
 logging and delivering apart, medians of the rounds (least to most). A first round is not counted.
 Linux only: the CPU is that of the server's threads, in ns, as `/proc` has it.
 """
@@ -71,7 +71,7 @@ def main() -> None:
     options = parser.parse_args()
     with (
         tempfile.TemporaryDirectory() as directory,
-        Stack(Path(directory), settings={"LEASE": "60s"}) as stack,
+        Stack(Path(directory), settings={"LEASE": "60s"}, deployed=True) as stack,
     ):
         os.environ.update(stack.variables)
         configure_logging("WARNING", "json")
@@ -91,7 +91,8 @@ def _told(values: Iterable[float]) -> str:
 
 def _sets() -> dict[str, Set]:
     names = [str(index.document["name"]) for indexes in NOW.values() for index in indexes]
-    return {"as they are": NOW, "as before": BEFORE} | {
+    none: Set = {collection: [] for collection in NOW}
+    return {"as they are": NOW, "as before": BEFORE, "none": none} | {
         f"without {name}": _without(name) for name in names
     }
 

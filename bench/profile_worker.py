@@ -3,10 +3,11 @@
     python -m bench.profile_worker [--rows 10000] [--top 40] [--in-flight 100] [--poller] [--raw FILE]
 
 py-spy (in `.venv-bench/main`, which `scripts/bench` makes) samples whichever thread holds the
-interpreter's lock: on a busy machine that is time waited for a processor too. *Self* is what a
-function itself used, C code that it called included (the event loop's own is in `Thread.run`);
-*with callees* what ran below it too. Sampling costs: the figures are higher than the benchmark's,
-and it is the shares that tell.
+interpreter's lock: on a busy machine that is time waited for a processor too. First by the parts
+that the functions belong to, then function by function. *Self* is what a function itself used, C
+code that it called included (the event loop's own is in `Thread.run`); *with callees* what ran
+below it too. Sampling costs: the figures are higher than the benchmark's, and it is the shares that
+tell.
 """
 
 from __future__ import annotations
@@ -30,6 +31,20 @@ from bench.scene import Job, Scene
 from bench.usage import Meter
 
 SAMPLES_A_SECOND = 250
+
+PARTS = (
+    ("record", ("app/delivery/recording.py",)),
+    ("read the source, make JSON and hashes of it", ("app/source/", "aiosqlite/")),
+    ("log", ("app/intake/intake.py", "app/ledger/deliveries.py")),
+    ("send", ("app/partner/", "app/delivery/sending.py")),
+    ("claim, load, settle, a batch's own work", ("app/delivery/", "tasks/deliver.py")),
+    ("polls' own work", ("app/intake/", "tasks/poll.py")),
+    ("sweeps, heartbeats and the rest", ("app/", "tasks/")),
+    ("messages", ("celery/", "kombu/", "redis/")),
+)
+"""A part, and the files whose functions belong to it with all that they call; the first that has
+one in a stack has the sample."""
+NO_PART = "the event loop and the driver's sockets"
 
 
 def main() -> None:
@@ -72,7 +87,9 @@ def _print(stacks: str, rows: int, top: int) -> None:
         for name, samples in below.most_common()
         if "(app/" in name or "(tasks/" in name
     ]
+    by_part = parts(stacks).most_common()
     for columns, lines in (
+        (("part", "µs a row"), [[name, us(samples)] for name, samples in by_part]),
         (("function, µs a row", "self", "with callees"), dearest),
         (
             ("function of this project, µs a row", "with callees"),
@@ -136,6 +153,22 @@ def count(stacks: str) -> tuple[Counter[str], Counter[str], Counter[str]]:
         for frame in set(frames):
             below[frame] += int(samples)
     return own, below, threads
+
+
+def parts(stacks: str) -> Counter[str]:
+    """Samples by part."""
+    found = Counter[str]()
+    for line in stacks.splitlines():
+        stack, _, samples = line.rpartition(" ")
+        found[_part_of(stack)] += int(samples)
+    return found
+
+
+def _part_of(stack: str) -> str:
+    for name, files in PARTS:
+        if any(f"({file}" in stack for file in files):
+            return name
+    return NO_PART
 
 
 def _short(frame: str) -> str:

@@ -93,7 +93,7 @@ def main() -> None:
 
 def print_costs(rows: int, rounds: int) -> None:
     """Measure so many rounds of so many rows, and print."""
-    with tempfile.TemporaryDirectory() as directory, Stack(Path(directory)) as stack:
+    with tempfile.TemporaryDirectory() as directory, Stack(Path(directory), deployed=True) as stack:
         os.environ.update(stack.variables)
         configure_logging("WARNING", "json")
         stack.start_generator(rows * (rounds + 1)).wait(timeout=120)

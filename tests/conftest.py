@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -48,6 +49,7 @@ def pytest_configure(config: pytest.Config) -> None:
     and not bound yet.
     """
     _plain_tracebacks()
+    _take_interrupts()
     for name in AUTHORITIES:
         os.environ.pop(name, None)
     config.stash[USED] = ServersUsed()
@@ -63,6 +65,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where several processes run them, in the order for so many."""
     processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     items[:] = in_order(items, processes, lambda item: item.path.parts[len(HERE.parts) :])
+
+
+def _take_interrupts() -> None:
+    """What is interrupted in a test must see it. A shell starts what it runs in the background with
+    SIGINT ignored, and so would be all that the tests start.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _plain_tracebacks() -> None:

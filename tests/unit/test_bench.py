@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.million import Sample, memory_slope
-from bench.profile_worker import count
+from bench.profile_worker import NO_PART, count, parts
 from bench.report import DOCUMENT, spread, table, whole, write_section
 
 
@@ -62,3 +62,11 @@ def test_a_function_that_calls_itself_is_counted_once_a_sample() -> None:
     assert own == {"f (a.py)": 3, "g (a.py)": 2}
     assert below == {"f (a.py)": 3, "g (a.py)": 5}
     assert threads == {"loop": 5}
+
+
+def test_a_profiles_sample_belongs_to_the_part_that_asked_for_it_and_to_one_alone() -> None:
+    assert parts(
+        "loop;poll (app/intake/poll.py:1);log (app/intake/intake.py:2);write (pymongo/message.py:3) 4\n"
+        "loop;write_in_groups (app/delivery/recording.py:1);record (app/ledger/attempts.py:2) 3\n"
+        "loop;run (threading.py:1) 2\n"
+    ) == {"log": 4, "record": 3, NO_PART: 2}

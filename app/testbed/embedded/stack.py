@@ -64,6 +64,7 @@ class Stack:
         partner_options: str = "",
         settings: Mapping[str, str] | None = None,
         temporary: bool = False,
+        deployed: bool = False,
     ) -> None:
         """`directory`: holds data, logs and feeds. `partner_options`: more lines for
         `[feeds.orders.partner]`.
@@ -72,13 +73,13 @@ class Stack:
         the row is sent again: a test that counts requests gives more than a machine may stand
         still. `settings`: environment variables over the demo's pace. With `MONGO_URL` among them
         the ledger is there, and the stack starts no server for it. `temporary`: the directory is
-        removed even if this process dies by SIGKILL.
+        removed even if this process dies by SIGKILL. `deployed`: see `EmbeddedMongo`.
         """
         self.directory = directory
         self.database = directory / "source.db"
         self._scratch = directory if temporary else None
         self.redis = EmbeddedRedis(directory / "redis", scratch=self._scratch)
-        self.mongo = EmbeddedMongo(directory / "mongo", scratch=self._scratch)
+        self.mongo = EmbeddedMongo(directory / "mongo", scratch=self._scratch, deployed=deployed)
         self.workers: list[Process] = []
         self.beat: Process | None = None
         self.partner_url = ""
