@@ -5,9 +5,9 @@ before decision 27.
 
 An embedded mongod, a partner that answers at once, rows of about 500 bytes. In each round, in
 turns, the same code logs so many rows and delivers them over other indexes: as they are; as they
-were before decision 27; as they are but for one; and none at all. Prints CPU of the ledger's server in µs a row,
-logging and delivering apart, medians of the rounds (least to most). A first round is not counted.
-Linux only: the CPU is that of the server's threads, in ns, as `/proc` has it.
+were before decision 27; as they are but for one; and none at all. Prints CPU of the ledger's server
+in µs a row, logging and delivering apart, medians of the rounds (least to most). A first round is
+not counted. Linux only: the CPU is that of the server's threads, in ns, as `/proc` has it.
 """
 
 from __future__ import annotations

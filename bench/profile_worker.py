@@ -35,7 +35,7 @@ SAMPLES_A_SECOND = 250
 PARTS = (
     ("record", ("app/delivery/recording.py",)),
     ("read the source, make JSON and hashes of it", ("app/source/", "aiosqlite/")),
-    ("log", ("app/intake/intake.py", "app/ledger/deliveries.py")),
+    ("log", ("app/intake/intake.py",)),
     ("send", ("app/partner/", "app/delivery/sending.py")),
     ("claim, load, settle, a batch's own work", ("app/delivery/", "tasks/deliver.py")),
     ("polls' own work", ("app/intake/", "tasks/poll.py")),

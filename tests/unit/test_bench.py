@@ -68,5 +68,6 @@ def test_a_profiles_sample_belongs_to_the_part_that_asked_for_it_and_to_one_alon
     assert parts(
         "loop;poll (app/intake/poll.py:1);log (app/intake/intake.py:2);write (pymongo/message.py:3) 4\n"
         "loop;write_in_groups (app/delivery/recording.py:1);record (app/ledger/attempts.py:2) 3\n"
+        "loop;deliver (app/delivery/deliver.py:1);load (app/ledger/deliveries.py:2) 1\n"
         "loop;run (threading.py:1) 2\n"
-    ) == {"log": 4, "record": 3, NO_PART: 2}
+    ) == {"log": 4, "record": 3, "claim, load, settle, a batch's own work": 1, NO_PART: 2}
