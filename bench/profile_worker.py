@@ -39,8 +39,8 @@ PARTS = (
     ("send", ("app/partner/", "app/delivery/sending.py")),
     ("claim, load, settle, a batch's own work", ("app/delivery/", "tasks/deliver.py")),
     ("polls' own work", ("app/intake/", "tasks/poll.py")),
-    ("sweeps, heartbeats and the rest", ("app/", "tasks/")),
-    ("messages", ("celery/", "kombu/", "redis/")),
+    ("messages", ("tasks/queue.py", "tasks/transport.py", "tasks/consumer.py")),
+    ("sweeps, heartbeats and the rest", ("app/", "tasks/", "celery/", "kombu/", "redis/")),
 )
 """A part, and the files whose functions belong to it with all that they call; the first that has
 one in a stack has the sample."""
