@@ -12,13 +12,14 @@ from app.console.deliveries.ref import ref_of
 from app.console.security.roles import Role
 from app.console.store.tables import Origin
 from app.core.clock import utc_now
-from app.core.operations import OperationKind, Pace
+from app.core.operations import OperationKind, OperationState, Pace
 from app.core.period import Kind, period_of, previous
 from app.ledger.selection import Selection
 from app.operations.bulk_request import NewOperation
 from app.operations.by import By
 from tests.support.browsing import Browsing
 from tests.support.console_scene import INVOICE, ZONE
+from tests.support.wait import until
 
 Find = Callable[[Browsing], Awaitable[str]]
 
@@ -62,11 +63,17 @@ def delivery(feed: str, key: str) -> str:
 
 
 async def _operation(browsing: Browsing) -> str:
-    """An operation that is frozen, or about to be."""
+    """An operation that is frozen. The page of one that is about to be loads itself again then."""
     bulk = browsing.console.services.operator.bulk
     orders = Selection((), feeds=("orders",))
     new = NewOperation("every-page", OperationKind.REPLAY, orders, Pace("1/second"))
-    return f"/operations/{(await bulk.create(new, By('ada', 'to be looked at'))).id}"
+    made = await bulk.create(new, By("ada", "to be looked at"))
+
+    async def frozen() -> bool:
+        return (await bulk.get(made.id)).state is OperationState.FROZEN
+
+    await until(frozen, timeout=30, message="the operation is frozen")
+    return f"/operations/{made.id}"
 
 
 async def _origin(browsing: Browsing) -> str:

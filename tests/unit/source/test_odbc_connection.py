@@ -9,10 +9,13 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import pyodbc
 import pytest
 
-from app.source.products.mssql.odbc_connection import OneThreadConnection
+pyodbc = pytest.importorskip(
+    "pyodbc", reason="pyodbc needs unixODBC (libodbc.so.2)", exc_type=ImportError
+)
+
+from app.source.products.mssql.odbc_connection import OneThreadConnection  # noqa: E402
 
 
 class RawCursor:
