@@ -24,6 +24,7 @@ log = structlog.get_logger()
 FORWARDED = (
     signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2,
 )  # fmt: skip
+STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 FAILURES = 3
 """Checks in a row that find no progress before the child is ended: a heartbeat may be late once."""
 
@@ -60,7 +61,7 @@ class Watchdog:
         self._patience = patience
         self._hung_up = hung_up
         self._child: asyncio.subprocess.Process | None = None
-        self._told_to_stop = False
+        self._stopped_by: signal.Signals | None = None
 
     async def run(self) -> int:
         """Run the command until it ends by itself or is told to. Returns its exit code; 128 + the
@@ -80,9 +81,11 @@ class Watchdog:
         """Run one child to its end. `None`: it was ended for lack of progress, and is to be
         restarted.
         """
-        child = self._child = await asyncio.create_subprocess_exec(
-            *self._command, start_new_session=True
-        )
+        self._child = None
+        child = await asyncio.create_subprocess_exec(*self._command, start_new_session=True)
+        self._child = child
+        if self._stopped_by is not None:  # while the child was being started
+            _send(os.kill, child.pid, self._stopped_by)
         log.info("watch_started", pid=child.pid)
         ending = asyncio.create_task(child.wait())
         reason = await self._watch(child.pid, ending)
@@ -90,7 +93,7 @@ class Watchdog:
             log.error("watch_restarts", pid=child.pid, reason=reason)
             await self._end(child, ending)
         code = await ending
-        if reason is not None and not self._told_to_stop:
+        if reason is not None and self._stopped_by is None:
             return None
         return code if code >= 0 else 128 - code
 
@@ -125,11 +128,8 @@ class Watchdog:
         _send(os.killpg, child.pid, signal.SIGKILL)
 
     def _forward(self, number: signal.Signals) -> None:
-        self._told_to_stop = self._told_to_stop or number in (
-            signal.SIGTERM,
-            signal.SIGINT,
-            signal.SIGQUIT,
-        )
+        if number in STOPS:
+            self._stopped_by = number
         if self._child is not None:
             _send(os.kill, self._child.pid, number)
         if number == signal.SIGHUP:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -56,13 +57,29 @@ async def test_a_command_that_cannot_be_run_is_an_error() -> None:
 async def test_a_signal_reaches_the_child_and_ends_the_watchdog_with_it(tmp_path: Path) -> None:
     code = (
         "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(42)); "
-        "open(sys.argv[1], 'w').write('1'); time.sleep(600)"
+        "__import__('pathlib').Path(sys.argv[1]).touch(); time.sleep(600)"
     )
     ready = tmp_path / "ready"
     watching = asyncio.create_task(Watchdog(_python(code, str(ready)), well, QUICK).run())
     await until(ready.exists, timeout=30, message="the child")
     os.kill(os.getpid(), signal.SIGTERM)
     assert await asyncio.wait_for(watching, 30) == 42
+
+
+async def test_a_signal_that_comes_while_the_child_is_being_started_reaches_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    start = asyncio.create_subprocess_exec
+
+    async def interrupted(*command: str, **options: Any) -> asyncio.subprocess.Process:
+        child = await start(*command, **options)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.sleep(0.1)  # in which the loop calls the signal's handler
+        return child
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", interrupted)
+    watchdog = Watchdog(_python("import time; time.sleep(600)"), well, QUICK)
+    assert await asyncio.wait_for(watchdog.run(), 30) == 128 + signal.SIGTERM
 
 
 async def test_sighup_reaches_the_child_and_the_watchdogs_own_configuration_and_ends_neither(
