@@ -37,7 +37,7 @@ _ANSWER_SECONDS = 30.0
 
 _AS_DEPLOYED = ("--wiredTigerCacheSizeGB", "0.5")
 _FOR_TESTS = (
-    *("--wiredTigerCacheSizeGB", "0.25", "--journalCommitInterval", "10"),
+    *("--wiredTigerCacheSizeGB", "0.25", "--journalCommitInterval", "50"),
     *("--wiredTigerEngineConfigString", "log=(prealloc=false,file_max=16MB)"),
 )
 
@@ -70,7 +70,7 @@ class Mongod:
         place of ones that suit tests.
 
         A write concern of "majority" is answered once the journal is written, so that what was
-        acknowledged outlives SIGKILL. For tests the journal is also written every 10 ms instead of
+        acknowledged outlives SIGKILL. For tests the journal is also written every 50 ms instead of
         every 100, which is what a dropped database waits for. Small journal files and no capture of
         diagnostics spare each server some 300 MB of disk, and it does not wait 15 s for clients to
         go when it is asked to end.

@@ -59,7 +59,10 @@ STANDS_FOR = {
 def messages() -> Iterator[tuple[str, str]]:
     """Every text of the program that suggests a command, filled in; and where it is."""
     for path in [*ROOT.glob("*.py"), *ROOT.glob("app/**/*.py"), *ROOT.glob("tasks/**/*.py")]:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        source = path.read_text(encoding="utf-8")
+        if "python -m" not in source:
+            continue
+        tree = ast.parse(source)
         docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
         parts = {
             id(part)
