@@ -67,7 +67,7 @@ LABEL org.opencontainers.image.title="rowrelay" \
       org.opencontainers.image.revision="$REVISION" \
       org.opencontainers.image.base.name="docker.io/library/python:3.13.15-slim-trixie"
 
-# What a worker does with SIGTERM takes SHUTDOWN_GRACE and 2 seconds at most: docker stop --time 30.
+# What a worker does with SIGTERM takes SHUTDOWN_GRACE and 3 seconds at most: docker stop --time 30.
 STOPSIGNAL SIGTERM
 # For a worker, which is what runs where no other command is given. docker-compose.yml names one for each service.
 HEALTHCHECK --interval=30s --timeout=20s --start-period=60s --retries=3 \

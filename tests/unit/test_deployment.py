@@ -23,6 +23,7 @@ from packaging.requirements import Requirement
 
 import config
 from app.configuration import checks
+from app.core.setting_names import misspelt
 from app.testbed.embedded.server import free_port
 from tests.support.wait import wait_until
 
@@ -34,8 +35,9 @@ LONG_RUNNING = sorted(SERVICES.keys() - RUN_ONCE)
 OURS = sorted(name for name, service in SERVICES.items() if "build" in service)
 WRITES_BESIDE_ITS_DATA = {"mssql"}
 """SQL Server is not made for a read-only root file system."""
-WATCHDOG_SECONDS = 2
-"""What `watch` gives a process beyond SHUTDOWN_GRACE."""
+RECORDING_SECONDS = 3
+"""What a worker takes beyond SHUTDOWN_GRACE."""
+OWN_SOURCE = re.compile(r"^  (\w+): \{networks: \[(.+)\]\}", re.MULTILINE)
 
 _DIGEST = re.compile(r"@sha256:[0-9a-f]{64}$")
 _SECRET = re.compile(r"PASSWORD|TOKEN|SECRET|AUTH|KEY|_URL$")
@@ -194,6 +196,22 @@ def test_only_a_worker_reaches_out() -> None:
     assert all("network_mode" not in service for service in SERVICES.values())
 
 
+def test_what_asks_the_source_reaches_one_of_the_operators_own() -> None:
+    text = (ROOT / "deploy/compose.own-source.yml").read_text(encoding="utf-8")
+    more = {name: {networks} for name, networks in OWN_SOURCE.findall(text)}
+    for name in OURS:
+        if "source_url" in SERVICES[name].get("secrets", ()):
+            assert "partners" in {*SERVICES[name]["networks"], *more.get(name, ())}, name
+
+
+def test_what_compose_takes_from_its_env_file_is_reported_as_misspelt_by_nobody() -> None:
+    text = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+    taken = set(re.findall(r"\$\{([A-Z_]+)", text)) - {"SOURCE_DATE_EPOCH"}
+    known = {name.upper() for name in config.Settings.model_fields}
+    assert {"ACCEPT_EULA", "CONSOLE_PUBLISHED_PORT"} <= taken
+    assert not list(misspelt(taken, (), known, all_known=True))
+
+
 def test_a_service_waits_for_what_it_needs() -> None:
     for service in SERVICES.values():
         for needed, how in (service.get("depends_on") or {}).items():
@@ -277,7 +295,7 @@ def test_the_copied_example_starts_the_containers(
 
 
 def test_a_worker_has_more_time_to_stop_than_it_takes() -> None:
-    longest = config.Settings(_env_file=None).shutdown_grace + timedelta(seconds=WATCHDOG_SECONDS)
+    longest = config.Settings(_env_file=None).shutdown_grace + timedelta(seconds=RECORDING_SECONDS)
     for name in ("worker", "beat"):
         assert _seconds(SERVICES[name]["stop_grace_period"]) > longest.total_seconds() + 10
 
