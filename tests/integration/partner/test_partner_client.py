@@ -281,7 +281,10 @@ async def test_a_partner_that_closes_after_each_answer_unsaid_leaves_no_row_in_d
     )
 
 
-async def test_a_connection_is_used_again_once_the_partner_is_known_to_keep_it() -> None:
+async def test_a_connection_is_used_again_once_the_partner_is_known_to_keep_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(kept, "PROOF_SECONDS", 1.0)  # longer than this machine may stand still
     partner = Closing(600.0)
     async with raw_partner(partner.respond) as url:
         feed = feed_to(url)
