@@ -169,17 +169,21 @@ class Budget:
                 self._grant(each)
 
     def _grant(self, lane: _Lane) -> None:
-        """Grant what is free, in order; owners that have their share let others pass."""
+        """Grant what is free, in order; an owner that has its share lets others pass, but none of
+        its own: else they could keep its share full, and a large request waiting, for ever.
+        """
         left: list[_Waiter] = []
-        blocked = False
+        blocked, waits = False, set[str]()
         for waiter in lane.waiting:
             if waiter.granted.done():  # cancelled
                 continue
-            if blocked or not self._try(lane, waiter.owner, waiter.size):
-                blocked = blocked or lane.within_share(waiter.owner, waiter.size)
-                left.append(waiter)
-            else:
+            owner, size = waiter.owner, waiter.size
+            if not blocked and owner not in waits and self._try(lane, owner, size):
                 waiter.granted.set_result(None)
+                continue
+            blocked = blocked or (owner not in waits and lane.within_share(owner, size))
+            waits.add(owner)
+            left.append(waiter)
         lane.waiting = left
 
     async def _wait(self, lane: _Lane, owner: str, size: int) -> None:

@@ -117,9 +117,11 @@ class Sending:
                 if work.kept
                 else await self._ledger.deliveries.load(work.batch, portion.ids)
             )
-        except Exception as error:  # noqa: BLE001 - it is raised, once what was loaded before is sent
+        except BaseException as error:
             reserved.release()
-            work.failed = error
+            if not isinstance(error, Exception):
+                raise
+            work.failed = error  # it is raised, once what was loaded before is sent
             return None
         for delivery, its_cost in _shared_out(loaded, reserved):
             if work.only not in (None, delivery.id):

@@ -36,7 +36,7 @@ from app.feeds.feed import Feed
 from app.intake.backlog import Backlog
 from app.intake.compare import several
 from app.intake.follow_ups import ANOTHER, BUDGET, Chain, Polled
-from app.intake.intake import Intake, Logged, Take, to_the_queue
+from app.intake.intake import Intake, Take, to_the_queue
 from app.intake.row_source import RowSource
 from app.ledger import Ledger
 from app.source.catalogue import origin_of, other_source
@@ -206,7 +206,7 @@ class Polling:
         """Read and log a page, within the process's memory budget, and where the backlog has room
         for it. Returns the moved cursor, and whether more rows are waiting.
         """
-        room = self._source.room(feed)
+        room, moved = self._source.room(feed), list[str]()
         try:
             page = await self._source.read_page(feed, cursor, self._now(), room)
             if page.rows and await left.is_used_up(feed):
@@ -214,13 +214,17 @@ class Polling:
                 return cursor, False
             self._full.discard(feed.name)
             left.take(len(page.rows))
-            cursor = await self._take(feed, page, cursor, polled)
+            cursor = await self._take(feed, page, cursor, polled, moved)
             left.end(cursor)
             if page.ahead:
                 await self._say_ahead(feed, page.ahead, cursor, polled)
-            return cursor, page.full
+            full = page.full
+            del page
         finally:
             room.release()
+        # Only now: a look-up waits for memory of the lane that the page is held in.
+        await self._notice(feed, await self._shared(feed, moved))
+        return cursor, full
 
     async def _require_origin(self, feed: Feed, cursor: Cursor) -> None:
         """Raises `SourceRefused` where the feed reads another source than its deliveries came from."""
@@ -230,7 +234,9 @@ class Polling:
         elif cursor.origin != origin:
             raise SourceRefused(other_source(feed, cursor.origin))
 
-    async def _take(self, feed: Feed, page: Page, cursor: Cursor, polled: Polled) -> Cursor:
+    async def _take(
+        self, feed: Feed, page: Page, cursor: Cursor, polled: Polled, moved: list[str]
+    ) -> Cursor:
         """Log the page, publish the messages, move the cursor: in this order. Returns the moved
         cursor.
         """
@@ -251,7 +257,8 @@ class Polling:
                 await self._ledger.cursors.note_empty(cursor, page, self._now())
             return cursor
         logged = await self._intake.log(feed, page.rows)
-        await self._notice(feed, logged)
+        moved += logged.moved
+        await self._notice(feed, logged.clashes)
         await self._intake.send(feed, logged)
         try:
             cursor = await self._ledger.cursors.advance(cursor, page, self._now(), self._process)
@@ -263,11 +270,10 @@ class Polling:
         await self._intake.count(feed, logged)
         return cursor
 
-    async def _notice(self, feed: Feed, logged: Logged) -> None:
+    async def _notice(self, feed: Feed, found: Sequence[Discrepancy]) -> None:
         """Record rows whose key another row has, or whose content differs from what was logged
         under it.
         """
-        found = [*logged.clashes, *await self._shared(feed, logged)]
         for clash in found:
             log.warning(
                 "rows_clash",
@@ -280,15 +286,15 @@ class Polling:
         notices = [Notice(clash.kind, clash.said, now) for clash in found]
         await self._ledger.cursors.notice(feed.name, notices)
 
-    async def _shared(self, feed: Feed, logged: Logged) -> Sequence[Discrepancy]:
+    async def _shared(self, feed: Feed, moved: Sequence[str]) -> Sequence[Discrepancy]:
         """Now and then, look up by key some rows that were read again at another position: an
         update leaves one row.
         """
         now, last = self._now(), self._looked_up.get(feed.name)
-        if not logged.moved or (last is not None and now - last < LOOK_UP_EVERY):
+        if not moved or (last is not None and now - last < LOOK_UP_EVERY):
             return ()
         self._looked_up[feed.name] = now
-        keys = list(dict.fromkeys(logged.moved))[:LOOKED_UP]
+        keys = list(dict.fromkeys(moved))[:LOOKED_UP]
         ids = several(feed.name, await self._source.find_all(feed, keys))
         return [Discrepancy(DiscrepancyKind.SHARED_KEY, len(ids), tuple(ids))] if ids else []
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from app.core.attempts import Outcome
+from app.core.attempts import Answer, Outcome
 from app.core.batches import Batch
 from app.core.budget import Budget, cost
 from app.core.cursors import Cursor
@@ -393,3 +393,48 @@ def watched(source: Source) -> Any:
             widest[0] = max(widest[0], *(len(value) for value in row if isinstance(value, str)), 0)
 
     return lambda: widest[0]
+
+
+async def test_a_poll_that_looks_rows_up_does_not_wait_for_the_memory_of_its_own_page(
+    place: Place,
+) -> None:
+    feed = feed_by("rowversion", "rv")
+    await place.write([1])
+    await place.poll(feed)
+    place.tables.version += 1
+    await place.tables.run("UPDATE orders SET rv = :rv WHERE id = 1", rv=place.tables.version)
+    await place.write([2])  # beside the updated row: a page of most of what a feed may hold
+    await asyncio.wait_for(place.poll(feed), 30)
+    assert place.budget.held == 0
+
+
+async def test_a_row_that_fails_unforeseen_leaves_no_memory_taken(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends the batch while the next portion is being loaded."""
+    feed = make_feed(batch_size=1000)
+    batch_id = await queued(place, feed, range(1, 31))
+    answer, cancelled = asyncio.Event(), list[bool]()
+    place.partner.held |= {f"orders:{number}": answer for number in range(1, 31)}
+    loads = 0
+
+    async def load(batch: Batch, ids: Sequence[str] | None = None) -> list[Delivery]:
+        nonlocal loads
+        loads += 1
+        if loads == 2:
+            answer.set()
+            try:
+                await asyncio.sleep(60)
+            finally:
+                cancelled.append(True)
+        return await place.ledger.deliveries.load(batch, ids)
+
+    def fails(_: Answer) -> None:
+        raise KeyError("unforeseen")
+
+    monkeypatch.setattr("app.delivery.sending.accepted", fails)
+    ledger = replaced(place.ledger, "deliveries", load=load)
+    with pytest.raises(BaseExceptionGroup):
+        await place.delivering(ledger).deliver(feed, batch_id)
+    assert cancelled == [True]
+    assert place.budget.held == 0

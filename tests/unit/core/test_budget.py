@@ -162,3 +162,23 @@ def test_the_containers_limit_is_found_in_version_1_too(tmp_path: Path) -> None:
 
 def test_a_machine_without_groups_has_no_limit(tmp_path: Path) -> None:
     assert memory_limit(tmp_path / "none", tmp_path / "none") is None
+
+
+async def test_a_large_request_is_not_passed_for_ever_by_small_ones_of_its_own_feed() -> None:
+    budget, small = Budget(64 * 2**20), 2 * 2**20
+    large = budget.sending("a", small).portion * 16  # over half of its lane
+    before = budget.sending("a", small)
+    assert before.take(small)
+    waiting = asyncio.create_task(budget.sending("a", large).wait(large))
+    await started(waiting, budget, 1)
+    behind = []
+    for _ in range(5):  # the feed's next batches, each there before the one before it is answered
+        after = budget.sending("a", small)
+        behind.append(asyncio.create_task(after.wait(small)))
+        await started(behind[-1], budget, 1 + len(behind))
+        assert not behind[-1].done()
+    before.release()
+    await asyncio.wait_for(waiting, 30)
+    for each in behind:
+        each.cancel()
+    await asyncio.gather(*behind, return_exceptions=True)
