@@ -6,9 +6,10 @@ is claimed at once. Where it has none the batch stays in the ledger and is made 
 worker has room for the feed first takes it, this one as soon as rows of the feed are answered here.
 So nothing of what cannot be sent now is held in memory or in Redis, and nobody waits for it.
 
-Who has room takes what is due as long as there is some (`Share.more`). Where that ends with a
-process that dies, the sweep begins it anew: what is due and stays due gets a message every few
-seconds.
+Who has room takes what is due as long as there is some (`Share.more`): first what messages named
+and found no room for, since a batch whose lease ran out is claimed by its id alone. Where that ends
+with a process that dies, the sweep begins it anew: what is due and stays due gets a message every
+few seconds.
 """
 
 from __future__ import annotations
@@ -92,6 +93,7 @@ class Dispatch:
         if self._delivering.draining or self._has_room(feed, share):
             self._begin(feed, share, batch_id, max(1, min(rows, feed.batch_size)))
         else:
+            share.named.append(batch_id)
             self._leave(name, batch_id)
 
     def take(self, batch: NewBatch, rows: LoggedRows | None = None) -> bool:
@@ -122,7 +124,9 @@ class Dispatch:
         if feed is None or self._retired or self._delivering.draining:
             return
         while share.more and share.asking < CLAIMS_AHEAD and self._has_room(feed, share):
-            self._begin(feed, share, None, feed.batch_size)
+            named = share.named.popleft() if share.named else None
+            # A context of its own: it has nothing to do with the batch that made room for it.
+            self._begin(feed, share, named, feed.batch_size, Context())
 
     def _has_room(self, feed: Feed, share: Share) -> bool:
         throttle = self._throttles.known(feed)
@@ -130,12 +134,16 @@ class Dispatch:
             share, throttle.slots.limit if throttle else feed.partner.concurrency
         )
 
-    def _begin(self, feed: Feed, share: Share, batch_id: str | None, rows: int) -> None:
+    def _begin(
+        self,
+        feed: Feed,
+        share: Share,
+        batch_id: str | None,
+        rows: int,
+        context: Context | None = None,
+    ) -> None:
         about = About(TASK, feed.name, batch_id, rests=False)
         running = Running(self, feed, share, Holding(share, rows), about)
-        context = (
-            Context() if batch_id is None else None
-        )  # it has nothing to do with the batch that made room for it
         self._under_way.start(partial(self._see_through, running, batch_id), about, context=context)
 
     async def _see_through(self, running: Running, batch_id: str | None) -> None:

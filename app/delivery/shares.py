@@ -9,8 +9,11 @@ leaves room for those that come later as its batches end.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from app.broker.queue import HINTS_A_FEED
 
 AHEAD = 2
 """Rows that a feed may hold for each request that it may have in flight."""
@@ -27,6 +30,10 @@ class Share:
     """Batches of the feed are due in the ledger, as far as we know."""
     asking: int = 0
     """Claims under way of whatever batch is due."""
+    named: deque[str] = field(default_factory=lambda: deque(maxlen=HINTS_A_FEED))
+    """Ids of batches whose messages found no room: one whose lease ran out is claimed by its id
+    alone.
+    """
     told: int = 0
     """How often it was told that batches are due, so that a claim begun earlier does not clear
     `more`.

@@ -132,10 +132,10 @@ class Batches:
     @query
     async def show(self, batch_ids: Sequence[str], now: datetime) -> None:
         """Make batches due from `now` on: all their deliveries are logged. Leased ones stay as they
-        are.
+        are, and what has been due for longer keeps its turn.
         """
         await self._collection.update_many(
-            {"_id": {"$in": list(batch_ids)}, "lease": None}, {"$set": {"visible_at": now}}
+            {"_id": {"$in": list(batch_ids)}, "lease": None}, {"$min": {"visible_at": now}}
         )
 
     @query_by_timer

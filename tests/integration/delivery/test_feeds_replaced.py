@@ -224,8 +224,8 @@ async def test_of_a_feed_that_went_nothing_more_is_claimed_and_all_of_it_is_owed
     worker.dispatch.hint("slow", "slow-9", 2)
     await worker.under_way.finished()
     assert await world.delivered(feed) == delivered
-    worker.hint(feed, (await world.due(feed))[:1])
-    await until(lambda: _all(world, feed, 18), timeout=60, message="the rest, once it is back")
+    world.worker().hint(feed, (await world.due(feed))[:1])
+    await until(lambda: _all(world, feed, 18), timeout=60, message="the rest, by one that has it")
     assert await found.count_documents({"feed": "slow", "state": "queued", "attempts": 0}) == 2, (
         "passed over, for now"
     )
