@@ -63,6 +63,11 @@ class Connection(asyncio.Protocol):
         self.keep_alive: str | None = None
         """The last `Keep-Alive` header."""
 
+    @property
+    def ending(self) -> bool:
+        """It has ended or is about to: what is written to it goes nowhere."""
+        return self.closed or self._transport is None or self._transport.is_closing()
+
     async def ask(self, head: bytes, body: bytes, limit: int) -> Incoming:
         """Send a request, and wait for its answer until `expire` is called.
 
@@ -95,7 +100,7 @@ class Connection(asyncio.Protocol):
         """Whether nothing has come that was not asked for, its end included, not even what the loop
         has yet to read.
         """
-        if self.closed:
+        if self.ending:
             return False
         try:
             self._socket.recv(1, socket.MSG_PEEK)

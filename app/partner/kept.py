@@ -70,7 +70,7 @@ class Pooled:
 
     def silent(self, now: float) -> bool:
         """Whether it has received nothing unasked."""
-        return not self.connection.closed and (
+        return not self.connection.ending and (
             now - self.idle_since < JUST_SECONDS or self.connection.silent()
         )
 

@@ -18,11 +18,13 @@ import trustme
 
 from app.core.url import Url, parse_url
 from app.partner import kept
+from app.partner.connection import Connection
 from app.partner.dial import Address, Names, in_turns
 from app.partner.exchange import Request, exchange
 from app.partner.failures import Undone
 from app.partner.transport import Transport
 from tests.support.partners import KEPT, OK, Respond, raw_partner, read_request
+from tests.support.wait import until
 from tests.support.zoo import Credentials
 from tests.support.zoo_client import OurClient
 
@@ -260,3 +262,35 @@ async def _openssl(*arguments: str) -> bytes:
         _found_openssl(), *arguments, stdout=asyncio.subprocess.PIPE
     )
     return (await process.communicate())[0]
+
+
+async def test_a_request_whose_turn_comes_as_the_other_side_closes_goes_over_a_new_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The end was read, and the connection is told of its loss only later in the same round of the loop."""
+    seen: list[str] = []
+    second: list[asyncio.Task[int]] = []
+
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append("connected")
+        await read_request(reader)
+        writer.write(KEPT)
+        await writer.drain()
+        writer.close()
+
+    async with raw_partner(respond) as url:
+        transport, ended = Transport(None, 2), Connection.eof_received
+
+        def eof_received(self: Connection) -> None:
+            if not second:
+                second.append(asyncio.ensure_future(post(transport, parse_url(url))))
+            ended(self)
+
+        monkeypatch.setattr(Connection, "eof_received", eof_received)
+        try:
+            assert await post(transport, parse_url(url)) == 200
+            await until(lambda: second, message="the end of the first connection")
+            assert await second[0] == 200
+        finally:
+            await transport.close()
+    assert seen == ["connected"] * 2
