@@ -80,11 +80,21 @@ def changed(row: SourceRow, fact: Fact) -> bool:
 def still_there(
     feed: str, suspects: Sequence[SourceRow], again: Sequence[SourceRow]
 ) -> list[SourceRow]:
-    """The suspects that a second reading returns unchanged."""
+    """The suspects that a second reading returns at the same place, with the content that they have
+    by then: a row that is written all the time is one, too.
+    """
     found: dict[str, list[SourceRow]] = {}
     for row in again:
         found.setdefault(delivery_id(feed, row), []).append(row)
-    return [row for row in suspects if row in found.get(delivery_id(feed, row), ())]
+    there = (_as_found(row, found.get(delivery_id(feed, row), ())) for row in suspects)
+    return [row for row in there if row is not None]
+
+
+def _as_found(suspect: SourceRow, rows: Sequence[SourceRow]) -> SourceRow | None:
+    """What the suspect is among the rows that have its id; `None`: it is not there any more."""
+    if suspect in rows:
+        return suspect
+    return rows[0] if len(rows) == 1 and rows[0].position == suspect.position else None
 
 
 def sharing(

@@ -8,9 +8,10 @@ from datetime import datetime
 
 from app.core.certificates import DiscrepancyKind
 from app.core.cursors import Cursor, FeedMove, FeedMoveKind, Notice, Origin, Reading
-from app.core.position import Gap, ReadRange
+from app.core.position import Gap, Position, ReadRange
 from app.core.rows import NewForm, Page
 from app.ledger.client import Document
+from app.ledger.purge_watermarks import higher, place_of
 from app.ledger.stamp import Stamp
 
 MOVES_KEPT = 20
@@ -32,12 +33,47 @@ def gap_documents(gaps: Sequence[Gap]) -> list[Document]:
 def ranges_after(cursor: Cursor, to: Cursor) -> Sequence[ReadRange]:
     """The read ranges after a rewind: those that the cursor has read, and the new one.
 
-    A range from the beginning replaces all the others.
+    A range from the beginning replaces all the others. Those that overlap become one, so that only
+    what was passed over on purpose makes more of them.
     """
     if not cursor.spans or cursor.position is None or any(span.after is None for span in to.spans):
         return to.spans
     closed = [*cursor.spans[:-1], ReadRange(cursor.spans[-1].after, cursor.position)]
-    return [*closed, *to.spans][-SPANS_KEPT:]
+    return [*_joined(closed), *to.spans][-SPANS_KEPT:]
+
+
+def _joined(ranges: Sequence[ReadRange]) -> list[ReadRange]:
+    """The same ranges, with one for all that overlap."""
+    joined: list[ReadRange] = []
+    for one in ranges:
+        whole = one
+        while other := next((found for found in joined if _overlap(found, whole)), None):
+            joined.remove(other)
+            whole = ReadRange(
+                other.after if _begins_before(other.after, whole.after) else whole.after,
+                higher(other.upto, whole.upto),
+            )
+        joined.append(whole)
+    return joined
+
+
+def _overlap(one: ReadRange, other: ReadRange) -> bool:
+    """Whether both are surely one. The rest of a key is in the source's order: ends that differ in
+    that alone are not compared.
+    """
+    return (
+        _begins_before(one.after, other.upto)
+        and _begins_before(other.after, one.upto)
+        and all(
+            this == that or place_of(this) != place_of(that)
+            for this, that in ((one.after, other.after), (one.upto, other.upto))
+        )
+    )
+
+
+def _begins_before(after: Position, position: Position) -> bool:
+    ours, theirs = place_of(after), place_of(position)
+    return after is None or (ours is not None and theirs is not None and ours < theirs)
 
 
 def form_fields(form: NewForm, now: datetime) -> Document:

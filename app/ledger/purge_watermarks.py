@@ -18,7 +18,9 @@ from app.core.position import Position
 from app.ledger.client import Collection, Database, Document, query
 
 _WITH_OFFSET = re.compile(r"(\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d)(\.\d+)? ?([+-])(\d\d):(\d\d)")
-Place: TypeAlias = "tuple[int, int | str]"
+_REAL = "real"
+"""The tag of a number with a fraction: see `app/source/position_codec.py`."""
+Place: TypeAlias = "tuple[int, float | str]"
 """A position in a comparable form: numbers before texts; of a list, its leading part, the column's
 value.
 """
@@ -53,6 +55,8 @@ def place_of(position: Position) -> Place | None:
     leading = position[0] if isinstance(position, list) and position else position
     if isinstance(leading, int):
         return 0, leading
+    if isinstance(leading, list) and leading[0] == _REAL:
+        return 0, float(str(leading[1]))
     return (1, _in_utc(leading)) if isinstance(leading, str) else None
 
 

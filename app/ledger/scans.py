@@ -1,7 +1,7 @@
 """`walks`: one document for each feed being reconciled: how far its scan has come, so that another
 run can continue it.
 
-    {_id: feed, token, saved_at, begun_at, position, since, spans [{after, upto}], floor, total,
+    {_id: feed, token, saved_at, begun_at, position, reads, since, spans [{after, upto}], floor, total,
     phase, place, after,
      last_id, source_rows, states {<state>: n}, found, missing, missing_ids, healed, deleted_states
      {<state>: n}, superseded, purged, awaited, awaited_ids, shared, shared_ids, changed,
@@ -47,6 +47,8 @@ class Scan:
     """The feed's cursor then: the scan ends there."""
     spans: tuple[ReadRange, ...]
     """The read ranges of the cursor then, each with its end."""
+    reads: str = ""
+    """What selects the feed's rows, as a hash: a scan of other rows is not continued."""
     since: Position = None
     floor: Position = None
     """The purge watermark then: the leading part of a position."""
@@ -93,11 +95,11 @@ class Scans:
         await self._collection.replace_one({"_id": scan.feed}, _document(scan, now), upsert=True)
 
     @query
-    async def resume(self, feed: str, token: str, saved_since: datetime) -> Scan | None:
-        """The feed's scan of everything saved at that moment or later, to be continued under this
-        token.
+    async def resume(self, feed: str, token: str, saved_since: datetime, reads: str) -> Scan | None:
+        """The feed's scan of everything, where `reads` is what it was, saved at that moment or later;
+        to be continued under this token.
         """
-        wanted = {"_id": feed, "since": None, "saved_at": {"$gte": saved_since}}
+        wanted = {"_id": feed, "since": None, "reads": reads, "saved_at": {"$gte": saved_since}}
         document = await self._collection.find_one_and_update(
             wanted, {"$set": {"token": token}}, return_document=True
         )

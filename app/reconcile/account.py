@@ -14,7 +14,7 @@ from app.core.rows import SourceRow
 from app.core.states import State
 from app.intake.compare import Compared, changed, compare, hash_sum, sharing, still_there
 from app.ledger.audit import Fact
-from app.ledger.delivery_documents import delivery_id
+from app.ledger.delivery_documents import delivery_id, place_hash
 from app.ledger.purge_watermarks import PurgeWatermark
 from app.ledger.scans import Scan
 from app.reconcile import bounds
@@ -104,8 +104,10 @@ async def _confirm(run: Run, compared: Compared, read: Read) -> None:
         scan.acknowledged += await _acknowledge(run, differing, facts)
     else:
         scan.changed += named(scan.feed, differing, scan.changed_ids)
+    sharing_at = {(delivery_id(scan.feed, row), place_hash(row.position)) for row in shared}
     for row in compared.suspects:
-        if row not in shared and (fact := facts.get(delivery_id(scan.feed, row))):
+        known = delivery_id(scan.feed, row)
+        if (known, place_hash(row.position)) not in sharing_at and (fact := facts.get(known)):
             compared.own.append((row, fact))
 
 

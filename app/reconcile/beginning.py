@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from datetime import timedelta
 
@@ -14,6 +15,7 @@ from app.feeds.feed import Feed
 from app.ledger.scans import Scan
 from app.reconcile import bounds
 from app.reconcile.run import Means, Since
+from app.source.catalogue import origin_of
 
 log = structlog.get_logger()
 
@@ -21,7 +23,9 @@ log = structlog.get_logger()
 async def resumed(means: Means, feed: Feed) -> Scan | None:
     """The interrupted scan of the whole feed, if there is one; it belongs to this run from now on."""
     token = secrets.token_hex(8)
-    scan = await means.ledger.scans.resume(feed.name, token, means.now() - bounds.RESUMED_WITHIN)
+    scan = await means.ledger.scans.resume(
+        feed.name, token, means.now() - bounds.RESUMED_WITHIN, _reads(feed)
+    )
     if scan:
         begun_at = scan.begun_at.isoformat()
         log.info("reconciliation_resumed", feed=feed.name, begun_at=begun_at, rows=scan.source_rows)
@@ -39,6 +43,7 @@ async def begun(means: Means, feed: Feed, since: Since, *, dry_run: bool) -> Sca
         token=secrets.token_hex(8),
         begun_at=begun_at,
         position=cursor.position,
+        reads=_reads(feed),
         spans=await _spans(means, feed, cursor, after),
         since=after,
         floor=_leading(watermark.position) if watermark else None,
@@ -89,6 +94,17 @@ async def _spans(
     return (ReadRange(begun.spans[-1].after, cursor.position),)
 
 
+def _reads(feed: Feed) -> str:
+    """What selects the feed's rows."""
+    where = [condition.model_dump_json() for condition in feed.where]
+    told = repr((origin_of(feed), feed.capture, where))
+    return hashlib.blake2b(told.encode(), digest_size=8).hexdigest()
+
+
 def _leading(position: Position) -> Position:
-    leading = position[0] if isinstance(position, list) else position
-    return None if isinstance(leading, list) else leading
+    """A value that a scan may begin behind. `None` where the cursor column holds numbers (SQLite):
+    then each row is compared with the watermark as it is found missing.
+    """
+    if not isinstance(position, list):
+        return position
+    return position[0] if isinstance(position[0], str) else None
