@@ -146,6 +146,8 @@ class Operation:
     reached_at: datetime | None = None
     outcomes: Mapping[str, int] = field(default_factory=dict)
     """Up to there, as in `ClosingSum`."""
+    moved_anew: int = 0
+    """How many were acted on in this round, up to there."""
     waiting: str = ""
     """What it waits for, in words."""
     asked: Ask | None = None

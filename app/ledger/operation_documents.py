@@ -26,7 +26,8 @@ from app.ledger.client import Document
 from app.ledger.selection import Between, Selection
 
 _PLAIN = (
-    "ids", "feeds", "since", "until", "reason", "reason_kind", "status", "without_status", "key_pattern",
+    "ids", "feeds", "since", "until", "reason", "text", "reason_kind", "status", "without_status",
+    "key_pattern",
 )  # fmt: skip
 """Fields of a selection that are stored as they are."""
 
@@ -115,6 +116,7 @@ def operation_of(document: Document) -> Operation:
         reached=document.get("reached", ""),
         reached_at=document.get("reached_at"),
         outcomes=_counted(document.get("outcomes", [])),
+        moved_anew=document.get("moved_anew", 0),
         waiting=document.get("waiting", ""),
         asked=Ask(asked) if asked else None,
         paused=Paused(Stop(paused["by"]), paused["because"]) if paused else None,

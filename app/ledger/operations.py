@@ -3,10 +3,10 @@ set.
 
     operations            {_id, kind, feed, chosen, request, pace {rate, canary, stop_ratio}, by, why, created_at,
                            state, walk, size, round, round_at, phase, reached, reached_at,
-                           outcomes [{what, count}], waiting, asked, paused {by, because}, closing,
+                           outcomes [{what, count}], moved_anew, waiting, asked, paused {by, because}, closing,
                            history [{at, by, what, why}], started_at, finished_at, lease {token, until, worker},
                            holds, version}
-    operation_deliveries  {_id: "<operation>.<walk>|<state>|<delivery id>", outcome}
+    operation_deliveries  {_id: "<operation>.<walk>|<state>|<delivery id>", outcome, round}
 
 The id of a delivery of the set holds the state that it was in, so that the set is gone through state
 by state, in the order of ids, by the index of `_id` alone. `walk` is the token of the lease under
@@ -220,12 +220,22 @@ class Operations:
         return [_in_set(document, prefix) for document in found]
 
     @query
-    async def tell(self, operation: Operation, outcomes: Mapping[str, Sequence[InSet]]) -> None:
-        """Write what became of these down: outcome → deliveries."""
+    async def tell(
+        self,
+        operation: Operation,
+        outcomes: Mapping[str, Sequence[InSet]],
+        moved_anew: Sequence[InSet] = (),
+    ) -> None:
+        """Write what became of these down: outcome → deliveries. `moved_anew`: those of them that
+        were moved in this round."""
         prefix = _prefix(operation.id, operation.walk)
         for outcome, some in outcomes.items():
             ids = [prefix + one.place for one in some]
             await self._sets.update_many({"_id": {"$in": ids}}, {"$set": {"outcome": outcome}})
+        if ids := [prefix + one.place for one in moved_anew]:
+            await self._sets.update_many(
+                {"_id": {"$in": ids}}, {"$set": {"round": operation.round}}
+            )
 
     @query
     async def record(
@@ -236,11 +246,13 @@ class Operations:
         now: datetime,
         until: datetime,
     ) -> Operation:
-        """How far it has come, with all outcomes up to there, and extend the lease. Raises `LeaseLost`."""
+        """How far it has come, with all outcomes and `operation.moved_anew` up to there, and extend the
+        lease. Raises `LeaseLost`."""
         told = {
             "reached": reached.place,
             "reached_at": now,
             "outcomes": [{"what": what, "count": count} for what, count in outcomes.items()],
+            "moved_anew": operation.moved_anew,
             "waiting": "",
             "lease.until": until,
         }
@@ -310,7 +322,7 @@ class Operations:
         change: Document = {
             "state": OperationState.RUNNING.value, "holds": operation.feed, "phase": phase.value, "paused": None,
             "asked": None, "lease": None, "round": operation.round + 1, "round_at": happened.at, "reached": "",
-            "outcomes": [],
+            "outcomes": [], "moved_anew": 0,
         }  # fmt: skip
         return await self._moved_on(operation, _told({"$set": change}, happened))
 
@@ -333,12 +345,15 @@ class Operations:
     # --- sums
 
     @query
-    async def last_moved(self, operation: Operation, limit: int) -> list[str]:
-        """The deliveries that were acted on last, at most `limit`."""
+    async def last_moved(
+        self, operation: Operation, limit: int, *, anew: bool = False
+    ) -> list[str]:
+        """The deliveries that were acted on last, at most `limit`; `anew`: in this round."""
         prefix = _prefix(operation.id, operation.walk)
         wanted = ids_under(prefix) | {"$lte": prefix + operation.reached}
+        this_round: Document = {"round": operation.round} if anew else {}
         last = (
-            self._sets.find({"_id": wanted, "outcome": MOVED}, {"outcome": 1})
+            self._sets.find({"_id": wanted, "outcome": MOVED} | this_round, {"outcome": 1})
             .sort("_id", DESCENDING)
             .limit(limit)
         )

@@ -100,9 +100,9 @@ class Acting:
 
     async def act(
         self, operation: Operation, chunk: Chunk, room: Room, tell: Tell
-    ) -> dict[str, list[InSet]]:
-        """Move what is to be moved. Returns outcome → deliveries of the chunk; raises `Obstacle`, and
-        the ledger's errors."""
+    ) -> tuple[dict[str, list[InSet]], list[InSet]]:
+        """Move what is to be moved. Returns outcome → deliveries of the chunk, and those that were
+        moved in this round; raises `Obstacle`, and the ledger's errors."""
         if chunk.to_move:
             account = await self._move(operation, chunk, room, tell)
             if why := next((why for why in NOT_NOW if account.skipped[why]), None):
@@ -111,7 +111,8 @@ class Acting:
         outcomes: defaultdict[str, list[InSet]] = defaultdict(list)
         for row in chunk.rows:
             outcomes[_outcome(operation.kind, row, looked.get(row.id))].append(row)
-        return outcomes
+        anew = [row for row in chunk.rows if row.id in looked and looked[row.id].this_round]
+        return outcomes, anew
 
     async def _move(self, operation: Operation, chunk: Chunk, room: Room, tell: Tell) -> Account:
         selection = Selection(

@@ -182,11 +182,14 @@ class OperationRun:
         await self._renew()
         operation = self._operation
         canary = (
-            operation.pace.canary - operation.moved if operation.phase is Phase.CANARY else None
+            operation.pace.canary - operation.moved_anew
+            if operation.phase is Phase.CANARY
+            else None
         )
         rows = await self._following(canary)
         looked = await self._acting.look(operation, rows)
-        chunk = chunk_of_rows(operation, rows, looked, self._room.chunk)
+        most = self._room.chunk if canary is None else min(self._room.chunk, canary)
+        chunk = chunk_of_rows(operation, rows, looked, most)
         if operation.asked is Ask.ABANDON or (operation.asked and not chunk.begun):
             return await self._as_asked()
         if not rows:
@@ -204,21 +207,25 @@ class OperationRun:
             return []
         rate = rate_of(self._operation.pace)
         size = self._room.chunk = chunk_of(rate.count / rate.per_seconds, CHUNK_SECONDS)
-        if canary is not None:
-            size = min(size, canary)
-        elif self._operation.round > 1:  # of what was gone through before, most stays
+        if self._operation.round > 1:  # of what was gone through before, most stays
             size = AT_ONCE
+        elif canary is not None:
+            size = min(size, canary)
         return await self._operations.in_order(self._operation, size, self._operation.reached)
 
     async def _act(self, chunk: Chunk) -> None:
         self._moved, begun = 0, time.monotonic()
-        outcomes = await self._acting.act(self._operation, chunk, self._room, self._tell)
-        await self._operations.tell(self._operation, outcomes)
+        outcomes, anew = await self._acting.act(self._operation, chunk, self._room, self._tell)
+        await self._operations.tell(self._operation, outcomes, anew)
         counts = Counter(self._operation.outcomes)
         counts.update({outcome: len(rows) for outcome, rows in outcomes.items()})
         now = self._now()
         self._operation = await self._operations.record(
-            self._operation, chunk.rows[-1], counts, now, now + self._settings.lease
+            replace(self._operation, moved_anew=self._operation.moved_anew + len(anew)),
+            chunk.rows[-1],
+            counts,
+            now,
+            now + self._settings.lease,
         )
         self._waiting, moved, self._moved = "", self._moved, 0
         if self._operation.kind is not OperationKind.REPLAY and moved:  # that keeps its pace itself
@@ -232,7 +239,8 @@ class OperationRun:
         canary = operation.phase is Phase.CANARY
         if canary:
             patience = self._settings.canary_patience
-        if operation.kind is OperationKind.REPLAY and operation.moved:
+        moved = operation.moved_anew if canary else operation.moved
+        if operation.kind is OperationKind.REPLAY and moved:
             states = await self._settled(patience)
             if self._too_many(states, at_the_end=True):
                 return await self._pause_for_failures(states)
@@ -264,10 +272,10 @@ class OperationRun:
             await self._wait(LOOK_SECONDS)
 
     async def _last_states(self) -> Counter[str]:
-        """State → how many of those that were moved last; of the canary, all of it."""
+        """State → how many of those that were moved last; of the canary, all that this round moved."""
         canary = self._operation.phase is Phase.CANARY
         last = self._operation.pace.canary if canary else WINDOW
-        moved = await self._operations.last_moved(self._operation, last)
+        moved = await self._operations.last_moved(self._operation, last, anew=canary)
         return await self._ledger.operation_marks.states(moved)
 
     async def _fails(self) -> bool:

@@ -220,3 +220,22 @@ async def test_a_hostile_reason_is_text(console: Consoled) -> None:
     page = (await client.get("/operations/new", params={"feed": "orders", "reason": script})).text
     assert script not in page
     assert "&lt;script&gt;" in page
+
+
+async def test_a_search_text_narrows_the_frozen_set_as_it_narrowed_the_preview(
+    console: Consoled,
+) -> None:
+    await put(
+        console,
+        *(delivery(number, reason="success check: no such currency") for number in range(2)),
+        *(delivery(number) for number in range(10, 15)),
+    )
+    client = await console.logged_in(Role.OPERATOR)
+    chosen = DEAD | {"q": "currency"}
+    asked = {"kind": "replay", "filter": chosen}
+    preview = await answered(await client.post(f"{API}/preview", json=asked))
+    assert preview["count"]["number"] == 2
+    await answered(await client.post(API, json=NEW | {"filter": chosen}), 201)
+    await work(console)
+    frozen = await answered(await client.get(f"{API}/operation-1"))
+    assert (frozen["state"], frozen["size"]) == ("frozen", 2)

@@ -7,8 +7,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
-from dataclasses import replace
-from datetime import timedelta
+from dataclasses import fields, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -18,9 +18,10 @@ from app.core.operations import Operation, OperationKind, OperationState, Pace, 
 from app.core.states import State
 from app.delivery.sweep import Sweeping
 from app.ledger import Ledger
+from app.ledger.operation_documents import chosen_of, selection_of
 from app.ledger.operations import EXPIRES, KEPT
 from app.ledger.reasons import normal
-from app.ledger.selection import Selection
+from app.ledger.selection import Between, Selection
 from app.operations.bulk import Bulk
 from app.operations.bulk_request import NewOperation
 from app.operations.bulk_run import RunSettings
@@ -509,3 +510,53 @@ async def test_two_runners_at_once_move_each_once(office: Office) -> None:
     done = await office.bulk.get(frozen.id)
     assert (done.state, done.moved) == (OperationState.DONE, 20)
     assert await office.replays(keys(20)) == [1] * 20
+
+
+async def test_chosen_by_text_only_what_was_previewed_is_in_the_set(office: Office) -> None:
+    await office.world.fail("1", "2", reason="422 no such currency")
+    await office.world.fail("3", "4", "5", reason="422 order is closed")
+    chosen = replace(DEAD, text="currency")
+    previewed = await office.bulk.preview(REPLAY, chosen)
+    assert previewed.count
+    assert previewed.count.number == 2
+    frozen = await office.frozen(chosen)
+    assert (frozen.state, frozen.size) == (OperationState.FROZEN, 2)
+    await office.bulk.start(frozen.id, ADA)
+    await office.go_on()
+    assert await office.replays(["1", "2", "3", "4", "5"]) == [1, 1, 0, 0, 0]
+
+
+async def test_the_same_id_with_another_text_is_another_operation(office: Office) -> None:
+    await office.world.fail("1", reason="422 no such currency")
+    await office.world.fail("2", reason="422 order is closed")
+    await office.create(replace(DEAD, text="currency"))
+    with pytest.raises(OperationRefused, match="another operation"):
+        await office.create(replace(DEAD, text="closed"))
+
+
+def test_a_stored_selection_is_the_one_that_was_chosen() -> None:
+    moment = datetime(2026, 8, 1, tzinfo=UTC)
+    whole = Selection(
+        (State.DEAD,), ids=("a:1",), feeds=("a",), since=moment, until=moment, reason="r", text="t",
+        reason_kind="k", status=500, without_status=True, attempts=Between(1, 2), key_pattern="p",
+    )  # fmt: skip
+    unset = [one.name for one in fields(Selection) if getattr(whole, one.name) in (None, ())]
+    assert not unset, "a new field belongs in this test"
+    assert selection_of(chosen_of(whole)) == whole
+
+
+async def test_resumed_after_later_failures_the_canary_is_of_what_is_sent_then(
+    office: Office,
+) -> None:
+    await office.world.fail(*keys(100))
+    office.world.partner.moods = [Mood.ACCEPTS] * 40 + [Mood.REFUSES] * 40
+    stopped = await office.run(pace=Pace("20/second", canary=5, stop_ratio=0.1))
+    assert stopped.paused
+    assert (stopped.paused.by, stopped.phase) == (Stop.FAILURES, Phase.REST)
+    before = office.world.partner.requests
+    office.world.partner.moods = [Mood.REFUSES]  # it is not mended
+    await office.world.ledger.pauses.resume("orders")
+    again = await office.resumed()
+    assert again.state is OperationState.PAUSED
+    assert again.phase is Phase.CANARY, (again.phase, again.paused, [h.what for h in again.history])
+    assert office.world.partner.requests - before == 5
