@@ -34,6 +34,9 @@ from app.source.weighing import costs, too_large, too_large_reason
 
 STATEMENTS = 128
 """That one page spends on its broken rows at most: enough for three in a page of 50,000."""
+_TIED = (
+    "the source cannot give this row: another, equal to it in cursor column and key, cannot be read"
+)
 _SAMPLES = 5
 """Rows behind the cursor that are tried, to see whether `where` can be told of any."""
 
@@ -104,7 +107,10 @@ class Salvage:
             tried = await self._part(stretch, positions, low, high)
             if tried.read:
                 told = told or bool(tried.rows)
-                done += Portion(list(tried.rows), self._plan.strategy.positions(tried.rows))
+                came = self._plan.strategy.positions(tried.rows)
+                read = [*done.positions, *came]
+                done += await self._tied_with_broken(bare, positions, low, high, read)
+                done += Portion(list(tried.rows), came)
             elif high - low > 1:
                 middle = (low + high) // 2
                 ranges += [(middle, high), (low, middle)]
@@ -123,6 +129,30 @@ class Salvage:
         if untold and not told and not await self._where_can_be_told(stretch.behind):
             raise self._where_refused(error, done.rows)
         return replace(done, more=bool(ranges))
+
+    async def _tied_with_broken(
+        self,
+        bare: Rows,
+        positions: Sequence[Position],
+        low: int,
+        high: int,
+        read: Sequence[Position],
+    ) -> Portion:
+        """Of rows low to high that were not read, those that the server holds equal to the row before
+        them, which is broken: no statement gives them behind it, nor without it.
+        """
+        strategy = self._bare.strategy
+        tied = strategy.tied(positions[low - 1], positions[low]) if low else None
+        equal = strategy.positions(await self._run(tied)) if tied is not None else ()
+        left = Portion()
+        if not low or positions[low - 1] not in equal:
+            return left
+        for place in range(low, high):
+            position = positions[place]
+            if position in equal and position not in read:
+                key = self._bare.shape.key_row(bare[place], position)
+                left += Portion([Broken(replace(key, error=_TIED), bare[place])], [position])
+        return left
 
     async def _part(
         self, stretch: Stretch, positions: Sequence[Position], low: int, high: int

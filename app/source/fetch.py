@@ -155,6 +155,7 @@ class Fetching(Access):
             if large:
                 read += left_behind(plan, found, low, high)
             else:
+                read += await _tied_with_large(connection, plan, found, read, range(low, high))
                 rows = await run(connection, stretch.part(plan, found.positions, low, high))
                 read += Portion(
                     list(rows),
@@ -164,6 +165,32 @@ class Fetching(Access):
 
     def _salvaging(self, connection: AsyncConnection, plan: FeedPlan, room: Room) -> Salvage:
         return Salvage(plan, partial(run, connection), self._said, room=room)
+
+
+async def _tied_with_large(
+    connection: AsyncConnection, plan: FeedPlan, found: Weighed, read: Portion, part: range
+) -> Portion:
+    """Of these of the rows found, those that the server holds equal to the row before them, which was
+    left behind for its size: no statement gives them behind it.
+    """
+    if not part.start or plan.scales is None:
+        return Portion()
+    ends = found.positions[part.start - 1], found.positions[part.start]
+    tied, whole = plan.scales.strategy.tied(*ends), plan.strategy.tied(*ends)
+    if tied is None or whole is None:
+        return Portion()
+    equal = plan.scales.strategy.positions(await run(connection, tied))
+    wanted = [
+        position
+        for position in (found.positions[place] for place in part)
+        if position in equal and position not in read.positions
+    ]
+    if not wanted or ends[0] not in equal:
+        return Portion()
+    rows = await run(connection, whole)
+    pairs = zip(rows, plan.strategy.positions(rows), strict=True)
+    left = [(row, position) for row, position in pairs if position in wanted]
+    return Portion([row for row, _ in left], [position for _, position in left])
 
 
 async def with_ties(

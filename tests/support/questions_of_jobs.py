@@ -371,6 +371,6 @@ def of_a_feed() -> dict[str, list[Ask]]:
         "counters.of": [Ask(lambda at: at.counters.of(FEED, NOW))],
         "scans.begin": [Ask(lambda at: at.scans.begin(walk, NOW))],
         "scans.end": [Ask(lambda at: at.scans.end(walk))],
-        "scans.resume": [Ask(lambda at: at.scans.resume(FEED, "other", NOW))],
+        "scans.resume": [Ask(lambda at: at.scans.resume(FEED, "other", NOW, ""))],
         "scans.save": [Ask(lambda at: at.scans.save(walk, NOW))],
     }

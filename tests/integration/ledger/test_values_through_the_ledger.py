@@ -463,3 +463,36 @@ def test_any_value_of_mssql_goes_to_the_ledger_and_back(
         runner.run(tsql_trip.goes_round(declared, values, *read))
 
     goes_round()
+
+
+@pytest.mark.parametrize("bad", ["x" * 5000, "bad"], ids=["too large", "breaks"])
+async def test_beside_a_bad_row_keys_that_differ_in_case_alone_are_all_logged(
+    tmp_path: Path, ledger: Ledger, bad: str
+) -> None:
+    async with source_tables("sqlite", tmp_path) as tables:
+        await tables.make("plain", k="TEXT COLLATE NOCASE", at="MOMENT", note="TEXT")
+        await tables.run("INSERT INTO plain VALUES ('A', '2026-01-01 10:00:00', :bad)", bad=bad)
+        await tables.run(
+            "INSERT INTO plain VALUES ('a', '2026-01-01 10:00:00', 'good')",
+            "INSERT INTO plain VALUES ('b', '2026-01-01 10:00:01', 'good')",
+            "CREATE VIEW orders AS SELECT k, at, note, "
+            "CASE WHEN note = 'bad' THEN abs(-9223372036854775807 - 1) ELSE 1 END AS n FROM plain",
+        )
+        feed = source_feed(
+            "orders", "timestamp", "at", key="k", max_payload=1024, cursor_start="beginning"
+        )
+        source = tables.source()
+        polling = Polling(source, ledger, MemoryQueue(), message_wait=MINUTE, now=VirtualClock())
+        try:
+            await polling.poll(feed)
+            certificate = await Reconciling(
+                source, ledger, MemoryQueue(), message_wait=MINUTE
+            ).reconcile(feed, dry_run=True)
+            assert (certificate.source_rows, certificate.complete) == (3, True)
+            assert set(await ledger.deliveries.ids(feed.name)) == {
+                "orders:A",
+                "orders:a",
+                "orders:b",
+            }
+        finally:
+            await source.close()

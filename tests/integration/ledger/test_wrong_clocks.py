@@ -64,8 +64,9 @@ async def test_batches_that_were_put_into_the_future_come_back(relay: Relay) -> 
     logged, swept, parked, released = [(await relay.poll_rows(1))[0] for _ in range(4)]
     batches, now, ahead = relay.ledger.batches, relay.clock(), relay.clock() + DAYS
     relay.queue.messages.clear()
-    await batches.show([logged], ahead + LEASE)
-    await batches.show([swept], ahead)
+    for batch_id, due in ((logged, ahead + LEASE), (swept, ahead)):
+        put_off = {"$set": {"visible_at": due}}
+        await relay.ledger._database["batches"].update_one({"_id": batch_id}, put_off)
     await batches.park(parked, FEED, ahead + timedelta(hours=1), ahead)
     held = await batches.claim(released, FEED, "w", now, LEASE)
     assert held

@@ -32,6 +32,7 @@ from app.feeds.feed import Feed
 from app.source import pages
 from app.source.engine import open_engine
 from app.source.reader import Source
+from tests.support.sources import Reader, source_feed, source_tables
 from tests.support.wait import until
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -749,3 +750,31 @@ def test_every_committed_row_is_read_in_whatever_order_it_commits(
     assert set(seen) == committed
     if max_gaps == 1000:
         assert set(seen.values()) == {1}
+
+
+LARGE = "x" * 5000
+
+
+MOMENT = "2020-01-01 10:00:00"
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [(LARGE, "small"), ("small", LARGE), ("small", "small")]
+)
+async def test_a_row_that_ties_with_a_too_large_one_is_read(
+    tmp_path: Path, first: str, second: str
+) -> None:
+    async with source_tables("sqlite", tmp_path) as tables:
+        await tables.make(
+            "orders", id="NVARCHAR(20) COLLATE NOCASE", at="MOMENT", note="NVARCHAR(100)"
+        )
+        await tables.insert(
+            "orders",
+            [{"id": "A", "at": MOMENT, "note": first}, {"id": "a", "at": MOMENT, "note": second}],
+        )
+        feed = source_feed("orders", "timestamp", "at", cursor_start="beginning", max_payload=1024)
+        source = tables.source()
+        try:
+            assert set(await Reader(source, feed).keys()) == {"A", "a"}
+        finally:
+            await source.close()
