@@ -34,7 +34,12 @@ from http import HTTPStatus
 from app.core.attempts import HOLD_LIMIT, Answer, Outcome, Ruling, Verdict
 from app.core.backoff import doubled
 from app.feeds.feed import Retry
-from app.partner.retry_after import limit_used_up, wait_asked
+from app.partner.retry_after import (
+    limit_not_used_up,
+    limit_used_up,
+    wait_asked,
+    without_limits,
+)
 
 __all__ = ["HOLD_LIMIT", "OF_THE_ROW", "accepted", "backoff", "classify", "describe", "judge"]
 
@@ -193,7 +198,10 @@ def _wait(answer: Answer, now: datetime) -> timedelta | None:
     too_fast = status in _TOO_FAST or (
         status == HTTPStatus.FORBIDDEN and limit_used_up(answer.headers)
     )
-    return wait_asked(answer.headers, answer.body, now, too_fast=too_fast)
+    headers = answer.headers
+    if status == HTTPStatus.SERVICE_UNAVAILABLE and limit_not_used_up(headers):
+        headers = without_limits(headers)  # told with every answer; this one is not about our pace
+    return wait_asked(headers, answer.body, now, too_fast=too_fast)
 
 
 def _spent(policy: Retry, attempt: int, age: timedelta) -> str | None:

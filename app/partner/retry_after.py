@@ -33,8 +33,9 @@ _LIMITS = (
 """Some servers send these with every answer, so they count only where the answer is about a limit.
 """
 _REMAINING = "x-ratelimit-remaining"
+_LEFT = (_REMAINING, "ratelimit-remaining", "x-rate-limit-remaining")
 
-WAIT_HEADERS = (*_ASKING, *_LIMITS, _REMAINING, "date")
+WAIT_HEADERS = (*_ASKING, *_LIMITS, *_LEFT, "date")
 """The headers parsed here, in lower case."""
 
 _EPOCH_SECONDS = 1e9
@@ -49,6 +50,7 @@ _ISO_DURATION = re.compile(
 )
 _AFTER_DATE = re.compile(r"(?<=GMT),\s*")
 _RESET = re.compile(r"(?:^|[;,\s])(?:t|reset)\s*=\s*([0-9.]+)")
+_REMAINS = re.compile(r"(?:^|[;,\s])(?:r|remaining)\s*=\s*([0-9]+)")
 _UNIT_SECONDS = {
     **dict.fromkeys(("ms", "msec", "millis", "milliseconds"), 0.001),
     **dict.fromkeys(("", "s", "sec", "secs", "second", "seconds"), 1.0),
@@ -90,6 +92,19 @@ def limit_used_up(headers: Mapping[str, str]) -> bool:
     return any(
         name.lower() == _REMAINING and value.strip() == "0" for name, value in headers.items()
     )
+
+
+def limit_not_used_up(headers: Mapping[str, str]) -> bool:
+    """Whether the answer says that some of our rate limit is left: then it is not about that."""
+    found = {name.lower(): value.strip() for name, value in headers.items()}
+    said = [found[name] for name in _LEFT if name in found]
+    said += _REMAINS.findall(found.get("ratelimit", "").lower())
+    return bool(said) and all(value.isdecimal() and int(value) > 0 for value in said)
+
+
+def without_limits(headers: Mapping[str, str]) -> Mapping[str, str]:
+    """The headers but for those that tell of a rate limit."""
+    return {name: value for name, value in headers.items() if name.lower() not in _LIMITS}
 
 
 def _of_header(name: str, text: str, now: datetime) -> timedelta | None:

@@ -59,6 +59,8 @@ class CircuitBreaker:
         self.open_until: datetime | None = None
         self._tripped_alone = False
         self._probes_left = 0
+        self._probed_at = 0.0
+        """When this process last let a probe go by its own word, by `steady`."""
         self._no_probe_until = 0.0
         self._asking = asyncio.Lock()
         self._window = Window(self._settings.window)
@@ -205,8 +207,7 @@ class CircuitBreaker:
                 return _PROBE_PAUSE_SECONDS
             granted = await self._grant()
             if granted is None:
-                granted = int(self._probes_left > 0)
-                self._probes_left -= granted
+                granted = self._grant_alone()
             if granted < 0:
                 await self._sync()
             if granted < 1:
@@ -217,9 +218,26 @@ class CircuitBreaker:
         """Redis' word on a probe (see `ThrottleStore.probe`); `None`: it has no say."""
         if self._store is None or self._tripped_alone:
             return None
-        patience = self._feed.partner.timeout.total_seconds() + _PROBE_GRACE_SECONDS
         probes, longest = self._settings.probes, self._longest_open()
-        return await self._store.probe(self._feed.name, self.generation, probes, patience, longest)
+        return await self._store.probe(
+            self._feed.name, self.generation, probes, self._patience(), longest
+        )
+
+    def _grant_alone(self) -> int:
+        """Whether a probe may go where Redis has no say. As there, those that nothing is heard of
+        are taken for lost after a while.
+        """
+        now = self._steady()
+        if self._probes_left <= 0 and now - self._probed_at > self._patience():
+            self._probes_left = 1
+        if self._probes_left <= 0:
+            return 0
+        self._probes_left, self._probed_at = self._probes_left - 1, now
+        return 1
+
+    def _patience(self) -> float:
+        """Seconds after which a probe is taken for lost."""
+        return self._feed.partner.timeout.total_seconds() + _PROBE_GRACE_SECONDS
 
     async def _judge_probes(self, answers: Sequence[Answer]) -> None:
         """Only what was sent after the pause speaks; the rest was in flight when the breaker

@@ -60,7 +60,7 @@ for i = 1, #counts, 2 do
   if at and count and total[what] and at > bucket - buckets and at <= bucket then total[what] = total[what] + count
   else redis.call('HDEL', KEYS[3], counts[i]) end
 end
-if sent > 0 then
+if sent > 0 and number('tripped') == 0 then
   redis.call('HINCRBY', KEYS[3], string.format('%.0f:sent', bucket), sent)
   redis.call('HINCRBY', KEYS[3], string.format('%.0f:failed', bucket), failures)
   redis.call('EXPIRE', KEYS[3], math.ceil(bucket_us * (buckets + 1) / 1000000))

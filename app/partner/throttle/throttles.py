@@ -35,6 +35,8 @@ class Throttles:
         self._part = part
         self._now = now
         self._throttles: dict[str, EndpointThrottle] = {}
+        self._hearing: dict[str, asyncio.Task[None]] = {}
+        """Feed → the first question of its throttle, while that is under way."""
         self._feeds: Mapping[str, Feed] = {}
         self._running: list[asyncio.Task[None]] = []
         self._leaving: set[asyncio.Task[None]] = set()
@@ -48,7 +50,9 @@ class Throttles:
             ]
 
     async def of(self, feed: Feed) -> EndpointThrottle:
-        """The throttle of the feed's endpoint. The first time, it first hears what all know."""
+        """The throttle of the feed's endpoint. The first time, it first hears what all know, and
+        whoever comes meanwhile waits for that.
+        """
         throttle = self._throttles.get(feed.name)
         if throttle is None:
             feed = self._feeds.get(
@@ -57,7 +61,10 @@ class Throttles:
             throttle = self._throttles[feed.name] = EndpointThrottle(
                 feed, self._store, now=self._now, part=self._part
             )
-            await throttle.sync()
+            hearing = self._hearing[feed.name] = asyncio.create_task(throttle.sync())
+            hearing.add_done_callback(lambda _: self._hearing.pop(throttle.feed.name, None))
+        if (first := self._hearing.get(feed.name)) is not None:
+            await asyncio.shield(first)
         return throttle
 
     def known(self, feed: Feed) -> EndpointThrottle | None:

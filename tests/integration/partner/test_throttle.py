@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from app.core.attempts import Answer
+from app.core.attempts import Answer, Ruling
 from app.core.clock import utc_now
 from app.core.url import parse_url
 from app.feeds.feed import Breaker, Feed, Partner, Rate
+from app.partner.throttle import breaker as breaker_module
 from app.partner.throttle import throttles as throttles_module
 from app.partner.throttle.store import CHANNEL, Said, Shared, ThrottleStore
 from app.partner.throttle.throttle import EndpointThrottle
@@ -610,3 +611,119 @@ def logged() -> Iterator[Callable[[str], int]]:
 
     with capture_logs() as events:
         yield lambda name: sum(event["event"] == name for event in events)
+
+
+def _open(*throttles: EndpointThrottle) -> list[bool]:
+    return [throttle.breaker.is_open for throttle in throttles]
+
+
+async def test_failures_told_as_it_opened_do_not_open_it_again_when_it_has_closed(
+    clean_redis_url: str,
+) -> None:
+    """Two workers see the outage in the same moment: the second tells its failures after the first
+    has opened the breaker. No time passes by which it could have heard of it."""
+    breaker = Breaker(min_requests=20, open_for=timedelta(seconds=0.2), probes=3)
+    feed = _feed(breaker=breaker)
+    stores = [ThrottleStore(clean_redis_url, f"p{n}", timeout=3.0) for n in range(2)]
+    one, other = (EndpointThrottle(feed, store) for store in stores)
+    try:
+        await one.sync()
+        await other.sync()
+        await one.sync()
+        await one.report(_answers(50, 503))
+        assert _open(one, other) == [True, False], "the other was not told yet"
+        await other.report(_answers(50, 503))
+        assert _open(one, other) == [True, True]
+        await asyncio.sleep(0.3)
+        for _ in range(3):
+            assert await _admitted(one)
+        await one.report(_answers(3, 200))  # the partner is back
+        assert _open(one) == [False]
+        await one.report(_answers(15, 200))
+        await one.sync()  # the next beat
+        assert _open(one) == [False]
+        await other.sync()
+        await one.sync()
+        assert _open(one, other) == [False, False]
+    finally:
+        for store in stores:
+            await store.close()
+
+
+async def test_failures_of_one_process_told_as_it_opened_do_not_open_it_again(
+    clean_redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same within one process: two groups of results are reported at the same time."""
+    breaker = Breaker(min_requests=20, open_for=timedelta(seconds=0.2), probes=3)
+    store = ThrottleStore(clean_redis_url, "p", timeout=3.0)
+    one = EndpointThrottle(_feed(breaker=breaker), store)
+    try:
+        await one.sync()
+        trip, asked = store.trip, asyncio.Event()
+
+        async def slow_trip(*args: Any) -> Any:  # another group comes while the answer is under way
+            answer = await trip(*args)
+            asked.set()
+            await asyncio.sleep(0.05)
+            return answer
+
+        monkeypatch.setattr(store, "trip", slow_trip)
+        first = asyncio.create_task(one.report(_answers(50, 503)))
+        await asked.wait()
+        await one.report(_answers(50, 503))
+        await first
+        assert _open(one) == [True]
+        await asyncio.sleep(0.3)
+        for _ in range(3):
+            assert await _admitted(one)
+        await one.report(_answers(3, 200))
+        assert _open(one) == [False]
+        await one.sync()
+        assert _open(one) == [False]
+    finally:
+        await store.close()
+
+
+async def test_a_probe_that_was_lost_while_redis_is_away_is_followed_by_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(breaker_module, "_PROBE_GRACE_SECONDS", 0.1)
+    feed = _feed(
+        breaker=Breaker(min_requests=10, open_for=timedelta(seconds=0.2), probes=1),
+        timeout=timedelta(seconds=0.3),
+    )
+    throttle = EndpointThrottle(feed)  # alone: as while Redis is away
+    await throttle.report(_answers(12, 503))
+    assert throttle.breaker.is_open
+    await asyncio.sleep(0.3)
+    assert await _admitted(throttle), "the probe"
+    # It is not sent: its worker lacks something of its own (a token, a file descriptor, memory).
+    await throttle.report([Answer(utc_now(), 0, None, ruling=Ruling.OURS)])
+    await asyncio.sleep(0.6)  # longer than a probe may take
+    assert await _admitted(throttle), "another, as with Redis"
+
+
+async def test_a_second_batch_of_a_new_process_hears_of_the_hold_too(
+    clean_redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with _process(clean_redis_url, "old", _feed()) as old:
+        old.hold(utc_now() + timedelta(seconds=60))
+        await old.close()
+        store = ThrottleStore(clean_redis_url, "new", timeout=3.0)
+        sync_all = store.sync_all
+
+        async def on_its_way(said: Any) -> Any:
+            await asyncio.sleep(0.05)  # the first connection: a name, TLS, a login
+            return await sync_all(said)
+
+        monkeypatch.setattr(store, "sync_all", on_its_way)
+        new = Throttles(store)
+        try:
+            first = asyncio.create_task(new.of(_feed()))
+            await asyncio.sleep(0)
+            throttle = await new.of(_feed())  # the next batch, a moment later
+            assert throttle.parked_until(), "it may not be claimed"
+            assert await throttle.admit(), "and nothing may be sent"
+            assert await first is throttle
+        finally:
+            await new.close()

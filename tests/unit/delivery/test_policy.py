@@ -418,3 +418,41 @@ def test_the_backoff_never_overflows_or_leaves_its_bounds(
     policy: Retry, attempt: int, draw: float
 ) -> None:
     assert timedelta(0) <= backoff(policy, attempt, lambda: draw) <= policy.backoff_cap
+
+
+IN_58_MINUTES = str(int(NOW.timestamp()) + 3480)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {
+            "x-ratelimit-remaining": "4990",
+            "x-ratelimit-reset": IN_58_MINUTES,
+        },  # GitHub, Okta, Zendesk, …
+        {"ratelimit-remaining": "99", "ratelimit-reset": "3480"},
+        {"ratelimit": "limit=100, remaining=99, reset=3480"},
+        {"ratelimit": '"default";r=99;t=3480'},
+    ],
+)
+def test_a_503_with_some_of_the_limit_left_holds_nothing(headers: dict[str, str]) -> None:
+    verdict = verdict_on(Answer(NOW, 5, 503, headers))
+    assert verdict.outcome is Outcome.RETRY
+    assert verdict.hold_until is None
+    assert verdict.next_attempt_at is not None
+    assert verdict.next_attempt_at < NOW + timedelta(minutes=5)
+
+
+@pytest.mark.parametrize(
+    ("status", "headers"),
+    [
+        (503, {"x-ratelimit-remaining": "0", "x-ratelimit-reset": IN_58_MINUTES}),
+        (503, {"x-ratelimit-reset": IN_58_MINUTES}),
+        (429, {"x-ratelimit-remaining": "4990", "x-ratelimit-reset": IN_58_MINUTES}),
+        (503, {"x-ratelimit-remaining": "9", "x-ratelimit-reset": "99", "retry-after": "3480"}),
+    ],
+)
+def test_what_is_about_our_pace_or_asks_outright_holds_it(
+    status: int, headers: dict[str, str]
+) -> None:
+    assert verdict_on(Answer(NOW, 5, status, headers)).hold_until == NOW + timedelta(seconds=3480)
