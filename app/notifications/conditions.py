@@ -114,7 +114,7 @@ class Conditions:
         for name in {*self._feeds, *await self._ledger.stats.feeds()}:
             minutes = await self._minutes(name, now)
             found += _of_breaker(name, minutes, now, tripped=tripped.get(name, False))
-            found += _of_oldest(name, minutes, self._limits, now)
+            found += await self._of_oldest(name, minutes, self._limits, now)
         return Seen(tuple(found), unknown)
 
     async def above(self, limits: Limits, now: datetime) -> tuple[Found, ...]:
@@ -123,7 +123,7 @@ class Conditions:
         for name in self._feeds:
             found += await self._of_dead(name, limits)
         for name in {*self._feeds, *await self._ledger.stats.feeds()}:
-            found += _of_oldest(name, await self._minutes(name, now), limits, now)
+            found += await self._of_oldest(name, await self._minutes(name, now), limits, now)
         return tuple(found)
 
     async def _minutes(self, feed: str, now: datetime) -> list[Document]:
@@ -139,6 +139,22 @@ class Conditions:
         more = " or more" if count == most else ""
         said = f"{count}{more} are not acknowledged; {limits.dead_setting} allows {limits.dead}"
         return [Found(Event.DEAD_LETTERS, feed, said)]
+
+    async def _of_oldest(
+        self, feed: str, minutes: Collection[Document], limits: Limits, now: datetime
+    ) -> list[Found]:
+        """By the last sample; where the sweep takes none, by what is open itself."""
+        gauges = [minute["gauge"] for minute in minutes if "gauge" in minute]
+        since = (
+            gauges[-1]["oldest_open_at"] if gauges else await self._ledger.backlog.oldest_open(feed)
+        )
+        if since is None or now - since <= limits.oldest:
+            return []
+        allowed = f"{limits.oldest_setting} is {rough(limits.oldest)}"
+        said = f"some are open, the oldest for {rough(now - since)}; {allowed}"
+        if gauges:
+            said = f"{gauges[-1]['open']} are open, the oldest for {rough(now - since)}; {allowed}"
+        return [Found(Event.OLDEST_OPEN, feed, said)]
 
     # --- certificates
 
@@ -222,17 +238,6 @@ def _of_breaker(
             feed,
             "too many of its partner's last answers were failures, or none came",
         )
-
-
-def _of_oldest(
-    feed: str, minutes: Collection[Document], limits: Limits, now: datetime
-) -> Iterator[Found]:
-    gauges = [minute["gauge"] for minute in minutes if "gauge" in minute]
-    since = gauges[-1]["oldest_open_at"] if gauges else None
-    if since and now - since > limits.oldest:
-        allowed = f"{limits.oldest_setting} is {rough(limits.oldest)}"
-        said = f"{gauges[-1]['open']} are open, the oldest for {rough(now - since)}; {allowed}"
-        yield Found(Event.OLDEST_OPEN, feed, said)
 
 
 def _of_differing(certificate: Certificate) -> str:

@@ -24,6 +24,8 @@ _SHORTEST = 3
 """Characters of a value that is masked in a text; a shorter one stands in many a word."""
 _MOST = 500
 """Values of a row that are looked for."""
+_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)("|\\?$)', re.DOTALL)
+"""What an error quotes of an answer, as JSON."""
 _PERSONAL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+|(?<![\w.-])\+?\d(?:[ .-]?\d){8,}(?![\w.-])")
 
 
@@ -47,8 +49,14 @@ def masks_row(payload: str | None, key: str) -> Callable[[str], str]:
 
 
 def masks_personal(key: str) -> Callable[[str], str]:
-    """A function that masks what looks personal in a text, where the row is not at hand."""
-    return masks_row(None, key)
+    """A function that masks what looks personal in a text, and what it quotes, where the row is not at
+    hand."""
+    mask, spared = masks_row(None, key), _spared(key)
+
+    def quoted(found: re.Match[str]) -> str:
+        return found[0] if found[1].casefold() in spared else f'"{HIDDEN}{found[2]}'
+
+    return lambda text: mask(_QUOTED.sub(quoted, text))
 
 
 def _spared(key: str) -> frozenset[str]:

@@ -124,10 +124,15 @@ class Telling:
             return 0
         if is_quiet(kept, self._now()):
             return 0
-        return sum([await self._send(kept, row) for row in owed])
+        taken = 0
+        for row in owed:
+            if not await self._send(kept, row):
+                break  # the rest stays owed: a way that does not answer takes half a minute for each
+            taken += 1
+        return taken
 
     async def _note(self, kept: NotificationSettings, on: Sequence[On]) -> list[NotificationSent]:
-        """Record what is on and what is over; returns what is owed now."""
+        """Record what is on and what is over; returns what is owed now, the longest due first."""
         now = self._now()
         async with self._store.writing() as session:
             sent = NotificationRepository(session)
@@ -149,7 +154,10 @@ class Telling:
                     await sent.remove(row)
                 elif Event(row.event) not in LIMITED or now - row.seen_at > OVER_AFTER:
                     _end(row, now)
-        return [row for row in rows.values() if row.retry_at and row.retry_at <= now]
+        owed = [
+            (row.retry_at, row) for row in rows.values() if row.retry_at and row.retry_at <= now
+        ]
+        return [row for _, row in sorted(owed, key=lambda one: one[0])]
 
     async def _send(self, kept: NotificationSettings, row: NotificationSent) -> bool:
         """Send a message that is owed, unless another console does; returns whether it was taken."""

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import httpx
@@ -14,11 +15,12 @@ import orjson
 import pytest
 
 from app.console.notifications.detection import Detection
-from app.console.notifications.telling import Telling
+from app.console.notifications.telling import On, Telling
 from app.console.security.roles import Role
 from app.console.security.sealing import Sealing
 from app.console.store.tables import NotificationSettings
 from app.core.clock import utc_now
+from app.core.events import Event, Found
 from app.notifications.notification import Form
 from app.notifications.notify import Notifying
 from app.operations.by import By
@@ -478,3 +480,48 @@ async def test_hostile_text_is_shown_as_text(console: Consoled) -> None:
     await pause(ledger, "orders", By(SCRIPTS[0], SCRIPTS[1]))
     await _telling(console, Time())._detection.check()
     assert_harmless(await admin.get("/notifications"))
+
+
+TIMEOUT = 0.2
+
+
+FEEDS = 20
+
+
+async def test_who_cannot_be_told_of_many_events_keeps_nobody_else_waiting(
+    console: Consoled, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deaf, hears = await console.logged_in(Role.ADMIN), await console.logged_in(Role.OPERATOR)
+    for client in (deaf, hears):
+        given = {"channel": "webhook", "webhook_url": "https://1.1.1.1/x"}
+        changed = await _set(client, **given)
+        assert changed.status_code == 200, changed.text
+    telling: Any = _telling(console, time)
+    told: list[tuple[str, str]] = []
+    on = [On(Found(Event.FEED_PAUSED, f"feed-{n:02}", "paused"), time.at) for n in range(FEEDS)]
+
+    async def answered(_: Telling, kept: Any, row: Any) -> str | None:
+        told.append((kept.user.role, row.subject))
+        if kept.user.role != Role.ADMIN.value:
+            return None
+        await asyncio.sleep(TIMEOUT)
+        return "webhook: no answer within 30 s"
+
+    async def all_on(*_: object) -> list[On]:
+        return list(on)
+
+    monkeypatch.setattr(Telling, "_tried", answered)
+    monkeypatch.setattr(Telling, "_on", all_on)
+    begun = asyncio.get_running_loop().time()
+    assert await telling.tell() == FEEDS
+    assert asyncio.get_running_loop().time() - begun < 0.5 * FEEDS * TIMEOUT
+    on.append(On(Found(Event.FEED_PAUSED, "new", "paused"), time.at))
+    time.pass_by(seconds=30)
+    await telling.tell()
+    assert ("operator", "new") in told
+    for _ in range(FEEDS + 5):  # and all that is owed is tried in time
+        time.pass_by(seconds=30)
+        await telling.tell()
+    assert {subject for role, subject in told if role == "admin"} == {
+        one.found.subject for one in on
+    }

@@ -42,6 +42,7 @@ from app.sending.webhook import Webhook
 from tests.support.doubles import Post, Wheel
 from tests.support.feeds import make_feed
 from tests.support.hooks import listener
+from tests.support.ledger import log_batch
 from tests.support.mailbox import mailbox
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -551,3 +552,29 @@ async def test_processes_that_stand_still_or_are_not_there_are_told(ledger: Ledg
             seen.found[1],
         )
     )
+
+
+MINUTE = 60 * SECOND
+
+
+async def test_that_nobody_samples_what_waits_is_no_all_clear(ledger: Ledger) -> None:
+    clock, post = Wheel(NOW), Post()
+    work, logged = notifying(ledger, post, now=clock), NOW - 2 * HOUR
+    batch = await log_batch(ledger, 1, 2, 3, now=logged)
+    await ledger.stats.sample({"orders": Gauge(3, logged, paused=False)}, NOW)
+    await look(work, ledger, clock)
+    began = post.subjects
+    assert [subject for subject in began if "Over" not in subject] == began
+    assert len(began) == 1
+    for _ in range(60):  # the sweep does nothing: no sample, and nothing is sent
+        await look(work, ledger, clock, after=MINUTE)
+    assert post.subjects == began, "the three still wait"
+    ids = batch.delivery_ids
+    moved = await ledger.selections.cancel(
+        Selection((State.QUEUED,), ids=tuple(ids)), State.QUEUED, ids, Stamp("me", clock.at)
+    )
+    assert moved == 3
+    for _ in range(10):
+        await look(work, ledger, clock, after=MINUTE)
+    assert len(post.subjects) == 2
+    assert "Over" in post.subjects[1]
