@@ -35,7 +35,7 @@ from app.core.attempts import HOLD_LIMIT, Answer, Outcome, Ruling, Verdict
 from app.core.backoff import doubled
 from app.feeds.feed import Retry
 from app.partner.retry_after import (
-    limit_not_used_up,
+    limit_left,
     limit_used_up,
     wait_asked,
     without_limits,
@@ -199,7 +199,7 @@ def _wait(answer: Answer, now: datetime) -> timedelta | None:
         status == HTTPStatus.FORBIDDEN and limit_used_up(answer.headers)
     )
     headers = answer.headers
-    if status == HTTPStatus.SERVICE_UNAVAILABLE and limit_not_used_up(headers):
+    if status == HTTPStatus.SERVICE_UNAVAILABLE and limit_left(headers):
         headers = without_limits(headers)  # told with every answer; this one is not about our pace
     return wait_asked(headers, answer.body, now, too_fast=too_fast)
 

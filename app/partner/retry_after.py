@@ -94,7 +94,7 @@ def limit_used_up(headers: Mapping[str, str]) -> bool:
     )
 
 
-def limit_not_used_up(headers: Mapping[str, str]) -> bool:
+def limit_left(headers: Mapping[str, str]) -> bool:
     """Whether the answer says that some of our rate limit is left: then it is not about that."""
     found = {name.lower(): value.strip() for name, value in headers.items()}
     said = [found[name] for name in _LEFT if name in found]

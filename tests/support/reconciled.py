@@ -4,9 +4,11 @@ delivered by itself.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from app.core.certificates import Certificate
@@ -21,7 +23,7 @@ from app.ledger.client import Document
 from app.reconcile import Reconciling
 from app.source.reader import Source
 from tests.support.doubles import MemoryQueue
-from tests.support.sources import SourceTables, source_feed
+from tests.support.sources import SourceTables, source_feed, source_tables
 
 COLUMNS = {"identity": "id", "rowversion": "rv", "timestamp": "at"}
 WAIT = timedelta(minutes=1)
@@ -131,3 +133,21 @@ def sums(certificate: Certificate) -> Sequence[int]:
 
 async def _no_sleep(seconds: float) -> None:
     del seconds
+
+
+@asynccontextmanager
+async def open_shop(
+    product: str, directory: Path, ledger: Ledger, **more: str
+) -> AsyncIterator[Shop]:
+    """A shop without an order, on a source of that kind. `more`: columns, as for `SourceTables.make`."""
+    async with source_tables(product, directory) as tables:
+        columns = {
+            "id": "BIGINT PRIMARY KEY",
+            "note": "NVARCHAR",
+            "at": "MOMENT",
+            "rv": "ROWVERSION",
+        }
+        await tables.make("orders", **columns, **more)
+        source = tables.source()
+        yield Shop(tables, source, ledger)
+        await source.close()

@@ -21,8 +21,8 @@ from app.ledger import Ledger
 from app.reconcile import bounds
 from app.source import plans
 from tests.support.doubles import VirtualClock
-from tests.support.reconciled import WAIT, Shop, sums
-from tests.support.sources import PRODUCTS, source_feed, source_tables
+from tests.support.reconciled import WAIT, Shop, open_shop, sums
+from tests.support.sources import PRODUCTS, source_feed
 
 STRATEGIES = pytest.mark.parametrize("strategy", ["identity", "rowversion", "timestamp"])
 MOVING = pytest.mark.parametrize("strategy", ["rowversion", "timestamp"])
@@ -32,18 +32,8 @@ MOVING = pytest.mark.parametrize("strategy", ["rowversion", "timestamp"])
 async def shop(
     request: pytest.FixtureRequest, tmp_path: Path, ledger: Ledger
 ) -> AsyncIterator[Shop]:
-    async with source_tables(request.param, tmp_path) as tables:
-        await tables.make(
-            "orders",
-            id="BIGINT PRIMARY KEY",
-            code="NVARCHAR",
-            note="NVARCHAR",
-            at="MOMENT",
-            rv="ROWVERSION",
-        )
-        source = tables.source()
-        yield Shop(tables, source, ledger)
-        await source.close()
+    async with open_shop(request.param, tmp_path, ledger, code="NVARCHAR") as opened:
+        yield opened
 
 
 @pytest.fixture(autouse=True)

@@ -20,8 +20,8 @@ from app.ledger import Ledger
 from app.operations.by import By
 from app.operations.rewind import Rewinding
 from app.reconcile import bounds
-from tests.support.reconciled import Shop, counted, sums
-from tests.support.sources import PRODUCTS, source_tables
+from tests.support.reconciled import Shop, counted, open_shop, sums
+from tests.support.sources import PRODUCTS
 
 STRATEGIES = pytest.mark.parametrize("strategy", ["identity", "rowversion", "timestamp"])
 MOVING = pytest.mark.parametrize("strategy", ["rowversion", "timestamp"])
@@ -31,13 +31,8 @@ MOVING = pytest.mark.parametrize("strategy", ["rowversion", "timestamp"])
 async def shop(
     request: pytest.FixtureRequest, tmp_path: Path, ledger: Ledger
 ) -> AsyncIterator[Shop]:
-    async with source_tables(request.param, tmp_path) as tables:
-        await tables.make(
-            "orders", id="BIGINT PRIMARY KEY", note="NVARCHAR", at="MOMENT", rv="ROWVERSION"
-        )
-        source = tables.source()
-        yield Shop(tables, source, ledger)
-        await source.close()
+    async with open_shop(request.param, tmp_path, ledger) as opened:
+        yield opened
 
 
 @pytest.fixture(autouse=True)

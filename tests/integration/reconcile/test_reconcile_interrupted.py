@@ -17,8 +17,7 @@ from app.core.states import State
 from app.ledger import Ledger
 from app.reconcile import bounds
 from app.source.reader import Source
-from tests.support.reconciled import Shop, counted, sums
-from tests.support.sources import source_tables
+from tests.support.reconciled import Shop, counted, open_shop, sums
 from tests.support.steps import Crashed, Fate, Kind, Steps, stepped_ledger, stepped_source
 
 STRATEGIES = pytest.mark.parametrize("strategy", ["identity", "rowversion", "timestamp"])
@@ -26,13 +25,8 @@ STRATEGIES = pytest.mark.parametrize("strategy", ["identity", "rowversion", "tim
 
 @pytest.fixture
 async def shop(tmp_path: Path, ledger: Ledger) -> AsyncIterator[Shop]:
-    async with source_tables("sqlite", tmp_path) as tables:
-        await tables.make(
-            "orders", id="BIGINT PRIMARY KEY", note="NVARCHAR", at="MOMENT", rv="ROWVERSION"
-        )
-        source = tables.source()
-        yield Shop(tables, source, ledger)
-        await source.close()
+    async with open_shop("sqlite", tmp_path, ledger) as opened:
+        yield opened
 
 
 @pytest.fixture(autouse=True)

@@ -18,20 +18,14 @@ from app.operations.rewind import Rewinding
 from app.reconcile import bounds
 from app.retention.purge import Purging
 from app.retention.run import PurgeSettings
-from tests.support.reconciled import Shop, sums
+from tests.support.reconciled import Shop, open_shop, sums
 from tests.support.retention import at_once
-from tests.support.sources import source_tables
 
 
 @pytest.fixture
 async def shop(tmp_path: Path, ledger: Ledger) -> AsyncIterator[Shop]:
-    async with source_tables("sqlite", tmp_path) as tables:
-        await tables.make(
-            "orders", id="BIGINT PRIMARY KEY", note="NVARCHAR", at="MOMENT", rv="ROWVERSION"
-        )
-        source = tables.source()
-        yield Shop(tables, source, ledger)
-        await source.close()
+    async with open_shop("sqlite", tmp_path, ledger) as opened:
+        yield opened
 
 
 @pytest.fixture(autouse=True)
