@@ -12,14 +12,14 @@ import sqlite3
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Self
 
 import httpx
 
 from app.testbed.embedded.process import NotStarted, Process
-from app.testbed.embedded.server import free_port
+from app.testbed.embedded.server import PORT_TRIES, free_port
 from app.testbed.embedded.servers import EmbeddedMongo, EmbeddedRedis
 from app.testbed.embedded.source import create_source
 
@@ -192,7 +192,7 @@ class Stack:
         if "MONGO_URL" not in self.settings:
             self._running.enter_context(self.mongo)
         create_source(self.database)
-        self.partner_process = self._start_partner(free_port())
+        self.partner_process = self._start_partner_on_a_free_port()
         feeds = _FEEDS.format(
             partner=self.partner_url,
             gap_timeout=self._gap_timeout,
@@ -205,6 +205,13 @@ class Stack:
     def restart_partner(self) -> None:
         """Start the simulated partner again where it was; it has forgotten what it saw."""
         self.partner_process = self._start_partner(httpx.URL(self.partner_url).port or 0)
+
+    def _start_partner_on_a_free_port(self) -> Process:
+        """Another program may take a port between the search for it and its use."""
+        for _ in range(PORT_TRIES - 1):
+            with suppress(NotStarted):
+                return self._start_partner(free_port())
+        return self._start_partner(free_port())
 
     def _start_partner(self, port: int) -> Process:
         announce = self.directory / "partner.url"

@@ -22,11 +22,12 @@ from pymongo import MongoClient
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from app.testbed.embedded import servers
+from app.testbed.embedded import servers, stack
 from app.testbed.embedded.process import NotStarted, Process
 from app.testbed.embedded.server import GIVEN, HOST, NoServer, Server, free_port
 from app.testbed.embedded.servers import EmbeddedMongo, EmbeddedRedis
 from app.testbed.embedded.source import connect, create_source
+from app.testbed.embedded.stack import Stack
 from app.testbed.simulator.generator import LATE_SECONDS, Pattern, generate
 from tests.support.wait import until, wait_until
 
@@ -344,6 +345,20 @@ def test_a_writer_waits_for_its_turn_and_then_gives_up(
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(sqlite3.OperationalError, match="locked"):
             generate(path, 1)
+
+
+def test_a_partner_whose_port_another_program_took_meanwhile_gets_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as taken:
+        taken.bind((HOST, 0))
+        taken.listen()
+        ports = [taken.getsockname()[1]]
+        monkeypatch.setattr(stack, "free_port", lambda: ports.pop() if ports else free_port())
+        with Stack(tmp_path, settings={"MONGO_URL": "mongodb://127.0.0.1:1/x"}) as started:
+            assert not ports
+            with started.partner() as partner:
+                assert partner.get("/").status_code < 500
 
 
 def test_servers_that_start_side_by_side_are_given_ports_of_their_own() -> None:
