@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,19 +13,12 @@ from app.core.certificates import DiscrepancyKind
 from app.core.clock import utc_now
 from app.core.errors import SourceUnavailable
 from app.core.states import State
-from app.ledger import Ledger
 from app.reconcile import bounds
 from app.source.reader import Source
-from tests.support.reconciled import Shop, counted, open_shop, sums
+from tests.support.reconciled import Shop, counted, sums
 from tests.support.steps import Crashed, Fate, Kind, Steps, stepped_ledger, stepped_source
 
 STRATEGIES = pytest.mark.parametrize("strategy", ["identity", "rowversion", "timestamp"])
-
-
-@pytest.fixture
-async def shop(tmp_path: Path, ledger: Ledger) -> AsyncIterator[Shop]:
-    async with open_shop("sqlite", tmp_path, ledger) as opened:
-        yield opened
 
 
 @pytest.fixture(autouse=True)

@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from app.core.certificates import DiscrepancyKind
 from app.core.clock import utc_now
-from app.ledger import Ledger
 from app.operations.by import By
 from app.operations.rewind import Rewinding
 from app.reconcile import bounds
 from app.retention.purge import Purging
 from app.retention.run import PurgeSettings
-from tests.support.reconciled import Shop, open_shop, sums
+from tests.support.reconciled import Shop, sums
 from tests.support.retention import at_once
-
-
-@pytest.fixture
-async def shop(tmp_path: Path, ledger: Ledger) -> AsyncIterator[Shop]:
-    async with open_shop("sqlite", tmp_path, ledger) as opened:
-        yield opened
 
 
 @pytest.fixture(autouse=True)

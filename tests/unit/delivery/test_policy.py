@@ -426,10 +426,7 @@ IN_58_MINUTES = str(int(NOW.timestamp()) + 3480)
 @pytest.mark.parametrize(
     "headers",
     [
-        {
-            "x-ratelimit-remaining": "4990",
-            "x-ratelimit-reset": IN_58_MINUTES,
-        },  # GitHub, Okta, Zendesk, …
+        {"x-ratelimit-remaining": "4990", "x-ratelimit-reset": IN_58_MINUTES},
         {"ratelimit-remaining": "99", "ratelimit-reset": "3480"},
         {"ratelimit": "limit=100, remaining=99, reset=3480"},
         {"ratelimit": '"default";r=99;t=3480'},
